@@ -1,0 +1,10 @@
+"""Scores classified ads: what model.pkl is made of, and the one way to load it.
+
+Knows neither Kafka nor PostgreSQL nor the settings: it takes ads and gives verdicts.
+"""
+
+from scoring.ad import Ad, Verdict
+from scoring.loading import ModelRefused, load_model
+from scoring.model import Model
+
+__all__ = ["Ad", "Model", "ModelRefused", "Verdict", "load_model"]

@@ -1,0 +1,85 @@
+"""Loading model.pkl: nothing is unpickled before its hash and its scikit-learn version are the pinned ones."""
+
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import joblib
+import sklearn
+
+from scoring.model import Model
+
+RETRAIN = "Run `make train` to make a model for this environment."
+
+
+class ModelRefused(RuntimeError):
+    """The model file will not be used; the text says why and how to make one that will."""
+
+
+def manifest_path(model_path: str | Path) -> Path:
+    """Where a model's manifest lies: next to it, with the suffix ``.json``."""
+    return Path(model_path).with_suffix(".json")
+
+
+def load_model(path: str | Path) -> Model:
+    """Load the model at ``path``, checked against the manifest next to it.
+
+    Raises
+    ------
+    ModelRefused
+        The model or its manifest is missing, unreadable, or they do not belong together; or the model was
+        made with another scikit-learn.
+    """
+    path = Path(path)
+    manifest = _read_manifest(path)
+    content = _read(path, "model")
+    sha256 = hashlib.sha256(content).hexdigest()
+    if sha256 != manifest["sha256"]:
+        raise ModelRefused(
+            f"{path} has SHA-256 {sha256}, but {manifest_path(path).name} pins {manifest['sha256']}: "
+            f"the file was changed or belongs to another manifest. {RETRAIN}"
+        )
+    if manifest["scikit_learn"] != sklearn.__version__:
+        raise ModelRefused(
+            f"{path} was made with scikit-learn {manifest['scikit_learn']}, this is {sklearn.__version__}: "
+            f"install the version in requirements.txt, or retrain. {RETRAIN}"
+        )
+    return Model(
+        _unpickle(path, content), version=manifest["version"], threshold=float(manifest["threshold"])
+    )
+
+
+def _read(path: Path, what: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelRefused(f"the {what} {path} cannot be read ({error.strerror}). {RETRAIN}") from error
+
+
+def _read_manifest(model_path: Path) -> dict[str, Any]:
+    path = manifest_path(model_path)
+    if path == model_path:
+        raise ModelRefused(f"{model_path} is a manifest, not a model: MODEL_PATH names the .pkl file.")
+    try:
+        manifest = json.loads(_read(path, "model's manifest"))
+    except ValueError as error:
+        raise ModelRefused(f"the model's manifest {path} is not JSON ({error}). {RETRAIN}") from error
+    expected = {"sha256": str, "scikit_learn": str, "version": str, "threshold": (int, float)}
+    for key, kind in expected.items():
+        if not isinstance(manifest, dict) or not isinstance(manifest.get(key), kind):
+            raise ModelRefused(f"the model's manifest {path} lacks a usable {key!r}. {RETRAIN}")
+    return manifest
+
+
+def _unpickle(path: Path, content: bytes) -> Any:
+    try:
+        pipeline = joblib.load(io.BytesIO(content))
+    except Exception as error:  # unpickling runs whatever the file names, so it can raise anything
+        raise ModelRefused(
+            f"{path} cannot be unpickled ({type(error).__name__}: {error}). {RETRAIN}"
+        ) from error
+    if not callable(getattr(pipeline, "predict_proba", None)):
+        raise ModelRefused(f"{path} holds a {type(pipeline).__name__} without predict_proba. {RETRAIN}")
+    return pipeline

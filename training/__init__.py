@@ -1,0 +1,1 @@
+"""Makes model.pkl and its manifest model.json: ``python -m training``."""
