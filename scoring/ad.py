@@ -7,7 +7,8 @@ from dataclasses import dataclass
 class Ad:
     """One classified ad with what is known of its seller.
 
-    ``category`` is 0..100; ``images_qty`` counts pictures. Text may be anything a database holds, empty included.
+    ``category`` is 0..100; ``images_qty`` counts pictures. Text may be anything a database holds, empty
+    included.
     """
 
     item_id: int

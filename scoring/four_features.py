@@ -12,8 +12,8 @@ from scoring.ad import Ad
 FOUR_FEATURES = ("is_verified_seller", "images_qty", "description_length", "category")
 
 
-class FourFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Turns ads into rows ``[is_verified_seller, min(images_qty, 10)/10, len(description)/1000, category/100]``."""
+class FourFeatures(TransformerMixin, BaseEstimator):
+    """Makes rows ``[is_verified_seller, min(images_qty, 10)/10, len(description)/1000, category/100]``."""
 
     def fit(self, ads: Sequence[Ad], y: Any = None) -> Self:
         """Learn nothing: the features are fixed. Marks the transformer as fitted, as scikit-learn asks."""

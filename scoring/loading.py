@@ -1,4 +1,4 @@
-"""Loading model.pkl: nothing is unpickled before its hash and its scikit-learn version are the pinned ones."""
+"""Loading model.pkl: nothing is unpickled before its hash and its scikit-learn are the pinned ones."""
 
 import hashlib
 import io
@@ -66,7 +66,12 @@ def _read_manifest(model_path: Path) -> dict[str, Any]:
         manifest = json.loads(_read(path, "model's manifest"))
     except ValueError as error:
         raise ModelRefused(f"the model's manifest {path} is not JSON ({error}). {RETRAIN}") from error
-    expected = {"sha256": str, "scikit_learn": str, "version": str, "threshold": (int, float)}
+    expected: dict[str, type | tuple[type, ...]] = {
+        "sha256": str,
+        "scikit_learn": str,
+        "version": str,
+        "threshold": (int, float),
+    }
     for key, kind in expected.items():
         if not isinstance(manifest, dict) or not isinstance(manifest.get(key), kind):
             raise ModelRefused(f"the model's manifest {path} lacks a usable {key!r}. {RETRAIN}")

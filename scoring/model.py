@@ -9,8 +9,8 @@ from scoring.ad import Ad, Verdict
 class Model:
     """A fitted scikit-learn pipeline with its version and threshold.
 
-    ``pipeline`` takes a sequence of `Ad` and answers ``predict_proba`` of shape ``(n, 2)``, the second column being
-    the probability of a violation. Safe to call from several threads: scoring changes nothing.
+    ``pipeline`` takes a sequence of `Ad` and answers ``predict_proba`` of shape ``(n, 2)``, the second column
+    being the probability of a violation. Safe to call from several threads: scoring changes nothing.
     """
 
     def __init__(self, pipeline: Any, *, version: str, threshold: float) -> None:

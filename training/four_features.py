@@ -1,6 +1,7 @@
-"""The first model: a seeded generator of ads with written label rules, and a logistic regression on four features.
+"""The first model: a seeded generator with written label rules, and a logistic regression on four features.
 
-The rules read nothing of the text but its length, because the features hold nothing more. An ad collects points:
+The rules read nothing of the text but its length, because the features hold nothing more. An ad collects
+points:
 
 =====================================  ======
 the seller is not verified               +1.2
@@ -10,8 +11,8 @@ description longer than 600 characters   -0.5
 category 10 and 11 (services, jobs)      +0.6
 =====================================  ======
 
-and is a violation with probability ``sigmoid(points - 2.2)``: four numbers do not settle the matter, so neither
-do the labels.
+and is a violation with probability ``sigmoid(points - 2.2)``: four numbers do not settle the matter, so
+neither do the labels.
 """
 
 import math
@@ -42,7 +43,7 @@ def points(ad: Ad) -> float:
 
 
 def generate(n: int, seed: int) -> tuple[list[Ad], list[bool]]:
-    """Make ``n`` ads (their text is filler of a drawn length) and their labels, the same for the same seed."""
+    """Make ``n`` ads (their text is filler of a drawn length) and their labels, fixed by the seed."""
     rng = random.Random(seed)
     ads, labels = [], []
     for item_id in range(1, n + 1):
