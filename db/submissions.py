@@ -1,0 +1,203 @@
+"""Submissions: handing ads in, writing what became of them, reading it back."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Row, func, select, text
+
+from db.tables import moderation_results
+
+#: PostgreSQL's ``integer``: the range of every id.
+MAX_ID = 2_147_483_647
+#: An error's text is for a reader, not an archive: the traceback is in the dead letter.
+MAX_ERROR_CHARACTERS = 2_000
+
+Status = Literal["pending", "completed", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class NewSubmission:
+    """An ad about to be handed in under the name of its message."""
+
+    message_id: str
+    item_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One row of ``moderation_results``. ``is_violation`` and ``probability`` are set exactly when completed,
+    ``error_message`` exactly when failed."""
+
+    task_id: int
+    item_id: int
+    status: Status
+    is_violation: bool | None
+    probability: float | None
+    error_message: str | None
+    message_id: str
+    generation: int
+    created_at: datetime
+    processed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a message: a verdict, or the error that ended it (exactly one of the two)."""
+
+    message_id: str
+    generation: int
+    item_id: int
+    is_violation: bool | None = None
+    probability: float | None = None
+    error_message: str | None = None
+
+    @property
+    def status(self) -> Status:
+        return "completed" if self.error_message is None else "failed"
+
+
+_INSERT_PENDING = text(
+    """
+    INSERT INTO moderation_results (item_id, message_id, publish_after)
+    SELECT new.item_id, new.message_id, now() + make_interval(secs => :lease_s)
+    FROM unnest(CAST(:item_ids AS integer[]), CAST(:message_ids AS text[])) AS new (item_id, message_id)
+    JOIN items ON items.id = new.item_id
+    RETURNING id, message_id
+    """
+)
+
+# The first writer wins: only a pending row of the same generation changes. The UPDATE comes first although the
+# upsert alone would do, because every attempt to insert uses up an id, and ids are 31 bits. A row that has its
+# outcome has no more need of its message, hence publish_after.
+_WRITE_OUTCOMES = text(
+    """
+    WITH outcome AS (
+        SELECT * FROM unnest(
+            CAST(:message_ids AS text[]), CAST(:generations AS integer[]), CAST(:item_ids AS integer[]),
+            CAST(:statuses AS text[]), CAST(:is_violations AS boolean[]),
+            CAST(:probabilities AS double precision[]), CAST(:error_messages AS text[])
+        ) AS t (message_id, generation, item_id, status, is_violation, probability, error_message)
+    ), updated AS (
+        UPDATE moderation_results AS row
+        SET status = outcome.status, is_violation = outcome.is_violation, probability = outcome.probability,
+            error_message = outcome.error_message, processed_at = now(), publish_after = NULL
+        FROM outcome
+        WHERE row.message_id = outcome.message_id AND row.generation = outcome.generation
+            AND row.status = 'pending'
+        RETURNING row.message_id
+    ), upserted AS (
+        INSERT INTO moderation_results AS row (
+            message_id, generation, item_id, status, is_violation, probability, error_message, processed_at,
+            publish_after
+        )
+        SELECT message_id, generation, item_id, status, is_violation, probability, error_message, now(), NULL
+        FROM outcome WHERE message_id NOT IN (SELECT message_id FROM updated)
+        ON CONFLICT (message_id) DO UPDATE
+        SET status = excluded.status, is_violation = excluded.is_violation, probability = excluded.probability,
+            error_message = excluded.error_message, processed_at = now(), publish_after = NULL
+        WHERE row.status = 'pending' AND row.generation = excluded.generation
+        RETURNING row.message_id
+    )
+    SELECT message_id FROM updated UNION ALL SELECT message_id FROM upserted
+    """
+)
+
+_READ = select(
+    moderation_results.c.id,
+    moderation_results.c.item_id,
+    moderation_results.c.status,
+    moderation_results.c.is_violation,
+    moderation_results.c.probability,
+    moderation_results.c.error_message,
+    moderation_results.c.message_id,
+    moderation_results.c.generation,
+    moderation_results.c.created_at,
+    moderation_results.c.processed_at,
+)
+
+
+def insert_pending(
+    connection: Connection, submissions: Sequence[NewSubmission], *, lease_s: float
+) -> dict[str, int]:
+    """Insert a pending row for each submission whose ad exists; the rest are left out.
+
+    Parameters:
+      lease_s: for so long the caller is publishing the messages itself and the relay stays away.
+
+    Returns:
+      The new rows' task ids by message id.
+    """
+    rows = connection.execute(
+        _INSERT_PENDING,
+        {
+            "lease_s": lease_s,
+            "item_ids": [submission.item_id for submission in submissions],
+            "message_ids": [storable(submission.message_id) for submission in submissions],
+        },
+    )
+    return {row.message_id: row.id for row in rows}
+
+
+def write_outcomes(connection: Connection, outcomes: Sequence[Outcome]) -> set[str]:
+    """Write what became of messages, each once: a row that has an outcome, or a newer generation, stays as it is.
+
+    A message without a row gets one. No message may be named twice.
+
+    Returns:
+      The ids of the messages whose outcome this call wrote.
+    """
+    # Sorted, so that two batches lock the rows they share in the same order.
+    ordered = sorted(outcomes, key=lambda outcome: outcome.message_id)
+    rows = connection.execute(
+        _WRITE_OUTCOMES,
+        {
+            "message_ids": [storable(outcome.message_id) for outcome in ordered],
+            "generations": [outcome.generation for outcome in ordered],
+            "item_ids": [outcome.item_id for outcome in ordered],
+            "statuses": [outcome.status for outcome in ordered],
+            "is_violations": [outcome.is_violation for outcome in ordered],
+            "probabilities": [outcome.probability for outcome in ordered],
+            "error_messages": [_readable(outcome.error_message) for outcome in ordered],
+        },
+    )
+    return set(rows.scalars())
+
+
+def read_by_task_ids(connection: Connection, task_ids: Iterable[int]) -> dict[int, Submission]:
+    """Return the submissions that exist, by task id."""
+    rows = connection.execute(_READ.where(moderation_results.c.id == func.any(list(task_ids))))
+    return {row.id: _submission(row) for row in rows}
+
+
+def read_by_message_id(connection: Connection, message_id: str) -> Submission | None:
+    """Return the submission of a message; None while it has none."""
+    row = connection.execute(
+        _READ.where(moderation_results.c.message_id == storable(message_id))
+    ).one_or_none()
+    return None if row is None else _submission(row)
+
+
+def storable(value: str) -> str:
+    """Return the text as PostgreSQL can hold it: NUL and lone surrogates, which it cannot, written as escapes."""
+    return value.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _readable(error_message: str | None) -> str | None:
+    return None if error_message is None else storable(error_message)[:MAX_ERROR_CHARACTERS]
+
+
+def _submission(row: Row[Any]) -> Submission:
+    return Submission(
+        task_id=row.id,
+        item_id=row.item_id,
+        status=row.status,
+        is_violation=row.is_violation,
+        probability=row.probability,
+        error_message=row.error_message,
+        message_id=row.message_id,
+        generation=row.generation,
+        created_at=row.created_at,
+        processed_at=row.processed_at,
+    )

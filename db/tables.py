@@ -1,0 +1,39 @@
+"""The tables as this program sees them. The migrations make them; a test holds the two together."""
+
+from sqlalchemy import Boolean, Column, DateTime, Double, Integer, MetaData, Table, Text
+
+metadata = MetaData()
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("is_verified_seller", Boolean, nullable=False),
+)
+
+items = Table(
+    "items",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("seller_id", Integer, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("category", Integer, nullable=False),
+    Column("images_qty", Integer, nullable=False),
+)
+
+moderation_results = Table(
+    "moderation_results",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("item_id", Integer, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("is_violation", Boolean),
+    Column("probability", Double),
+    Column("error_message", Text),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("processed_at", DateTime(timezone=True)),
+    Column("message_id", Text, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("publish_after", DateTime(timezone=True)),
+)
