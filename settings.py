@@ -1,4 +1,4 @@
-"""Everything that can be set from outside, read once from the environment (and from a file `.env` where there is one).
+"""Everything that can be set from outside: the environment, and a file `.env` where there is one.
 
 Every variable is written down in `.env.example`.
 """
@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 
 class SettingsRefused(Exception):
-    """The environment holds a value that cannot be used; the text names each variable and what is wrong with it."""
+    """The environment holds a value that cannot be used; the text names the variables and what is wrong."""
 
 
 class Settings(BaseSettings):
@@ -22,33 +22,33 @@ class Settings(BaseSettings):
     )
 
     database_url: str = "postgresql://user@localhost:5433/moderation"
-    database_pool_size: int = Field(10, ge=1, description="connections a process keeps at most")
-    database_connect_timeout_s: int = Field(3, ge=1)
-    database_statement_timeout_s: float = Field(10.0, gt=0)
+    database_pool_size: int = Field(default=10, ge=1, description="connections a process keeps at most")
+    database_connect_timeout_s: int = Field(default=3, ge=1)
+    database_statement_timeout_s: float = Field(default=10.0, gt=0)
 
     model_path: str = "model.pkl"
 
     kafka_bootstrap_servers: str = "localhost:9092"
-    kafka_namespace: str = Field("", description="prefix of every topic's name")
+    kafka_namespace: str = Field(default="", description="prefix of every topic's name")
     kafka_group_id: str = "dramatiq"
-    kafka_partitions: int = Field(4, ge=1, description="of a topic that does not exist yet")
-    kafka_replication: int = Field(1, ge=1, description="of a topic that does not exist yet")
+    kafka_partitions: int = Field(default=4, ge=1, description="of a topic that does not exist yet")
+    kafka_replication: int = Field(default=1, ge=1, description="of a topic that does not exist yet")
     kafka_client_options: dict[str, Any] = Field(
         default_factory=dict, description="JSON object passed to kafka-python as it is: SASL, TLS, client id"
     )
 
     api_host: str = "127.0.0.1"
-    api_port: int = Field(8000, ge=0, le=65535)
-    api_workers: int = Field(1, ge=1, description="API processes")
+    api_port: int = Field(default=8000, ge=0, le=65535)
+    api_workers: int = Field(default=1, ge=1, description="API processes")
     api_shutdown_timeout_s: float = Field(
-        8.0, gt=0, description="how long SIGTERM waits for requests in flight"
+        default=8.0, gt=0, description="how long SIGTERM waits for requests in flight"
     )
 
-    # While a lease runs, the relay leaves the row to the process that is sending it: it must outlast a send.
-    publish_lease_s: float = Field(30.0, gt=10)
-    relay_interval_s: float = Field(1.0, gt=0, description="how often the relay looks for what is due")
+    # While a lease runs, the relay leaves the row to the process that sends it: it must outlast a send.
+    publish_lease_s: float = Field(default=30.0, gt=10)
+    relay_interval_s: float = Field(default=1.0, gt=0, description="between two looks of the relay")
     retry_first_wait_s: float = Field(
-        2.0, gt=0, description="before attempt 2; attempt 3 waits three times that"
+        default=2.0, gt=0, description="before attempt 2; attempt 3 waits three times that"
     )
 
 

@@ -93,7 +93,7 @@ def transaction(engine: Engine) -> Iterator[Connection]:
 
 
 def _forget_connections_in_children(engine: Engine) -> None:
-    """A forked child that used, or even closed, its parent's sockets would talk into the parent's sessions."""
+    """A forked child that used, or even closed, its parent's sockets would break its sessions."""
     reference = weakref.ref(engine)
 
     def forget() -> None:

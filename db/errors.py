@@ -9,8 +9,8 @@
     │   └── SchemaMissing        a table or a column is not there: the migrations are to be applied
     └── DatabaseRefused          permanent: PostgreSQL will never take this statement with this data
 
-The temporary ones are built-in ``ConnectionError`` or ``TimeoutError`` too, so that a retry policy which knows only
-those needs no list of ours.
+The temporary ones are built-in ``ConnectionError`` or ``TimeoutError`` too, so that a retry policy which
+knows only those needs no list of ours.
 """
 
 from sqlalchemy import exc
@@ -59,7 +59,7 @@ _STATEMENT_CANCELED = "57014"  # of class 57, but it is statement_timeout speaki
 
 
 def from_sqlalchemy(error: exc.SQLAlchemyError) -> DatabaseError:
-    """Say in this package's words what SQLAlchemy reports. The text is PostgreSQL's first line, without the SQL."""
+    """Say in this package's words what SQLAlchemy reports; the text is PostgreSQL's first line, no SQL."""
     if isinstance(error, exc.TimeoutError):
         return DatabaseBusy("no connection of the pool became free in time")
     if not isinstance(error, exc.DBAPIError):

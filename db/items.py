@@ -39,7 +39,7 @@ _READ = select(
 ).join_from(items, users, users.c.id == items.c.seller_id)
 
 
-def read_ads(connection: Connection, item_ids: Iterable[int]) -> dict[int, Row[Any]]:
+def read_ads(connection: Connection, item_ids: Iterable[int]) -> dict[int, Row[*tuple[Any, ...]]]:
     """Return the ads that exist, by id, as rows with the fields of :class:`AdFields`."""
     rows = connection.execute(_READ.where(items.c.id == func.any(list(item_ids))))
     return {row.item_id: row for row in rows}
@@ -85,7 +85,7 @@ def load_ads(connection: Connection, ads: Sequence[AdFields]) -> None:
 
 
 def _pass_over_given_ids(connection: Connection) -> None:
-    """Ids given above do not move the identity sequences; without this a plain INSERT would meet them again."""
+    """Given ids do not move the identity sequences; without this a plain INSERT would meet them again."""
     for table in (users, items):
         sequence = func.pg_get_serial_sequence(table.name, "id")
         highest = select(func.max(table.c.id)).scalar_subquery()

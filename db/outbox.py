@@ -1,7 +1,7 @@
 """The outbox: which submissions' messages Kafka does not have yet, and who may send them now.
 
-``publish_after`` says it all: NULL when Kafka has the message, else the time from which the relay may send it. Whoever
-is about to send moves that time into the future first (a lease), commits, and sends without holding a lock.
+``publish_after`` says it all: NULL when Kafka has the message, else when the relay may send it. Whoever is
+about to send moves that time into the future first (a lease), commits, and sends without a lock.
 """
 
 from collections.abc import Iterable
@@ -45,8 +45,8 @@ _MARK_PUBLISHED = text(
     """
     UPDATE moderation_results AS row
     SET publish_after = NULL
-    FROM unnest(CAST(:message_ids AS text[]), CAST(:generations AS integer[])) AS sent (message_id, generation)
-    WHERE row.message_id = sent.message_id AND row.generation = sent.generation AND row.publish_after IS NOT NULL
+    FROM unnest(CAST(:message_ids AS text[]), CAST(:generations AS integer[])) AS sent (id, generation)
+    WHERE row.message_id = sent.id AND row.generation = sent.generation AND row.publish_after IS NOT NULL
     """
 )
 
@@ -77,7 +77,7 @@ def mark_published(connection: Connection, sent: Iterable[Unpublished]) -> None:
 
 
 def publish_pending_again(connection: Connection) -> int:
-    """Have every pending submission's message sent anew, for a Kafka that lost its log; return how many there are.
+    """Have every pending submission's message sent anew, for a Kafka that lost its log; return their number.
 
     Reads the whole table: meant for the embedded stack, whose Kafka forgets everything when it restarts.
     """

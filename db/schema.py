@@ -14,7 +14,7 @@ _COLUMNS = text(
 
 
 def missing(engine: Engine) -> list[str]:
-    """Return what the migrations have not made yet: names of tables, and ``table.column`` where a table is there.
+    """Return what the migrations have not made yet: tables, and ``table.column`` where the table is there.
 
     Raises:
       DatabaseUnavailable: when PostgreSQL cannot be asked.

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
-from sqlalchemy import Connection, Row, func, select, text
+from sqlalchemy import Connection, func, select, text
 
 from db.tables import moderation_results
 
@@ -68,8 +68,8 @@ _INSERT_PENDING = text(
     """
 )
 
-# The first writer wins: only a pending row of the same generation changes. The UPDATE comes first although the
-# upsert alone would do, because every attempt to insert uses up an id, and ids are 31 bits. A row that has its
+# The first writer wins: only a pending row of the same generation changes. The UPDATE comes first although
+# the upsert alone would do, because every attempt to insert uses up an id, and ids are 31 bits. A row with an
 # outcome has no more need of its message, hence publish_after.
 _WRITE_OUTCOMES = text(
     """
@@ -95,8 +95,9 @@ _WRITE_OUTCOMES = text(
         SELECT message_id, generation, item_id, status, is_violation, probability, error_message, now(), NULL
         FROM outcome WHERE message_id NOT IN (SELECT message_id FROM updated)
         ON CONFLICT (message_id) DO UPDATE
-        SET status = excluded.status, is_violation = excluded.is_violation, probability = excluded.probability,
-            error_message = excluded.error_message, processed_at = now(), publish_after = NULL
+        SET status = excluded.status, is_violation = excluded.is_violation,
+            probability = excluded.probability, error_message = excluded.error_message, processed_at = now(),
+            publish_after = NULL
         WHERE row.status = 'pending' AND row.generation = excluded.generation
         RETURNING row.message_id
     )
@@ -104,6 +105,7 @@ _WRITE_OUTCOMES = text(
     """
 )
 
+# In the order of Submission's fields.
 _READ = select(
     moderation_results.c.id,
     moderation_results.c.item_id,
@@ -141,7 +143,7 @@ def insert_pending(
 
 
 def write_outcomes(connection: Connection, outcomes: Sequence[Outcome]) -> set[str]:
-    """Write what became of messages, each once: a row that has an outcome, or a newer generation, stays as it is.
+    """Write what became of messages, each once: a row with an outcome, or of a newer generation, stays.
 
     A message without a row gets one. No message may be named twice.
 
@@ -168,7 +170,7 @@ def write_outcomes(connection: Connection, outcomes: Sequence[Outcome]) -> set[s
 def read_by_task_ids(connection: Connection, task_ids: Iterable[int]) -> dict[int, Submission]:
     """Return the submissions that exist, by task id."""
     rows = connection.execute(_READ.where(moderation_results.c.id == func.any(list(task_ids))))
-    return {row.id: _submission(row) for row in rows}
+    return {row.id: Submission(*row) for row in rows}
 
 
 def read_by_message_id(connection: Connection, message_id: str) -> Submission | None:
@@ -176,28 +178,13 @@ def read_by_message_id(connection: Connection, message_id: str) -> Submission | 
     row = connection.execute(
         _READ.where(moderation_results.c.message_id == storable(message_id))
     ).one_or_none()
-    return None if row is None else _submission(row)
+    return None if row is None else Submission(*row)
 
 
 def storable(value: str) -> str:
-    """Return the text as PostgreSQL can hold it: NUL and lone surrogates, which it cannot, written as escapes."""
+    """Return the text as PostgreSQL can hold it: NUL and lone surrogates become escapes."""
     return value.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _readable(error_message: str | None) -> str | None:
     return None if error_message is None else storable(error_message)[:MAX_ERROR_CHARACTERS]
-
-
-def _submission(row: Row[Any]) -> Submission:
-    return Submission(
-        task_id=row.id,
-        item_id=row.item_id,
-        status=row.status,
-        is_violation=row.is_violation,
-        probability=row.probability,
-        error_message=row.error_message,
-        message_id=row.message_id,
-        generation=row.generation,
-        created_at=row.created_at,
-        processed_at=row.processed_at,
-    )
