@@ -170,7 +170,7 @@ def write_outcomes(connection: Connection, outcomes: Sequence[Outcome]) -> set[s
 def read_by_task_ids(connection: Connection, task_ids: Iterable[int]) -> dict[int, Submission]:
     """Return the submissions that exist, by task id."""
     rows = connection.execute(_READ.where(moderation_results.c.id == func.any(list(task_ids))))
-    return {row.id: Submission(*row) for row in rows}
+    return {row.id: Submission(*tuple(row)) for row in rows}
 
 
 def read_by_message_id(connection: Connection, message_id: str) -> Submission | None:
@@ -178,7 +178,7 @@ def read_by_message_id(connection: Connection, message_id: str) -> Submission | 
     row = connection.execute(
         _READ.where(moderation_results.c.message_id == storable(message_id))
     ).one_or_none()
-    return None if row is None else Submission(*row)
+    return None if row is None else Submission(*tuple(row))
 
 
 def storable(value: str) -> str:
