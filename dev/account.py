@@ -1,0 +1,83 @@
+"""Who PostgreSQL runs as. It refuses to run as root, so a root user's PostgreSQL runs as somebody else."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import stat
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+UNPRIVILEGED_NAMES = ("postgres", "nobody")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    name: str
+    uid: int
+    gid: int
+
+    def can_reach(self, path: Path) -> bool:
+        """Whether this account may go into `path`, judged by its permission bits and those above it."""
+        path = path.resolve()
+        return all(self._may_enter(directory) for directory in (path, *path.parents))
+
+    def _may_enter(self, directory: Path) -> bool:
+        status = directory.stat()
+        if status.st_uid == self.uid:
+            return bool(status.st_mode & stat.S_IXUSR)
+        if status.st_gid == self.gid:
+            return bool(status.st_mode & stat.S_IXGRP)
+        return bool(status.st_mode & stat.S_IXOTH)
+
+    def own(self, directory: Path) -> None:
+        """Make `directory` this account's and nobody else's."""
+        directory.mkdir(parents=True, exist_ok=True)
+        os.chown(directory, self.uid, self.gid)
+        directory.chmod(0o700)
+
+
+def unprivileged_account() -> Account | None:
+    """The account for PostgreSQL, or None when we are not root and need no other."""
+    if os.geteuid() != 0:
+        return None
+    for name in UNPRIVILEGED_NAMES:
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return Account(name, entry.pw_uid, entry.pw_gid)
+    raise RuntimeError(
+        "PostgreSQL refuses to run as root, and this machine has neither a user `postgres` nor a user "
+        "`nobody`: run this as an ordinary user"
+    )
+
+
+def reachable(directory: Path, account: Account | None, *, fallback: Path) -> Path:
+    """`directory` if `account` can go into it (made when missing), else `fallback`.
+
+    A root user's home or a directory of mktemp is closed to everybody else; opening it up is not ours to do.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    if account is None or account.can_reach(directory):
+        return directory
+    fallback.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if fallback.is_symlink() or fallback.stat().st_uid != os.geteuid():
+        raise RuntimeError(
+            f"{fallback} belongs to somebody else: remove it or set DEV_DIR to another directory"
+        )
+    return fallback
+
+
+def reachable_programs(tree: Path, account: Account | None, *, copy_to: Path) -> Path:
+    """`tree` if `account` can go into it, else a copy of it in `copy_to`, made once."""
+    if account is None or account.can_reach(tree):
+        return tree
+    if not copy_to.exists():
+        half_done = Path(tempfile.mkdtemp(dir=copy_to.parent))
+        half_done.chmod(0o755)
+        shutil.copytree(tree, half_done, symlinks=True, dirs_exist_ok=True)
+        half_done.rename(copy_to)
+    return copy_to

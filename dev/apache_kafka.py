@@ -1,0 +1,172 @@
+"""Apache Kafka itself: one node, broker and controller in one, from the artifacts in dev/kafka/pom.xml."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping
+from pathlib import Path
+
+from dev.child import Child, ChildDied
+from dev.kafka_protocol import cluster_answers
+from dev.ports import HOST, free_port
+from dev.server import Server
+
+CONFIG = Path(__file__).with_name("kafka")
+#: One node for tests: little memory, a quick start, and no compiler threads in the way of two cores.
+JVM_OPTIONS = [
+    "-Xms128m",
+    "-Xmx512m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-Djava.awt.headless=true",
+]
+
+PROPERTIES = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "controller.listener.names": "CONTROLLER",
+    "inter.broker.listener.name": "PLAINTEXT",
+    # One node cannot replicate; few partitions make a quick start.
+    "offsets.topic.num.partitions": "4",
+    "offsets.topic.replication.factor": "1",
+    "transaction.state.log.num.partitions": "4",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "share.coordinator.state.topic.num.partitions": "1",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    # A topic that nobody created is an error, as it is on most clusters.
+    "auto.create.topics.enable": "false",
+    "group.initial.rebalance.delay.ms": "0",
+    # Tests of takeover need sessions shorter than the default of 6 s.
+    "group.min.session.timeout.ms": "1000",
+    # After a crash it takes its own place again once its old session is over: 9 s by default.
+    "broker.session.timeout.ms": "2000",
+    "broker.heartbeat.interval.ms": "500",
+    "log.cleaner.backoff.ms": "1000",
+}
+
+
+class ApacheKafkaServer(Server):
+    """An Apache Kafka whose log outlives `stop` and `kill`.
+
+    Parameters:
+      home: Directory for its log directory, configuration and output.
+      libs: Directory of jars, see `fetch_apache_kafka`.
+      port: Of the plaintext listener.
+      listeners: Further listeners, name to security protocol, such as ``{"SASL": "SASL_PLAINTEXT"}``; each
+        gets a free port, see `address_of`.
+      properties: Further lines of server.properties, such as the JAAS configuration of a SASL listener.
+    """
+
+    name = "Apache Kafka"
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        libs: Path,
+        port: int,
+        listeners: Mapping[str, str] | None = None,
+        properties: Mapping[str, str] | None = None,
+    ) -> None:
+        protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", **(listeners or {})}
+        self._ports = {"PLAINTEXT": port, **{name: free_port() for name in protocols if name != "PLAINTEXT"}}
+        self._home = home
+        self._java = [java_program(), "-cp", f"{CONFIG}{os.pathsep}{libs}/*", *JVM_OPTIONS]
+        self._properties = {
+            **PROPERTIES,
+            "log.dirs": str(home / "log"),
+            "controller.quorum.voters": f"1@{self.address_of('CONTROLLER')}",
+            "listeners": self._listing(list(protocols)),
+            "advertised.listeners": self._listing([name for name in protocols if name != "CONTROLLER"]),
+            "listener.security.protocol.map": ",".join(f"{name}:{kind}" for name, kind in protocols.items()),
+            **(properties or {}),
+        }
+        command = [*self._java, "kafka.Kafka", str(home / "server.properties")]
+        super().__init__(Child(self.name, command, log=home / "kafka.log", cwd=home), port)
+
+    def address_of(self, listener: str) -> str:
+        """``host:port`` of one listener."""
+        return f"{HOST}:{self._ports[listener]}"
+
+    def prepare(self) -> None:
+        if (self._home / "log" / "meta.properties").exists():
+            return
+        self._home.mkdir(parents=True, exist_ok=True)
+        config = self._home / "server.properties"
+        config.write_text(
+            "".join(f"{name}={value}\n" for name, value in self._properties.items()), encoding="utf-8"
+        )
+        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        done = subprocess.run(
+            [*self._java, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", config],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise ChildDied(f"formatting Kafka's storage failed:\n{done.stdout}{done.stderr}")
+
+    def answers(self) -> bool:
+        return cluster_answers(self.address)
+
+    def _listing(self, names: list[str]) -> str:
+        return ",".join(f"{name}://{self.address_of(name)}" for name in names)
+
+
+def java_program() -> str:
+    """Raises RuntimeError, with what to install, when there is no Java."""
+    home = os.environ.get("JAVA_HOME")
+    program = shutil.which("java", path=f"{home}/bin") if home else shutil.which("java")
+    if program is None:
+        raise RuntimeError(
+            "Apache Kafka needs Java 17 or newer: install it (Debian: apt-get install "
+            "openjdk-17-jre-headless), or name a running Kafka in KAFKA_BOOTSTRAP_SERVERS"
+        )
+    return program
+
+
+def fetch_apache_kafka(cache: Path) -> Path:
+    """The directory of the jars, fetched from Maven Central into `cache` the first time (about 120 MB).
+
+    Raises:
+      RuntimeError: Maven is missing or failed; holds its last lines.
+    """
+    pom = CONFIG / "pom.xml"
+    libs = cache / f"kafka-{hashlib.sha256(pom.read_bytes()).hexdigest()[:12]}"
+    if libs.exists():
+        return libs
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise RuntimeError("Fetching Apache Kafka needs Maven: install it (Debian: apt-get install maven)")
+    cache.mkdir(parents=True, exist_ok=True)
+    half_done = Path(tempfile.mkdtemp(dir=cache, prefix="fetching-"))
+    command = [
+        maven,
+        "-B",
+        "-q",
+        "-f",
+        str(pom),
+        "dependency:copy-dependencies",
+        f"-DoutputDirectory={half_done}",
+    ]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode:
+        shutil.rmtree(half_done)
+        tail = "\n".join((done.stdout + done.stderr).splitlines()[-20:])
+        raise RuntimeError(f"{' '.join(command)} failed:\n{tail}")
+    try:
+        half_done.rename(libs)
+    except OSError:
+        if not libs.exists():  # else somebody else fetched it meanwhile
+            raise
+        shutil.rmtree(half_done)
+    return libs

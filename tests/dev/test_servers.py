@@ -1,0 +1,214 @@
+"""The servers behind the tests: what a test may rely on when it harms them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg2
+import pytest
+from kafka import KafkaAdminClient
+from kafka.admin import NewTopic
+from kafka.errors import KafkaError
+from sqlalchemy import Engine, text
+
+from dev.account import Account, reachable
+from dev.apache_kafka import ApacheKafkaServer
+from dev.child import Child, ChildDied
+from dev.kafka_protocol import cluster_answers
+from dev.postgres import PostgresServer
+from dev.server import Server
+from dev.stack import Stack, migrate
+from tests.waiting import wait_until
+
+
+def topics(bootstrap_servers: str) -> set[str]:
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    try:
+        return set(admin.list_topics())
+    finally:
+        admin.close()
+
+
+def create_topic(bootstrap_servers: str, name: str) -> None:
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    try:
+        admin.create_topics([NewTopic(name, num_partitions=1, replication_factor=1)])
+    finally:
+        admin.close()
+
+
+def rows(url: str) -> int:
+    connection = psycopg2.connect(url, connect_timeout=2)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM users")
+            (count,) = cursor.fetchone() or (0,)
+            return int(count)
+    finally:
+        connection.close()
+
+
+def test_the_database_of_a_test_is_migrated_and_empty(database: Engine) -> None:
+    with database.begin() as connection:
+        assert connection.execute(text("SELECT count(*) FROM moderation_results")).scalar() == 0
+        connection.execute(text("INSERT INTO users DEFAULT VALUES"))
+
+
+def test_the_rows_of_another_test_are_gone_and_identities_start_at_one(database: Engine) -> None:
+    with database.begin() as connection:
+        assert connection.execute(text("INSERT INTO users DEFAULT VALUES RETURNING id")).scalar() == 1
+
+
+def test_the_migrations_can_be_applied_again(stack: Stack) -> None:
+    migrate(stack.database_url)
+
+
+def test_namespaces_differ_between_uses_of_kafka(stack: Stack, namespace: str) -> None:
+    create_topic(stack.bootstrap_servers, f"{namespace}moderation")
+    assert f"{namespace}moderation" in topics(stack.bootstrap_servers)
+
+
+def test_a_killed_kafka_is_away_and_comes_back_on_its_address(kafka_server: Server) -> None:
+    kafka_server.kill()
+    assert not cluster_answers(kafka_server.address)
+    kafka_server.start()
+    assert cluster_answers(kafka_server.address)
+
+
+def test_a_paused_kafka_answers_nobody_until_it_is_resumed(kafka_server: Server) -> None:
+    kafka_server.pause()
+    assert not cluster_answers(kafka_server.address)
+    kafka_server.resume()
+    assert cluster_answers(kafka_server.address)
+
+
+@pytest.mark.real_kafka(reason="a restart empties it")
+def test_a_killed_kafka_keeps_its_topics(kafka_server: Server) -> None:
+    create_topic(kafka_server.address, "kept")
+    kafka_server.kill()
+    kafka_server.start()
+    assert "kept" in topics(kafka_server.address)
+
+
+def test_a_killed_postgresql_keeps_its_rows(postgres_server: PostgresServer) -> None:
+    url = postgres_server.url("moderation")
+    connection = psycopg2.connect(url)
+    with connection, connection.cursor() as cursor:
+        cursor.execute("INSERT INTO users DEFAULT VALUES")
+    postgres_server.kill()
+    with pytest.raises(psycopg2.OperationalError):
+        rows(url)
+    postgres_server.start()
+    assert rows(url) == 1
+
+
+def test_a_paused_postgresql_answers_nobody_until_it_is_resumed(postgres_server: PostgresServer) -> None:
+    url = postgres_server.url("moderation")
+    postgres_server.pause()
+    with pytest.raises(psycopg2.OperationalError):
+        rows(url)
+    postgres_server.resume()
+    assert rows(url) == 0
+
+
+SASL = {
+    "sasl.enabled.mechanisms": "PLAIN",
+    "listener.name.sasl.plain.sasl.jaas.config": "org.apache.kafka.common.security.plain.PlainLoginModule "
+    'required user_worker="open-sesame";',
+}
+
+
+@pytest.mark.real_kafka(reason="it has no SASL listener")
+def test_a_sasl_listener_lets_in_whoever_has_the_password(
+    apache_kafka: Callable[..., ApacheKafkaServer],
+) -> None:
+    server = apache_kafka(listeners={"SASL": "SASL_PLAINTEXT"}, properties=SASL)
+    options = {
+        "bootstrap_servers": server.address_of("SASL"),
+        "security_protocol": "SASL_PLAINTEXT",
+        "sasl_mechanism": "PLAIN",
+        "sasl_plain_username": "worker",
+        "bootstrap_timeout_ms": 3_000,
+    }
+    admin = KafkaAdminClient(**options, sasl_plain_password="open-sesame")
+    assert admin.list_topics() == []
+    admin.close()
+    with pytest.raises(KafkaError):
+        KafkaAdminClient(**options, sasl_plain_password="wrong").list_topics()
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def test_a_child_that_ends_is_reported_with_its_last_lines(tmp_path: Path) -> None:
+    child = Child("worker", python("print('the disk is full'); raise SystemExit(3)"), log=tmp_path / "log")
+    child.start()
+    assert child.wait(10) == 3
+    with pytest.raises(ChildDied, match=r"worker ended with exit code 3(.|\n)*the disk is full"):
+        child.check()
+
+
+FAMILY = """
+import signal, subprocess, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print("ready", flush=True)
+signal.pause()
+"""
+
+
+def test_stopping_a_child_that_does_not_listen_leaves_none_of_its_family(tmp_path: Path) -> None:
+    child = Child("worker", python(FAMILY), log=tmp_path / "log")
+    child.start()
+    wait_until(lambda: "ready" in child.tail(), deadline_s=10, what="the child's own child")
+    child.stop(timeout_s=0.2)
+    assert processes_of_session(child.pid) == []
+
+
+PARENT = """
+import pathlib, sys
+from dev.child import Child
+sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+child = Child("sleeper", sleep, log=pathlib.Path(sys.argv[1]))
+child.start()
+print(child.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
+def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", PARENT, str(tmp_path / "log")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout
+        child_pid = int(parent.stdout.readline())
+        assert processes_of_session(child_pid)
+        os.kill(parent.pid, signal.SIGKILL)
+        wait_until(lambda: not processes_of_session(child_pid), deadline_s=10, what="the child's end")
+
+
+def processes_of_session(session_id: int) -> list[str]:
+    """The living processes of one session, as `ps` lists them."""
+    listing = subprocess.run(
+        ["ps", "-o", "pid=,stat=,args=", "-s", str(session_id)], capture_output=True, text=True, check=False
+    ).stdout
+    return [line for line in listing.splitlines() if line.split()[1][0] != "Z"]
+
+
+def test_a_directory_closed_to_postgresqls_account_is_left_closed_and_another_is_used(tmp_path: Path) -> None:
+    closed, fallback = tmp_path / "closed", tmp_path / "fallback"
+    closed.mkdir(mode=0o700)
+    stranger = Account("stranger", uid=os.geteuid() + 54321, gid=54321)
+    assert reachable(closed / "cluster", stranger, fallback=fallback) == fallback
+    assert closed.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_directory_open_to_postgresqls_account_is_used(tmp_path: Path) -> None:
+    ourselves = Account("ourselves", uid=os.geteuid(), gid=os.getegid())
+    assert reachable(tmp_path / "cluster", ourselves, fallback=tmp_path / "other") == tmp_path / "cluster"
