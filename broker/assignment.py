@@ -1,0 +1,136 @@
+"""One partition, from the moment a consumer is given it until it is taken away."""
+
+from __future__ import annotations
+
+from collections import deque
+from threading import Event
+
+from kafka.consumer.fetcher import ConsumerRecord
+from kafka.structs import TopicPartition
+
+from .commit_metadata import MAX_METADATA_CHARS, CommitState, Suspicion, encode
+from .delivery import Delivery
+from .tracker import AckTracker
+
+#: Below this many incomplete offsets the metadata cannot reach its limit: 9 bytes, 12 characters, for each gap at most,
+#: and as many again for a crash count.
+_CERTAINLY_FITS = MAX_METADATA_CHARS // 24 - 4
+#: Room kept free for one more incomplete offset and the flags.
+_HEADROOM_CHARS = 48
+
+
+class Capacity:
+    """How many deliveries a consumer may still hand out. Guarded by the ledger's lock; waiting for it is not."""
+
+    def __init__(self, limit: int) -> None:
+        self.free = limit
+        self.changed = Event()
+
+    def give_back(self, count: int) -> None:
+        self.free += count
+        self.changed.set()
+
+
+class Assignment:
+    """The broker's side of an assigned partition. Its fields are guarded by the ledger's lock.
+
+    Attributes:
+      epoch: How many assignments this process was given before. An ack for an older epoch of the same partition does
+        not touch this one.
+      expected: The offset that the next record read should have.
+      buffer: Records that were read and not dispatched.
+      buffered_bytes: The size of the values in the buffer.
+      in_flight: Deliveries that Dramatiq has and that are not complete, by offset.
+      suspicions: Crash counts of incomplete offsets (see ``commit_metadata``).
+      probation_end: While the next record is below it, deliveries are marked in a commit before they are dispatched.
+      revoked: Whether the partition was taken away.
+      dirty: Whether there is anything that the last commit did not say.
+      uncommitted: How many records were dispatched since a commit was last acknowledged.
+    """
+
+    def __init__(
+        self, partition: TopicPartition, state: CommitState, *, epoch: int, capacity: Capacity, probation_end: int = 0
+    ) -> None:
+        self.partition = partition
+        self.epoch = epoch
+        self.tracker = AckTracker(state.next_offset, highest=state.highest, incomplete=state.incomplete)
+        self.suspicions: dict[int, Suspicion] = dict(state.suspicions)
+        self.probation_end = probation_end
+        self.expected = state.next_offset
+        self.buffer: deque[ConsumerRecord] = deque()
+        self.buffered_bytes = 0
+        self.in_flight: dict[int, Delivery] = {}
+        self.revoked = False
+        self.dirty = True
+        self.uncommitted = 0
+        self._capacity = capacity
+
+    def take_in(self, batch: list[ConsumerRecord]) -> None:
+        """Put records that were read into the buffer."""
+        self.buffer.extend(batch)
+        self.buffered_bytes += sum(record.serialized_value_size for record in batch)
+        self.expected = batch[-1].offset + 1
+
+    def take_out(self) -> ConsumerRecord:
+        """Take the next record out of the buffer."""
+        record = self.buffer.popleft()
+        self.buffered_bytes -= record.serialized_value_size
+        return record
+
+    def dispatch(self, delivery: Delivery) -> None:
+        """Count ``delivery`` as outstanding."""
+        self.in_flight[delivery.origin.offset] = delivery
+        self.uncommitted += 1
+        self._capacity.free -= 1
+
+    def complete(self, offset: int) -> None:
+        """Mark a delivery complete and let the consumer know that there is room."""
+        if self.in_flight.pop(offset, None) is not None:
+            self.tracker.complete(offset)
+            self.suspicions.pop(offset, None)
+            self.dirty = True
+            self._capacity.give_back(1)
+
+    def revoke(self) -> list[Delivery]:
+        """Take the partition away and return what was outstanding."""
+        self.revoked = True
+        self.buffer.clear()
+        self.buffered_bytes = 0
+        outstanding = list(self.in_flight.values())
+        self.in_flight.clear()
+        self._capacity.give_back(len(outstanding))
+        return outstanding
+
+    def head_crashes(self) -> int:
+        """How often a worker died while the next record of the buffer was marked as running."""
+        if not self.buffer:
+            return 0
+        suspicion = self.suspicions.get(self.buffer[0].offset)
+        return suspicion.crashes if suspicion else 0
+
+    def is_suspect(self) -> bool:
+        """Whether the next record was marked as running at two crashes, the first of which began the probation."""
+        return self.head_crashes() > 1
+
+    def on_probation(self) -> bool:
+        """Whether the next record may be the one that the last owner died of."""
+        return bool(self.buffer) and self.buffer[0].offset < self.probation_end
+
+    def snapshot(self, *, clean: bool = False) -> CommitState:
+        """What a commit made now has to say."""
+        if not self.buffer:
+            self.tracker.skip_to(self.expected)
+        incomplete = tuple(self.tracker.incomplete)
+        suspicions = self.suspicions
+        if clean:
+            # A handover in good order is no crash: nothing is running any more as far as the next owner is concerned.
+            suspicions = {offset: Suspicion(s.crashes, running=False) for offset, s in suspicions.items()}
+        return CommitState(
+            self.tracker.next_offset, self.tracker.highest, incomplete, clean=clean, suspicions=dict(suspicions)
+        )
+
+    def has_room_in_metadata(self) -> bool:
+        """Whether one more incomplete offset still fits into the commit metadata."""
+        if len(self.tracker) < _CERTAINLY_FITS:
+            return True
+        return len(encode(self.snapshot())) + _HEADROOM_CHARS <= MAX_METADATA_CHARS

@@ -1,0 +1,358 @@
+"""The Dramatiq broker."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from dramatiq.broker import Broker, MessageProxy
+from dramatiq.errors import QueueJoinTimeout, QueueNotFound
+from dramatiq.message import Message
+from dramatiq.middleware import Callbacks, GroupCallbacks, Middleware, Pipelines, Retries, SkipMessage
+from dramatiq.worker import Worker
+from kafka.consumer.fetcher import ConsumerRecord
+
+from .assignment import Assignment
+from .backlog import Backlog
+from .clients import Clients
+from .consumer import QueueConsumer
+from .dead_letters import DeadLetterQueue, dead_letter_record, default_middleware
+from .delays import Delays, Forwarder
+from .delivery import Delivery, Origin
+from .errors import EnqueueFailed
+from .ledger import Ledger
+from .publisher import Publisher, Record
+from .settlement import Settlement
+from .topics import TopicLayout, Topics
+
+DEFAULT_RETENTION_MS = 7 * 24 * 3600 * 1000
+#: How long a stopping worker waits for what its last tasks left to publish, and then for its goodbye to the group.
+SETTLE_TIMEOUT_S = 10.0
+CLOSE_TIMEOUT_MS = 5_000
+JOIN_POLL_S = 0.1
+
+#: Middleware whose failure would lose what follows from a message. Dramatiq logs such a failure and acks.
+_FOLLOW_UP_MIDDLEWARE = (Retries, Pipelines, Callbacks, GroupCallbacks)
+
+
+class KafkaBroker(Broker):
+    """A Dramatiq broker on Kafka topics. Making one connects to nothing, and one may be used by many threads.
+
+    A message is complete when its task has run and everything that follows from it (a retry, a pipeline's next step, a
+    dead letter) is in Kafka. Until then a crash of any process makes it run again: at least once, with the same
+    ``message_id``.
+
+    Parameters:
+      bootstrap_servers: ``host:port``, several separated by commas, or a list.
+      group_id: Workers with the same group share the work. Each queue has a consumer group of its own,
+        ``{group_id}.{queue}``.
+      namespace: Put before the name of every topic, so that several applications can share a cluster.
+      partitions: How many partitions a topic is created with. They do not limit how many tasks run at once, but how
+        many processes can share one queue.
+      replication_factor: What a topic is created with; 3 on a cluster of three or more.
+      retention_ms: How long Kafka keeps the records of a queue it creates, done or not. A message that waits for
+        longer is lost, with an error in the log.
+      middleware: All middleware; by default Dramatiq's, with durable retries and dead letters
+        (see ``default_middleware``).
+      client_options: What else kafka-python is to be given: ``security_protocol``, ``sasl_*``, ``ssl_*``, ``client_id``.
+      commit_interval_ms: How often finished work is committed: the work of at most that long is repeated by a crash.
+      enqueue_timeout_ms: How long Kafka may take to acknowledge a message before ``enqueue`` raises EnqueueFailed.
+      session_timeout_ms: How long a worker may be silent before its partitions go to others.
+      max_crashes: A message whose worker process died with it that often is dead-lettered as PoisonMessage. At least 3:
+        the first crash shows that there is a culprit, the second who it may be, the third that it is.
+      delay_index_dir: Where the index of delayed messages is kept (a cache; see ``broker/delays``).
+
+    Raises:
+      ValueError: When a parameter is out of its range.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str | list[str] = "localhost:9092",
+        *,
+        group_id: str = "dramatiq",
+        namespace: str = "",
+        partitions: int = 4,
+        replication_factor: int = 1,
+        retention_ms: int = DEFAULT_RETENTION_MS,
+        middleware: list[Middleware] | None = None,
+        client_options: Mapping[str, Any] | None = None,
+        commit_interval_ms: int = 250,
+        enqueue_timeout_ms: int = 10_000,
+        session_timeout_ms: int = 10_000,
+        max_crashes: int = 3,
+        delay_index_dir: str | None = None,
+    ) -> None:
+        if max_crashes < 3:
+            raise ValueError(f"max_crashes is {max_crashes}; a culprit can only be told from bystanders by the third crash")
+        self.group_id = group_id
+        self.commit_interval_ms = commit_interval_ms
+        self.close_timeout_ms = CLOSE_TIMEOUT_MS
+        self.max_crashes = max_crashes
+        self.consumer_settings = {
+            "session_timeout_ms": session_timeout_ms,
+            "heartbeat_interval_ms": session_timeout_ms // 3,
+        }
+        self.intake_paused = False
+        self.clients = Clients(bootstrap_servers, client_options)
+        self.topics = Topics(self.clients, TopicLayout(partitions, replication_factor, retention_ms), namespace=namespace)
+        self.publisher = Publisher(self.clients, self.topics, timeout_ms=enqueue_timeout_ms)
+        self.ledger = Ledger()
+        # Its own producer: what a worker owes Kafka is not to wait behind what its tasks send.
+        self._settlement_publisher = Publisher(self.clients, self.topics, timeout_ms=enqueue_timeout_ms)
+        self.settlement = Settlement(self._settlement_publisher, self.ledger, give_up=self._give_up)
+        self.delays = Delays(self.clients, self.topics, self.publisher, index_dir=delay_index_dir)
+        self.dead_letter_queue = DeadLetterQueue(self.clients, self.topics, self.publisher)
+        self._scope = threading.local()
+        self._stopping = False
+
+        super().__init__(middleware=default_middleware() if middleware is None else middleware)
+        self.queues: dict[str, None] = {}
+        self.add_middleware(_WorkerLifecycle())
+
+    # Names
+
+    def group_of(self, queue_name: str) -> str:
+        """The consumer group of a queue. A group for all queues would rebalance all of them whenever one changes."""
+        return f"{self.group_id}.{queue_name}"
+
+    def topics_of(self, queue_name: str) -> list[str]:
+        """The topics that a worker of a queue needs."""
+        return [self.topics.queue(queue_name), self.topics.dead_letters(queue_name), self.topics.delayed]
+
+    # Queues and messages
+
+    def declare_queue(self, queue_name: str) -> None:
+        """Declare a queue. Its topics are created when the first message or the first consumer needs them.
+
+        Raises:
+          InvalidQueueName: When Kafka could not hold them.
+        """
+        if queue_name in self.queues:
+            return
+        self.topics.check_queue_name(queue_name)
+        self.emit_before("declare_queue", queue_name)
+        self.queues[queue_name] = None
+        self.emit_after("declare_queue", queue_name)
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 30000) -> QueueConsumer:
+        """Get a consumer of a declared queue.
+
+        Raises:
+          QueueNotFound: When the queue was not declared.
+          KafkaUnavailable: When Kafka does not answer.
+        """
+        if queue_name not in self.queues:
+            raise QueueNotFound(queue_name)
+        return QueueConsumer(self, queue_name, prefetch=prefetch, timeout_ms=timeout)
+
+    def enqueue(self, message: Message, *, delay: int | None = None) -> Message:
+        """Enqueue a message and return once Kafka has acknowledged it.
+
+        What middleware enqueues while a worker finishes a delivery is not sent here: it joins that delivery, which
+        completes once Kafka has it.
+
+        Parameters:
+          delay: Milliseconds after which it may run at the earliest.
+
+        Raises:
+          EnqueueFailed: When Kafka did not acknowledge it in time. It may still arrive.
+        """
+        delivery: Delivery | None = getattr(self._scope, "delivery", None)
+        if delivery is None:
+            return self.enqueue_many([message], delay=delay)[0]
+        try:
+            self.emit_before("enqueue", message, delay)
+            delivery.outbox.append(self._record(message, delay))
+        except Exception as e:
+            self._scope.failure = e
+            raise
+        self.emit_after("enqueue", message, delay)
+        return message
+
+    def enqueue_many(self, messages: Iterable[Message], *, delay: int | None = None) -> list[Message]:
+        """Enqueue many messages with a single wait for all of them.
+
+        Raises:
+          EnqueueFailed: When Kafka did not acknowledge all of them; ``failures`` says which. The others are enqueued.
+        """
+        messages = list(messages)
+        records = []
+        for message in messages:
+            self.emit_before("enqueue", message, delay)
+            records.append(self._record(message, delay))
+        failures = self.publisher.publish(records)
+        for index, message in enumerate(messages):
+            if index not in failures:
+                self.emit_after("enqueue", message, delay)
+        if failures:
+            raise EnqueueFailed({messages[index].message_id: reason for index, reason in failures.items()})
+        return messages
+
+    def ping(self, timeout_s: float = 2.0) -> None:
+        """Ask the cluster for a sign of life.
+
+        Raises:
+          KafkaUnavailable: When none comes within ``timeout_s``.
+        """
+        timeout_ms = int(timeout_s * 1000)
+        with self.clients.admin(bootstrap_timeout_ms=timeout_ms, request_timeout_ms=timeout_ms):
+            pass
+
+    # What waits
+
+    def join(self, queue_name: str, *, timeout: int | None = None) -> None:
+        """Wait until every message of a queue, delayed ones included, is complete, whichever worker runs it.
+
+        Parameters:
+          timeout: Milliseconds.
+
+        Raises:
+          QueueNotFound: When the queue was not declared.
+          QueueJoinTimeout: When messages are left after ``timeout``.
+        """
+        if queue_name not in self.queues:
+            raise QueueNotFound(queue_name)
+        deadline_s = None if timeout is None else time.monotonic() + timeout / 1000
+        while left := self.count(queue_name):
+            if deadline_s is not None and time.monotonic() >= deadline_s:
+                raise QueueJoinTimeout(f"{left} message(s) are left in the queue {queue_name!r} after {timeout} ms")
+            time.sleep(JOIN_POLL_S)
+
+    def count(self, queue_name: str) -> int:
+        """How many messages of a queue are not complete: waiting, delayed, running, or waiting to be settled."""
+        self.topics.ensure(self.topics_of(queue_name))
+        # Delayed ones first: one that is forwarded in between is then counted twice rather than not at all.
+        delayed = self.delays.count(queue_name)
+        with Backlog(self.clients, self.topics.queue(queue_name), self.group_of(queue_name)) as backlog:
+            return delayed + backlog.count()
+
+    def flush(self, queue_name: str) -> None:
+        """Drop every message of a queue, delayed ones included. What runs already is not stopped.
+
+        Raises:
+          QueueNotFound: When the queue was not declared.
+        """
+        if queue_name not in self.queues:
+            raise QueueNotFound(queue_name)
+        self.topics.ensure(self.topics_of(queue_name))
+        self.delays.flush(queue_name)
+        with Backlog(self.clients, self.topics.queue(queue_name), self.group_of(queue_name)) as backlog:
+            backlog.drop()
+
+    def flush_all(self) -> None:
+        """Drop every message of every declared queue."""
+        for queue_name in self.queues:
+            self.flush(queue_name)
+
+    # The life of a delivery
+
+    def emit_before(self, signal: str, *args: Any, **kwargs: Any) -> None:
+        if signal == "process_message":
+            self._begin(args[0])
+        elif signal in ("ack", "nack"):
+            with self._finishing(args[0]):
+                super().emit_before(signal, *args, **kwargs)
+            return
+        super().emit_before(signal, *args, **kwargs)
+
+    def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
+        if signal in ("process_message", "skip_message"):
+            with self._finishing(args[0]):
+                self._emit_following(signal, *args, **kwargs)
+        else:
+            super().emit_after(signal, *args, **kwargs)
+
+    def _emit_following(self, signal: str, message: MessageProxy, **kwargs: Any) -> None:
+        """Dramatiq's emit_after, except that a message whose follow-up was lost is failed instead of acked."""
+        for middleware in reversed(self.middleware):
+            try:
+                getattr(middleware, f"after_{signal}")(self, message, **kwargs)
+            except Exception as e:
+                self.logger.critical("Unexpected failure in after_%s of %r.", signal, middleware, exc_info=True)
+                if isinstance(middleware, _FOLLOW_UP_MIDDLEWARE):
+                    self._scope.failure = e
+        if (failure := getattr(self._scope, "failure", None)) is not None:
+            message.stuff_exception(failure)
+            message.fail()
+
+    def _begin(self, message: MessageProxy) -> None:
+        if isinstance(message, Delivery) and not self.ledger.begin(message):
+            # Results would store None for a skipped message, and the one who has the partition now runs it.
+            message.options["store_results"] = False
+            raise SkipMessage("its partition was taken away before it began")
+
+    @contextmanager
+    def _finishing(self, message: MessageProxy) -> Iterator[None]:
+        """While a worker thread is in here, what it enqueues joins the delivery's outbox."""
+        if not isinstance(message, Delivery):
+            yield
+            return
+        self._scope.delivery, self._scope.failure = message, None
+        try:
+            yield
+        finally:
+            self._scope.delivery, self._scope.failure = None, None
+
+    def rejected(
+        self, queue_name: str, record: ConsumerRecord, error: Exception, assignment: Assignment
+    ) -> Delivery:
+        """Make a delivery of a record that is not to be run: all that is left to do for it is its dead letter."""
+        origin = Origin(record.topic, record.partition, record.offset)
+        raw = record.value or b""
+        unread = Message(queue_name=queue_name, actor_name="", args=(), kwargs={}, options={}, message_id=str(origin))
+        delivery = Delivery(unread, origin=origin, raw=raw, assignment=assignment)
+        delivery.outbox.append(
+            dead_letter_record(self.topics, queue_name=queue_name, origin=origin, raw=raw, error=error)
+        )
+        return delivery
+
+    def _give_up(self, delivery: Delivery, error: BaseException) -> None:
+        """Replace an outbox that Kafka can never take by a dead letter that says so."""
+        self.logger.error("What follows from %s cannot be published: %r", delivery, error)
+        queue_name = delivery.queue_name
+        delivery.outbox[:] = [
+            dead_letter_record(self.topics, queue_name=queue_name, origin=delivery.origin, raw=delivery.raw, error=error)
+        ]
+
+    def _record(self, message: Message, delay: int | None) -> Record:
+        self.topics.check_queue_name(message.queue_name)
+        if delay is not None:
+            return self.delays.record(message, delay)
+        return Record(self.topics.queue(message.queue_name), message.encode())
+
+    # The life of a process
+
+    def drain_if_stopping(self) -> None:
+        """In a worker that is stopping, wait for what its last tasks left to publish."""
+        if self._stopping:
+            self.settlement.drain(SETTLE_TIMEOUT_S)
+
+    def close(self) -> None:
+        """Close this process's connections. The broker connects again when it is used again."""
+        self.settlement.stop(timeout_s=SETTLE_TIMEOUT_S if self._stopping else 0.0)
+        self.publisher.close()
+        self._settlement_publisher.close()
+
+
+class _WorkerLifecycle(Middleware):
+    """Runs, in each worker process, the thread that forwards delayed messages."""
+
+    def __init__(self) -> None:
+        self._forwarder: Forwarder | None = None
+
+    def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
+        assert isinstance(broker, KafkaBroker)
+        broker._stopping = False
+        self._forwarder = broker.delays.forwarder(broker.consumer_settings)
+        self._forwarder.start()
+
+    def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        assert isinstance(broker, KafkaBroker)
+        broker._stopping = True
+        if self._forwarder is not None:
+            self._forwarder.stop()
+

@@ -1,0 +1,381 @@
+"""Reads one queue's topic and hands its records to Dramatiq, which calls all of this from one thread."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from dramatiq.broker import Consumer, MessageProxy
+from dramatiq.errors import ConnectionClosed
+from kafka.consumer.fetcher import ConsumerRecord
+from kafka.errors import KafkaError
+from kafka.future import Future
+from kafka.structs import TopicPartition
+
+from .assignment import Assignment, Capacity
+from .commit_metadata import CommitState, Suspicion
+from .commits import Commits
+from .delivery import Delivery, Origin
+from .errors import InvalidMessage, PoisonMessage
+from .intake import read_message
+from .rebalance import ForgetfulCooperativeStickyAssignor, RebalanceListener
+from .restore import Restored, report_removed, restore
+
+if TYPE_CHECKING:
+    from .broker import KafkaBroker
+
+logger = logging.getLogger(__name__)
+
+#: What is read ahead of dispatch, a partition. One with so much in its buffer is paused, so that a partition with a long
+#: backlog leaves the others their turn, and memory stays flat however much waits.
+MAX_BUFFERED_BYTES = 256 * 1024
+#: kafka-python 3.0.12 never returns to a paused partition of which poll() handed out only a part (its parsed rest is
+#: unparked only while no other partition's is in line), so every poll takes all that has arrived. What can arrive at
+#: once is bounded by the size of a fetch.
+EVERYTHING = 1_000_000_000
+MAX_FETCH_BYTES = 8 * 1024 * 1024
+#: How often Kafka is polled while there is no need for records: it is how a rebalance gets on.
+MAX_POLL_GAP_S = 0.05
+#: A partition stops being dispatched when so many of its records were since the last commit that Kafka took. It bounds
+#: what a crash repeats, and tells how far from the last commit the record that caused it can be.
+MAX_UNCOMMITTED = 10_000
+#: How many records are marked in one commit on probation: their crash counts must fit into the metadata.
+MAX_MARKED = 64
+#: How long a failed read of the committed offsets rests before it is repeated.
+RESTORE_BACKOFF_S = 0.5
+
+
+class QueueConsumer(Consumer):
+    """The consumer of one queue.
+
+    Worker threads call :meth:`ack` and :meth:`nack`, which only mark; this consumer's thread alone drives the Kafka
+    client, in :meth:`__next__` and :meth:`close`.
+
+    Parameters:
+      prefetch: How many deliveries may be outstanding.
+      timeout_ms: How long :meth:`__next__` waits for a delivery.
+
+    Raises:
+      KafkaUnavailable: When Kafka does not answer. Dramatiq then tries again after a while.
+    """
+
+    def __init__(self, broker: KafkaBroker, queue_name: str, *, prefetch: int, timeout_ms: int) -> None:
+        self._broker = broker
+        self._queue_name = queue_name
+        self._timeout_s = timeout_ms / 1000
+        self._ledger = broker.ledger
+        self._capacity = Capacity(prefetch)
+        self._assignments: dict[TopicPartition, Assignment] = {}
+        self._turns: deque[Assignment] = deque()
+        self._unrestored: set[TopicPartition] = set()
+        self._restore_at_s = 0.0
+        self._polled_at_s = 0.0
+        self._paused: set[TopicPartition] = set()
+        self._suspected: Assignment | None = None
+        self._cleared: deque[tuple[Assignment, ConsumerRecord]] = deque()
+
+        broker.topics.ensure(broker.topics_of(queue_name))
+        self._assignor = ForgetfulCooperativeStickyAssignor()
+        self._kafka = broker.clients.consumer(
+            group_id=broker.group_of(queue_name),
+            auto_offset_reset="earliest",
+            partition_assignment_strategy=[self._assignor],
+            max_poll_records=EVERYTHING,
+            max_partition_fetch_bytes=MAX_BUFFERED_BYTES,
+            fetch_max_bytes=MAX_FETCH_BYTES,
+            **broker.consumer_settings,
+        )
+        self._commits = Commits(self._kafka, self._ledger, interval_s=broker.commit_interval_ms / 1000)
+        self._kafka.subscribe(
+            [broker.topics.queue(queue_name)],
+            listener=RebalanceListener(
+                on_assigned=self._assigned, on_revoked=self._revoked, on_lost=self._lost
+            ),
+        )
+
+    # Dramatiq's side
+
+    def __next__(self) -> MessageProxy | None:
+        deadline_s = time.monotonic() + self._timeout_s
+        try:
+            while True:
+                now_s = time.monotonic()
+                self._commits.commit_when_due(self._assignments.values())
+                if self._unrestored and now_s >= self._restore_at_s:
+                    self._restore()
+                if now_s - self._polled_at_s > MAX_POLL_GAP_S:
+                    self._poll(0.0)
+                self._capacity.changed.clear()
+                delivery = self._next_delivery()
+                if delivery is not None:
+                    return delivery
+                if now_s >= deadline_s:
+                    return None
+                self._wait(deadline_s - now_s)
+        except KafkaError as e:
+            raise ConnectionClosed(f"Consuming {self._queue_name!r} failed: {e!r}") from e
+
+    def ack(self, message: MessageProxy) -> None:
+        """Mark a delivery as processed. It completes once everything in its outbox is in Kafka."""
+        assert isinstance(message, Delivery)
+        self._broker.settlement.settle(message)
+
+    def nack(self, message: MessageProxy) -> None:
+        """Mark a delivery as failed. Its dead letter, if the broker has that middleware, is in its outbox."""
+        assert isinstance(message, Delivery)
+        self._broker.settlement.settle(message)
+
+    def requeue(self, messages: Iterable[MessageProxy]) -> None:
+        """Nothing to do: an offset that was not completed is delivered again, to whoever has the partition then."""
+
+    def close(self) -> None:
+        """Commit what is complete, hand the partitions over and leave the group at once."""
+        self._broker.drain_if_stopping()
+        try:
+            self._kafka.close(autocommit=False, timeout_ms=self._broker.close_timeout_ms)
+        except KafkaError as e:
+            logger.warning("Leaving the group of %r failed; its partitions move after the session timeout: %r",
+                           self._queue_name, e)  # fmt: skip
+        finally:
+            self._take_away(list(self._assignments))
+            self._ledger.end_isolation(self)
+
+    # Kafka's side: called on kafka-python's I/O thread
+
+    def _assigned(self, partitions: Iterable[TopicPartition]) -> None:
+        # Reading the committed state needs round trips, which this thread must not wait for.
+        with self._ledger.lock:
+            self._kafka.pause(*partitions)
+            self._unrestored.update(partitions)
+        self._capacity.changed.set()
+
+    def _revoked(self, partitions: Iterable[TopicPartition]) -> Future | None:
+        leaving = self._take_away(partitions)
+        return self._commits.hand_over(leaving) if leaving else None
+
+    def _lost(self, partitions: Iterable[TopicPartition]) -> None:
+        logger.warning("This worker was thrown out of the group of %r and joins again: %s may run twice.",
+                       self._queue_name, sorted(partitions))  # fmt: skip
+        self._take_away(partitions)
+        self._assignor.forget()
+
+    def _take_away(self, partitions: Iterable[TopicPartition]) -> list[Assignment]:
+        with self._ledger.lock:
+            self._unrestored.difference_update(partitions)
+            self._paused.difference_update(partitions)
+            leaving = [a for p in partitions if (a := self._assignments.pop(p, None)) is not None]
+            for assignment in leaving:
+                self._ledger.revoke(assignment)
+            self._turns = deque(self._assignments.values())
+        return leaving
+
+    # The consumer thread's own steps
+
+    def _restore(self) -> None:
+        """Take over the partitions that were assigned: nothing of them is dispatched before this has succeeded."""
+        with self._ledger.lock:
+            partitions = list(self._unrestored)
+        try:
+            for partition, restored in restore(self._kafka, partitions).items():
+                self._take_over(partition, restored)
+        except (KafkaError, ValueError) as e:
+            # ValueError: the partition was revoked between the read and the seek.
+            logger.info("The partitions %s cannot be taken over yet: %r", partitions, e)
+            self._restore_at_s = time.monotonic() + RESTORE_BACKOFF_S
+
+    def _take_over(self, partition: TopicPartition, restored: Restored) -> None:
+        state = restored.state
+        probation_end = min(state.highest + 1 + MAX_UNCOMMITTED, restored.end_offset) if restored.unclean else 0
+        assignment = Assignment(
+            partition, state, epoch=self._ledger.next_epoch(), capacity=self._capacity, probation_end=probation_end
+        )
+        self._kafka.seek(partition, state.next_offset)
+        # Committed before the first dispatch, so that even a crash on the first record leaves a trace.
+        if not self._commits.commit_now(assignment):
+            self._restore_at_s = time.monotonic() + RESTORE_BACKOFF_S
+            return
+        with self._ledger.lock:
+            if partition not in self._unrestored:
+                return  # revoked meanwhile
+            self._unrestored.discard(partition)
+            self._assignments[partition] = assignment
+            self._turns.append(assignment)
+        self._kafka.resume(partition)
+
+    def _wait(self, remaining_s: float) -> None:
+        """Wait for whatever can bring the next delivery: a record, or room for one."""
+        if self._can_read():
+            busy = any(assignment.in_flight or assignment.dirty for assignment in self._assignments.values())
+            self._poll(min(remaining_s, self._broker.commit_interval_ms / 1000) if busy else remaining_s)
+        else:
+            self._capacity.changed.wait(min(remaining_s, MAX_POLL_GAP_S))
+
+    def _can_read(self) -> bool:
+        return self._capacity.free > 0 and not any(a.buffer for a in self._assignments.values())
+
+    def _poll(self, timeout_s: float) -> None:
+        records = self._kafka.poll(timeout_ms=int(timeout_s * 1000))
+        self._polled_at_s = time.monotonic()
+        for partition, batch in records.items():
+            assignment = self._assignments.get(partition)
+            if assignment is not None:
+                self._take_in(assignment, batch)
+        self._pause_full_partitions()
+
+    def _take_in(self, assignment: Assignment, batch: list[ConsumerRecord]) -> None:
+        first = batch[0].offset
+        if first < assignment.expected:
+            assignment = self._begin_anew(assignment, first)
+        elif first > assignment.expected:
+            self._look_for_removed(assignment)
+        with self._ledger.lock:
+            assignment.take_in(batch)
+
+    def _begin_anew(self, assignment: Assignment, first: int) -> Assignment:
+        logger.error(
+            "%s went back from offset %d to %d: the topic was made anew; what it held before is gone.",
+            assignment.partition, assignment.expected, first,
+        )  # fmt: skip
+        with self._ledger.lock:
+            self._take_away([assignment.partition])
+            successor = Assignment(
+                assignment.partition,
+                CommitState(first, first - 1),
+                epoch=self._ledger.next_epoch(),
+                capacity=self._capacity,
+            )
+            self._assignments[assignment.partition] = successor
+            self._turns.append(successor)
+        return successor
+
+    def _look_for_removed(self, assignment: Assignment) -> None:
+        """Tell a gap that compaction or a control record leaves, which is normal, from records lost to retention."""
+        beginning = self._kafka.beginning_offsets([assignment.partition])[assignment.partition]
+        with self._ledger.lock:
+            tracker, expected = assignment.tracker, assignment.expected
+            removed = max(0, beginning - max(expected, tracker.highest + 1)) + tracker.left_behind(expected, beginning)
+        if removed:
+            report_removed(assignment.partition, removed, beginning)
+
+    def _pause_full_partitions(self) -> None:
+        with self._ledger.lock:
+            full = {p for p, a in self._assignments.items() if a.buffered_bytes >= MAX_BUFFERED_BYTES}
+            drained = {p for p in self._paused if self._assignments[p].buffered_bytes < MAX_BUFFERED_BYTES // 2}
+            if full - self._paused:
+                self._kafka.pause(*(full - self._paused))
+            if drained:
+                self._kafka.resume(*drained)
+            self._paused = (self._paused | full) - drained
+
+    def _next_delivery(self) -> Delivery | None:
+        if self._capacity.free <= 0 or self._broker.intake_paused or self._ledger.excludes(self):
+            return None
+        while self._cleared:
+            delivery = self._deliver(*self._cleared.popleft())
+            if delivery is not None:
+                return delivery
+        if self._ledger.isolates(self):
+            return self._next_suspect()
+        for _ in range(len(self._turns)):
+            assignment = self._turns[0]
+            self._turns.rotate(-1)
+            delivery = self._next_of(assignment)
+            if delivery is not None:
+                return delivery
+        return None
+
+    def _next_of(self, assignment: Assignment) -> Delivery | None:
+        """The next delivery of one partition, or None when it has none to give at the moment."""
+        while assignment.buffer and not assignment.revoked:
+            if assignment.uncommitted >= MAX_UNCOMMITTED or not assignment.has_room_in_metadata():
+                return None
+            if assignment.is_suspect():
+                self._suspected = assignment
+                return self._next_suspect()
+            if assignment.on_probation():
+                return self._deliver_marked(assignment, MAX_MARKED)
+            record = self._pop(assignment)
+            delivery = self._deliver(assignment, record) if record is not None else None
+            if delivery is not None:
+                return delivery
+        return None
+
+    def _next_suspect(self) -> Delivery | None:
+        """Run the suspect alone in this process, or dead-letter it when it has killed enough workers."""
+        assignment = self._suspected
+        if assignment is None or assignment.revoked or not assignment.is_suspect():
+            self._suspected = None
+            if self._ledger.isolate(self):  # nothing runs: the last suspect is done
+                self._ledger.end_isolation(self)
+            return None
+        if assignment.head_crashes() >= self._broker.max_crashes:
+            record = self._pop(assignment)
+            if record is not None:
+                crashes = assignment.suspicions[record.offset].crashes
+                self._reject(assignment, record, PoisonMessage(f"its worker process died {crashes} times with it"))
+            return None
+        if not self._ledger.isolate(self):
+            return None
+        return self._deliver_marked(assignment, 1)
+
+    def _deliver_marked(self, assignment: Assignment, at_most: int) -> Delivery | None:
+        """Commit that some records are about to run, then dispatch them: a crash then leaves their names."""
+        marked = []
+        while assignment.buffer and len(marked) < min(at_most, self._capacity.free):
+            if marked and (assignment.is_suspect() or not assignment.on_probation()):
+                break
+            record = self._pop(assignment)
+            if record is not None:
+                marked.append((assignment, record))
+                with self._ledger.lock:
+                    crashes = assignment.suspicions.get(record.offset, Suspicion(1, running=False)).crashes
+                    assignment.suspicions[record.offset] = Suspicion(crashes, running=True)
+        if not marked:
+            return None
+        while not self._commits.commit_now(assignment):
+            if assignment.revoked:
+                return None
+            self._poll(RESTORE_BACKOFF_S)  # a rebalance that is under way has to end before Kafka takes a commit
+        self._cleared.extend(marked)
+        return self._deliver(*self._cleared.popleft())
+
+    def _pop(self, assignment: Assignment) -> ConsumerRecord | None:
+        """Take the next record off the buffer and count it as delivered, in one step; None when it needs no run."""
+        with self._ledger.lock:
+            if not assignment.buffer:
+                return None
+            record = assignment.take_out()
+            if not assignment.tracker.deliver(record.offset):
+                return None
+            if self._ledger.adopt(assignment, record.offset, record.value):
+                return None
+            return record
+
+    def _deliver(self, assignment: Assignment, record: ConsumerRecord) -> Delivery | None:
+        """Make a delivery of a record, or a dead letter when it is no message that this worker can run."""
+        try:
+            message = read_message(record.value, queue_name=self._queue_name, actors=self._broker.actors)
+        except InvalidMessage as e:
+            self._reject(assignment, record, e)
+            return None
+        delivery = Delivery(message, origin=_origin(record), raw=record.value, assignment=assignment)
+        if self._ledger.dispatch(delivery, self):
+            return delivery
+        if not assignment.revoked:
+            # Another consumer's suspect has the process to itself since this record was taken: it waits its turn.
+            self._cleared.appendleft((assignment, record))
+        return None
+
+    def _reject(self, assignment: Assignment, record: ConsumerRecord, error: Exception) -> None:
+        """Dead-letter a record that never reaches a worker thread."""
+        delivery = self._broker.rejected(self._queue_name, record, error, assignment)
+        logger.error("The record %s is dead-lettered: %s", delivery.origin, error)
+        if self._ledger.hold(delivery):
+            self._broker.settlement.settle(delivery)
+
+
+def _origin(record: ConsumerRecord) -> Origin:
+    return Origin(record.topic, record.partition, record.offset)

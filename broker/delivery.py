@@ -1,0 +1,50 @@
+"""A delivery: one record handed to one worker, and everything that must be durable before it is complete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dramatiq.broker import MessageProxy
+from dramatiq.message import Message
+
+from .publisher import Record
+
+if TYPE_CHECKING:
+    from .assignment import Assignment
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a delivery's record stands in Kafka."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Delivery(MessageProxy):
+    """A Dramatiq message together with its place in Kafka and its outbox.
+
+    Attributes:
+      origin: Where the record was read.
+      raw: The record's value as it was read.
+      outbox: Records that follow from this delivery (a retry, a pipeline's next step, a dead letter). It completes only
+        when Kafka has all of them.
+      follow_ups: Called in order after the outbox is in Kafka and before the delivery completes. One that raises holds
+        the delivery and is called again, so each must be idempotent.
+      assignment: The assignment that answers for it.
+      begun: Whether a worker thread has started on it.
+      completed: Whether everything that follows from it is durable.
+    """
+
+    def __init__(self, message: Message, *, origin: Origin, raw: bytes, assignment: Assignment) -> None:
+        super().__init__(message)
+        self.origin = origin
+        self.raw = raw
+        self.assignment = assignment
+        self.outbox: list[Record] = []
+        self.follow_ups: list[Callable[[], None]] = []
+        self.begun = False
+        self.completed = False

@@ -1,0 +1,67 @@
+"""Every error this broker raises, in one tree.
+
+    BrokerConnectionError (Dramatiq)      Kafka could not be reached, or did not answer in time
+    ├── ConnectionFailed (Dramatiq)
+    │   └── KafkaUnavailable              no server answered at all
+    └── EnqueueFailed                     some messages were not acknowledged; `.failures` names them
+    ValueError
+    ├── InvalidQueueName                  Kafka cannot hold a topic of that name
+    └── RetryPolicyRefused                a tenacity policy that cannot be run durably
+    TemporaryError                        raised by actors: worth another attempt
+    PermanentError                        raised by actors: never worth another attempt
+    PoisonMessage                         recorded in dead letters: the message keeps killing its worker
+    InvalidMessage                        recorded in dead letters: the record is no message of this queue
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dramatiq.errors import BrokerConnectionError, BrokerError, ConnectionFailed
+
+
+class KafkaUnavailable(ConnectionFailed):
+    """No Kafka server answered within the time allowed."""
+
+
+class EnqueueFailed(BrokerConnectionError):
+    """Kafka did not acknowledge some messages before the deadline.
+
+    A failed message may still arrive: what timed out is the acknowledgement, and the record may be in the log
+    already. It then carries the same ``message_id``.
+
+    Attributes:
+      failures(dict[str, BaseException]): The reason for each message that was not acknowledged, by message id.
+    """
+
+    def __init__(self, failures: Mapping[str, BaseException]) -> None:
+        self.failures = dict(failures)
+        message_id, reason = next(iter(self.failures.items()))
+        super().__init__(
+            f"Kafka did not acknowledge {len(self.failures)} message(s); the first is {message_id}: "
+            f"{type(reason).__name__}: {reason}. Enqueue again, or check that Kafka is reachable."
+        )
+
+
+class InvalidQueueName(BrokerError, ValueError):
+    """The queue's name, or that of its dead-letter topic, is not a legal Kafka topic name."""
+
+
+class RetryPolicyRefused(ValueError):
+    """An actor's tenacity policy uses something that cannot outlive the process."""
+
+
+class TemporaryError(Exception):
+    """Raise from an actor when another attempt may succeed: a connection, a timeout, a lock."""
+
+
+class PermanentError(Exception):
+    """Raise from an actor when no further attempt can succeed: it goes to the dead letters at once."""
+
+
+class PoisonMessage(Exception):
+    """The message's worker process died each time it ran, as often as the broker allows."""
+
+
+class InvalidMessage(Exception):
+    """A record that is not a message of the queue it was found in."""

@@ -1,0 +1,111 @@
+"""What this process runs, across all its consumers and all their assignments."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+
+from kafka.structs import TopicPartition
+
+from .assignment import Assignment
+from .delivery import Delivery
+
+
+class Ledger:
+    """Moves deliveries from dispatched to begun to complete. Thread-safe; every method is a few dictionary operations.
+
+    It outlives consumers: Dramatiq makes a new one after every error, and a task that still runs then belongs to no
+    assignment. It stays here as an *orphan*. When its partition comes back to this process, the new assignment adopts
+    it instead of running it a second time; otherwise the new owner runs the record again, and the orphan's ack is
+    ignored.
+
+    It also lets one consumer have the process to itself, so that a crash names its culprit.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self._epochs = itertools.count(1)
+        self._orphans: dict[tuple[TopicPartition, int], Delivery] = {}
+        self._running = 0
+        self._isolated_for: object | None = None
+
+    def next_epoch(self) -> int:
+        return next(self._epochs)
+
+    def dispatch(self, delivery: Delivery, consumer: object) -> bool:
+        """Note that ``delivery`` goes to Dramatiq; False when it may not, because it was revoked or must wait."""
+        with self.lock:
+            return not self.excludes(consumer) and self.hold(delivery)
+
+    def hold(self, delivery: Delivery) -> bool:
+        """Note that ``delivery`` is outstanding without being run; False when its partition was taken away."""
+        with self.lock:
+            if delivery.assignment.revoked:
+                return False
+            delivery.assignment.dispatch(delivery)
+            self._running += 1
+            return True
+
+    def begin(self, delivery: Delivery) -> bool:
+        """Note that a worker thread starts on ``delivery``; False when its partition was taken away before that."""
+        with self.lock:
+            if delivery.assignment.revoked:
+                return False
+            delivery.begun = True
+            return True
+
+    def complete(self, delivery: Delivery) -> None:
+        """Complete ``delivery``, whose outbox is in Kafka. A second call, and one for a lost partition, change nothing."""
+        with self.lock:
+            if delivery.completed:
+                return
+            delivery.completed = True
+            self._running -= 1
+            assignment, offset = delivery.assignment, delivery.origin.offset
+            if assignment.revoked:
+                self._orphans.pop((assignment.partition, offset), None)
+            else:
+                assignment.complete(offset)
+
+    def revoke(self, assignment: Assignment) -> None:
+        """Take a partition away: what has begun becomes an orphan, what has not will be skipped."""
+        with self.lock:
+            for delivery in assignment.revoke():
+                if delivery.begun:
+                    self._orphans[assignment.partition, delivery.origin.offset] = delivery
+
+    def adopt(self, assignment: Assignment, offset: int, raw: bytes) -> bool:
+        """Hand the orphan that runs the record at ``offset`` to ``assignment``, if there is one.
+
+        ``raw`` tells a record from another one that has its offset since its topic was made anew.
+        """
+        if not self._orphans:
+            return False
+        with self.lock:
+            orphan = self._orphans.get((assignment.partition, offset))
+            if orphan is None or orphan.raw != raw or assignment.revoked:
+                return False
+            del self._orphans[assignment.partition, offset]
+            orphan.assignment = assignment
+            assignment.dispatch(orphan)
+            return True
+
+    def excludes(self, consumer: object) -> bool:
+        """Whether ``consumer`` may dispatch nothing, because another one's suspect has the process to itself."""
+        return self._isolated_for is not None and self._isolated_for is not consumer
+
+    def isolates(self, consumer: object) -> bool:
+        """Whether ``consumer`` has claimed the process."""
+        return self._isolated_for is consumer
+
+    def isolate(self, consumer: object) -> bool:
+        """Claim the process for ``consumer``; True once it is claimed and nothing runs in it."""
+        with self.lock:
+            if self._isolated_for is None:
+                self._isolated_for = consumer
+            return self._isolated_for is consumer and self._running == 0
+
+    def end_isolation(self, consumer: object) -> None:
+        with self.lock:
+            if self._isolated_for is consumer:
+                self._isolated_for = None

@@ -1,0 +1,166 @@
+"""Puts records into Kafka and says, record by record, whether Kafka has them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from kafka import KafkaProducer
+from kafka.errors import (
+    BrokerResponseError,
+    IllegalStateError,
+    InvalidTopicError,
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    TopicAuthorizationFailedError,
+)
+
+from .clients import Clients
+from .errors import KafkaUnavailable
+from .topics import MAX_DEAD_LETTER_BYTES, Topics
+
+logger = logging.getLogger(__name__)
+
+#: The producer reports a record's fate at its delivery timeout; this much later a silent future counts as failed.
+REPORT_GRACE_S = 5.0
+
+#: Errors of the record itself: sending the same bytes again can only fail again, and the producer is sound.
+RECORD_ERRORS: tuple[type[Exception], ...] = (
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    InvalidTopicError,
+    TopicAuthorizationFailedError,
+    TypeError,
+    ValueError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record to be produced.
+
+    Attributes:
+      topic: Its topic, which is created when missing.
+      value: Its body; None makes a tombstone, which needs a key.
+      key: Records of one key go to one partition unless ``partition`` is given.
+      headers: Pairs of a name and its bytes.
+      partition: An explicit partition, or None to leave the choice to the producer.
+    """
+
+    topic: str
+    value: bytes | None
+    key: bytes | None = None
+    headers: list[tuple[str, bytes]] = field(default_factory=list)
+    partition: int | None = None
+
+
+class Publisher:
+    """A thread-safe producer that survives forks and outages.
+
+    kafka-python's idempotent producer never recovers from an outage longer than its delivery timeout, so a producer
+    with which something failed is thrown away and the next call builds another. For the same reason nobody waits for
+    less than that timeout: a caller who gave up early could not tell whether the record is still on its way.
+
+    Parameters:
+      timeout_ms: How long Kafka may take to acknowledge a record before it counts as failed.
+      linger_ms: How long the producer waits for more records to share a request; 0 sends at once.
+    """
+
+    def __init__(self, clients: Clients, topics: Topics, *, timeout_ms: int, linger_ms: int = 0) -> None:
+        self._clients = clients
+        self._topics = topics
+        self._timeout_ms = timeout_ms
+        self._linger_ms = linger_ms
+        self._lock = threading.Lock()
+        self._producer: KafkaProducer | None = None
+        self._owner_pid = 0
+
+    def publish(self, records: Sequence[Record]) -> dict[int, BaseException]:
+        """Produce all ``records`` with one wait and return why some failed, by their index.
+
+        An empty result means that Kafka has acknowledged every one of them. Nothing is raised for a failure: the
+        caller decides which of them matter.
+        """
+        if not records:
+            return {}
+        failures: dict[int, BaseException] = {}
+        try:
+            self._topics.ensure({record.topic for record in records})
+            producer = self._current()
+        except KafkaUnavailable as e:
+            return dict.fromkeys(range(len(records)), e)
+
+        deadline = time.monotonic() + self._timeout_ms / 1000 + REPORT_GRACE_S
+        pending = []
+        for index, record in enumerate(records):
+            try:
+                future = producer.send(
+                    record.topic,
+                    value=record.value,
+                    key=record.key,
+                    headers=record.headers,
+                    partition=record.partition,
+                )
+            except (KafkaError, TypeError, ValueError, AssertionError) as e:
+                failures[index] = e
+            else:
+                pending.append((index, future))
+        for index, future in pending:
+            try:
+                future.get(timeout=max(0.0, deadline - time.monotonic()))
+            except (KafkaError, BrokerResponseError) as e:
+                failures[index] = e
+
+        if any(not isinstance(e, RECORD_ERRORS) for e in failures.values()):
+            self._retire(producer)
+            self._topics.forget({record.topic for record in records})
+        return failures
+
+    def close(self) -> None:
+        """Close the producer, if this process made one. Everything published has been waited for already."""
+        with self._lock:
+            producer, self._producer = self._producer, None
+            inherited = self._owner_pid != os.getpid()
+        if producer is not None and not inherited:
+            _close(producer, timeout_s=1.0)
+
+    def _current(self) -> KafkaProducer:
+        with self._lock:
+            if self._producer is None or self._owner_pid != os.getpid():
+                # A producer inherited through fork() has no I/O thread here: it is dropped, its owner closes it.
+                self._producer = self._clients.producer(
+                    acks="all",
+                    enable_idempotence=True,
+                    allow_auto_create_topics=False,
+                    delivery_timeout_ms=self._timeout_ms,
+                    request_timeout_ms=self._timeout_ms,
+                    max_block_ms=self._timeout_ms,
+                    max_request_size=MAX_DEAD_LETTER_BYTES,
+                    linger_ms=self._linger_ms,
+                )
+                self._owner_pid = os.getpid()
+            return self._producer
+
+    def _retire(self, producer: KafkaProducer) -> None:
+        with self._lock:
+            if self._producer is not producer:
+                return  # another thread saw the same failure first
+            self._producer = None
+        logger.warning("Kafka did not acknowledge in time; the producer is replaced.")
+        # Other threads may still wait on its futures, so it is closed in the background, once they have their answer.
+        threading.Thread(
+            target=_close, args=(producer,), kwargs={"timeout_s": self._timeout_ms / 1000}, daemon=True
+        ).start()
+
+
+def _close(producer: KafkaProducer, *, timeout_s: float) -> None:
+    try:
+        producer.close(timeout=timeout_s)
+    except (KafkaTimeoutError, IllegalStateError):
+        logger.debug("A producer was closed before it could flush; its callers have been told.", exc_info=True)

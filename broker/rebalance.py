@@ -1,0 +1,60 @@
+"""What happens when Kafka gives this consumer a partition or takes one away."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+
+from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.errors import KafkaError
+from kafka.structs import TopicPartition
+
+logger = logging.getLogger(__name__)
+
+
+class ForgetfulCooperativeStickyAssignor(CooperativeStickyAssignor):
+    """Kafka's cooperative-sticky assignor with a way to forget what it owned.
+
+    kafka-python keeps claiming the old partitions after this member was thrown out of its group, and the leader then
+    leaves them with it although another member has been given them: two owners at once.
+    """
+
+    def forget(self) -> None:
+        self.member_assignment = None
+
+
+class RebalanceListener(AsyncConsumerRebalanceListener):
+    """Passes rebalances on to a consumer. kafka-python calls it on its I/O thread, which must not block.
+
+    Parameters:
+      on_assigned: Takes the partitions that were added.
+      on_revoked: Takes the partitions that another member will get and returns an awaitable that commits them.
+      on_lost: Takes the partitions that another member may have already.
+    """
+
+    def __init__(
+        self,
+        *,
+        on_assigned: Callable[[Iterable[TopicPartition]], None],
+        on_revoked: Callable[[Iterable[TopicPartition]], object],
+        on_lost: Callable[[Iterable[TopicPartition]], None],
+    ) -> None:
+        self._on_assigned = on_assigned
+        self._on_revoked = on_revoked
+        self._on_lost = on_lost
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        self._on_assigned(assigned)
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        final_commit = self._on_revoked(revoked)
+        if final_commit is None:
+            return
+        try:
+            await final_commit  # type: ignore[misc]
+        except KafkaError as e:
+            logger.warning("The last commit before a rebalance failed; the next owner replays since the one before: %r", e)
+
+    async def on_partitions_lost(self, lost: Iterable[TopicPartition]) -> None:
+        self._on_lost(lost)

@@ -1,0 +1,114 @@
+"""Where to go on with a partition: reads what its last owner committed and compares it with what the log still has."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from kafka import KafkaConsumer
+from kafka.structs import OffsetAndMetadata, TopicPartition
+
+from .commit_metadata import CommitState, Suspicion, UnreadableMetadata, decode
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A partition as its last owner left it.
+
+    Attributes:
+      state: What to go on from.
+      unclean: Whether the last owner ended without handing over: its process died, or it lost its membership.
+      end_offset: Where the partition ends now.
+    """
+
+    state: CommitState
+    unclean: bool
+    end_offset: int
+
+
+def restore(kafka: KafkaConsumer, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Restored]:
+    """Read the committed state of ``partitions``.
+
+    Raises:
+      KafkaError: When Kafka does not answer; nothing has been changed then.
+    """
+    partitions = list(partitions)
+    beginning = kafka.beginning_offsets(partitions)
+    end = kafka.end_offsets(partitions)
+    return {
+        partition: _reconcile(
+            partition,
+            kafka.committed(partition, metadata=True),
+            beginning=beginning[partition],
+            end=end[partition],
+        )
+        for partition in partitions
+    }
+
+
+def _reconcile(
+    partition: TopicPartition, committed: OffsetAndMetadata | None, *, beginning: int, end: int
+) -> Restored:
+    if committed is None:
+        return Restored(CommitState(beginning, beginning - 1), unclean=False, end_offset=end)
+    state = read_metadata(partition, committed)
+    unclean = not state.clean
+    if unclean:
+        state = replace(state, suspicions=_after_a_crash(state))
+    if state.next_offset > end:
+        logger.error(
+            "%s: the committed offset %d is beyond the end, %d: the topic was made anew or has lost its tail. Going on "
+            "from its beginning, %d; the %d record(s) in between are gone.",
+            _name(partition), state.next_offset, end, beginning, state.next_offset - end,
+        )  # fmt: skip
+        return Restored(CommitState(beginning, beginning - 1), unclean=False, end_offset=end)
+    if state.next_offset < beginning:
+        state = _without_removed(partition, state, beginning)
+    return Restored(state, unclean, end)
+
+
+def read_metadata(partition: TopicPartition, committed: OffsetAndMetadata) -> CommitState:
+    """Decode a commit. What cannot be read means replay from the committed offset: at least once, and never a skip."""
+    try:
+        return decode(committed.offset, committed.metadata or "")
+    except UnreadableMetadata as e:
+        if committed.metadata:
+            logger.warning("%s: %s; replaying from offset %d.", _name(partition), e, committed.offset)
+        return CommitState(committed.offset, committed.offset - 1)
+
+
+def _after_a_crash(state: CommitState) -> dict[int, Suspicion]:
+    return {
+        offset: Suspicion(suspicion.crashes + suspicion.running, running=False)
+        for offset, suspicion in state.suspicions.items()
+    }
+
+
+def _without_removed(partition: TopicPartition, state: CommitState, beginning: int) -> CommitState:
+    incomplete = tuple(offset for offset in state.incomplete if offset >= beginning)
+    never_run = len(state.incomplete) - len(incomplete) + max(0, beginning - state.highest - 1)
+    if never_run:
+        report_removed(partition, never_run, beginning)
+    return replace(
+        state,
+        next_offset=beginning,
+        highest=max(state.highest, beginning - 1),
+        incomplete=incomplete,
+        suspicions={offset: s for offset, s in state.suspicions.items() if offset >= beginning},
+    )
+
+
+def report_removed(partition: TopicPartition, count: int, beginning: int) -> None:
+    """Say that records were deleted before they were run. Nobody can bring them back, so nobody may miss it."""
+    logger.error(
+        "%s: %d record(s) were removed from the log before they were run: by retention, by a flush, or because the topic "
+        "was made anew. Going on from offset %d; raise the topic's retention if that was not intended.",
+        _name(partition), count, beginning,
+    )  # fmt: skip
+
+
+def _name(partition: TopicPartition) -> str:
+    return f"{partition.topic}[{partition.partition}]"

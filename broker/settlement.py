@@ -1,0 +1,133 @@
+"""Makes durable what follows from a delivery, and only then completes it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from .delivery import Delivery
+from .ledger import Ledger
+from .publisher import RECORD_ERRORS, Publisher
+
+logger = logging.getLogger(__name__)
+
+FIRST_BACKOFF_S = 0.1
+MAX_BACKOFF_S = 5.0
+
+
+class Settlement:
+    """One thread that publishes outboxes, runs follow-ups and completes deliveries, in that order, until it succeeds.
+
+    Worker threads only hand a delivery over, so an outage holds deliveries (and, once ``prefetch`` of them are held,
+    the intake), never threads. Deliveries that wait together share one publish.
+
+    Parameters:
+      give_up: Called with a delivery and the error when Kafka can never take one of its records (too large, say). It
+        replaces the outbox; what it puts there is published instead.
+    """
+
+    def __init__(self, publisher: Publisher, ledger: Ledger, *, give_up: Callable[[Delivery, BaseException], None]) -> None:
+        self._publisher = publisher
+        self._ledger = ledger
+        self._give_up = give_up
+        self._changed = threading.Condition()
+        self._waiting: list[Delivery] = []
+        self._busy = False
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+
+    def settle(self, delivery: Delivery) -> None:
+        """Complete ``delivery`` once everything in its outbox is durable; at once when there is nothing in it."""
+        if not delivery.outbox and not delivery.follow_ups:
+            self._ledger.complete(delivery)
+            return
+        with self._changed:
+            self._waiting.append(delivery)
+            if self._thread is None or not self._thread.is_alive():
+                self._stopping = False
+                self._thread = threading.Thread(target=self._run, name="dramatiq-kafka-settlement", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def drain(self, timeout_s: float) -> bool:
+        """Wait until nothing is left to settle; False when something still is after ``timeout_s``."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._waiting and not self._busy, timeout_s)
+
+    def stop(self, timeout_s: float) -> None:
+        """Stop after ``timeout_s`` at the latest. What is not settled stays incomplete and is run again elsewhere."""
+        if not self.drain(timeout_s):
+            logger.warning("%d deliveries could not be settled in time; they will be run again.", len(self._waiting))
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join(timeout_s)
+
+    def _run(self) -> None:
+        backoff_s = 0.0
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopping or self._waiting)
+                if self._stopping:
+                    return
+                if backoff_s:
+                    self._changed.wait_for(lambda: self._stopping, backoff_s)
+                batch, self._waiting, self._busy = self._waiting, [], True
+            held, reason = self._settle_batch(batch)
+            with self._changed:
+                self._waiting = held + self._waiting
+                self._busy = False
+                self._changed.notify_all()
+            if held and not backoff_s:
+                logger.warning(
+                    "%d deliveries are held until what follows from them is durable: %r", len(held), reason, exc_info=reason
+                )
+            elif backoff_s and not held:
+                logger.info("What was held is durable now.")
+            backoff_s = min(MAX_BACKOFF_S, max(FIRST_BACKOFF_S, 2 * backoff_s)) if held else 0.0
+
+    def _settle_batch(self, batch: list[Delivery]) -> tuple[list[Delivery], BaseException | None]:
+        """Bring each delivery as far as it goes; return those that are not complete, and why the first of them is not."""
+        reason = self._publish(batch)
+        untried, failed = [], []
+        for delivery in batch:
+            if delivery.outbox or failed:
+                # After one failed follow-up the others wait: what it needs is probably away for all of them.
+                untried.append(delivery)
+                continue
+            error = _follow_up(delivery)
+            if error is None:
+                self._ledger.complete(delivery)
+            else:
+                failed.append(delivery)
+                reason = reason or error
+        # The one that failed goes last, so that one that always fails cannot hold up the others.
+        return untried + failed, reason
+
+    def _publish(self, batch: list[Delivery]) -> BaseException | None:
+        """Publish all outboxes and take out of them what Kafka has."""
+        owners = [(delivery, record) for delivery in batch for record in delivery.outbox]
+        failures = self._publisher.publish([record for _, record in owners])
+        for index, (delivery, record) in enumerate(owners):
+            if index not in failures:
+                delivery.outbox.remove(record)
+        hopeless = {
+            id(owners[index][0]): (owners[index][0], e) for index, e in failures.items() if isinstance(e, RECORD_ERRORS)
+        }
+        for delivery, e in hopeless.values():
+            self._give_up(delivery, e)
+        return next(iter(failures.values()), None)
+
+
+def _follow_up(delivery: Delivery) -> Exception | None:
+    while delivery.follow_ups:
+        try:
+            delivery.follow_ups[0]()
+        except Exception as e:
+            # Whatever it was, it is not lost: the delivery is held and this is called again.
+            return e
+        delivery.follow_ups.pop(0)
+    return None

@@ -1,0 +1,130 @@
+"""Which topics a queue has, what they are created with, and what Kafka allows as a name."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from kafka.errors import KafkaError, TopicAlreadyExistsError
+
+from .clients import Clients
+from .errors import InvalidQueueName, KafkaUnavailable
+
+#: Kafka's limit on a topic's name (org.apache.kafka.common.internals.Topic.MAX_NAME_LENGTH).
+MAX_TOPIC_NAME_LENGTH = 249
+_TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]+")
+
+DEAD_LETTER_SUFFIX = "_dlq"
+DELAYED = "delayed"
+
+#: A dead letter holds its message (escaped or base64 when undecodable) and a traceback, so its topic takes records of
+#: four times the size that a queue's topic takes by default (Kafka's message.max.bytes, 1,048,588 bytes).
+MAX_DEAD_LETTER_BYTES = 4 * 1_048_588
+DEAD_LETTER_RETENTION_MS = 30 * 24 * 3600 * 1000
+#: Tombstones in the delayed topic must outlive the longest absence of a forwarder that remembers its offset.
+DELAYED_TOMBSTONE_RETENTION_MS = 24 * 3600 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class TopicLayout:
+    """What a topic that does not exist yet is created with."""
+
+    partitions: int
+    replication_factor: int
+    retention_ms: int
+
+
+class Topics:
+    """Names the topics of a namespace and creates those that are missing; one that exists is left as it is."""
+
+    def __init__(self, clients: Clients, layout: TopicLayout, *, namespace: str = "") -> None:
+        if namespace and not _TOPIC_NAME.fullmatch(namespace):
+            raise ValueError(f"namespace {namespace!r}: only letters, digits, '.', '_' and '-' can be in a topic's name")
+        self._clients = clients
+        self._layout = layout
+        self._namespace = namespace
+        self._existing: set[str] = set()
+        self._lock = threading.Lock()
+
+    @property
+    def delayed(self) -> str:
+        """The one topic that every delayed message of this namespace waits in."""
+        return self._namespace + DELAYED
+
+    def queue(self, queue_name: str) -> str:
+        return self._namespace + queue_name
+
+    def dead_letters(self, queue_name: str) -> str:
+        return self._namespace + queue_name + DEAD_LETTER_SUFFIX
+
+    def check_queue_name(self, queue_name: str) -> None:
+        """Raise InvalidQueueName, naming the rule, when the queue's topics could not be created."""
+        longest = self.dead_letters(queue_name)
+        if not _TOPIC_NAME.fullmatch(queue_name):
+            rule = "only ASCII letters, digits, '.', '_' and '-' may be in it"
+        elif len(longest) > MAX_TOPIC_NAME_LENGTH:
+            rule = f"its dead-letter topic {longest!r} has {len(longest)} characters, Kafka allows {MAX_TOPIC_NAME_LENGTH}"
+        elif self.queue(queue_name) in {".", ".."}:
+            rule = "Kafka refuses '.' and '..'"
+        elif queue_name == DELAYED:
+            rule = f"the topic {self.delayed!r} holds the delayed messages"
+        elif queue_name.endswith(DEAD_LETTER_SUFFIX):
+            rule = f"names ending in {DEAD_LETTER_SUFFIX!r} are kept for dead letters"
+        elif queue_name.endswith((".DQ", ".XQ")):
+            rule = "Dramatiq keeps names ending in '.DQ' and '.XQ' for delay and dead-letter queues"
+        else:
+            return
+        raise InvalidQueueName(f"Kafka cannot hold a queue named {queue_name!r}: {rule}.")
+
+    def ensure(self, topics: Iterable[str]) -> None:
+        """Create those of ``topics`` that do not exist.
+
+        Raises:
+          KafkaUnavailable: When Kafka does not answer, or refuses to create one.
+        """
+        missing = [topic for topic in topics if topic not in self._existing]
+        if not missing:
+            return
+        with self._lock:
+            try:
+                with self._clients.admin() as admin:
+                    present = {
+                        topic["name"] for topic in admin.describe_topics(missing) if topic.get("error_code", 0) == 0
+                    }
+                    for topic in missing:
+                        if topic not in present:
+                            self._create(admin, topic)
+            except KafkaError as e:
+                raise KafkaUnavailable(f"The topics {missing} could not be looked up or created: {e!r}") from e
+            self._existing.update(missing)
+
+    def forget(self, topics: Iterable[str]) -> None:
+        """Look ``topics`` up again the next time: one of them may have been deleted."""
+        self._existing.difference_update(topics)
+
+    def _create(self, admin: object, topic: str) -> None:
+        spec = {
+            "num_partitions": self._layout.partitions,
+            "replication_factor": self._layout.replication_factor,
+            "configs": self._configs(topic),
+        }
+        try:
+            admin.create_topics({topic: spec}, wait_for_metadata=True)  # type: ignore[attr-defined]
+        except TopicAlreadyExistsError:
+            # Another process created it between our look and our request; theirs is respected.
+            return
+
+    def _configs(self, topic: str) -> dict[str, str]:
+        if topic == self.delayed:
+            return {
+                "cleanup.policy": "compact",
+                "delete.retention.ms": str(DELAYED_TOMBSTONE_RETENTION_MS),
+            }
+        if topic.endswith(DEAD_LETTER_SUFFIX):
+            return {
+                "retention.ms": str(DEAD_LETTER_RETENTION_MS),
+                "max.message.bytes": str(MAX_DEAD_LETTER_BYTES),
+            }
+        return {"retention.ms": str(self._layout.retention_ms)}
