@@ -12,15 +12,15 @@ from .commit_metadata import MAX_METADATA_CHARS, CommitState, Suspicion, encode
 from .delivery import Delivery
 from .tracker import AckTracker
 
-#: Below this many incomplete offsets the metadata cannot reach its limit: 9 bytes, 12 characters, for each gap at most,
-#: and as many again for a crash count.
+#: Below this many incomplete offsets the metadata cannot reach its limit: 9 bytes, 12 characters, for each
+#: gap at most, and as many again for a crash count.
 _CERTAINLY_FITS = MAX_METADATA_CHARS // 24 - 4
 #: Room kept free for one more incomplete offset and the flags.
 _HEADROOM_CHARS = 48
 
 
 class Capacity:
-    """How many deliveries a consumer may still hand out. Guarded by the ledger's lock; waiting for it is not."""
+    """How many deliveries a consumer may still hand out. Guarded by the ledger's lock, except to wait."""
 
     def __init__(self, limit: int) -> None:
         self.free = limit
@@ -35,21 +35,28 @@ class Assignment:
     """The broker's side of an assigned partition. Its fields are guarded by the ledger's lock.
 
     Attributes:
-      epoch: How many assignments this process was given before. An ack for an older epoch of the same partition does
-        not touch this one.
+      epoch: How many assignments this process was given before. An ack for an older epoch of the same
+        partition does not touch this one.
       expected: The offset that the next record read should have.
       buffer: Records that were read and not dispatched.
       buffered_bytes: The size of the values in the buffer.
       in_flight: Deliveries that Dramatiq has and that are not complete, by offset.
       suspicions: Crash counts of incomplete offsets (see ``commit_metadata``).
-      probation_end: While the next record is below it, deliveries are marked in a commit before they are dispatched.
+      probation_end: While the next record is below it, deliveries are marked in a commit before they are
+        dispatched.
       revoked: Whether the partition was taken away.
       dirty: Whether there is anything that the last commit did not say.
       uncommitted: How many records were dispatched since a commit was last acknowledged.
     """
 
     def __init__(
-        self, partition: TopicPartition, state: CommitState, *, epoch: int, capacity: Capacity, probation_end: int = 0
+        self,
+        partition: TopicPartition,
+        state: CommitState,
+        *,
+        epoch: int,
+        capacity: Capacity,
+        probation_end: int = 0,
     ) -> None:
         self.partition = partition
         self.epoch = epoch
@@ -109,7 +116,7 @@ class Assignment:
         return suspicion.crashes if suspicion else 0
 
     def is_suspect(self) -> bool:
-        """Whether the next record was marked as running at two crashes, the first of which began the probation."""
+        """Whether the next record was marked as running at a crash after the one that began the probation."""
         return self.head_crashes() > 1
 
     def on_probation(self) -> bool:
@@ -123,10 +130,14 @@ class Assignment:
         incomplete = tuple(self.tracker.incomplete)
         suspicions = self.suspicions
         if clean:
-            # A handover in good order is no crash: nothing is running any more as far as the next owner is concerned.
+            # A handover in good order is no crash: what still runs here is no suspect of the next owner's.
             suspicions = {offset: Suspicion(s.crashes, running=False) for offset, s in suspicions.items()}
         return CommitState(
-            self.tracker.next_offset, self.tracker.highest, incomplete, clean=clean, suspicions=dict(suspicions)
+            self.tracker.next_offset,
+            self.tracker.highest,
+            incomplete,
+            clean=clean,
+            suspicions=dict(suspicions),
         )
 
     def has_room_in_metadata(self) -> bool:

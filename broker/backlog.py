@@ -21,7 +21,8 @@ class Backlog:
       topic: The queue's topic. It has to exist.
       group_id: The queue's consumer group.
 
-    Use it as a context manager: it holds a connection. Every method raises KafkaUnavailable when Kafka does not answer.
+    Use it as a context manager: it holds a connection. Every method raises KafkaUnavailable when Kafka does
+    not answer.
     """
 
     def __init__(self, clients: Clients, topic: str, group_id: str) -> None:
@@ -39,7 +40,7 @@ class Backlog:
     def count(self) -> int:
         """How many records are incomplete: not read yet, outstanding, or held.
 
-        Taken from the commits, so it lags behind by the commit interval: it is never too low for what was sent before.
+        Taken from the commits, it lags behind by their interval: never too low for what was sent before.
         """
         with _translated(self._topic):
             left = 0
@@ -51,7 +52,9 @@ class Backlog:
     def drop(self) -> None:
         """Delete every record that is in the topic now."""
         with _translated(self._topic):
-            ends = {partition: end for partition, (beginning, end) in self._ranges().items() if end > beginning}
+            ends = {
+                partition: end for partition, (beginning, end) in self._ranges().items() if end > beginning
+            }
             if ends:
                 with self._clients.admin() as admin:
                     self._delete(admin, ends)
@@ -60,19 +63,25 @@ class Backlog:
         admin.delete_records(ends)
 
     def _ranges(self) -> dict[TopicPartition, tuple[int, int]]:
-        partitions = [TopicPartition(self._topic, p) for p in sorted(self._kafka.partitions_for_topic(self._topic))]
+        partitions = [
+            TopicPartition(self._topic, p) for p in sorted(self._kafka.partitions_for_topic(self._topic))
+        ]
         beginning = self._kafka.beginning_offsets(partitions)
         end = self._kafka.end_offsets(partitions)
         return {partition: (beginning[partition], end[partition]) for partition in partitions}
 
 
-def _incomplete(partition: TopicPartition, committed: OffsetAndMetadata | None, beginning: int, end: int) -> int:
+def _incomplete(
+    partition: TopicPartition, committed: OffsetAndMetadata | None, beginning: int, end: int
+) -> int:
     if committed is None:
         return end - beginning
     state = read_metadata(partition, committed)
     if state.next_offset > end:
         return end - beginning  # the topic was made anew
-    return max(0, end - max(state.highest + 1, beginning)) + sum(offset >= beginning for offset in state.incomplete)
+    return max(0, end - max(state.highest + 1, beginning)) + sum(
+        offset >= beginning for offset in state.incomplete
+    )
 
 
 @contextmanager

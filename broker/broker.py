@@ -29,7 +29,8 @@ from .settlement import Settlement
 from .topics import TopicLayout, Topics
 
 DEFAULT_RETENTION_MS = 7 * 24 * 3600 * 1000
-#: How long a stopping worker waits for what its last tasks left to publish, and then for its goodbye to the group.
+#: How long a stopping worker waits for what its last tasks left to publish, and then for its goodbye to the
+#: group.
 SETTLE_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_MS = 5_000
 JOIN_POLL_S = 0.1
@@ -41,28 +42,32 @@ _FOLLOW_UP_MIDDLEWARE = (Retries, Pipelines, Callbacks, GroupCallbacks)
 class KafkaBroker(Broker):
     """A Dramatiq broker on Kafka topics. Making one connects to nothing, and one may be used by many threads.
 
-    A message is complete when its task has run and everything that follows from it (a retry, a pipeline's next step, a
-    dead letter) is in Kafka. Until then a crash of any process makes it run again: at least once, with the same
-    ``message_id``.
+    A message is complete when its task has run and everything that follows from it (a retry, a pipeline's
+    next step, a dead letter) is in Kafka. Until then a crash of any process makes it run again: at least
+    once, with the same ``message_id``.
 
     Parameters:
       bootstrap_servers: ``host:port``, several separated by commas, or a list.
       group_id: Workers with the same group share the work. Each queue has a consumer group of its own,
         ``{group_id}.{queue}``.
       namespace: Put before the name of every topic, so that several applications can share a cluster.
-      partitions: How many partitions a topic is created with. They do not limit how many tasks run at once, but how
-        many processes can share one queue.
+      partitions: How many partitions a topic is created with. They do not limit how many tasks run at once,
+        but how many processes can share one queue.
       replication_factor: What a topic is created with; 3 on a cluster of three or more.
-      retention_ms: How long Kafka keeps the records of a queue it creates, done or not. A message that waits for
-        longer is lost, with an error in the log.
+      retention_ms: How long Kafka keeps the records of a queue it creates, done or not. A message that waits
+        for longer is lost, with an error in the log.
       middleware: All middleware; by default Dramatiq's, with durable retries and dead letters
         (see ``default_middleware``).
-      client_options: What else kafka-python is to be given: ``security_protocol``, ``sasl_*``, ``ssl_*``, ``client_id``.
-      commit_interval_ms: How often finished work is committed: the work of at most that long is repeated by a crash.
-      enqueue_timeout_ms: How long Kafka may take to acknowledge a message before ``enqueue`` raises EnqueueFailed.
+      client_options: What else kafka-python is to be given: ``security_protocol``, ``sasl_*``, ``ssl_*``,
+        ``client_id``.
+      commit_interval_ms: How often finished work is committed: the work of at most that long is repeated by a
+        crash.
+      enqueue_timeout_ms: How long Kafka may take to acknowledge a message before ``enqueue`` raises
+        EnqueueFailed.
       session_timeout_ms: How long a worker may be silent before its partitions go to others.
-      max_crashes: A message whose worker process died with it that often is dead-lettered as PoisonMessage. At least 3:
-        the first crash shows that there is a culprit, the second who it may be, the third that it is.
+      max_crashes: A message whose worker process died with it that often is dead-lettered as PoisonMessage.
+        At least 3: the first crash shows that there is a culprit, the second who it may be, the third that
+        it is.
       delay_index_dir: Where the index of delayed messages is kept (a cache; see ``broker/delays``).
 
     Raises:
@@ -87,7 +92,9 @@ class KafkaBroker(Broker):
         delay_index_dir: str | None = None,
     ) -> None:
         if max_crashes < 3:
-            raise ValueError(f"max_crashes is {max_crashes}; a culprit can only be told from bystanders by the third crash")
+            raise ValueError(
+                f"max_crashes is {max_crashes}; a culprit can only be told from bystanders by the third crash"
+            )
         self.group_id = group_id
         self.commit_interval_ms = commit_interval_ms
         self.close_timeout_ms = CLOSE_TIMEOUT_MS
@@ -98,7 +105,9 @@ class KafkaBroker(Broker):
         }
         self.intake_paused = False
         self.clients = Clients(bootstrap_servers, client_options)
-        self.topics = Topics(self.clients, TopicLayout(partitions, replication_factor, retention_ms), namespace=namespace)
+        self.topics = Topics(
+            self.clients, TopicLayout(partitions, replication_factor, retention_ms), namespace=namespace
+        )
         self.publisher = Publisher(self.clients, self.topics, timeout_ms=enqueue_timeout_ms)
         self.ledger = Ledger()
         # Its own producer: what a worker owes Kafka is not to wait behind what its tasks send.
@@ -116,7 +125,7 @@ class KafkaBroker(Broker):
     # Names
 
     def group_of(self, queue_name: str) -> str:
-        """The consumer group of a queue. A group for all queues would rebalance all of them whenever one changes."""
+        """The consumer group of a queue: one for all of them would rebalance all whenever one changes."""
         return f"{self.group_id}.{queue_name}"
 
     def topics_of(self, queue_name: str) -> list[str]:
@@ -152,8 +161,8 @@ class KafkaBroker(Broker):
     def enqueue(self, message: Message, *, delay: int | None = None) -> Message:
         """Enqueue a message and return once Kafka has acknowledged it.
 
-        What middleware enqueues while a worker finishes a delivery is not sent here: it joins that delivery, which
-        completes once Kafka has it.
+        What middleware enqueues while a worker finishes a delivery is not sent here: it joins that delivery,
+        which completes once Kafka has it.
 
         Parameters:
           delay: Milliseconds after which it may run at the earliest.
@@ -177,7 +186,8 @@ class KafkaBroker(Broker):
         """Enqueue many messages with a single wait for all of them.
 
         Raises:
-          EnqueueFailed: When Kafka did not acknowledge all of them; ``failures`` says which. The others are enqueued.
+          EnqueueFailed: When Kafka did not acknowledge all of them; ``failures`` says which. The others are
+            enqueued.
         """
         messages = list(messages)
         records = []
@@ -219,11 +229,13 @@ class KafkaBroker(Broker):
         deadline_s = None if timeout is None else time.monotonic() + timeout / 1000
         while left := self.count(queue_name):
             if deadline_s is not None and time.monotonic() >= deadline_s:
-                raise QueueJoinTimeout(f"{left} message(s) are left in the queue {queue_name!r} after {timeout} ms")
+                raise QueueJoinTimeout(
+                    f"{left} message(s) are left in the queue {queue_name!r} after {timeout} ms"
+                )
             time.sleep(JOIN_POLL_S)
 
     def count(self, queue_name: str) -> int:
-        """How many messages of a queue are not complete: waiting, delayed, running, or waiting to be settled."""
+        """How many messages of a queue are not complete: waiting, delayed, running or being settled."""
         self.topics.ensure(self.topics_of(queue_name))
         # Delayed ones first: one that is forwarded in between is then counted twice rather than not at all.
         delayed = self.delays.count(queue_name)
@@ -267,12 +279,14 @@ class KafkaBroker(Broker):
             super().emit_after(signal, *args, **kwargs)
 
     def _emit_following(self, signal: str, message: MessageProxy, **kwargs: Any) -> None:
-        """Dramatiq's emit_after, except that a message whose follow-up was lost is failed instead of acked."""
+        """Dramatiq's emit_after, except that a message whose follow-up was lost is failed, not acked."""
         for middleware in reversed(self.middleware):
             try:
                 getattr(middleware, f"after_{signal}")(self, message, **kwargs)
             except Exception as e:
-                self.logger.critical("Unexpected failure in after_%s of %r.", signal, middleware, exc_info=True)
+                self.logger.critical(
+                    "Unexpected failure in after_%s of %r.", signal, middleware, exc_info=True
+                )
                 if isinstance(middleware, _FOLLOW_UP_MIDDLEWARE):
                     self._scope.failure = e
         if (failure := getattr(self._scope, "failure", None)) is not None:
@@ -300,10 +314,12 @@ class KafkaBroker(Broker):
     def rejected(
         self, queue_name: str, record: ConsumerRecord, error: Exception, assignment: Assignment
     ) -> Delivery:
-        """Make a delivery of a record that is not to be run: all that is left to do for it is its dead letter."""
+        """Make a delivery of a record that is not to be run: all it needs is its dead letter."""
         origin = Origin(record.topic, record.partition, record.offset)
         raw = record.value or b""
-        unread = Message(queue_name=queue_name, actor_name="", args=(), kwargs={}, options={}, message_id=str(origin))
+        unread = Message(
+            queue_name=queue_name, actor_name="", args=(), kwargs={}, options={}, message_id=str(origin)
+        )
         delivery = Delivery(unread, origin=origin, raw=raw, assignment=assignment)
         delivery.outbox.append(
             dead_letter_record(self.topics, queue_name=queue_name, origin=origin, raw=raw, error=error)
@@ -315,7 +331,9 @@ class KafkaBroker(Broker):
         self.logger.error("What follows from %s cannot be published: %r", delivery, error)
         queue_name = delivery.queue_name
         delivery.outbox[:] = [
-            dead_letter_record(self.topics, queue_name=queue_name, origin=delivery.origin, raw=delivery.raw, error=error)
+            dead_letter_record(
+                self.topics, queue_name=queue_name, origin=delivery.origin, raw=delivery.raw, error=error
+            )
         ]
 
     def _record(self, message: Message, delay: int | None) -> Record:
@@ -355,4 +373,3 @@ class _WorkerLifecycle(Middleware):
         broker._stopping = True
         if self._forwarder is not None:
             self._forwarder.stop()
-

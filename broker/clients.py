@@ -18,9 +18,10 @@ RECONNECT_BACKOFF_MAX_MS = 1_000
 #: Decided by this broker's guarantees; a caller's option of that name would break one of them silently.
 RESERVED_OPTIONS = frozenset(
     {
-        "bootstrap_servers", "group_id", "enable_auto_commit", "auto_offset_reset", "acks", "enable_idempotence",
-        "partition_assignment_strategy", "delivery_timeout_ms", "isolation_level", "allow_auto_create_topics",
-        "key_serializer", "value_serializer", "key_deserializer", "value_deserializer", "transactional_id",
+        "bootstrap_servers", "group_id", "enable_auto_commit", "auto_offset_reset", "acks",
+        "enable_idempotence", "partition_assignment_strategy", "delivery_timeout_ms", "isolation_level",
+        "allow_auto_create_topics", "key_serializer", "value_serializer", "key_deserializer",
+        "value_deserializer", "transactional_id",
     }
 )  # fmt: skip
 
@@ -30,8 +31,8 @@ class Clients:
 
     Parameters:
       bootstrap_servers: ``host:port``, several separated by commas, or a list of them.
-      options: What else every kafka-python client is to be given: ``security_protocol``, ``sasl_*``, ``ssl_*``,
-        ``client_id``...
+      options: What else every kafka-python client is to be given: ``security_protocol``, ``sasl_*``,
+        ``ssl_*``, ``client_id``...
 
     Raises:
       ValueError: When an option is unknown, or is one that the broker's guarantees depend on.
@@ -40,11 +41,17 @@ class Clients:
     def __init__(self, bootstrap_servers: str | list[str], options: Mapping[str, Any] | None = None) -> None:
         options = dict(options or {})
         if reserved := RESERVED_OPTIONS.intersection(options):
-            raise ValueError(f"client_options may not set {sorted(reserved)}: the broker's guarantees rest on them")
-        known = set().union(*(kind.DEFAULT_CONFIG for kind in (KafkaProducer, KafkaConsumer, KafkaAdminClient)))
+            raise ValueError(
+                f"client_options may not set {sorted(reserved)}: the broker's guarantees rest on them"
+            )
+        known = set().union(
+            *(kind.DEFAULT_CONFIG for kind in (KafkaProducer, KafkaConsumer, KafkaAdminClient))
+        )
         if unknown := set(options) - known:
             raise ValueError(f"client_options {sorted(unknown)} are not settings of any kafka-python client")
-        servers = bootstrap_servers.split(",") if isinstance(bootstrap_servers, str) else list(bootstrap_servers)
+        servers = (
+            bootstrap_servers.split(",") if isinstance(bootstrap_servers, str) else list(bootstrap_servers)
+        )
         self.bootstrap_servers = [server.strip() for server in servers]
         self._options: dict[str, Any] = {
             "client_id": "dramatiq",
@@ -59,7 +66,9 @@ class Clients:
         return self._connect(KafkaProducer, settings)
 
     def consumer(self, **settings: Any) -> KafkaConsumer:
-        return self._connect(KafkaConsumer, {"enable_auto_commit": False, "allow_auto_create_topics": False, **settings})
+        return self._connect(
+            KafkaConsumer, {"enable_auto_commit": False, "allow_auto_create_topics": False, **settings}
+        )
 
     @contextmanager
     def admin(self, **settings: Any) -> Iterator[KafkaAdminClient]:
@@ -74,4 +83,6 @@ class Clients:
         try:
             return kind(**{**options, **settings})
         except KafkaError as e:
-            raise KafkaUnavailable(f"No Kafka server answered at {', '.join(self.bootstrap_servers)}: {e!r}") from e
+            raise KafkaUnavailable(
+                f"No Kafka server answered at {', '.join(self.bootstrap_servers)}: {e!r}"
+            ) from e

@@ -2,13 +2,14 @@
 
     dk1.<crc32, 8 hex digits>.<base64url without padding of the body>
 
-The body is a run of unsigned LEB128 varints (https://en.wikipedia.org/wiki/LEB128), all offsets relative to the
-committed one:
+The body is a run of unsigned LEB128 varints (https://en.wikipedia.org/wiki/LEB128), all offsets relative to
+the committed one:
 
     flags            bit 0: the owner handed the partition over in good order (revoked or closed, not crashed)
-    span             highest delivered offset - committed offset + 1; 0 when nothing at or above it was delivered
-    n, gap * n       the incomplete offsets, each as the distance to the one before it (the first to the committed one)
-    m, (i, c) * m    crash counts: the i-th incomplete offset has 2 * count, + 1 when it was running, as its c
+    span             highest delivered offset - committed offset + 1; 0 when nothing at or above it was
+    delivered n, gap * n       the incomplete offsets, each as the distance to the one before it (the first to
+    the committed one) m, (i, c) * m    crash counts: the i-th incomplete offset has 2 * count, + 1 when it
+    was running, as its c
 
 A random hole costs about 2.5 characters, so 1,000 holes fit well below Kafka's default limit.
 """
@@ -30,7 +31,7 @@ _MAX_OFFSET = 2**63 - 1
 
 
 class UnreadableMetadata(ValueError):
-    """The text is not commit metadata of this version: foreign, corrupt or newer. The committed offset still holds."""
+    """The text is foreign, corrupt or of a newer version. The committed offset still holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class CommitState:
 
 
 def encode(state: CommitState) -> str:
-    """Encode ``state``. The result may be longer than MAX_METADATA_CHARS: the caller decides what to do then."""
+    """Encode ``state``; the result may exceed MAX_METADATA_CHARS, and the caller decides what then."""
     body = bytearray()
     _put(body, _CLEAN if state.clean else 0)
     _put(body, state.highest - state.next_offset + 1)

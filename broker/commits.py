@@ -48,8 +48,8 @@ class Snapshot:
 class Commits:
     """Sends the commits of one consumer.
 
-    At most one interval commit is under way, so none overtakes another. Driven by the consumer's thread, except
-    :meth:`hand_over`, which the rebalance listener calls on kafka-python's I/O thread.
+    At most one interval commit is under way, so none overtakes another. Driven by the consumer's thread,
+    except :meth:`hand_over`, which the rebalance listener calls on kafka-python's I/O thread.
     """
 
     def __init__(self, kafka: KafkaConsumer, ledger: Ledger, *, interval_s: float) -> None:
@@ -67,14 +67,16 @@ class Commits:
             return
         self._next_at_s = now_s + self._interval_s
         with self._ledger.lock:
-            changed = [assignment for assignment in assignments if assignment.dirty and not assignment.revoked]
+            changed = [
+                assignment for assignment in assignments if assignment.dirty and not assignment.revoked
+            ]
             snapshot = Snapshot(changed)
         if changed:
             self._under_way = True
             self._kafka.commit_async(snapshot.offsets, callback=partial(self._interval_answer, snapshot))
 
     def commit_now(self, assignment: Assignment) -> bool:
-        """Commit one assignment and wait for it; False when Kafka did not take it, and the caller has to wait."""
+        """Commit one assignment and wait for the answer; False when Kafka did not take it."""
         with self._ledger.lock:
             snapshot = Snapshot([assignment])
         try:
@@ -86,10 +88,12 @@ class Commits:
         return True
 
     def hand_over(self, assignments: Iterable[Assignment]) -> Future:
-        """Start the last commit of partitions that another member will get, marked as handed over in good order."""
+        """Start the last commit of partitions that are handed over in good order."""
         with self._ledger.lock:
             snapshot = Snapshot(assignments, clean=True)
-        return self._kafka.commit_async(snapshot.offsets, callback=lambda _, response: self._answer(snapshot, response))
+        return self._kafka.commit_async(
+            snapshot.offsets, callback=lambda _, response: self._answer(snapshot, response)
+        )
 
     def _interval_answer(self, snapshot: Snapshot, _: Offsets, response: Any) -> None:
         self._under_way = False

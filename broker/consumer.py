@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: What is read ahead of dispatch, a partition. One with so much in its buffer is paused, so that a partition with a long
-#: backlog leaves the others their turn, and memory stays flat however much waits.
+#: What is read ahead of dispatch, a partition. One with so much in its buffer is paused, so that a partition
+#: with a long backlog leaves the others their turn, and memory stays flat however much waits.
 MAX_BUFFERED_BYTES = 256 * 1024
-#: kafka-python 3.0.12 never returns to a paused partition of which poll() handed out only a part (its parsed rest is
-#: unparked only while no other partition's is in line), so every poll takes all that has arrived. What can arrive at
-#: once is bounded by the size of a fetch.
+#: kafka-python 3.0.12 never returns to a paused partition of which poll() handed out only a part (its parsed
+#: rest is unparked only while no other partition's is in line), so every poll takes all that has arrived.
+#: What can arrive at once is bounded by the size of a fetch.
 EVERYTHING = 1_000_000_000
 MAX_FETCH_BYTES = 8 * 1024 * 1024
 #: How often Kafka is polled while there is no need for records: it is how a rebalance gets on.
 MAX_POLL_GAP_S = 0.05
-#: A partition stops being dispatched when so many of its records were since the last commit that Kafka took. It bounds
-#: what a crash repeats, and tells how far from the last commit the record that caused it can be.
+#: A partition stops being dispatched when so many of its records were since the last commit that Kafka took.
+#: It bounds what a crash repeats, and tells how far from the last commit the record that caused it can be.
 MAX_UNCOMMITTED = 10_000
 #: How many records are marked in one commit on probation: their crash counts must fit into the metadata.
 MAX_MARKED = 64
@@ -51,8 +51,8 @@ RESTORE_BACKOFF_S = 0.5
 class QueueConsumer(Consumer):
     """The consumer of one queue.
 
-    Worker threads call :meth:`ack` and :meth:`nack`, which only mark; this consumer's thread alone drives the Kafka
-    client, in :meth:`__next__` and :meth:`close`.
+    Worker threads call :meth:`ack` and :meth:`nack`, which only mark; this consumer's thread alone drives the
+    Kafka client, in :meth:`__next__` and :meth:`close`.
 
     Parameters:
       prefetch: How many deliveries may be outstanding.
@@ -129,7 +129,7 @@ class QueueConsumer(Consumer):
         self._broker.settlement.settle(message)
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
-        """Nothing to do: an offset that was not completed is delivered again, to whoever has the partition then."""
+        """Nothing to do: an offset that is not complete is delivered again, to the partition's owner."""
 
     def close(self) -> None:
         """Commit what is complete, hand the partitions over and leave the group at once."""
@@ -137,8 +137,11 @@ class QueueConsumer(Consumer):
         try:
             self._kafka.close(autocommit=False, timeout_ms=self._broker.close_timeout_ms)
         except KafkaError as e:
-            logger.warning("Leaving the group of %r failed; its partitions move after the session timeout: %r",
-                           self._queue_name, e)  # fmt: skip
+            logger.warning(
+                "Leaving the group of %r failed; its partitions move after the session timeout: %r",
+                self._queue_name,
+                e,
+            )
         finally:
             self._take_away(list(self._assignments))
             self._ledger.end_isolation(self)
@@ -175,7 +178,7 @@ class QueueConsumer(Consumer):
     # The consumer thread's own steps
 
     def _restore(self) -> None:
-        """Take over the partitions that were assigned: nothing of them is dispatched before this has succeeded."""
+        """Take over what was assigned. Nothing of it is dispatched before this has succeeded."""
         with self._ledger.lock:
             partitions = list(self._unrestored)
         try:
@@ -188,9 +191,15 @@ class QueueConsumer(Consumer):
 
     def _take_over(self, partition: TopicPartition, restored: Restored) -> None:
         state = restored.state
-        probation_end = min(state.highest + 1 + MAX_UNCOMMITTED, restored.end_offset) if restored.unclean else 0
+        probation_end = (
+            min(state.highest + 1 + MAX_UNCOMMITTED, restored.end_offset) if restored.unclean else 0
+        )
         assignment = Assignment(
-            partition, state, epoch=self._ledger.next_epoch(), capacity=self._capacity, probation_end=probation_end
+            partition,
+            state,
+            epoch=self._ledger.next_epoch(),
+            capacity=self._capacity,
+            probation_end=probation_end,
         )
         self._kafka.seek(partition, state.next_offset)
         # Committed before the first dispatch, so that even a crash on the first record leaves a trace.
@@ -252,18 +261,22 @@ class QueueConsumer(Consumer):
         return successor
 
     def _look_for_removed(self, assignment: Assignment) -> None:
-        """Tell a gap that compaction or a control record leaves, which is normal, from records lost to retention."""
+        """Tell a gap that compaction or a control record leaves from records lost to retention."""
         beginning = self._kafka.beginning_offsets([assignment.partition])[assignment.partition]
         with self._ledger.lock:
             tracker, expected = assignment.tracker, assignment.expected
-            removed = max(0, beginning - max(expected, tracker.highest + 1)) + tracker.left_behind(expected, beginning)
+            removed = max(0, beginning - max(expected, tracker.highest + 1)) + tracker.left_behind(
+                expected, beginning
+            )
         if removed:
             report_removed(assignment.partition, removed, beginning)
 
     def _pause_full_partitions(self) -> None:
         with self._ledger.lock:
             full = {p for p, a in self._assignments.items() if a.buffered_bytes >= MAX_BUFFERED_BYTES}
-            drained = {p for p in self._paused if self._assignments[p].buffered_bytes < MAX_BUFFERED_BYTES // 2}
+            drained = {
+                p for p in self._paused if self._assignments[p].buffered_bytes < MAX_BUFFERED_BYTES // 2
+            }
             if full - self._paused:
                 self._kafka.pause(*(full - self._paused))
             if drained:
@@ -315,7 +328,9 @@ class QueueConsumer(Consumer):
             record = self._pop(assignment)
             if record is not None:
                 crashes = assignment.suspicions[record.offset].crashes
-                self._reject(assignment, record, PoisonMessage(f"its worker process died {crashes} times with it"))
+                self._reject(
+                    assignment, record, PoisonMessage(f"its worker process died {crashes} times with it")
+                )
             return None
         if not self._ledger.isolate(self):
             return None
@@ -338,12 +353,14 @@ class QueueConsumer(Consumer):
         while not self._commits.commit_now(assignment):
             if assignment.revoked:
                 return None
-            self._poll(RESTORE_BACKOFF_S)  # a rebalance that is under way has to end before Kafka takes a commit
+            self._poll(
+                RESTORE_BACKOFF_S
+            )  # a rebalance that is under way has to end before Kafka takes a commit
         self._cleared.extend(marked)
         return self._deliver(*self._cleared.popleft())
 
     def _pop(self, assignment: Assignment) -> ConsumerRecord | None:
-        """Take the next record off the buffer and count it as delivered, in one step; None when it needs no run."""
+        """Take the next record and count it as delivered, in one step; None when it needs no run."""
         with self._ledger.lock:
             if not assignment.buffer:
                 return None
@@ -365,7 +382,8 @@ class QueueConsumer(Consumer):
         if self._ledger.dispatch(delivery, self):
             return delivery
         if not assignment.revoked:
-            # Another consumer's suspect has the process to itself since this record was taken: it waits its turn.
+            # Another consumer's suspect has the process to itself since this record was taken: it waits its
+            # turn.
             self._cleared.appendleft((assignment, record))
         return None
 

@@ -30,10 +30,10 @@ class Delivery(MessageProxy):
     Attributes:
       origin: Where the record was read.
       raw: The record's value as it was read.
-      outbox: Records that follow from this delivery (a retry, a pipeline's next step, a dead letter). It completes only
-        when Kafka has all of them.
-      follow_ups: Called in order after the outbox is in Kafka and before the delivery completes. One that raises holds
-        the delivery and is called again, so each must be idempotent.
+      outbox: Records that follow from this delivery (a retry, a pipeline's next step, a dead letter). It
+        completes only when Kafka has all of them.
+      follow_ups: Called in order after the outbox is in Kafka and before the delivery completes. One that
+        raises holds the delivery and is called again, so each must be idempotent.
       assignment: The assignment that answers for it.
       begun: Whether a worker thread has started on it.
       completed: Whether everything that follows from it is durable.

@@ -1,16 +1,16 @@
 """Every error this broker raises, in one tree.
 
-    BrokerConnectionError (Dramatiq)      Kafka could not be reached, or did not answer in time
-    ├── ConnectionFailed (Dramatiq)
-    │   └── KafkaUnavailable              no server answered at all
-    └── EnqueueFailed                     some messages were not acknowledged; `.failures` names them
-    ValueError
-    ├── InvalidQueueName                  Kafka cannot hold a topic of that name
-    └── RetryPolicyRefused                a tenacity policy that cannot be run durably
-    TemporaryError                        raised by actors: worth another attempt
-    PermanentError                        raised by actors: never worth another attempt
-    PoisonMessage                         recorded in dead letters: the message keeps killing its worker
-    InvalidMessage                        recorded in dead letters: the record is no message of this queue
+BrokerConnectionError (Dramatiq)      Kafka could not be reached, or did not answer in time
+├── ConnectionFailed (Dramatiq)
+│   └── KafkaUnavailable              no server answered at all
+└── EnqueueFailed                     some messages were not acknowledged; `.failures` names them
+ValueError
+├── InvalidQueueName                  Kafka cannot hold a topic of that name
+└── RetryPolicyRefused                a tenacity policy that cannot be run durably
+TemporaryError                        raised by actors: worth another attempt
+PermanentError                        raised by actors: never worth another attempt
+PoisonMessage                         recorded in dead letters: the message keeps killing its worker
+InvalidMessage                        recorded in dead letters: the record is no message of this queue
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class EnqueueFailed(BrokerConnectionError):
     already. It then carries the same ``message_id``.
 
     Attributes:
-      failures(dict[str, BaseException]): The reason for each message that was not acknowledged, by message id.
+      failures(dict[str, BaseException]): Why each message was not acknowledged, by message id.
     """
 
     def __init__(self, failures: Mapping[str, BaseException]) -> None:

@@ -23,8 +23,8 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
 def read_message(raw: bytes | None, *, queue_name: str, actors: Container[str]) -> Message:
     """Decode and check one record's value.
 
-    What Dramatiq itself does not check would kill one of its threads (a foreign ``queue_name``) or restart its consumer
-    (options that are not a mapping), and the record would come back for ever.
+    What Dramatiq itself does not check would kill one of its threads (a foreign ``queue_name``) or restart
+    its consumer (options that are not a mapping), and the record would come back for ever.
 
     Raises:
       InvalidMessage: When it is not a message for this queue and one of ``actors``; the text says why.
@@ -42,12 +42,14 @@ def read_message(raw: bytes | None, *, queue_name: str, actors: Container[str]) 
     if not message.message_id:
         raise InvalidMessage("message_id is empty")
     if message.queue_name != queue_name:
-        raise InvalidMessage(f"queue_name is {message.queue_name!r}, but the record is in the queue {queue_name!r}")
+        raise InvalidMessage(
+            f"queue_name is {message.queue_name!r}, but the record is in the queue {queue_name!r}"
+        )
     if message.actor_name not in actors:
         raise InvalidMessage(f"no actor named {message.actor_name!r} is declared in this worker")
     if not all(isinstance(key, str) for key in (*message.kwargs, *message.options)):
         raise InvalidMessage("a key of kwargs or options is not a string")
-    # Dramatiq's workers hold a message with an eta in memory until then. Delays are the delayed topic's business, and
-    # a message in its queue is due.
+    # Dramatiq's workers hold a message with an eta in memory until then. Delays are the delayed topic's
+    # business, and a message in its queue is due.
     message.options.pop("eta", None)
     return message

@@ -12,12 +12,13 @@ from .delivery import Delivery
 
 
 class Ledger:
-    """Moves deliveries from dispatched to begun to complete. Thread-safe; every method is a few dictionary operations.
+    """Moves deliveries from dispatched to begun to complete. Thread-safe, and quick.
 
-    It outlives consumers: Dramatiq makes a new one after every error, and a task that still runs then belongs to no
-    assignment. It stays here as an *orphan*. When its partition comes back to this process, the new assignment adopts
-    it instead of running it a second time; otherwise the new owner runs the record again, and the orphan's ack is
-    ignored.
+    It outlives consumers: Dramatiq makes a new one after every error, and a task that still runs then belongs
+      to no
+    assignment. It stays here as an *orphan*. When its partition comes back to this process, the new
+    assignment adopts it instead of running it a second time; otherwise the new owner runs the record again,
+    and the orphan's ack is ignored.
 
     It also lets one consumer have the process to itself, so that a crash names its culprit.
     """
@@ -33,12 +34,12 @@ class Ledger:
         return next(self._epochs)
 
     def dispatch(self, delivery: Delivery, consumer: object) -> bool:
-        """Note that ``delivery`` goes to Dramatiq; False when it may not, because it was revoked or must wait."""
+        """Note that ``delivery`` goes to Dramatiq; False when it was revoked or has to wait."""
         with self.lock:
             return not self.excludes(consumer) and self.hold(delivery)
 
     def hold(self, delivery: Delivery) -> bool:
-        """Note that ``delivery`` is outstanding without being run; False when its partition was taken away."""
+        """Note that ``delivery`` is outstanding, run or not; False when its partition was taken away."""
         with self.lock:
             if delivery.assignment.revoked:
                 return False
@@ -47,7 +48,7 @@ class Ledger:
             return True
 
     def begin(self, delivery: Delivery) -> bool:
-        """Note that a worker thread starts on ``delivery``; False when its partition was taken away before that."""
+        """Note that a worker thread starts on ``delivery``; False when its partition was taken away."""
         with self.lock:
             if delivery.assignment.revoked:
                 return False
@@ -55,7 +56,9 @@ class Ledger:
             return True
 
     def complete(self, delivery: Delivery) -> None:
-        """Complete ``delivery``, whose outbox is in Kafka. A second call, and one for a lost partition, change nothing."""
+        """Complete ``delivery``, whose outbox is in Kafka. A second call, and one for a lost partition,
+        change nothing.
+        """
         with self.lock:
             if delivery.completed:
                 return
@@ -91,7 +94,7 @@ class Ledger:
             return True
 
     def excludes(self, consumer: object) -> bool:
-        """Whether ``consumer`` may dispatch nothing, because another one's suspect has the process to itself."""
+        """Whether another consumer's suspect has the process to itself."""
         return self._isolated_for is not None and self._isolated_for is not consumer
 
     def isolates(self, consumer: object) -> bool:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from zlib import crc32
 
 from kafka import KafkaProducer
 from kafka.errors import (
@@ -27,7 +28,8 @@ from .topics import MAX_DEAD_LETTER_BYTES, Topics
 
 logger = logging.getLogger(__name__)
 
-#: The producer reports a record's fate at its delivery timeout; this much later a silent future counts as failed.
+#: The producer reports a record's fate at its delivery timeout; this much later a silent future counts as
+#: failed.
 REPORT_GRACE_S = 5.0
 
 #: Errors of the record itself: sending the same bytes again can only fail again, and the producer is sound.
@@ -51,6 +53,8 @@ class Record:
       key: Records of one key go to one partition unless ``partition`` is given.
       headers: Pairs of a name and its bytes.
       partition: An explicit partition, or None to leave the choice to the producer.
+      placement: What decides the partition in place of the key: records of one placement are in one
+        partition, as long as the topic's partition count stays.
     """
 
     topic: str
@@ -58,13 +62,15 @@ class Record:
     key: bytes | None = None
     headers: list[tuple[str, bytes]] = field(default_factory=list)
     partition: int | None = None
+    placement: bytes | None = None
 
 
 class Publisher:
     """A thread-safe producer that survives forks and outages.
 
-    kafka-python's idempotent producer never recovers from an outage longer than its delivery timeout, so a producer
-    with which something failed is thrown away and the next call builds another. For the same reason nobody waits for
+    kafka-python's idempotent producer never recovers from an outage longer than its delivery timeout, so a
+    producer with which something failed is thrown away and the next call builds another. For the same reason
+    nobody waits for
     less than that timeout: a caller who gave up early could not tell whether the record is still on its way.
 
     Parameters:
@@ -84,8 +90,8 @@ class Publisher:
     def publish(self, records: Sequence[Record]) -> dict[int, BaseException]:
         """Produce all ``records`` with one wait and return why some failed, by their index.
 
-        An empty result means that Kafka has acknowledged every one of them. Nothing is raised for a failure: the
-        caller decides which of them matter.
+        An empty result means that Kafka has acknowledged every one of them. Nothing is raised for a failure:
+        the caller decides which of them matter.
         """
         if not records:
             return {}
@@ -105,7 +111,7 @@ class Publisher:
                     value=record.value,
                     key=record.key,
                     headers=record.headers,
-                    partition=record.partition,
+                    partition=_partition(producer, record),
                 )
             except (KafkaError, TypeError, ValueError, AssertionError) as e:
                 failures[index] = e
@@ -133,7 +139,8 @@ class Publisher:
     def _current(self) -> KafkaProducer:
         with self._lock:
             if self._producer is None or self._owner_pid != os.getpid():
-                # A producer inherited through fork() has no I/O thread here: it is dropped, its owner closes it.
+                # A producer inherited through fork() has no I/O thread here: it is dropped, its owner closes
+                # it.
                 self._producer = self._clients.producer(
                     acks="all",
                     enable_idempotence=True,
@@ -153,14 +160,28 @@ class Publisher:
                 return  # another thread saw the same failure first
             self._producer = None
         logger.warning("Kafka did not acknowledge in time; the producer is replaced.")
-        # Other threads may still wait on its futures, so it is closed in the background, once they have their answer.
+        # Other threads may still wait on its futures, so it is closed in the background, once they have their
+        # answer.
         threading.Thread(
             target=_close, args=(producer,), kwargs={"timeout_s": self._timeout_ms / 1000}, daemon=True
         ).start()
+
+
+def partition_of(placement: bytes, partition_count: int) -> int:
+    """The partition that records of this placement are in."""
+    return crc32(placement) % partition_count
+
+
+def _partition(producer: KafkaProducer, record: Record) -> int | None:
+    if record.placement is None:
+        return record.partition
+    return partition_of(record.placement, len(producer.partitions_for(record.topic)))
 
 
 def _close(producer: KafkaProducer, *, timeout_s: float) -> None:
     try:
         producer.close(timeout=timeout_s)
     except (KafkaTimeoutError, IllegalStateError):
-        logger.debug("A producer was closed before it could flush; its callers have been told.", exc_info=True)
+        logger.debug(
+            "A producer was closed before it could flush; its callers have been told.", exc_info=True
+        )

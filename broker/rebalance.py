@@ -16,7 +16,8 @@ logger = logging.getLogger(__name__)
 class ForgetfulCooperativeStickyAssignor(CooperativeStickyAssignor):
     """Kafka's cooperative-sticky assignor with a way to forget what it owned.
 
-    kafka-python keeps claiming the old partitions after this member was thrown out of its group, and the leader then
+    kafka-python keeps claiming the old partitions after this member was thrown out of its group, and the
+    leader then
     leaves them with it although another member has been given them: two owners at once.
     """
 
@@ -29,7 +30,7 @@ class RebalanceListener(AsyncConsumerRebalanceListener):
 
     Parameters:
       on_assigned: Takes the partitions that were added.
-      on_revoked: Takes the partitions that another member will get and returns an awaitable that commits them.
+      on_revoked: Takes the partitions that another member will get; returns an awaitable that commits them.
       on_lost: Takes the partitions that another member may have already.
     """
 
@@ -54,7 +55,10 @@ class RebalanceListener(AsyncConsumerRebalanceListener):
         try:
             await final_commit  # type: ignore[misc]
         except KafkaError as e:
-            logger.warning("The last commit before a rebalance failed; the next owner replays since the one before: %r", e)
+            logger.warning(
+                "The last commit before a rebalance failed; the next owner replays since the one before: %r",
+                e,
+            )
 
     async def on_partitions_lost(self, lost: Iterable[TopicPartition]) -> None:
         self._on_lost(lost)

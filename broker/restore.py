@@ -1,4 +1,6 @@
-"""Where to go on with a partition: reads what its last owner committed and compares it with what the log still has."""
+"""Where to go on with a partition: reads what its last owner committed and compares it with what the log
+still has.
+"""
 
 from __future__ import annotations
 
@@ -60,8 +62,8 @@ def _reconcile(
         state = replace(state, suspicions=_after_a_crash(state))
     if state.next_offset > end:
         logger.error(
-            "%s: the committed offset %d is beyond the end, %d: the topic was made anew or has lost its tail. Going on "
-            "from its beginning, %d; the %d record(s) in between are gone.",
+            "%s: the committed offset %d is beyond the end, %d: the topic was made anew or has lost its "
+            "tail. Going on from its beginning, %d; the %d record(s) in between are gone.",
             _name(partition), state.next_offset, end, beginning, state.next_offset - end,
         )  # fmt: skip
         return Restored(CommitState(beginning, beginning - 1), unclean=False, end_offset=end)
@@ -71,7 +73,7 @@ def _reconcile(
 
 
 def read_metadata(partition: TopicPartition, committed: OffsetAndMetadata) -> CommitState:
-    """Decode a commit. What cannot be read means replay from the committed offset: at least once, and never a skip."""
+    """Decode a commit. One that cannot be read means replay from its offset, never a skip."""
     try:
         return decode(committed.offset, committed.metadata or "")
     except UnreadableMetadata as e:
@@ -102,10 +104,11 @@ def _without_removed(partition: TopicPartition, state: CommitState, beginning: i
 
 
 def report_removed(partition: TopicPartition, count: int, beginning: int) -> None:
-    """Say that records were deleted before they were run. Nobody can bring them back, so nobody may miss it."""
+    """Say that records were deleted before they were run: nobody can bring them back."""
     logger.error(
-        "%s: %d record(s) were removed from the log before they were run: by retention, by a flush, or because the topic "
-        "was made anew. Going on from offset %d; raise the topic's retention if that was not intended.",
+        "%s: %d record(s) were removed from the log before they were run: by retention, by a flush, or "
+        "because the topic was made anew. Going on from offset %d; raise the topic's retention if that was "
+        "not intended.",
         _name(partition), count, beginning,
     )  # fmt: skip
 

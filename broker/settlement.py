@@ -17,17 +17,19 @@ MAX_BACKOFF_S = 5.0
 
 
 class Settlement:
-    """One thread that publishes outboxes, runs follow-ups and completes deliveries, in that order, until it succeeds.
+    """One thread that publishes outboxes, runs follow-ups and completes deliveries, until it succeeds.
 
-    Worker threads only hand a delivery over, so an outage holds deliveries (and, once ``prefetch`` of them are held,
-    the intake), never threads. Deliveries that wait together share one publish.
+    Worker threads only hand a delivery over, so an outage holds deliveries (and, once ``prefetch`` of them
+    are held, the intake), never threads. Deliveries that wait together share one publish.
 
     Parameters:
-      give_up: Called with a delivery and the error when Kafka can never take one of its records (too large, say). It
-        replaces the outbox; what it puts there is published instead.
+      give_up: Called with a delivery and the error when Kafka can never take one of its records (too large,
+        say). It replaces the outbox; what it puts there is published instead.
     """
 
-    def __init__(self, publisher: Publisher, ledger: Ledger, *, give_up: Callable[[Delivery, BaseException], None]) -> None:
+    def __init__(
+        self, publisher: Publisher, ledger: Ledger, *, give_up: Callable[[Delivery, BaseException], None]
+    ) -> None:
         self._publisher = publisher
         self._ledger = ledger
         self._give_up = give_up
@@ -38,7 +40,9 @@ class Settlement:
         self._thread: threading.Thread | None = None
 
     def settle(self, delivery: Delivery) -> None:
-        """Complete ``delivery`` once everything in its outbox is durable; at once when there is nothing in it."""
+        """Complete ``delivery`` once everything in its outbox is durable; at once when there is nothing in
+        it.
+        """
         if not delivery.outbox and not delivery.follow_ups:
             self._ledger.complete(delivery)
             return
@@ -46,7 +50,9 @@ class Settlement:
             self._waiting.append(delivery)
             if self._thread is None or not self._thread.is_alive():
                 self._stopping = False
-                self._thread = threading.Thread(target=self._run, name="dramatiq-kafka-settlement", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._run, name="dramatiq-kafka-settlement", daemon=True
+                )
                 self._thread.start()
             self._changed.notify_all()
 
@@ -56,9 +62,13 @@ class Settlement:
             return self._changed.wait_for(lambda: not self._waiting and not self._busy, timeout_s)
 
     def stop(self, timeout_s: float) -> None:
-        """Stop after ``timeout_s`` at the latest. What is not settled stays incomplete and is run again elsewhere."""
+        """Stop after ``timeout_s`` at the latest. What is not settled stays incomplete and is run again
+        elsewhere.
+        """
         if not self.drain(timeout_s):
-            logger.warning("%d deliveries could not be settled in time; they will be run again.", len(self._waiting))
+            logger.warning(
+                "%d deliveries could not be settled in time; they will be run again.", len(self._waiting)
+            )
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -83,14 +93,19 @@ class Settlement:
                 self._changed.notify_all()
             if held and not backoff_s:
                 logger.warning(
-                    "%d deliveries are held until what follows from them is durable: %r", len(held), reason, exc_info=reason
+                    "%d deliveries are held until what follows from them is durable: %r",
+                    len(held),
+                    reason,
+                    exc_info=reason,
                 )
             elif backoff_s and not held:
                 logger.info("What was held is durable now.")
             backoff_s = min(MAX_BACKOFF_S, max(FIRST_BACKOFF_S, 2 * backoff_s)) if held else 0.0
 
     def _settle_batch(self, batch: list[Delivery]) -> tuple[list[Delivery], BaseException | None]:
-        """Bring each delivery as far as it goes; return those that are not complete, and why the first of them is not."""
+        """Bring each delivery as far as it goes; return those that are not complete, and why the first of
+        them is not.
+        """
         reason = self._publish(batch)
         untried, failed = [], []
         for delivery in batch:
@@ -115,7 +130,9 @@ class Settlement:
             if index not in failures:
                 delivery.outbox.remove(record)
         hopeless = {
-            id(owners[index][0]): (owners[index][0], e) for index, e in failures.items() if isinstance(e, RECORD_ERRORS)
+            id(owners[index][0]): (owners[index][0], e)
+            for index, e in failures.items()
+            if isinstance(e, RECORD_ERRORS)
         }
         for delivery, e in hopeless.values():
             self._give_up(delivery, e)
@@ -126,7 +143,7 @@ def _follow_up(delivery: Delivery) -> Exception | None:
     while delivery.follow_ups:
         try:
             delivery.follow_ups[0]()
-        except Exception as e:
+        except Exception as e:  # noqa: BLE001
             # Whatever it was, it is not lost: the delivery is held and this is called again.
             return e
         delivery.follow_ups.pop(0)

@@ -19,8 +19,9 @@ _TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]+")
 DEAD_LETTER_SUFFIX = "_dlq"
 DELAYED = "delayed"
 
-#: A dead letter holds its message (escaped or base64 when undecodable) and a traceback, so its topic takes records of
-#: four times the size that a queue's topic takes by default (Kafka's message.max.bytes, 1,048,588 bytes).
+#: A dead letter holds its message (escaped or base64 when undecodable) and a traceback, so its topic takes
+#: records of four times the size that a queue's topic takes by default (Kafka's message.max.bytes, 1,048,588
+#: bytes).
 MAX_DEAD_LETTER_BYTES = 4 * 1_048_588
 DEAD_LETTER_RETENTION_MS = 30 * 24 * 3600 * 1000
 #: Tombstones in the delayed topic must outlive the longest absence of a forwarder that remembers its offset.
@@ -37,11 +38,15 @@ class TopicLayout:
 
 
 class Topics:
-    """Names the topics of a namespace and creates those that are missing; one that exists is left as it is."""
+    """Names the topics of a namespace and creates those that are missing; one that exists is left as it
+    is.
+    """
 
     def __init__(self, clients: Clients, layout: TopicLayout, *, namespace: str = "") -> None:
         if namespace and not _TOPIC_NAME.fullmatch(namespace):
-            raise ValueError(f"namespace {namespace!r}: only letters, digits, '.', '_' and '-' can be in a topic's name")
+            raise ValueError(
+                f"namespace {namespace!r}: only letters, digits, '.', '_' and '-' can be in a topic's name"
+            )
         self._clients = clients
         self._layout = layout
         self._namespace = namespace
@@ -65,7 +70,7 @@ class Topics:
         if not _TOPIC_NAME.fullmatch(queue_name):
             rule = "only ASCII letters, digits, '.', '_' and '-' may be in it"
         elif len(longest) > MAX_TOPIC_NAME_LENGTH:
-            rule = f"its dead-letter topic {longest!r} has {len(longest)} characters, Kafka allows {MAX_TOPIC_NAME_LENGTH}"
+            rule = f"{longest!r} has {len(longest)} characters, Kafka allows {MAX_TOPIC_NAME_LENGTH}"
         elif self.queue(queue_name) in {".", ".."}:
             rule = "Kafka refuses '.' and '..'"
         elif queue_name == DELAYED:
@@ -91,13 +96,17 @@ class Topics:
             try:
                 with self._clients.admin() as admin:
                     present = {
-                        topic["name"] for topic in admin.describe_topics(missing) if topic.get("error_code", 0) == 0
+                        topic["name"]
+                        for topic in admin.describe_topics(missing)
+                        if topic.get("error_code", 0) == 0
                     }
                     for topic in missing:
                         if topic not in present:
                             self._create(admin, topic)
             except KafkaError as e:
-                raise KafkaUnavailable(f"The topics {missing} could not be looked up or created: {e!r}") from e
+                raise KafkaUnavailable(
+                    f"The topics {missing} could not be looked up or created: {e!r}"
+                ) from e
             self._existing.update(missing)
 
     def forget(self, topics: Iterable[str]) -> None:

@@ -1,7 +1,7 @@
 """Which offsets of one partition are done. Pure: no I/O, no clock, no lock.
 
-Offsets are delivered in ascending order and complete in any order. What Kafka is told is one *next offset* (everything
-below it is done) and the offsets above it that are not.
+Offsets are delivered in ascending order and complete in any order. What Kafka is told is one *next offset*
+(everything below it is done) and the offsets above it that are not.
 """
 
 from __future__ import annotations
@@ -12,26 +12,36 @@ from collections.abc import Iterable
 class AckTracker:
     """The completion state of one partition during one assignment.
 
-    Every offset is in one of three states: *complete*, *incomplete* (a delivery that is outstanding, or one that an
-    earlier owner left behind), or beyond :attr:`highest` and so not delivered yet. An offset below ``highest`` that
-    was never delivered (a control record, one compacted away, an aborted one) is complete: nobody will ever run it.
+    Every offset is in one of three states: *complete*, *incomplete* (a delivery that is outstanding, or one
+      that an
+    earlier owner left behind), or beyond :attr:`highest` and so not delivered yet. An offset below
+    ``highest`` that was never delivered (a control record, one compacted away, an aborted one) is complete:
+    nobody will ever run it.
 
     Parameters:
       next_offset: The committed offset: everything below it is complete.
-      highest: The highest offset that was ever delivered, or None when there is none at or above ``next_offset``.
+      highest: The highest offset that was ever delivered, or None when there is none at or above
+        ``next_offset``.
       incomplete: The offsets in ``[next_offset, highest]`` that are not complete.
 
     Raises:
       ValueError: When an incomplete offset is outside ``[next_offset, highest]``.
     """
 
-    def __init__(self, next_offset: int, *, highest: int | None = None, incomplete: Iterable[int] = ()) -> None:
+    def __init__(
+        self, next_offset: int, *, highest: int | None = None, incomplete: Iterable[int] = ()
+    ) -> None:
         self.highest = next_offset - 1 if highest is None else highest
-        # Ascending, which insertion order then keeps: later deliveries are higher. So the first key is the minimum.
+        # Ascending, which insertion order then keeps: later deliveries are higher. So the first key is the
+        # minimum.
         self._incomplete: dict[int, None] = dict.fromkeys(sorted(incomplete))
         self._restored: set[int] = set(self._incomplete)
-        if self.highest < next_offset - 1 or any(not next_offset <= o <= self.highest for o in self._incomplete):
-            raise ValueError(f"incomplete offsets {list(self._incomplete)} are not in [{next_offset}, {self.highest}]")
+        if self.highest < next_offset - 1 or any(
+            not next_offset <= o <= self.highest for o in self._incomplete
+        ):
+            raise ValueError(
+                f"incomplete offsets {list(self._incomplete)} are not in [{next_offset}, {self.highest}]"
+            )
 
     @property
     def next_offset(self) -> int:
@@ -69,7 +79,9 @@ class AckTracker:
         return True
 
     def left_behind(self, start: int, stop: int) -> int:
-        """How many offsets in ``[start, stop)`` an earlier owner left incomplete and nobody has read since."""
+        """How many offsets in ``[start, stop)`` an earlier owner left incomplete and nobody has read
+        since.
+        """
         return sum(start <= offset < stop for offset in self._restored)
 
     def skip_to(self, position: int) -> None:
