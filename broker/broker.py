@@ -158,7 +158,7 @@ class KafkaBroker(Broker):
             raise QueueNotFound(queue_name)
         return QueueConsumer(self, queue_name, prefetch=prefetch, timeout_ms=timeout)
 
-    def enqueue(self, message: Message, *, delay: int | None = None) -> Message:
+    def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
         """Enqueue a message and return once Kafka has acknowledged it.
 
         What middleware enqueues while a worker finishes a delivery is not sent here: it joins that delivery,
@@ -182,7 +182,9 @@ class KafkaBroker(Broker):
         self.emit_after("enqueue", message, delay)
         return message
 
-    def enqueue_many(self, messages: Iterable[Message], *, delay: int | None = None) -> list[Message]:
+    def enqueue_many(
+        self, messages: Iterable[Message[Any]], *, delay: int | None = None
+    ) -> list[Message[Any]]:
         """Enqueue many messages with a single wait for all of them.
 
         Raises:
@@ -317,7 +319,7 @@ class KafkaBroker(Broker):
         """Make a delivery of a record that is not to be run: all it needs is its dead letter."""
         origin = Origin(record.topic, record.partition, record.offset)
         raw = record.value or b""
-        unread = Message(
+        unread: Message[Any] = Message(
             queue_name=queue_name, actor_name="", args=(), kwargs={}, options={}, message_id=str(origin)
         )
         delivery = Delivery(unread, origin=origin, raw=raw, assignment=assignment)
@@ -336,7 +338,7 @@ class KafkaBroker(Broker):
             )
         ]
 
-    def _record(self, message: Message, delay: int | None) -> Record:
+    def _record(self, message: Message[Any], delay: int | None) -> Record:
         self.topics.check_queue_name(message.queue_name)
         if delay is not None:
             return self.delays.record(message, delay)

@@ -338,7 +338,7 @@ class QueueConsumer(Consumer):
 
     def _deliver_marked(self, assignment: Assignment, at_most: int) -> Delivery | None:
         """Commit that some records are about to run, then dispatch them: a crash then leaves their names."""
-        marked = []
+        marked: list[tuple[Assignment, ConsumerRecord]] = []
         while assignment.buffer and len(marked) < min(at_most, self._capacity.free):
             if marked and (assignment.is_suspect() or not assignment.on_probation()):
                 break

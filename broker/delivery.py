@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dramatiq.broker import MessageProxy
 from dramatiq.message import Message
@@ -39,7 +39,7 @@ class Delivery(MessageProxy):
       completed: Whether everything that follows from it is durable.
     """
 
-    def __init__(self, message: Message, *, origin: Origin, raw: bytes, assignment: Assignment) -> None:
+    def __init__(self, message: Message[Any], *, origin: Origin, raw: bytes, assignment: Assignment) -> None:
         super().__init__(message)
         self.origin = origin
         self.raw = raw

@@ -23,6 +23,9 @@ from dramatiq.errors import BrokerConnectionError, BrokerError, ConnectionFailed
 class KafkaUnavailable(ConnectionFailed):
     """No Kafka server answered within the time allowed."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message)  # type: ignore[no-untyped-call]
+
 
 class EnqueueFailed(BrokerConnectionError):
     """Kafka did not acknowledge some messages before the deadline.
@@ -37,7 +40,7 @@ class EnqueueFailed(BrokerConnectionError):
     def __init__(self, failures: Mapping[str, BaseException]) -> None:
         self.failures = dict(failures)
         message_id, reason = next(iter(self.failures.items()))
-        super().__init__(
+        super().__init__(  # type: ignore[no-untyped-call]
             f"Kafka did not acknowledge {len(self.failures)} message(s); the first is {message_id}: "
             f"{type(reason).__name__}: {reason}. Enqueue again, or check that Kafka is reachable."
         )
@@ -45,6 +48,9 @@ class EnqueueFailed(BrokerConnectionError):
 
 class InvalidQueueName(BrokerError, ValueError):
     """The queue's name, or that of its dead-letter topic, is not a legal Kafka topic name."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)  # type: ignore[no-untyped-call]
 
 
 class RetryPolicyRefused(ValueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container
+from typing import Any
 
 from dramatiq.errors import DecodeError
 from dramatiq.message import Message
@@ -20,7 +21,7 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
 }
 
 
-def read_message(raw: bytes | None, *, queue_name: str, actors: Container[str]) -> Message:
+def read_message(raw: bytes | None, *, queue_name: str, actors: Container[str]) -> Message[Any]:
     """Decode and check one record's value.
 
     What Dramatiq itself does not check would kill one of its threads (a foreign ``queue_name``) or restart
@@ -32,7 +33,7 @@ def read_message(raw: bytes | None, *, queue_name: str, actors: Container[str]) 
     if raw is None:
         raise InvalidMessage("the record has no value")
     try:
-        message: Message = Message.decode(raw)
+        message: Message[Any] = Message.decode(raw)
     except DecodeError as e:
         raise InvalidMessage(f"not a Dramatiq message: {e.error!r}") from e
     for name, kind in _FIELDS.items():

@@ -13,7 +13,7 @@ from kafka.structs import TopicPartition
 logger = logging.getLogger(__name__)
 
 
-class ForgetfulCooperativeStickyAssignor(CooperativeStickyAssignor):
+class ForgetfulCooperativeStickyAssignor(CooperativeStickyAssignor):  # type: ignore[misc]
     """Kafka's cooperative-sticky assignor with a way to forget what it owned.
 
     kafka-python keeps claiming the old partitions after this member was thrown out of its group, and the
@@ -25,7 +25,7 @@ class ForgetfulCooperativeStickyAssignor(CooperativeStickyAssignor):
         self.member_assignment = None
 
 
-class RebalanceListener(AsyncConsumerRebalanceListener):
+class RebalanceListener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
     """Passes rebalances on to a consumer. kafka-python calls it on its I/O thread, which must not block.
 
     Parameters:

@@ -107,7 +107,8 @@ class Settlement:
         them is not.
         """
         reason = self._publish(batch)
-        untried, failed = [], []
+        untried: list[Delivery] = []
+        failed: list[Delivery] = []
         for delivery in batch:
             if delivery.outbox or failed:
                 # After one failed follow-up the others wait: what it needs is probably away for all of them.
