@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, TypeGuard
 
 from sqlalchemy import Connection, func, select, text
 
@@ -188,3 +188,8 @@ def storable(value: str) -> str:
 
 def _readable(error_message: str | None) -> str | None:
     return None if error_message is None else storable(error_message)[:MAX_ERROR_CHARACTERS]
+
+
+def is_id(value: object) -> TypeGuard[int]:
+    """Tell whether the value can be an id: an integer (a bool is none) from 1 to :data:`MAX_ID`."""
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_ID

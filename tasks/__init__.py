@@ -1,0 +1,17 @@
+"""The tasks and what they stand on. ``dramatiq tasks`` runs a worker; plain Python sends.
+
+    >>> from tasks import moderate_item
+    >>> message = moderate_item.send(1)
+    >>> message.get_result(block=True)
+    {'is_violation': False, 'probability': 0.08}
+
+Importing connects to nothing: clients, engine and model are made when they are first used, in each process.
+"""
+
+from tasks.wiring import (
+    broker,
+)  # before any actor: an actor belongs to the broker that is set when it is declared
+
+from tasks.moderation import moderate_item  # isort: skip
+
+__all__ = ["broker", "moderate_item"]

@@ -1,0 +1,36 @@
+"""One log line when a server goes away and one when it comes back, however often it is asked meanwhile."""
+
+import logging
+import threading
+import time
+
+
+class Availability:
+    """Remembers whether a server can be used. Thread-safe."""
+
+    def __init__(self, name: str, logger: logging.Logger) -> None:
+        self._name = name
+        self._logger = logger
+        self._lock = threading.Lock()
+        self._away_since_s: float | None = None
+
+    @property
+    def is_away(self) -> bool:
+        return self._away_since_s is not None
+
+    def went_away(self, reason: object) -> None:
+        """Note that it cannot be used, and why."""
+        with self._lock:
+            if self._away_since_s is None:
+                self._away_since_s = time.monotonic()
+                self._logger.warning("%s cannot be used: %s", self._name, reason)
+
+    def came_back(self) -> None:
+        """Note that it can be used."""
+        if self._away_since_s is None:
+            return
+        with self._lock:
+            if self._away_since_s is not None:
+                away_s = time.monotonic() - self._away_since_s
+                self._away_since_s = None
+                self._logger.info("%s can be used again, after %.0f s", self._name, away_s)

@@ -1,0 +1,54 @@
+"""What a process has one of, made when it is first asked for."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+
+from sqlalchemy import Connection, Engine
+
+from db.engine import make_engine, transaction
+from db.errors import DatabaseUnavailable
+from scoring import Model, load_model
+from settings import get_settings
+from tasks.availability import Availability
+
+_postgresql = Availability("PostgreSQL", logging.getLogger(__name__))
+
+
+@lru_cache(maxsize=1)
+def engine() -> Engine:
+    """Return this process's database engine; it connects when it is used."""
+    settings = get_settings()
+    return make_engine(
+        settings.database_url,
+        pool_size=settings.database_pool_size,
+        connect_timeout_s=settings.database_connect_timeout_s,
+        statement_timeout_s=settings.database_statement_timeout_s,
+    )
+
+
+@contextmanager
+def database() -> Iterator[Connection]:
+    """One transaction. That PostgreSQL went away, or came back, is logged once, whoever notices.
+
+    Raises:
+      DatabaseError: as ``db.engine.transaction`` does.
+    """
+    try:
+        with transaction(engine()) as connection:
+            yield connection
+    except DatabaseUnavailable as error:
+        _postgresql.went_away(error)
+        raise
+    _postgresql.came_back()
+
+
+@lru_cache(maxsize=1)
+def model() -> Model:
+    """Return the model of ``MODEL_PATH``, loaded once.
+
+    Raises:
+      ModelRefused: when the file is not the one that was trained, or not for this scikit-learn.
+    """
+    return load_model(get_settings().model_path)

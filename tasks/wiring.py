@@ -1,0 +1,42 @@
+"""The broker with everything that hangs on it, put together from the settings."""
+
+import dramatiq
+from dramatiq.middleware import CurrentMessage
+from dramatiq.results import Results
+
+from broker import KafkaBroker, default_middleware
+from settings import get_settings
+from tasks.failures import record_failure
+from tasks.outbox import Outbox
+from tasks.resources import database
+from tasks.results import SubmissionResults
+from tasks.worker import WorkerLife
+
+
+def _make_broker() -> KafkaBroker:
+    settings = get_settings()
+    return KafkaBroker(
+        settings.kafka_bootstrap_servers,
+        group_id=settings.kafka_group_id,
+        namespace=settings.kafka_namespace,
+        partitions=settings.kafka_partitions,
+        replication_factor=settings.kafka_replication,
+        client_options=settings.kafka_client_options,
+        middleware=[
+            *default_middleware(on_dead_letter=record_failure),
+            CurrentMessage(),
+            Results(backend=SubmissionResults()),
+        ],
+    )
+
+
+broker = _make_broker()
+dramatiq.set_broker(broker)
+
+outbox = Outbox(
+    broker,
+    database,
+    lease_s=get_settings().publish_lease_s,
+    interval_s=get_settings().relay_interval_s,
+)
+broker.add_middleware(WorkerLife(outbox))
