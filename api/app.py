@@ -1,0 +1,59 @@
+"""The Sanic application."""
+
+import re
+
+from sanic import Sanic
+
+from api.docs import add_docs
+from api.handlers import moderation_result
+from api.operations import OPERATIONS
+from api.problems import AnyRequest, ProblemHandler
+from api.services import Services
+from settings import get_settings
+from tasks.wiring import outbox
+
+#: The largest body; an id needs twenty bytes.
+MAX_BODY_BYTES = 1_000_000
+#: A request without an answer by then gets a 503. PostgreSQL has shorter deadlines, unless it hangs.
+RESPONSE_TIMEOUT_S = 20
+
+
+def create_app() -> Sanic:
+    """Make the application. Connects to nothing until a request needs it."""
+    app = Sanic(
+        "moderation", error_handler=ProblemHandler(), request_class=AnyRequest, configure_logging=False
+    )
+    app.config.AUTO_EXTEND = False  # routes and document are ours, whatever is installed
+    app.config.ACCESS_LOG = False
+    app.config.REQUEST_MAX_SIZE = MAX_BODY_BYTES
+    app.config.RESPONSE_TIMEOUT = RESPONSE_TIMEOUT_S
+    app.config.GRACEFUL_SHUTDOWN_TIMEOUT = get_settings().api_shutdown_timeout_s
+    for operation in OPERATIONS:
+        app.add_route(
+            operation.handler,
+            _sanic_path(operation.path),
+            methods=["GET", "HEAD"] if operation.method == "GET" else [operation.method],
+            name=operation.name,
+            unquote=True,
+        )
+    # An absent task_id is a wrong request, not an unknown path.
+    app.add_route(moderation_result, "/moderation_result", methods=["GET", "HEAD"], name="no_task_id")
+    add_docs(app)
+    app.register_listener(_start, "before_server_start")
+    app.register_listener(_stop, "after_server_stop")
+    return app
+
+
+async def _start(app: Sanic) -> None:
+    app.ctx.services = Services()
+    outbox.start()
+
+
+async def _stop(app: Sanic) -> None:
+    app.ctx.services.close()
+    outbox.stop()
+
+
+def _sanic_path(path: str) -> str:
+    """Write ``/thing/{id}`` as Sanic does. Any text matches; what is wrong with it the handler says."""
+    return re.sub(r"{(\w+)}", r"<\1:str>", path)

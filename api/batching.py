@@ -1,0 +1,86 @@
+"""What arrives together is done together: many requests, one call into the blocking world."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from functools import partial
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+class TooManyWaiting(Exception):
+    """So many items wait already that another would only make all of them late."""
+
+
+class Batcher(Generic[Item, Answer]):
+    """Groups items that wait at the same time and hands each group to ``work`` on a thread of ``executor``.
+
+    An item that finds nothing under way starts at once, so an idle API adds no delay; a group forms from what
+    arrives while earlier ones run. For one event loop.
+
+    Parameters:
+      work: takes items and returns an answer for each, in their order. What it raises goes to all of them.
+      at_once: calls of ``work`` that may run side by side.
+      max_items: in one call.
+      max_waiting: items not yet handed to a call; one more raises :class:`TooManyWaiting`.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[list[Item]], Sequence[Answer]],
+        executor: Executor,
+        *,
+        at_once: int,
+        max_items: int,
+        max_waiting: int,
+    ) -> None:
+        self._work = work
+        self._executor = executor
+        self._free = at_once
+        self._max_items = max_items
+        self._max_waiting = max_waiting
+        self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
+
+    async def answer(self, item: Item) -> Answer:
+        """Return the answer for one item.
+
+        Raises:
+          TooManyWaiting: at once, when the queue is full.
+        """
+        if len(self._waiting) >= self._max_waiting:
+            raise TooManyWaiting
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = loop.create_future()
+        self._waiting.append((item, future))
+        # Not right away: other requests of this turn of the loop may join the group.
+        loop.call_soon(self._start)
+        return await future
+
+    def _start(self) -> None:
+        while self._waiting and self._free:
+            group = [self._waiting.popleft() for _ in range(min(self._max_items, len(self._waiting)))]
+            wanted = [(item, future) for item, future in group if not future.done()]  # the rest hung up
+            if wanted:
+                self._free -= 1
+                call = asyncio.get_running_loop().run_in_executor(
+                    self._executor, self._work, [item for item, _ in wanted]
+                )
+                call.add_done_callback(partial(self._finish, [future for _, future in wanted]))
+
+    def _finish(self, futures: list[asyncio.Future[Answer]], call: asyncio.Future[Sequence[Answer]]) -> None:
+        self._free += 1
+        waiting = [future for future in futures if not future.done()]
+        if call.cancelled():
+            for future in waiting:
+                future.cancel()
+        elif error := call.exception():
+            for future in waiting:
+                future.set_exception(error)
+        else:
+            for future, answer in zip(futures, call.result(), strict=True):
+                if not future.done():  # else the client hung up
+                    future.set_result(answer)
+        self._start()

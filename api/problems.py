@@ -1,0 +1,88 @@
+"""Errors on the wire: one JSON shape for all of them, RFC 9457's problem details."""
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from sanic import HTTPResponse, Request, json
+from sanic.compat import Header
+from sanic.exceptions import NotFound, SanicException
+from sanic.handlers import ErrorHandler
+from sanic.helpers import STATUS_CODES
+
+from api.batching import TooManyWaiting
+from db.errors import DatabaseUnavailable
+
+_SAID_TO_CLIENTS = {*range(400, 500), HTTPStatus.SERVICE_UNAVAILABLE}
+
+logger = logging.getLogger(__name__)
+
+CONTENT_TYPE = "application/problem+json"
+#: When a client that met a 503 should ask again.
+RETRY_AFTER_S = 5
+
+
+class AnyRequest(Request):
+    """Sanic's request, for any URL that a client may send.
+
+    For the error response to a URL that it cannot parse, Sanic makes a request of the method NONE with that
+    same URL, fails again and hangs up. And it fails where an absolute URL has no path, meaning ``/``.
+    """
+
+    def __init__(self, url_bytes: bytes, headers: Header, version: str, method: str, *rest: Any, **more: Any):
+        super().__init__(b"*" if method == "NONE" else url_bytes, headers, version, method, *rest, **more)
+
+    @property
+    def path(self) -> str:
+        return super().path if self._parsed_url.path else "/"
+
+
+class Unprocessable(SanicException):
+    """The request's values cannot be used; the message says which and why."""
+
+    status_code = HTTPStatus.UNPROCESSABLE_ENTITY
+    quiet = True
+
+
+class NoSuchThing(NotFound):
+    """What the request names does not exist."""
+
+
+class Unavailable(SanicException):
+    """Something the answer needs is away for now."""
+
+    status_code = HTTPStatus.SERVICE_UNAVAILABLE
+    quiet = True
+
+
+def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> HTTPResponse:
+    """Make the response: ``{"type", "title", "status", "detail"}``, and ``Retry-After`` with a 503."""
+    headers = dict(headers or {})
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers.setdefault("retry-after", str(RETRY_AFTER_S))
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": STATUS_CODES.get(status, b"Error").decode(),
+        "status": status,
+        "detail": detail,
+    }
+    return json(body, status=status, headers=headers, content_type=CONTENT_TYPE)
+
+
+class ProblemHandler(ErrorHandler):
+    """Turns every exception of a request, Sanic's own included, into a problem."""
+
+    def default(self, request: Request, exception: Exception) -> HTTPResponse:
+        if isinstance(exception, DatabaseUnavailable):
+            return problem(
+                HTTPStatus.SERVICE_UNAVAILABLE, "The database cannot be used right now; ask again later"
+            )
+        if isinstance(exception, TooManyWaiting):
+            return problem(HTTPStatus.SERVICE_UNAVAILABLE, "Too many requests are waiting; ask again later")
+        if isinstance(exception, NotFound) and not isinstance(exception, NoSuchThing):
+            return problem(HTTPStatus.NOT_FOUND, f"Nothing is served at {request.path}; see /docs")
+        if isinstance(exception, SanicException) and exception.status_code in _SAID_TO_CLIENTS:
+            return problem(exception.status_code, str(exception), exception.headers)
+        # The client learns nothing of our insides; the log has all of it.
+        logger.error("%s %s failed", request.method, request.path, exc_info=exception)
+        return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The server made a mistake; it is in its log")
