@@ -12,6 +12,7 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 from .clients import Clients
 from .errors import KafkaUnavailable
 from .restore import read_metadata
+from .watermarks import high_watermarks
 
 
 class Backlog:
@@ -28,7 +29,7 @@ class Backlog:
     def __init__(self, clients: Clients, topic: str, group_id: str) -> None:
         self._clients = clients
         self._topic = topic
-        self._kafka: KafkaConsumer = clients.consumer(group_id=group_id)
+        self._kafka: KafkaConsumer = clients.consumer(group_id=group_id, fetch_max_wait_ms=10)
         self._group_id = group_id
 
     def __enter__(self) -> Backlog:
@@ -67,7 +68,7 @@ class Backlog:
             TopicPartition(self._topic, p) for p in sorted(self._kafka.partitions_for_topic(self._topic))
         ]
         beginning = self._kafka.beginning_offsets(partitions)
-        end = self._kafka.end_offsets(partitions)
+        end = high_watermarks(self._kafka, partitions)
         return {partition: (beginning[partition], end[partition]) for partition in partitions}
 
 

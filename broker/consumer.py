@@ -182,7 +182,7 @@ class QueueConsumer(Consumer):
         with self._ledger.lock:
             partitions = list(self._unrestored)
         try:
-            for partition, restored in restore(self._kafka, partitions).items():
+            for partition, restored in restore(self._broker.clients, self._kafka, partitions).items():
                 self._take_over(partition, restored)
         except (KafkaError, ValueError) as e:
             # ValueError: the partition was revoked between the read and the seek.

@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 from kafka import KafkaConsumer
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
+from .clients import Clients
 from .commit_metadata import CommitState, Suspicion, UnreadableMetadata, decode
+from .watermarks import high_watermarks
 
 logger = logging.getLogger(__name__)
 
@@ -31,24 +34,24 @@ class Restored:
     end_offset: int
 
 
-def restore(kafka: KafkaConsumer, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Restored]:
+def restore(
+    clients: Clients, kafka: KafkaConsumer, partitions: Iterable[TopicPartition]
+) -> dict[TopicPartition, Restored]:
     """Read the committed state of ``partitions``.
 
     Raises:
       KafkaError: When Kafka does not answer; nothing has been changed then.
     """
     partitions = list(partitions)
+    committed = {partition: kafka.committed(partition, metadata=True) for partition in partitions}
     beginning = kafka.beginning_offsets(partitions)
     end = kafka.end_offsets(partitions)
-    return {
-        partition: _reconcile(
-            partition,
-            kafka.committed(partition, metadata=True),
-            beginning=beginning[partition],
-            end=end[partition],
-        )
-        for partition in partitions
-    }
+    beyond = [p for p, commit in committed.items() if commit is not None and commit.offset > end[p]]
+    if beyond:
+        # Before anything is called gone, the end is read in the way that every broker answers truly.
+        with closing(clients.consumer(fetch_max_wait_ms=10)) as reader:
+            end.update(high_watermarks(reader, beyond))
+    return {p: _reconcile(p, committed[p], beginning=beginning[p], end=end[p]) for p in partitions}
 
 
 def _reconcile(

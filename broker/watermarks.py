@@ -1,0 +1,38 @@
+"""Where partitions end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+
+from kafka import KafkaConsumer
+from kafka.errors import KafkaTimeoutError
+from kafka.structs import TopicPartition
+
+#: How long the fetches that carry the high watermarks may take.
+FETCH_TIMEOUT_S = 10.0
+
+
+def high_watermarks(
+    kafka: KafkaConsumer, partitions: Collection[TopicPartition]
+) -> dict[TopicPartition, int]:
+    """Read the offset after the last record of each partition, from fetch responses.
+
+    ListOffsets would be the direct way, but the embedded broker (Tansu) answers it with the offset after the *first*
+    record of the last batch. Every broker puts the true one into its fetch responses.
+
+    Parameters:
+      kafka: A consumer without a subscription; it is assigned ``partitions``.
+
+    Raises:
+      KafkaTimeoutError: When Kafka does not answer in FETCH_TIMEOUT_S.
+    """
+    kafka.assign(list(partitions))
+    for partition, claimed in kafka.end_offsets(list(partitions)).items():
+        kafka.seek(partition, claimed)
+    deadline_s = time.monotonic() + FETCH_TIMEOUT_S
+    while missing := [partition for partition in partitions if kafka.highwater(partition) is None]:
+        if time.monotonic() > deadline_s:
+            raise KafkaTimeoutError(f"no fetch was answered for {missing} within {FETCH_TIMEOUT_S} s")
+        kafka.poll(timeout_ms=50)
+    return {partition: kafka.highwater(partition) for partition in partitions}
