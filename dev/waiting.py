@@ -11,7 +11,7 @@ T = TypeVar("T")
 POLL_INTERVAL_S = 0.02
 
 
-def wait_until(condition: Callable[[], T], *, deadline_s: float, what: str) -> T:
+def wait_until(condition: Callable[[], T | None], *, deadline_s: float, what: str) -> T:
     """Call `condition` until it answers something true, and return that.
 
     Parameters:

@@ -1,0 +1,59 @@
+# Every recipe is a plain command: `make -n run` shows what to copy.
+
+PYTHON ?= python3
+DATABASE_URL ?= $(or $(shell sed -n 's/^DATABASE_URL=//p' .env 2>/dev/null),postgresql://user@localhost:5433/moderation)
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-real migrate train check lint types walls format clean
+
+help: ## list these targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "make %-10s %s\n", $$1, $$2 }'
+
+run: .venv/runtime.stamp ## start everything on this machine, show a dozen verdicts, serve until Ctrl-C
+	$(BIN)/python -m dev
+
+test: .venv/runtime.stamp ## run the tests on the embedded PostgreSQL and Kafka
+	$(BIN)/python -m pytest tests/ -v
+
+test-real: .venv/runtime.stamp ## run the tests on Apache Kafka and this machine's PostgreSQL, or on servers named by variables
+	$(BIN)/python -m pytest tests/ -v --stack=real
+
+migrate: .venv/runtime.stamp ## apply migrations/ to the database that DATABASE_URL names
+	$(BIN)/yoyo apply --batch --no-config-file --database "$(DATABASE_URL)" migrations
+
+train: .venv/runtime.stamp ## make model.pkl and model.json anew
+	$(BIN)/python -m training
+
+check: lint types walls ## lint, types and walls together
+
+lint: .venv/dev.stamp ## look for mistakes and unformatted files (ruff)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/dev.stamp ## check the types (mypy, strict for broker/)
+	$(BIN)/mypy
+
+walls: .venv/dev.stamp ## check which package imports which (import-linter)
+	$(BIN)/lint-imports
+
+format: .venv/dev.stamp ## format the code and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## remove the virtual environment and what `make run` keeps (.dev: data, logs, Kafka's jars)
+	rm -rf .venv .dev
+
+# Made anew when the pins change, so that nothing of the old ones stays.
+.venv/runtime.stamp: requirements.txt requirements-service.txt
+	@command -v $(PYTHON) >/dev/null || \
+	    { echo "There is no $(PYTHON) here: install Python 3.11 or newer, or name it: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(sys.version_info < (3, 11) and \
+	    f"Python 3.11 or newer is needed and $(PYTHON) is {v}: name a newer one, make PYTHON=/path/to/python3.12")'
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/dev.stamp: .venv/runtime.stamp requirements-dev.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

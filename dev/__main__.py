@@ -1,0 +1,44 @@
+"""`python -m dev`: the whole service on this machine, out of wheels, until Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+from dev.child import ChildDied
+from dev.console import say
+from dev.local_servers import CannotRun, LocalServers
+from dev.running import Running
+from settings import SettingsRefused, get_settings
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def main() -> int:
+    """Exit codes: 0 stopped as asked, 1 something ended by itself or could not be started."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.default_int_handler)  # each raises KeyboardInterrupt
+    running = None
+    try:
+        servers = LocalServers.from_settings(get_settings())
+        servers.check_ports()
+        running = Running(servers)
+        running.start()
+        running.show()
+        running.watch()
+    except KeyboardInterrupt:
+        say()
+        return 0
+    except (CannotRun, SettingsRefused, ChildDied, TimeoutError, RuntimeError) as error:
+        say()
+        print(f"Cannot run: {error}", file=sys.stderr, flush=True)
+        return 1
+    finally:
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # an impatient second Ctrl-C would leave processes behind
+        if running:
+            running.stop()
+    return 0
+
+
+sys.exit(main())

@@ -1,0 +1,95 @@
+"""Which servers the settings ask for on this machine, and whether their ports are free."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import make_url
+
+from dev.postgres import SUPERUSER
+from dev.stack import ROOT
+from settings import Settings
+
+LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
+DEFAULT_KAFKA_PORT = 9092
+DEFAULT_POSTGRES_PORT = 5432
+
+
+class CannotRun(Exception):
+    """Something outside has to change first; the text is one sentence that says what."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalServers:
+    """The addresses that the settings name, all on this machine.
+
+    Parameters:
+      dev_dir: Where data and logs are kept between runs.
+    """
+
+    database: str
+    postgres_port: int
+    kafka_port: int
+    api_host: str
+    api_port: int
+    dev_dir: Path
+
+    @property
+    def api_url(self) -> str:
+        return f"http://{self.api_host}:{self.api_port}"
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> LocalServers:
+        """Raises CannotRun when the settings name servers that are not for us to start."""
+        url = make_url(settings.database_url)
+        if (url.host or "localhost") not in LOCAL_HOSTS or url.username != SUPERUSER or not url.database:
+            raise CannotRun(
+                "this starts a PostgreSQL of its own, so DATABASE_URL must look like "
+                f"postgresql://{SUPERUSER}@localhost:5433/moderation: change or unset it"
+            )
+        host, _, port = settings.kafka_bootstrap_servers.partition(":")
+        if host not in LOCAL_HOSTS or not (port or str(DEFAULT_KAFKA_PORT)).isdigit():
+            raise CannotRun(
+                "this starts a Kafka of its own, so KAFKA_BOOTSTRAP_SERVERS must look like localhost:9092: "
+                "change or unset it"
+            )
+        if settings.api_port == 0:
+            raise CannotRun("API_PORT must be a port's number here: change or unset it")
+        return cls(
+            database=url.database,
+            postgres_port=url.port or DEFAULT_POSTGRES_PORT,
+            kafka_port=int(port or DEFAULT_KAFKA_PORT),
+            api_host=settings.api_host,
+            api_port=settings.api_port,
+            dev_dir=Path(os.environ.get("DEV_DIR", ROOT / ".dev")).resolve(),
+        )
+
+    def check_ports(self) -> None:
+        """Raises CannotRun, naming the port and what to set, when one is taken."""
+        database_url = f"postgresql://{SUPERUSER}@localhost:{self.postgres_port + 1}/{self.database}"
+        for port, what, instead in (
+            (self.postgres_port, "PostgreSQL", f"DATABASE_URL={database_url}"),
+            (self.kafka_port, "Kafka", f"KAFKA_BOOTSTRAP_SERVERS=localhost:{self.kafka_port + 1}"),
+            (self.api_port, "the API", f"API_PORT={self.api_port + 1}"),
+        ):
+            if _is_taken(port):
+                raise CannotRun(
+                    f"port {port}, for {what}, is in use: stop what uses it, or choose another with {instead}"
+                )
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        # Or the connections of a server that stopped a minute ago would count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return True
+            raise CannotRun(f"port {port} cannot be used: {error.strerror}") from error
+    return False

@@ -1,0 +1,130 @@
+"""The processes of `python -m dev`: started in order, watched, stopped in order."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from db.engine import make_engine, transaction
+from db.items import load_ads
+from db.outbox import publish_pending_again
+from dev.child import Child
+from dev.console import say, step
+from dev.embedded_kafka import EmbeddedKafkaServer
+from dev.first_run import ApiClient, verdict_table
+from dev.local_servers import LocalServers
+from dev.stack import ROOT, embedded_postgres, migrate
+from dev.waiting import wait_until
+from training.sample_ads import sample_ads
+
+SAMPLE_ADS = 300
+SAMPLE_SEED = 1
+SHOWN_ADS = 12
+
+#: Ctrl-C ends everything within 10 s: first what works, then what it works with.
+SERVICE_STOP_TIMEOUT_S = 6.0
+SERVERS_STOP_TIMEOUT_S = 2.5
+
+
+class Running:
+    """PostgreSQL, Kafka, the worker and the API, as children of this process."""
+
+    def __init__(self, servers: LocalServers) -> None:
+        self._servers = servers
+        logs = servers.dev_dir / "logs"
+        programs = Path(sys.executable).parent
+        self._postgres = embedded_postgres(servers.dev_dir / "postgres", port=servers.postgres_port)
+        self._kafka = EmbeddedKafkaServer(servers.dev_dir / "kafka", port=servers.kafka_port)
+        self._worker = Child(
+            "the worker",
+            [programs / "dramatiq", "tasks", "--processes", "1", "--threads", "8"],
+            log=logs / "worker.log",
+            cwd=ROOT,
+        )
+        self._api = Child("the API", [sys.executable, "main.py"], log=logs / "api.log", cwd=ROOT)
+        self._database_url = self._postgres.url(servers.database)
+        self._client = ApiClient(servers.api_url, self.check)
+        self._ads = sample_ads(SAMPLE_ADS, SAMPLE_SEED)
+
+    def start(self) -> None:
+        """Bring up everything; a child that dies meanwhile is a `ChildDied`."""
+        say(f"Starting; data and logs are kept in {_shown(self._servers.dev_dir)}")
+        with step(f"PostgreSQL on port {self._postgres.port}"):
+            self._postgres.start()
+            self._postgres.ensure_database(self._servers.database)
+        with step(f"Kafka on port {self._kafka.port}"):
+            self._kafka.start()
+        with step("migrations"):
+            migrate(self._database_url)
+        with step(f"{SAMPLE_ADS} sample ads"):
+            waiting = self._fill_database()
+        if waiting:
+            say(f"  {waiting} tasks of the last run still waited; they are published again")
+        with step("worker and API"):
+            self._worker.start()
+            self._api.start()
+            self._client.wait_until_ready()
+
+    def show(self) -> None:
+        """Hand in a few ads, print their verdicts, and say how to go on."""
+        with step(f"{SHOWN_ADS} ads handed in over HTTP, through Kafka, moderated"):
+            submitted = self._client.submit(self._ads[:SHOWN_ADS])
+            results = self._client.verdicts(submitted)
+        say()
+        say(verdict_table(submitted, results))
+        url = self._servers.api_url
+        say()
+        say(f"Serving  {url}  (described at {url}/docs)")
+        say(f"  curl -X POST '{url}/async_predict?item_id={SHOWN_ADS + 1}'")
+        say(f"  curl {url}/moderation_result/{submitted[-1].task_id + 1}")
+        say("Ctrl-C stops everything and keeps the data.")
+
+    def watch(self) -> None:
+        """Return never: a child's end is raised as `ChildDied`."""
+        while True:
+            self.check()
+            time.sleep(0.2)
+
+    def check(self) -> None:
+        """Raise `ChildDied` when one of the children that were started has ended."""
+        for child in (self._postgres.child, self._kafka.child, self._worker, self._api):
+            child.check()
+
+    def stop(self) -> None:
+        """Stop whatever runs; no process is left."""
+        with step("Stopping"):
+            for children, timeout_s in (
+                ((self._api, self._worker), SERVICE_STOP_TIMEOUT_S),
+                ((self._kafka.child, self._postgres.child), SERVERS_STOP_TIMEOUT_S),
+            ):
+                for child in children:
+                    child.ask_to_stop()
+                with contextlib.suppress(TimeoutError):  # those are killed
+                    _wait_for_end(children, timeout_s)
+                for child in children:
+                    child.kill()
+
+    def _fill_database(self) -> int:
+        """Load the sample ads, and have pending tasks published: the embedded Kafka forgot their messages."""
+        engine = make_engine(self._database_url)
+        try:
+            with transaction(engine) as connection:
+                load_ads(connection, self._ads)
+                return publish_pending_again(connection)
+        finally:
+            engine.dispose()
+
+
+def _wait_for_end(children: Sequence[Child], timeout_s: float) -> None:
+    wait_until(
+        lambda: not any(child.is_running for child in children),
+        deadline_s=timeout_s,
+        what="the children's end",
+    )
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
