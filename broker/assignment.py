@@ -99,10 +99,11 @@ class Assignment:
             self._capacity.give_back(1)
 
     def revoke(self) -> list[Delivery]:
-        """Take the partition away and return what was outstanding."""
+        """Take the partition away and return what was outstanding.
+
+        The buffer stays: the last commit has yet to tell that what is in it was not delivered.
+        """
         self.revoked = True
-        self.buffer.clear()
-        self.buffered_bytes = 0
         outstanding = list(self.in_flight.values())
         self.in_flight.clear()
         self._capacity.give_back(len(outstanding))

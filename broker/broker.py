@@ -237,12 +237,18 @@ class KafkaBroker(Broker):
             time.sleep(JOIN_POLL_S)
 
     def count(self, queue_name: str) -> int:
-        """How many messages of a queue are not complete: waiting, delayed, running or being settled."""
+        """How many messages of a queue are not complete: waiting, delayed, running or being settled.
+
+        While messages move between the queue and the delayed topic one may be counted twice; but the answer is
+        only 0 when nothing was left.
+        """
         self.topics.ensure(self.topics_of(queue_name))
-        # Delayed ones first: one that is forwarded in between is then counted twice rather than not at all.
-        delayed = self.delays.count(queue_name)
+        before = self.delays.pending(queue_name, limit=0)
         with Backlog(self.clients, self.topics.queue(queue_name), self.group_of(queue_name)) as backlog:
-            return delayed + backlog.count()
+            waiting = backlog.count()
+        after = self.delays.pending(queue_name, limit=0)
+        left = max(before.count, after.count) + waiting
+        return left if before.position == after.position else max(1, left)
 
     def flush(self, queue_name: str) -> None:
         """Drop every message of a queue, delayed ones included. What runs already is not stopped.

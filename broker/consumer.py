@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -16,11 +15,10 @@ from kafka.future import Future
 from kafka.structs import TopicPartition
 
 from .assignment import Assignment, Capacity
-from .commit_metadata import CommitState, Suspicion
+from .commit_metadata import CommitState
 from .commits import Commits
-from .delivery import Delivery, Origin
-from .errors import InvalidMessage, PoisonMessage
-from .intake import read_message
+from .delivery import Delivery
+from .dispatch import MAX_UNCOMMITTED, Dispatcher
 from .rebalance import ForgetfulCooperativeStickyAssignor, RebalanceListener
 from .restore import Restored, report_removed, restore
 
@@ -39,11 +37,6 @@ EVERYTHING = 1_000_000_000
 MAX_FETCH_BYTES = 8 * 1024 * 1024
 #: How often Kafka is polled while there is no need for records: it is how a rebalance gets on.
 MAX_POLL_GAP_S = 0.05
-#: A partition stops being dispatched when so many of its records were since the last commit that Kafka took.
-#: It bounds what a crash repeats, and tells how far from the last commit the record that caused it can be.
-MAX_UNCOMMITTED = 10_000
-#: How many records are marked in one commit on probation: their crash counts must fit into the metadata.
-MAX_MARKED = 64
 #: How long a failed read of the committed offsets rests before it is repeated.
 RESTORE_BACKOFF_S = 0.5
 
@@ -68,14 +61,10 @@ class QueueConsumer(Consumer):
         self._timeout_s = timeout_ms / 1000
         self._ledger = broker.ledger
         self._capacity = Capacity(prefetch)
-        self._assignments: dict[TopicPartition, Assignment] = {}
-        self._turns: deque[Assignment] = deque()
         self._unrestored: set[TopicPartition] = set()
         self._restore_at_s = 0.0
         self._polled_at_s = 0.0
         self._paused: set[TopicPartition] = set()
-        self._suspected: Assignment | None = None
-        self._cleared: deque[tuple[Assignment, ConsumerRecord]] = deque()
 
         broker.topics.ensure(broker.topics_of(queue_name))
         self._assignor = ForgetfulCooperativeStickyAssignor()
@@ -89,6 +78,8 @@ class QueueConsumer(Consumer):
             **broker.consumer_settings,
         )
         self._commits = Commits(self._kafka, self._ledger, interval_s=broker.commit_interval_ms / 1000)
+        self._dispatcher = Dispatcher(broker, queue_name, self._commits, self._capacity)
+        self._assignments = self._dispatcher.assignments
         self._kafka.subscribe(
             [broker.topics.queue(queue_name)],
             listener=RebalanceListener(
@@ -109,7 +100,7 @@ class QueueConsumer(Consumer):
                 if now_s - self._polled_at_s > MAX_POLL_GAP_S:
                     self._poll(0.0)
                 self._capacity.changed.clear()
-                delivery = self._next_delivery()
+                delivery = self._dispatcher.next()
                 if delivery is not None:
                     return delivery
                 if now_s >= deadline_s:
@@ -144,7 +135,7 @@ class QueueConsumer(Consumer):
             )
         finally:
             self._take_away(list(self._assignments))
-            self._ledger.end_isolation(self)
+            self._dispatcher.close()
 
     # Kafka's side: called on kafka-python's I/O thread
 
@@ -169,11 +160,7 @@ class QueueConsumer(Consumer):
         with self._ledger.lock:
             self._unrestored.difference_update(partitions)
             self._paused.difference_update(partitions)
-            leaving = [a for p in partitions if (a := self._assignments.pop(p, None)) is not None]
-            for assignment in leaving:
-                self._ledger.revoke(assignment)
-            self._turns = deque(self._assignments.values())
-        return leaving
+            return [a for p in list(partitions) if (a := self._dispatcher.remove(p)) is not None]
 
     # The consumer thread's own steps
 
@@ -210,8 +197,7 @@ class QueueConsumer(Consumer):
             if partition not in self._unrestored:
                 return  # revoked meanwhile
             self._unrestored.discard(partition)
-            self._assignments[partition] = assignment
-            self._turns.append(assignment)
+            self._dispatcher.add(assignment)
         self._kafka.resume(partition)
 
     def _wait(self, remaining_s: float) -> None:
@@ -256,8 +242,7 @@ class QueueConsumer(Consumer):
                 epoch=self._ledger.next_epoch(),
                 capacity=self._capacity,
             )
-            self._assignments[assignment.partition] = successor
-            self._turns.append(successor)
+            self._dispatcher.add(successor)
         return successor
 
     def _look_for_removed(self, assignment: Assignment) -> None:
@@ -282,118 +267,3 @@ class QueueConsumer(Consumer):
             if drained:
                 self._kafka.resume(*drained)
             self._paused = (self._paused | full) - drained
-
-    def _next_delivery(self) -> Delivery | None:
-        if self._capacity.free <= 0 or self._broker.intake_paused or self._ledger.excludes(self):
-            return None
-        while self._cleared:
-            delivery = self._deliver(*self._cleared.popleft())
-            if delivery is not None:
-                return delivery
-        if self._ledger.isolates(self):
-            return self._next_suspect()
-        for _ in range(len(self._turns)):
-            assignment = self._turns[0]
-            self._turns.rotate(-1)
-            delivery = self._next_of(assignment)
-            if delivery is not None:
-                return delivery
-        return None
-
-    def _next_of(self, assignment: Assignment) -> Delivery | None:
-        """The next delivery of one partition, or None when it has none to give at the moment."""
-        while assignment.buffer and not assignment.revoked:
-            if assignment.uncommitted >= MAX_UNCOMMITTED or not assignment.has_room_in_metadata():
-                return None
-            if assignment.is_suspect():
-                self._suspected = assignment
-                return self._next_suspect()
-            if assignment.on_probation():
-                return self._deliver_marked(assignment, MAX_MARKED)
-            record = self._pop(assignment)
-            delivery = self._deliver(assignment, record) if record is not None else None
-            if delivery is not None:
-                return delivery
-        return None
-
-    def _next_suspect(self) -> Delivery | None:
-        """Run the suspect alone in this process, or dead-letter it when it has killed enough workers."""
-        assignment = self._suspected
-        if assignment is None or assignment.revoked or not assignment.is_suspect():
-            self._suspected = None
-            if self._ledger.isolate(self):  # nothing runs: the last suspect is done
-                self._ledger.end_isolation(self)
-            return None
-        if assignment.head_crashes() >= self._broker.max_crashes:
-            record = self._pop(assignment)
-            if record is not None:
-                crashes = assignment.suspicions[record.offset].crashes
-                self._reject(
-                    assignment, record, PoisonMessage(f"its worker process died {crashes} times with it")
-                )
-            return None
-        if not self._ledger.isolate(self):
-            return None
-        return self._deliver_marked(assignment, 1)
-
-    def _deliver_marked(self, assignment: Assignment, at_most: int) -> Delivery | None:
-        """Commit that some records are about to run, then dispatch them: a crash then leaves their names."""
-        marked: list[tuple[Assignment, ConsumerRecord]] = []
-        while assignment.buffer and len(marked) < min(at_most, self._capacity.free):
-            if marked and (assignment.is_suspect() or not assignment.on_probation()):
-                break
-            record = self._pop(assignment)
-            if record is not None:
-                marked.append((assignment, record))
-                with self._ledger.lock:
-                    crashes = assignment.suspicions.get(record.offset, Suspicion(1, running=False)).crashes
-                    assignment.suspicions[record.offset] = Suspicion(crashes, running=True)
-        if not marked:
-            return None
-        while not self._commits.commit_now(assignment):
-            if assignment.revoked:
-                return None
-            self._poll(
-                RESTORE_BACKOFF_S
-            )  # a rebalance that is under way has to end before Kafka takes a commit
-        self._cleared.extend(marked)
-        return self._deliver(*self._cleared.popleft())
-
-    def _pop(self, assignment: Assignment) -> ConsumerRecord | None:
-        """Take the next record and count it as delivered, in one step; None when it needs no run."""
-        with self._ledger.lock:
-            if not assignment.buffer:
-                return None
-            record = assignment.take_out()
-            if not assignment.tracker.deliver(record.offset):
-                return None
-            if self._ledger.adopt(assignment, record.offset, record.value):
-                return None
-            return record
-
-    def _deliver(self, assignment: Assignment, record: ConsumerRecord) -> Delivery | None:
-        """Make a delivery of a record, or a dead letter when it is no message that this worker can run."""
-        try:
-            message = read_message(record.value, queue_name=self._queue_name, actors=self._broker.actors)
-        except InvalidMessage as e:
-            self._reject(assignment, record, e)
-            return None
-        delivery = Delivery(message, origin=_origin(record), raw=record.value, assignment=assignment)
-        if self._ledger.dispatch(delivery, self):
-            return delivery
-        if not assignment.revoked:
-            # Another consumer's suspect has the process to itself since this record was taken: it waits its
-            # turn.
-            self._cleared.appendleft((assignment, record))
-        return None
-
-    def _reject(self, assignment: Assignment, record: ConsumerRecord, error: Exception) -> None:
-        """Dead-letter a record that never reaches a worker thread."""
-        delivery = self._broker.rejected(self._queue_name, record, error, assignment)
-        logger.error("The record %s is dead-lettered: %s", delivery.origin, error)
-        if self._ledger.hold(delivery):
-            self._broker.settlement.settle(delivery)
-
-
-def _origin(record: ConsumerRecord) -> Origin:
-    return Origin(record.topic, record.partition, record.offset)

@@ -18,8 +18,8 @@ def high_watermarks(
 ) -> dict[TopicPartition, int]:
     """Read the offset after the last record of each partition, from fetch responses.
 
-    ListOffsets would be the direct way, but the embedded broker (Tansu) answers it with the offset after the *first*
-    record of the last batch. Every broker puts the true one into its fetch responses.
+    ListOffsets would be the direct way, but the embedded broker (Tansu) answers it with the offset after the
+    *first* record of the last batch. Every broker puts the true one into its fetch responses.
 
     Parameters:
       kafka: A consumer without a subscription; it is assigned ``partitions``.

@@ -1,0 +1,187 @@
+"""Chooses which record a queue's workers get next, and makes a delivery of it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from kafka.consumer.fetcher import ConsumerRecord
+from kafka.structs import TopicPartition
+
+from .assignment import Assignment, Capacity
+from .commit_metadata import Suspicion
+from .commits import Commits
+from .delivery import Delivery, Origin
+from .errors import InvalidMessage, PoisonMessage
+from .intake import read_message
+
+if TYPE_CHECKING:
+    from .broker import KafkaBroker
+
+logger = logging.getLogger(__name__)
+
+#: A partition stops being dispatched when so many of its records were since the last commit that Kafka took.
+#: It bounds what a crash repeats, and how far from the last commit the record that caused it can be.
+MAX_UNCOMMITTED = 10_000
+#: How many records are marked in one commit on probation: their crash counts must fit into the metadata.
+MAX_MARKED = 64
+#: How long marks that Kafka did not take rest before they are committed again.
+MARK_BACKOFF_S = 0.5
+
+
+class Dispatcher:
+    """Serves the partitions of one consumer in turn, so that none with a long backlog starves the others.
+
+    Driven by the consumer's thread. ``assignments`` also changes on kafka-python's I/O thread, but only while
+    the consumer's thread is inside a Kafka call.
+    """
+
+    def __init__(self, broker: KafkaBroker, queue_name: str, commits: Commits, capacity: Capacity) -> None:
+        self.assignments: dict[TopicPartition, Assignment] = {}
+        self._broker = broker
+        self._queue_name = queue_name
+        self._commits = commits
+        self._capacity = capacity
+        self._ledger = broker.ledger
+        self._turns: deque[Assignment] = deque()
+        # On probation a record goes from `_marked` (its mark is not committed) to `_cleared` (it may run).
+        self._marked: tuple[Assignment, list[ConsumerRecord]] | None = None
+        self._marks_due_at_s = 0.0
+        self._cleared: deque[tuple[Assignment, ConsumerRecord]] = deque()
+        self._suspected: Assignment | None = None
+
+    def add(self, assignment: Assignment) -> None:
+        self.assignments[assignment.partition] = assignment
+        self._turns.append(assignment)
+
+    def remove(self, partition: TopicPartition) -> Assignment | None:
+        """Take a partition away; None when it was not here."""
+        assignment = self.assignments.pop(partition, None)
+        if assignment is not None:
+            self._ledger.revoke(assignment)
+            self._turns.remove(assignment)
+        return assignment
+
+    def next(self) -> Delivery | None:
+        """The next delivery, or None when there is nothing that may be dispatched at the moment."""
+        if self._capacity.free <= 0 or self._broker.intake_paused or self._ledger.excludes(self):
+            return None
+        if self._marked is not None:
+            self._commit_marks()
+        while self._cleared:
+            delivery = self._deliver(*self._cleared.popleft())
+            if delivery is not None:
+                return delivery
+        if self._marked is not None:
+            return None
+        if self._ledger.isolates(self):
+            return self._next_suspect()
+        for _ in range(len(self._turns)):
+            assignment = self._turns[0]
+            self._turns.rotate(-1)
+            delivery = self._next_of(assignment)
+            if delivery is not None:
+                return delivery
+        return None
+
+    def close(self) -> None:
+        """Give the process back, if a suspect has it."""
+        self._ledger.end_isolation(self)
+
+    def _next_of(self, assignment: Assignment) -> Delivery | None:
+        while assignment.buffer and not assignment.revoked:
+            if assignment.uncommitted >= MAX_UNCOMMITTED or not assignment.has_room_in_metadata():
+                return None
+            if assignment.is_suspect():
+                self._suspected = assignment
+                return self._next_suspect()
+            if assignment.on_probation():
+                return self._mark(assignment, MAX_MARKED)
+            record = self._pop(assignment)
+            delivery = self._deliver(assignment, record) if record is not None else None
+            if delivery is not None:
+                return delivery
+        return None
+
+    def _next_suspect(self) -> Delivery | None:
+        """Run the suspect alone in this process, or dead-letter it when it has killed enough workers."""
+        assignment = self._suspected
+        if assignment is None or assignment.revoked or not assignment.is_suspect():
+            self._suspected = None
+            if self._ledger.isolate(self):  # nothing runs: the last suspect is done
+                self._ledger.end_isolation(self)
+            return None
+        if assignment.head_crashes() >= self._broker.max_crashes:
+            record = self._pop(assignment)
+            if record is not None:
+                crashes = assignment.suspicions[record.offset].crashes
+                error = PoisonMessage(f"its worker process died {crashes} times with it")
+                self._reject(assignment, record, error)
+            return None
+        return self._mark(assignment, 1) if self._ledger.isolate(self) else None
+
+    def _mark(self, assignment: Assignment, at_most: int) -> Delivery | None:
+        """Commit that some records are about to run, and only then dispatch them: a crash names them."""
+        marked: list[ConsumerRecord] = []
+        while assignment.buffer and len(marked) < min(at_most, self._capacity.free):
+            if marked and (assignment.is_suspect() or not assignment.on_probation()):
+                break
+            record = self._pop(assignment)
+            if record is not None:
+                marked.append(record)
+                with self._ledger.lock:
+                    crashes = assignment.suspicions.get(record.offset, Suspicion(1, running=False)).crashes
+                    assignment.suspicions[record.offset] = Suspicion(crashes, running=True)
+        if marked:
+            self._marked = (assignment, marked)
+            self._commit_marks()
+        return self._deliver(*self._cleared.popleft()) if self._cleared else None
+
+    def _commit_marks(self) -> None:
+        assert self._marked is not None
+        assignment, records = self._marked
+        if assignment.revoked:
+            self._marked = None
+        elif time.monotonic() >= self._marks_due_at_s:
+            if self._commits.commit_now(assignment):
+                self._cleared.extend((assignment, record) for record in records)
+                self._marked = None
+            else:
+                self._marks_due_at_s = time.monotonic() + MARK_BACKOFF_S
+
+    def _pop(self, assignment: Assignment) -> ConsumerRecord | None:
+        """Take the next record and count it as delivered, in one step; None when it needs no run."""
+        with self._ledger.lock:
+            if not assignment.buffer:
+                return None
+            record = assignment.take_out()
+            if not assignment.tracker.deliver(record.offset):
+                return None
+            if self._ledger.adopt(assignment, record.offset, record.value):
+                return None
+            return record
+
+    def _deliver(self, assignment: Assignment, record: ConsumerRecord) -> Delivery | None:
+        """Make a delivery of a record, or a dead letter when it is no message that this worker can run."""
+        try:
+            message = read_message(record.value, queue_name=self._queue_name, actors=self._broker.actors)
+        except InvalidMessage as e:
+            self._reject(assignment, record, e)
+            return None
+        origin = Origin(record.topic, record.partition, record.offset)
+        delivery = Delivery(message, origin=origin, raw=record.value, assignment=assignment)
+        if self._ledger.dispatch(delivery, self):
+            return delivery
+        if not assignment.revoked:
+            # Another consumer's suspect has the process to itself since this record was taken: it waits.
+            self._cleared.appendleft((assignment, record))
+        return None
+
+    def _reject(self, assignment: Assignment, record: ConsumerRecord, error: Exception) -> None:
+        """Dead-letter a record that never reaches a worker thread."""
+        delivery = self._broker.rejected(self._queue_name, record, error, assignment)
+        logger.error("The record %s is dead-lettered: %s", delivery.origin, error)
+        if self._ledger.hold(delivery):
+            self._broker.settlement.settle(delivery)
