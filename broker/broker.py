@@ -239,8 +239,8 @@ class KafkaBroker(Broker):
     def count(self, queue_name: str) -> int:
         """How many messages of a queue are not complete: waiting, delayed, running or being settled.
 
-        While messages move between the queue and the delayed topic one may be counted twice; but the answer is
-        only 0 when nothing was left.
+        One that moves between the queue and the delayed topic may be counted twice, but it is only 0 when
+        nothing was left.
         """
         self.topics.ensure(self.topics_of(queue_name))
         before = self.delays.pending(queue_name, limit=0)
