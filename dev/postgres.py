@@ -48,6 +48,7 @@ class PostgresServer(Server):
         account: Account | None = None,
         options: Mapping[str, str] | None = None,
     ) -> None:
+        self.home = home
         self._data = home / "data"
         self._programs = programs
         self._account = account

@@ -34,24 +34,24 @@ class Running:
 
     def __init__(self, servers: LocalServers) -> None:
         self._servers = servers
-        logs = servers.dev_dir / "logs"
+        self._logs = servers.dev_dir / "logs"
         programs = Path(sys.executable).parent
         self._postgres = embedded_postgres(servers.dev_dir / "postgres", port=servers.postgres_port)
         self._kafka = EmbeddedKafkaServer(servers.dev_dir / "kafka", port=servers.kafka_port)
         self._worker = Child(
             "the worker",
             [programs / "dramatiq", "tasks", "--processes", "1", "--threads", "8"],
-            log=logs / "worker.log",
+            log=self._logs / "worker.log",
             cwd=ROOT,
         )
-        self._api = Child("the API", [sys.executable, "main.py"], log=logs / "api.log", cwd=ROOT)
+        self._api = Child("the API", [sys.executable, "main.py"], log=self._logs / "api.log", cwd=ROOT)
         self._database_url = self._postgres.url(servers.database)
         self._client = ApiClient(servers.api_url, self.check)
         self._ads = sample_ads(SAMPLE_ADS, SAMPLE_SEED)
 
     def start(self) -> None:
         """Bring up everything; a child that dies meanwhile is a `ChildDied`."""
-        say(f"Starting; data and logs are kept in {_shown(self._servers.dev_dir)}")
+        say(f"Starting; data is kept in {_shown(self._postgres.home)}, logs in {_shown(self._logs)}")
         with step(f"PostgreSQL on port {self._postgres.port}"):
             self._postgres.start()
             self._postgres.ensure_database(self._servers.database)

@@ -94,7 +94,7 @@ def stack(request: pytest.FixtureRequest, server_home: Callable[[], Path]) -> It
             servers.callback(drop_database, given_url, database)
             database_url = make_url(given_url).set(database=database).render_as_string(hide_password=False)
         else:
-            postgres = _new_postgres(name, server_home())
+            postgres = _new_postgres(name, server_home(), servers)
             _run(postgres, servers)
             database_url = postgres.ensure_database(database)
         if bootstrap_servers := _given.get("KAFKA_BOOTSTRAP_SERVERS", ""):
@@ -172,15 +172,17 @@ def postgres_server(
 ) -> Iterator[PostgresServer]:
     """A PostgreSQL of the test's own, for harm; ``postgres_server.url("moderation")`` is migrated."""
     with ExitStack() as servers:
-        server = _new_postgres(request.config.getoption("--stack"), server_home())
+        server = _new_postgres(request.config.getoption("--stack"), server_home(), servers)
         _run(server, servers)
         migrate(server.ensure_database("moderation"))
         yield server
 
 
-def _new_postgres(stack_name: str, home: Path) -> PostgresServer:
+def _new_postgres(stack_name: str, home: Path, servers: ExitStack) -> PostgresServer:
     make = system_postgres if stack_name == "real" else embedded_postgres
-    return make(home / "postgres", port=free_port(), options=FOR_TESTS)
+    server = make(home / "postgres", port=free_port(), options=FOR_TESTS)
+    servers.callback(shutil.rmtree, server.home, ignore_errors=True)  # it may be elsewhere than asked
+    return server
 
 
 def _new_kafka(stack_name: str, home: Path) -> Server:
