@@ -112,14 +112,16 @@ def stack(request: pytest.FixtureRequest, server_home: Callable[[], Path]) -> It
 
 
 @pytest.fixture(scope="session")
-def _numbers() -> Iterator[int]:
-    return itertools.count(1)
+def new_namespace() -> Callable[[], str]:
+    """Makes prefixes for topics, and for consumer groups, that nobody else has."""
+    numbers = itertools.count(1)
+    return lambda: f"t{RUN_ID}-{next(numbers)}-"
 
 
 @pytest.fixture
-def namespace(_numbers: Iterator[int]) -> str:
+def namespace(new_namespace: Callable[[], str]) -> str:
     """A prefix for topics, and for consumer groups, that no other test has."""
-    return f"t{RUN_ID}-{next(_numbers)}-"
+    return new_namespace()
 
 
 @pytest.fixture(scope="session")
