@@ -41,7 +41,7 @@ class Settings(BaseSettings):
     api_port: int = Field(default=8000, ge=0, le=65535)
     api_workers: int = Field(default=1, ge=1, description="API processes")
     api_shutdown_timeout_s: float = Field(
-        default=8.0, gt=0, description="how long SIGTERM waits for requests in flight"
+        default=5.0, gt=0, description="how long SIGTERM waits for requests in flight"
     )
 
     # While a lease runs, the relay leaves the row to the process that sends it: it must outlast a send.

@@ -32,7 +32,7 @@ MAX_WAITING = 10_000
 #: A send that could outlast its lease is left to the relay. The broker's enqueue deadline, and some room.
 LEASE_RESERVE_S = 12.0
 PING_TIMEOUT_S = 2.0
-STOP_TIMEOUT_S = 5.0
+STOP_TIMEOUT_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
