@@ -1,0 +1,24 @@
+"""Delayed messages: they wait in one compacted Kafka topic, and a forwarder in each worker process brings
+them out.
+
+Kept apart from the rest of the broker, which sees one class, :class:`Delays`.
+"""
+
+from .cancel import CancelUndecided
+from .delays import Delays
+from .forwarder import Forwarder
+from .records import MAX_DELAY_MS, Outcome, delay_record
+from .store import IndexUnusable
+from .view import DelayedMessage, Pending
+
+__all__ = [
+    "MAX_DELAY_MS",
+    "CancelUndecided",
+    "DelayedMessage",
+    "Delays",
+    "Forwarder",
+    "IndexUnusable",
+    "Outcome",
+    "Pending",
+    "delay_record",
+]

@@ -1,0 +1,318 @@
+"""What waits in one partition of the delayed topic, in due order, on disk.
+
+The index is a cache: it is what comes out of applying the partition's records one after the other up to
+``next_offset``, and it can be thrown away at any time. A row leaves it only when its tombstone is read back
+from Kafka. What the index knows beyond the log is how far this forwarder has got with a delay:
+
+    WAITING -> FORWARDED ─┐
+            -> CANCELLED ─┼-> settled -> (tombstone read) gone
+            -> FLUSHED  ──┘
+               decided: needs a tombstone     Kafka has it
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .records import (
+    KEY_SUFFIX_LENGTH,
+    CancelDecision,
+    CancelForgotten,
+    CancelRequest,
+    Delay,
+    Done,
+    Entry,
+    Flush,
+    Outcome,
+)
+from .store import IndexDamaged, Store
+
+#: How many forwarded messages are remembered, to tell "too late" from "unknown" when one is cancelled.
+REMEMBERED_MESSAGES = 100_000
+
+WAITING, FORWARDED, CANCELLED, FLUSHED = range(4)
+_DECIDED = {FORWARDED: Outcome.FORWARDED, CANCELLED: Outcome.CANCELLED, FLUSHED: Outcome.FLUSHED}
+
+_VERSION = 1
+_SCHEMA = f"""
+CREATE TABLE delays (
+    row INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, queue TEXT NOT NULL,
+    state INTEGER NOT NULL DEFAULT {WAITING}, settled INTEGER NOT NULL DEFAULT 0,
+    due_ms INTEGER NOT NULL,    -- when it is due
+    try_ms INTEGER NOT NULL,    -- when to forward it: later than due_ms when that has failed
+    attempts INTEGER NOT NULL DEFAULT 0,
+    key BLOB, headers TEXT, value BLOB NOT NULL, checksum INTEGER NOT NULL
+);
+CREATE INDEX to_forward ON delays (try_ms) WHERE state = {WAITING};
+CREATE INDEX by_queue ON delays (queue, due_ms) WHERE state = {WAITING};
+CREATE INDEX to_settle ON delays (state) WHERE state <> {WAITING} AND settled = 0;
+CREATE TABLE forwarded (row INTEGER PRIMARY KEY, message_id TEXT NOT NULL UNIQUE);
+CREATE TABLE cancels (
+    message_id TEXT PRIMARY KEY, outcome TEXT NOT NULL, decided_ms INTEGER NOT NULL, told INTEGER NOT NULL
+);
+CREATE INDEX to_tell ON cancels (message_id) WHERE told = 0;
+CREATE INDEX by_age ON cancels (decided_ms) WHERE told = 1
+"""
+_ROW = "row, id, queue, due_ms, value, headers, key, checksum"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A delay and its place in the index."""
+
+    row: int
+    delay: Delay
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """A decided delay that needs its tombstone."""
+
+    row: int
+    id: str
+    outcome: Outcome
+
+
+class DelayIndex(Store):
+    """The index of one partition. Use it from one thread at a time; see ``Store`` for what its methods raise.
+
+    Parameters:
+      path: Its file; None for a private one.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        super().__init__(path, schema=_SCHEMA, version=_VERSION)
+
+    # The log
+
+    def apply(
+        self, entries: Iterable[Entry], next_offset: int, *, now_ms: int, complete_ms: int | None = None
+    ) -> None:
+        """Apply what was read of the partition, in its order, in one transaction.
+
+        Parameters:
+          next_offset: The offset after the last record read.
+          now_ms: The time at which a cancel request among them is decided.
+          complete_ms: The time now, when the end of the log was reached.
+        """
+        complete_ms = self._complete_ms if complete_ms is None else complete_ms
+        with self._understood(), self._transaction():
+            for entry in entries:
+                self._apply(entry, now_ms)
+            self._write_progress(next_offset, complete_ms)
+        self._next_offset, self._complete_ms = next_offset, complete_ms
+
+    def _apply(self, entry: Entry, now_ms: int) -> None:
+        match entry:
+            case Delay():
+                self._add(entry)
+            case Done(delay_id, outcome):
+                self._db.execute("DELETE FROM delays WHERE id = ?", (delay_id,))
+                if outcome is Outcome.FORWARDED:
+                    self._remember(delay_id[:-KEY_SUFFIX_LENGTH])
+            case CancelRequest(message_id):
+                self._note_cancel(message_id, self._cancel(message_id), now_ms, told=False)
+            case CancelDecision(message_id, outcome, decided_ms):
+                self._note_cancel(message_id, outcome, decided_ms, told=True)
+            case CancelForgotten(message_id):
+                self._db.execute("DELETE FROM cancels WHERE message_id = ?", (message_id,))
+            case Flush(queue):
+                self._db.execute(
+                    f"UPDATE delays SET state = {FLUSHED} WHERE queue = ? AND state = {WAITING}", (queue,)
+                )
+
+    def _add(self, delay: Delay) -> None:
+        checksum = _checksum(delay.id, delay.queue, delay.due_ms, delay.value)
+        self._db.execute(
+            "INSERT INTO delays (id, queue, due_ms, try_ms, key, headers, value, checksum)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+            (
+                delay.id,
+                delay.queue,
+                delay.due_ms,
+                delay.due_ms,
+                delay.key,
+                _pack(delay.headers),
+                delay.value,
+                checksum,
+            ),
+        )
+
+    def _remember(self, message_id: str) -> None:
+        (row,) = self._db.execute(
+            "INSERT OR REPLACE INTO forwarded (message_id) VALUES (?) RETURNING row", (message_id,)
+        ).fetchone()
+        self._db.execute("DELETE FROM forwarded WHERE row <= ?", (row - REMEMBERED_MESSAGES,))
+
+    # What is due
+
+    def next_try_ms(self) -> int | None:
+        """When the next delay is to be forwarded; None when none waits."""
+        with self._understood():
+            next_ms: int | None = self._db.execute(
+                f"SELECT min(try_ms) FROM delays WHERE state = {WAITING}"
+            ).fetchone()[0]
+        return next_ms
+
+    def due(self, now_ms: int, *, limit: int, limit_bytes: int) -> list[Row]:
+        """What is due, the longest due first: at most ``limit`` rows, of ``limit_bytes`` but for the last."""
+        rows: list[Row] = []
+        with self._understood():
+            for found in self._db.execute(
+                f"SELECT {_ROW} FROM delays WHERE state = {WAITING} AND try_ms <= ? ORDER BY try_ms LIMIT ?",
+                (now_ms, limit),
+            ):
+                rows.append(self._row(found))
+                limit_bytes -= len(rows[-1].delay.value)
+                if limit_bytes <= 0:
+                    break
+        return rows
+
+    def mark_forwarded(self, rows: Sequence[Row]) -> None:
+        """Note that Kafka has them in their queues."""
+        self._update(f"state = {FORWARDED}", [row.row for row in rows])
+
+    def postpone(self, rows: Sequence[Row], *, until_ms: int) -> None:
+        """Note that forwarding them failed, which does not say that Kafka has not got them."""
+        self._update("attempts = attempts + 1, try_ms = max(try_ms, ?)", [row.row for row in rows], until_ms)
+
+    def to_settle(self, limit: int) -> list[Settlement]:
+        """Decided delays whose tombstone Kafka has not acknowledged."""
+        with self._understood():
+            found = self._db.execute(
+                f"SELECT row, id, state FROM delays WHERE state <> {WAITING} AND settled = 0 LIMIT ?",
+                (limit,),
+            ).fetchall()
+        return [Settlement(row, delay_id, _DECIDED[state]) for row, delay_id, state in found]
+
+    def mark_settled(self, settlements: Sequence[Settlement]) -> None:
+        """Note that Kafka has their tombstones."""
+        self._update("settled = 1", [settlement.row for settlement in settlements])
+
+    def _update(self, assignments: str, rows: Sequence[int], *values: int) -> None:
+        if rows:
+            with self._understood(), self._transaction():
+                self._db.executemany(
+                    f"UPDATE delays SET {assignments} WHERE row = ?", [(*values, row) for row in rows]
+                )
+
+    # Cancelling
+
+    def _cancel(self, message_id: str) -> Outcome:
+        """Decide about everything of a message that waits here.
+
+        One whose forwarding has been tried may be in its queue already, so it is not promised to be
+        cancelled.
+        """
+        # The ids of a message's delays: a colon and a number of a fixed length follow its own.
+        mine = (f"{message_id}:", f"{message_id};", len(message_id) + KEY_SUFFIX_LENGTH)
+        cancelled = self._db.execute(
+            f"UPDATE delays SET state = {CANCELLED}"
+            f" WHERE id > ? AND id < ? AND length(id) = ? AND state = {WAITING} AND attempts = 0",
+            mine,
+        ).rowcount
+        if cancelled:
+            self._db.execute("DELETE FROM forwarded WHERE message_id = ?", (message_id,))
+            return Outcome.CANCELLED
+        gone = self._db.execute(
+            "SELECT 1 FROM delays WHERE id > ? AND id < ? AND length(id) = ?"
+            f" AND state IN ({WAITING}, {FORWARDED})"
+            " UNION ALL SELECT 1 FROM forwarded WHERE message_id = ?",
+            (*mine, message_id),
+        ).fetchone()
+        if gone:
+            return Outcome.TOO_LATE
+        # Asked a second time, the answer is the first one's.
+        before = self._db.execute(
+            "SELECT outcome FROM cancels WHERE message_id = ?", (message_id,)
+        ).fetchone()
+        return Outcome(before[0]) if before else Outcome.UNKNOWN
+
+    def _note_cancel(self, message_id: str, outcome: Outcome, decided_ms: int, *, told: bool) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO cancels VALUES (?, ?, ?, ?)",
+            (message_id, outcome.value, decided_ms, told),
+        )
+
+    def to_tell(self, limit: int) -> list[CancelDecision]:
+        """Decisions about cancelling that Kafka does not have. It has all tombstones that come of them."""
+        if self.to_settle(1):
+            return []
+        with self._understood():
+            found = self._db.execute(
+                "SELECT message_id, outcome, decided_ms FROM cancels WHERE told = 0 LIMIT ?", (limit,)
+            ).fetchall()
+        return [CancelDecision(message_id, Outcome(outcome), ms) for message_id, outcome, ms in found]
+
+    def mark_told(self, decisions: Sequence[CancelDecision]) -> None:
+        """Note that Kafka has them."""
+        if decisions:
+            with self._understood(), self._transaction():
+                self._db.executemany(
+                    "UPDATE cancels SET told = 1 WHERE message_id = ? AND decided_ms = ?",
+                    [(decision.message_id, decision.decided_ms) for decision in decisions],
+                )
+
+    def to_forget(self, decided_before_ms: int, limit: int) -> list[str]:
+        """Messages whose cancelling was decided long ago."""
+        with self._understood():
+            found = self._db.execute(
+                "SELECT message_id FROM cancels WHERE told = 1 AND decided_ms < ? LIMIT ?",
+                (decided_before_ms, limit),
+            ).fetchall()
+        return [message_id for (message_id,) in found]
+
+    def outcome(self, message_id: str) -> Outcome | None:
+        """What a forwarder told about cancelling this message; None when it has told nothing."""
+        with self._understood():
+            found = self._db.execute(
+                "SELECT outcome FROM cancels WHERE message_id = ? AND told = 1", (message_id,)
+            ).fetchone()
+        return Outcome(found[0]) if found else None
+
+    # What waits
+
+    def count(self, queue: str) -> int:
+        with self._understood():
+            counted: int = self._db.execute(
+                f"SELECT count(*) FROM delays WHERE queue = ? AND state = {WAITING}", (queue,)
+            ).fetchone()[0]
+        return counted
+
+    def next_due_ms(self, queue: str) -> int | None:
+        with self._understood():
+            due_ms: int | None = self._db.execute(
+                f"SELECT min(due_ms) FROM delays WHERE queue = ? AND state = {WAITING}", (queue,)
+            ).fetchone()[0]
+        return due_ms
+
+    def waiting(self, queue: str, *, limit: int) -> list[Delay]:
+        """What waits for a queue, by due time."""
+        with self._understood():
+            found = self._db.execute(
+                f"SELECT {_ROW} FROM delays WHERE queue = ? AND state = {WAITING} ORDER BY due_ms LIMIT ?",
+                (queue, limit),
+            ).fetchall()
+        return [self._row(row).delay for row in found]
+
+    def _row(self, found: tuple[int, str, str, int, bytes, str | None, bytes | None, int]) -> Row:
+        row, delay_id, queue, due_ms, value, packed, key, checksum = found
+        if checksum != _checksum(delay_id, queue, due_ms, value):
+            raise IndexDamaged(self.path, f"the delay {delay_id} does not match its checksum")
+        headers = tuple((name, text.encode("latin-1")) for name, text in json.loads(packed)) if packed else ()
+        return Row(row, Delay(delay_id, queue, due_ms, value, headers, key))
+
+
+def _pack(headers: Sequence[tuple[str, bytes]]) -> str | None:
+    if not headers:
+        return None
+    return json.dumps([(name, (value or b"").decode("latin-1")) for name, value in headers])
+
+
+def _checksum(delay_id: str, queue: str, due_ms: int, value: bytes) -> int:
+    # SQLite notices a damaged tree, not a damaged value.
+    return zlib.crc32(value, zlib.crc32(f"{delay_id} {queue} {due_ms}".encode()))

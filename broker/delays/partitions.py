@@ -1,0 +1,208 @@
+"""The partitions of the delayed topic that this process has been given, read into their indexes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from kafka.consumer.fetcher import ConsumerRecord
+from kafka.errors import LogTruncationError, OffsetOutOfRangeError
+from kafka.structs import TopicPartition
+
+from ..clients import Clients
+from ..rebalance import ForgetfulCooperativeStickyAssignor, RebalanceListener
+from ..topics import Topics
+from .files import IndexFiles
+from .index import DelayIndex
+from .records import Entry, UnreadableRecord, read
+from .topic import look_up
+
+logger = logging.getLogger(__name__)
+
+#: What one read takes. With a transaction for each, it is the step in which due messages wait for a rebuild.
+MAX_POLL_RECORDS = 1_000
+#: What kafka-python holds in memory, at most: this much of each partition, and this much of all in one
+#: answer.
+MAX_PARTITION_FETCH_BYTES = 512 * 1024
+MAX_FETCH_BYTES = 4 * 1024 * 1024
+#: How often an index whose partition is quiet notes that it is up to date.
+COMPLETE_NOTE_INTERVAL_MS = 60_000
+#: Tombstones have this much of their retention left, at least, when an index that needs them is opened.
+KEEP_MARGIN = 0.5
+REQUEST_TIMEOUT_MS = 10_000
+
+
+@dataclass(slots=True)
+class OwnedPartition:
+    """One partition that this process answers for.
+
+    Attributes:
+      end: The end of the log when it was assigned. A delay read below it may be over: its tombstone may be
+        anywhere further on. So nothing is forwarded until everything below it has been read.
+      confirmed: Whether ``end`` has been heard from the partition's leader with the first records. What is
+        asked for beforehand is too low on the embedded broker.
+      ready: Whether everything below ``end`` has been read.
+    """
+
+    partition: TopicPartition
+    index: DelayIndex
+    end: int
+    confirmed: bool = False
+    ready: bool = False
+
+
+class OwnedPartitions:
+    """Joins the group of forwarders and keeps an index of every partition it is given.
+
+    Everything happens in :meth:`poll` and on the caller's thread, but for the callbacks of a rebalance:
+    kafka-python calls those on its I/O thread, and only while the caller waits in :meth:`poll` or
+    :meth:`close`.
+
+    Raises (every method):
+      KafkaError, KafkaUnavailable: When Kafka does not answer. Close it and make another.
+      IndexUnusable: When an index can be neither read nor rebuilt. Close it and make another later.
+      IndexDamaged: When an index is damaged. Close it, discard that file and make another.
+    """
+
+    def __init__(self, clients: Clients, topics: Topics, files: IndexFiles, settings: dict[str, Any]) -> None:
+        self._clients = clients
+        self._topics = topics
+        self._files = files
+        self._owned: dict[TopicPartition, OwnedPartition] = {}
+        self._added: set[TopicPartition] = set()
+        topics.ensure([topics.delayed])
+        self._assignor = ForgetfulCooperativeStickyAssignor()
+        self._kafka = clients.consumer(
+            group_id=f"{topics.delayed}.forwarders",
+            # A position is always set from the index; one that is out of range means another log than it was
+            # made from.
+            auto_offset_reset="none",
+            partition_assignment_strategy=[self._assignor],
+            max_poll_records=MAX_POLL_RECORDS,
+            max_partition_fetch_bytes=MAX_PARTITION_FETCH_BYTES,
+            fetch_max_bytes=MAX_FETCH_BYTES,
+            **settings,
+        )
+        listener = RebalanceListener(on_assigned=self._assigned, on_revoked=self._revoked, on_lost=self._lost)
+        self._kafka.subscribe([topics.delayed], listener=listener)
+
+    @property
+    def ready(self) -> list[OwnedPartition]:
+        """Those whose delays may be forwarded."""
+        return [owned for owned in self._owned.values() if owned.ready]
+
+    def poll(self, timeout_ms: float, now_ms: int) -> None:
+        """Read what there is, waiting for at most ``timeout_ms`` for the first of it."""
+        try:
+            batches = self._kafka.poll(timeout_ms=timeout_ms)
+        except OffsetOutOfRangeError as e:
+            self._rebuild(e.args[0], now_ms)
+            return
+        except LogTruncationError as e:
+            self._rebuild(e.divergent_offsets, now_ms)
+            return
+        if self._added:
+            self._open_added(now_ms)
+        for partition, records in batches.items():
+            if (owned := self._owned.get(partition)) is not None:
+                self._advance(owned, entries_of(records), records[-1].offset + 1, now_ms)
+        for owned in self._owned.values():
+            self._note_progress(owned, now_ms)
+        self._read_next_unready()
+
+    def close(self, timeout_ms: float) -> None:
+        """Leave the group and close the indexes."""
+        try:
+            self._kafka.close(autocommit=False, timeout_ms=timeout_ms)
+        finally:
+            self._drop(list(self._owned))
+
+    # Rebalances: on kafka-python's I/O thread, while poll() or close() waits for it
+
+    def _assigned(self, partitions: Iterable[TopicPartition]) -> None:
+        for partition in partitions:
+            # Until its index says where to go on. A position keeps kafka-python from looking for one itself.
+            self._kafka.pause(partition)
+            self._kafka.seek(partition, 0)
+            self._added.add(partition)
+
+    def _revoked(self, partitions: Iterable[TopicPartition]) -> None:
+        # Closed here and now: the next owner may be a process that waits for the same file.
+        self._drop(partitions)
+
+    def _lost(self, partitions: Iterable[TopicPartition]) -> None:
+        self._assignor.forget()
+        self._drop(partitions)
+
+    def _drop(self, partitions: Iterable[TopicPartition]) -> None:
+        for partition in partitions:
+            self._added.discard(partition)
+            if (owned := self._owned.pop(partition, None)) is not None:
+                owned.index.close()
+
+    # Reading
+
+    def _open_added(self, now_ms: int) -> None:
+        topic = look_up(self._clients, self._topics)
+        added = sorted(self._added)
+        beginnings = self._kafka.beginning_offsets(added, timeout_ms=REQUEST_TIMEOUT_MS)
+        ends = self._kafka.end_offsets(added, timeout_ms=REQUEST_TIMEOUT_MS)
+        keep_ms = int(topic.tombstone_retention_ms * KEEP_MARGIN)
+        for partition in added:
+            index = self._files.open(topic.identity(partition.partition), now_ms=now_ms, keep_ms=keep_ms)
+            self._owned[partition] = OwnedPartition(partition, index, ends[partition])
+            self._kafka.seek(partition, max(index.next_offset, beginnings[partition]))
+            logger.debug("%s: the index is at %d of %d", partition, index.next_offset, ends[partition])
+        self._added.clear()
+
+    def _rebuild(self, partitions: Iterable[TopicPartition], now_ms: int) -> None:
+        """Start over with indexes that are ahead of their log: it was made from another one, or was cut
+        off."""
+        for partition in partitions:
+            if (owned := self._owned.get(partition)) is None:
+                continue
+            logger.warning("The delay index of %s is rebuilt: its log has become another one.", partition)
+            identity = look_up(self._clients, self._topics).identity(partition.partition)
+            owned.index.reset(str(identity), now_ms)
+            owned.ready = owned.confirmed = False
+            beginnings = self._kafka.beginning_offsets([partition], timeout_ms=REQUEST_TIMEOUT_MS)
+            self._kafka.seek(partition, beginnings[partition])
+
+    def _note_progress(self, owned: OwnedPartition, now_ms: int) -> None:
+        # Not the last record's offset: what is at the end of the log may have been compacted away.
+        position, highwater = self._kafka.position(owned.partition), self._kafka.highwater(owned.partition)
+        if position is None or highwater is None:
+            return
+        if not owned.confirmed:
+            owned.end, owned.confirmed = max(owned.end, highwater), True
+        owned.ready = owned.ready or position >= owned.end
+        silent_ms = now_ms - owned.index.complete_ms
+        if position > owned.index.next_offset or (owned.ready and silent_ms > COMPLETE_NOTE_INTERVAL_MS):
+            self._advance(owned, [], position, now_ms)
+
+    def _advance(self, owned: OwnedPartition, entries: list[Entry], next_offset: int, now_ms: int) -> None:
+        highwater = self._kafka.highwater(owned.partition)
+        caught_up = owned.ready and highwater is not None and next_offset >= highwater
+        owned.index.apply(entries, next_offset, now_ms=now_ms, complete_ms=now_ms if caught_up else None)
+        owned.index.shrink()
+
+    def _read_next_unready(self) -> None:
+        """Read one at a time, the shortest first: what is due there need not wait for the others."""
+        unready = [owned for owned in self._owned.values() if not owned.ready]
+        paused = self._kafka.paused()
+        if unready and all(owned.partition in paused for owned in unready):
+            nearest = min(unready, key=lambda owned: owned.end - owned.index.next_offset)
+            self._kafka.resume(nearest.partition)
+
+
+def entries_of(records: Iterable[ConsumerRecord]) -> list[Entry]:
+    """Understand what was read of the delayed topic; what cannot be understood stays there."""
+    entries: list[Entry] = []
+    for record in records:
+        try:
+            entries.append(read(record.key, record.value, record.headers))
+        except UnreadableRecord as e:
+            logger.error("%s-%d at %d is left alone: %s", record.topic, record.partition, record.offset, e)
+    return entries

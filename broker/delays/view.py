@@ -1,0 +1,168 @@
+"""What waits, read from Kafka alone, so that any process may ask."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from dramatiq.message import Message
+from kafka import KafkaConsumer
+from kafka.errors import KafkaError
+from kafka.structs import TopicPartition
+
+from ..clients import Clients
+from ..errors import KafkaUnavailable
+from ..topics import Topics
+from .index import DelayIndex
+from .partitions import MAX_FETCH_BYTES, MAX_PARTITION_FETCH_BYTES, MAX_POLL_RECORDS, entries_of
+from .records import Outcome
+from .topic import DelayedTopic, look_up
+
+#: How long Kafka may send nothing of what it says it has.
+SILENCE_TIMEOUT_S = 10.0
+#: How often it is checked that the topic is still the one that was read.
+LOOK_UP_INTERVAL_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class DelayedMessage:
+    """A message that waits.
+
+    Attributes:
+      due: The time it waits for.
+      encoded: The message, as it will be put into its queue.
+    """
+
+    message_id: str
+    queue_name: str
+    due: datetime
+    encoded: bytes
+
+    def decode(self) -> Message[object]:
+        """Raises dramatiq's DecodeError when it is no message."""
+        return Message.decode(self.encoded)
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What waited for a queue at one moment.
+
+    Attributes:
+      count: How many.
+      next_due: When the next is due, which may be past; None when none waits.
+      messages: The first of them by due time.
+      position: Where the delayed topic ended then. Nothing was delayed, forwarded, cancelled or flushed in
+        between when it is the same the next time.
+    """
+
+    count: int
+    next_due: datetime | None
+    messages: list[DelayedMessage]
+    position: tuple[int, ...]
+
+
+class DelayView:
+    """Follows the whole delayed topic, in temporary files of its own.
+
+    The first question reads the topic, those after it what has been added. It decides nothing: a message
+    counts as waiting until its forwarder has written that it is done. Thread-safe.
+
+    Raises (every method): KafkaUnavailable when Kafka does not answer.
+    """
+
+    def __init__(self, clients: Clients, topics: Topics) -> None:
+        self._clients = clients
+        self._topics = topics
+        self._lock = threading.Lock()
+        self._kafka: KafkaConsumer | None = None
+        self._topic: DelayedTopic | None = None
+        self._looked_up_s = 0.0
+        self._indexes: dict[TopicPartition, DelayIndex] = {}
+
+    def pending(self, queue: str, *, limit: int) -> Pending:
+        with self._lock:
+            self._catch_up()
+            indexes = list(self._indexes.values())
+            due_ms = [due for index in indexes if (due := index.next_due_ms(queue)) is not None]
+            first = [delay for index in indexes if limit for delay in index.waiting(queue, limit=limit)]
+            first.sort(key=lambda delay: (delay.due_ms, delay.id))
+            return Pending(
+                count=sum(index.count(queue) for index in indexes),
+                next_due=_time(min(due_ms)) if due_ms else None,
+                messages=[
+                    DelayedMessage(delay.message_id, delay.queue, _time(delay.due_ms), delay.value)
+                    for delay in first[:limit]
+                ],
+                position=tuple(index.next_offset for index in indexes),
+            )
+
+    def outcome(self, message_id: str) -> Outcome | None:
+        """What was decided about cancelling a message; None when nothing was asked, or nothing is decided."""
+        with self._lock:
+            self._catch_up()
+            decided = (index.outcome(message_id) for index in self._indexes.values())
+            return next((outcome for outcome in decided if outcome is not None), None)
+
+    def close(self) -> None:
+        with self._lock:
+            self._reset()
+
+    def _catch_up(self) -> None:
+        """Read up to what is the end now."""
+        try:
+            kafka = self._connected()
+            ends = kafka.end_offsets(list(self._indexes))
+            heard_s = time.monotonic()
+            while any(self._is_behind(kafka, partition, end) for partition, end in ends.items()):
+                batches = kafka.poll(timeout_ms=100)
+                for partition, records in batches.items():
+                    now_ms = time.time_ns() // 1_000_000
+                    self._indexes[partition].apply(entries_of(records), records[-1].offset + 1, now_ms=now_ms)
+                if batches:
+                    heard_s = time.monotonic()
+                elif time.monotonic() - heard_s > SILENCE_TIMEOUT_S:
+                    raise KafkaUnavailable(f"Kafka sends nothing more of the topic {self._topics.delayed!r}")
+        except (KafkaError, KafkaUnavailable) as e:
+            self._reset()
+            if isinstance(e, KafkaUnavailable):
+                raise
+            raise KafkaUnavailable(f"The topic {self._topics.delayed!r} could not be read: {e!r}") from e
+
+    def _is_behind(self, kafka: KafkaConsumer, partition: TopicPartition, end: int) -> bool:
+        # The end that is asked for is too low on the embedded broker: it is in the last batch, not after it.
+        position = kafka.position(partition)
+        return position is None or position < max(end, kafka.highwater(partition) or 0)
+
+    def _connected(self) -> KafkaConsumer:
+        if self._kafka is not None and time.monotonic() - self._looked_up_s < LOOK_UP_INTERVAL_S:
+            return self._kafka
+        topic = look_up(self._clients, self._topics)
+        self._looked_up_s = time.monotonic()
+        if self._kafka is None or topic != self._topic:
+            self._reset()
+            self._topic = topic
+            partitions = [TopicPartition(topic.name, number) for number in range(topic.partition_count)]
+            self._kafka = self._clients.consumer(
+                auto_offset_reset="none",
+                max_poll_records=MAX_POLL_RECORDS,
+                max_partition_fetch_bytes=MAX_PARTITION_FETCH_BYTES,
+                fetch_max_bytes=MAX_FETCH_BYTES,
+            )
+            self._kafka.assign(partitions)
+            for partition, beginning in self._kafka.beginning_offsets(partitions).items():
+                self._kafka.seek(partition, beginning)
+            self._indexes = {partition: DelayIndex() for partition in partitions}
+        return self._kafka
+
+    def _reset(self) -> None:
+        if self._kafka is not None:
+            self._kafka.close(autocommit=False)
+        for index in self._indexes.values():
+            index.close()
+        self._kafka, self._indexes = None, {}
+
+
+def _time(epoch_ms: int) -> datetime:
+    return datetime.fromtimestamp(epoch_ms / 1000, tz=UTC)
