@@ -13,15 +13,13 @@ from dramatiq.errors import QueueJoinTimeout, QueueNotFound
 from dramatiq.message import Message
 from dramatiq.middleware import Callbacks, GroupCallbacks, Middleware, Pipelines, Retries, SkipMessage
 from dramatiq.worker import Worker
-from kafka.consumer.fetcher import ConsumerRecord
 
-from .assignment import Assignment
 from .backlog import Backlog
 from .clients import Clients
 from .consumer import QueueConsumer
-from .dead_letters import DeadLetterQueue, dead_letter_record, default_middleware
+from .dead_letters import DeadLetterQueue, bury, default_middleware
 from .delays import Delays, Forwarder
-from .delivery import Delivery, Origin
+from .delivery import Delivery
 from .errors import EnqueueFailed
 from .ledger import Ledger
 from .publisher import Publisher, Record
@@ -319,36 +317,18 @@ class KafkaBroker(Broker):
         finally:
             self._scope.delivery, self._scope.failure = None, None
 
-    def rejected(
-        self, queue_name: str, record: ConsumerRecord, error: Exception, assignment: Assignment
-    ) -> Delivery:
-        """Make a delivery of a record that is not to be run: all it needs is its dead letter."""
-        origin = Origin(record.topic, record.partition, record.offset)
-        raw = record.value or b""
-        unread: Message[Any] = Message(
-            queue_name=queue_name, actor_name="", args=(), kwargs={}, options={}, message_id=str(origin)
-        )
-        delivery = Delivery(unread, origin=origin, raw=raw, assignment=assignment)
-        delivery.outbox.append(
-            dead_letter_record(self.topics, queue_name=queue_name, origin=origin, raw=raw, error=error)
-        )
-        return delivery
-
     def _give_up(self, delivery: Delivery, error: BaseException) -> None:
         """Replace an outbox that Kafka can never take by a dead letter that says so."""
         self.logger.error("What follows from %s cannot be published: %r", delivery, error)
-        queue_name = delivery.queue_name
-        delivery.outbox[:] = [
-            dead_letter_record(
-                self.topics, queue_name=queue_name, origin=delivery.origin, raw=delivery.raw, error=error
-            )
-        ]
+        delivery.outbox.clear()
+        bury(self, delivery, error)
 
-    def _record(self, message: Message[Any], delay: int | None) -> Record:
+    def _record(self, message: Message[Any] | MessageProxy, delay: int | None) -> Record:
         self.topics.check_queue_name(message.queue_name)
+        headers = list(message.headers) if isinstance(message, Delivery) else []
         if delay is not None:
-            return self.delays.record(message, delay)
-        return Record(self.topics.queue(message.queue_name), message.encode())
+            return self.delays.record(message, delay, headers=headers)
+        return Record(self.topics.queue(message.queue_name), message.encode(), headers=headers)
 
     # The life of a process
 

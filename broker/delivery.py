@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dramatiq.broker import MessageProxy
 from dramatiq.message import Message
+from kafka.consumer.fetcher import ConsumerRecord
 
 from .publisher import Record
 
@@ -30,6 +31,7 @@ class Delivery(MessageProxy):
     Attributes:
       origin: Where the record was read.
       raw: The record's value as it was read.
+      headers: The record's headers (a trace context, say), which a retry and a dead letter keep.
       outbox: Records that follow from this delivery (a retry, a pipeline's next step, a dead letter). It
         completes only when Kafka has all of them.
       follow_ups: Called in order after the outbox is in Kafka and before the delivery completes. One that
@@ -39,12 +41,32 @@ class Delivery(MessageProxy):
       completed: Whether everything that follows from it is durable.
     """
 
-    def __init__(self, message: Message[Any], *, origin: Origin, raw: bytes, assignment: Assignment) -> None:
+    def __init__(
+        self,
+        message: Message[Any],
+        *,
+        origin: Origin,
+        raw: bytes,
+        headers: Sequence[tuple[str, bytes]],
+        assignment: Assignment,
+    ) -> None:
         super().__init__(message)
         self.origin = origin
         self.raw = raw
+        self.headers = headers
         self.assignment = assignment
         self.outbox: list[Record] = []
         self.follow_ups: list[Callable[[], None]] = []
         self.begun = False
         self.completed = False
+
+
+def make_delivery(message: Message[Any], record: ConsumerRecord, assignment: Assignment) -> Delivery:
+    """Make a delivery of the message that was read from ``record``."""
+    return Delivery(
+        message,
+        origin=Origin(record.topic, record.partition, record.offset),
+        raw=record.value or b"",
+        headers=record.headers,
+        assignment=assignment,
+    )

@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from dramatiq.message import Message
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.structs import TopicPartition
 
 from .assignment import Assignment, Capacity
 from .commit_metadata import Suspicion
 from .commits import Commits
-from .delivery import Delivery, Origin
+from .dead_letters import bury
+from .delivery import Delivery, make_delivery
 from .errors import InvalidMessage, PoisonMessage
 from .intake import read_message
 
@@ -170,8 +172,7 @@ class Dispatcher:
         except InvalidMessage as e:
             self._reject(assignment, record, e)
             return None
-        origin = Origin(record.topic, record.partition, record.offset)
-        delivery = Delivery(message, origin=origin, raw=record.value, assignment=assignment)
+        delivery = make_delivery(message, record, assignment)
         if self._ledger.dispatch(delivery, self):
             return delivery
         if not assignment.revoked:
@@ -181,7 +182,9 @@ class Dispatcher:
 
     def _reject(self, assignment: Assignment, record: ConsumerRecord, error: Exception) -> None:
         """Dead-letter a record that never reaches a worker thread."""
-        delivery = self._broker.rejected(self._queue_name, record, error, assignment)
+        unread: Message[Any] = Message(self._queue_name, actor_name="", args=(), kwargs={}, options={})
+        delivery = make_delivery(unread, record, assignment)
+        bury(self._broker, delivery, error)
         logger.error("The record %s is dead-lettered: %s", delivery.origin, error)
         if self._ledger.hold(delivery):
             self._broker.settlement.settle(delivery)

@@ -1,16 +1,19 @@
 """Every error this broker raises, in one tree.
 
-BrokerConnectionError (Dramatiq)      Kafka could not be reached, or did not answer in time
-├── ConnectionFailed (Dramatiq)
-│   └── KafkaUnavailable              no server answered at all
-└── EnqueueFailed                     some messages were not acknowledged; `.failures` names them
-ValueError
-├── InvalidQueueName                  Kafka cannot hold a topic of that name
-└── RetryPolicyRefused                a tenacity policy that cannot be run durably
-TemporaryError                        raised by actors: worth another attempt
-PermanentError                        raised by actors: never worth another attempt
-PoisonMessage                         recorded in dead letters: the message keeps killing its worker
-InvalidMessage                        recorded in dead letters: the record is no message of this queue
+::
+
+    BrokerConnectionError (Dramatiq)   Kafka could not be reached, or did not answer in time
+    ├── ConnectionFailed (Dramatiq)
+    │   └── KafkaUnavailable           no server answered at all
+    ├── EnqueueFailed                  some messages were not acknowledged; `.failures` names them
+    └── DeadLetterNotMade              a dead letter could not be made: its message stays incomplete
+    ValueError
+    ├── InvalidQueueName               Kafka cannot hold a topic of that name
+    └── RetryPolicyRefused             a tenacity policy that cannot be run durably
+    TemporaryError                     raised by actors: worth another attempt
+    PermanentError                     raised by actors: never worth another attempt
+    PoisonMessage                      in dead letters: the message keeps killing its worker
+    InvalidMessage                     in dead letters: the record is no message of this queue
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dramatiq.errors import BrokerConnectionError, BrokerError, ConnectionFailed
+from dramatiq.middleware import MiddlewareError
 
 
 class KafkaUnavailable(ConnectionFailed):
@@ -44,6 +48,17 @@ class EnqueueFailed(BrokerConnectionError):
             f"Kafka did not acknowledge {len(self.failures)} message(s); the first is {message_id}: "
             f"{type(reason).__name__}: {reason}. Enqueue again, or check that Kafka is reachable."
         )
+
+
+class DeadLetterNotMade(MiddlewareError, BrokerConnectionError):
+    """A rejected message's dead letter could not be made, so the message must not be completed.
+
+    A MiddlewareError because Dramatiq swallows every other error of a hook, and a BrokerConnectionError
+    because Dramatiq then tries the nack again.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
 
 
 class InvalidQueueName(BrokerError, ValueError):
