@@ -33,6 +33,9 @@ class Settings(BaseSettings):
     kafka_group_id: str = "dramatiq"
     kafka_partitions: int = Field(default=4, ge=1, description="of a topic that does not exist yet")
     kafka_replication: int = Field(default=1, ge=1, description="of a topic that does not exist yet")
+    kafka_session_timeout_ms: int = Field(
+        default=10_000, ge=6_000, description="after which a worker that died without a word loses its work"
+    )
     kafka_client_options: dict[str, Any] = Field(
         default_factory=dict, description="JSON object passed to kafka-python as it is: SASL, TLS, client id"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from dev.console import say, step
 from dev.embedded_kafka import EmbeddedKafkaServer
 from dev.first_run import ApiClient, verdict_table
 from dev.local_servers import LocalServers
-from dev.stack import ROOT, embedded_postgres, migrate
+from dev.stack import EMBEDDED_ENV, ROOT, embedded_postgres, migrate
 from dev.waiting import wait_until
 from training.sample_ads import sample_ads
 
@@ -42,6 +43,7 @@ class Running:
             "the worker",
             [programs / "dramatiq", "tasks", "--processes", "1", "--threads", "8"],
             log=self._logs / "worker.log",
+            env={**EMBEDDED_ENV, **os.environ},
             cwd=ROOT,
         )
         self._api = Child("the API", [sys.executable, "main.py"], log=self._logs / "api.log", cwd=ROOT)

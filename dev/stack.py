@@ -14,6 +14,8 @@ from dev.postgres import PostgresServer, embedded_programs, embedded_tree, syste
 
 ROOT = Path(__file__).resolve().parent.parent
 MIGRATIONS = ROOT / "migrations"
+#: The embedded broker lets a consumer join only after half the session timeout; 6 s is Kafka's least.
+EMBEDDED_ENV = {"KAFKA_SESSION_TIMEOUT_MS": "6000"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +27,12 @@ class Stack:
     database_url: str
 
     def env(self) -> dict[str, str]:
-        """The three variables that the service needs."""
+        """The variables that the service needs."""
         return {
             "DATABASE_URL": self.database_url,
             "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers,
             "MODEL_PATH": str(ROOT / "model.pkl"),
+            **(EMBEDDED_ENV if self.name == "embedded" else {}),
         }
 
 

@@ -21,6 +21,7 @@ def _make_broker() -> KafkaBroker:
         namespace=settings.kafka_namespace,
         partitions=settings.kafka_partitions,
         replication_factor=settings.kafka_replication,
+        session_timeout_ms=settings.kafka_session_timeout_ms,
         client_options=settings.kafka_client_options,
         middleware=[
             *default_middleware(on_dead_letter=record_failure),
