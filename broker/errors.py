@@ -68,8 +68,11 @@ class InvalidQueueName(BrokerError, ValueError):
         super().__init__(message)  # type: ignore[no-untyped-call]
 
 
-class RetryPolicyRefused(ValueError):
-    """An actor's tenacity policy uses something that cannot outlive the process."""
+class RetryPolicyRefused(MiddlewareError, ValueError):
+    """An actor's tenacity policy uses something that cannot outlive the process.
+
+    A MiddlewareError because Dramatiq swallows every other error that is raised while an actor is declared.
+    """
 
 
 class TemporaryError(Exception):

@@ -1,0 +1,19 @@
+"""Dead letters: messages that will not be tried again by themselves, kept in ``{queue}_dlq``."""
+
+from .audit import Resolution
+from .letter import DeadLetter
+from .middleware import DeadLetters, bury, default_middleware
+from .queue import DeadLetterQueue
+from .record import dead_letter_record
+from .resolving import Resolved
+
+__all__ = [
+    "DeadLetter",
+    "DeadLetterQueue",
+    "DeadLetters",
+    "Resolution",
+    "Resolved",
+    "bury",
+    "dead_letter_record",
+    "default_middleware",
+]

@@ -1,0 +1,158 @@
+"""How a dead letter is written down.
+
+The record's value is one JSON object:
+
+    original_message  the message as an object, or, when the record it came in could not be read as one, its
+    bytes in base64 error             what the error said error_type        the name of its class traceback
+    its traceback, causes included retry_count       how often the message was tried again timestamp
+    when it was given up, in milliseconds since 1970, as Dramatiq's ``message_timestamp``
+
+Its key is the message's id, so that all dead letters of a message are in one partition, in order. Its
+headers are those of the record that it came in, and where that one stands: ``origin-topic``,
+``origin-partition``, ``origin-offset``.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dramatiq.broker import MessageProxy
+from dramatiq.message import Message
+
+from ..error_text import error_text, excerpt, traceback_text
+from ..publisher import Record
+from ..topics import MAX_DEAD_LETTER_BYTES, Topics
+
+if TYPE_CHECKING:
+    from ..delivery import Origin
+
+Headers = Sequence[tuple[str, bytes]]
+
+ORIGIN_TOPIC = "origin-topic"
+ORIGIN_PARTITION = "origin-partition"
+ORIGIN_OFFSET = "origin-offset"
+#: Set to the original's full size when only its beginning fitted.
+TRUNCATED = "original-truncated"
+OWN_HEADERS = frozenset({ORIGIN_TOPIC, ORIGIN_PARTITION, ORIGIN_OFFSET, TRUNCATED})
+
+#: Kafka's limit is on the batch: its header (61 bytes), the record's own fields and what a client adds.
+OVERHEAD_BYTES = 4_096
+#: Tried in order until the dead letter fits: how many characters of the error and of the traceback stay.
+_LESS_TEXT = ((500, 2_000), (100, 0))
+
+
+def dead_letter_record(
+    topics: Topics,
+    *,
+    queue_name: str,
+    origin: Origin,
+    raw: bytes,
+    error: BaseException | None,
+    message: Message[Any] | MessageProxy | None = None,
+    headers: Headers = (),
+) -> Record:
+    """Make the record that keeps a message which is given up. It always fits MAX_DEAD_LETTER_BYTES.
+
+    When it would not, texts are shortened first; an original that is too large by itself loses its end, and
+    the header ``original-truncated`` has its size.
+
+    Parameters:
+      queue_name: The queue whose dead letter it is.
+      origin: Where the delivery's record stands.
+      raw: That record's value.
+      error: Why; None when nothing but ``fail()`` says so.
+      message: The message as it is now, options included. Left out, it is read from ``raw``.
+      headers: The headers of the delivery's record.
+    """
+    own = [
+        (ORIGIN_TOPIC, origin.topic.encode()),
+        (ORIGIN_PARTITION, b"%d" % origin.partition),
+        (ORIGIN_OFFSET, b"%d" % origin.offset),
+    ]
+    headers = [*(header for header in headers if header[0] not in OWN_HEADERS), *own]
+    original = _original(raw, message)
+    key = _key(original, origin)
+    entry: dict[str, Any] = {
+        "original_message": original,
+        "error": "failed without an error" if error is None else error_text(error),
+        "error_type": "" if error is None else type(error).__name__,
+        "traceback": "" if error is None else traceback_text(error),
+        "retry_count": _retry_count(original),
+        "timestamp": time.time_ns() // 1_000_000,
+    }
+    room = (
+        MAX_DEAD_LETTER_BYTES
+        - OVERHEAD_BYTES
+        - len(key)
+        - sum(len(n.encode()) + len(v or b"") for n, v in headers)
+    )
+    value = _fit(entry, room)
+    if value is None:
+        headers.append((TRUNCATED, b"%d" % len(raw)))
+        value = _truncated(entry, raw, room)
+    return Record(topics.dead_letters(queue_name), value, key=key, headers=headers)
+
+
+def as_json(value: object) -> bytes:
+    """Strict JSON in UTF-8. Raises TypeError or ValueError when ``value`` is none."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:  # half of a surrogate pair: JSON can escape it, UTF-8 cannot hold it
+        return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _original(raw: bytes, message: Message[Any] | MessageProxy | None) -> dict[str, Any] | str:
+    encoded = raw
+    if message is not None:
+        try:
+            encoded = message.encode()
+        except (TypeError, ValueError):
+            # Something put an option on it that is no JSON; the record it came in has all that matters.
+            encoded = raw
+    try:
+        fields = json.loads(encoded)
+        as_json(fields)
+    except (ValueError, RecursionError):
+        fields = None
+    return fields if isinstance(fields, dict) else base64.b64encode(encoded).decode()
+
+
+def _key(original: dict[str, Any] | str, origin: Origin) -> bytes:
+    message_id = original.get("message_id") if isinstance(original, dict) else None
+    if isinstance(message_id, str) and message_id:
+        return message_id.encode(errors="backslashreplace")
+    return f"{origin.topic}/{origin.partition}/{origin.offset}".encode()
+
+
+def _retry_count(original: dict[str, Any] | str) -> int:
+    options = original.get("options") if isinstance(original, dict) else None
+    count = options.get("retries", 0) if isinstance(options, dict) else 0
+    return count if isinstance(count, int) and not isinstance(count, bool) else 0
+
+
+def _fit(entry: dict[str, Any], room: int) -> bytes | None:
+    """The entry in at most ``room`` bytes, or None when the original alone takes more."""
+    value = as_json(entry)
+    for error_chars, traceback_chars in _LESS_TEXT:
+        if len(value) <= room:
+            return value
+        entry["error"] = excerpt(entry["error"], error_chars)
+        entry["traceback"] = excerpt(entry["traceback"], traceback_chars)
+        value = as_json(entry)
+    return value if len(value) <= room else None
+
+
+def _truncated(entry: dict[str, Any], raw: bytes, room: int) -> bytes:
+    entry["original_message"] = ""
+    left = room - len(as_json(entry))
+    entry["original_message"] = base64.b64encode(raw[: max(0, left // 4 * 3)]).decode()
+    return as_json(entry)
+
+
+def carried(headers: Iterable[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+    """The headers that the message itself came with."""
+    return [header for header in headers if header[0] not in OWN_HEADERS]

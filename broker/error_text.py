@@ -1,0 +1,35 @@
+"""Errors as text of a bounded size, for messages' options and for dead letters."""
+
+from __future__ import annotations
+
+import traceback
+
+#: An error's text may hold a whole response body; what travels with a message must not grow with it.
+MAX_ERROR_CHARS = 2_000
+MAX_TRACEBACK_CHARS = 16_000
+#: How many frames Dramatiq keeps. Here they are the innermost ones, where the error is.
+MAX_FRAMES = 30
+
+
+def error_text(error: BaseException) -> str:
+    """What the error says, or its class when it says nothing."""
+    try:
+        text = str(error)
+    except Exception as e:  # noqa: BLE001 - a task's own __str__ may raise anything
+        text = f"<{type(error).__name__} whose text raised {type(e).__name__}>"
+    return excerpt(text or type(error).__name__, MAX_ERROR_CHARS)
+
+
+def traceback_text(error: BaseException) -> str:
+    """The traceback with the errors it was caused by, the outermost frames left out."""
+    return excerpt("".join(traceback.format_exception(error, limit=-MAX_FRAMES)), MAX_TRACEBACK_CHARS)
+
+
+def excerpt(text: str, max_chars: int) -> str:
+    """``text`` itself, or its beginning and its end when it is longer than ``max_chars``."""
+    if len(text) <= max_chars:
+        return text
+    note = f"\n[... {len(text) - max_chars} characters left out ...]\n"
+    kept = max(0, max_chars - len(note))
+    head = kept // 3
+    return (text[:head] + note + text[len(text) - (kept - head) :])[: max(max_chars, 0)]

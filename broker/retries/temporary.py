@@ -1,0 +1,21 @@
+"""Which errors are worth another attempt."""
+
+from __future__ import annotations
+
+from dramatiq.errors import BrokerConnectionError, RateLimitExceeded
+from tenacity import retry_if_exception_type
+
+from ..errors import TemporaryError
+
+#: ``ConnectionError`` and ``TimeoutError`` are Python's: refused, reset, broken pipe, a socket's time-out.
+TEMPORARY_ERRORS: tuple[type[Exception], ...] = (
+    TemporaryError,
+    ConnectionError,
+    TimeoutError,
+    BrokerConnectionError,
+    RateLimitExceeded,
+)
+
+#: A tenacity predicate: another attempt for TEMPORARY_ERRORS and their subclasses, for nothing else. A task
+#: that ran into Dramatiq's time limit is not among them: it would most likely run into it again.
+retry_if_temporary = retry_if_exception_type(TEMPORARY_ERRORS)
