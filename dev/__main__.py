@@ -5,10 +5,11 @@ from __future__ import annotations
 import signal
 import sys
 
+import httpx
+
 from dev.child import ChildDied
 from dev.console import say
 from dev.local_servers import CannotRun, LocalServers
-from dev.running import Running
 from settings import SettingsRefused, get_settings
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -22,6 +23,8 @@ def main() -> int:
     try:
         servers = LocalServers.from_settings(get_settings())
         servers.check_ports()
+        from dev.running import Running  # after the quick checks: this takes seconds
+
         running = Running(servers)
         running.start()
         running.show()
@@ -29,7 +32,7 @@ def main() -> int:
     except KeyboardInterrupt:
         say()
         return 0
-    except (CannotRun, SettingsRefused, ChildDied, TimeoutError, RuntimeError) as error:
+    except (CannotRun, SettingsRefused, ChildDied, TimeoutError, RuntimeError, httpx.HTTPError) as error:
         say()
         print(f"Cannot run: {error}", file=sys.stderr, flush=True)
         return 1

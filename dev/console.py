@@ -25,7 +25,7 @@ def step(what: str) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        say("" if on_terminal else f"  {what} ... did not work")
+        say("" if on_terminal else f"  {what} ...")
         raise
     took = f" {time.monotonic() - started_at:.1f} s"
     say(took if on_terminal else f"  {what} ...{took}")
