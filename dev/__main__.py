@@ -7,7 +7,6 @@ import sys
 
 import httpx
 
-from dev.child import ChildDied
 from dev.console import say
 from dev.local_servers import CannotRun, LocalServers
 from settings import SettingsRefused, get_settings
@@ -32,7 +31,7 @@ def main() -> int:
     except KeyboardInterrupt:
         say()
         return 0
-    except (CannotRun, SettingsRefused, ChildDied, TimeoutError, RuntimeError, httpx.HTTPError) as error:
+    except (CannotRun, SettingsRefused, RuntimeError, OSError, httpx.HTTPError) as error:
         say()
         print(f"Cannot run: {error}", file=sys.stderr, flush=True)
         return 1
