@@ -86,6 +86,8 @@ class QueueConsumer(Consumer):
                 on_assigned=self._assigned, on_revoked=self._revoked, on_lost=self._lost
             ),
         )
+        # A leader that does not know the topic's partitions yet assigns none, and rebalances again at once.
+        self._kafka.partitions_for_topic(broker.topics.queue(queue_name))
 
     # Dramatiq's side
 

@@ -1,5 +1,7 @@
 """The broker with everything that hangs on it, put together from the settings."""
 
+import logging
+
 import dramatiq
 from dramatiq.middleware import CurrentMessage
 from dramatiq.results import Results
@@ -11,6 +13,10 @@ from tasks.outbox import Outbox
 from tasks.resources import database
 from tasks.results import SubmissionResults
 from tasks.worker import WorkerLife
+
+
+# kafka-python reports every connection and metadata refresh at INFO, ten lines for each of the product's own.
+logging.getLogger("kafka").setLevel(logging.WARNING)
 
 
 def _make_broker() -> KafkaBroker:
