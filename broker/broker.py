@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Unpack
 
 from dramatiq.broker import Broker, MessageProxy
 from dramatiq.errors import QueueJoinTimeout, QueueNotFound
@@ -17,7 +17,8 @@ from dramatiq.worker import Worker
 from .backlog import Backlog
 from .clients import Clients
 from .consumer import QueueConsumer
-from .dead_letters import DeadLetterQueue, bury, default_middleware
+from .dead_letters import DeadLetter, DeadLetterQueue, bury, default_middleware
+from .dead_letters.letter import Filters
 from .delays import Delays, Forwarder
 from .delivery import Delivery
 from .errors import EnqueueFailed
@@ -265,6 +266,19 @@ class KafkaBroker(Broker):
         """Drop every message of every declared queue."""
         for queue_name in self.queues:
             self.flush(queue_name)
+
+    def dead_letters(self, queue_name: str, **filters: Unpack[Filters]) -> Iterator[DeadLetter]:
+        """The dead letters of a queue that were neither redriven nor discarded.
+
+        What else can be done with them is in ``dead_letter_queue``.
+
+        Parameters:
+          filters: See ``dead_letters.letter.Filters``; all of them have to hold.
+
+        Raises:
+          KafkaUnavailable: When Kafka does not answer.
+        """
+        return self.dead_letter_queue.read(queue_name, **filters)
 
     # The life of a delivery
 
