@@ -14,7 +14,6 @@ from tasks.resources import database
 from tasks.results import SubmissionResults
 from tasks.worker import WorkerLife
 
-
 # kafka-python reports every connection and metadata refresh at INFO, ten lines for each of the product's own.
 logging.getLogger("kafka").setLevel(logging.WARNING)
 
