@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
 import stat
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,15 +67,3 @@ def reachable(directory: Path, account: Account | None, *, fallback: Path) -> Pa
             f"{fallback} belongs to somebody else: remove it or set DEV_DIR to another directory"
         )
     return fallback
-
-
-def reachable_programs(tree: Path, account: Account | None, *, copy_to: Path) -> Path:
-    """`tree` if `account` can go into it, else a copy of it in `copy_to`, made once."""
-    if account is None or account.can_reach(tree):
-        return tree
-    if not copy_to.exists():
-        half_done = Path(tempfile.mkdtemp(dir=copy_to.parent))
-        half_done.chmod(0o755)
-        shutil.copytree(tree, half_done, symlinks=True, dirs_exist_ok=True)
-        half_done.rename(copy_to)
-    return copy_to

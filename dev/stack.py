@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dev.account import reachable, reachable_programs, unprivileged_account
-from dev.postgres import PostgresServer, embedded_programs, embedded_tree, system_programs
+from dev.account import reachable, unprivileged_account
+from dev.postgres import PostgresServer, embedded_programs, system_programs
 
 ROOT = Path(__file__).resolve().parent.parent
 MIGRATIONS = ROOT / "migrations"
@@ -40,8 +40,8 @@ def embedded_postgres(home: Path, *, port: int, options: Mapping[str, str] | Non
     """The wheel's PostgreSQL, its cluster in `home` or, where its account could not go there, in /var/tmp."""
     account = unprivileged_account()
     home = reachable(home, account, fallback=_fallback(home))
-    tree = reachable_programs(embedded_tree(), account, copy_to=home / "programs")
-    return PostgresServer(home, programs=embedded_programs(tree), port=port, account=account, options=options)
+    programs = embedded_programs(account, copies=home)
+    return PostgresServer(home, programs=programs, port=port, account=account, options=options)
 
 
 def system_postgres(home: Path, *, port: int, options: Mapping[str, str] | None = None) -> PostgresServer:

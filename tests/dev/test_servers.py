@@ -20,7 +20,7 @@ from dev.account import Account, reachable
 from dev.apache_kafka import ApacheKafkaServer
 from dev.child import Child, ChildDied
 from dev.kafka_protocol import cluster_answers
-from dev.postgres import PostgresServer
+from dev.postgres import PostgresServer, embedded_programs
 from dev.server import Server
 from dev.stack import Stack, migrate
 from tests.waiting import wait_until
@@ -207,6 +207,20 @@ def test_a_directory_closed_to_postgresqls_account_is_left_closed_and_another_is
     stranger = Account("stranger", uid=os.geteuid() + 54321, gid=54321)
     assert reachable(closed / "cluster", stranger, fallback=fallback) == fallback
     assert closed.stat().st_mode & 0o777 == 0o700
+
+
+class Excluded(Account):
+    """An account that can go nowhere."""
+
+    def can_reach(self, path: Path) -> bool:
+        return False
+
+
+def test_programs_out_of_postgresqls_accounts_reach_are_copied_and_work(tmp_path: Path) -> None:
+    programs = embedded_programs(Excluded("excluded", uid=54321, gid=54321), copies=tmp_path)
+    assert programs.is_relative_to(tmp_path)
+    subprocess.run([programs / "initdb", "--version"], check=True)
+    subprocess.run([programs / "postgres", "--version"], check=True)
 
 
 def test_a_directory_open_to_postgresqls_account_is_used(tmp_path: Path) -> None:
