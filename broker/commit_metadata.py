@@ -17,7 +17,6 @@ A random hole costs about 2.5 characters, so 1,000 holes fit well below Kafka's 
 from __future__ import annotations
 
 import base64
-import binascii
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -90,26 +89,34 @@ def decode(next_offset: int, text: str) -> CommitState:
     if not text.startswith(_PREFIX):
         raise UnreadableMetadata(f"{text[:40]!r} was not written by this version of the broker")
     checksum, _, body = text.removeprefix(_PREFIX).partition(".")
-    if checksum != f"{zlib.crc32(body.encode()):08x}":
-        raise UnreadableMetadata(f"{text[:40]!r} does not match its checksum")
     try:
-        numbers = _varints(base64.b64decode(body + "=" * (-len(body) % 4), altchars=b"-_", validate=True))
-        clean = bool(next(numbers) & _CLEAN)
-        highest = next_offset + next(numbers) - 1
-        incomplete = []
-        previous = next_offset
-        for _ in range(next(numbers)):
-            previous += next(numbers)
-            incomplete.append(previous)
-        suspicions = {}
-        for _ in range(next(numbers)):
-            offset, crashes = incomplete[next(numbers)], next(numbers)
-            suspicions[offset] = Suspicion(crashes // 2, bool(crashes % 2))
-    except (binascii.Error, StopIteration, IndexError, ValueError) as e:
-        raise UnreadableMetadata(f"{text[:40]!r} is cut off or damaged: {e!r}") from e
-    if next(numbers, None) is not None or (incomplete and incomplete[-1] > highest) or highest > _MAX_OFFSET:
-        raise UnreadableMetadata(f"{text[:40]!r} says more than this version understands")
-    return CommitState(next_offset, highest, tuple(incomplete), clean, suspicions)
+        if checksum != f"{zlib.crc32(body.encode()):08x}":
+            raise ValueError("its checksum does not match")
+        packed = base64.b64decode(body + "=" * (-len(body) % 4), altchars=b"-_", validate=True)
+        return _parse(next_offset, _varints(packed))
+    except (StopIteration, IndexError, ValueError) as e:
+        raise UnreadableMetadata(
+            f"{text[:40]!r} is damaged, or says more than this version of the broker understands: {e!r}"
+        ) from e
+
+
+def _parse(next_offset: int, numbers: Iterator[int]) -> CommitState:
+    flags = next(numbers)
+    highest = next_offset + next(numbers) - 1
+    incomplete = []
+    previous = next_offset
+    for _ in range(next(numbers)):
+        previous += next(numbers)
+        incomplete.append(previous)
+    suspicions = {}
+    for _ in range(next(numbers)):
+        offset, crashes = incomplete[next(numbers)], next(numbers)
+        suspicions[offset] = Suspicion(crashes // 2, bool(crashes % 2))
+    if flags & ~_CLEAN or next(numbers, None) is not None:
+        raise ValueError("there is more in it")
+    if len(set(incomplete)) < len(incomplete) or max([highest, *incomplete]) > min(highest, _MAX_OFFSET):
+        raise ValueError("it contradicts itself")
+    return CommitState(next_offset, highest, tuple(incomplete), bool(flags & _CLEAN), suspicions)
 
 
 def _put(body: bytearray, number: int) -> None:
