@@ -4,6 +4,11 @@ PYTHON ?= python3
 DATABASE_URL ?= $(or $(shell sed -n 's/^DATABASE_URL=//p' .env 2>/dev/null),postgresql://user@localhost:5433/moderation)
 BIN := .venv/bin
 
+# Progress bars are for a terminal.
+ifndef MAKE_TERMOUT
+export PIP_PROGRESS_BAR := off
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help run test test-real migrate train check lint types walls format clean
 
