@@ -46,6 +46,7 @@ class Assignment:
         dispatched.
       revoked: Whether the partition was taken away.
       dirty: Whether there is anything that the last commit did not say.
+      unanswered: How many commits of it are under way.
       uncommitted: How many records were dispatched since a commit was last acknowledged.
     """
 
@@ -69,6 +70,7 @@ class Assignment:
         self.in_flight: dict[int, Delivery] = {}
         self.revoked = False
         self.dirty = True
+        self.unanswered = 0
         self.uncommitted = 0
         self._capacity = capacity
 
@@ -124,21 +126,28 @@ class Assignment:
         """Whether the next record may be the one that the last owner died of."""
         return bool(self.buffer) and self.buffer[0].offset < self.probation_end
 
+    @property
+    def is_committed(self) -> bool:
+        """Whether Kafka has acknowledged everything there is to say."""
+        return not self.dirty and not self.unanswered
+
     def snapshot(self, *, clean: bool = False) -> CommitState:
         """What a commit made now has to say."""
+        next_unread = self.buffer[0].offset if self.buffer else self.expected
         if not self.buffer:
             self.tracker.skip_to(self.expected)
-        incomplete = tuple(self.tracker.incomplete)
-        suspicions = self.suspicions
+        incomplete = dict.fromkeys(self.tracker.incomplete)
+        suspicions = {offset: s for offset, s in self.suspicions.items() if offset in incomplete}
         if clean:
             # A handover in good order is no crash: what still runs here is no suspect of the next owner's.
             suspicions = {offset: Suspicion(s.crashes, running=False) for offset, s in suspicions.items()}
         return CommitState(
             self.tracker.next_offset,
             self.tracker.highest,
-            incomplete,
-            clean=clean,
-            suspicions=dict(suspicions),
+            tuple(incomplete),
+            # The next owner takes over a probation that is not over.
+            clean=clean and next_unread >= self.probation_end,
+            suspicions=suspicions,
         )
 
     def has_room_in_metadata(self) -> bool:

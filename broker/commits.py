@@ -34,14 +34,17 @@ class Snapshot:
         for assignment in assignments:
             self.offsets[assignment.partition] = to_kafka(assignment.snapshot(clean=clean))
             assignment.dirty = False
+            assignment.unanswered += 1
             self._counted.append((assignment, assignment.uncommitted))
 
     def taken(self) -> None:
         for assignment, counted in self._counted:
+            assignment.unanswered -= 1
             assignment.uncommitted -= counted
 
     def refused(self) -> None:
         for assignment, _ in self._counted:
+            assignment.unanswered -= 1
             assignment.dirty = True
 
 

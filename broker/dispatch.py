@@ -56,6 +56,7 @@ class Dispatcher:
 
     def add(self, assignment: Assignment) -> None:
         self.assignments[assignment.partition] = assignment
+        self._ledger.add(assignment)
         self._turns.append(assignment)
 
     def remove(self, partition: TopicPartition) -> Assignment | None:
@@ -72,11 +73,11 @@ class Dispatcher:
             return None
         if self._marked is not None:
             self._commit_marks()
-        while self._cleared:
+        while self._cleared and not self._ledger.excludes(self):
             delivery = self._deliver(*self._cleared.popleft())
             if delivery is not None:
                 return delivery
-        if self._marked is not None:
+        if self._marked is not None or self._cleared:
             return None
         if self._ledger.isolates(self):
             return self._next_suspect()
@@ -93,8 +94,8 @@ class Dispatcher:
         self._ledger.end_isolation(self)
 
     def _next_of(self, assignment: Assignment) -> Delivery | None:
-        while assignment.buffer and not assignment.revoked:
-            if assignment.uncommitted >= MAX_UNCOMMITTED or not assignment.has_room_in_metadata():
+        while assignment.buffer and not assignment.revoked and not self._ledger.excludes(self):
+            if assignment.uncommitted >= MAX_UNCOMMITTED or not self._has_room(assignment):
                 return None
             if assignment.is_suspect():
                 self._suspected = assignment
@@ -130,6 +131,8 @@ class Dispatcher:
         while assignment.buffer and len(marked) < min(at_most, self._capacity.free):
             if marked and (assignment.is_suspect() or not assignment.on_probation()):
                 break
+            if marked and not self._has_room(assignment):
+                break
             record = self._pop(assignment)
             if record is not None:
                 marked.append(record)
@@ -152,6 +155,10 @@ class Dispatcher:
                 self._marked = None
             else:
                 self._marks_due_at_s = time.monotonic() + MARK_BACKOFF_S
+
+    def _has_room(self, assignment: Assignment) -> bool:
+        with self._ledger.lock:
+            return assignment.has_room_in_metadata()
 
     def _pop(self, assignment: Assignment) -> ConsumerRecord | None:
         """Take the next record and count it as delivered, in one step; None when it needs no run."""

@@ -15,8 +15,7 @@ class Ledger:
     """Moves deliveries from dispatched to begun to complete. Thread-safe, and quick.
 
     It outlives consumers: Dramatiq makes a new one after every error, and a task that still runs then belongs
-      to no
-    assignment. It stays here as an *orphan*. When its partition comes back to this process, the new
+    to no assignment. It stays here as an *orphan*. When its partition comes back to this process, the new
     assignment adopts it instead of running it a second time; otherwise the new owner runs the record again,
     and the orphan's ack is ignored.
 
@@ -26,6 +25,7 @@ class Ledger:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self._epochs = itertools.count(1)
+        self._assignments: set[Assignment] = set()
         self._orphans: dict[tuple[TopicPartition, int], Delivery] = {}
         self._running = 0
         self._isolated_for: object | None = None
@@ -36,16 +36,22 @@ class Ledger:
     def dispatch(self, delivery: Delivery, consumer: object) -> bool:
         """Note that ``delivery`` goes to Dramatiq; False when it was revoked or has to wait."""
         with self.lock:
-            return not self.excludes(consumer) and self.hold(delivery)
+            return not self.excludes(consumer) and self._take_on(delivery)
 
     def hold(self, delivery: Delivery) -> bool:
-        """Note that ``delivery`` is outstanding, run or not; False when its partition was taken away."""
+        """Note that ``delivery`` is outstanding although no worker thread gets it; False when its partition
+        was taken away.
+        """
         with self.lock:
-            if delivery.assignment.revoked:
-                return False
-            delivery.assignment.dispatch(delivery)
-            self._running += 1
-            return True
+            delivery.begun = True
+            return self._take_on(delivery)
+
+    def _take_on(self, delivery: Delivery) -> bool:
+        if delivery.assignment.revoked:
+            return False
+        delivery.assignment.dispatch(delivery)
+        self._running += 1
+        return True
 
     def begin(self, delivery: Delivery) -> bool:
         """Note that a worker thread starts on ``delivery``; False when its partition was taken away."""
@@ -65,17 +71,32 @@ class Ledger:
             delivery.completed = True
             self._running -= 1
             assignment, offset = delivery.assignment, delivery.origin.offset
-            if assignment.revoked:
-                self._orphans.pop((assignment.partition, offset), None)
-            else:
+            if not assignment.revoked:
                 assignment.complete(offset)
+            elif self._orphans.get((assignment.partition, offset)) is delivery:
+                del self._orphans[assignment.partition, offset]
+
+    def add(self, assignment: Assignment) -> None:
+        """Take charge of a partition."""
+        with self.lock:
+            self._assignments.add(assignment)
 
     def revoke(self, assignment: Assignment) -> None:
         """Take a partition away: what has begun becomes an orphan, what has not will be skipped."""
         with self.lock:
+            self._assignments.discard(assignment)
             for delivery in assignment.revoke():
                 if delivery.begun:
                     self._orphans[assignment.partition, delivery.origin.offset] = delivery
+                else:
+                    # A worker that is stopping never takes it from its queue, so it ends here.
+                    delivery.completed = True
+                    self._running -= 1
+
+    def is_committed(self) -> bool:
+        """Whether Kafka has acknowledged everything that is complete in this process."""
+        with self.lock:
+            return all(assignment.is_committed for assignment in self._assignments)
 
     def adopt(self, assignment: Assignment, offset: int, raw: bytes) -> bool:
         """Hand the orphan that runs the record at ``offset`` to ``assignment``, if there is one.
@@ -102,11 +123,15 @@ class Ledger:
         return self._isolated_for is consumer
 
     def isolate(self, consumer: object) -> bool:
-        """Claim the process for ``consumer``; True once it is claimed and nothing runs in it."""
+        """Claim the process for ``consumer``; True once it is claimed, nothing runs in it, and Kafka knows
+        that.
+
+        What has just finished counts as running until then: after a crash it would be taken for the culprit.
+        """
         with self.lock:
             if self._isolated_for is None:
                 self._isolated_for = consumer
-            return self._isolated_for is consumer and self._running == 0
+            return self._isolated_for is consumer and self._running == 0 and self.is_committed()
 
     def end_isolation(self, consumer: object) -> None:
         with self.lock:
