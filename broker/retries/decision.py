@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -64,7 +65,8 @@ def decide(policy: Retrying, state: RetryCallState) -> Again | GiveUp:
     """Run one step of ``policy``, a copy that nothing else uses, on a failed attempt.
 
     Raises:
-      Exception: Whatever the policy's own parts raise.
+      ValueError: When its wait is not finite.
+      Exception: Whatever its own parts raise.
     """
     assert state.outcome is not None
     error = state.outcome.exception()
@@ -89,4 +91,6 @@ def decide(policy: Retrying, state: RetryCallState) -> Again | GiveUp:
         # Raised once more in there, it has collected frames that have nothing to do with the task.
         error.__traceback__ = traceback
     assert isinstance(action, DoSleep), f"a policy answered {action!r} to a failed attempt"
+    if not math.isfinite(action):
+        raise ValueError(f"the policy's wait is {float(action)} s, which is no time to wait")
     return Again(max(0.0, float(action)), state.idle_for)

@@ -15,7 +15,7 @@ from tenacity import AsyncRetrying, Retrying
 from ..errors import RetryPolicyRefused
 
 _RESULT_PREDICATES = (tenacity.retry_if_result, tenacity.retry_if_not_result)
-_AFTER_THE_RESULT = "a task's result is stored and its callbacks are sent as soon as it succeeds, so a success is never retried"
+_AFTER_THE_RESULT = "a success is stored and its callbacks are sent at once, so it is never retried"
 #: Where tenacity's composites keep what they are made of.
 _PARTS = ("retries", "stops", "wait_funcs", "strategies")
 
