@@ -1,0 +1,156 @@
+"""Consumers as a worker uses them: deliveries out, acks and nacks in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from dramatiq import Broker, Message
+from dramatiq.broker import Consumer, MessageProxy
+from dramatiq.errors import QueueJoinTimeout
+
+from tests.broker.contract.backends import KafkaBackend
+from tests.waiting import wait_until
+
+DEADLINE_S = 30
+JOIN_TIMEOUT_MS = 30_000
+IDLE_TIMEOUT_MS = 200
+
+Consume = Callable[..., Consumer]
+
+
+@pytest.fixture
+def consume() -> Iterator[Consume]:
+    """Makes consumers of the queue "default", which are closed at the end."""
+    consumers: list[Consumer] = []
+
+    def make(broker: Broker, *, prefetch: int = 10) -> Consumer:
+        broker.declare_queue("default")
+        consumers.append(broker.consume("default", prefetch=prefetch, timeout=IDLE_TIMEOUT_MS))
+        return consumers[-1]
+
+    yield make
+    for consumer in consumers:
+        consumer.close()
+
+
+def send(broker: Broker, count: int) -> list[Message[None]]:
+    broker.declare_queue("default")
+    if "task" not in broker.actors:
+        broker.actors["task"] = None  # type: ignore[assignment]  # known, and never called here
+    return [broker.enqueue(Message("default", "task", (number,), {}, {})) for number in range(count)]
+
+
+def take(consumer: Consumer, count: int) -> list[MessageProxy]:
+    """The next ``count`` deliveries."""
+    taken: list[MessageProxy] = []
+
+    def enough() -> bool:
+        delivery = next(consumer)
+        if delivery is not None:
+            taken.append(delivery)
+        return len(taken) == count
+
+    wait_until(enough, deadline_s=DEADLINE_S, what=f"{count} deliveries")
+    return taken
+
+
+def ids(messages: list[MessageProxy] | list[Message[None]]) -> list[str]:
+    return sorted(message.message_id for message in messages)
+
+
+def test_a_consumer_yields_every_message_once_and_then_none(broker: Broker, consume: Consume) -> None:
+    sent = send(broker, 5)
+    consumer = consume(broker)
+    deliveries = take(consumer, 5)
+    assert ids(deliveries) == ids(sent)
+    assert next(consumer) is None
+
+
+def test_an_idle_consumer_answers_none(broker: Broker, consume: Consume) -> None:
+    assert next(consume(broker)) is None
+
+
+def test_no_more_than_prefetch_deliveries_are_outstanding(broker: Broker, consume: Consume) -> None:
+    send(broker, 5)
+    consumer = consume(broker, prefetch=2)
+    first, second = take(consumer, 2)
+    assert next(consumer) is None
+    consumer.ack(second)
+    (third,) = take(consumer, 1)
+    assert next(consumer) is None
+    consumer.nack(first)
+    consumer.ack(third)
+    take(consumer, 2)
+    assert next(consumer) is None
+
+
+def test_acks_and_nacks_may_come_in_any_order(broker: Broker, consume: Consume) -> None:
+    send(broker, 6)
+    consumer = consume(broker)
+    deliveries = take(consumer, 6)
+    for index, delivery in enumerate(reversed(deliveries)):
+        (consumer.ack if index % 2 else consumer.nack)(delivery)
+    assert next(consumer) is None
+    consumer.close()
+    broker.join("default", timeout=JOIN_TIMEOUT_MS)
+
+
+# What follows is more than the stub can do: its messages are gone once they were taken.
+
+
+@pytest.fixture
+def kafka_broker(kafka_backend: KafkaBackend) -> Iterator[Broker]:
+    broker = kafka_backend.broker()
+    yield broker
+    broker.close()
+
+
+@pytest.mark.real_kafka(reason="keep commit metadata")
+def test_the_next_consumer_gets_exactly_what_the_last_one_did_not_finish(
+    kafka_broker: Broker, consume: Consume
+) -> None:
+    send(kafka_broker, 6)
+    first = consume(kafka_broker)
+    deliveries = take(first, 6)
+    for done in deliveries[1::2]:
+        first.ack(done)
+    first.requeue(deliveries[:1])
+    first.close()
+    assert ids(take(consume(kafka_broker), 3)) == ids(deliveries[0::2])
+
+
+def test_a_nacked_message_does_not_come_back(kafka_broker: Broker, consume: Consume) -> None:
+    send(kafka_broker, 1)
+    first = consume(kafka_broker)
+    first.nack(*take(first, 1))
+    first.close()
+    kafka_broker.join("default", timeout=JOIN_TIMEOUT_MS)
+    sent_later = send(kafka_broker, 1)
+    assert ids(take(consume(kafka_broker), 1)) == ids(sent_later)
+
+
+def test_a_second_ack_of_one_delivery_changes_nothing(kafka_broker: Broker, consume: Consume) -> None:
+    send(kafka_broker, 3)
+    consumer = consume(kafka_broker, prefetch=1)
+    (first,) = take(consumer, 1)
+    consumer.ack(first)
+    consumer.ack(first)
+    take(consumer, 1)
+    assert next(consumer) is None
+
+
+def test_an_ack_for_a_consumer_that_is_gone_is_ignored(kafka_broker: Broker, consume: Consume) -> None:
+    send(kafka_broker, 1)
+    first = consume(kafka_broker)
+    (late,) = take(first, 1)
+    first.close()
+    second = consume(kafka_broker)
+    (again,) = take(second, 1)
+    second.ack(late)
+    assert next(second) is None
+    with pytest.raises(QueueJoinTimeout):
+        kafka_broker.join("default", timeout=1_000)
+    second.ack(again)
+    second.close()
+    kafka_broker.join("default", timeout=JOIN_TIMEOUT_MS)

@@ -1,0 +1,149 @@
+"""Enqueueing on Kafka: the bulk form, and what happens while Kafka is away."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import dramatiq
+import pytest
+from dramatiq import Message
+from dramatiq.errors import BrokerConnectionError, BrokerError, ConnectionFailed
+
+from broker import EnqueueFailed, KafkaBroker, KafkaUnavailable
+from dev.ports import free_port
+from dev.server import Server
+from tests.broker.contract.backends import KafkaBackend
+from tests.waiting import wait_until
+
+DEADLINE_S = 30
+ENQUEUE_TIMEOUT_MS = 1_000
+
+
+@pytest.fixture
+def broker(kafka_backend: KafkaBackend) -> Iterator[KafkaBroker]:
+    broker = kafka_backend.broker()
+    yield broker
+    broker.close()
+
+
+@pytest.fixture
+def lonely_broker() -> Iterator[KafkaBroker]:
+    """A broker whose Kafka does not exist."""
+    broker = KafkaBroker(
+        f"127.0.0.1:{free_port()}",
+        enqueue_timeout_ms=ENQUEUE_TIMEOUT_MS,
+        client_options={"bootstrap_timeout_ms": ENQUEUE_TIMEOUT_MS},
+    )
+    yield broker
+    broker.close()
+
+
+def message(number: int = 0, **options: object) -> Message[None]:
+    return Message("default", "task", (number,), {}, options)
+
+
+def test_many_messages_are_enqueued_with_one_call(broker: KafkaBroker) -> None:
+    broker.declare_queue("default")
+    messages = [message(number) for number in range(1_000)]
+    assert broker.enqueue_many(messages) == messages
+    assert broker.count("default") == 1_000
+
+
+def test_a_message_that_kafka_refuses_is_named_and_the_others_are_enqueued(broker: KafkaBroker) -> None:
+    broker.declare_queue("default")
+    too_large: Message[None] = Message("default", "task", ("x" * 5_000_000,), {}, {})
+    with pytest.raises(EnqueueFailed) as failed:
+        broker.enqueue_many([message(), too_large, message()])
+    assert set(failed.value.failures) == {too_large.message_id}
+    assert broker.count("default") == 2
+
+
+def test_making_a_broker_and_declaring_actors_on_it_needs_no_kafka(lonely_broker: KafkaBroker) -> None:
+    dramatiq.actor(broker=lonely_broker, actor_name="task")(lambda: None)
+    assert lonely_broker.get_declared_queues() == {"default"}
+
+
+@pytest.mark.parametrize("delay", [None, 1_000])
+def test_enqueueing_without_a_kafka_raises_dramatiqs_connection_error_and_names_the_message(
+    lonely_broker: KafkaBroker, delay: int | None
+) -> None:
+    lost = message()
+    with pytest.raises(BrokerConnectionError) as raised:
+        lonely_broker.enqueue(lost, delay=delay)
+    assert isinstance(raised.value, EnqueueFailed)
+    assert isinstance(raised.value, BrokerError)
+    assert set(raised.value.failures) == {lost.message_id}
+    assert lost.message_id in str(raised.value)
+
+
+def test_everything_else_that_needs_kafka_raises_dramatiqs_connection_error(
+    lonely_broker: KafkaBroker,
+) -> None:
+    lonely_broker.declare_queue("default")
+    for ask in (
+        lambda: lonely_broker.ping(0.5),
+        lambda: lonely_broker.join("default", timeout=1_000),
+        lambda: lonely_broker.flush("default"),
+        lambda: lonely_broker.consume("default"),
+        lambda: list(lonely_broker.dead_letters("default")),
+    ):
+        with pytest.raises(ConnectionFailed) as raised:
+            ask()
+        assert isinstance(raised.value, KafkaUnavailable)
+        assert isinstance(raised.value, BrokerConnectionError)
+
+
+def test_a_broker_whose_kafka_stopped_answering_says_so_and_recovers_with_it(kafka_server: Server) -> None:
+    broker = KafkaBroker(kafka_server.address, enqueue_timeout_ms=ENQUEUE_TIMEOUT_MS)
+    broker.declare_queue("default")
+    broker.enqueue(message())
+    kafka_server.pause()
+    with pytest.raises(EnqueueFailed):
+        broker.enqueue(message())
+    kafka_server.resume()
+
+    def enqueued() -> bool:
+        try:
+            broker.enqueue(message())
+        except EnqueueFailed:
+            return False
+        return True
+
+    wait_until(enqueued, deadline_s=DEADLINE_S, what="Kafka to take messages again")
+    broker.close()
+
+
+def test_threads_share_a_broker(broker: KafkaBroker) -> None:
+    broker.declare_queue("default")
+
+    def enqueue() -> None:
+        for number in range(25):
+            broker.enqueue(message(number))
+
+    threads = [threading.Thread(target=enqueue) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE_S)
+    assert broker.count("default") == 200
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (Message("default", "task", (object(),), {}, {}), "JSON"),
+        (Message("no such name!", "task", (), {}, {}), "only ASCII letters"),
+    ],
+)
+def test_a_message_that_cannot_be_written_down_is_refused_before_anything_is_sent(
+    broker: KafkaBroker, message: Message[None], reason: str
+) -> None:
+    with pytest.raises((TypeError, ValueError), match=reason):
+        broker.enqueue(message)
+
+
+@pytest.mark.parametrize("delay", [-1, float("nan"), 1_795_000_000_000])
+def test_a_delay_that_makes_no_sense_is_refused(broker: KafkaBroker, delay: float) -> None:
+    with pytest.raises(ValueError, match="delay"):
+        broker.enqueue(message(), delay=delay)  # type: ignore[arg-type]

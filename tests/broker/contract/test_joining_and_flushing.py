@@ -1,0 +1,130 @@
+"""Waiting for what is left in a queue, and dropping it."""
+
+from __future__ import annotations
+
+import threading
+
+import dramatiq
+import pytest
+from dramatiq import Broker
+from dramatiq.errors import QueueJoinTimeout, QueueNotFound
+
+from tests.broker.contract.backends import Backend
+from tests.broker.contract.conftest import StartWorker
+from tests.waiting import wait_until
+
+DEADLINE_S = 30
+JOIN_TIMEOUT_MS = 30_000
+
+
+@pytest.fixture
+def flushable(request: pytest.FixtureRequest, backend: Backend) -> None:
+    if backend.name == "kafka" and request.getfixturevalue("stack").name == "embedded":
+        pytest.skip("the embedded Kafka cannot: delete records; run with --stack=real")
+
+
+def test_joining_an_empty_queue_returns_at_once(working_broker: Broker) -> None:
+    working_broker.join("default", timeout=JOIN_TIMEOUT_MS)
+
+
+def test_joining_a_queue_that_nobody_declared_is_an_error(working_broker: Broker) -> None:
+    with pytest.raises(QueueNotFound):
+        working_broker.join("nowhere", timeout=1_000)
+
+
+def test_join_waits_for_delayed_messages_and_for_retries(working_broker: Broker, actor_name: str) -> None:
+    done: list[str] = []
+
+    @dramatiq.actor(broker=working_broker, actor_name=actor_name, min_backoff=300, max_backoff=300)
+    def task(name: str) -> None:
+        if name == "retried" and "failed" not in done:
+            done.append("failed")
+            raise RuntimeError("once")
+        done.append(name)
+
+    task.send_with_options(args=("delayed",), delay=500)
+    task.send("retried")
+    working_broker.join("default", timeout=JOIN_TIMEOUT_MS)
+    assert sorted(done) == ["delayed", "failed", "retried"]
+
+
+def test_join_waits_for_what_is_running_and_says_when_its_time_is_over(
+    working_broker: Broker, actor_name: str
+) -> None:
+    started, gate = threading.Event(), threading.Event()
+
+    @dramatiq.actor(broker=working_broker, actor_name=actor_name)
+    def task() -> None:
+        started.set()
+        gate.wait(DEADLINE_S)
+
+    task.send()
+    assert started.wait(DEADLINE_S)
+    try:
+        with pytest.raises(QueueJoinTimeout):
+            working_broker.join("default", timeout=300)
+    finally:
+        gate.set()
+    working_broker.join("default", timeout=JOIN_TIMEOUT_MS)
+
+
+@pytest.mark.usefixtures("flushable")
+def test_a_flushed_queue_runs_nothing_that_it_held_and_takes_new_messages(
+    broker: Broker, start_worker: StartWorker
+) -> None:
+    seen: list[str] = []
+
+    @dramatiq.actor(broker=broker)
+    def task(name: str) -> None:
+        seen.append(name)
+
+    for _ in range(10):
+        task.send("flushed")
+    broker.flush("default")
+    start_worker(broker)
+    task.send("sent after the flush")
+    broker.join("default", timeout=JOIN_TIMEOUT_MS)
+    assert seen == ["sent after the flush"]
+
+
+@pytest.mark.usefixtures("flushable")
+def test_flushing_a_queue_leaves_the_others_alone(broker: Broker, start_worker: StartWorker) -> None:
+    seen: list[str] = []
+
+    def task(name: str) -> None:
+        seen.append(name)
+
+    flushed = dramatiq.actor(broker=broker, queue_name="flushed", actor_name="flushed")(task)
+    kept = dramatiq.actor(broker=broker, queue_name="kept", actor_name="kept")(task)
+    flushed.send("flushed")
+    kept.send("kept")
+    broker.flush("flushed")
+    start_worker(broker)
+    for queue_name in ("flushed", "kept"):
+        broker.join(queue_name, timeout=JOIN_TIMEOUT_MS)
+    assert seen == ["kept"]
+
+
+@pytest.mark.usefixtures("flushable")
+def test_flushing_everything_drops_waiting_and_delayed_messages_of_every_queue(
+    broker: Broker, start_worker: StartWorker
+) -> None:
+    seen: list[str] = []
+
+    def task(name: str) -> None:
+        seen.append(name)
+
+    actors = [
+        dramatiq.actor(broker=broker, queue_name=name, actor_name=name)(task) for name in ("first", "second")
+    ]
+    for actor in actors:
+        actor.send("waiting")
+        actor.send_with_options(args=("delayed",), delay=1_000)
+    broker.flush_all()
+    start_worker(broker)
+    for actor in actors:
+        actor.send("new")
+        # Due after what was flushed would have been.
+        actor.send_with_options(args=("new and delayed",), delay=1_500)
+    wait_until(lambda: len(seen) >= 4, deadline_s=DEADLINE_S, what="the new messages")
+    assert sorted(seen) == ["new", "new", "new and delayed", "new and delayed"]
