@@ -104,7 +104,7 @@ def test_what_cannot_outlive_the_process_is_refused_with_the_reason(
 @pytest.mark.parametrize(("make", "reason"), REFUSED.values(), ids=REFUSED)
 def test_a_brokers_default_is_refused_in_the_same_way(make: Callable[[], object], reason: str) -> None:
     with pytest.raises(RetryPolicyRefused) as refusal:
-        default_middleware(retry=make())  # type: ignore[operator]
+        default_middleware(retry=make())  # type: ignore[arg-type]
     assert reason in str(refusal.value)
 
 
