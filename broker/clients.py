@@ -8,6 +8,7 @@ from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.errors import KafkaError
+from kafka.net.compat import KafkaNetClient
 
 from .errors import KafkaUnavailable
 
@@ -80,9 +81,18 @@ class Clients:
 
     def _connect(self, kind: Any, settings: dict[str, Any]) -> Any:
         options = {name: value for name, value in self._options.items() if name in kind.DEFAULT_CONFIG}
+        connections: list[KafkaNetClient] = []
+
+        def connect(**configs: Any) -> KafkaNetClient:
+            connections.append(KafkaNetClient(**configs))
+            return connections[0]
+
         try:
-            return kind(**{**options, **settings})
+            return kind(**{**options, "kafka_client": connect, **settings})
         except KafkaError as e:
+            # kafka-python leaves the thread and the sockets of a client that could not be made behind.
+            for connection in connections:
+                connection.close()
             raise KafkaUnavailable(
                 f"No Kafka server answered at {', '.join(self.bootstrap_servers)}: {e!r}"
             ) from e
