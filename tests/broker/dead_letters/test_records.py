@@ -103,13 +103,13 @@ def test_an_object_that_is_no_message_is_kept_readable(raw: bytes) -> None:
 
 
 def test_a_message_with_a_number_that_json_lacks_comes_back_equal() -> None:
-    sent = dramatiq.Message("mail", "send", (float("inf"),), {}, {})
+    sent: dramatiq.Message[Any] = dramatiq.Message("mail", "send", (float("inf"),), {}, {})
     letter = read(make(sent.encode(), raised()))
     assert letter.message == sent
 
 
 def test_a_message_with_half_a_surrogate_pair_comes_back_equal() -> None:
-    sent = dramatiq.Message("mail", "send", ("\ud83d",), {}, {})
+    sent: dramatiq.Message[Any] = dramatiq.Message("mail", "send", ("\ud83d",), {}, {})
     assert read(make(sent.encode(), raised("\udc80"))).message == sent
 
 
@@ -143,7 +143,9 @@ def test_a_foreign_record_in_the_topic_is_read_as_a_dead_letter_without_a_messag
 
 
 def test_the_longest_message_that_a_queue_takes_is_kept_whole() -> None:
-    sent = dramatiq.Message("mail", "send", ("\x00" * 174_000,), {}, {})  # as JSON six bytes for one
+    sent: dramatiq.Message[Any] = dramatiq.Message(
+        "mail", "send", ("\x00" * 174_000,), {}, {}
+    )  # as JSON six bytes for one
     raw = sent.encode()
     assert len(raw) > 1_040_000
     assert read(make(raw, raised("x" * 1_000_000))).message == sent
@@ -170,7 +172,7 @@ def test_what_is_too_large_to_be_kept_loses_its_end_and_says_so() -> None:
 def test_a_dead_letter_always_fits(
     unit: str, message_chars: int, error_chars: int, header_bytes: int, escaped: bool
 ) -> None:
-    sent = dramatiq.Message(
+    sent: dramatiq.Message[Any] = dramatiq.Message(
         "mail", "send", (unit * (message_chars // len(unit.encode(errors="replace"))),), {}, {}
     )
     raw = sent.encode() if escaped else json.dumps(sent.asdict(), ensure_ascii=False).encode(errors="replace")

@@ -1,0 +1,55 @@
+"""Dead letters made without a worker, and what is on a queue's topic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from dramatiq import Message
+
+from broker import KafkaBroker
+from broker.dead_letters import dead_letter_record
+from broker.dead_letters.log import Log
+from broker.delivery import Origin
+
+QUEUE = "default"
+
+
+def message(actor: str = "task", **options: Any) -> Message[Any]:
+    """A message as it is after two retries."""
+    spent = {"retries": 2, "traceback": "...", "last_error": "...", "idle_for_s": 3.5, "requeue_timestamp": 5}
+    return Message(QUEUE, actor, (1,), {"by": "name"}, {**spent, **options})
+
+
+def bury(
+    broker: KafkaBroker,
+    messages: Iterable[Message[Any]],
+    error: Exception | None = None,
+    headers: Iterable[tuple[str, bytes]] = (),
+) -> None:
+    """Put dead letters of ``messages`` into Kafka."""
+    error = ValueError("bad input") if error is None else error
+    records = [
+        dead_letter_record(
+            broker.topics,
+            queue_name=QUEUE,
+            origin=Origin(broker.topics.queue(QUEUE), 0, number),
+            raw=message.encode(),
+            error=error,
+            headers=list(headers),
+        )
+        for number, message in enumerate(messages)
+    ]
+    assert broker.publisher.publish(records) == {}
+
+
+def on_queue(broker: KafkaBroker) -> list[Message[Any]]:
+    """Every message that the queue's topic holds."""
+    return [message for message, _ in records_on_queue(broker)]
+
+
+def records_on_queue(broker: KafkaBroker) -> list[tuple[Message[Any], list[tuple[str, bytes]]]]:
+    topic = broker.topics.queue(QUEUE)
+    broker.topics.ensure([topic])
+    with Log(broker.clients, topic) as log:
+        return [(Message.decode(record.value), list(record.headers)) for record in log.records_since({})]

@@ -1,0 +1,218 @@
+"""Putting dead letters back on their queue, and putting them away."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections import Counter
+from functools import partial
+from random import Random
+
+import dramatiq
+import pytest
+import tenacity
+
+from broker import KafkaBroker, TemporaryError
+from broker.dead_letters.audit import Action, State
+from broker.publisher import Record
+from dev.stack import ROOT, Stack
+from tests.broker.dead_letters.conftest import MakeBroker, StartWorker
+from tests.broker.dead_letters.letters import QUEUE, bury, message, on_queue, records_on_queue
+from tests.waiting import wait_until
+
+DEADLINE_S = 60.0
+
+
+@pytest.fixture
+def broker(make_broker: MakeBroker) -> KafkaBroker:
+    return make_broker(partitions=1)
+
+
+def test_a_redrive_is_a_dry_run_unless_told_otherwise(broker: KafkaBroker) -> None:
+    bury(broker, [message("mail"), message("mail"), message("report")])
+    resolved = broker.dead_letter_queue.redrive(QUEUE, actor="mail")
+    assert (resolved.dry_run, resolved.selected, resolved.sent) == (True, 2, 0)
+    assert resolved.error_types == {"ValueError": 2}
+    assert on_queue(broker) == []
+    assert len(list(broker.dead_letters(QUEUE))) == 3
+    assert list(broker.dead_letter_queue.history(QUEUE)) == []
+
+
+def test_a_redriven_message_keeps_its_identity_and_begins_a_new_life(broker: KafkaBroker) -> None:
+    dead = message("mail", pipe_target="next").copy(message_timestamp=1_000)
+    bury(broker, [dead], headers=[("traceparent", b"00-1")])
+    resolved = broker.dead_letter_queue.redrive(QUEUE, dry_run=False, reason="fixed")
+    assert (resolved.selected, resolved.sent) == (1, 1)
+
+    [(again, headers)] = records_on_queue(broker)
+    assert (again.message_id, again.actor_name, again.args, again.kwargs) == (
+        dead.message_id, dead.actor_name, dead.args, dead.kwargs,
+    )  # fmt: skip
+    assert again.options == {"pipe_target": "next", "redrives": 1, "first_sent_timestamp": 1_000}
+    assert again.message_timestamp > dead.message_timestamp
+    assert headers == [("traceparent", b"00-1")]
+
+
+def test_what_was_redriven_is_no_longer_a_dead_letter_and_is_not_redriven_again(broker: KafkaBroker) -> None:
+    bury(broker, [message(), message()])
+    assert broker.dead_letter_queue.redrive(QUEUE, dry_run=False, reason="fixed").sent == 2
+    assert list(broker.dead_letters(QUEUE)) == []
+    again = broker.dead_letter_queue.redrive(QUEUE, dry_run=False, reason="to be sure")
+    assert (again.selected, again.sent) == (0, 0)
+    assert len(on_queue(broker)) == 2
+
+
+def test_the_history_says_who_did_what_when_and_why(broker: KafkaBroker) -> None:
+    mail, report = message("mail"), message("report")
+    bury(broker, [mail, report])
+    broker.dead_letter_queue.redrive(QUEUE, dry_run=False, reason="database is back", by="ann", actor="mail")
+    broker.dead_letter_queue.discard(QUEUE, dry_run=False, reason="obsolete")
+    begun, redriven, discarded = broker.dead_letter_queue.history(QUEUE)
+    assert (begun.state, redriven.state, discarded.state) == (State.BEGUN, State.DONE, State.DONE)
+    assert (redriven.by, redriven.action, redriven.reason) == ("ann", Action.REDRIVE, "database is back")
+    assert (discarded.action, discarded.reason) == (Action.DISCARD, "obsolete")
+    assert "@" in discarded.by
+    assert begun.operation == redriven.operation != discarded.operation
+    assert (list(redriven.letters.values()), list(discarded.letters.values())) == (
+        [mail.message_id], [report.message_id],
+    )  # fmt: skip
+    assert abs(time.time() * 1000 - discarded.timestamp) < 600_000
+
+
+def test_what_was_discarded_is_neither_read_nor_redriven(broker: KafkaBroker) -> None:
+    unreadable = Record(broker.topics.dead_letters(QUEUE), b"not ours")
+    bury(broker, [message()])
+    assert broker.publisher.publish([unreadable]) == {}
+    assert broker.dead_letter_queue.discard(QUEUE).selected == 2
+    assert len(list(broker.dead_letters(QUEUE))) == 2
+    assert broker.dead_letter_queue.discard(QUEUE, dry_run=False, reason="obsolete").selected == 2
+    assert list(broker.dead_letters(QUEUE)) == []
+    assert broker.dead_letter_queue.redrive(QUEUE, dry_run=False, reason="test").selected == 0
+    assert on_queue(broker) == []
+
+
+def test_what_cannot_be_put_back_is_counted_and_stays(broker: KafkaBroker) -> None:
+    unreadable = Record(broker.topics.dead_letters(QUEUE), b"not ours")
+    assert broker.publisher.publish([unreadable]) == {}
+    bury(broker, [message(), message().copy(queue_name="other")])
+    resolved = broker.dead_letter_queue.redrive(QUEUE, dry_run=False, reason="test")
+    assert (resolved.selected, resolved.sent, sum(resolved.refused.values())) == (3, 1, 2)
+    assert len(list(broker.dead_letters(QUEUE))) == 2
+
+
+@pytest.mark.parametrize("action", ["redrive", "discard"])
+def test_nothing_is_done_without_a_reason(broker: KafkaBroker, action: str) -> None:
+    with pytest.raises(ValueError, match="reason"):
+        getattr(broker.dead_letter_queue, action)(QUEUE, dry_run=False, reason=" ")
+
+
+def test_two_dead_letters_of_one_failure_are_sent_once(broker: KafkaBroker) -> None:
+    dead = message()
+    bury(broker, [dead, dead])  # as a crash before the commit leaves them
+    resolved = broker.dead_letter_queue.redrive(QUEUE, dry_run=False, reason="fixed")
+    assert (resolved.selected, resolved.sent) == (2, 1)
+    assert list(broker.dead_letters(QUEUE)) == []
+
+
+def test_a_message_that_fails_again_can_be_redriven_again(
+    make_broker: MakeBroker, start_worker: StartWorker
+) -> None:
+    broker = make_broker()
+    attempts: list[int] = []
+    healthy: list[bool] = []
+    policy = tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(2), before=lambda state: attempts.append(state.attempt_number)
+    )
+
+    @dramatiq.actor(broker=broker, retry=policy, max_age=DEADLINE_S * 1000)
+    def task() -> None:
+        if not healthy:
+            raise TemporaryError("still down")
+
+    sent = task.send()
+    start_worker(broker)
+    for generation in range(3):
+        [letter] = wait_until(
+            lambda: list(broker.dead_letters(QUEUE)), deadline_s=DEADLINE_S, what="the dead letter"
+        )
+        assert letter.message is not None
+        assert letter.message.message_id == sent.message_id
+        assert (letter.generation, letter.retry_count) == (generation, 1)
+        if generation == 2:
+            healthy.append(True)
+        assert broker.dead_letter_queue.redrive(QUEUE, dry_run=False, reason="try again").sent == 1
+    broker.join(QUEUE, timeout=int(DEADLINE_S * 1000))
+    assert attempts == [1, 2, 1, 2, 1, 2, 1]
+    assert list(broker.dead_letters(QUEUE)) == []
+
+
+def redrive_in_a_process(stack: Stack, broker: KafkaBroker, when: str, step: int) -> subprocess.Popen[bytes]:
+    arguments = [stack.bootstrap_servers, broker.topics.queue(""), when, str(step)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.broker.dead_letters.redrive_and_die", *arguments], cwd=ROOT
+    )
+
+
+#: Two batches, of two and of one: begun, messages, done, each.
+STEPS = [("before", 1), *[("after", step) for step in range(1, 7)], ("amid", 2)]
+
+
+@pytest.mark.parametrize(("when", "step"), STEPS)
+def test_a_redrive_killed_at_any_step_and_run_again_sends_each_message_once(
+    stack: Stack, broker: KafkaBroker, when: str, step: int
+) -> None:
+    dead = [message() for _ in range(3)]
+    bury(broker, dead)
+    killed = redrive_in_a_process(stack, broker, when, step)
+    assert killed.wait(DEADLINE_S) == -9
+
+    broker.dead_letter_queue.redrive(QUEUE, dry_run=False, reason="test", by="the second")
+    sent = [(again.message_id, again.options["redrives"]) for again in on_queue(broker)]
+    assert Counter(sent) == {(each.message_id, 1): 1 for each in dead}
+    assert list(broker.dead_letters(QUEUE)) == []
+    assert broker.dead_letter_queue.redrive(QUEUE, dry_run=False, reason="test").selected == 0
+
+
+def more_on_queue(broker: KafkaBroker, *, than: int) -> bool:
+    return len(on_queue(broker)) > than
+
+
+def test_a_redrive_killed_again_and_again_at_any_moment_sends_each_message_once(
+    stack: Stack, broker: KafkaBroker
+) -> None:
+    dead = [message() for _ in range(12)]
+    bury(broker, dead)
+    random = Random(7)
+    for _ in range(4):
+        process = redrive_in_a_process(stack, broker, "after", 1_000)
+        more_sent = partial(more_on_queue, broker, than=len(on_queue(broker)))
+        wait_until(more_sent, deadline_s=DEADLINE_S, what="a message to be sent")
+        time.sleep(random.random() / 5)  # where in a batch the kill comes is left to chance
+        process.kill()
+        assert process.wait(DEADLINE_S) == -9
+
+    broker.dead_letter_queue.redrive(QUEUE, dry_run=False, reason="test")
+    assert Counter(again.message_id for again in on_queue(broker)) == {each.message_id: 1 for each in dead}
+    assert list(broker.dead_letters(QUEUE)) == []
+
+
+def test_a_rate_limit_sends_no_more_at_once_than_it_allows_in_a_second(
+    broker: KafkaBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    publish = broker.publisher.publish
+
+    def measured(records: list[Record]) -> dict[int, BaseException]:
+        sizes.append(sum(record.topic == broker.topics.queue(QUEUE) for record in records))
+        return publish(records)
+
+    monkeypatch.setattr(broker.publisher, "publish", measured)
+    bury(broker, [message() for _ in range(7)])
+    assert broker.dead_letter_queue.redrive(QUEUE, dry_run=False, reason="test", rate_per_s=3.5).sent == 7
+    assert [size for size in sizes if size] == [3, 3, 1]
+
+
+def test_a_rate_that_is_no_rate_is_refused(broker: KafkaBroker) -> None:
+    with pytest.raises(ValueError, match="rate_per_s=0"):
+        broker.dead_letter_queue.redrive(QUEUE, rate_per_s=0)
