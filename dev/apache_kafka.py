@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dev.child import Child, ChildDied
@@ -63,6 +63,7 @@ class ApacheKafkaServer(Server):
       listeners: Further listeners, name to security protocol, such as ``{"SASL": "SASL_PLAINTEXT"}``; each
         gets a free port, see `address_of`.
       properties: Further lines of server.properties, such as the JAAS configuration of a SASL listener.
+      jvm_options: What Java itself is told.
     """
 
     name = "Apache Kafka"
@@ -75,11 +76,12 @@ class ApacheKafkaServer(Server):
         port: int,
         listeners: Mapping[str, str] | None = None,
         properties: Mapping[str, str] | None = None,
+        jvm_options: Sequence[str] = JVM_OPTIONS,
     ) -> None:
         protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", **(listeners or {})}
         self._ports = {"PLAINTEXT": port, **{name: free_port() for name in protocols if name != "PLAINTEXT"}}
         self._home = home
-        self._java = [java_program(), "-cp", f"{CONFIG}{os.pathsep}{libs}/*", *JVM_OPTIONS]
+        self._java = [java_program(), "-cp", f"{CONFIG}{os.pathsep}{libs}/*", *jvm_options]
         self._properties = {
             **PROPERTIES,
             "log.dirs": str(home / "log"),
