@@ -80,6 +80,11 @@ class Assignment:
         self.buffered_bytes += sum(record.serialized_value_size for record in batch)
         self.expected = batch[-1].offset + 1
 
+    def skip_to(self, position: int) -> None:
+        """Note that there are no records below ``position`` any more that were not read."""
+        self.expected = position
+        self.dirty = True
+
     def take_out(self) -> ConsumerRecord:
         """Take the next record out of the buffer."""
         record = self.buffer.popleft()

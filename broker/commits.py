@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from kafka import KafkaConsumer
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, RebalanceInProgressError
 from kafka.future import Future
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
@@ -20,7 +20,8 @@ from .ledger import Ledger
 logger = logging.getLogger(__name__)
 
 #: How long a commit that something waits for may take before that thing is tried again later.
-SYNC_COMMIT_TIMEOUT_MS = 5_000
+SYNC_COMMIT_TIMEOUT_S = 5.0
+REBALANCE_POLL_MS = 50
 
 Offsets = dict[TopicPartition, OffsetAndMetadata]
 
@@ -82,21 +83,36 @@ class Commits:
         """Commit one assignment and wait for the answer; False when Kafka did not take it."""
         with self._ledger.lock:
             snapshot = Snapshot([assignment])
-        try:
-            self._kafka.commit(snapshot.offsets, timeout_ms=SYNC_COMMIT_TIMEOUT_MS)
-        except KafkaError as e:
-            self._answer(snapshot, e)
-            return False
-        self._answer(snapshot, None)
-        return True
+        failure = self._commit(snapshot, SYNC_COMMIT_TIMEOUT_S)
+        self._answer(snapshot, failure)
+        return failure is None
 
     def hand_over(self, assignments: Iterable[Assignment]) -> Future:
-        """Start the last commit of partitions that are handed over in good order."""
+        """Start the last commit of partitions that another member of the group will get."""
         with self._ledger.lock:
             snapshot = Snapshot(assignments, clean=True)
         return self._kafka.commit_async(
             snapshot.offsets, callback=lambda _, response: self._answer(snapshot, response)
         )
+
+    def hand_over_now(self, assignments: Iterable[Assignment], *, timeout_s: float) -> None:
+        """Make the last commit before leaving the group, however far a rebalance has got."""
+        with self._ledger.lock:
+            snapshot = Snapshot(assignments, clean=True)
+        deadline_s = time.monotonic() + timeout_s
+        failure = self._commit(snapshot, timeout_s)
+        while isinstance(failure, RebalanceInProgressError) and (left_s := deadline_s - time.monotonic()) > 0:
+            failure = self._commit(snapshot, left_s, poll_first=True)
+        self._answer(snapshot, failure)
+
+    def _commit(self, snapshot: Snapshot, timeout_s: float, *, poll_first: bool = False) -> KafkaError | None:
+        try:
+            if poll_first:  # nothing can be committed during a rebalance, and only polling brings it on
+                self._kafka.poll(timeout_ms=REBALANCE_POLL_MS)
+            self._kafka.commit(snapshot.offsets, timeout_ms=timeout_s * 1000)
+        except KafkaError as e:
+            return e
+        return None
 
     def _interval_answer(self, snapshot: Snapshot, _: Offsets, response: Any) -> None:
         self._under_way = False
@@ -107,10 +123,11 @@ class Commits:
         failed = isinstance(response, BaseException)
         with self._ledger.lock:
             snapshot.refused() if failed else snapshot.taken()
-        if failed and not self._failing:
-            # A rebalance makes this normal: the next owner replays what this commit would have said.
-            logger.warning("A commit failed and will be repeated: %r", response)
-        self._failing = failed
+        if failed and not self._failing and not isinstance(response, RebalanceInProgressError):
+            logger.warning("A commit failed; the next one says what it would have said: %r", response)
+            self._failing = True
+        elif not failed:
+            self._failing = False
 
 
 def to_kafka(state: CommitState) -> OffsetAndMetadata:

@@ -19,6 +19,7 @@ from .commit_metadata import CommitState
 from .commits import Commits
 from .delivery import Delivery
 from .dispatch import MAX_UNCOMMITTED, Dispatcher
+from .errors import KafkaUnavailable
 from .rebalance import ForgetfulCooperativeStickyAssignor, RebalanceListener
 from .restore import Restored, report_removed, restore
 
@@ -86,8 +87,12 @@ class QueueConsumer(Consumer):
                 on_assigned=self._assigned, on_revoked=self._revoked, on_lost=self._lost
             ),
         )
-        # A leader that does not know the topic's partitions yet assigns none, and rebalances again at once.
-        self._kafka.partitions_for_topic(broker.topics.queue(queue_name))
+        try:
+            # A leader that does not know the partitions yet assigns none, and rebalances again at once.
+            self._kafka.partitions_for_topic(broker.topics.queue(queue_name))
+        except KafkaError as e:
+            self.close()
+            raise KafkaUnavailable(f"The partitions of {queue_name!r} could not be read: {e!r}") from e
 
     # Dramatiq's side
 
@@ -127,6 +132,10 @@ class QueueConsumer(Consumer):
     def close(self) -> None:
         """Commit what is complete, hand the partitions over and leave the group at once."""
         self._broker.drain_if_stopping()
+        leaving = self._take_away(list(self._assignments))
+        self._dispatcher.close()
+        if leaving:
+            self._commits.hand_over_now(leaving, timeout_s=self._broker.close_timeout_ms / 1000)
         try:
             self._kafka.close(autocommit=False, timeout_ms=self._broker.close_timeout_ms)
         except KafkaError as e:
@@ -135,9 +144,6 @@ class QueueConsumer(Consumer):
                 self._queue_name,
                 e,
             )
-        finally:
-            self._take_away(list(self._assignments))
-            self._dispatcher.close()
 
     # Kafka's side: called on kafka-python's I/O thread
 
@@ -220,21 +226,42 @@ class QueueConsumer(Consumer):
             assignment = self._assignments.get(partition)
             if assignment is not None:
                 self._take_in(assignment, batch)
+        for assignment in list(self._assignments.values()):
+            self._follow_position(assignment)
         self._pause_full_partitions()
 
     def _take_in(self, assignment: Assignment, batch: list[ConsumerRecord]) -> None:
-        first = batch[0].offset
-        if first < assignment.expected:
-            assignment = self._begin_anew(assignment, first)
-        elif first > assignment.expected:
-            self._look_for_removed(assignment)
+        assignment = self._reach(assignment, batch[0].offset)
         with self._ledger.lock:
             assignment.take_in(batch)
 
+    def _follow_position(self, assignment: Assignment) -> None:
+        """Note that there is no record left below the position: what is there, if anything, is not one.
+
+        Control records, aborted and compacted ones are not handed out, nor is what retention has removed.
+        """
+        if assignment.buffer or (self._kafka.highwater(assignment.partition) or 0) <= assignment.expected:
+            return  # the usual case, without asking for the position
+        position = self._kafka.position(assignment.partition, timeout_ms=0)
+        if position is not None and position != assignment.expected:
+            assignment = self._reach(assignment, position)
+            with self._ledger.lock:
+                assignment.skip_to(position)
+
+    def _reach(self, assignment: Assignment, offset: int) -> Assignment:
+        """Account for a partition that goes on from ``offset``, and return who answers for it from now on."""
+        if offset < assignment.expected:
+            return self._begin_anew(assignment, offset)
+        if offset > assignment.expected:
+            self._look_for_removed(assignment)
+        return assignment
+
     def _begin_anew(self, assignment: Assignment, first: int) -> Assignment:
         logger.error(
-            "%s went back from offset %d to %d: the topic was made anew; what it held before is gone.",
+            "%s went back from offset %d to %d: the topic was made anew. What it held before is gone, "
+            "%d record(s) of it read and not done.",
             assignment.partition, assignment.expected, first,
+            len(assignment.tracker) + len(assignment.buffer),
         )  # fmt: skip
         with self._ledger.lock:
             self._take_away([assignment.partition])

@@ -18,6 +18,9 @@ from .watermarks import high_watermarks
 
 logger = logging.getLogger(__name__)
 
+#: How long one question may take before the whole is asked again later; the consumer's thread waits for it.
+RESTORE_TIMEOUT_MS = 5_000
+
 
 @dataclass(frozen=True, slots=True)
 class Restored:
@@ -43,31 +46,33 @@ def restore(
       KafkaError: When Kafka does not answer; nothing has been changed then.
     """
     partitions = list(partitions)
-    committed = {partition: kafka.committed(partition, metadata=True) for partition in partitions}
-    beginning = kafka.beginning_offsets(partitions)
-    end = kafka.end_offsets(partitions)
-    beyond = [p for p, commit in committed.items() if commit is not None and commit.offset > end[p]]
-    if beyond:
+    committed = {
+        partition: kafka.committed(partition, metadata=True, timeout_ms=RESTORE_TIMEOUT_MS)
+        for partition in partitions
+    }
+    left = {p: read_metadata(p, commit) for p, commit in committed.items() if commit is not None}
+    beginning = kafka.beginning_offsets(partitions, timeout_ms=RESTORE_TIMEOUT_MS)
+    end = kafka.end_offsets(partitions, timeout_ms=RESTORE_TIMEOUT_MS)
+    if beyond := [p for p, state in left.items() if state.highest >= end[p]]:
         # Before anything is called gone, the end is read in the way that every broker answers truly.
         with closing(clients.consumer(fetch_max_wait_ms=10)) as reader:
             end.update(high_watermarks(reader, beyond))
-    return {p: _reconcile(p, committed[p], beginning=beginning[p], end=end[p]) for p in partitions}
+    return {p: _reconcile(p, left.get(p), beginning=beginning[p], end=end[p]) for p in partitions}
 
 
-def _reconcile(
-    partition: TopicPartition, committed: OffsetAndMetadata | None, *, beginning: int, end: int
-) -> Restored:
-    if committed is None:
+def _reconcile(partition: TopicPartition, state: CommitState | None, *, beginning: int, end: int) -> Restored:
+    if state is None:
         return Restored(CommitState(beginning, beginning - 1), unclean=False, end_offset=end)
-    state = read_metadata(partition, committed)
     unclean = not state.clean
     if unclean:
         state = replace(state, suspicions=_after_a_crash(state))
-    if state.next_offset > end:
+    if state.highest >= end:
+        # What is said of offsets that are not there yet would be said of other records, so none is believed.
         logger.error(
-            "%s: the committed offset %d is beyond the end, %d: the topic was made anew or has lost its "
-            "tail. Going on from its beginning, %d; the %d record(s) in between are gone.",
-            _name(partition), state.next_offset, end, beginning, state.next_offset - end,
+            "%s: a record at offset %d was read before, and the log ends at %d: the topic was made anew or "
+            "has lost its tail. Going on from its beginning, %d; %d record(s) are gone, %d of them not done.",
+            _name(partition), state.highest, end, beginning, state.highest + 1 - end,
+            sum(offset >= end for offset in state.incomplete),
         )  # fmt: skip
         return Restored(CommitState(beginning, beginning - 1), unclean=False, end_offset=end)
     if state.next_offset < beginning:
