@@ -53,7 +53,12 @@ def start_worker() -> Iterator[StartWorker]:
         def start(broker: KafkaBroker, **options: Any) -> Worker:
             worker = Worker(broker, **{"worker_timeout": 100, "worker_threads": 4, **options})
             worker.start()
-            stopping.callback(worker.stop)
+            stopping.callback(stop, worker)
             return worker
 
         yield start
+
+
+def stop(worker: Worker) -> None:
+    if any(thread.is_alive() for thread in worker.workers):  # unless the test has stopped it
+        worker.stop()

@@ -2,7 +2,7 @@
 
     python -m tests.broker.dead_letters.redrive_and_die BOOTSTRAP_SERVERS NAMESPACE WHEN STEP
 
-WHEN is ``before`` or ``after`` the STEP-th time that something is published, or ``amid``: after its first record.
+WHEN is ``before`` or ``after`` the STEP-th publish, or ``amid``: after the first of its records.
 """
 
 from __future__ import annotations
