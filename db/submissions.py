@@ -62,8 +62,10 @@ _INSERT_PENDING = text(
     """
     INSERT INTO moderation_results (item_id, message_id, publish_after)
     SELECT new.item_id, new.message_id, now() + make_interval(secs => :lease_s)
-    FROM unnest(CAST(:item_ids AS integer[]), CAST(:message_ids AS text[])) AS new (item_id, message_id)
+    FROM unnest(CAST(:item_ids AS integer[]), CAST(:message_ids AS text[]))
+        WITH ORDINALITY AS new (item_id, message_id, position)
     JOIN items ON items.id = new.item_id
+    ORDER BY new.position
     RETURNING id, message_id
     """
 )
