@@ -1,30 +1,32 @@
 """Serves the API: ``python main.py``. Everything is set by environment variables, see ``.env.example``."""
 
 import errno
-import logging
 import socket
 import sys
 
 from settings import Settings, SettingsRefused, get_settings
 
-logger = logging.getLogger("main")
-
-EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h
 #: Connections that the kernel keeps until they are accepted.
 BACKLOG = 1024
 
 
-def main() -> int:
-    """Serve until SIGTERM or Ctrl-C; requests in flight are answered first. Returns the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+def main() -> str | None:
+    """Serve until SIGTERM or Ctrl-C; requests in flight are answered first.
+
+    Returns:
+      What kept it from serving, or ended it, in a sentence; None after a stop in good order.
+    """
     try:
         settings = get_settings()
         listener = listen(settings)
     except (SettingsRefused, CannotListen) as error:
-        logger.critical("%s", error)
-        return EXIT_CONFIG
-    serve(listener, settings.api_workers)
-    return 0
+        return str(error)
+    from api.serving import serve, serve_in_processes  # after the quick checks: this takes a second
+
+    if settings.api_workers == 1:
+        serve(listener)
+        return None
+    return serve_in_processes(listener, settings.api_workers)
 
 
 class CannotListen(Exception):
@@ -47,27 +49,9 @@ def listen(settings: Settings) -> socket.socket:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise CannotListen(f"Port {port} on {host} is in use: set API_PORT to a free one") from error
-        raise CannotListen(
-            f"Cannot listen on {host}:{port}: {error.strerror}. Set API_HOST, API_PORT"
-        ) from error
+        reason = f"Cannot listen on {host}:{port}: {error.strerror}"
+        raise CannotListen(f"{reason}; set API_HOST and API_PORT to an address of this machine") from error
     return listener
-
-
-def serve(listener: socket.socket, workers: int) -> None:
-    """Run the application on the listener, in this process or in several."""
-    from sanic import Sanic  # after the quick checks: this takes a second
-    from sanic.worker.loader import AppLoader
-
-    from api import create_app
-
-    app = create_app()
-    host, port = listener.getsockname()[:2]
-    logger.info("Serving on http://%s:%d, described at http://%s:%d/docs", host, port, host, port)
-    if workers == 1:
-        app.run(sock=listener, single_process=True, motd=False, access_log=False)
-    else:
-        app.prepare(sock=listener, workers=workers, motd=False, access_log=False)
-        Sanic.serve(primary=app, app_loader=AppLoader(factory=create_app))
 
 
 if __name__ == "__main__":

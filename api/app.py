@@ -1,5 +1,6 @@
 """The Sanic application."""
 
+import asyncio
 import re
 
 from sanic import Sanic
@@ -9,7 +10,6 @@ from api.handlers import moderation_result
 from api.operations import OPERATIONS
 from api.problems import AnyRequest, ProblemHandler
 from api.services import Services
-from settings import get_settings
 from tasks.wiring import outbox
 
 #: The largest body; an id needs twenty bytes.
@@ -25,9 +25,9 @@ def create_app() -> Sanic:
     )
     app.config.AUTO_EXTEND = False  # routes and document are ours, whatever is installed
     app.config.ACCESS_LOG = False
+    app.config.MOTD = False
     app.config.REQUEST_MAX_SIZE = MAX_BODY_BYTES
     app.config.RESPONSE_TIMEOUT = RESPONSE_TIMEOUT_S
-    app.config.GRACEFUL_SHUTDOWN_TIMEOUT = get_settings().api_shutdown_timeout_s
     for operation in OPERATIONS:
         app.add_route(
             operation.handler,
@@ -51,7 +51,7 @@ async def _start(app: Sanic) -> None:
 
 async def _stop(app: Sanic) -> None:
     app.ctx.services.close()
-    outbox.stop()
+    await asyncio.to_thread(outbox.stop)
 
 
 def _sanic_path(path: str) -> str:

@@ -1,0 +1,116 @@
+"""Running the application: in this process, or in several that share the listening socket.
+
+Sanic's own runners are not used. Between accepting connections and handling signals they ignore SIGTERM for a
+moment, they wait in vain for a connection that turns idle while they stop, and their manager of several
+processes hangs when it is stopped with a request in flight.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import threading
+from multiprocessing import connection, get_context, parent_process
+from types import FrameType
+
+import uvloop
+from sanic.server import AsyncioServer
+
+from api.app import create_app
+from settings import get_settings
+
+logger = logging.getLogger(__name__)
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+#: While stopping, how often to look for connections whose request has been answered.
+DRAIN_INTERVAL_S = 0.05
+
+
+def serve(listener: socket.socket) -> None:
+    """Serve on the listener in this process until SIGTERM or SIGINT, and answer what is in flight."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    uvloop.run(_serve(listener))
+
+
+async def _serve(listener: socket.socket) -> None:
+    told_to_stop = asyncio.Event()
+    for number in STOP_SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
+    server = await create_app().create_server(
+        sock=listener, access_log=False, asyncio_server_kwargs={"start_serving": False}
+    )
+    assert server is not None  # only ever None with an argument that is not given
+    await server.startup()
+    await server.before_start()
+    await server.start_serving()
+    await server.after_start()
+    host, port = listener.getsockname()[:2]
+    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    logger.info("Serving on %s, described at %s/docs", address, address)
+    await told_to_stop.wait()
+    logger.info("Stopping")
+    await server.before_stop()
+    server.close()
+    await _drain(server, timeout_s=get_settings().api_shutdown_timeout_s)
+    await server.after_stop()
+
+
+async def _drain(server: AsyncioServer, *, timeout_s: float) -> None:
+    """Close each connection once its request is answered, and what is left after the timeout at once."""
+    loop = asyncio.get_running_loop()
+    give_up_at_s = loop.time() + timeout_s
+    while True:
+        await asyncio.sleep(DRAIN_INTERVAL_S)  # first of all: a connection just accepted is not listed yet
+        for one in list(server.connections):
+            one.close_if_idle()
+        if not server.connections or loop.time() >= give_up_at_s:
+            break
+    if server.connections:
+        logger.warning("%d requests are cut off after %.0f s", len(server.connections), timeout_s)
+    for one in list(server.connections):
+        one.abort()
+
+
+def serve_in_processes(listener: socket.socket, count: int) -> str | None:
+    """Serve on the listener in ``count`` processes until SIGTERM or SIGINT; when one ends, stop the rest.
+
+    Returns:
+      What ended it, in a sentence; None after a stop in good order.
+    """
+    context = get_context("spawn")
+    children = [context.Process(target=_serve_as_child, args=(listener,)) for _ in range(count)]
+    stopping = False
+
+    def stop(*_: int | FrameType | None) -> None:
+        nonlocal stopping
+        stopping = True
+        for child in children:
+            if child.pid is not None:
+                child.terminate()
+
+    for child in children:
+        child.start()
+    listener.close()  # theirs are copies: the port is to be free when the last of them stops
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    connection.wait([child.sentinel for child in children])
+    died = not stopping
+    stop()
+    for child in children:
+        child.join()
+    return "An API process ended by itself; the others were stopped" if died else None
+
+
+def _serve_as_child(listener: socket.socket) -> None:
+    """Serve until told to stop, also by the death of the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent passes it on in order
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
+    serve(listener)
+
+
+def _stop_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
