@@ -1,0 +1,156 @@
+"""The OpenAPI document: valid, complete, and true of what the API really answers."""
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+from openapi_spec_validator import validate
+from sqlalchemy import Engine
+
+from api import create_app
+from db import submissions
+from db.engine import transaction
+from db.submissions import Outcome
+from tests.db.rows import submit
+
+UNDOCUMENTED = {"/openapi.json", "/docs", "/moderation_result"}  # the last only says that task_id is missing
+
+
+@pytest.fixture
+def document(client: httpx.Client) -> dict[str, Any]:
+    document: dict[str, Any] = client.get("/openapi.json").json()
+    return document
+
+
+def test_the_document_is_valid_openapi(document: dict[str, Any]) -> None:
+    validate(document)
+
+
+def test_the_document_has_every_route_and_no_other(document: dict[str, Any]) -> None:
+    routes = {
+        (re.sub(r"<(\w+):str>", r"{\1}", f"/{route.path}"), method.lower())
+        for route in create_app().router.routes
+        for method in route.methods
+        if method != "HEAD"
+    }
+    documented = {(path, method) for path, methods in document["paths"].items() for method in methods}
+    assert documented == {(path, method) for path, method in routes if path not in UNDOCUMENTED}
+
+
+def answers(database: Engine) -> list[tuple[str, str, str, dict[str, Any]]]:
+    """Requests that meet every answer we can provoke: method, path template, path, what they carry."""
+    done, failed, _ = submit(database, [1, 2, 3])
+    with transaction(database) as connection:
+        outcomes = [Outcome(done, 0, 1, True, 0.5), Outcome(failed, 0, 2, error_message="because")]
+        submissions.write_outcomes(connection, outcomes)
+    result = "/moderation_result/{task_id}"
+    return [
+        ("get", result, "/moderation_result/1", {}),
+        ("get", result, "/moderation_result/2", {}),
+        ("get", result, "/moderation_result/3", {}),
+        ("get", result, "/moderation_result/99", {}),
+        ("get", result, "/moderation_result/x", {}),
+        ("post", "/async_predict", "/async_predict?item_id=1", {}),
+        ("post", "/async_predict", "/async_predict", {"json": {"item_id": 1}}),
+        ("post", "/async_predict", "/async_predict?item_id=99", {}),
+        ("post", "/async_predict", "/async_predict", {}),
+        ("post", "/async_predict", "/async_predict", {"content": b" " * 2_000_000}),
+        ("get", "/livez", "/livez", {}),
+        ("get", "/readyz", "/readyz", {}),
+    ]
+
+
+def test_every_answer_is_one_that_the_document_describes(
+    client: httpx.Client, database: Engine, document: dict[str, Any]
+) -> None:
+    met = set()
+    for method, template, path, carried in answers(database):
+        response = client.request(method, path, **carried)
+        described = document["paths"][template][method]["responses"][str(response.status_code)]
+        [(media_type, content)] = described["content"].items()
+        assert response.headers["content-type"] == media_type, path
+        jsonschema.validate(response.json(), {**content["schema"], "components": document["components"]})
+        met.add((method, template, response.status_code))
+    described_statuses = {
+        (method, template, int(status))
+        for template, methods in document["paths"].items()
+        for method, operation in methods.items()
+        for status in operation["responses"]
+    }
+    # 503 needs servers that are away: tests/api/test_outages.py.
+    assert met == {one for one in described_statuses if one[2] != 503}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"task_id": 1, "status": "completed", "is_violation": None, "probability": None},
+        {"task_id": 1, "status": "pending", "is_violation": None, "probability": None, "error": "x"},
+        {"task_id": 1, "status": "failed", "is_violation": None, "probability": None},
+        {"task_id": 0, "status": "pending", "is_violation": None, "probability": None},
+    ],
+)
+def test_the_document_forbids_what_a_result_never_is(document: dict[str, Any], body: dict[str, Any]) -> None:
+    described = document["paths"]["/moderation_result/{task_id}"]["get"]["responses"]["200"]
+    schema = described["content"]["application/json"]["schema"]
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(body, {**schema, "components": document["components"]})
+
+
+class Elements(HTMLParser):
+    """Collects the elements of a page with their attributes, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture
+def page(client: httpx.Client) -> Elements:
+    response = client.get("/docs")
+    assert response.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in response.headers["content-security-policy"]
+    return Elements(response.text)
+
+
+def test_the_docs_page_loads_nothing(page: Elements) -> None:
+    loading = {"script", "link", "img", "iframe", "object", "embed", "base", "form"}
+    assert not [tag for tag, _ in page.elements if tag in loading]
+    attributes = [(name, value) for _, attrs in page.elements for name, value in attrs.items()]
+    assert not [
+        name for name, _ in attrs_that(attributes, lambda name: name == "src" or name.startswith("on"))
+    ]
+    links = [value for _, value in attrs_that(attributes, lambda name: name == "href")]
+    assert links
+    assert all(link and link.startswith(("#", "/")) for link in links)
+
+
+def attrs_that(
+    attributes: list[tuple[str, str | None]], wanted: Callable[[str], bool]
+) -> list[tuple[str, str | None]]:
+    return [(name, value) for name, value in attributes if wanted(name)]
+
+
+def test_the_docs_page_describes_every_operation(page: Elements, document: dict[str, Any]) -> None:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            assert f"{method.upper()} {path}" in page.text
+            assert operation["summary"] in page.text
+
+
+def test_every_link_within_the_docs_page_has_its_target(page: Elements) -> None:
+    targets = {attributes["id"] for _, attributes in page.elements if "id" in attributes}
+    links = {attributes["href"] for _, attributes in page.elements if "href" in attributes}
+    assert {link.removeprefix("#") for link in links if link and link.startswith("#")} <= targets
