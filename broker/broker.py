@@ -33,6 +33,8 @@ DEFAULT_RETENTION_MS = 7 * 24 * 3600 * 1000
 SETTLE_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_MS = 5_000
 JOIN_POLL_S = 0.1
+#: What a consumer waits for an answer at most. kafka-python's own 30 s would hold up a shutdown as long.
+REQUEST_TIMEOUT_MS = 10_000
 
 #: Middleware whose failure would lose what follows from a message. Dramatiq logs such a failure and acks.
 _FOLLOW_UP_MIDDLEWARE = (Retries, Pipelines, Callbacks, GroupCallbacks)
@@ -48,7 +50,7 @@ class KafkaBroker(Broker):
     Parameters:
       bootstrap_servers: ``host:port``, several separated by commas, or a list.
       group_id: Workers with the same group share the work. Each queue has a consumer group of its own,
-        ``{group_id}.{queue}``.
+        ``{group_id}.{namespace}{queue}``.
       namespace: Put before the name of every topic, so that several applications can share a cluster.
       partitions: How many partitions a topic is created with. They do not limit how many tasks run at once,
         but how many processes can share one queue.
@@ -100,7 +102,9 @@ class KafkaBroker(Broker):
         self.max_crashes = max_crashes
         self.consumer_settings = {
             "session_timeout_ms": session_timeout_ms,
-            "heartbeat_interval_ms": session_timeout_ms // 3,
+            # A rebalance waits until each member has learnt of it with a heartbeat.
+            "heartbeat_interval_ms": min(1_000, session_timeout_ms // 3),
+            "request_timeout_ms": REQUEST_TIMEOUT_MS,
         }
         self.intake_paused = False
         self.clients = Clients(bootstrap_servers, client_options)
@@ -125,7 +129,7 @@ class KafkaBroker(Broker):
 
     def group_of(self, queue_name: str) -> str:
         """The consumer group of a queue: one for all of them would rebalance all whenever one changes."""
-        return f"{self.group_id}.{queue_name}"
+        return f"{self.group_id}.{self.topics.queue(queue_name)}"
 
     def topics_of(self, queue_name: str) -> list[str]:
         """The topics that a worker of a queue needs."""

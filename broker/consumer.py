@@ -20,7 +20,7 @@ from .commits import Commits
 from .delivery import Delivery
 from .dispatch import MAX_UNCOMMITTED, Dispatcher
 from .errors import KafkaUnavailable
-from .rebalance import ForgetfulCooperativeStickyAssignor, RebalanceListener
+from .rebalance import ForgetfulCooperativeStickyAssignor, RebalanceListener, is_joining
 from .restore import Restored, report_removed, restore
 
 if TYPE_CHECKING:
@@ -36,8 +36,12 @@ MAX_BUFFERED_BYTES = 256 * 1024
 #: What can arrive at once is bounded by the size of a fetch.
 EVERYTHING = 1_000_000_000
 MAX_FETCH_BYTES = 8 * 1024 * 1024
-#: How often Kafka is polled while there is no need for records: it is how a rebalance gets on.
+#: How often Kafka is polled while there is no need for records: it is how a rebalance begins.
 MAX_POLL_GAP_S = 0.05
+#: kafka-python 3.0.12 drops the outcome of a join that arrives between two polls and joins again, which
+#: rebalances all others too. So while it joins, it is in poll() for most of the time.
+JOIN_POLL_S = 0.02
+JOIN_POLL_GAP_S = 0.004
 #: How long a failed read of the committed offsets rests before it is repeated.
 RESTORE_BACKOFF_S = 0.5
 
@@ -104,8 +108,9 @@ class QueueConsumer(Consumer):
                 self._commits.commit_when_due(self._assignments.values())
                 if self._unrestored and now_s >= self._restore_at_s:
                     self._restore()
-                if now_s - self._polled_at_s > MAX_POLL_GAP_S:
-                    self._poll(0.0)
+                joining = is_joining(self._kafka)
+                if now_s - self._polled_at_s > (JOIN_POLL_GAP_S if joining else MAX_POLL_GAP_S):
+                    self._poll(JOIN_POLL_S if joining else 0.0)
                 self._capacity.changed.clear()
                 delivery = self._dispatcher.next()
                 if delivery is not None:
@@ -214,7 +219,8 @@ class QueueConsumer(Consumer):
             busy = any(assignment.in_flight or assignment.dirty for assignment in self._assignments.values())
             self._poll(min(remaining_s, self._broker.commit_interval_ms / 1000) if busy else remaining_s)
         else:
-            self._capacity.changed.wait(min(remaining_s, MAX_POLL_GAP_S))
+            gap_s = JOIN_POLL_GAP_S if is_joining(self._kafka) else MAX_POLL_GAP_S
+            self._capacity.changed.wait(min(remaining_s, gap_s))
 
     def _can_read(self) -> bool:
         return self._capacity.free > 0 and not any(a.buffer for a in self._assignments.values())

@@ -5,12 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 
+from kafka import KafkaConsumer
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import KafkaError
-from kafka.structs import TopicPartition
+from kafka.structs import MemberState, TopicPartition
 
 logger = logging.getLogger(__name__)
+
+
+def is_joining(kafka: KafkaConsumer) -> bool:
+    """Whether the consumer is on its way into its group's next generation."""
+    return bool(kafka.group_metadata().state is not MemberState.STABLE)
 
 
 class ForgetfulCooperativeStickyAssignor(CooperativeStickyAssignor):  # type: ignore[misc]
