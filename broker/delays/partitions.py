@@ -12,7 +12,7 @@ from kafka.errors import LogTruncationError, OffsetOutOfRangeError
 from kafka.structs import TopicPartition
 
 from ..clients import Clients
-from ..rebalance import ForgetfulCooperativeStickyAssignor, RebalanceListener
+from ..rebalance import ForgetfulCooperativeStickyAssignor, RebalanceListener, is_joining
 from ..topics import Topics
 from .files import IndexFiles
 from .index import DelayIndex
@@ -32,6 +32,8 @@ COMPLETE_NOTE_INTERVAL_MS = 60_000
 #: Tombstones have this much of their retention left, at least, when an index that needs them is opened.
 KEEP_MARGIN = 0.5
 REQUEST_TIMEOUT_MS = 10_000
+#: kafka-python drops the outcome of a join that arrives between two polls, and joins again.
+JOIN_POLL_MS = 100
 
 
 @dataclass(slots=True)
@@ -95,6 +97,8 @@ class OwnedPartitions:
 
     def poll(self, timeout_ms: float, now_ms: int) -> None:
         """Read what there is, waiting for at most ``timeout_ms`` for the first of it."""
+        if is_joining(self._kafka):
+            timeout_ms = max(timeout_ms, JOIN_POLL_MS)
         try:
             batches = self._kafka.poll(timeout_ms=timeout_ms)
         except OffsetOutOfRangeError as e:
