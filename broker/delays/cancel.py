@@ -44,25 +44,23 @@ class Cancelling:
             try:
                 kafka.assign([partition])
                 kafka.seek(partition, kafka.end_offsets([partition])[partition])
-                request = cancel_request(topic.name, message_id, partition=number)
-                if failures := self._publisher.publish([request]):
+                request, record = cancel_request(topic.name, message_id, partition=number)
+                if failures := self._publisher.publish([record]):
                     raise KafkaUnavailable(f"Kafka did not acknowledge the cancel: {failures[0]!r}")
-                return _decision(kafka, message_id, time.monotonic() + timeout_s)
+                return _decision(kafka, request, time.monotonic() + timeout_s)
             finally:
                 kafka.close(autocommit=False)
         except KafkaError as e:
             raise KafkaUnavailable(f"The decision about {message_id} could not be read: {e!r}") from e
 
 
-def _decision(kafka: KafkaConsumer, message_id: str, deadline_s: float) -> Outcome:
-    asked = False
+def _decision(kafka: KafkaConsumer, request: CancelRequest, deadline_s: float) -> Outcome:
     while (left_s := deadline_s - time.monotonic()) > 0:
         for records in kafka.poll(timeout_ms=left_s * 1000).values():
             for entry in entries_of(records):
-                asked = asked or entry == CancelRequest(message_id)
-                if asked and isinstance(entry, CancelDecision) and entry.message_id == message_id:
+                if isinstance(entry, CancelDecision) and entry.id == request.id:
                     return entry.outcome
     raise CancelUndecided(
-        f"No forwarder has decided about {message_id} yet. The request stands and is decided when a worker "
-        "runs; read the outcome then."
+        f"No forwarder has decided about {request.message_id} yet. The request stands and is decided when a "
+        "worker runs; read the outcome then."
     )

@@ -119,13 +119,11 @@ class Forwarding:
         for owned in ready:
             topic, partition = owned.partition
             decisions = owned.index.to_tell(PAGE_ROWS)
-            forgotten = owned.index.to_forget(now_ms - OUTCOME_RETENTION_MS, PAGE_ROWS)
-            answers = [cancel_decision(topic, decision, partition=partition) for decision in decisions]
-            failures = self._publisher.publish(
-                answers
-                + [cancel_forgotten(topic, message_id, partition=partition) for message_id in forgotten]
-            )
+            old = owned.index.to_forget(now_ms - OUTCOME_RETENTION_MS, PAGE_ROWS)
+            records = [cancel_decision(topic, decision, partition=partition) for decision in decisions]
+            records += [cancel_forgotten(topic, request_id, partition=partition) for request_id in old]
+            failures = self._publisher.publish(records)
             owned.index.mark_told([decision for n, decision in enumerate(decisions) if n not in failures])
-            acknowledged += len(decisions) + len(forgotten) - len(failures)
+            acknowledged += len(records) - len(failures)
             reason = reason or next(iter(failures.values()), None)
         return acknowledged, reason

@@ -52,11 +52,13 @@ CREATE INDEX by_queue ON delays (queue, due_ms) WHERE state = {WAITING};
 CREATE INDEX to_settle ON delays (state) WHERE state <> {WAITING} AND settled = 0;
 CREATE TABLE forwarded (row INTEGER PRIMARY KEY, message_id TEXT NOT NULL UNIQUE);
 CREATE TABLE cancels (
-    message_id TEXT PRIMARY KEY, outcome TEXT NOT NULL, decided_ms INTEGER NOT NULL, told INTEGER NOT NULL
+    id TEXT PRIMARY KEY, outcome TEXT NOT NULL, decided_ms INTEGER NOT NULL, told INTEGER NOT NULL
 );
-CREATE INDEX to_tell ON cancels (message_id) WHERE told = 0;
+CREATE INDEX to_tell ON cancels (id) WHERE told = 0;
 CREATE INDEX by_age ON cancels (decided_ms) WHERE told = 1
 """
+#: The ids that belong to one message: a colon and a number of a fixed length follow its own.
+_MINE = "id > ? AND id < ? AND length(id) = ?"
 _ROW = "row, id, queue, due_ms, value, headers, key, checksum"
 
 
@@ -110,16 +112,14 @@ class DelayIndex(Store):
         match entry:
             case Delay():
                 self._add(entry)
-            case Done(delay_id, outcome):
-                self._db.execute("DELETE FROM delays WHERE id = ?", (delay_id,))
-                if outcome is Outcome.FORWARDED:
-                    self._remember(delay_id[:-KEY_SUFFIX_LENGTH])
-            case CancelRequest(message_id):
-                self._note_cancel(message_id, self._cancel(message_id), now_ms, told=False)
-            case CancelDecision(message_id, outcome, decided_ms):
-                self._note_cancel(message_id, outcome, decided_ms, told=True)
-            case CancelForgotten(message_id):
-                self._db.execute("DELETE FROM cancels WHERE message_id = ?", (message_id,))
+            case Done():
+                self._remove(entry)
+            case CancelRequest():
+                self._note_cancel(entry.id, self._cancel(entry.message_id), now_ms, told=False)
+            case CancelDecision(request_id, outcome, decided_ms):
+                self._note_cancel(request_id, outcome, decided_ms, told=True)
+            case CancelForgotten(request_id):
+                self._db.execute("DELETE FROM cancels WHERE id = ?", (request_id,))
             case Flush(queue):
                 self._db.execute(
                     f"UPDATE delays SET state = {FLUSHED} WHERE queue = ? AND state = {WAITING}", (queue,)
@@ -141,6 +141,26 @@ class DelayIndex(Store):
                 checksum,
             ),
         )
+
+    def _remove(self, done: Done) -> None:
+        message_id = done.id[:-KEY_SUFFIX_LENGTH]
+        state = self._db.execute("DELETE FROM delays WHERE id = ? RETURNING state", (done.id,)).fetchone()
+        if done.outcome is Outcome.FORWARDED:
+            self._remember(message_id)
+            if state != (FORWARDED,):
+                # An earlier owner had forwarded it, and came to no request that is further up in the log.
+                self._correct(message_id, Outcome.TOO_LATE, wrong=[Outcome.CANCELLED, Outcome.UNKNOWN])
+        elif done.outcome is Outcome.CANCELLED:
+            # An earlier owner had cancelled it, and told no one. The delay itself may be compacted away.
+            self._correct(message_id, Outcome.CANCELLED, wrong=[Outcome.UNKNOWN])
+
+    def _correct(self, message_id: str, outcome: Outcome, *, wrong: Sequence[Outcome]) -> None:
+        """Correct what has been decided about a message and not been told."""
+        for mistaken in wrong:
+            self._db.execute(
+                f"UPDATE cancels SET outcome = ? WHERE {_MINE} AND told = 0 AND outcome = ?",
+                (outcome.value, *_numbered_ids(message_id), mistaken.value),
+            )
 
     def _remember(self, message_id: str) -> None:
         (row,) = self._db.execute(
@@ -205,38 +225,39 @@ class DelayIndex(Store):
     def _cancel(self, message_id: str) -> Outcome:
         """Decide about everything of a message that waits here.
 
-        One whose forwarding has been tried may be in its queue already, so it is not promised to be
-        cancelled.
+        What has been tried to forward may be in its queue already, so it is not promised to be cancelled.
         """
-        # The ids of a message's delays: a colon and a number of a fixed length follow its own.
-        mine = (f"{message_id}:", f"{message_id};", len(message_id) + KEY_SUFFIX_LENGTH)
+        mine = _numbered_ids(message_id)
         cancelled = self._db.execute(
-            f"UPDATE delays SET state = {CANCELLED}"
-            f" WHERE id > ? AND id < ? AND length(id) = ? AND state = {WAITING} AND attempts = 0",
+            f"UPDATE delays SET state = {CANCELLED} WHERE {_MINE} AND state = {WAITING} AND attempts = 0",
             mine,
         ).rowcount
         if cancelled:
             self._db.execute("DELETE FROM forwarded WHERE message_id = ?", (message_id,))
             return Outcome.CANCELLED
         gone = self._db.execute(
-            "SELECT 1 FROM delays WHERE id > ? AND id < ? AND length(id) = ?"
-            f" AND state IN ({WAITING}, {FORWARDED})"
+            f"SELECT 1 FROM delays WHERE {_MINE} AND state IN ({WAITING}, {FORWARDED})"
             " UNION ALL SELECT 1 FROM forwarded WHERE message_id = ?",
             (*mine, message_id),
         ).fetchone()
         if gone:
             return Outcome.TOO_LATE
         # Asked a second time, the answer is the first one's.
-        before = self._db.execute(
-            "SELECT outcome FROM cancels WHERE message_id = ?", (message_id,)
-        ).fetchone()
-        return Outcome(before[0]) if before else Outcome.UNKNOWN
+        return self._last_outcome(message_id, "1") or Outcome.UNKNOWN
 
-    def _note_cancel(self, message_id: str, outcome: Outcome, decided_ms: int, *, told: bool) -> None:
+    def _note_cancel(self, request_id: str, outcome: Outcome, decided_ms: int, *, told: bool) -> None:
         self._db.execute(
             "INSERT OR REPLACE INTO cancels VALUES (?, ?, ?, ?)",
-            (message_id, outcome.value, decided_ms, told),
+            (request_id, outcome.value, decided_ms, told),
         )
+
+    def _last_outcome(self, message_id: str, condition: str) -> Outcome | None:
+        found = self._db.execute(
+            f"SELECT outcome FROM cancels WHERE {_MINE} AND {condition}"
+            " ORDER BY decided_ms DESC, rowid DESC LIMIT 1",
+            _numbered_ids(message_id),
+        ).fetchone()
+        return Outcome(found[0]) if found else None
 
     def to_tell(self, limit: int) -> list[CancelDecision]:
         """Decisions about cancelling that Kafka does not have. It has all tombstones that come of them."""
@@ -244,35 +265,30 @@ class DelayIndex(Store):
             return []
         with self._understood():
             found = self._db.execute(
-                "SELECT message_id, outcome, decided_ms FROM cancels WHERE told = 0 LIMIT ?", (limit,)
+                "SELECT id, outcome, decided_ms FROM cancels WHERE told = 0 LIMIT ?", (limit,)
             ).fetchall()
-        return [CancelDecision(message_id, Outcome(outcome), ms) for message_id, outcome, ms in found]
+        return [CancelDecision(request_id, Outcome(outcome), ms) for request_id, outcome, ms in found]
 
     def mark_told(self, decisions: Sequence[CancelDecision]) -> None:
         """Note that Kafka has them."""
         if decisions:
             with self._understood(), self._transaction():
                 self._db.executemany(
-                    "UPDATE cancels SET told = 1 WHERE message_id = ? AND decided_ms = ?",
-                    [(decision.message_id, decision.decided_ms) for decision in decisions],
+                    "UPDATE cancels SET told = 1 WHERE id = ?", [(decision.id,) for decision in decisions]
                 )
 
     def to_forget(self, decided_before_ms: int, limit: int) -> list[str]:
-        """Messages whose cancelling was decided long ago."""
+        """The ids of cancel requests that were decided long ago."""
         with self._understood():
             found = self._db.execute(
-                "SELECT message_id FROM cancels WHERE told = 1 AND decided_ms < ? LIMIT ?",
-                (decided_before_ms, limit),
+                "SELECT id FROM cancels WHERE told = 1 AND decided_ms < ? LIMIT ?", (decided_before_ms, limit)
             ).fetchall()
-        return [message_id for (message_id,) in found]
+        return [request_id for (request_id,) in found]
 
     def outcome(self, message_id: str) -> Outcome | None:
-        """What a forwarder told about cancelling this message; None when it has told nothing."""
+        """What a forwarder told last about cancelling this message; None when it has told nothing."""
         with self._understood():
-            found = self._db.execute(
-                "SELECT outcome FROM cancels WHERE message_id = ? AND told = 1", (message_id,)
-            ).fetchone()
-        return Outcome(found[0]) if found else None
+            return self._last_outcome(message_id, "told = 1")
 
     # What waits
 
@@ -305,6 +321,11 @@ class DelayIndex(Store):
             raise IndexDamaged(self.path, f"the delay {delay_id} does not match its checksum")
         headers = tuple((name, text.encode("latin-1")) for name, text in json.loads(packed)) if packed else ()
         return Row(row, Delay(delay_id, queue, due_ms, value, headers, key))
+
+
+def _numbered_ids(message_id: str) -> tuple[str, str, int]:
+    """The parameters of ``_MINE``. A semicolon is what comes after a colon."""
+    return f"{message_id}:", f"{message_id};", len(message_id) + KEY_SUFFIX_LENGTH
 
 
 def _pack(headers: Sequence[tuple[str, bytes]]) -> str | None:

@@ -6,14 +6,13 @@ counts, and compaction removes the others:
     key                             value                  meaning
     delay:{message_id}:{number}     the encoded message    it waits until the time in ``delay-due-ms``
                                     none (tombstone)       it is done; ``delay-outcome`` says how
-    cancel:{message_id}             JSON, outcome null     someone wants what waits of this message dropped
-                                    JSON, an outcome       what the forwarder decided
+    cancel:{message_id}:{number}    JSON, outcome null     someone wants what waits of this message dropped
+                                    JSON, an outcome       what the forwarder decided about that
                                     none (tombstone)       long ago; forgotten
-    flush:{queue}                   JSON                   drop all of this queue that was written before, in
-    this partition
+    flush:{queue}                   JSON                   drop what was written for this queue before it
 
-``number`` is a delay's own: were the key the message id alone, the tombstone of a delay just forwarded would
-erase the next delay of a message that failed at once.
+``number`` is a delay's own, and a request's. Were the key the message id alone, the tombstone of a delay just
+forwarded would erase the next delay of a message that failed at once.
 """
 
 from __future__ import annotations
@@ -97,19 +96,33 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class CancelRequest:
-    message_id: str
+    """A wish to cancel; its ``id`` is ``{message_id}:{number}``."""
+
+    id: str
+
+    @property
+    def message_id(self) -> str:
+        return self.id[:-KEY_SUFFIX_LENGTH]
 
 
 @dataclass(frozen=True, slots=True)
 class CancelDecision:
-    message_id: str
+    """What became of the request with the same ``id``, and when that was decided."""
+
+    id: str
     outcome: Outcome
     decided_ms: int
+
+    @property
+    def message_id(self) -> str:
+        return self.id[:-KEY_SUFFIX_LENGTH]
 
 
 @dataclass(frozen=True, slots=True)
 class CancelForgotten:
-    message_id: str
+    """The tombstone of a request and its decision."""
+
+    id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +184,7 @@ def delay_record(
     return Record(
         topic,
         value=message.encode(),
-        key=f"{_DELAY}{message.message_id}:{secrets.token_hex(_NUMBER_BYTES)}".encode(),
+        key=f"{_DELAY}{_numbered(message.message_id)}".encode(),
         headers=own + carried,
         placement=message.message_id.encode(),
     )
@@ -184,21 +197,26 @@ def tombstone(topic: str, delay_id: str, outcome: Outcome, *, partition: int) ->
     )
 
 
-def cancel_request(topic: str, message_id: str, *, partition: int) -> Record:
-    return _command(topic, f"{_CANCEL}{message_id}", {"outcome": None}, partition)
+def cancel_request(topic: str, message_id: str, *, partition: int) -> tuple[CancelRequest, Record]:
+    request = CancelRequest(_numbered(message_id))
+    return request, _command(topic, f"{_CANCEL}{request.id}", {"outcome": None}, partition)
 
 
 def cancel_decision(topic: str, decision: CancelDecision, *, partition: int) -> Record:
     said = {"outcome": decision.outcome.value, "decided_ms": decision.decided_ms}
-    return _command(topic, f"{_CANCEL}{decision.message_id}", said, partition)
+    return _command(topic, f"{_CANCEL}{decision.id}", said, partition)
 
 
-def cancel_forgotten(topic: str, message_id: str, *, partition: int) -> Record:
-    return Record(topic, value=None, key=f"{_CANCEL}{message_id}".encode(), partition=partition)
+def cancel_forgotten(topic: str, request_id: str, *, partition: int) -> Record:
+    return Record(topic, value=None, key=f"{_CANCEL}{request_id}".encode(), partition=partition)
 
 
 def flush_command(topic: str, queue: str, *, partition: int) -> Record:
     return _command(topic, f"{_FLUSH}{queue}", {}, partition)
+
+
+def _numbered(message_id: str) -> str:
+    return f"{message_id}:{secrets.token_hex(_NUMBER_BYTES)}"
 
 
 def _command(topic: str, key: str, said: Mapping[str, object], partition: int) -> Record:
@@ -225,8 +243,7 @@ def read(key: bytes | None, value: bytes | None, headers: Headers) -> Entry:
 
 
 def _read_delay(delay_id: str, value: bytes | None, headers: Headers) -> Delay | Done:
-    if len(delay_id) < KEY_SUFFIX_LENGTH or delay_id[-KEY_SUFFIX_LENGTH] != ":":
-        raise ValueError("no delay number")
+    _check_number(delay_id)
     own = dict(headers)
     if value is None:
         return Done(delay_id, Outcome(own[OUTCOME].decode()) if OUTCOME in own else None)
@@ -234,10 +251,16 @@ def _read_delay(delay_id: str, value: bytes | None, headers: Headers) -> Delay |
     return Delay(delay_id, own[QUEUE].decode(), int(own[DUE]), value, carried, own.get(KEY))
 
 
-def _read_cancel(message_id: str, value: bytes | None) -> Entry:
+def _read_cancel(request_id: str, value: bytes | None) -> Entry:
+    _check_number(request_id)
     if value is None:
-        return CancelForgotten(message_id)
+        return CancelForgotten(request_id)
     said = json.loads(value)
     if said["outcome"] is None:
-        return CancelRequest(message_id)
-    return CancelDecision(message_id, Outcome(said["outcome"]), int(said["decided_ms"]))
+        return CancelRequest(request_id)
+    return CancelDecision(request_id, Outcome(said["outcome"]), int(said["decided_ms"]))
+
+
+def _check_number(numbered_id: str) -> None:
+    if len(numbered_id) < KEY_SUFFIX_LENGTH or numbered_id[-KEY_SUFFIX_LENGTH] != ":":
+        raise ValueError("no number")

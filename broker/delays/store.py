@@ -155,6 +155,8 @@ class Store:
         """Say in this module's terms what SQLite says."""
         try:
             yield
+        except sqlite3.ProgrammingError:
+            raise  # it is this code that is wrong, not the file
         except sqlite3.DatabaseError as e:
             code = e.sqlite_errorcode & 0xFF
             if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):

@@ -1,0 +1,367 @@
+"""The index and the steps of forwarding, against a plain model, with a crash at any point.
+
+The log is a list, the forwarder's steps and its index file are the real ones. A crash takes a copy of the
+index's files between two SQL statements, or around a publish, and goes on with the copy: what a killed
+process leaves.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from kafka.errors import KafkaTimeoutError
+from kafka.structs import TopicPartition
+
+from broker.delays.forwarding import Forwarding
+from broker.delays.index import DelayIndex
+from broker.delays.partitions import OwnedPartition
+from broker.delays.records import (
+    CancelDecision,
+    CancelRequest,
+    Delay,
+    Done,
+    Entry,
+    Flush,
+    Outcome,
+    cancel_request,
+    flush_command,
+    read,
+    tombstone,
+)
+from broker.publisher import Publisher, Record
+from broker.topics import Topics
+
+TOPIC = "delayed"
+QUEUES = ["a", "b"]
+MESSAGES = ["m", "m:1", "n"]
+
+
+class Log:
+    """One partition: records by offset, and a publisher that can lose answers or die."""
+
+    def __init__(self) -> None:
+        self.records: list[Record | None] = []
+        self.forwarded: Counter[str] = Counter()
+        self.tried: set[str] = set()
+        self.early: list[str] = []
+        self.now_ms = 0
+        self.dead = False
+        self.dies_after: int | None = None
+        #: Which of the next publishes fail, by number, and whether what they carry arrives all the same.
+        self.failing: dict[int, bool] = {}
+
+    def publish(self, records: Sequence[Record]) -> dict[int, BaseException]:
+        self.tried.update(_delay_of(record) for record in records if record.topic != TOPIC)
+        arrives = self.failing.pop(0, None)
+        self.failing = {number - 1: arrives for number, arrives in self.failing.items()}
+        for record in records:
+            if self.dead or arrives is False:
+                break
+            self._take(record)
+            if self.dies_after is not None:
+                self.dies_after -= 1
+                self.dead = self.dies_after < 0
+        return {} if arrives is None else dict.fromkeys(range(len(records)), KafkaTimeoutError("no answer"))
+
+    def _take(self, record: Record) -> None:
+        if record.topic == TOPIC:
+            self.records.append(record)
+            return
+        delay_id = _delay_of(record)
+        self.forwarded[delay_id] += 1
+        if self.now_ms < int((record.value or b"").decode().rsplit("@", 1)[1]):
+            self.early.append(delay_id)
+
+    def entries(self, start: int = 0) -> list[tuple[int, Entry]]:
+        return [
+            (offset, read(record.key, record.value, record.headers))
+            for offset, record in enumerate(self.records)
+            if record is not None and offset >= start
+        ]
+
+    def compact(self) -> None:
+        last = {record.key: offset for offset, record in enumerate(self.records) if record is not None}
+        for offset, record in enumerate(self.records):
+            if record is not None and last[record.key] != offset:
+                self.records[offset] = None
+
+
+def _delay_of(record: Record) -> str:
+    return (record.value or b"").decode().rsplit("@", 1)[0]
+
+
+def waiting(entries: list[tuple[int, Entry]]) -> set[str]:
+    """The plain model: what the log says is waiting."""
+    delays: dict[str, Delay] = {}
+    for _, entry in entries:
+        match entry:
+            case Delay():
+                delays[entry.id] = entry
+            case Done(delay_id):
+                delays.pop(delay_id, None)
+            case CancelRequest(message_id):
+                delays = {i: d for i, d in delays.items() if d.message_id != message_id}
+            case Flush(queue):
+                delays = {i: d for i, d in delays.items() if d.queue != queue}
+    return set(delays)
+
+
+class Machine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.home = Path(tempfile.mkdtemp(prefix="delay-index-"))
+        self.files = 0
+        self.log = Log()
+        self.numbers = 0
+        self.sent: dict[str, tuple[int, Delay]] = {}
+        self.excused: Counter[str] = Counter()
+        self.asked_at: dict[str, int] = {}
+        self.cancelled: set[str] = set()
+        self.flushed: set[str] = set()
+        self.erased: set[str] = set()
+        self.forwarding = Forwarding(cast(Topics, _TopicNames()), cast(Publisher, self.log))
+
+    @initialize()
+    def open(self) -> None:
+        self._use(DelayIndex(self._new_path()))
+        self.index.reset("p", 0)
+
+    def teardown(self) -> None:
+        if hasattr(self, "index"):
+            self._drain()
+            self._check_the_end()
+            self.index.close()
+        shutil.rmtree(self.home)
+
+    # What happens to the log
+
+    @rule(
+        message=st.sampled_from(MESSAGES),
+        queue=st.sampled_from(QUEUES),
+        delay_ms=st.sampled_from([0, 0, 5, 20]),
+    )
+    def delay(self, message: str, queue: str, delay_ms: int) -> None:
+        self.numbers += 1
+        due_ms = self.log.now_ms + delay_ms
+        delay_id = f"{message}:{self.numbers:016x}"
+        value = f"{delay_id}@{due_ms}".encode()
+        headers = [("delay-due-ms", b"%d" % due_ms), ("delay-queue", queue.encode())]
+        self.log.records.append(Record(TOPIC, value, key=f"delay:{delay_id}".encode(), headers=headers))
+        self.sent[delay_id] = len(self.log.records) - 1, Delay(delay_id, queue, due_ms, value)
+
+    @rule(message=st.sampled_from(MESSAGES))
+    def ask_to_cancel(self, message: str) -> None:
+        request, record = cancel_request(TOPIC, message, partition=0)
+        self.asked_at[request.id] = len(self.log.records)
+        self.log.records.append(record)
+
+    @rule(queue=st.sampled_from(QUEUES))
+    def flush(self, queue: str) -> None:
+        self.log.records.append(flush_command(TOPIC, queue, partition=0))
+
+    @rule(number=st.integers(0, 30))
+    def erase_by_hand(self, number: int) -> None:
+        if number in range(len(self.sent)):
+            delay_id = list(self.sent)[number]
+            self.log.records.append(tombstone(TOPIC, delay_id, Outcome.FLUSHED, partition=0))
+            self.erased.add(delay_id)
+
+    @rule()
+    def compact(self) -> None:
+        self.log.compact()
+
+    @rule(ms=st.sampled_from([1, 5, 20]))
+    def wait(self, ms: int) -> None:
+        self.log.now_ms += ms
+
+    # What the forwarder does
+
+    @rule(count=st.sampled_from([1, 1000, 1000]))
+    def read(self, count: int) -> None:
+        found = self.log.entries(self.index.next_offset)[:count]
+        next_offset = found[-1][0] + 1 if found else len(self.log.records)
+        self.index.apply([entry for _, entry in found], next_offset, now_ms=self.log.now_ms)
+        for offset, entry in found:
+            self._note_dropped(offset, entry)
+
+    @precondition(lambda self: self.owned.ready or self.index.next_offset >= self.owned.end)
+    @rule()
+    def step(self) -> None:
+        self.owned.ready = True
+        self.forwarding.step([self.owned], self.log.now_ms)
+
+    @precondition(lambda self: self.owned.ready or self.index.next_offset >= self.owned.end)
+    @rule(failing=st.dictionaries(st.integers(0, 4), st.booleans(), min_size=1))
+    def step_without_all_answers(self, failing: dict[int, bool]) -> None:
+        """A producer that gives up may have delivered: what is sent again is in the queue a second time."""
+        before = Counter(self.log.forwarded)
+        self.log.failing = failing
+        self.step()
+        self.log.failing = {}
+        for row in self.index.due(self.log.now_ms + 1_000_000, limit=1000, limit_bytes=10**9):
+            if self.log.forwarded[row.delay.id] > before[row.delay.id]:
+                self.excused[row.delay.id] += 1
+
+    @precondition(lambda self: self.owned.ready or self.index.next_offset >= self.owned.end)
+    @rule(publishes=st.integers(0, 5))
+    def step_and_crash_around_a_publish(self, publishes: int) -> None:
+        self.log.dies_after = publishes
+        self._crash_in(self.step, statement=None)
+
+    @precondition(lambda self: self.owned.ready or self.index.next_offset >= self.owned.end)
+    @rule(statement=st.integers(0, 40))
+    def step_and_crash_in_between(self, statement: int) -> None:
+        self._crash_in(self.step, statement=statement)
+
+    @rule(count=st.sampled_from([1, 3, 1000]), statement=st.integers(0, 30))
+    def read_and_crash(self, count: int, statement: int) -> None:
+        self._crash_in(lambda: self.read(count), statement=statement)
+
+    @rule()
+    def lose_the_index(self) -> None:
+        """The file is deleted, or the partition goes to another machine."""
+        self._note_crash()
+        self.index.close()
+        self._use(DelayIndex(self._new_path()))
+        self.index.reset("p", self.log.now_ms)
+
+    # What holds
+
+    @invariant()
+    def nothing_is_early(self) -> None:
+        assert not self.log.early
+
+    @invariant()
+    def a_second_time_takes_a_crash_between_forward_and_tombstone(self) -> None:
+        for delay_id, times in self.log.forwarded.items():
+            assert times <= 1 + self.excused[delay_id], delay_id
+
+    @invariant()
+    def what_was_cancelled_or_flushed_in_time_does_not_run(self) -> None:
+        assert not [i for i in self.cancelled | self.flushed if self.log.forwarded[i]]
+
+    @invariant()
+    def the_outcome_of_a_cancel_is_true(self) -> None:
+        for _, entry in self.log.entries():
+            if isinstance(entry, CancelDecision):
+                self._check_outcome(entry)
+
+    def _check_outcome(self, decision: CancelDecision) -> None:
+        asked_at = self.asked_at[decision.id]
+        delays = {
+            delay_id
+            for delay_id, (sent_at, delay) in self.sent.items()
+            if delay.message_id == decision.message_id and sent_at < asked_at
+        }
+        excused = set(self.excused)  # forwarded by one who died before he noted it
+        match decision.outcome:
+            case Outcome.CANCELLED:
+                assert delays & (self.cancelled | excused)
+            case Outcome.TOO_LATE:
+                assert delays & self.log.tried
+            case Outcome.UNKNOWN:
+                assert delays <= self.erased | self.flushed | excused
+
+    # The workings
+
+    def _note_dropped(self, offset: int, entry: Entry) -> None:
+        """What was not even tried when it was read that it is to be dropped must not run from then on."""
+        for delay_id, (sent_at, delay) in self.sent.items():
+            if sent_at > offset or delay_id in self.log.tried:
+                continue
+            if isinstance(entry, CancelRequest) and entry.message_id == delay.message_id:
+                self.cancelled.add(delay_id)
+            if isinstance(entry, Flush) and entry.queue == delay.queue:
+                self.flushed.add(delay_id)
+
+    def _use(self, index: DelayIndex) -> None:
+        self.index = index
+        self.owned = OwnedPartition(TopicPartition(TOPIC, 0), index, end=len(self.log.records))
+
+    def _new_path(self) -> Path:
+        self.files += 1
+        return self.home / f"{self.files}.sqlite3"
+
+    def _crash_in(self, action: Any, *, statement: int | None) -> None:
+        path, left = self._new_path(), statement
+
+        def image(_: str = "") -> None:
+            for suffix in ("", "-wal"):
+                source = Path(f"{self.index.path}{suffix}")
+                if source.exists():
+                    shutil.copyfile(source, f"{path}{suffix}")
+
+        def count(_: str) -> None:
+            nonlocal left
+            if left is not None and not self.log.dead:
+                left -= 1
+                if left < 0:
+                    self.log.dead = True
+            if self.log.dead and not path.exists():
+                image()
+
+        self.index._db.set_trace_callback(count)
+        action()
+        self.index._db.set_trace_callback(None)
+        if not path.exists():
+            image()
+        self._note_crash()
+        self.index.close()
+        self.log.dead, self.log.dies_after = False, None
+        self._use(DelayIndex(path))
+
+    def _note_crash(self) -> None:
+        done = {entry.id for _, entry in self.log.entries() if isinstance(entry, Done)}
+        for delay_id in self.log.forwarded:
+            if delay_id not in done:
+                self.excused[delay_id] += 1
+
+    def _drain(self) -> None:
+        self.log.now_ms += 10_000
+        for _ in range(40):
+            while self.index.next_offset < len(self.log.records):
+                self.read(1000)
+            self.step()
+            if self.index.next_offset == len(self.log.records) and not self.index.next_try_ms():
+                return
+            self.log.now_ms += 10_000
+        pytest.fail("the forwarder does not come to an end")
+
+    def _check_the_end(self) -> None:
+        entries = self.log.entries()
+        assert waiting(entries) == set()
+        erased = {
+            entry.id
+            for _, entry in entries
+            if isinstance(entry, Done) and entry.outcome is not Outcome.FORWARDED
+        }
+        missing = [delay_id for delay_id in self.sent if not self.log.forwarded[delay_id]]
+        assert set(missing) <= erased, "a message is lost"
+        assert sum(self.index.count(queue) for queue in QUEUES) == 0
+        with_nothing = DelayIndex()
+        with_nothing.reset("p", 0)
+        with_nothing.apply([entry for _, entry in entries], len(self.log.records), now_ms=self.log.now_ms)
+        assert [with_nothing.count(queue) for queue in QUEUES] == [0, 0]
+        for message in MESSAGES:
+            assert with_nothing.outcome(message) == self.index.outcome(message)
+        with_nothing.close()
+
+
+class _TopicNames:
+    def queue(self, name: str) -> str:
+        return f"queue-{name}"
+
+
+TestIndexAgainstAModel = Machine.TestCase
+TestIndexAgainstAModel.settings = settings(
+    max_examples=150, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+)
