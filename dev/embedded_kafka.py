@@ -14,7 +14,8 @@ from dev.server import Server
 
 class EmbeddedKafkaServer(Server):
     """Known limits: a restart empties it; JoinGroup takes half the session timeout; commit metadata comes
-    back empty; no LogAppendTime; `delete_records` drops the connection.
+    back empty; no LogAppendTime; `delete_records` drops the connection; a group whose members left almost
+    together may never find a leader again.
     """
 
     name = "Kafka (embedded)"
