@@ -48,6 +48,7 @@ _NEVER = {
     "22",  # data_exception
     "23",  # integrity_constraint_violation
     "42",  # syntax_error_or_access_rule_violation
+    "54",  # program_limit_exceeded, as by a key that is too long for its index
 }
 _AWAY = {
     "08",  # connection_exception

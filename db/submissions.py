@@ -44,7 +44,10 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a message: a verdict, or the error that ended it (exactly one of the two)."""
+    """What became of a message: a verdict, or the error that ended it (exactly one of the two).
+
+    ``generation`` counts the message's redrives.
+    """
 
     message_id: str
     generation: int
@@ -70,7 +73,7 @@ _INSERT_PENDING = text(
     """
 )
 
-# The first writer wins: only a pending row of the same generation changes. The UPDATE comes first although
+# The first writer of a generation wins, and a redrive's generation is newer. The UPDATE comes first although
 # the upsert alone would do, because every attempt to insert uses up an id, and ids are 31 bits. A row with an
 # outcome has no more need of its message, hence publish_after.
 _WRITE_OUTCOMES = text(
@@ -83,11 +86,15 @@ _WRITE_OUTCOMES = text(
         ) AS t (message_id, generation, item_id, status, is_violation, probability, error_message)
     ), updated AS (
         UPDATE moderation_results AS row
-        SET status = outcome.status, is_violation = outcome.is_violation, probability = outcome.probability,
-            error_message = outcome.error_message, processed_at = now(), publish_after = NULL
+        SET generation = outcome.generation, status = outcome.status, is_violation = outcome.is_violation,
+            probability = outcome.probability, error_message = outcome.error_message, processed_at = now(),
+            publish_after = NULL
         FROM outcome
-        WHERE row.message_id = outcome.message_id AND row.generation = outcome.generation
-            AND row.status = 'pending'
+        WHERE row.message_id = outcome.message_id
+            AND (
+                row.generation = outcome.generation AND row.status = 'pending'
+                OR row.generation < outcome.generation
+            )
         RETURNING row.message_id
     ), upserted AS (
         INSERT INTO moderation_results AS row (
@@ -97,10 +104,11 @@ _WRITE_OUTCOMES = text(
         SELECT message_id, generation, item_id, status, is_violation, probability, error_message, now(), NULL
         FROM outcome WHERE message_id NOT IN (SELECT message_id FROM updated)
         ON CONFLICT (message_id) DO UPDATE
-        SET status = excluded.status, is_violation = excluded.is_violation,
+        SET generation = excluded.generation, status = excluded.status, is_violation = excluded.is_violation,
             probability = excluded.probability, error_message = excluded.error_message, processed_at = now(),
             publish_after = NULL
-        WHERE row.status = 'pending' AND row.generation = excluded.generation
+        WHERE row.generation = excluded.generation AND row.status = 'pending'
+            OR row.generation < excluded.generation
         RETURNING row.message_id
     )
     SELECT message_id FROM updated UNION ALL SELECT message_id FROM upserted
@@ -145,7 +153,7 @@ def insert_pending(
 
 
 def write_outcomes(connection: Connection, outcomes: Sequence[Outcome]) -> set[str]:
-    """Write what became of messages, each once: a row with an outcome, or of a newer generation, stays.
+    """Write what became of messages, each generation's once: a later or an older one changes nothing.
 
     A message without a row gets one. No message may be named twice.
 

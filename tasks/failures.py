@@ -4,6 +4,7 @@ import logging
 
 from broker import DeadLetter
 from db import submissions
+from db.errors import DatabaseRefused
 from tasks.message import ACTOR, generation_of
 from tasks.resources import database
 
@@ -15,6 +16,9 @@ def record_failure(letter: DeadLetter) -> None:
 
     The broker calls this once the letter is in Kafka, and again until it returns: while PostgreSQL is away
     the delivery waits.
+
+    A failure that PostgreSQL will never take is logged and left: the dead letter is kept, and being called
+    again would hold its delivery for good.
 
     Raises:
       DatabaseUnavailable: to be called again.
@@ -33,5 +37,8 @@ def record_failure(letter: DeadLetter) -> None:
         item_id=item_id,
         error_message=letter.error or letter.error_type,
     )
-    with database() as connection:
-        submissions.write_outcomes(connection, [outcome])
+    try:
+        with database() as connection:
+            submissions.write_outcomes(connection, [outcome])
+    except DatabaseRefused as error:
+        logger.error("Message %.100s has a dead letter, but cannot have a row: %s", message.message_id, error)

@@ -5,10 +5,12 @@ from typing import Any, Protocol
 import dramatiq
 
 from db.outbox import Unpublished
+from db.submissions import is_id
 
 QUEUE = "moderation"
 ACTOR = "moderate_item"
-_GENERATION = "generation"
+#: The option in which the broker counts a message's redrives.
+_REDRIVES = "redrives"
 
 
 class HasOptions(Protocol):
@@ -25,12 +27,12 @@ def message_of(submission: Unpublished) -> dramatiq.Message[Any]:
         actor_name=ACTOR,
         args=(submission.item_id,),
         kwargs={},
-        options={_GENERATION: submission.generation},
+        options={_REDRIVES: submission.generation} if submission.generation else {},
         message_id=submission.message_id,
     )
 
 
 def generation_of(message: HasOptions) -> int:
-    """Return how often the submission had been redriven by then; 0 for a plain ``send``."""
-    generation = message.options.get(_GENERATION, 0)
-    return generation if isinstance(generation, int) else 0
+    """Return how often the message had been redriven when it was made; 0 for a plain ``send``."""
+    redrives = message.options.get(_REDRIVES, 0)
+    return redrives if is_id(redrives) else 0

@@ -24,7 +24,9 @@ ATTEMPTS = 3
         retry=retry_if_temporary,
         stop=stop_after_attempt(ATTEMPTS),
         # Jitter, so that the tasks which one outage failed do not all come back in the same moment.
-        wait=wait_exponential_jitter(multiplier=get_settings().retry_first_wait_s, exp_base=3, max=60, jitter=1),
+        wait=wait_exponential_jitter(
+            multiplier=get_settings().retry_first_wait_s, exp_base=3, max=60, jitter=1
+        ),
     ),
 )
 def moderate_item(item_id: int) -> dict[str, Any]:
