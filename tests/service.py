@@ -23,7 +23,7 @@ class Api:
             "the API",
             [sys.executable, "main.py"],
             log=home / "api.log",
-            env={"PATH": "/usr/bin:/bin", "API_PORT": str(self.port), **env},
+            env={"API_PORT": str(self.port), **env},
             cwd=ROOT,
         )
 
@@ -59,14 +59,14 @@ class Worker:
             "the worker",
             [
                 Path(sys.executable).with_name("dramatiq"),
-                module,
+                "tasks",
                 "--processes",
                 str(processes),
                 "--threads",
                 str(threads),
             ],
             log=home / "worker.log",
-            env={"PATH": "/usr/bin:/bin", **env},
+            env=env,
             cwd=ROOT,
         )
 

@@ -1,0 +1,123 @@
+"""Workers and interpreters on topics of their own, as a user starts them.
+
+A test that harms nothing uses ``worker``, which this package's tests share, with ``run_python`` and ``kafka``.
+One that does harm uses ``start_worker`` with ``env`` and ``own_kafka``.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from broker import KafkaBroker
+from dev.stack import ROOT, Stack
+from tests.db.rows import load_sample_ads
+from tests.service import Worker
+
+
+def environment(stack: Stack, namespace: str) -> dict[str, str]:
+    """The environment of processes with topics of their own, which are quick to try again."""
+    return {
+        **stack.env(),
+        "KAFKA_NAMESPACE": namespace,
+        "KAFKA_GROUP_ID": f"{namespace}group",
+        "RETRY_FIRST_WAIT_S": "0.1",
+        "RELAY_INTERVAL_S": "0.2",
+    }
+
+
+@pytest.fixture(scope="package")
+def shared_env(stack: Stack, new_namespace: Callable[[], str]) -> dict[str, str]:
+    return environment(stack, new_namespace())
+
+
+@pytest.fixture(scope="package")
+def shared_worker(shared_env: dict[str, str], server_home: Callable[[], Path]) -> Iterator[Worker]:
+    worker = Worker(server_home(), shared_env, threads=8)
+    worker.start()
+    yield worker
+    worker.child.stop()
+
+
+@pytest.fixture
+def worker(shared_worker: Worker, ads: None) -> Worker:
+    """A running ``dramatiq tasks`` over the ads 1, 2 and 3."""
+    return shared_worker
+
+
+@pytest.fixture
+def run_python(shared_env: dict[str, str]) -> Callable[[str], str]:
+    """Runs lines of Python in a bare interpreter beside the worker; returns what they print."""
+
+    def run(code: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=shared_env,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    return run
+
+
+@pytest.fixture
+def kafka(shared_env: dict[str, str]) -> Iterator[KafkaBroker]:
+    """A broker on the worker's topics, to send what a client could and to read the dead letters."""
+    with closing(broker_in(shared_env)) as broker:
+        yield broker
+
+
+@pytest.fixture
+def ads(database: Engine) -> None:
+    """Nothing in the database but the ads 1, 2 and 3."""
+    load_sample_ads(database, 3)
+
+
+@pytest.fixture
+def env(stack: Stack, namespace: str) -> dict[str, str]:
+    """The environment of a test that starts processes of its own."""
+    return environment(stack, namespace)
+
+
+@pytest.fixture
+def start_worker(
+    server_home: Callable[[], Path], env: dict[str, str], ads: None
+) -> Iterator[Callable[..., Worker]]:
+    """Starts ``dramatiq tasks`` over the ads 1, 2 and 3; kills what still runs at the end."""
+    workers = []
+
+    def start(*, processes: int = 1, **changed: str) -> Worker:
+        worker = Worker(server_home(), {**env, **changed}, processes=processes)
+        workers.append(worker)
+        worker.start()
+        return worker
+
+    yield start
+    for worker in workers:
+        worker.child.kill()
+
+
+@pytest.fixture
+def own_kafka(env: dict[str, str]) -> Iterator[KafkaBroker]:
+    """A broker on the topics of a test that starts processes of its own."""
+    with closing(broker_in(env)) as broker:
+        yield broker
+
+
+def broker_in(env: dict[str, str], *, group_id: str = "") -> KafkaBroker:
+    broker = KafkaBroker(
+        env["KAFKA_BOOTSTRAP_SERVERS"],
+        namespace=env["KAFKA_NAMESPACE"],
+        group_id=group_id or env["KAFKA_GROUP_ID"],
+    )
+    broker.declare_queue("moderation")
+    return broker

@@ -1,0 +1,23 @@
+"""A server's comings and goings in the log."""
+
+import logging
+
+import pytest
+
+from tasks.availability import Availability
+
+
+def test_going_away_and_coming_back_are_one_line_each(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    server = Availability("PostgreSQL", logging.getLogger("test"))
+    server.came_back()
+    for reason in ("refused", "refused", "timeout"):
+        server.went_away(reason)
+        assert server.is_away
+    for _ in range(3):
+        server.came_back()
+        assert not server.is_away
+    assert caplog.messages == [
+        "PostgreSQL cannot be used: refused",
+        "PostgreSQL can be used again, after 0 s",
+    ]
