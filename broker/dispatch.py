@@ -85,8 +85,8 @@ class Dispatcher:
             assignment = self._turns[0]
             self._turns.rotate(-1)
             delivery = self._next_of(assignment)
-            if delivery is not None:
-                return delivery
+            if delivery is not None or self._marked is not None:
+                return delivery  # None: what is marked has to be committed before anything else is
         return None
 
     def close(self) -> None:
