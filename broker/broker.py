@@ -338,6 +338,9 @@ class KafkaBroker(Broker):
     def _give_up(self, delivery: Delivery, error: BaseException) -> None:
         """Replace an outbox that Kafka can never take by a dead letter that says so."""
         self.logger.error("What follows from %s cannot be published: %r", delivery, error)
+        dead_letters = self.topics.dead_letters(delivery.queue_name)
+        if all(record.topic == dead_letters for record in delivery.outbox):
+            return  # another dead letter would be refused too: this one is held until its topic takes it
         delivery.outbox.clear()
         bury(self, delivery, error)
 

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 #: failed.
 REPORT_GRACE_S = 5.0
 
-#: Errors of the record itself: sending the same bytes again can only fail again, and the producer is sound.
+#: Errors of the record itself: sending the same bytes again can only fail again.
 RECORD_ERRORS: tuple[type[Exception], ...] = (
     MessageSizeTooLargeError,
     RecordListTooLargeError,
@@ -70,8 +70,8 @@ class Publisher:
 
     kafka-python's idempotent producer never recovers from an outage longer than its delivery timeout, so a
     producer with which something failed is thrown away and the next call builds another. For the same reason
-    nobody waits for
-    less than that timeout: a caller who gave up early could not tell whether the record is still on its way.
+    nobody waits for less than that timeout: a caller who gave up early could not tell whether the record is
+    still on its way.
 
     Parameters:
       timeout_ms: How long Kafka may take to acknowledge a record before it counts as failed.
@@ -95,38 +95,46 @@ class Publisher:
         """
         if not records:
             return {}
+        deadline_s = time.monotonic() + self._timeout_ms / 1000 + REPORT_GRACE_S
         failures: dict[int, BaseException] = {}
+        suspects: Sequence[int] = range(len(records))
         try:
             self._topics.ensure({record.topic for record in records})
             producer = self._current()
+            failures, suspects = _produce(producer, records, range(len(records)), deadline_s)
+            if suspects or any(not isinstance(e, RECORD_ERRORS) for e in failures.values()):
+                self._retire(producer)
+                self._topics.forget({record.topic for record in records})
+            if suspects:
+                self._sift(records, suspects, failures, deadline_s)
         except KafkaUnavailable as e:
-            return dict.fromkeys(range(len(records)), e)
-
-        deadline = time.monotonic() + self._timeout_ms / 1000 + REPORT_GRACE_S
-        pending = []
-        for index, record in enumerate(records):
-            try:
-                future = producer.send(
-                    record.topic,
-                    value=record.value,
-                    key=record.key,
-                    headers=record.headers,
-                    partition=_partition(producer, record),
-                )
-            except (KafkaError, TypeError, ValueError, AssertionError) as e:
-                failures[index] = e
-            else:
-                pending.append((index, future))
-        for index, future in pending:
-            try:
-                future.get(timeout=max(0.0, deadline - time.monotonic()))
-            except (KafkaError, BrokerResponseError) as e:
-                failures[index] = e
-
-        if any(not isinstance(e, RECORD_ERRORS) for e in failures.values()):
-            self._retire(producer)
-            self._topics.forget({record.topic for record in records})
+            failures.update(dict.fromkeys(suspects, e))
         return failures
+
+    def _sift(
+        self,
+        records: Sequence[Record],
+        suspects: Sequence[int],
+        failures: dict[int, BaseException],
+        deadline_s: float,
+    ) -> None:
+        """Take out of ``failures`` those that another record has caused.
+
+        A record that Kafka refuses for good ends its producer, and whatever was on the way, this call's or
+        another thread's, fails with its error. Sent again in halves, by producers of their own, the others
+        arrive (some of them for the second time, with the same message id).
+        """
+        groups = _halves(suspects)
+        while groups and time.monotonic() < deadline_s:
+            group = groups.pop()
+            producer = self._new_producer()
+            failed, suspects = _produce(producer, records, group, deadline_s)
+            _close(producer, timeout_s=1.0)
+            for index in group:
+                failures.pop(index, None)
+            failures.update(failed)
+            if len(group) > 1:
+                groups += _halves(suspects)
 
     def close(self) -> None:
         """Close the producer, if this process made one. Everything published has been waited for already."""
@@ -141,30 +149,69 @@ class Publisher:
             if self._producer is None or self._owner_pid != os.getpid():
                 # A producer inherited through fork() has no I/O thread here: it is dropped, its owner closes
                 # it.
-                self._producer = self._clients.producer(
-                    acks="all",
-                    enable_idempotence=True,
-                    allow_auto_create_topics=False,
-                    delivery_timeout_ms=self._timeout_ms,
-                    request_timeout_ms=self._timeout_ms,
-                    max_block_ms=self._timeout_ms,
-                    max_request_size=MAX_DEAD_LETTER_BYTES,
-                    linger_ms=self._linger_ms,
-                )
+                self._producer = self._new_producer()
                 self._owner_pid = os.getpid()
             return self._producer
+
+    def _new_producer(self) -> KafkaProducer:
+        return self._clients.producer(
+            acks="all",
+            enable_idempotence=True,
+            allow_auto_create_topics=False,
+            delivery_timeout_ms=self._timeout_ms,
+            request_timeout_ms=self._timeout_ms,
+            max_block_ms=self._timeout_ms,
+            max_request_size=MAX_DEAD_LETTER_BYTES,
+            linger_ms=self._linger_ms,
+        )
 
     def _retire(self, producer: KafkaProducer) -> None:
         with self._lock:
             if self._producer is not producer:
                 return  # another thread saw the same failure first
             self._producer = None
-        logger.warning("Kafka did not acknowledge in time; the producer is replaced.")
+        logger.warning("Kafka did not take everything; the producer is replaced.")
         # Other threads may still wait on its futures, so it is closed in the background, once they have their
         # answer.
         threading.Thread(
             target=_close, args=(producer,), kwargs={"timeout_s": self._timeout_ms / 1000}, daemon=True
         ).start()
+
+
+def _produce(
+    producer: KafkaProducer, records: Sequence[Record], indices: Sequence[int], deadline_s: float
+) -> tuple[dict[int, BaseException], list[int]]:
+    """Produce some of ``records``: why some failed, and which of these Kafka seems to refuse for good."""
+    failures: dict[int, BaseException] = {}
+    pending = []
+    for index in indices:
+        record = records[index]
+        try:
+            future = producer.send(
+                record.topic,
+                value=record.value,
+                key=record.key,
+                headers=record.headers,
+                partition=_partition(producer, record),
+            )
+        except (KafkaError, TypeError, ValueError, AssertionError) as e:
+            failures[index] = e
+        else:
+            pending.append((index, future))
+    suspects = []
+    for index, future in pending:
+        try:
+            future.get(timeout=max(0.0, deadline_s - time.monotonic()))
+        except (KafkaError, BrokerResponseError) as e:
+            failures[index] = e
+            if isinstance(e, RECORD_ERRORS):
+                suspects.append(index)
+    return failures, suspects
+
+
+def _halves(indices: Sequence[int]) -> list[Sequence[int]]:
+    middle = len(indices) // 2
+    return [half for half in (indices[:middle], indices[middle:]) if half]
 
 
 def partition_of(placement: bytes, partition_count: int) -> int:

@@ -9,6 +9,7 @@ import pytest
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from broker import DeadLetter, KafkaBroker, PermanentError, default_middleware
+from broker.topics import MAX_DEAD_LETTER_BYTES
 from dev.server import Server
 from tests.broker.dead_letters.conftest import MakeBroker, StartWorker
 from tests.broker.dead_letters.letters import QUEUE
@@ -102,31 +103,33 @@ def test_kafka_gone_while_messages_are_given_up_loses_none(
     worker.stop()  # while its Kafka is there
 
 
-@pytest.mark.real_kafka("a topic's min.insync.replicas")
+@pytest.mark.real_kafka("a topic's max.message.bytes")
 def test_a_dead_letter_topic_that_takes_nothing_holds_the_queue_and_loses_none(
     make_broker: MakeBroker, start_worker: StartWorker
 ) -> None:
-    broker = make_broker(enqueue_timeout_ms=1_000)
+    told: list[DeadLetter] = []
+    broker = make_broker(middleware=default_middleware(on_dead_letter=told.append))
     task = declare(broker)
     topic = broker.topics.dead_letters(QUEUE)
     sent = {message.message_id for message in broker.enqueue_many([task.message() for _ in range(MESSAGES)])}
     broker.topics.ensure([topic])
-    require_replicas(broker, topic, 2)
+    configure(broker, topic, {"max.message.bytes": "100"})
     start_worker(broker)
     wait_until(
         lambda: len(broker.settlement._waiting) > 0, deadline_s=DEADLINE_S, what="dead letters that are held"
     )
     assert list(broker.dead_letters(QUEUE)) == []
     assert broker.count(QUEUE) == MESSAGES
+    assert told == []
 
-    require_replicas(broker, topic, 1)
+    configure(broker, topic, {"max.message.bytes": str(MAX_DEAD_LETTER_BYTES)})
     broker.join(QUEUE, timeout=int(DEADLINE_S * 1000))
-    assert {letter.message.message_id for letter in broker.dead_letters(QUEUE) if letter.message} == sent
+    letters = list(broker.dead_letters(QUEUE))
+    assert {letter.message.message_id for letter in letters if letter.message} == sent
+    assert {letter.error_type for letter in letters} == {"PermanentError"}
+    assert len({letter.origin for letter in told}) == len(told) == MESSAGES
 
 
-def require_replicas(broker: KafkaBroker, topic: str, count: int) -> None:
-    """With one Kafka there is one replica: a topic that wants two refuses every acks=all record."""
+def configure(broker: KafkaBroker, topic: str, configs: dict[str, str]) -> None:
     with broker.clients.admin() as admin:
-        admin.alter_configs(
-            [ConfigResource(ConfigResourceType.TOPIC, topic, configs={"min.insync.replicas": str(count)})]
-        )
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=configs)])

@@ -1,0 +1,70 @@
+"""What Kafka refuses for good harms nothing else."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import dramatiq
+import pytest
+
+from broker import EnqueueFailed, KafkaBroker
+from dev.stack import Stack
+from tests.broker.dead_letters.letters import on_queue
+
+#: More than Kafka takes by default, and less than the producer itself refuses.
+TOO_LARGE = "x" * 2_000_000
+
+
+@pytest.fixture
+def task(stack: Stack, namespace: str) -> dramatiq.Actor[[str], None]:
+    broker = KafkaBroker(stack.bootstrap_servers, namespace=namespace)
+
+    @dramatiq.actor(broker=broker)
+    def task(text: str) -> None: ...
+
+    return task
+
+
+@pytest.mark.real_kafka("a limit on a record's size")
+def test_a_message_that_is_too_large_leaves_the_broker_as_it_was(task: dramatiq.Actor[[str], None]) -> None:
+    for _ in range(2):
+        with pytest.raises(EnqueueFailed, match="MessageSizeTooLarge"):
+            task.send(TOO_LARGE)
+        task.send("small")
+    assert isinstance(task.broker, KafkaBroker)
+    assert task.broker.count("default") == 2
+    task.broker.close()
+
+
+@pytest.mark.real_kafka("a limit on a record's size")
+def test_of_many_messages_only_those_fail_that_are_too_large(task: dramatiq.Actor[[str], None]) -> None:
+    broker = task.broker
+    assert isinstance(broker, KafkaBroker)
+    messages = [task.message(TOO_LARGE if number in (3, 77) else "small") for number in range(100)]
+    with pytest.raises(EnqueueFailed) as failed:
+        broker.enqueue_many(messages)
+    assert set(failed.value.failures) == {messages[3].message_id, messages[77].message_id}
+    arrived = {message.message_id for message in on_queue(broker)}
+    assert arrived == {message.message_id for message in messages} - set(failed.value.failures)
+    broker.close()
+
+
+@pytest.mark.real_kafka("a limit on a record's size")
+def test_what_other_threads_send_beside_it_arrives(task: dramatiq.Actor[[str], None]) -> None:
+    broker = task.broker
+    assert isinstance(broker, KafkaBroker)
+
+    def send_too_large() -> None:
+        with pytest.raises(EnqueueFailed):
+            task.send(TOO_LARGE)
+
+    def send_small() -> set[str]:
+        return {task.send("small").message_id for _ in range(20)}
+
+    with ThreadPoolExecutor(6) as threads:
+        small = [threads.submit(send_small) for _ in range(4)]
+        for end in [threads.submit(send_too_large) for _ in range(2)]:
+            end.result()
+        sent = set[str]().union(*(end.result() for end in small))
+    assert {message.message_id for message in on_queue(broker)} == sent
+    broker.close()
