@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import Any
 
-from dramatiq.errors import DecodeError
-from dramatiq.message import Message
+from dramatiq.message import Message, get_encoder
 
 from .errors import InvalidMessage
 
 _FIELDS: dict[str, type | tuple[type, ...]] = {
     "queue_name": str,
     "actor_name": str,
-    "args": tuple,
+    "args": (list, tuple),
     "kwargs": dict,
     "options": dict,
     "message_id": str,
@@ -24,8 +23,9 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
 def read_message(raw: bytes | None, *, queue_name: str, actors: Container[str]) -> Message[Any]:
     """Decode and check one record's value.
 
-    What Dramatiq itself does not check would kill one of its threads (a foreign ``queue_name``) or restart
-    its consumer (options that are not a mapping), and the record would come back for ever.
+    What Dramatiq itself does not check would kill one of its threads (a foreign ``queue_name``, ``throws``
+    that are no classes), restart its consumer (options that are not a mapping), give the message another id
+    at every delivery (none) or make arguments of a text's letters.
 
     Raises:
       InvalidMessage: When it is not a message for this queue and one of ``actors``; the text says why.
@@ -33,24 +33,47 @@ def read_message(raw: bytes | None, *, queue_name: str, actors: Container[str]) 
     if raw is None:
         raise InvalidMessage("the record has no value")
     try:
-        message: Message[Any] = Message.decode(raw)
-    except DecodeError as e:
-        raise InvalidMessage(f"not a Dramatiq message: {e.error!r}") from e
-    for name, kind in _FIELDS.items():
-        value = getattr(message, name)
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise InvalidMessage(f"{name} is {type(value).__name__}, not {kind}")
-    if not message.message_id:
-        raise InvalidMessage("message_id is empty")
+        fields = get_encoder().decode(raw)
+    except Exception as e:
+        # An encoder of the application's own may raise anything.
+        raise InvalidMessage(f"not a Dramatiq message: {e!r}") from e
+    _check_fields(fields)
+    message: Message[Any] = Message(**fields)
     if message.queue_name != queue_name:
         raise InvalidMessage(
             f"queue_name is {message.queue_name!r}, but the record is in the queue {queue_name!r}"
         )
     if message.actor_name not in actors:
         raise InvalidMessage(f"no actor named {message.actor_name!r} is declared in this worker")
-    if not all(isinstance(key, str) for key in (*message.kwargs, *message.options)):
-        raise InvalidMessage("a key of kwargs or options is not a string")
     # Dramatiq's workers hold a message with an eta in memory until then. Delays are the delayed topic's
     # business, and a message in its queue is due.
     message.options.pop("eta", None)
     return message
+
+
+def _check_fields(fields: Any) -> None:
+    if not isinstance(fields, dict):
+        raise InvalidMessage(f"not a Dramatiq message: {type(fields).__name__} is not an object")
+    for name, kind in _FIELDS.items():
+        if name not in fields:
+            raise InvalidMessage(f"not a Dramatiq message: {name} is missing")
+        value = fields[name]
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise InvalidMessage(f"{name} is {type(value).__name__}, not {kind}")
+    if unknown := fields.keys() - _FIELDS.keys():
+        raise InvalidMessage(f"not a Dramatiq message of this version: it has {sorted(map(str, unknown))}")
+    if not fields["message_id"]:
+        raise InvalidMessage("message_id is empty")
+    options = fields["options"]
+    if not all(isinstance(key, str) for key in (*fields["kwargs"], *options)):
+        raise InvalidMessage("a key of kwargs or options is not a string")
+    if (throws := options.get("throws")) and not _are_error_classes(throws):
+        raise InvalidMessage(f"the option throws is {type(throws).__name__}, not classes of errors")
+
+
+def _are_error_classes(throws: Any) -> bool:
+    try:
+        isinstance(None, throws)
+    except TypeError:
+        return False
+    return True

@@ -1,0 +1,257 @@
+"""Records that no worker can run: each becomes a dead letter with its bytes and origin, and stops nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import dramatiq
+import pytest
+from dramatiq import Message, Worker
+from kafka import KafkaProducer
+
+from broker import DeadLetter, KafkaBroker
+from broker.delivery import Origin
+from tests.broker.contract.backends import KafkaBackend
+from tests.broker.contract.conftest import WORKER_THREADS, WORKER_TIMEOUT_MS
+
+QUEUE = "default"
+JOIN_TIMEOUT_MS = 60_000
+FIELDS = ("queue_name", "actor_name", "args", "kwargs", "options", "message_id", "message_timestamp")
+
+
+def encoded(without: str = "", **instead: Any) -> bytes:
+    """A message of the actor "work" as it is on the wire, with some fields changed and one left out."""
+    fields = Message(QUEUE, "work", ("bad",), {}, {}).asdict() | instead
+    return json.dumps({name: value for name, value in fields.items() if name != without}).encode()
+
+
+#: By name: the record's value, and what the dead letter says of it.
+UNREADABLE: dict[str, tuple[bytes | None, str]] = {
+    "no value": (None, "no value"),
+    "nothing": (b"", "not a Dramatiq message"),
+    "no UTF-8": (b"\xff\xfe\x00\x80", "not a Dramatiq message"),
+    "no JSON": (b"hello", "not a Dramatiq message"),
+    "cut off": (encoded()[:-20], "not a Dramatiq message"),
+    "null": (b"null", "not an object"),
+    "a list": (b"[]", "not an object"),
+    "a text": (b'"work"', "not an object"),
+    "a number": (b"17", "not an object"),
+    "nested beyond any stack": (b"[" * 200_000 + b"]" * 200_000, "not a Dramatiq message"),
+    "a number beyond measure": (encoded(args=[1]).replace(b"[1]", b"[" + b"9" * 5_000 + b"]"), "not a Dramatiq"),
+    "large garbage": (b"x" * 900_000, "not a Dramatiq message"),
+    **{f"no {name}": (encoded(without=name), f"{name} is missing") for name in FIELDS},
+    "one field too many": (encoded(surprise=1), "surprise"),
+    **{
+        f"{name} is {json.dumps(value)}": (encoded(**{name: value}), name)
+        for name, values in {
+            "queue_name": (None, 5, [], {}),
+            "actor_name": (None, 5, [], {}),
+            "args": (None, 5, "abc", {"a": 1}, True),
+            "kwargs": (None, 5, "abc", [], True),
+            "options": (None, 5, "abc", [], True),
+            "message_id": (None, 5, "", [], {}),
+            "message_timestamp": (None, "now", 1.5, True, [], {}, float("nan")),
+        }.items()
+        for value in values
+    },
+    "another queue's": (encoded(queue_name="other"), "'other'"),
+    "a delay queue's": (encoded(queue_name="default.DQ"), "'default.DQ'"),
+    "an unknown actor's": (encoded(actor_name="nobody"), "'nobody'"),
+    "errors that no class can be": (
+        encoded(options={"throws": "ValueError"}, kwargs={"fail": True}), "throws",
+    ),
+}  # fmt: skip
+
+
+#: By name: options that Dramatiq or its middleware would stumble over, and how messages with them end when
+#: their task succeeds and when it fails.
+ODD_OPTIONS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "an eta in the past": ({"eta": -1}, "done", "dead"),
+    "an eta in the future": ({"eta": 99_999_999_999_999}, "done", "dead"),
+    "no eta": ({"eta": None}, "done", "dead"),
+    "an eta that is no number": ({"eta": "soon"}, "done", "dead"),
+    "an infinite eta": ({"eta": float("inf")}, "done", "dead"),
+    "retries that are no number": ({"retries": "many"}, "done", "dead"),
+    "max_retries that are no number": ({"max_retries": "few"}, "done", "dead"),
+    "a backoff that is no number": ({"max_retries": 3, "min_backoff": "x"}, "done", "dead"),
+    "a negative backoff": ({"max_retries": 1, "min_backoff": -5, "max_backoff": -5}, "done", "dead"),
+    "a time limit that is no number": ({"time_limit": "x"}, "done", "dead"),
+    "an age limit that is no number": ({"max_age": "x"}, "done", "dead"),
+    "a next step that is no message": ({"pipe_target": 5}, "dead", "dead"),
+    "a next step that nobody knows": ({"pipe_target": {"queue_name": "default"}}, "dead", "dead"),
+    "a next step in an impossible queue": (
+        {"pipe_target": Message("no such name!", "work", (), {}, {}).asdict()}, "dead", "dead",
+    ),
+    "a next step with a negative delay": (
+        {"pipe_target": Message(QUEUE, "work", (), {}, {"delay": -1}).asdict()}, "dead", "dead",
+    ),
+    "an unknown callback": ({"on_success": "nobody", "on_failure": "nobody"}, "dead", "dead"),
+    "a callback that is no name": ({"on_success": {"a": 1}, "on_failure": [1]}, "dead", "dead"),
+    "a traceback that is no text": ({"traceback": 5, "max_retries": 1, "min_backoff": 1}, "done", "dead"),
+    "no errors to be thrown": ({"throws": None}, "done", "dead"),
+}  # fmt: skip
+
+#: By name: other fields that are valid and unusual.
+ODD_FIELDS: dict[str, dict[str, Any]] = {
+    "an id with half a character": {"message_id": "\ud800"},
+    "an id of 200,000 characters": {"message_id": "x" * 200_000},
+    "a time beyond the calendar": {"message_timestamp": 10**300},
+    "a time before 1970": {"message_timestamp": -(10**18)},
+    "arguments nested 400 deep": {"kwargs": {"deep": json.loads("[" * 400 + "]" * 400)}},
+    "arguments of 900,000 characters": {"kwargs": {"long": "x" * 900_000}},
+    "arguments that the task does not take": {"args": [1, 2, 3, 4], "kwargs": {"no such": 1}},
+}
+
+
+class Intake:
+    """A queue with a worker, and what has become of the records that were put into its topic."""
+
+    def __init__(self, broker: KafkaBroker, worker: Worker) -> None:
+        self.broker = broker
+        self.worker = worker
+        self.origins: dict[str, Origin] = {}
+        self.done: list[str] = []
+        self.letters: dict[Origin, list[DeadLetter]] = {}
+        self._producer = KafkaProducer(
+            bootstrap_servers=broker.clients.bootstrap_servers, acks="all", max_request_size=2_000_000
+        )
+
+    def put(self, name: str, value: bytes | None) -> None:
+        """All go to one partition: what could hold it up would hold up all that follows."""
+        sent = self._producer.send(self.broker.topics.queue(QUEUE), value=value, key=b"key", partition=0).get(
+            10
+        )
+        self.origins[name] = Origin(sent.topic, sent.partition, sent.offset)
+
+    def settle(self) -> None:
+        """Wait until all of it is done or dead."""
+        self.broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS)
+        self.letters.clear()
+        for letter in self.broker.dead_letters(QUEUE):
+            assert letter.origin is not None
+            self.letters.setdefault(letter.origin, []).append(letter)
+
+    def close(self) -> None:
+        self._producer.close()
+
+
+@pytest.fixture(scope="module")
+def intake(kafka_backend: KafkaBackend) -> Iterator[Intake]:
+    broker = kafka_backend.broker()
+    broker.declare_queue(QUEUE)
+    broker.topics.ensure(broker.topics_of(QUEUE))
+    worker = Worker(broker, worker_timeout=WORKER_TIMEOUT_MS, worker_threads=WORKER_THREADS)
+    intake = Intake(broker, worker)
+
+    @dramatiq.actor(broker=broker, max_retries=0)
+    def work(name: str = "", *, fail: bool = False, **_: object) -> None:
+        if fail:
+            raise ValueError("asked to")
+        intake.done.append(name)
+
+    worker.start()
+    yield intake
+    worker.stop()
+    intake.close()
+    broker.close()
+
+
+@pytest.fixture(scope="module")
+def after_unreadable(intake: Intake) -> Intake:
+    """The intake after every unreadable record, each followed by a good one."""
+    for name, (value, _) in UNREADABLE.items():
+        intake.put(name, value)
+        intake.put(f"after {name}", encoded(args=[f"after {name}"]))
+    intake.settle()
+    return intake
+
+
+def same_record(raw: bytes, value: bytes) -> bool:
+    """Whether they are the same bytes or, a dead letter being JSON, the same object."""
+    try:
+        return raw == value or bool(json.loads(raw) == json.loads(value))
+    except (ValueError, RecursionError):
+        return False
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_a_record_that_is_no_message_of_the_queue_becomes_one_dead_letter_with_its_bytes(
+    after_unreadable: Intake, name: str
+) -> None:
+    value, reason = UNREADABLE[name]
+    (letter,) = after_unreadable.letters[after_unreadable.origins[name]]
+    assert letter.error_type == "InvalidMessage"
+    assert reason in letter.error
+    assert same_record(letter.raw, value or b"")
+
+
+def test_the_messages_between_such_records_all_run_once(after_unreadable: Intake) -> None:
+    assert sorted(after_unreadable.done) == sorted(f"after {name}" for name in UNREADABLE)
+
+
+@pytest.fixture(scope="module")
+def after_odd(intake: Intake) -> Intake:
+    """The intake after messages that are valid and odd, each once with a task that fails."""
+    odd = {name: {"options": options} for name, (options, *_) in ODD_OPTIONS.items()} | ODD_FIELDS
+    for name, fields in odd.items():
+        for fail in (False, True):
+            changed = {
+                "args": [name],
+                **fields,
+                "kwargs": {**fields.get("kwargs", {}), "fail": fail},
+                "message_id": odd_id(name, fail=fail),
+            }
+            intake.put(f"{name}, {fail}", encoded(**changed))
+    intake.settle()
+    return intake
+
+
+def odd_id(name: str, *, fail: bool) -> str:
+    return f"{name}, {fail}{ODD_FIELDS.get(name, {}).get('message_id', '')}"
+
+
+def end_of(intake: Intake, name: str, *, fail: bool) -> str:
+    """How a message ended, under whatever offset: a retry has another one."""
+    sought = odd_id(name, fail=fail)
+    letters = [
+        letter
+        for letters in intake.letters.values()
+        for letter in letters
+        if letter.message is not None and letter.message.message_id == sought
+    ]
+    assert len(letters) <= 1
+    return "dead" if letters else "done"
+
+
+@pytest.mark.parametrize("name", ODD_OPTIONS)
+def test_a_message_with_odd_options_runs_and_what_cannot_follow_from_it_makes_it_a_dead_letter(
+    after_odd: Intake, name: str
+) -> None:
+    _, when_it_succeeds, when_it_fails = ODD_OPTIONS[name]
+    assert end_of(after_odd, name, fail=False) == when_it_succeeds
+    assert end_of(after_odd, name, fail=True) == when_it_fails
+    assert after_odd.done.count(name) == 1
+
+
+@pytest.mark.parametrize("name", ODD_FIELDS)
+def test_an_unusual_message_runs_and_fails_like_any_other(after_odd: Intake, name: str) -> None:
+    impossible = "does not take" in name
+    assert end_of(after_odd, name, fail=False) == ("dead" if impossible else "done")
+    assert end_of(after_odd, name, fail=True) == "dead"
+    assert after_odd.done.count(name) == (0 if impossible else 1)
+
+
+def test_no_thread_dies_of_any_of_it_and_no_consumer_is_made_anew(
+    intake: Intake, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue("after_unreadable")
+    consumer = intake.worker.consumers[QUEUE].consumer
+    for name, (value, _) in UNREADABLE.items():
+        intake.put(f"{name}, again", value)
+    intake.settle()
+    request.getfixturevalue("after_odd")
+    assert all(thread.is_alive() for thread in intake.worker.workers)
+    assert intake.worker.consumers[QUEUE].is_alive()
+    assert intake.worker.consumers[QUEUE].consumer is consumer
