@@ -1,6 +1,6 @@
 """Workers and interpreters on topics of their own, as a user starts them.
 
-A test that harms nothing uses ``worker``, which this package's tests share, with ``run_python`` and ``kafka``.
+A test that harms nothing shares ``worker`` with the others of this package, and uses ``run_python`` and ``kafka``.
 One that does harm uses ``start_worker`` with ``env`` and ``own_kafka``.
 """
 
