@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import uuid
@@ -80,7 +81,6 @@ class ApacheKafkaServer(Server):
     ) -> None:
         protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", **(listeners or {})}
         self._ports = {"PLAINTEXT": port, **{name: free_port() for name in protocols if name != "PLAINTEXT"}}
-        self._home = home
         self._java = [java_program(), "-cp", f"{CONFIG}{os.pathsep}{libs}/*", *jvm_options]
         self._properties = {
             **PROPERTIES,
@@ -92,17 +92,18 @@ class ApacheKafkaServer(Server):
             **(properties or {}),
         }
         command = [*self._java, "kafka.Kafka", str(home / "server.properties")]
-        super().__init__(Child(self.name, command, log=home / "kafka.log", cwd=home), port)
+        child = Child(self.name, command, log=home / "kafka.log", cwd=home, orphan_signal=signal.SIGKILL)
+        super().__init__(child, home=home, port=port)
 
     def address_of(self, listener: str) -> str:
         """``host:port`` of one listener."""
         return f"{HOST}:{self._ports[listener]}"
 
     def prepare(self) -> None:
-        if (self._home / "log" / "meta.properties").exists():
+        if (self.home / "log" / "meta.properties").exists():
             return
-        self._home.mkdir(parents=True, exist_ok=True)
-        config = self._home / "server.properties"
+        self.home.mkdir(parents=True, exist_ok=True)
+        config = self.home / "server.properties"
         config.write_text(
             "".join(f"{name}={value}\n" for name, value in self._properties.items()), encoding="utf-8"
         )

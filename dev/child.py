@@ -28,13 +28,15 @@ class Child:
     """One child process.
 
     It runs in a session of its own, so that Ctrl-C in a terminal reaches only the parent, which stops its
-    children in order; on Linux it also gets `stop_signal` when the parent dies without doing that.
+    children in order; on Linux it gets `orphan_signal` when the parent dies without doing that.
 
     Parameters:
       name: For messages.
       command: The program and its arguments.
       log: File that its output is appended to.
       stop_signal: What makes it end in good order.
+      orphan_signal: What the kernel sends it when its parent dies; by default `stop_signal`. Only SIGKILL
+        ends one that is paused.
       account: Who it runs as, when not as the parent.
     """
 
@@ -47,6 +49,7 @@ class Child:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         stop_signal: signal.Signals = signal.SIGTERM,
+        orphan_signal: signal.Signals | None = None,
         account: Account | None = None,
     ) -> None:
         self.name = name
@@ -55,6 +58,7 @@ class Child:
         self._env = env
         self._cwd = cwd
         self._stop_signal = stop_signal
+        self._orphan_signal = orphan_signal or stop_signal
         self._account = account
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -83,7 +87,7 @@ class Child:
             "-S",
             str(TETHER),
             str(os.getpid()),
-            str(int(self._stop_signal)),
+            str(int(self._orphan_signal)),
             account,
         ]
         self.log.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 from pathlib import Path
 
 from dev.child import Child
@@ -29,7 +30,8 @@ class EmbeddedKafkaServer(Server):
             *("--advertised-listener-url", url),
             *("--storage-engine", "memory://tansu/"),
         ]
-        super().__init__(Child(self.name, command, log=home / "kafka.log", cwd=home), port)
+        child = Child(self.name, command, log=home / "kafka.log", cwd=home, orphan_signal=signal.SIGKILL)
+        super().__init__(child, home=home, port=port)
 
     def answers(self) -> bool:
         return cluster_answers(self.address)

@@ -51,7 +51,6 @@ class PostgresServer(Server):
         account: Account | None = None,
         options: Mapping[str, str] | None = None,
     ) -> None:
-        self.home = home
         self._data = home / "data"
         self._programs = programs
         self._account = account
@@ -73,7 +72,7 @@ class PostgresServer(Server):
             stop_signal=signal.SIGINT,
             account=account,
         )
-        super().__init__(child, port)
+        super().__init__(child, home=home, port=port)
 
     def prepare(self) -> None:
         if (self._data / "PG_VERSION").exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 
 from dev.child import Child
 from dev.ports import HOST, is_listening
@@ -18,8 +19,9 @@ class Server(ABC):
     name: str
     start_timeout_s = 60.0
 
-    def __init__(self, child: Child, port: int) -> None:
+    def __init__(self, child: Child, *, home: Path, port: int) -> None:
         self.child = child
+        self.home = home
         self.port = port
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import signal
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -42,6 +43,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # As Ctrl-C does: servers are stopped and their directories removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # What the environment names is used only when asked for, and never by accident.
     for variable in SERVER_VARIABLES:
         if value := os.environ.pop(variable, None):
@@ -77,7 +80,7 @@ def server_home() -> Iterator[Callable[[], Path]]:
         def make() -> Path:
             home = Path(tempfile.mkdtemp(prefix="moderation-test-"))
             home.chmod(0o755)
-            homes.callback(shutil.rmtree, home)
+            homes.callback(shutil.rmtree, home, ignore_errors=True)  # a server's is gone with the server
             return home
 
         yield make
@@ -94,7 +97,7 @@ def stack(request: pytest.FixtureRequest, server_home: Callable[[], Path]) -> It
             servers.callback(drop_database, given_url, database)
             database_url = make_url(given_url).set(database=database).render_as_string(hide_password=False)
         else:
-            postgres = _new_postgres(name, server_home(), servers)
+            postgres = _new_postgres(name, server_home())
             _run(postgres, servers)
             database_url = postgres.ensure_database(database)
         if bootstrap_servers := _given.get("KAFKA_BOOTSTRAP_SERVERS", ""):
@@ -174,17 +177,15 @@ def postgres_server(
 ) -> Iterator[PostgresServer]:
     """A PostgreSQL of the test's own, for harm; ``postgres_server.url("moderation")`` is migrated."""
     with ExitStack() as servers:
-        server = _new_postgres(request.config.getoption("--stack"), server_home(), servers)
+        server = _new_postgres(request.config.getoption("--stack"), server_home())
         _run(server, servers)
         migrate(server.ensure_database("moderation"))
         yield server
 
 
-def _new_postgres(stack_name: str, home: Path, servers: ExitStack) -> PostgresServer:
+def _new_postgres(stack_name: str, home: Path) -> PostgresServer:
     make = system_postgres if stack_name == "real" else embedded_postgres
-    server = make(home / "postgres", port=free_port(), options=FOR_TESTS)
-    servers.callback(shutil.rmtree, server.home, ignore_errors=True)  # it may be elsewhere than asked
-    return server
+    return make(home / "postgres", port=free_port(), options=FOR_TESTS)
 
 
 def _new_kafka(stack_name: str, home: Path) -> Server:
@@ -194,6 +195,7 @@ def _new_kafka(stack_name: str, home: Path) -> Server:
 
 
 def _run(server: Server, servers: ExitStack) -> Server:
+    servers.callback(shutil.rmtree, server.home, ignore_errors=True)
     servers.callback(server.kill)
     server.start()
     return server

@@ -172,19 +172,25 @@ def test_stopping_a_child_that_does_not_listen_leaves_none_of_its_family(tmp_pat
 
 
 PARENT = """
-import pathlib, sys
+import pathlib, signal, sys
 from dev.child import Child
-sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
-child = Child("sleeper", sleep, log=pathlib.Path(sys.argv[1]))
+from dev.waiting import wait_until
+sleep = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
+orphan_signal = signal.SIGKILL if "paused" in sys.argv else None
+child = Child("sleeper", sleep, log=pathlib.Path(sys.argv[1]), orphan_signal=orphan_signal)
 child.start()
+wait_until(lambda: "up" in child.tail(), deadline_s=10, what="the child")
+if "paused" in sys.argv:
+    child.pause()
 print(child.pid, flush=True)
 sys.stdin.read()
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
-def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", PARENT, str(tmp_path / "log")]
+@pytest.mark.parametrize("state", ["running", "paused"])
+def test_a_child_ends_when_its_parent_is_killed(state: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", PARENT, str(tmp_path / "log"), state]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout
         child_pid = int(parent.stdout.readline())
