@@ -128,8 +128,8 @@ class Assignment:
         return self.head_crashes() > 1
 
     def on_probation(self) -> bool:
-        """Whether the next record may be the one that the last owner died of."""
-        return bool(self.buffer) and self.buffer[0].offset < self.probation_end
+        """Whether the next record may be the one that an owner died of."""
+        return self.head_crashes() > 0 or (bool(self.buffer) and self.buffer[0].offset < self.probation_end)
 
     @property
     def is_committed(self) -> bool:

@@ -65,7 +65,7 @@ def _reconcile(partition: TopicPartition, state: CommitState | None, *, beginnin
         return Restored(CommitState(beginning, beginning - 1), unclean=False, end_offset=end)
     unclean = not state.clean
     if unclean:
-        state = replace(state, suspicions=_after_a_crash(state))
+        state = after_a_crash(state)
     if state.highest >= end:
         # What is said of offsets that are not there yet would be said of other records, so none is believed.
         logger.error(
@@ -90,11 +90,15 @@ def read_metadata(partition: TopicPartition, committed: OffsetAndMetadata) -> Co
         return CommitState(committed.offset, committed.offset - 1)
 
 
-def _after_a_crash(state: CommitState) -> dict[int, Suspicion]:
-    return {
-        offset: Suspicion(suspicion.crashes + suspicion.running, running=False)
-        for offset, suspicion in state.suspicions.items()
-    }
+def after_a_crash(state: CommitState) -> CommitState:
+    """Count the crash of the owner who left ``state`` behind against everything that was running then."""
+    return replace(
+        state,
+        suspicions={
+            offset: Suspicion(suspicion.crashes + suspicion.running, running=False)
+            for offset, suspicion in state.suspicions.items()
+        },
+    )
 
 
 def _without_removed(partition: TopicPartition, state: CommitState, beginning: int) -> CommitState:

@@ -1,0 +1,208 @@
+"""Worker processes that dispatch, crash, commit in vain and hand over, simulated step by step.
+
+Kafka is a list of records and the last commit of each partition; a worker process is a real ledger and a real
+dispatcher for each queue. What a process was about to run when it died, the simulation knows; the broker has
+only the commits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from random import Random
+
+import pytest
+from dramatiq.message import Message
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kafka.consumer.fetcher import ConsumerRecord
+from kafka.structs import TopicPartition
+
+from broker import KafkaBroker
+from broker.assignment import Assignment, Capacity
+from broker.commit_metadata import MAX_METADATA_CHARS, CommitState, decode, encode
+from broker.delivery import Delivery
+from broker.dispatch import Dispatcher
+from broker.restore import after_a_crash
+
+QUEUES = ["mail", "work"]
+PARTITIONS = [TopicPartition(queue, number) for queue in QUEUES for number in range(2)]
+RECORDS = 14
+MAX_STEPS = 20_000
+
+
+@dataclass
+class Cluster:
+    """The logs, and what was committed of each."""
+
+    killers: set[tuple[TopicPartition, int]]
+    commits: dict[TopicPartition, CommitState] = field(default_factory=dict)
+    done: set[tuple[TopicPartition, int]] = field(default_factory=set)
+    dead: dict[tuple[TopicPartition, int], int] = field(default_factory=dict)
+    crashes: dict[tuple[TopicPartition, int], int] = field(default_factory=dict)
+
+    def commit(self, partition: TopicPartition, state: CommitState) -> None:
+        text = encode(state)
+        assert len(text) <= MAX_METADATA_CHARS
+        known = set(range(state.next_offset)) | (
+            set(range(state.next_offset, state.highest + 1)) - set(state.incomplete)
+        )
+        finished = {offset for place, offset in (*self.done, *self.dead) if place == partition}
+        assert known <= finished, f"{partition}: {sorted(known - finished)} would be skipped"
+        self.commits[partition] = decode(state.next_offset, text)
+
+    def everything_is_accounted_for(self) -> bool:
+        return len(self.done | self.dead.keys()) == len(PARTITIONS) * RECORDS
+
+
+class FlakyCommits:
+    """Stands for `Commits`: some commits are refused, as during a rebalance."""
+
+    def __init__(self, cluster: Cluster, dice: Random, failing: float) -> None:
+        self._cluster, self._dice, self._failing = cluster, dice, failing
+
+    def commit_now(self, assignment: Assignment) -> bool:
+        assignment.dirty = True
+        if self._dice.random() < self._failing:
+            return False
+        self._cluster.commit(assignment.partition, assignment.snapshot())
+        assignment.dirty = False
+        assignment.uncommitted = 0
+        return True
+
+
+class Process:
+    """One worker process: a consumer for each queue, and threads that run what they are handed."""
+
+    def __init__(self, cluster: Cluster, dice: Random, *, threads: int, failing: float) -> None:
+        self.cluster = cluster
+        self.dice = dice
+        self.threads = threads
+        self.broker = KafkaBroker(middleware=[])
+        self.broker.actors = dict.fromkeys(["task"])  # type: ignore[assignment]  # only looked up by name
+        self.broker.settlement.settle = self._bury  # type: ignore[method-assign]
+        self.commits = FlakyCommits(cluster, dice, failing)
+        self.consumers: dict[str, Dispatcher] = {}
+        for queue in QUEUES:
+            self.broker.declare_queue(queue)
+            capacity = Capacity(2 * threads)
+            self.consumers[queue] = Dispatcher(self.broker, queue, self.commits, capacity)  # type: ignore[arg-type]
+            for partition in PARTITIONS:
+                if partition.topic == queue:
+                    self._take_over(partition, capacity)
+        self.waiting: list[Delivery] = []
+        self.running: list[Delivery] = []
+
+    def step(self) -> bool:
+        """Do one thing at random; False when the process has died of it."""
+        choice = self.dice.random()
+        if choice < 0.35:
+            dispatcher = self.consumers[self.dice.choice(QUEUES)]
+            dispatcher._marks_due_at_s = 0.0  # no time passes here
+            if (delivery := dispatcher.next()) is not None:
+                self.waiting.append(delivery)
+        elif choice < 0.6 and self.waiting and len(self.running) < self.threads:
+            delivery = self.waiting.pop(0)
+            if self.broker.ledger.begin(delivery):
+                self.running.append(delivery)
+                return not self._kills(delivery)
+        elif choice < 0.85 and self.running:
+            delivery = self.running.pop(self.dice.randrange(len(self.running)))
+            self.cluster.done.add(place_of(delivery))
+            self.broker.ledger.complete(delivery)
+        else:
+            assignment = self.dice.choice(self._assignments())
+            if assignment.dirty:
+                self.commits.commit_now(assignment)
+        return True
+
+    def hand_over(self) -> None:
+        """End in good order: what runs is given up, as after a second SIGTERM."""
+        for dispatcher in self.consumers.values():
+            for partition in list(dispatcher.assignments):
+                assignment = dispatcher.remove(partition)
+                assert assignment is not None
+                self.cluster.commit(partition, assignment.snapshot(clean=True))
+            dispatcher.close()
+
+    def _assignments(self) -> list[Assignment]:
+        return [a for dispatcher in self.consumers.values() for a in dispatcher.assignments.values()]
+
+    def _kills(self, delivery: Delivery) -> bool:
+        place = place_of(delivery)
+        if place not in self.cluster.killers:
+            return False
+        self.cluster.crashes[place] = self.cluster.crashes.get(place, 0) + 1
+        return True
+
+    def _bury(self, delivery: Delivery) -> None:
+        place = place_of(delivery)
+        self.cluster.dead[place] = self.cluster.dead.get(place, 0) + 1
+        self.broker.ledger.complete(delivery)
+
+    def _take_over(self, partition: TopicPartition, capacity: Capacity) -> None:
+        state, probation_end = self.cluster.commits.get(partition, CommitState(0, -1)), 0
+        if partition in self.cluster.commits and not state.clean:
+            state, probation_end = after_a_crash(state), RECORDS
+        assignment = Assignment(
+            partition,
+            state,
+            epoch=self.broker.ledger.next_epoch(),
+            capacity=capacity,
+            probation_end=probation_end,
+        )
+        # The real consumer repeats this until it succeeds.
+        self.cluster.commit(partition, assignment.snapshot())
+        assignment.dirty = False
+        self.consumers[partition.topic].add(assignment)
+        if left := [record(partition, offset) for offset in range(state.next_offset, RECORDS)]:
+            assignment.take_in(left)
+
+
+def record(partition: TopicPartition, offset: int) -> ConsumerRecord:
+    message = Message(partition.topic, "task", (offset,), {}, {}, f"{partition.topic}-{offset}", 0)
+    value = message.encode()
+    return ConsumerRecord(
+        partition.topic, partition.partition, -1, offset, 0, 0, None, value, [], None, -1, len(value), -1
+    )
+
+
+def place_of(delivery: Delivery) -> tuple[TopicPartition, int]:
+    origin = delivery.origin
+    return TopicPartition(origin.topic, origin.partition), origin.offset
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    threads=st.integers(1, 8),
+    killers=st.sets(st.tuples(st.sampled_from(PARTITIONS), st.integers(0, RECORDS - 1)), max_size=4),
+    failing=st.sampled_from([0.0, 0.1, 0.5]),
+    restarting=st.sampled_from([0.0, 0.003, 0.02]),
+)
+def test_every_record_is_done_or_dead_and_only_killers_are_dead(
+    seed: int,
+    threads: int,
+    killers: set[tuple[TopicPartition, int]],
+    failing: float,
+    restarting: float,
+) -> None:
+    dice = Random(seed)
+    cluster = Cluster(killers)
+    process = Process(cluster, dice, threads=threads, failing=failing)
+    for _ in range(MAX_STEPS):
+        if cluster.everything_is_accounted_for():
+            break
+        if not process.step():
+            process = Process(cluster, dice, threads=threads, failing=failing)
+        elif dice.random() < restarting:
+            process.hand_over()
+            process = Process(cluster, dice, threads=threads, failing=failing)
+    else:
+        pytest.fail("nothing goes on any more")
+
+    assert cluster.done.isdisjoint(killers)
+    assert cluster.dead.keys() == killers, "an innocent record was taken for a killer"
+    # Killers that are handed out together share their first two crashes.
+    assert sum(cluster.crashes.values()) <= 3 * len(killers)
+    if len(killers) == 1:
+        assert sum(cluster.crashes.values()) == 3
