@@ -15,7 +15,7 @@ import pytest
 from broker import KafkaBroker
 from dev.child import Child
 from dev.stack import ROOT, Stack
-from tests.broker.dead_letters.conftest import MakeBroker
+from tests.broker.conftest import MakeBroker
 from tests.broker.dead_letters.letters import QUEUE
 from tests.waiting import wait_until
 

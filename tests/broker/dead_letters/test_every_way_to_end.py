@@ -19,7 +19,7 @@ from broker import (
     retry_if_temporary,
 )
 from broker.publisher import Record
-from tests.broker.dead_letters.conftest import MakeBroker, StartWorker
+from tests.broker.conftest import MakeBroker, StartWorker
 from tests.waiting import wait_until
 
 DEADLINE_S = 60.0

@@ -11,7 +11,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from broker import DeadLetter, KafkaBroker, PermanentError, default_middleware
 from broker.topics import MAX_DEAD_LETTER_BYTES
 from dev.server import Server
-from tests.broker.dead_letters.conftest import MakeBroker, StartWorker
+from tests.broker.conftest import MakeBroker, StartWorker
 from tests.broker.dead_letters.letters import QUEUE
 from tests.waiting import wait_until
 

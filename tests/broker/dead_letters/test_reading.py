@@ -11,7 +11,7 @@ import pytest
 from broker import DeadLetter, KafkaBroker, KafkaUnavailable
 from broker.publisher import Record
 from dev.ports import free_port
-from tests.broker.dead_letters.conftest import MakeBroker
+from tests.broker.conftest import MakeBroker
 from tests.broker.dead_letters.letters import QUEUE, bury, message
 
 

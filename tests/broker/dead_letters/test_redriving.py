@@ -17,7 +17,7 @@ from broker import KafkaBroker, TemporaryError
 from broker.dead_letters.audit import Action, State
 from broker.publisher import Record
 from dev.stack import ROOT, Stack
-from tests.broker.dead_letters.conftest import MakeBroker, StartWorker
+from tests.broker.conftest import MakeBroker, StartWorker
 from tests.broker.dead_letters.letters import QUEUE, bury, message, on_queue, records_on_queue
 from tests.waiting import wait_until
 

@@ -10,7 +10,7 @@ from dramatiq.brokers.stub import StubBroker
 
 from broker import default_middleware
 
-StartWorker = Callable[[], Worker]
+StartStubWorker = Callable[[], Worker]
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def stub_broker() -> Iterator[StubBroker]:
 
 
 @pytest.fixture
-def start_worker(stub_broker: StubBroker) -> Iterator[StartWorker]:
+def start_stub_worker(stub_broker: StubBroker) -> Iterator[StartStubWorker]:
     workers: list[Worker] = []
 
     def start() -> Worker:

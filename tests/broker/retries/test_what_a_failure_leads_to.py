@@ -19,7 +19,7 @@ from dramatiq.middleware import Interrupt, Shutdown, TimeLimitExceeded
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from broker import PermanentError, TemporaryError, TenacityRetries, retry_if_temporary
-from tests.broker.retries.conftest import StartWorker
+from tests.broker.retries.conftest import StartStubWorker
 
 JOIN_TIMEOUT_MS = 20_000
 
@@ -38,9 +38,9 @@ class Task:
         if self.runs <= len(self._errors):
             raise self._errors[self.runs - 1]
 
-    def finish(self, start_worker: StartWorker, **message_options: Any) -> MessageProxy | None:
+    def finish(self, start_stub_worker: StartStubWorker, **message_options: Any) -> MessageProxy | None:
         """Send one message, and return it if it ended as a dead letter."""
-        start_worker()
+        start_stub_worker()
         self.actor.send_with_options(**message_options)
         self.broker.join("default", timeout=JOIN_TIMEOUT_MS)
         return next(iter(self.broker.dead_letters), None)
@@ -59,20 +59,20 @@ def three_attempts(**options: Any) -> Retrying:
 
 
 def test_the_policy_counts_the_attempts_over_all_runs(
-    stub_broker: StubBroker, start_worker: StartWorker
+    stub_broker: StubBroker, start_stub_worker: StartStubWorker
 ) -> None:
     task = Task(stub_broker, [Locked()] * 5, retry=three_attempts())
-    letter = task.finish(start_worker)
+    letter = task.finish(start_stub_worker)
     assert task.runs == 3
     assert letter is not None
     assert letter.options["retries"] == 2
 
 
 def test_a_task_that_succeeds_in_the_end_is_no_dead_letter(
-    stub_broker: StubBroker, start_worker: StartWorker
+    stub_broker: StubBroker, start_stub_worker: StartStubWorker
 ) -> None:
     task = Task(stub_broker, [Locked()] * 2, retry=three_attempts(wait=wait_fixed(0.05)))
-    assert task.finish(start_worker) is None
+    assert task.finish(start_stub_worker) is None
     assert task.runs == 3
 
 
@@ -85,10 +85,10 @@ def test_a_task_that_succeeds_in_the_end_is_no_dead_letter(
     ids=lambda error: type(error).__name__,
 )  # fmt: skip
 def test_what_is_temporary_is_tried_again(
-    stub_broker: StubBroker, start_worker: StartWorker, error: Exception
+    stub_broker: StubBroker, start_stub_worker: StartStubWorker, error: Exception
 ) -> None:
     task = Task(stub_broker, [error], retry=three_attempts())
-    assert task.finish(start_worker) is None
+    assert task.finish(start_stub_worker) is None
     assert task.runs == 2
 
 
@@ -96,86 +96,92 @@ def test_what_is_temporary_is_tried_again(
     "error", [ValueError("bad input"), KeyError("x"), TimeLimitExceeded(), SystemExit(1)], ids=repr
 )
 def test_everything_else_is_a_dead_letter_at_once(
-    stub_broker: StubBroker, start_worker: StartWorker, error: BaseException
+    stub_broker: StubBroker, start_stub_worker: StartStubWorker, error: BaseException
 ) -> None:
     task = Task(stub_broker, [error], retry=three_attempts())
-    letter = task.finish(start_worker)
+    letter = task.finish(start_stub_worker)
     assert task.runs == 1
     assert letter is not None
     assert letter._exception is error
     assert letter.options["retries" if "retries" in letter.options else "last_error"]
 
 
-def test_a_permanent_error_wins_over_any_policy(stub_broker: StubBroker, start_worker: StartWorker) -> None:
+def test_a_permanent_error_wins_over_any_policy(
+    stub_broker: StubBroker, start_stub_worker: StartStubWorker
+) -> None:
     task = Task(stub_broker, [NotFound("ad 7")], retry=Retrying())
-    assert task.finish(start_worker) is not None
+    assert task.finish(start_stub_worker) is not None
     assert task.runs == 1
 
 
 def test_a_permanent_error_wins_over_dramatiqs_own_retries(
-    stub_broker: StubBroker, start_worker: StartWorker
+    stub_broker: StubBroker, start_stub_worker: StartStubWorker
 ) -> None:
     task = Task(stub_broker, [NotFound("ad 7")], max_retries=5, min_backoff=1)
-    assert task.finish(start_worker) is not None
+    assert task.finish(start_stub_worker) is not None
     assert task.runs == 1
 
 
 def test_an_error_in_throws_is_a_dead_letter_at_once(
-    stub_broker: StubBroker, start_worker: StartWorker
+    stub_broker: StubBroker, start_stub_worker: StartStubWorker
 ) -> None:
     task = Task(stub_broker, [Locked()], retry=three_attempts(), throws=(Locked,))
-    assert task.finish(start_worker) is not None
+    assert task.finish(start_stub_worker) is not None
     assert task.runs == 1
 
 
-def test_a_time_limit_is_the_policys_business(stub_broker: StubBroker, start_worker: StartWorker) -> None:
+def test_a_time_limit_is_the_policys_business(
+    stub_broker: StubBroker, start_stub_worker: StartStubWorker
+) -> None:
     policy = three_attempts(retry=retry_if_exception_type(TimeLimitExceeded))
     task = Task(stub_broker, [TimeLimitExceeded()], retry=policy)
-    assert task.finish(start_worker) is None
+    assert task.finish(start_stub_worker) is None
     assert task.runs == 2
 
 
 def test_a_retry_that_a_task_asks_for_is_made_whatever_the_predicate_says(
-    stub_broker: StubBroker, start_worker: StartWorker
+    stub_broker: StubBroker, start_stub_worker: StartStubWorker
 ) -> None:
     policy = three_attempts(retry=tenacity.retry_never, wait=wait_fixed(3600))
     task = Task(stub_broker, [Retry("soon", delay=20)], retry=policy)
-    assert task.finish(start_worker) is None
+    assert task.finish(start_stub_worker) is None
     assert task.runs == 2
 
 
 def test_a_retry_that_a_task_asks_for_still_counts_for_the_stop(
-    stub_broker: StubBroker, start_worker: StartWorker
+    stub_broker: StubBroker, start_stub_worker: StartStubWorker
 ) -> None:
     task = Task(stub_broker, [Retry("soon", delay=20)] * 5, retry=three_attempts())
-    assert task.finish(start_worker) is not None
+    assert task.finish(start_stub_worker) is not None
     assert task.runs == 3
 
 
-def test_tenacitys_try_again_needs_no_predicate(stub_broker: StubBroker, start_worker: StartWorker) -> None:
+def test_tenacitys_try_again_needs_no_predicate(
+    stub_broker: StubBroker, start_stub_worker: StartStubWorker
+) -> None:
     task = Task(stub_broker, [tenacity.TryAgain()], retry=three_attempts())
-    assert task.finish(start_worker) is None
+    assert task.finish(start_stub_worker) is None
     assert task.runs == 2
 
 
 def test_a_policy_that_is_disabled_makes_one_attempt(
-    stub_broker: StubBroker, start_worker: StartWorker
+    stub_broker: StubBroker, start_stub_worker: StartStubWorker
 ) -> None:
     task = Task(stub_broker, [Locked()], retry=three_attempts(enabled=False))
-    assert task.finish(start_worker) is not None
+    assert task.finish(start_stub_worker) is not None
     assert task.runs == 1
 
 
 def test_max_retries_on_a_message_replaces_the_policys_stop(
-    stub_broker: StubBroker, start_worker: StartWorker
+    stub_broker: StubBroker, start_stub_worker: StartStubWorker
 ) -> None:
     task = Task(stub_broker, [Locked()] * 9, retry=three_attempts())
-    assert task.finish(start_worker, max_retries=4) is not None
+    assert task.finish(start_stub_worker, max_retries=4) is not None
     assert task.runs == 5
 
 
 def test_the_callbacks_of_a_policy_get_the_state_of_each_attempt(
-    stub_broker: StubBroker, start_worker: StartWorker
+    stub_broker: StubBroker, start_stub_worker: StartStubWorker
 ) -> None:
     seen: list[tuple[str, int, float]] = []
 
@@ -186,7 +192,7 @@ def test_the_callbacks_of_a_policy_get_the_state_of_each_attempt(
         wait=wait_fixed(0.05), before=note("before"), after=note("after"), before_sleep=note("before_sleep")
     )
     task = Task(stub_broker, [Locked()] * 2, retry=policy)
-    assert task.finish(start_worker) is None
+    assert task.finish(start_stub_worker) is None
     assert seen == [
         ("before", 1, 0.0), ("after", 1, 0.0), ("before_sleep", 1, 0.05),
         ("before", 2, 0.05), ("after", 2, 0.05), ("before_sleep", 2, 0.1),
@@ -195,10 +201,10 @@ def test_the_callbacks_of_a_policy_get_the_state_of_each_attempt(
 
 
 def test_the_time_since_the_start_is_the_age_of_the_message(
-    stub_broker: StubBroker, start_worker: StartWorker
+    stub_broker: StubBroker, start_stub_worker: StartStubWorker
 ) -> None:
     task = Task(stub_broker, [Locked()] * 2, retry=Retrying(stop=tenacity.stop_after_delay(3600)))
-    start_worker()
+    start_stub_worker()
     an_hour_ago = int((time.time() - 3601) * 1000)
     stub_broker.enqueue(task.actor.message().copy(message_timestamp=an_hour_ago))
     stub_broker.join("default", timeout=JOIN_TIMEOUT_MS)
@@ -206,7 +212,9 @@ def test_the_time_since_the_start_is_the_age_of_the_message(
     assert len(stub_broker.dead_letters) == 1
 
 
-def test_the_tasks_arguments_are_in_the_state(stub_broker: StubBroker, start_worker: StartWorker) -> None:
+def test_the_tasks_arguments_are_in_the_state(
+    stub_broker: StubBroker, start_stub_worker: StartStubWorker
+) -> None:
     def only_even(state: RetryCallState) -> bool:
         return bool(state.args[0] % 2 == 0 and state.kwargs["extra"] and state.fn is task.fn)
 
@@ -217,20 +225,20 @@ def test_the_tasks_arguments_are_in_the_state(stub_broker: StubBroker, start_wor
         runs.append(number)
         raise ValueError(number)
 
-    start_worker()
+    start_stub_worker()
     task.send(1, extra=True)
     task.send(2, extra=True)
     stub_broker.join("default", timeout=JOIN_TIMEOUT_MS)
     assert sorted(runs) == [1, 2, 2]
 
 
-def test_a_message_says_how_far_it_is(stub_broker: StubBroker, start_worker: StartWorker) -> None:
+def test_a_message_says_how_far_it_is(stub_broker: StubBroker, start_stub_worker: StartStubWorker) -> None:
     task = Task(
         stub_broker,
         [Locked("row 7"), Locked("x" * 100_000)],
         retry=three_attempts(stop=stop_after_attempt(2)),
     )
-    letter = task.finish(start_worker)
+    letter = task.finish(start_stub_worker)
     assert letter is not None
     options = letter.options
     assert options["retries"] == 1
@@ -242,7 +250,7 @@ def test_a_message_says_how_far_it_is(stub_broker: StubBroker, start_worker: Sta
 
 
 def test_an_error_as_long_as_a_book_stays_small_on_dramatiqs_own_retries_too(
-    stub_broker: StubBroker, start_worker: StartWorker
+    stub_broker: StubBroker, start_stub_worker: StartStubWorker
 ) -> None:
     sizes: list[int] = []
     policy_free = Task(stub_broker, [ValueError("x" * 1_000_000)], max_retries=1, min_backoff=1)
@@ -254,12 +262,12 @@ def test_an_error_as_long_as_a_book_stays_small_on_dramatiqs_own_retries_too(
         return sent
 
     stub_broker.enqueue = measured  # type: ignore[method-assign]
-    assert policy_free.finish(start_worker) is None
+    assert policy_free.finish(start_stub_worker) is None
     assert max(sizes) < 25_000
 
 
 def test_exhausted_retries_are_told_to_the_actor_named_for_it(
-    stub_broker: StubBroker, start_worker: StartWorker
+    stub_broker: StubBroker, start_stub_worker: StartStubWorker
 ) -> None:
     told: list[tuple[dict[str, Any], dict[str, Any]]] = []
 
@@ -268,7 +276,7 @@ def test_exhausted_retries_are_told_to_the_actor_named_for_it(
         told.append((message, counts))
 
     task = Task(stub_broker, [Locked()] * 3, retry=three_attempts(), on_retry_exhausted="exhausted")
-    letter = task.finish(start_worker)
+    letter = task.finish(start_stub_worker)
     assert letter is not None
     [(message, counts)] = told
     assert message["message_id"] == letter.message_id
@@ -276,21 +284,21 @@ def test_exhausted_retries_are_told_to_the_actor_named_for_it(
 
 
 def test_an_error_that_is_never_retried_exhausts_nothing(
-    stub_broker: StubBroker, start_worker: StartWorker
+    stub_broker: StubBroker, start_stub_worker: StartStubWorker
 ) -> None:
     told: list[object] = []
     dramatiq.actor(broker=stub_broker, actor_name="exhausted")(lambda *args: told.append(args))
     task = Task(stub_broker, [ValueError()], retry=three_attempts(), on_retry_exhausted="exhausted")
-    assert task.finish(start_worker) is not None
+    assert task.finish(start_stub_worker) is not None
     assert told == []
 
 
 @pytest.mark.parametrize("wait_s", [math.nan, math.inf, "soon", None], ids=repr)
 def test_a_wait_that_is_no_time_makes_a_dead_letter_and_loses_nothing(
-    stub_broker: StubBroker, start_worker: StartWorker, wait_s: Any
+    stub_broker: StubBroker, start_stub_worker: StartStubWorker, wait_s: Any
 ) -> None:
     task = Task(stub_broker, [Locked()], retry=three_attempts(wait=lambda _: wait_s))
-    letter = task.finish(start_worker)
+    letter = task.finish(start_stub_worker)
     assert letter is not None
     assert isinstance(letter._exception, TypeError | ValueError | OverflowError)
     assert isinstance(letter._exception.__context__, Locked)
@@ -298,35 +306,35 @@ def test_a_wait_that_is_no_time_makes_a_dead_letter_and_loses_nothing(
 
 @pytest.mark.parametrize("part", ["stop", "wait", "retry", "after", "before_sleep"])
 def test_a_policy_that_raises_makes_a_dead_letter_and_loses_nothing(
-    stub_broker: StubBroker, start_worker: StartWorker, part: str
+    stub_broker: StubBroker, start_stub_worker: StartStubWorker, part: str
 ) -> None:
     def broken(_state: RetryCallState) -> float:
         raise LookupError(part)
 
     task = Task(stub_broker, [Locked()], retry=three_attempts(**{part: broken}))
-    letter = task.finish(start_worker)
+    letter = task.finish(start_stub_worker)
     assert task.runs == 1
     assert letter is not None
     assert repr(letter._exception) == f"LookupError('{part}')"
 
 
 def test_a_message_with_a_senseless_count_is_a_dead_letter(
-    stub_broker: StubBroker, start_worker: StartWorker
+    stub_broker: StubBroker, start_stub_worker: StartStubWorker
 ) -> None:
     task = Task(stub_broker, [Locked()], retry=three_attempts())
-    letter = task.finish(start_worker, retries="many")
+    letter = task.finish(start_stub_worker, retries="many")
     assert letter is not None
     assert "'many'" in str(letter._exception)
 
 
 @pytest.mark.parametrize("interrupt", [Shutdown, Interrupt])
 def test_an_interrupted_attempt_is_made_again_and_not_counted(
-    stub_broker: StubBroker, start_worker: StartWorker, interrupt: type[BaseException]
+    stub_broker: StubBroker, start_stub_worker: StartStubWorker, interrupt: type[BaseException]
 ) -> None:
     counted: list[int] = []
     policy = three_attempts(before=lambda state: counted.append(state.attempt_number), wait=wait_fixed(3600))
     task = Task(stub_broker, [interrupt(), interrupt(), Retry(delay=1), interrupt()], retry=policy)
-    assert task.finish(start_worker) is None
+    assert task.finish(start_stub_worker) is None
     assert counted == [1, 1, 1, 2, 2]
 
 
@@ -340,21 +348,23 @@ def test_an_interrupted_attempt_is_made_again_and_not_counted(
     ids=["none", "max_retries", "retry_when"],
 )
 def test_a_brokers_default_is_for_actors_that_say_nothing_themselves(
-    stub_broker: StubBroker, start_worker: StartWorker, options: dict[str, Any], runs: int
+    stub_broker: StubBroker, start_stub_worker: StartStubWorker, options: dict[str, Any], runs: int
 ) -> None:
     retries = next(m for m in stub_broker.middleware if isinstance(m, TenacityRetries))
     retries.retry = three_attempts()
     task = Task(stub_broker, [Locked()] * 9, **options)
-    assert task.finish(start_worker) is not None
+    assert task.finish(start_stub_worker) is not None
     assert task.runs == runs
 
 
-def test_an_actor_can_decline_the_brokers_default(stub_broker: StubBroker, start_worker: StartWorker) -> None:
+def test_an_actor_can_decline_the_brokers_default(
+    stub_broker: StubBroker, start_stub_worker: StartStubWorker
+) -> None:
     retries = next(m for m in stub_broker.middleware if isinstance(m, TenacityRetries))
     retries.retry = three_attempts()
     retries.max_retries, retries.min_backoff = 4, 1
     task = Task(stub_broker, [ValueError()] * 9, retry=None)
-    letter = task.finish(start_worker)
+    letter = task.finish(start_stub_worker)
     assert task.runs == 5
     assert letter is not None
     assert letter.options["retries"] == 4
