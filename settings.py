@@ -48,7 +48,7 @@ class Settings(BaseSettings):
     )
 
     # While a lease runs, the relay leaves the row to the process that sends it: it must outlast a send.
-    publish_lease_s: float = Field(default=30.0, gt=10)
+    publish_lease_s: float = Field(default=30.0, ge=15)
     relay_interval_s: float = Field(default=1.0, gt=0, description="between two looks of the relay")
     retry_first_wait_s: float = Field(
         default=2.0, gt=0, description="before attempt 2; attempt 3 waits three times that"

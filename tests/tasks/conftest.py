@@ -1,7 +1,8 @@
 """Workers and interpreters on topics of their own, as a user starts them.
 
-A test that harms nothing shares ``worker`` with the others of this package, and uses ``run_python`` and ``kafka``.
-One that does harm uses ``start_worker`` with ``env`` and ``own_kafka``.
+A test that harms nothing shares ``worker`` with the others of this package, and uses ``run_python`` and
+``kafka``. One that does harm uses ``start_worker`` with ``env``, ``own_kafka`` and ``own_database``: nobody
+else's relay or worker comes near its tasks.
 """
 
 import subprocess
@@ -9,12 +10,15 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, make_url
 
 from broker import KafkaBroker
-from dev.stack import ROOT, Stack
+from db.engine import make_engine
+from dev.postgres import create_database, drop_database
+from dev.stack import ROOT, Stack, migrate
 from tests.db.rows import load_sample_ads
 from tests.service import Worker
 
@@ -83,16 +87,29 @@ def ads(database: Engine) -> None:
 
 
 @pytest.fixture
-def env(stack: Stack, namespace: str) -> dict[str, str]:
-    """The environment of a test that starts processes of its own."""
-    return environment(stack, namespace)
+def own_database(stack: Stack) -> Iterator[Engine]:
+    """A database of the test's own, with the ads 1, 2 and 3."""
+    name = f"moderation_{uuid4().hex[:8]}"
+    create_database(stack.database_url, name)
+    url = make_url(stack.database_url).set(database=name).render_as_string(hide_password=False)
+    migrate(url)
+    engine = make_engine(url)
+    load_sample_ads(engine, 3)
+    yield engine
+    engine.dispose()
+    drop_database(stack.database_url, name)
 
 
 @pytest.fixture
-def start_worker(
-    server_home: Callable[[], Path], env: dict[str, str], ads: None
-) -> Iterator[Callable[..., Worker]]:
-    """Starts ``dramatiq tasks`` over the ads 1, 2 and 3; kills what still runs at the end."""
+def env(stack: Stack, namespace: str, own_database: Engine) -> dict[str, str]:
+    """The environment of a test that starts processes of its own."""
+    own_url = own_database.url.render_as_string(hide_password=False)
+    return {**environment(stack, namespace), "DATABASE_URL": own_url}
+
+
+@pytest.fixture
+def start_worker(server_home: Callable[[], Path], env: dict[str, str]) -> Iterator[Callable[..., Worker]]:
+    """Starts ``dramatiq tasks`` on the test's own database and topics; kills what still runs at the end."""
     workers = []
 
     def start(*, processes: int = 1, **changed: str) -> Worker:

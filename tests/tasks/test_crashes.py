@@ -15,53 +15,53 @@ StartWorker = Callable[..., Worker]
 
 
 def test_a_worker_killed_in_the_middle_of_a_task_is_made_up_for_once(
-    start_worker: StartWorker, own_kafka: KafkaBroker, database: Engine
+    start_worker: StartWorker, own_kafka: KafkaBroker, own_database: Engine
 ) -> None:
     worker = start_worker()
-    [message_id] = submit(database)
-    with database.begin() as lock:  # the worker reads the ad and waits
+    [message_id] = submit(own_database)
+    with own_database.begin() as lock:  # the worker reads the ad and waits
         lock.exec_driver_sql("LOCK TABLE items IN ACCESS EXCLUSIVE MODE")
         own_kafka.enqueue(message_of(Unpublished(message_id, 0, 1)))
-        wait_for_a_lock(database)
+        wait_for_a_lock(own_database)
         worker.child.kill()
-    found = submission_of(database, message_id)
+    found = submission_of(own_database, message_id)
     assert found is not None
     assert found.status == "pending"
     start_worker()
-    assert wait_for_outcome(database, message_id).status == "completed"
+    assert wait_for_outcome(own_database, message_id).status == "completed"
     wait_until_all_done(own_kafka)
-    assert execute(database, "SELECT count(*) FROM moderation_results") == [(1,)]
+    assert execute(own_database, "SELECT count(*) FROM moderation_results") == [(1,)]
 
 
 def test_a_worker_killed_while_it_writes_a_verdict_is_made_up_for_once(
-    start_worker: StartWorker, own_kafka: KafkaBroker, database: Engine
+    start_worker: StartWorker, own_kafka: KafkaBroker, own_database: Engine
 ) -> None:
     worker = start_worker()
-    [message_id] = submit(database)
-    with database.begin() as lock:  # the worker has scored the ad and waits for the row
+    [message_id] = submit(own_database)
+    with own_database.begin() as lock:  # the worker has scored the ad and waits for the row
         lock.exec_driver_sql("SELECT * FROM moderation_results FOR UPDATE")
         own_kafka.enqueue(message_of(Unpublished(message_id, 0, 1)))
-        wait_for_a_lock(database)
+        wait_for_a_lock(own_database)
         worker.child.kill()
     start_worker()
-    first = wait_for_outcome(database, message_id)
+    first = wait_for_outcome(own_database, message_id)
     assert first.status == "completed"
     wait_until_all_done(own_kafka)
-    assert submission_of(database, message_id) == first
+    assert submission_of(own_database, message_id) == first
 
 
 def test_a_worker_that_is_told_to_stop_finishes_what_it_runs(
-    start_worker: StartWorker, own_kafka: KafkaBroker, database: Engine
+    start_worker: StartWorker, own_kafka: KafkaBroker, own_database: Engine
 ) -> None:
     worker = start_worker()
-    [message_id] = submit(database)
-    with database.begin() as lock:
+    [message_id] = submit(own_database)
+    with own_database.begin() as lock:
         lock.exec_driver_sql("LOCK TABLE items IN ACCESS EXCLUSIVE MODE")
         own_kafka.enqueue(message_of(Unpublished(message_id, 0, 1)))
-        wait_for_a_lock(database)
+        wait_for_a_lock(own_database)
         worker.child.ask_to_stop()
         wait_for_line(worker, "Stopping worker process")
     assert worker.child.wait(40) == 0
-    found = submission_of(database, message_id)
+    found = submission_of(own_database, message_id)
     assert found is not None
     assert found.status == "completed"

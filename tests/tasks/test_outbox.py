@@ -36,14 +36,14 @@ def test_a_row_inserted_with_sql_is_moderated(database: Engine) -> None:
 
 
 def test_relays_side_by_side_send_each_submission_once(
-    start_worker: StartWorker, env: dict[str, str], database: Engine
+    start_worker: StartWorker, env: dict[str, str], own_database: Engine
 ) -> None:
     start_worker(processes=2)
     count = 300
-    submit(database, [1, 2, 3] * (count // 3), lease_s=0)
+    submit(own_database, [1, 2, 3] * (count // 3), lease_s=0)
     wait_until(
         lambda: (
-            execute(database, "SELECT count(*) FROM moderation_results WHERE status = 'completed'")
+            execute(own_database, "SELECT count(*) FROM moderation_results WHERE status = 'completed'")
             == [(count,)]
         ),
         deadline_s=60,
@@ -57,10 +57,9 @@ def test_while_kafka_is_away_the_api_accepts_and_afterwards_everything_is_modera
     env: dict[str, str],
     kafka_server: Server,
     start_worker: StartWorker,
-    database: Engine,
+    own_database: Engine,
 ) -> None:
     env["KAFKA_BOOTSTRAP_SERVERS"] = kafka_server.address
-    load_sample_ads(database, 3)
     kafka_server.kill()
     api = Api(server_home(), env)
     api.start()
@@ -88,19 +87,18 @@ def test_while_kafka_is_away_the_api_accepts_and_afterwards_everything_is_modera
 
 
 def test_an_api_killed_right_after_it_accepted_loses_nothing(
-    server_home: Callable[[], Path], env: dict[str, str], start_worker: StartWorker, database: Engine
+    server_home: Callable[[], Path], env: dict[str, str], start_worker: StartWorker, own_database: Engine
 ) -> None:
-    load_sample_ads(database, 3)
     # No Kafka at this address: what this API accepts it cannot send.
     nobody = f"{HOST}:{free_port()}"
-    api = Api(server_home(), {**env, "KAFKA_BOOTSTRAP_SERVERS": nobody, "PUBLISH_LEASE_S": "11"})
+    api = Api(server_home(), {**env, "KAFKA_BOOTSTRAP_SERVERS": nobody, "PUBLISH_LEASE_S": "15"})
     api.start()
     with api.client() as client:
         assert client.post("/async_predict?item_id=1").status_code == 200
     api.child.kill()
     start_worker()
     wait_until(
-        lambda: execute(database, "SELECT status FROM moderation_results") == [("completed",)],
+        lambda: execute(own_database, "SELECT status FROM moderation_results") == [("completed",)],
         deadline_s=60,
         what="the verdict of what a dead API accepted",
     )
