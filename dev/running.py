@@ -64,7 +64,7 @@ class Running:
         with step(f"{SAMPLE_ADS} sample ads"):
             waiting = self._fill_database()
         if waiting:
-            say(f"  {waiting} tasks of the last run still waited; they are published again")
+            say(f"  tasks that still waited and are published again: {waiting}")
         with step("worker and API"):
             self._worker.start()
             self._api.start()
