@@ -128,7 +128,8 @@ class TenacityRetries(Retries):
             self._follow(broker, message, exception)
         except Interrupt:
             # A shutdown or a time limit that hit this thread in here, and not the task.
-            broker.enqueue(_as_message(message))
+            if not message.failed and not getattr(message, "outbox", None):
+                broker.enqueue(_as_message(message))
         except Exception as e:
             # Dramatiq would log it and ack the message, which then is gone.
             self.logger.critical(

@@ -318,6 +318,21 @@ def test_a_policy_that_raises_makes_a_dead_letter_and_loses_nothing(
     assert repr(letter._exception) == f"LookupError('{part}')"
 
 
+def test_an_interrupt_while_a_failure_is_seen_to_loses_nothing(
+    stub_broker: StubBroker, start_stub_worker: StartStubWorker
+) -> None:
+    interrupts = [Shutdown(), TimeLimitExceeded()]
+
+    def interrupted(_state: RetryCallState) -> float:
+        if interrupts:
+            raise interrupts.pop()
+        return 0.0
+
+    task = Task(stub_broker, [Locked()] * 3, retry=three_attempts(stop=tenacity.stop_never, wait=interrupted))
+    assert task.finish(start_stub_worker) is None
+    assert task.runs == 4
+
+
 def test_a_message_with_a_senseless_count_is_a_dead_letter(
     stub_broker: StubBroker, start_stub_worker: StartStubWorker
 ) -> None:
