@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any, Unpack
 
 from dramatiq.broker import Broker, MessageProxy
 from dramatiq.errors import QueueJoinTimeout, QueueNotFound
 from dramatiq.message import Message
-from dramatiq.middleware import Callbacks, GroupCallbacks, Middleware, Pipelines, Retries, SkipMessage
+from dramatiq.middleware import (
+    Callbacks,
+    GroupCallbacks,
+    Middleware,
+    MiddlewareError,
+    Pipelines,
+    Retries,
+    SkipMessage,
+)
 from dramatiq.worker import Worker
 
 from .backlog import Backlog
@@ -22,7 +28,9 @@ from .dead_letters.letter import Filters
 from .delays import Delays, Forwarder
 from .delivery import Delivery
 from .errors import EnqueueFailed
+from .finishing import Finishing
 from .ledger import Ledger
+from .listeners import Listeners
 from .publisher import Publisher, Record
 from .settlement import Settlement
 from .topics import TopicLayout, Topics
@@ -38,6 +46,7 @@ REQUEST_TIMEOUT_MS = 10_000
 
 #: Middleware whose failure would lose what follows from a message. Dramatiq logs such a failure and acks.
 _FOLLOW_UP_MIDDLEWARE = (Retries, Pipelines, Callbacks, GroupCallbacks)
+_HOOK_FAILED = "Unexpected failure in %s of %r."
 
 
 class KafkaBroker(Broker):
@@ -118,7 +127,8 @@ class KafkaBroker(Broker):
         self.settlement = Settlement(self._settlement_publisher, self.ledger, give_up=self._give_up)
         self.delays = Delays(self.clients, self.topics, self.publisher, index_dir=delay_index_dir)
         self.dead_letter_queue = DeadLetterQueue(self.clients, self.topics, self.publisher)
-        self._scope = threading.local()
+        self._finishing = Finishing()
+        self._listeners = Listeners()
         self._stopping = False
 
         super().__init__(middleware=default_middleware() if middleware is None else middleware)
@@ -173,14 +183,14 @@ class KafkaBroker(Broker):
         Raises:
           EnqueueFailed: When Kafka did not acknowledge it in time. It may still arrive.
         """
-        delivery: Delivery | None = getattr(self._scope, "delivery", None)
+        delivery = self._finishing.delivery
         if delivery is None:
             return self.enqueue_many([message], delay=delay)[0]
         try:
             self.emit_before("enqueue", message, delay)
             delivery.outbox.append(self._record(message, delay))
         except Exception as e:
-            self._scope.failure = e
+            self._finishing.failure = e
             raise
         self.emit_after("enqueue", message, delay)
         return message
@@ -289,31 +299,48 @@ class KafkaBroker(Broker):
     def emit_before(self, signal: str, *args: Any, **kwargs: Any) -> None:
         if signal == "process_message":
             self._begin(args[0])
-        elif signal in ("ack", "nack"):
-            with self._finishing(args[0]):
-                super().emit_before(signal, *args, **kwargs)
-            return
-        super().emit_before(signal, *args, **kwargs)
+        hook = f"before_{signal}"
+        listeners = self._listeners.of(self.middleware, hook)
+        if listeners and signal in ("ack", "nack"):
+            with self._finishing.of(args[0]):
+                self._call_before(listeners, hook, *args, **kwargs)
+        else:
+            self._call_before(listeners, hook, *args, **kwargs)
 
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
+        hook = f"after_{signal}"
+        listeners = self._listeners.of(self.middleware, hook)
         if signal in ("process_message", "skip_message"):
-            with self._finishing(args[0]):
-                self._emit_following(signal, *args, **kwargs)
-        else:
-            super().emit_after(signal, *args, **kwargs)
-
-    def _emit_following(self, signal: str, message: MessageProxy, **kwargs: Any) -> None:
-        """Dramatiq's emit_after, except that a message whose follow-up was lost is failed, not acked."""
-        for middleware in reversed(self.middleware):
+            with self._finishing.of(args[0]):
+                self._call_following(listeners, hook, *args, **kwargs)
+            return
+        for middleware in reversed(listeners):
             try:
-                getattr(middleware, f"after_{signal}")(self, message, **kwargs)
+                getattr(middleware, hook)(self, *args, **kwargs)
+            except Exception:
+                self.logger.critical(_HOOK_FAILED, hook, middleware, exc_info=True)
+
+    def _call_before(self, listeners: list[Middleware], hook: str, *args: Any, **kwargs: Any) -> None:
+        for middleware in listeners:
+            try:
+                getattr(middleware, hook)(self, *args, **kwargs)
+            except MiddlewareError:
+                raise
+            except Exception:
+                self.logger.critical(_HOOK_FAILED, hook, middleware, exc_info=True)
+
+    def _call_following(
+        self, listeners: list[Middleware], hook: str, message: MessageProxy, **kwargs: Any
+    ) -> None:
+        """Unlike Dramatiq's emit_after, fail a message whose follow-up was lost instead of acking it."""
+        for middleware in reversed(listeners):
+            try:
+                getattr(middleware, hook)(self, message, **kwargs)
             except Exception as e:
-                self.logger.critical(
-                    "Unexpected failure in after_%s of %r.", signal, middleware, exc_info=True
-                )
+                self.logger.critical(_HOOK_FAILED, hook, middleware, exc_info=True)
                 if isinstance(middleware, _FOLLOW_UP_MIDDLEWARE):
-                    self._scope.failure = e
-        if (failure := getattr(self._scope, "failure", None)) is not None:
+                    self._finishing.failure = e
+        if (failure := self._finishing.failure) is not None:
             message.stuff_exception(failure)
             message.fail()
 
@@ -322,18 +349,6 @@ class KafkaBroker(Broker):
             # Results would store None for a skipped message, and the one who has the partition now runs it.
             message.options["store_results"] = False
             raise SkipMessage("its partition was taken away before it began")
-
-    @contextmanager
-    def _finishing(self, message: MessageProxy) -> Iterator[None]:
-        """While a worker thread is in here, what it enqueues joins the delivery's outbox."""
-        if not isinstance(message, Delivery):
-            yield
-            return
-        self._scope.delivery, self._scope.failure = message, None
-        try:
-            yield
-        finally:
-            self._scope.delivery, self._scope.failure = None, None
 
     def _give_up(self, delivery: Delivery, error: BaseException) -> None:
         """Replace an outbox that Kafka can never take by a dead letter that says so."""
