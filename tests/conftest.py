@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
+import psycopg2
 import pytest
 from sqlalchemy import Engine, make_url, text
 
@@ -93,7 +94,12 @@ def stack(request: pytest.FixtureRequest, server_home: Callable[[], Path]) -> It
     database = f"moderation_test_{RUN_ID}"
     with ExitStack() as servers:
         if given_url := _given.get("DATABASE_URL"):
-            create_database(given_url, database)
+            try:
+                create_database(given_url, database)
+            except psycopg2.Error as error:
+                pytest.exit(
+                    f"DATABASE_URL names a server that a database cannot be made on: {error}", returncode=2
+                )
             servers.callback(drop_database, given_url, database)
             database_url = make_url(given_url).set(database=database).render_as_string(hide_password=False)
         else:

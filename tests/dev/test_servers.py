@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import psycopg2
 import pytest
 from kafka import KafkaAdminClient
@@ -200,11 +202,13 @@ def test_a_child_ends_when_its_parent_is_killed(state: str, tmp_path: Path) -> N
 
 
 def processes_of_session(session_id: int) -> list[str]:
-    """The living processes of one session, as `ps` lists them."""
-    listing = subprocess.run(
-        ["ps", "-o", "pid=,stat=,args=", "-s", str(session_id)], capture_output=True, text=True, check=False
-    ).stdout
-    return [line for line in listing.splitlines() if line.split()[1][0] != "Z"]
+    """The living processes of one session."""
+    commands = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+            if os.getsid(process.pid) == session_id and process.status() != psutil.STATUS_ZOMBIE:
+                commands.append(" ".join(process.cmdline()))
+    return commands
 
 
 def test_a_directory_closed_to_postgresqls_account_is_left_closed_and_another_is_used(tmp_path: Path) -> None:
