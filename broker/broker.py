@@ -23,8 +23,8 @@ from dramatiq.worker import Worker
 from .backlog import Backlog
 from .clients import Clients
 from .consumer import QueueConsumer
-from .dead_letters import DeadLetter, DeadLetterQueue, bury, default_middleware
-from .dead_letters.letter import Filters
+from .dead_letters import DeadLetter, DeadLetterQueue, Resolved, bury, default_middleware
+from .dead_letters.letter import DiscardOptions, Filters, RedriveOptions
 from .delays import Delays, Forwarder
 from .delivery import Delivery
 from .errors import EnqueueFailed
@@ -129,7 +129,7 @@ class KafkaBroker(Broker):
         self.dead_letter_queue = DeadLetterQueue(self.clients, self.topics, self.publisher)
         self._finishing = Finishing()
         self._listeners = Listeners()
-        self._stopping = False
+        self.stopping = False
 
         super().__init__(middleware=default_middleware() if middleware is None else middleware)
         self.queues: dict[str, None] = {}
@@ -284,7 +284,7 @@ class KafkaBroker(Broker):
     def dead_letters(self, queue_name: str, **filters: Unpack[Filters]) -> Iterator[DeadLetter]:
         """The dead letters of a queue that were neither redriven nor discarded.
 
-        What else can be done with them is in ``dead_letter_queue``.
+        Their history is in ``dead_letter_queue``.
 
         Parameters:
           filters: See ``dead_letters.letter.Filters``; all of them have to hold.
@@ -293,6 +293,14 @@ class KafkaBroker(Broker):
           KafkaUnavailable: When Kafka does not answer.
         """
         return self.dead_letter_queue.read(queue_name, **filters)
+
+    def redrive(self, queue_name: str, **options: Unpack[RedriveOptions]) -> Resolved:
+        """Put dead letters back on their queue; see ``DeadLetterQueue.redrive``. A dry run by default."""
+        return self.dead_letter_queue.redrive(queue_name, **options)
+
+    def discard(self, queue_name: str, **options: Unpack[DiscardOptions]) -> Resolved:
+        """Put dead letters away; see ``DeadLetterQueue.discard``. A dry run by default."""
+        return self.dead_letter_queue.discard(queue_name, **options)
 
     # The life of a delivery
 
@@ -370,12 +378,12 @@ class KafkaBroker(Broker):
 
     def drain_if_stopping(self) -> None:
         """In a worker that is stopping, wait for what its last tasks left to publish."""
-        if self._stopping:
+        if self.stopping:
             self.settlement.drain(SETTLE_TIMEOUT_S)
 
     def close(self) -> None:
         """Close this process's connections. The broker connects again when it is used again."""
-        self.settlement.stop(timeout_s=SETTLE_TIMEOUT_S if self._stopping else 0.0)
+        self.settlement.stop(timeout_s=SETTLE_TIMEOUT_S if self.stopping else 0.0)
         self.publisher.close()
         self._settlement_publisher.close()
 
@@ -388,12 +396,12 @@ class _WorkerLifecycle(Middleware):
 
     def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
         assert isinstance(broker, KafkaBroker)
-        broker._stopping = False
+        broker.stopping = False
         self._forwarder = broker.delays.forwarder(broker.consumer_settings)
         self._forwarder.start()
 
     def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         assert isinstance(broker, KafkaBroker)
-        broker._stopping = True
+        broker.stopping = True
         if self._forwarder is not None:
             self._forwarder.stop()

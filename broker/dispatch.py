@@ -71,6 +71,10 @@ class Dispatcher:
         """The next delivery, or None when there is nothing that may be dispatched at the moment."""
         if self._capacity.free <= 0 or self._broker.intake_paused or self._ledger.excludes(self):
             return None
+        if self._broker.stopping:
+            # An idle thread would still take it, among others what an interrupted task has just handed back,
+            # and the shutdown would wait for it.
+            return None
         if self._marked is not None:
             self._commit_marks()
         while self._cleared and not self._ledger.excludes(self):

@@ -83,6 +83,30 @@ class Filters(TypedDict, total=False):
     actor: str
 
 
+class DiscardOptions(Filters, total=False):
+    """Filters, and what a discard wants to know besides.
+
+    Keys:
+      dry_run: Only say what would be done. The default.
+      reason: Why; it is kept. Needed unless it is a dry run.
+      by: Who; this system's user and host by default.
+    """
+
+    dry_run: bool
+    reason: str
+    by: str | None
+
+
+class RedriveOptions(DiscardOptions, total=False):
+    """Filters, and what a redrive wants to know besides.
+
+    Keys:
+      rate_per_s: At most so many messages a second.
+    """
+
+    rate_per_s: float | None
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Filters, checked. Raises ValueError for a time without a zone."""
