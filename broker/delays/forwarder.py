@@ -73,6 +73,11 @@ class Forwarder:
         if self._thread.is_alive():
             self._thread.join(timeout_s)
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs. It ends only after it was told to stop."""
+        return self._thread.is_alive()
+
     def _run(self) -> None:
         while not self._stop.is_set():
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +13,12 @@ from kafka.errors import LogTruncationError, OffsetOutOfRangeError
 from kafka.structs import TopicPartition
 
 from ..clients import Clients
+from ..errors import KafkaUnavailable
 from ..rebalance import ForgetfulCooperativeStickyAssignor, RebalanceListener, is_joining
 from ..topics import Topics
 from .files import IndexFiles
 from .index import DelayIndex
+from .lease import Lease
 from .records import Entry, UnreadableRecord, read
 from .topic import look_up
 
@@ -32,6 +35,10 @@ COMPLETE_NOTE_INTERVAL_MS = 60_000
 #: Tombstones have this much of their retention left, at least, when an index that needs them is opened.
 KEEP_MARGIN = 0.5
 REQUEST_TIMEOUT_MS = 10_000
+SESSION_TIMEOUT_MS = 10_000
+#: How often it is checked that the topic was not deleted and made anew. kafka-python goes on reading at the
+#: old offset then, past what the new log has below it.
+LOOK_UP_INTERVAL_S = 30.0
 #: kafka-python drops the outcome of a join that arrives between two polls, and joins again.
 JOIN_POLL_MS = 100
 
@@ -74,6 +81,7 @@ class OwnedPartitions:
         self._files = files
         self._owned: dict[TopicPartition, OwnedPartition] = {}
         self._added: set[TopicPartition] = set()
+        self._looked_up_s = time.monotonic()
         topics.ensure([topics.delayed])
         self._assignor = ForgetfulCooperativeStickyAssignor()
         self._kafka = clients.consumer(
@@ -85,20 +93,22 @@ class OwnedPartitions:
             max_poll_records=MAX_POLL_RECORDS,
             max_partition_fetch_bytes=MAX_PARTITION_FETCH_BYTES,
             fetch_max_bytes=MAX_FETCH_BYTES,
-            **settings,
+            **{"session_timeout_ms": SESSION_TIMEOUT_MS, **settings},
         )
+        self._lease = Lease(self._kafka, self._kafka.config["session_timeout_ms"])
         listener = RebalanceListener(on_assigned=self._assigned, on_revoked=self._revoked, on_lost=self._lost)
         self._kafka.subscribe([topics.delayed], listener=listener)
 
     @property
     def ready(self) -> list[OwnedPartition]:
-        """Those whose delays may be forwarded."""
-        return [owned for owned in self._owned.values() if owned.ready]
+        """Those whose delays may be forwarded now."""
+        return [owned for owned in self._owned.values() if owned.ready] if self._lease.valid else []
 
     def poll(self, timeout_ms: float, now_ms: int) -> None:
         """Read what there is, waiting for at most ``timeout_ms`` for the first of it."""
         if is_joining(self._kafka):
             timeout_ms = max(timeout_ms, JOIN_POLL_MS)
+        started_s = time.monotonic()
         try:
             batches = self._kafka.poll(timeout_ms=timeout_ms)
         except OffsetOutOfRangeError as e:
@@ -108,6 +118,7 @@ class OwnedPartitions:
             self._rebuild(e.divergent_offsets, now_ms)
             return
         if self._added:
+            self._lease.confirm(started_s)
             self._open_added(now_ms)
         for partition, records in batches.items():
             if (owned := self._owned.get(partition)) is not None:
@@ -115,6 +126,9 @@ class OwnedPartitions:
         for owned in self._owned.values():
             self._note_progress(owned, now_ms)
         self._read_next_unready()
+        if started_s - self._looked_up_s > LOOK_UP_INTERVAL_S:
+            self._check_topic(now_ms)
+        self._lease.renew({partition: owned.index.next_offset for partition, owned in self._owned.items()})
 
     def close(self, timeout_ms: float) -> None:
         """Leave the group and close the indexes."""
@@ -161,9 +175,19 @@ class OwnedPartitions:
             logger.debug("%s: the index is at %d of %d", partition, index.next_offset, ends[partition])
         self._added.clear()
 
+    def _check_topic(self, now_ms: int) -> None:
+        self._looked_up_s = time.monotonic()
+        try:
+            topic = look_up(self._clients, self._topics)
+        except KafkaUnavailable as e:
+            logger.info("The delayed topic could not be checked; it will be later: %s", e)
+            return
+        identities = {partition: str(topic.identity(partition.partition)) for partition in self._owned}
+        strange = [p for p, owned in self._owned.items() if not owned.index.belongs_to(identities[p])]
+        self._rebuild(strange, now_ms)
+
     def _rebuild(self, partitions: Iterable[TopicPartition], now_ms: int) -> None:
-        """Start over with indexes that are ahead of their log: it was made from another one, or was cut
-        off."""
+        """Start over with indexes of a log that is no more: its topic was made anew, or it was cut off."""
         for partition in partitions:
             if (owned := self._owned.get(partition)) is None:
                 continue

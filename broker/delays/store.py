@@ -117,7 +117,8 @@ class Store:
         """Give a part of the free pages back to the operating system."""
         with self._understood():
             if self._db.execute("PRAGMA freelist_count").fetchone()[0] > 2 * VACUUM_PAGES:
-                self._db.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+                # Not execute(): it takes a single step of this pragma, which frees a single page.
+                self._db.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
 
     def _clear(self) -> None:
         tables = self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
