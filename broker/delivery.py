@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dramatiq.broker import MessageProxy
 from dramatiq.message import Message
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
     from .assignment import Assignment
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Where a delivery's record stands in Kafka."""
 
     topic: str
@@ -51,6 +49,8 @@ class Delivery(MessageProxy):
         assignment: Assignment,
     ) -> None:
         super().__init__(message)
+        # A proxy looks its message's fields up in the message at every access, some fifteen times a task.
+        self.__dict__.update(message.__dict__)
         self.origin = origin
         self.raw = raw
         self.headers = headers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container
+from operator import itemgetter
 from typing import Any
 
 from dramatiq.message import Message, get_encoder
@@ -18,6 +19,9 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "message_id": str,
     "message_timestamp": int,
 }
+#: What nearly every message looks like, to be seen in one comparison.
+_USUAL_TYPES = (str, str, list, dict, dict, str, int)
+_values = itemgetter(*_FIELDS)
 
 
 def read_message(raw: bytes | None, *, queue_name: str, actors: Container[str]) -> Message[Any]:
@@ -37,7 +41,9 @@ def read_message(raw: bytes | None, *, queue_name: str, actors: Container[str]) 
     except Exception as e:
         # An encoder of the application's own may raise anything.
         raise InvalidMessage(f"not a Dramatiq message: {e!r}") from e
-    _check_fields(fields)
+    if not _is_usual(fields):
+        _check_fields(fields)
+    _check_values(fields)
     message: Message[Any] = Message(**fields)
     if message.queue_name != queue_name:
         raise InvalidMessage(
@@ -51,6 +57,16 @@ def read_message(raw: bytes | None, *, queue_name: str, actors: Container[str]) 
     return message
 
 
+def _is_usual(fields: Any) -> bool:
+    """Whether `_check_fields` would find nothing, as far as a quick look can tell."""
+    if type(fields) is not dict or len(fields) != len(_FIELDS):
+        return False
+    try:
+        return tuple(map(type, _values(fields))) == _USUAL_TYPES
+    except KeyError:
+        return False
+
+
 def _check_fields(fields: Any) -> None:
     if not isinstance(fields, dict):
         raise InvalidMessage(f"not a Dramatiq message: {type(fields).__name__} is not an object")
@@ -62,10 +78,13 @@ def _check_fields(fields: Any) -> None:
             raise InvalidMessage(f"{name} is {type(value).__name__}, not {kind}")
     if unknown := fields.keys() - _FIELDS.keys():
         raise InvalidMessage(f"not a Dramatiq message of this version: it has {sorted(map(str, unknown))}")
+
+
+def _check_values(fields: dict[str, Any]) -> None:
     if not fields["message_id"]:
         raise InvalidMessage("message_id is empty")
-    options = fields["options"]
-    if not all(isinstance(key, str) for key in (*fields["kwargs"], *options)):
+    kwargs, options = fields["kwargs"], fields["options"]
+    if (kwargs or options) and not all(isinstance(key, str) for key in (*kwargs, *options)):
         raise InvalidMessage("a key of kwargs or options is not a string")
     if (throws := options.get("throws")) and not _are_error_classes(throws):
         raise InvalidMessage(f"the option throws is {type(throws).__name__}, not classes of errors")
