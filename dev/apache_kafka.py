@@ -109,7 +109,7 @@ class ApacheKafkaServer(Server):
         )
         cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         done = subprocess.run(
-            [*self._java, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", config],
+            [*self._java, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "-c", config],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
