@@ -98,7 +98,7 @@ class Dispatcher:
         self._ledger.end_isolation(self)
 
     def _next_of(self, assignment: Assignment) -> Delivery | None:
-        while assignment.buffer and not assignment.revoked and not self._ledger.excludes(self):
+        while not self._ledger.excludes(self) and self._has_next(assignment):
             if assignment.uncommitted >= MAX_UNCOMMITTED or not self._has_room(assignment):
                 return None
             if assignment.is_suspect():
@@ -106,8 +106,7 @@ class Dispatcher:
                 return self._next_suspect()
             if assignment.on_probation():
                 return self._mark(assignment, MAX_MARKED)
-            record = self._pop(assignment)
-            delivery = self._deliver(assignment, record) if record is not None else None
+            delivery = self._deliver(assignment, self._pop(assignment))
             if delivery is not None:
                 return delivery
         return None
@@ -115,34 +114,32 @@ class Dispatcher:
     def _next_suspect(self) -> Delivery | None:
         """Run the suspect alone in this process, or dead-letter it when it has killed enough workers."""
         assignment = self._suspected
-        if assignment is None or assignment.revoked or not assignment.is_suspect():
+        if assignment is None or not self._has_next(assignment) or not assignment.is_suspect():
             self._suspected = None
             if self._ledger.isolate(self):  # nothing runs: the last suspect is done
                 self._ledger.end_isolation(self)
             return None
         if assignment.head_crashes() >= self._broker.max_crashes:
-            record = self._pop(assignment)
-            if record is not None:
-                crashes = assignment.suspicions[record.offset].crashes
-                error = PoisonMessage(f"its worker process died {crashes} times with it")
-                self._reject(assignment, record, error)
+            error = PoisonMessage(
+                f"its worker died, or lost its partitions, {assignment.head_crashes()} times with it"
+            )
+            self._reject(assignment, self._pop(assignment), error)
             return None
         return self._mark(assignment, 1) if self._ledger.isolate(self) else None
 
     def _mark(self, assignment: Assignment, at_most: int) -> Delivery | None:
         """Commit that some records are about to run, and only then dispatch them: a crash names them."""
         marked: list[ConsumerRecord] = []
-        while assignment.buffer and len(marked) < min(at_most, self._capacity.free):
+        while len(marked) < min(at_most, self._capacity.free) and self._has_next(assignment):
             if marked and (assignment.is_suspect() or not assignment.on_probation()):
                 break
             if marked and not self._has_room(assignment):
                 break
             record = self._pop(assignment)
-            if record is not None:
-                marked.append(record)
-                with self._ledger.lock:
-                    crashes = assignment.suspicions.get(record.offset, Suspicion(1, running=False)).crashes
-                    assignment.suspicions[record.offset] = Suspicion(crashes, running=True)
+            marked.append(record)
+            with self._ledger.lock:
+                crashes = assignment.suspicions.get(record.offset, Suspicion(1, running=False)).crashes
+                assignment.suspicions[record.offset] = Suspicion(crashes, running=True)
         if marked:
             self._marked = (assignment, marked)
             self._commit_marks()
@@ -164,16 +161,23 @@ class Dispatcher:
         with self._ledger.lock:
             return assignment.has_room_in_metadata()
 
-    def _pop(self, assignment: Assignment) -> ConsumerRecord | None:
-        """Take the next record and count it as delivered, in one step; None when it needs no run."""
+    def _has_next(self, assignment: Assignment) -> bool:
+        """Whether there is a record to be run, once those that need no run are passed over."""
         with self._ledger.lock:
-            if not assignment.buffer:
-                return None
+            while assignment.buffer and not assignment.revoked:
+                record = assignment.buffer[0]
+                if assignment.tracker.is_to_run(record.offset):
+                    if not self._ledger.adopt(assignment, record.offset, record.value):
+                        return True
+                    assignment.tracker.deliver(record.offset)
+                assignment.take_out()
+            return False
+
+    def _pop(self, assignment: Assignment) -> ConsumerRecord:
+        """Take the next record and count it as delivered, in one step."""
+        with self._ledger.lock:
             record = assignment.take_out()
-            if not assignment.tracker.deliver(record.offset):
-                return None
-            if self._ledger.adopt(assignment, record.offset, record.value):
-                return None
+            assignment.tracker.deliver(record.offset)
             return record
 
     def _deliver(self, assignment: Assignment, record: ConsumerRecord) -> Delivery | None:

@@ -84,7 +84,9 @@ class PermanentError(Exception):
 
 
 class PoisonMessage(Exception):
-    """The message's worker process died each time it ran, as often as the broker allows."""
+    """The message's worker process died each time it ran, or could not keep its partitions, as often as the
+    broker allows.
+    """
 
 
 class InvalidMessage(Exception):

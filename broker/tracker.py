@@ -57,6 +57,10 @@ class AckTracker:
         """How many offsets are incomplete."""
         return len(self._incomplete)
 
+    def is_to_run(self, offset: int) -> bool:
+        """Whether the record at ``offset`` was neither delivered before nor completed by an earlier owner."""
+        return offset > self.highest or offset in self._restored
+
     def deliver(self, offset: int) -> bool:
         """Note that the record at ``offset`` was read, and say whether it is to be run.
 

@@ -159,7 +159,8 @@ class Process:
 
 
 def record(partition: TopicPartition, offset: int) -> ConsumerRecord:
-    message = Message(partition.topic, "task", (offset,), {}, {}, f"{partition.topic}-{offset}", 0)
+    name = f"{partition.topic}-{offset}"
+    message: Message[None] = Message(partition.topic, "task", (offset,), {}, {}, name, 0)
     value = message.encode()
     return ConsumerRecord(
         partition.topic, partition.partition, -1, offset, 0, 0, None, value, [], None, -1, len(value), -1

@@ -1,0 +1,106 @@
+"""What the workers of the chaos tests run: ``dramatiq tests.chaos.app``.
+
+Each task writes into the outside ledger when it starts and when it is done (see ``outside_ledger``). A
+message may be put into any of the queues, whichever actor it names.
+"""
+
+import json
+import logging
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import dramatiq
+from dramatiq.middleware import CurrentMessage
+
+from broker import KafkaBroker, default_middleware
+from tests.chaos.outside_ledger import LedgerWriter
+
+GATE_POLL_S = 0.02
+
+logging.getLogger("kafka").setLevel(logging.WARNING)
+settings = json.loads(os.environ["CHAOS_BROKER"])
+ledger = LedgerWriter(Path(os.environ["CHAOS_LEDGER"]))
+
+broker = KafkaBroker(**settings, middleware=[*default_middleware(), CurrentMessage()])
+dramatiq.set_broker(broker)
+for queue in os.environ["CHAOS_QUEUES"].split(","):
+    broker.declare_queue(queue)
+default_queue = next(iter(broker.queues))
+
+
+@dramatiq.actor(queue_name=default_queue, max_retries=0)
+def work(number: int, seconds: float = 0.0, padding: str = "") -> None:
+    """A task that takes a while."""
+    ledger.write("start", number)
+    time.sleep(seconds)
+    ledger.write("done", number)
+
+
+@dramatiq.actor(queue_name=default_queue, max_retries=0, priority=100)
+def patient(number: int, seconds: float = 0.0) -> None:
+    """A task that every other one goes before."""
+    ledger.write("start", number)
+    time.sleep(seconds)
+    ledger.write("done", number)
+
+
+@dramatiq.actor(queue_name=default_queue, max_retries=0, time_limit=float("inf"))
+def gated(number: int, gate: str) -> None:
+    """A task that is stuck until the file ``gate`` exists."""
+    ledger.write("start", number)
+    while not Path(gate).exists():
+        time.sleep(GATE_POLL_S)
+    ledger.write("done", number)
+
+
+@dramatiq.actor(queue_name=default_queue, max_retries=0)
+def kill_worker(number: int, seconds: float = 0.0) -> None:
+    """A task that kills its process: at once, or after a while."""
+    if seconds:
+        ledger.write("start", number)
+        time.sleep(seconds)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dramatiq.actor(queue_name=default_queue, max_retries=0)
+def fail(number: int) -> None:
+    """A task that fails, and for good."""
+    ledger.write("start", number)
+    raise ValueError(f"{number} fails")
+
+
+@dramatiq.actor(queue_name=default_queue, max_retries=10, min_backoff=200, max_backoff=400)
+def flaky(number: int, failures: int) -> None:
+    """A task that fails a few times before it works."""
+    ledger.write("start", number)
+    message = CurrentMessage.get_current_message()
+    assert message is not None
+    if message.options.get("retries", 0) < failures:
+        raise ConnectionError(f"{number} fails for now")
+    ledger.write("done", number)
+
+
+@dramatiq.actor(queue_name=default_queue, max_retries=0)
+def starve_once(number: int, seconds: float, marker: str) -> None:
+    """A task that keeps its worker's consumer threads from polling, as one that hogs the processor would."""
+    ledger.write("start", number)
+    if not Path(marker).exists():
+        Path(marker).touch()
+        with broker.ledger.lock:
+            time.sleep(seconds)
+    ledger.write("done", number)
+
+
+def report_memory() -> None:
+    """Write this process's resident memory into the ledger, for as long as it lives."""
+    while True:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        ledger.write("memory", pages * os.sysconf("SC_PAGE_SIZE"))
+        time.sleep(0.2)
+
+
+if os.environ.get("CHAOS_REPORT_MEMORY"):
+    threading.Thread(target=report_memory, daemon=True).start()
