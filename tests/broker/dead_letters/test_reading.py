@@ -92,8 +92,8 @@ def test_a_thousand_large_ones_are_read_one_after_the_other(make_broker: MakeBro
     "ask",
     [
         lambda broker: list(broker.dead_letters(QUEUE)),
-        lambda broker: broker.dead_letter_queue.redrive(QUEUE),
-        lambda broker: broker.dead_letter_queue.discard(QUEUE, dry_run=False, reason="test"),
+        lambda broker: broker.redrive(QUEUE),
+        lambda broker: broker.discard(QUEUE, dry_run=False, reason="test"),
         lambda broker: list(broker.dead_letter_queue.history(QUEUE)),
     ],
     ids=["read", "redrive", "discard", "history"],

@@ -31,7 +31,7 @@ def broker(make_broker: MakeBroker) -> KafkaBroker:
 
 def test_a_redrive_is_a_dry_run_unless_told_otherwise(broker: KafkaBroker) -> None:
     bury(broker, [message("mail"), message("mail"), message("report")])
-    resolved = broker.dead_letter_queue.redrive(QUEUE, actor="mail")
+    resolved = broker.redrive(QUEUE, actor="mail")
     assert (resolved.dry_run, resolved.selected, resolved.sent) == (True, 2, 0)
     assert resolved.error_types == {"ValueError": 2}
     assert on_queue(broker) == []
@@ -42,7 +42,7 @@ def test_a_redrive_is_a_dry_run_unless_told_otherwise(broker: KafkaBroker) -> No
 def test_a_redriven_message_keeps_its_identity_and_begins_a_new_life(broker: KafkaBroker) -> None:
     dead = message("mail", pipe_target="next").copy(message_timestamp=1_000)
     bury(broker, [dead], headers=[("traceparent", b"00-1")])
-    resolved = broker.dead_letter_queue.redrive(QUEUE, dry_run=False, reason="fixed")
+    resolved = broker.redrive(QUEUE, dry_run=False, reason="fixed")
     assert (resolved.selected, resolved.sent) == (1, 1)
 
     [(again, headers)] = records_on_queue(broker)
@@ -56,9 +56,9 @@ def test_a_redriven_message_keeps_its_identity_and_begins_a_new_life(broker: Kaf
 
 def test_what_was_redriven_is_no_longer_a_dead_letter_and_is_not_redriven_again(broker: KafkaBroker) -> None:
     bury(broker, [message(), message()])
-    assert broker.dead_letter_queue.redrive(QUEUE, dry_run=False, reason="fixed").sent == 2
+    assert broker.redrive(QUEUE, dry_run=False, reason="fixed").sent == 2
     assert list(broker.dead_letters(QUEUE)) == []
-    again = broker.dead_letter_queue.redrive(QUEUE, dry_run=False, reason="to be sure")
+    again = broker.redrive(QUEUE, dry_run=False, reason="to be sure")
     assert (again.selected, again.sent) == (0, 0)
     assert len(on_queue(broker)) == 2
 
@@ -66,8 +66,8 @@ def test_what_was_redriven_is_no_longer_a_dead_letter_and_is_not_redriven_again(
 def test_the_history_says_who_did_what_when_and_why(broker: KafkaBroker) -> None:
     mail, report = message("mail"), message("report")
     bury(broker, [mail, report])
-    broker.dead_letter_queue.redrive(QUEUE, dry_run=False, reason="database is back", by="ann", actor="mail")
-    broker.dead_letter_queue.discard(QUEUE, dry_run=False, reason="obsolete")
+    broker.redrive(QUEUE, dry_run=False, reason="database is back", by="ann", actor="mail")
+    broker.discard(QUEUE, dry_run=False, reason="obsolete")
     begun, redriven, discarded = broker.dead_letter_queue.history(QUEUE)
     assert (begun.state, redriven.state, discarded.state) == (State.BEGUN, State.DONE, State.DONE)
     assert (redriven.by, redriven.action, redriven.reason) == ("ann", Action.REDRIVE, "database is back")
@@ -84,11 +84,11 @@ def test_what_was_discarded_is_neither_read_nor_redriven(broker: KafkaBroker) ->
     unreadable = Record(broker.topics.dead_letters(QUEUE), b"not ours")
     bury(broker, [message()])
     assert broker.publisher.publish([unreadable]) == {}
-    assert broker.dead_letter_queue.discard(QUEUE).selected == 2
+    assert broker.discard(QUEUE).selected == 2
     assert len(list(broker.dead_letters(QUEUE))) == 2
-    assert broker.dead_letter_queue.discard(QUEUE, dry_run=False, reason="obsolete").selected == 2
+    assert broker.discard(QUEUE, dry_run=False, reason="obsolete").selected == 2
     assert list(broker.dead_letters(QUEUE)) == []
-    assert broker.dead_letter_queue.redrive(QUEUE, dry_run=False, reason="test").selected == 0
+    assert broker.redrive(QUEUE, dry_run=False, reason="test").selected == 0
     assert on_queue(broker) == []
 
 
@@ -96,7 +96,7 @@ def test_what_cannot_be_put_back_is_counted_and_stays(broker: KafkaBroker) -> No
     unreadable = Record(broker.topics.dead_letters(QUEUE), b"not ours")
     assert broker.publisher.publish([unreadable]) == {}
     bury(broker, [message(), message().copy(queue_name="other")])
-    resolved = broker.dead_letter_queue.redrive(QUEUE, dry_run=False, reason="test")
+    resolved = broker.redrive(QUEUE, dry_run=False, reason="test")
     assert (resolved.selected, resolved.sent, sum(resolved.refused.values())) == (3, 1, 2)
     assert len(list(broker.dead_letters(QUEUE))) == 2
 
@@ -104,13 +104,13 @@ def test_what_cannot_be_put_back_is_counted_and_stays(broker: KafkaBroker) -> No
 @pytest.mark.parametrize("action", ["redrive", "discard"])
 def test_nothing_is_done_without_a_reason(broker: KafkaBroker, action: str) -> None:
     with pytest.raises(ValueError, match="reason"):
-        getattr(broker.dead_letter_queue, action)(QUEUE, dry_run=False, reason=" ")
+        getattr(broker, action)(QUEUE, dry_run=False, reason=" ")
 
 
 def test_two_dead_letters_of_one_failure_are_sent_once(broker: KafkaBroker) -> None:
     dead = message()
     bury(broker, [dead, dead])  # as a crash before the commit leaves them
-    resolved = broker.dead_letter_queue.redrive(QUEUE, dry_run=False, reason="fixed")
+    resolved = broker.redrive(QUEUE, dry_run=False, reason="fixed")
     assert (resolved.selected, resolved.sent) == (2, 1)
     assert list(broker.dead_letters(QUEUE)) == []
 
@@ -141,7 +141,7 @@ def test_a_message_that_fails_again_can_be_redriven_again(
         assert (letter.generation, letter.retry_count) == (generation, 1)
         if generation == 2:
             healthy.append(True)
-        assert broker.dead_letter_queue.redrive(QUEUE, dry_run=False, reason="try again").sent == 1
+        assert broker.redrive(QUEUE, dry_run=False, reason="try again").sent == 1
     broker.join(QUEUE, timeout=int(DEADLINE_S * 1000))
     assert attempts == [1, 2, 1, 2, 1, 2, 1]
     assert list(broker.dead_letters(QUEUE)) == []
@@ -167,11 +167,11 @@ def test_a_redrive_killed_at_any_step_and_run_again_sends_each_message_once(
     killed = redrive_in_a_process(stack, broker, when, step)
     assert killed.wait(DEADLINE_S) == -9
 
-    broker.dead_letter_queue.redrive(QUEUE, dry_run=False, reason="test", by="the second")
+    broker.redrive(QUEUE, dry_run=False, reason="test", by="the second")
     sent = [(again.message_id, again.options["redrives"]) for again in on_queue(broker)]
     assert Counter(sent) == {(each.message_id, 1): 1 for each in dead}
     assert list(broker.dead_letters(QUEUE)) == []
-    assert broker.dead_letter_queue.redrive(QUEUE, dry_run=False, reason="test").selected == 0
+    assert broker.redrive(QUEUE, dry_run=False, reason="test").selected == 0
 
 
 def more_on_queue(broker: KafkaBroker, *, than: int) -> bool:
@@ -192,7 +192,7 @@ def test_a_redrive_killed_again_and_again_at_any_moment_sends_each_message_once(
         process.kill()
         assert process.wait(DEADLINE_S) == -9
 
-    broker.dead_letter_queue.redrive(QUEUE, dry_run=False, reason="test")
+    broker.redrive(QUEUE, dry_run=False, reason="test")
     assert Counter(again.message_id for again in on_queue(broker)) == {each.message_id: 1 for each in dead}
     assert list(broker.dead_letters(QUEUE)) == []
 
@@ -209,10 +209,10 @@ def test_a_rate_limit_sends_no_more_at_once_than_it_allows_in_a_second(
 
     monkeypatch.setattr(broker.publisher, "publish", measured)
     bury(broker, [message() for _ in range(7)])
-    assert broker.dead_letter_queue.redrive(QUEUE, dry_run=False, reason="test", rate_per_s=3.5).sent == 7
+    assert broker.redrive(QUEUE, dry_run=False, reason="test", rate_per_s=3.5).sent == 7
     assert [size for size in sizes if size] == [3, 3, 1]
 
 
 def test_a_rate_that_is_no_rate_is_refused(broker: KafkaBroker) -> None:
     with pytest.raises(ValueError, match="rate_per_s=0"):
-        broker.dead_letter_queue.redrive(QUEUE, rate_per_s=0)
+        broker.redrive(QUEUE, rate_per_s=0)

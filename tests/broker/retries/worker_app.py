@@ -18,7 +18,7 @@ from dramatiq import Worker
 from broker import KafkaBroker, TemporaryError
 
 #: Long enough to be seen waiting.
-WAIT_S = 5.0
+WAIT_S = 3.0
 
 
 def main(bootstrap_servers: str, namespace: str, ledger: str) -> None:
