@@ -16,7 +16,7 @@ from ..clients import Clients
 from ..errors import KafkaUnavailable
 from ..publisher import Publisher, partition_of
 from ..topics import Topics
-from .partitions import entries_of
+from .partitions import REQUEST_TIMEOUT_MS, entries_of
 from .records import CancelDecision, CancelRequest, Outcome, cancel_request
 from .topic import look_up
 
@@ -43,7 +43,9 @@ class Cancelling:
             kafka = self._clients.consumer(auto_offset_reset="none")
             try:
                 kafka.assign([partition])
-                kafka.seek(partition, kafka.end_offsets([partition])[partition])
+                kafka.seek(
+                    partition, kafka.end_offsets([partition], timeout_ms=REQUEST_TIMEOUT_MS)[partition]
+                )
                 request, record = cancel_request(topic.name, message_id, partition=number)
                 if failures := self._publisher.publish([record]):
                     raise KafkaUnavailable(f"Kafka did not acknowledge the cancel: {failures[0]!r}")

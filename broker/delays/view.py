@@ -16,7 +16,13 @@ from ..clients import Clients
 from ..errors import KafkaUnavailable
 from ..topics import Topics
 from .index import DelayIndex
-from .partitions import MAX_FETCH_BYTES, MAX_PARTITION_FETCH_BYTES, MAX_POLL_RECORDS, entries_of
+from .partitions import (
+    MAX_FETCH_BYTES,
+    MAX_PARTITION_FETCH_BYTES,
+    MAX_POLL_RECORDS,
+    REQUEST_TIMEOUT_MS,
+    entries_of,
+)
 from .records import Outcome
 from .topic import DelayedTopic, look_up
 
@@ -113,7 +119,7 @@ class DelayView:
         """Read up to what is the end now."""
         try:
             kafka = self._connected()
-            ends = kafka.end_offsets(list(self._indexes))
+            ends = kafka.end_offsets(list(self._indexes), timeout_ms=REQUEST_TIMEOUT_MS)
             heard_s = time.monotonic()
             while any(self._is_behind(kafka, partition, end) for partition, end in ends.items()):
                 batches = kafka.poll(timeout_ms=100)
@@ -151,7 +157,8 @@ class DelayView:
                 fetch_max_bytes=MAX_FETCH_BYTES,
             )
             self._kafka.assign(partitions)
-            for partition, beginning in self._kafka.beginning_offsets(partitions).items():
+            beginnings = self._kafka.beginning_offsets(partitions, timeout_ms=REQUEST_TIMEOUT_MS)
+            for partition, beginning in beginnings.items():
                 self._kafka.seek(partition, beginning)
             self._indexes = {partition: DelayIndex() for partition in partitions}
         return self._kafka

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
+from sys import executable
 
 import pytest
 
@@ -12,6 +15,7 @@ from broker.delays.files import Identity, IndexFiles, default_directory
 from broker.delays.index import DelayIndex
 from broker.delays.records import Delay, Done, Outcome, tombstone
 from broker.delays.store import IndexDamaged, IndexInUse, IndexUnusable
+from dev.child import Child
 from tests.broker.delays.conftest import MakeStation
 from tests.broker.delays.station import QUEUE, Station, message
 from tests.waiting import wait_until
@@ -295,3 +299,42 @@ def _topics(station: Station) -> set[str]:
     with station.clients.consumer() as kafka:
         topics: set[str] = kafka.topics()
     return topics
+
+
+# A disk with no room
+
+
+def test_a_full_disk_is_reported_plainly_and_forwarding_goes_on_when_there_is_room(
+    station: Station, tmp_path: Path
+) -> None:
+    """The process may write files of up to 200 kB, which is what a full disk is to SQLite, until it is told that
+    there is room.
+    """
+    log = tmp_path / "forwarder.log"
+    ids = station.delay(*[0] * 3_000)
+    process = Child(
+        "forwarder on a full disk",
+        [
+            executable,
+            "-m",
+            "tests.broker.delays.cramped_process",
+            station.bootstrap_servers,
+            station.namespace,
+        ]
+        + [str(station.index_dir), "200000"],
+        log=log,
+    )
+    process.start()
+    try:
+        wait_until(
+            lambda: "cannot be written" in log.read_text(), deadline_s=60, what="a word about the disk"
+        )
+        assert "delay_index_dir" in log.read_text()
+        process.check()
+
+        os.kill(process.pid, signal.SIGUSR1)
+
+        assert set(station.wait_for(ids)) == set(ids)
+        assert log.read_text().count("cannot be written") == 1
+    finally:
+        process.kill()
