@@ -349,6 +349,9 @@ class KafkaBroker(Broker):
                 if isinstance(middleware, _FOLLOW_UP_MIDDLEWARE):
                     self._finishing.failure = e
         if (failure := self._finishing.failure) is not None:
+            if isinstance(message, Delivery):
+                # A dead letter takes the place of all of it: a message is tried again or given up, not both.
+                message.outbox.clear()
             message.stuff_exception(failure)
             message.fail()
 
@@ -384,6 +387,7 @@ class KafkaBroker(Broker):
     def close(self) -> None:
         """Close this process's connections. The broker connects again when it is used again."""
         self.settlement.stop(timeout_s=SETTLE_TIMEOUT_S if self.stopping else 0.0)
+        self.delays.close()
         self.publisher.close()
         self._settlement_publisher.close()
 

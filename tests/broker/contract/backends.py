@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from dramatiq import Broker
 from dramatiq.brokers.stub import StubBroker
@@ -42,16 +42,15 @@ class KafkaBackend:
         self._new_namespace = new_namespace
         self._delay_index_dir = delay_index_dir
 
-    def broker(self, *extra_middleware: Middleware) -> KafkaBroker:
-        namespace = self._new_namespace()
-        return KafkaBroker(
-            self._bootstrap_servers,
-            namespace=namespace,
-            group_id=f"{namespace}workers",
-            middleware=[*default_middleware(), *extra_middleware],
-            session_timeout_ms=SESSION_TIMEOUT_MS,
-            delay_index_dir=str(self._delay_index_dir),
-        )
+    def broker(self, *extra_middleware: Middleware, **settings: Any) -> KafkaBroker:
+        defaults: dict[str, Any] = {
+            "bootstrap_servers": self._bootstrap_servers,
+            "namespace": self._new_namespace(),
+            "middleware": [*default_middleware(), *extra_middleware],
+            "session_timeout_ms": SESSION_TIMEOUT_MS,
+            "delay_index_dir": str(self._delay_index_dir),
+        }
+        return KafkaBroker(**(defaults | settings))
 
     def dead_letter_ids(self, broker: Broker, queue_name: str) -> list[str]:
         assert isinstance(broker, KafkaBroker)

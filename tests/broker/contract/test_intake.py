@@ -18,7 +18,17 @@ from tests.broker.contract.conftest import WORKER_THREADS, WORKER_TIMEOUT_MS
 
 QUEUE = "default"
 JOIN_TIMEOUT_MS = 60_000
-FIELDS = ("queue_name", "actor_name", "args", "kwargs", "options", "message_id", "message_timestamp")
+
+
+WRONG_VALUES: dict[str, tuple[Any, ...]] = {
+    "queue_name": (None, 5, [], {}),
+    "actor_name": (None, 5, [], {}),
+    "args": (None, 5, "abc", {"a": 1}, True),
+    "kwargs": (None, 5, "abc", [], True),
+    "options": (None, 5, "abc", [], True),
+    "message_id": (None, 5, "", [], {}),
+    "message_timestamp": (None, "now", 1.5, True, [], {}, float("nan")),
+}
 
 
 def encoded(without: str = "", **instead: Any) -> bytes:
@@ -39,21 +49,15 @@ UNREADABLE: dict[str, tuple[bytes | None, str]] = {
     "a text": (b'"work"', "not an object"),
     "a number": (b"17", "not an object"),
     "nested beyond any stack": (b"[" * 200_000 + b"]" * 200_000, "not a Dramatiq message"),
-    "a number beyond measure": (encoded(args=[1]).replace(b"[1]", b"[" + b"9" * 5_000 + b"]"), "not a Dramatiq"),
+    "a number beyond measure": (
+        encoded(args=[1]).replace(b"[1]", b"[" + b"9" * 5_000 + b"]"), "not a Dramatiq message",
+    ),
     "large garbage": (b"x" * 900_000, "not a Dramatiq message"),
-    **{f"no {name}": (encoded(without=name), f"{name} is missing") for name in FIELDS},
+    **{f"no {name}": (encoded(without=name), f"{name} is missing") for name in WRONG_VALUES},
     "one field too many": (encoded(surprise=1), "surprise"),
     **{
-        f"{name} is {json.dumps(value)}": (encoded(**{name: value}), name)
-        for name, values in {
-            "queue_name": (None, 5, [], {}),
-            "actor_name": (None, 5, [], {}),
-            "args": (None, 5, "abc", {"a": 1}, True),
-            "kwargs": (None, 5, "abc", [], True),
-            "options": (None, 5, "abc", [], True),
-            "message_id": (None, 5, "", [], {}),
-            "message_timestamp": (None, "now", 1.5, True, [], {}, float("nan")),
-        }.items()
+        f"{name} is {json.dumps(value)}": (encoded("", **{name: value}), name)
+        for name, values in WRONG_VALUES.items()
         for value in values
     },
     "another queue's": (encoded(queue_name="other"), "'other'"),

@@ -8,6 +8,7 @@ import dramatiq
 from dramatiq import Broker
 from dramatiq.middleware import SkipMessage
 
+from tests.broker.contract.backends import KafkaBackend
 from tests.broker.contract.conftest import MakeBroker, StartWorker
 from tests.broker.contract.signal_log import SignalLog
 from tests.waiting import wait_until
@@ -229,3 +230,18 @@ def test_a_failing_middleware_stops_nothing(make_broker: MakeBroker, start_worke
     start_worker(broker)
     broker.join("default", timeout=JOIN_TIMEOUT_MS)
     assert seen == [1]
+
+
+def test_a_closed_broker_leaves_no_thread_behind(
+    kafka_backend: KafkaBackend, start_worker: StartWorker
+) -> None:
+    before = set(threading.enumerate())
+    broker = kafka_backend.broker()
+    actor = dramatiq.actor(broker=broker, actor_name="task", max_retries=0)(lambda: 1 / 0)
+    actor.send()
+    worker = start_worker(broker)
+    broker.join("default", timeout=JOIN_TIMEOUT_MS)
+    assert list(broker.dead_letters("default"))
+    worker.stop()
+    broker.close()
+    wait_until(lambda: set(threading.enumerate()) <= before, deadline_s=DEADLINE_S, what="its threads to end")
