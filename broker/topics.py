@@ -26,6 +26,11 @@ MAX_DEAD_LETTER_BYTES = 4 * 1_048_588
 DEAD_LETTER_RETENTION_MS = 30 * 24 * 3600 * 1000
 #: Tombstones in the delayed topic must outlive the longest absence of a forwarder that remembers its offset.
 DELAYED_TOMBSTONE_RETENTION_MS = 24 * 3600 * 1000
+#: Kafka compacts whole segments, and never the one it writes to, by default up to 1 GiB and a week old.
+DELAYED_SEGMENT_BYTES = 64 * 1024 * 1024
+DELAYED_SEGMENT_MS = 3600 * 1000
+#: A message that fits its queue's topic (message.max.bytes, 1,048,588 by default) fits here with its headers.
+MAX_DELAYED_BYTES = 1_048_588 + 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +135,10 @@ class Topics:
             return {
                 "cleanup.policy": "compact",
                 "delete.retention.ms": str(DELAYED_TOMBSTONE_RETENTION_MS),
+                "segment.bytes": str(DELAYED_SEGMENT_BYTES),
+                "segment.ms": str(DELAYED_SEGMENT_MS),
+                "max.compaction.lag.ms": str(DELAYED_SEGMENT_MS),
+                "max.message.bytes": str(MAX_DELAYED_BYTES),
             }
         if topic.endswith(DEAD_LETTER_SUFFIX):
             return {

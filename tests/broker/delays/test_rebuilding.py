@@ -307,21 +307,15 @@ def _topics(station: Station) -> set[str]:
 def test_a_full_disk_is_reported_plainly_and_forwarding_goes_on_when_there_is_room(
     station: Station, tmp_path: Path
 ) -> None:
-    """The process may write files of up to 200 kB, which is what a full disk is to SQLite, until it is told that
-    there is room.
-    """
+    """To SQLite a limit on the size of files is a full disk; the process lifts it when it is told to."""
     log = tmp_path / "forwarder.log"
     ids = station.delay(*[0] * 3_000)
     process = Child(
         "forwarder on a full disk",
         [
-            executable,
-            "-m",
-            "tests.broker.delays.cramped_process",
-            station.bootstrap_servers,
-            station.namespace,
-        ]
-        + [str(station.index_dir), "200000"],
+            *(executable, "-m", "tests.broker.delays.cramped_process"),
+            *(station.bootstrap_servers, station.namespace, str(station.index_dir), "200000"),
+        ],
         log=log,
     )
     process.start()
