@@ -28,7 +28,9 @@ class Capacity:
 
     def give_back(self, count: int) -> None:
         self.free += count
-        self.changed.set()
+        # The consumer clears it before it looks at `free` for the last time and waits.
+        if not self.changed.is_set():
+            self.changed.set()
 
 
 class Assignment:
@@ -118,7 +120,7 @@ class Assignment:
 
     def head_crashes(self) -> int:
         """How often a worker died while the next record of the buffer was marked as running."""
-        if not self.buffer:
+        if not self.suspicions or not self.buffer:
             return 0
         suspicion = self.suspicions.get(self.buffer[0].offset)
         return suspicion.crashes if suspicion else 0

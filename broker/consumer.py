@@ -69,6 +69,8 @@ class QueueConsumer(Consumer):
         self._unrestored: set[TopicPartition] = set()
         self._restore_at_s = 0.0
         self._polled_at_s = 0.0
+        self._joining = False
+        self._ask_if_joining_at_s = 0.0
         self._paused: set[TopicPartition] = set()
 
         broker.topics.ensure(broker.topics_of(queue_name))
@@ -108,11 +110,13 @@ class QueueConsumer(Consumer):
                 self._commits.commit_when_due(self._assignments.values())
                 if self._unrestored and now_s >= self._restore_at_s:
                     self._restore()
-                joining = is_joining(self._kafka)
+                joining = self._is_joining(now_s)
                 if now_s - self._polled_at_s > (JOIN_POLL_GAP_S if joining else MAX_POLL_GAP_S):
                     self._poll(JOIN_POLL_S if joining else 0.0)
-                self._capacity.changed.clear()
                 delivery = self._dispatcher.next()
+                if delivery is None:
+                    self._capacity.changed.clear()
+                    delivery = self._dispatcher.next()  # room may have come before it was cleared
                 if delivery is not None:
                     return delivery
                 if now_s >= deadline_s:
@@ -213,6 +217,15 @@ class QueueConsumer(Consumer):
             self._dispatcher.add(assignment)
         self._kafka.resume(partition)
 
+    def _is_joining(self, now_s: float) -> bool:
+        """Whether the group is being joined: asked after every poll, and not for every delivery, which it
+        would make a tenth dearer.
+        """
+        if now_s >= self._ask_if_joining_at_s:
+            self._joining = is_joining(self._kafka)
+            self._ask_if_joining_at_s = now_s + JOIN_POLL_GAP_S
+        return self._joining
+
     def _wait(self, remaining_s: float) -> None:
         """Wait for whatever can bring the next delivery: a record, or room for one."""
         if self._can_read():
@@ -228,6 +241,7 @@ class QueueConsumer(Consumer):
     def _poll(self, timeout_s: float) -> None:
         records = self._kafka.poll(timeout_ms=int(timeout_s * 1000))
         self._polled_at_s = time.monotonic()
+        self._ask_if_joining_at_s = 0.0
         for partition, batch in records.items():
             assignment = self._assignments.get(partition)
             if assignment is not None:
