@@ -52,7 +52,10 @@ class Entries:
 
 
 class OutsideLedger:
-    """Reads what the workers have written, each time from where it left off."""
+    """Reads what the workers have written, each time from where it left off.
+
+    What :meth:`read` returns is one object, which the next call brings up to date.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -2,20 +2,17 @@
 
 from collections.abc import Callable
 
-import pytest
-
 from tests.chaos.arena import Arena
 
 KILLER = 1_000
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.3], ids=["at once", "after a while"])
 def test_a_task_that_kills_its_worker_three_times_is_dead_lettered_and_no_other(
-    arena: Callable[..., Arena], seconds: float
+    arena: Callable[..., Arena],
 ) -> None:
     play = arena(queues=("work", "mail"), partitions=3)
     before = play.send("work", range(60), seconds=0.05)
-    play.send("kill_worker", [KILLER], seconds=seconds)
+    play.send("kill_worker", [KILLER])
     after = play.send("work", range(60, 120), seconds=0.05)
     mail = play.send("work", range(200, 320), queue="mail", seconds=0.05)
 
@@ -23,7 +20,7 @@ def test_a_task_that_kills_its_worker_three_times_is_dead_lettered_and_no_other(
     play.wait_until_done(before | after | mail, deadline_s=90)
 
     # What runs when its process dies runs again, and what was done less than a commit interval ago.
-    play.balance(f"poison, {seconds} s after its start", repeats_at_most=3 * 100, deadline_s=60)
+    play.balance("a task that kills its worker at once", repeats_at_most=3 * 100, deadline_s=60)
     dead = play.dead_letters()
     assert dead.keys() == {KILLER}
     assert dead[KILLER].error_type == "PoisonMessage"
@@ -36,7 +33,7 @@ def test_several_killers_in_several_queues_and_processes_are_all_found_and_no_ot
     play = arena(queues=("work", "mail"), partitions=3)
     innocent = play.send("work", range(100), seconds=0.02)
     killers = play.send("kill_worker", [KILLER, KILLER + 1])
-    killers |= play.send("kill_worker", [KILLER + 2], queue="mail")
+    killers |= play.send("kill_worker", [KILLER + 2], queue="mail", seconds=0.3)
     innocent |= play.send("work", range(200, 300), queue="mail", seconds=0.02)
     innocent |= play.send("work", range(300, 400), seconds=0.02)
 

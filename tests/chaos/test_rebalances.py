@@ -11,7 +11,7 @@ from dev.child import Child
 from tests.chaos.arena import Arena, Worker
 from tests.waiting import wait_until
 
-STORM_S = float(os.environ.get("CHAOS_STORM_S", "20"))
+STORM_S = float(os.environ.get("CHAOS_STORM_S", "10"))
 
 
 def test_records_between_poll_and_dispatch_go_to_the_new_owner_alone(arena: Callable[..., Arena]) -> None:
