@@ -10,7 +10,7 @@ export PIP_PROGRESS_BAR := off
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-real migrate train check lint types walls format clean
+.PHONY: help run test test-real soak migrate train check lint types walls format clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "make %-10s %s\n", $$1, $$2 }'
@@ -23,6 +23,9 @@ test: .venv/runtime.stamp ## run the tests on the embedded PostgreSQL and Kafka
 
 test-real: .venv/runtime.stamp ## run the tests on Apache Kafka and this machine's PostgreSQL, or on servers named by variables
 	$(BIN)/python -m pytest tests/ -v --stack=real
+
+soak: .venv/runtime.stamp ## harm workers and an Apache Kafka at random: make soak SEED=7 MINUTES=30
+	$(BIN)/python -m tests.chaos.soak $(if $(SEED),--seed $(SEED)) --minutes $(or $(MINUTES),10)
 
 migrate: .venv/runtime.stamp ## apply migrations/ to the database that DATABASE_URL names
 	$(BIN)/yoyo apply --batch --no-config-file --database "$(DATABASE_URL)" migrations
