@@ -60,7 +60,7 @@ class Tasks:
             args=(name, name in ("retry", "error callback", "exhausted callback")), **OPTIONS.get(name, {})
         )
         if name == "pipeline step":
-            pipeline([message, self._follow_up.message()], broker=self.broker).run()
+            pipeline([message, self._follow_up.message_with_options()], broker=self.broker).run()
         elif name == "group callback":
             together = group([message], broker=self.broker)
             together.add_completion_callback(self._follow_up.message(name))
