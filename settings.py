@@ -4,14 +4,21 @@ Every variable is written down in `.env.example`.
 """
 
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+from db.engine import psycopg2_url
 
 
 class SettingsRefused(Exception):
     """The environment holds a value that cannot be used; the text names the variables and what is wrong."""
+
+
+def _of_postgresql(url: str) -> str:
+    psycopg2_url(url)
+    return url
 
 
 class Settings(BaseSettings):
@@ -21,7 +28,9 @@ class Settings(BaseSettings):
         env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore"
     )
 
-    database_url: str = "postgresql://user@localhost:5433/moderation"
+    database_url: Annotated[str, AfterValidator(_of_postgresql)] = (
+        "postgresql://user@localhost:5433/moderation"
+    )
     database_pool_size: int = Field(default=10, ge=1, description="connections a process keeps at most")
     database_connect_timeout_s: int = Field(default=3, ge=1)
     database_statement_timeout_s: float = Field(default=10.0, gt=0)
@@ -70,5 +79,8 @@ def get_settings() -> Settings:
         ) from error
     except ValidationError as error:
         # A value may be a secret, so it is not repeated.
-        wrong = [f"{str(problem['loc'][0]).upper()}: {problem['msg']}" for problem in error.errors()]
+        wrong = [
+            f"{str(problem['loc'][0]).upper()}: {problem['msg'].removeprefix('Value error, ')}"
+            for problem in error.errors()
+        ]
         raise SettingsRefused("Correct the environment: " + "; ".join(wrong)) from error

@@ -15,7 +15,7 @@ from tasks.wiring import outbox
 #: The largest body; an id needs twenty bytes.
 MAX_BODY_BYTES = 1_000_000
 #: A request without an answer by then gets a 503. PostgreSQL has shorter deadlines, unless it hangs.
-RESPONSE_TIMEOUT_S = 20
+RESPONSE_TIMEOUT_S = 15
 
 
 def create_app() -> Sanic:

@@ -25,12 +25,15 @@ logger = logging.getLogger(__name__)
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 #: While stopping, how often to look for connections whose request has been answered.
 DRAIN_INTERVAL_S = 0.05
+#: After the last answer, how long threads may take to end.
+THREADS_TIMEOUT_S = 1.0
 
 
 def serve(listener: socket.socket) -> None:
     """Serve on the listener in this process until SIGTERM or SIGINT, and answer what is in flight."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     uvloop.run(_serve(listener))
+    _leave_hanging_threads()
 
 
 async def _serve(listener: socket.socket) -> None:
@@ -70,6 +73,17 @@ async def _drain(server: AsyncioServer, *, timeout_s: float) -> None:
         logger.warning("%d requests are cut off after %.0f s", len(server.connections), timeout_s)
     for one in list(server.connections):
         one.abort()
+
+
+def _leave_hanging_threads() -> None:
+    """End the process if a thread still waits for a server that hangs; Python would wait for that thread."""
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join(THREADS_TIMEOUT_S)
+            if thread.is_alive():
+                logger.warning("%s still waits for a server; it is left behind", thread.name)
+                logging.shutdown()
+                os._exit(0)
 
 
 def serve_in_processes(listener: socket.socket, count: int) -> str | None:

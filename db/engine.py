@@ -67,14 +67,10 @@ def psycopg2_url(url: str) -> URL:
     """
     try:
         parsed = make_url(url)
-    except exc.ArgumentError as error:
-        raise ValueError(
-            "DATABASE_URL is not a URL; it looks like postgresql://user@host:5432/database"
-        ) from error
+    except (exc.ArgumentError, ValueError) as error:
+        raise ValueError("is no URL; one looks like postgresql://user@host:5432/database") from error
     if parsed.drivername not in ("postgresql", "postgres", "postgresql+psycopg2"):
-        raise ValueError(
-            f"DATABASE_URL names {parsed.drivername!r}; only postgresql:// (through psycopg2) is known"
-        )
+        raise ValueError(f"is a URL of {parsed.drivername!r}; only postgresql:// through psycopg2 is known")
     return parsed.set(drivername="postgresql+psycopg2")
 
 

@@ -8,10 +8,8 @@
 Importing connects to nothing: clients, engine and model are made when they are first used, in each process.
 """
 
-from tasks.wiring import (
-    broker,
-)  # before any actor: an actor belongs to the broker that is set when it is declared
-
+# The broker first: an actor belongs to the broker that is set when it is declared.
+from tasks.wiring import broker  # isort: skip
 from tasks.moderation import moderate_item  # isort: skip
 
 __all__ = ["broker", "moderate_item"]

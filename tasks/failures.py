@@ -33,7 +33,7 @@ def record_failure(letter: DeadLetter) -> None:
         return
     outcome = submissions.Outcome(
         message_id=message.message_id,
-        generation=generation_of(message),
+        generation=generation_of(message.options),
         item_id=item_id,
         error_message=letter.error or letter.error_type,
     )

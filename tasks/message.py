@@ -1,6 +1,7 @@
 """What a submission's message looks like."""
 
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 import dramatiq
 
@@ -11,13 +12,6 @@ QUEUE = "moderation"
 ACTOR = "moderate_item"
 #: The option in which the broker counts a message's redrives.
 _REDRIVES = "redrives"
-
-
-class HasOptions(Protocol):
-    """A Dramatiq message, or the proxy of one."""
-
-    @property
-    def options(self) -> dict[str, Any]: ...
 
 
 def message_of(submission: Unpublished) -> dramatiq.Message[Any]:
@@ -32,7 +26,7 @@ def message_of(submission: Unpublished) -> dramatiq.Message[Any]:
     )
 
 
-def generation_of(message: HasOptions) -> int:
-    """Return how often the message had been redriven when it was made; 0 for a plain ``send``."""
-    redrives = message.options.get(_REDRIVES, 0)
+def generation_of(options: Mapping[str, Any]) -> int:
+    """Return, from a message's options, how often it had been redriven when it was made; mostly 0."""
+    redrives = options.get(_REDRIVES, 0)
     return redrives if is_id(redrives) else 0

@@ -51,7 +51,7 @@ def moderate_item(item_id: int) -> dict[str, Any]:
     if message is not None:
         outcome = submissions.Outcome(
             message_id=message.message_id,
-            generation=generation_of(message),
+            generation=generation_of(message.options),
             item_id=item_id,
             is_violation=verdict.is_violation,
             probability=verdict.probability,

@@ -11,7 +11,7 @@ from dev.ports import HOST, free_port, is_listening
 from dev.stack import ROOT
 from tests.waiting import wait_until
 
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 90.0
 
 
 class Api:
@@ -36,7 +36,7 @@ class Api:
         wait_until(self._listens, deadline_s=START_TIMEOUT_S, what="the API to listen")
 
     def client(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=30)
+        return httpx.Client(base_url=self.url, timeout=60)
 
     def _listens(self) -> bool:
         self.child.check()

@@ -1,6 +1,8 @@
 """When servers are away the API says so, and carries on when they are back."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -18,22 +20,25 @@ from tests.waiting import wait_until
 
 
 @pytest.fixture
-def serve(
-    stack: Stack, server_home: Callable[[], Path], namespace: str
-) -> Iterator[Callable[..., httpx.Client]]:
-    """Starts an API with the session's servers where the test names no other; returns its client."""
-    started: list[tuple[Api, httpx.Client]] = []
+def start(stack: Stack, server_home: Callable[[], Path], namespace: str) -> Iterator[Callable[..., Api]]:
+    """Starts APIs with the session's servers where the test names no other; kills them in the end."""
+    started: list[Api] = []
 
-    def serve(**env: str) -> httpx.Client:
-        api = Api(server_home(), {**stack.env(), "KAFKA_NAMESPACE": namespace, **env})
-        api.start()
-        started.append((api, api.client()))
-        return started[-1][1]
+    def start(**env: str) -> Api:
+        started.append(Api(server_home(), {**stack.env(), "KAFKA_NAMESPACE": namespace, **env}))
+        started[-1].start()
+        return started[-1]
 
-    yield serve
-    for api, client in started:
-        client.close()
+    yield start
+    for api in started:
         api.child.kill()
+
+
+@pytest.fixture
+def serve(start: Callable[..., Api]) -> Iterator[Callable[..., httpx.Client]]:
+    """Starts an API and returns a client of it."""
+    with ExitStack() as clients:
+        yield lambda **env: clients.enter_context(start(**env).client())
 
 
 def is_ready(client: httpx.Client) -> bool:
@@ -76,7 +81,7 @@ def test_the_api_starts_without_postgresql(
     client = serve(DATABASE_URL=postgres_server.url("moderation"))
     assert "postgresql" in assert_problem(client.get("/readyz"), 503)
     postgres_server.start()
-    wait_until(lambda: is_ready(client), deadline_s=20, what="the API to find PostgreSQL")
+    wait_until(lambda: is_ready(client), deadline_s=60, what="the API to find PostgreSQL")
 
 
 def test_a_postgresql_that_hangs_is_503_too_and_holds_up_nothing_else(
@@ -86,13 +91,36 @@ def test_a_postgresql_that_hangs_is_503_too_and_holds_up_nothing_else(
     assert client.post("/async_predict?item_id=1").status_code == 404
     postgres_server.pause()
     try:
-        assert "postgresql" in assert_problem(client.get("/readyz"), 503)
-        assert client.get("/livez").status_code == 200
-        assert_problem(client.post("/async_predict?item_id=1"), 503)
+        with ThreadPoolExecutor(1) as thread:
+            # On the connection that is there already: nothing but the API's own deadline ends this one.
+            hanging = thread.submit(client.post, "/async_predict?item_id=1")
+            assert "postgresql" in assert_problem(client.get("/readyz"), 503)
+            assert client.get("/livez").status_code == 200
+            assert_problem(hanging.result(), 503)
     finally:
         postgres_server.resume()
-    wait_until(lambda: is_ready(client), deadline_s=30, what="the API to recover")
+    wait_until(lambda: is_ready(client), deadline_s=60, what="the API to recover")
     assert client.post("/async_predict?item_id=1").status_code == 404
+
+
+def test_an_api_is_stopped_in_time_although_postgresql_hangs(
+    start: Callable[..., Api], postgres_server: PostgresServer
+) -> None:
+    api = start(DATABASE_URL=postgres_server.url("moderation"), API_SHUTDOWN_TIMEOUT_S="1")
+    with api.client() as client, ThreadPoolExecutor(1) as thread:
+        assert client.post("/async_predict?item_id=1").status_code == 404
+        postgres_server.pause()
+        hanging = thread.submit(client.post, "/async_predict?item_id=1")
+        try:
+            assert_problem(
+                client.get("/readyz"), 503
+            )  # takes its time: the other request is in flight by now
+            api.child.ask_to_stop()
+            assert api.child.wait(40) == 0
+        finally:
+            postgres_server.resume()
+        with pytest.raises(httpx.TransportError):
+            hanging.result()
 
 
 def test_without_migrations_the_api_names_what_is_missing(
