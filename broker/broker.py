@@ -12,6 +12,7 @@ from dramatiq.message import Message
 from dramatiq.middleware import (
     Callbacks,
     GroupCallbacks,
+    Interrupt,
     Middleware,
     MiddlewareError,
     Pipelines,
@@ -130,6 +131,7 @@ class KafkaBroker(Broker):
         self._finishing = Finishing()
         self._listeners = Listeners()
         self.stopping = False
+        self._settle_deadline_s: float | None = None
 
         super().__init__(middleware=default_middleware() if middleware is None else middleware)
         self.queues: dict[str, None] = {}
@@ -344,7 +346,9 @@ class KafkaBroker(Broker):
         for middleware in reversed(listeners):
             try:
                 getattr(middleware, hook)(self, message, **kwargs)
-            except Exception as e:
+            except (Exception, Interrupt) as e:
+                # An interrupt that comes too late for the task hits whatever its thread does by then. If it
+                # got past here, Dramatiq would ack.
                 self.logger.critical(_HOOK_FAILED, hook, middleware, exc_info=True)
                 if isinstance(middleware, _FOLLOW_UP_MIDDLEWARE):
                     self._finishing.failure = e
@@ -380,13 +384,21 @@ class KafkaBroker(Broker):
     # The life of a process
 
     def drain_if_stopping(self) -> None:
-        """In a worker that is stopping, wait for what its last tasks left to publish."""
+        """In a worker that is stopping, wait for what its last tasks left to publish.
+
+        All its queues and :meth:`close` share one SETTLE_TIMEOUT_S, which begins with the first that waits.
+        """
         if self.stopping:
-            self.settlement.drain(SETTLE_TIMEOUT_S)
+            self.settlement.drain(self._settle_time_left_s())
+
+    def _settle_time_left_s(self) -> float:
+        if self._settle_deadline_s is None:
+            self._settle_deadline_s = time.monotonic() + SETTLE_TIMEOUT_S
+        return max(0.0, self._settle_deadline_s - time.monotonic())
 
     def close(self) -> None:
         """Close this process's connections. The broker connects again when it is used again."""
-        self.settlement.stop(timeout_s=SETTLE_TIMEOUT_S if self.stopping else 0.0)
+        self.settlement.stop(timeout_s=self._settle_time_left_s() if self.stopping else 0.0)
         self.delays.close()
         self.publisher.close()
         self._settlement_publisher.close()
@@ -407,5 +419,6 @@ class _WorkerLifecycle(Middleware):
     def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         assert isinstance(broker, KafkaBroker)
         broker.stopping = True
+        broker._settle_deadline_s = None
         if self._forwarder is not None:
             self._forwarder.stop()
