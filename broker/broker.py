@@ -374,9 +374,10 @@ class KafkaBroker(Broker):
         delivery.outbox.clear()
         bury(self, delivery, error)
 
-    def _record(self, message: Message[Any] | MessageProxy, delay: int | None) -> Record:
+    def _record(self, message: Message[Any], delay: int | None) -> Record:
         self.topics.check_queue_name(message.queue_name)
-        headers = list(message.headers) if isinstance(message, Delivery) else []
+        # A retry is enqueued as the delivery that it follows from; what came with that one goes on with it.
+        headers = list(getattr(message, "headers", ()))
         if delay is not None:
             return self.delays.record(message, delay, headers=headers)
         return Record(self.topics.queue(message.queue_name), message.encode(), headers=headers)

@@ -58,7 +58,7 @@ class DeadLetterNotMade(MiddlewareError, BrokerConnectionError):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(message)
+        super().__init__(message)  # type: ignore[no-untyped-call]
 
 
 class InvalidQueueName(BrokerError, ValueError):

@@ -1,4 +1,4 @@
-"""The categories that have names. Others of 0..100 are valid; the model knows nothing of what belongs there."""
+"""The categories that have names. The others of 0..100 are valid, and the model knows nothing of them."""
 
 CATEGORIES = {
     1: "phones and accessories",
