@@ -1,6 +1,7 @@
 """The outbox at work: whoever dies, what was accepted is published; and no more often than needed."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -49,6 +50,30 @@ def test_relays_side_by_side_send_each_submission_once(
         deadline_s=60,
         what=f"{count} verdicts",
     )
+    assert records_in(env) == count
+
+
+def test_what_its_inserter_is_sending_no_relay_sends_too(
+    server_home: Callable[[], Path], start_worker: StartWorker, env: dict[str, str], own_database: Engine
+) -> None:
+    start_worker(RELAY_INTERVAL_S="0.001")
+    api = Api(server_home(), env)
+    api.start()
+    count = 200
+    try:
+        with api.client() as client, ThreadPoolExecutor(8) as threads:
+            posts = [threads.submit(client.post, "/async_predict?item_id=1") for _ in range(count)]
+            assert {post.result().status_code for post in posts} == {200}
+        wait_until(
+            lambda: (
+                execute(own_database, "SELECT count(*) FROM moderation_results WHERE status = 'completed'")
+                == [(count,)]
+            ),
+            deadline_s=90,
+            what=f"{count} verdicts",
+        )
+    finally:
+        api.child.stop()
     assert records_in(env) == count
 
 
