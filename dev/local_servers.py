@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import make_url
 
+from dev.ports import is_taken
 from dev.postgres import SUPERUSER
 from dev.stack import ROOT
 from settings import Settings
@@ -83,13 +82,7 @@ class LocalServers:
 
 
 def _is_taken(port: int) -> bool:
-    with socket.socket() as probe:
-        # Or the connections of a server that stopped a minute ago would count.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                return True
-            raise CannotRun(f"port {port} cannot be used: {error.strerror}") from error
-    return False
+    try:
+        return is_taken(port)
+    except OSError as error:
+        raise CannotRun(f"port {port} cannot be used: {error.strerror}") from error
