@@ -10,7 +10,7 @@ export PIP_PROGRESS_BAR := off
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-real soak migrate train check lint types walls format clean
+.PHONY: help run test test-real soak bench bench-smoke migrate train check lint types walls format clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "make %-10s %s\n", $$1, $$2 }'
@@ -26,6 +26,12 @@ test-real: .venv/runtime.stamp ## run the tests on Apache Kafka and this machine
 
 soak: .venv/runtime.stamp ## harm workers and an Apache Kafka at random: make soak SEED=7 MINUTES=30
 	$(BIN)/python -m tests.chaos.soak $(if $(SEED),--seed $(SEED)) --minutes $(or $(MINUTES),10)
+
+bench: .venv/bench.stamp ## measure this broker beside its peers: make bench ROWS="noop idle" ROUNDS=5
+	$(BIN)/python -m bench --keep bench/results $(if $(ROUNDS),--rounds $(ROUNDS)) $(ROWS)
+
+bench-smoke: .venv/bench.stamp ## the same in three minutes, to see that nothing is broken
+	$(BIN)/python -m bench --smoke
 
 migrate: .venv/runtime.stamp ## apply migrations/ to the database that DATABASE_URL names
 	$(BIN)/yoyo apply --batch --no-config-file --database "$(DATABASE_URL)" migrations
@@ -60,6 +66,10 @@ clean: ## remove the virtual environment and what `make run` keeps (.dev: data, 
 	    f"Python 3.11 or newer is needed and $(PYTHON) is {v}: name a newer one, make PYTHON=/path/to/python3.12")'
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/bench.stamp: .venv/runtime.stamp requirements-bench.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-bench.txt
 	@touch $@
 
 .venv/dev.stamp: .venv/runtime.stamp requirements-dev.txt

@@ -1,0 +1,1 @@
+"""This broker beside its peers: same tasks, same counts, same machine, one run. See docs/performance.md."""

@@ -1,0 +1,11 @@
+"""Dramatiq's RabbitMQ broker with its defaults: sending returns when the message is in a socket."""
+
+from dramatiq.brokers.rabbitmq import RabbitmqBroker
+
+from bench.apps.dramatiq_tasks import DramatiqApp
+from bench.place import Place
+
+_place = Place.from_env()
+broker = RabbitmqBroker(url=f"amqp://guest:guest@{_place.address}/")
+_app = DramatiqApp(broker, queue_name=_place.queue)
+send, send_many, send_delayed, close = _app.send, _app.send_many, _app.send_delayed, _app.close

@@ -1,0 +1,96 @@
+"""Sets a measurement up, whatever it measures: a fresh queue, tasks in it, workers on it, and away again."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from kafka.errors import KafkaError
+
+from bench.place import Place
+from bench.servers import Servers
+from bench.systems import System
+from bench.workers import Workers
+from dev.kafka_protocol import delete_topics_of
+from dev.stack import ROOT
+
+SEND_TIMEOUT_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What a sender measured.
+
+    Attributes:
+      seconds: From the first message to the last answer.
+      latencies_s: Of each awaited send; empty in bulk.
+    """
+
+    seconds: float
+    latencies_s: list[float]
+
+
+class SendingFailed(RuntimeError):
+    """A sender ended with an error; the text holds what it wrote."""
+
+
+class Ground:
+    """Where measurements take place.
+
+    Parameters:
+      home: For the files of each measurement.
+    """
+
+    def __init__(self, servers: Servers, home: Path) -> None:
+        self.servers = servers
+        self.home = home
+        self._numbers = itertools.count(1)
+
+    @contextmanager
+    def place(self, system: System, **fields: Any) -> Iterator[Place]:
+        """A fresh queue of `system`; removed afterwards where it would cost its server something."""
+        address = self.servers.running[system.server].address if system.server else ""
+        place = replace(Place(address, f"bench{next(self._numbers)}"), **fields)
+        try:
+            yield place
+        finally:
+            if system.server == "kafka":
+                # Kafka may be slow to answer on a busy machine; what stays is a few files till the end.
+                with contextlib.suppress(KafkaError):
+                    delete_topics_of(address, f"{place.queue}-")
+
+    def send(self, system: System, place: Place, count: int, *, how: str = "bulk", threads: int = 1) -> Sent:
+        """Send the place's task `count` times, from a process of its own."""
+        command = [sys.executable, "-m", "bench.sending", system.module, how, str(count), str(threads)]
+        done = subprocess.run(
+            [*command, place.task, place.args],
+            env={**os.environ, **place.env()},
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=SEND_TIMEOUT_S,
+            check=False,
+        )
+        if done.returncode:
+            raise SendingFailed(f"{system.title} could not send:\n{done.stderr[-4000:]}")
+        return Sent(**json.loads(done.stdout))
+
+    @contextmanager
+    def workers(self, system: System, place: Place, *, processes: int, threads: int) -> Iterator[Workers]:
+        home = self.home / f"workers{next(self._numbers)}"
+        workers = Workers(system, place, processes=processes, threads=threads, home=home)
+        try:
+            workers.start()
+            yield workers
+        finally:
+            workers.kill()

@@ -1,0 +1,47 @@
+"""Where one measurement takes place, handed to senders and workers through their environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+DEFAULT_PARTITIONS = 4
+NUMBERS = ("partitions", "preload", "window_s")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A server and names on it that no other measurement uses.
+
+    Parameters:
+      address: ``host:port`` of the server; empty for the system that has none.
+      queue: The queue's name, and the prefix of every topic.
+      partitions: Of each topic, where there are such things.
+      preload: How many tasks each worker process gives itself, for the system without a server.
+      window_s: Delayed messages are due within so many seconds.
+      task: Which, and with which arguments (JSON).
+    """
+
+    address: str
+    queue: str
+    partitions: int = DEFAULT_PARTITIONS
+    preload: int = 0
+    window_s: int = 60
+    task: str = "noop"
+    args: str = "[]"
+
+    def env(self) -> dict[str, str]:
+        return {_variable(f.name): str(getattr(self, f.name)) for f in fields(self)}
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Place:
+        """The place of this process; the defaults where it was given none."""
+        given = {f.name: environ[_variable(f.name)] for f in fields(cls) if _variable(f.name) in environ}
+        numbers = {name: int(given.pop(name)) for name in NUMBERS if name in given}
+        strings = {"address": "", "queue": "bench", **given}
+        return cls(**strings, **numbers)  # type: ignore[arg-type]
+
+
+def _variable(name: str) -> str:
+    return f"BENCH_{name.upper()}"

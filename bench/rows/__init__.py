@@ -1,0 +1,26 @@
+"""The rows of the table, in its order."""
+
+from bench.row import Row
+from bench.rows.backlog import BACKLOG
+from bench.rows.bulk import BULK
+from bench.rows.delayed import DELAYED
+from bench.rows.idle import IDLE
+from bench.rows.noop import NOOP
+from bench.rows.partitions import PARTITIONS
+from bench.rows.processes import PROCESSES
+from bench.rows.sends import SENDS
+from bench.rows.spinning import SPINNING
+from bench.rows.waiting import WAITING
+
+ROWS: list[Row] = [
+    NOOP,
+    *SENDS,
+    BULK,
+    IDLE,
+    *WAITING,
+    SPINNING,
+    BACKLOG,
+    PARTITIONS,
+    PROCESSES,
+    DELAYED,
+]

@@ -1,0 +1,117 @@
+"""Runs the rows: every contestant once, then again, so that what else the machine does hits all alike."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.ground import Ground, SendingFailed
+from bench.machine import described, load
+from bench.picture import bars
+from bench.results import RowResult
+from bench.row import Contestant, Row
+from bench.servers import Servers
+from bench.sizes import Sizes
+from bench.systems import SYSTEMS
+from bench.table import durability_table, row_table
+from bench.workers import Stalled
+from dev.child import ChildDied
+
+#: What it means that a contestant could not do the work; anything else is a fault of the bench itself.
+FAILURES = (Stalled, SendingFailed, ChildDied, TimeoutError)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to run.
+
+    Parameters:
+      rest_s: How long to leave the machine to others after each measurement.
+      only: The keys of the contestants to measure; all when empty.
+    """
+
+    rows: list[Row]
+    sizes: Sizes
+    rounds: int
+    rest_s: float
+    only: frozenset[str] = frozenset()
+
+    def contestants(self, row: Row) -> list[Contestant]:
+        return [c for c in row.contestants if not self.only or c.key in self.only]
+
+
+def run(plan: Plan, servers: Servers, home: Path, say: Callable[[str], None]) -> list[RowResult]:
+    """Measure every row of the plan."""
+    ground = Ground(servers, home)
+    results = []
+    for row in plan.rows:
+        result = RowResult(row, plan.sizes)
+        for number in range(min(plan.rounds, row.most_rounds)):
+            result.rounds.append({})
+            for contestant in plan.contestants(row):
+                if contestant.key not in result.left_out:
+                    _measure(ground, plan, result, contestant, f"round {number + 1}", say)
+        say(f"\n{row_table(result)}\n")
+        results.append(result)
+    return results
+
+
+def _measure(
+    ground: Ground,
+    plan: Plan,
+    result: RowResult,
+    contestant: Contestant,
+    when: str,
+    say: Callable[[str], None],
+) -> None:
+    row = result.row
+    if missing := contestant.missing or ground.servers.missing.get(contestant.server, ""):
+        result.left_out[contestant.key] = missing
+        return
+    load_before = load()
+    try:
+        measured = row.measure(ground, plan.sizes, contestant.key)
+    except FAILURES as error:
+        result.left_out[contestant.key] = result.failed[contestant.key] = str(error).splitlines()[0]
+        say(f"{row.name}, {when}: {contestant.title} FAILED: {error}")
+        return
+    result.rounds[-1][contestant.key] = measured
+    result.load.append(load_before)
+    figures = ", ".join(f"{m.unit} {measured[m.name]:,.{m.digits}f}" for m in row.metrics)
+    say(f"{row.name}, {when}, load {load_before:.1f}: {contestant.title}: {figures}")
+    time.sleep(plan.rest_s)
+
+
+def keep(results: list[RowResult], plan: Plan, servers: Servers, directory: Path) -> None:
+    """Write results.json, results.md and, when there is the no-op row, noop.svg.
+
+    Rows that an earlier run left in results.json and this one did not measure stay.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / "results.json"
+    rows: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.exists() else {}
+    machine = described(servers.versions)
+    when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    for result in results:
+        rows[result.row.name] = {"when": when, "sizes": asdict(plan.sizes), **result.as_json()}
+        (directory / f"{result.row.name}.md").write_text(f"{row_table(result)}\n", encoding="utf-8")
+        if result.row.name == "noop":
+            rounds = f"median of {len(result.rounds)} round(s)"
+            caption = f"{machine['cores']} cores, {machine['python']}, {when}; {rounds}"
+            (directory / "noop.svg").write_text(bars(result, caption), encoding="utf-8")
+    durability = {system.title: system.durability for system in SYSTEMS}
+    kept = {"machine": machine, "durability": durability, "rows": rows}
+    file.write_text(f"{json.dumps(kept, indent=1)}\n", encoding="utf-8")
+
+
+def preamble(servers: Servers) -> str:
+    """What to know before reading the figures."""
+    machine = ", ".join(f"{name} {value}" for name, value in described(servers.versions).items())
+    missing = "".join(f"\nleft out: {name}: {why}" for name, why in servers.missing.items())
+    promises = durability_table((system.title, system.durability) for system in SYSTEMS)
+    return f"{machine}; load average {load():.1f}{missing}\n\n{promises}\n"

@@ -1,0 +1,45 @@
+"""How much is done. The short form and the full one differ in nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Counts of tasks and messages.
+
+    Attributes:
+      tasks: No-op tasks.
+      bulk: Messages sent at once.
+      sends: Messages sent one by one, by all threads together.
+      idle: Messages sent to idle workers.
+      waiting_s: How long tasks that wait are to keep 64 bare threads busy.
+      spins: Tasks of 2 ms of pure Python.
+      backlog: Tasks that wait before the first worker comes.
+      delayed: Messages with a delay of up to `delayed_window_s`; as many more are due in an hour.
+    """
+
+    tasks: int = 50_000
+    bulk: int = 50_000
+    sends: int = 2_000
+    idle: int = 200
+    waiting_s: float = 5.0
+    spins: int = 4_000
+    backlog: int = 1_000_000
+    delayed: int = 20_000
+    delayed_window_s: float = 60.0
+
+
+FULL = Sizes()
+SMOKE = Sizes(
+    tasks=4_000,
+    bulk=4_000,
+    sends=320,
+    idle=30,
+    waiting_s=1.0,
+    spins=600,
+    backlog=20_000,
+    delayed=500,
+    delayed_window_s=3.0,
+)

@@ -1,0 +1,143 @@
+"""How fast a system's workers get through a long queue.
+
+What is timed begins after everything that the workers can have read before it, and ends while there is as
+much left in the queue: for each task that runs by the clock, one is fetched by it. (A client that has read
+all tasks before the clock starts looks two to three times as fast as it is.)
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import psutil
+
+from bench.ground import Ground
+from bench.place import Place
+from bench.systems import System
+from bench.workers import Workers
+
+#: Done by everybody before the clock starts.
+WARM_UP = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Steady:
+    """What was seen while the counted tasks ran.
+
+    Attributes:
+      tasks_per_s: The rate.
+      worker_cpu_s, server_cpu_s: Processor seconds for 10,000 tasks.
+      server_share: How much of one core the server used meanwhile.
+      others_cores: How many cores everything else on the machine used meanwhile.
+    """
+
+    tasks_per_s: float
+    worker_cpu_s: float
+    server_cpu_s: float
+    server_share: float
+    others_cores: float
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How many tasks there are, and which of them count.
+
+    Attributes:
+      before: Run before the clock starts.
+      counted: Run by the clock.
+      after: Still in the queue when it stops.
+    """
+
+    before: int
+    counted: int
+    after: int
+
+    @property
+    def total(self) -> int:
+        return self.before + self.counted + self.after
+
+
+def course_of(system: System, counted: int, *, read_ahead: bool = True) -> Course:
+    """The course for `system`.
+
+    Parameters:
+      read_ahead: Whether reading matters to the rate. Where tasks take milliseconds it does not.
+    """
+    ahead = system.read_ahead if read_ahead else 0
+    return Course(before=max(WARM_UP, ahead), counted=counted, after=ahead)
+
+
+def measure(
+    ground: Ground,
+    system: System,
+    place: Place,
+    course: Course,
+    *,
+    processes: int,
+    threads: int,
+    beside: AbstractContextManager[object] | None = None,
+) -> Steady:
+    """Fill the place's queue, then let workers run it.
+
+    A system without a server gives itself its tasks: `preload` of its place.
+
+    Parameters:
+      beside: Entered while they do.
+    """
+    if system.server:
+        ground.send(system, place, course.total)
+    with (
+        ground.workers(system, place, processes=processes, threads=threads) as workers,
+        beside or nullcontext(),
+    ):
+        workers.wait_until_all_hold_a_task()
+        workers.tally.open_gate()
+        before = Clocks.read(ground, system, workers, course.before)
+        after = Clocks.read(ground, system, workers, course.before + course.counted)
+    return between(before, after)
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """All the clocks that matter, read at the same moment.
+
+    Attributes:
+      count: Tasks done so far.
+      all_s: Processor seconds of everything on the machine.
+    """
+
+    count: int
+    at_s: float
+    worker_s: float
+    server_s: float
+    all_s: float
+
+    @classmethod
+    def read(cls, ground: Ground, system: System, workers: Workers, count: int) -> Clocks:
+        """Wait until `count` tasks are done, then read them."""
+        done = workers.wait_for(count).count
+        machine = psutil.cpu_times()
+        # Linux counts guest time inside user and nice as well.
+        idle_s = machine.idle + getattr(machine, "iowait", 0.0)
+        twice_s = getattr(machine, "guest", 0.0) + getattr(machine, "guest_nice", 0.0)
+        return cls(
+            count=done,
+            at_s=time.monotonic(),
+            worker_s=workers.cpu_s(),
+            server_s=ground.servers.cpu_s(system.server) if system.server else 0.0,
+            all_s=sum(machine) - idle_s - twice_s,
+        )
+
+
+def between(before: Clocks, after: Clocks) -> Steady:
+    count, elapsed_s = after.count - before.count, after.at_s - before.at_s
+    worker_s, server_s = after.worker_s - before.worker_s, after.server_s - before.server_s
+    return Steady(
+        tasks_per_s=count / elapsed_s,
+        worker_cpu_s=worker_s / count * 10_000,
+        server_cpu_s=server_s / count * 10_000,
+        server_share=server_s / elapsed_s,
+        others_cores=max(0.0, after.all_s - before.all_s - worker_s - server_s) / elapsed_s,
+    )

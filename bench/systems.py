@@ -1,0 +1,172 @@
+"""What is compared: this broker and its peers, with what each of them promises about a message."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """One broker with one library.
+
+    Attributes:
+      key: Its name on the command line and in the JSON.
+      title: Its name for people.
+      module: Defines its tasks; workers and senders import it, the bench itself does not.
+      server: The server it needs, by the name in `servers.py`; empty for none.
+      durability: What holds once sending has returned, and when a message counts as done.
+      commands: The commands of its workers, for so many processes of so many threads.
+      needs: The Python distributions that its module imports, besides this broker's own.
+      read_ahead: How many of these tasks its workers can hold before they run them, at most.
+    """
+
+    key: str
+    title: str
+    module: str
+    server: str
+    durability: str
+    commands: Callable[[str, int, int], list[list[str]]]
+    needs: tuple[str, ...] = ()
+    read_ahead: int = 0
+
+    def missing(self) -> str:
+        """Which of its distributions are not installed, with what to do; empty when it has all."""
+        missing = [name for name in self.needs if not _is_installed(name)]
+        return f"{', '.join(missing)} not installed: pip install -r requirements-bench.txt" if missing else ""
+
+    def workers(self, processes: int, threads: int) -> list[list[str]]:
+        return self.commands(self.module, processes, threads)
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        version(distribution)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def _dramatiq(module: str, processes: int, threads: int) -> list[list[str]]:
+    return [_python("dramatiq", module, "--processes", str(processes), "--threads", str(threads))]
+
+
+def _celery(module: str, processes: int, threads: int) -> list[list[str]]:
+    # Only warnings: Celery would write two lines a task, the others write none. Fewer helpers, too.
+    quiet = ["--loglevel", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"]
+    # 64 instead of 4: what its guide advises for short tasks.
+    pool = ["--pool", "threads", "--concurrency", str(threads), "--prefetch-multiplier", "64"]
+    return [
+        _python("celery", "--app", module, "worker", *pool, *quiet, "--hostname", f"bench{number}@%h")
+        for number in range(processes)
+    ]
+
+
+def _taskiq(module: str, processes: int, threads: int) -> list[list[str]]:
+    pool = ["--workers", str(processes), "--max-threadpool-threads", str(threads)]
+    return [_python("taskiq", "worker", f"{module}:broker", *pool, "--log-level", "WARNING")]
+
+
+def _program(module: str, processes: int, threads: int) -> list[list[str]]:
+    return [_python(module, str(threads)) for _ in range(processes)]
+
+
+def _python(module: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", module, *arguments]
+
+
+_ACKED_LATE = "done when the task has run"
+
+OURS = System(
+    "kafka",
+    "this broker, Kafka",
+    "bench.apps.dramatiq_kafka",
+    "kafka",
+    "acks=all, idempotent; in the log (page cache) before enqueue returns; "
+    f"{_ACKED_LATE} and what follows is in Kafka",
+    _dramatiq,
+    # Two fetches (one parsed, one that has arrived) of 256 KiB from each of 4 partitions, 170 bytes a record.
+    read_ahead=12_500,
+)
+SYSTEMS = [
+    OURS,
+    System(
+        "dramatiq-rabbitmq",
+        "Dramatiq, RabbitMQ (confirms)",
+        "bench.apps.dramatiq_rabbitmq",
+        "rabbitmq",
+        f"durable queue, persistent messages, publisher confirms; {_ACKED_LATE}",
+        _dramatiq,
+        needs=("pika",),
+    ),
+    System(
+        "dramatiq-rabbitmq-unconfirmed",
+        "Dramatiq, RabbitMQ (no confirms)",
+        "bench.apps.dramatiq_rabbitmq_unconfirmed",
+        "rabbitmq",
+        f"durable queue, persistent messages; sending promises nothing; {_ACKED_LATE}",
+        _dramatiq,
+        needs=("pika",),
+    ),
+    System(
+        "dramatiq-redis",
+        "Dramatiq, Redis",
+        "bench.apps.dramatiq_redis",
+        "redis",
+        f"append-only file written before the answer, to the disk every second; {_ACKED_LATE}",
+        _dramatiq,
+        needs=("redis",),
+    ),
+    System(
+        "celery-rabbitmq",
+        "Celery, RabbitMQ (acks late)",
+        "bench.apps.celery_rabbitmq",
+        "rabbitmq",
+        f"durable queue, persistent messages; sending promises nothing; {_ACKED_LATE}",
+        _celery,
+        needs=("celery",),
+    ),
+    System(
+        "celery-redis",
+        "Celery, Redis (acks late)",
+        "bench.apps.celery_redis",
+        "redis",
+        f"append-only file as above; {_ACKED_LATE}",
+        _celery,
+        needs=("celery", "redis"),
+    ),
+    System(
+        "taskiq-kafka",
+        "taskiq, Kafka (taskiq-aio-kafka)",
+        "bench.apps.taskiq_kafka",
+        "kafka",
+        "acks=all, idempotent; offsets committed on a timer, run or not: a crash loses tasks",
+        _taskiq,
+        # One fetch of 1 MiB from each of 4 partitions, 290 bytes a record.
+        read_ahead=14_500,
+        needs=("taskiq-aio-kafka",),
+    ),
+    System(
+        "stub",
+        "StubBroker, in process (the ceiling)",
+        "bench.apps.dramatiq_stub",
+        "",
+        "none: memory of one process",
+        _program,
+    ),
+]
+#: Yardsticks of single rows: no brokers, but what a broker is measured against.
+YARDSTICKS = [
+    System("bare-threads", "bare threads", "bench.apps.bare_threads", "", "none", _program),
+    System(
+        "plain-loop",
+        "plain kafka-python loop",
+        "bench.apps.plain_loop",
+        "kafka",
+        "none: offsets committed on a timer",
+        _program,
+    ),
+]
+BY_KEY = {system.key: system for system in (*SYSTEMS, *YARDSTICKS)}
