@@ -3,6 +3,8 @@
 PYTHON ?= python3
 DATABASE_URL ?= $(or $(shell sed -n 's/^DATABASE_URL=//p' .env 2>/dev/null),postgresql://user@localhost:5433/moderation)
 BIN := .venv/bin
+# Tests mostly wait, for servers and for clocks: more of them than cores can do so at once. Each process has its own.
+TEST_PROCESSES ?= 4
 
 # Progress bars are for a terminal.
 ifndef MAKE_TERMOUT
@@ -19,10 +21,10 @@ run: .venv/runtime.stamp ## start everything on this machine, show a dozen verdi
 	$(BIN)/python -m dev
 
 test: .venv/runtime.stamp ## run the tests on the embedded PostgreSQL and Kafka
-	$(BIN)/python -m pytest tests/ -v
+	$(BIN)/python -m pytest tests/ -v -n $(TEST_PROCESSES)
 
 test-real: .venv/runtime.stamp ## run the tests on Apache Kafka and this machine's PostgreSQL, or on servers named by variables
-	$(BIN)/python -m pytest tests/ -v --stack=real
+	$(BIN)/python -m pytest tests/ -v --stack=real -n $(TEST_PROCESSES)
 
 soak: .venv/runtime.stamp ## harm workers and an Apache Kafka at random: make soak SEED=7 MINUTES=30
 	$(BIN)/python -m tests.chaos.soak $(if $(SEED),--seed $(SEED)) --minutes $(or $(MINUTES),10)
