@@ -78,13 +78,15 @@ def test_a_worker_that_overran_its_poll_interval_rejoins_and_owns_nothing_that_a
     wait_until(
         lambda: watch.sees([{0, 1, 2, 3}]), deadline_s=30, what="the other worker to be given everything"
     )
-    after = play.send("work", range(200, 400), seconds=0.02)
+    meanwhile = play.send("work", range(200, 400), seconds=0.02)
     wait_until(lambda: watch.sees_balance(), deadline_s=40, what="both to share the partitions again")
-    play.wait_until_done(before | after | {1_000})
+    # Only now: what was sent before may be done by the other worker alone before this one is back.
+    afterwards = play.send("work", range(400, 600), seconds=0.02)
+    play.wait_until_done(before | meanwhile | afterwards | {1_000})
 
     entries = play.balance("overrun of the poll interval", repeats_at_most=60)
     assert len(set(entries.processes[1_000])) <= 2
-    assert starving in {process for number in after for process in entries.processes[number]}
+    assert starving in {process for number in afterwards for process in entries.processes[number]}
     for worker in (first, second):
         worker.check()  # neither has died of it
     stop(first, second)
