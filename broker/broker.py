@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Unpack
 
@@ -19,28 +20,26 @@ from dramatiq.middleware import (
     Retries,
     SkipMessage,
 )
-from dramatiq.worker import Worker
 
 from .backlog import Backlog
 from .clients import Clients
 from .consumer import QueueConsumer
 from .dead_letters import DeadLetter, DeadLetterQueue, Resolved, bury, default_middleware
 from .dead_letters.letter import DiscardOptions, Filters, RedriveOptions
-from .delays import Delays, Forwarder
+from .delays import Delays
 from .delivery import Delivery
 from .errors import EnqueueFailed
 from .finishing import Finishing
 from .ledger import Ledger
+from .lifecycle import WorkerLifecycle
 from .listeners import Listeners
 from .publisher import Publisher, Record
 from .settlement import Settlement
 from .topics import TopicLayout, Topics
 
 DEFAULT_RETENTION_MS = 7 * 24 * 3600 * 1000
-#: How long a stopping worker waits for what its last tasks left to publish, and then for its goodbye to the
-#: group.
+#: How long a stopping worker waits for what its last tasks left to publish.
 SETTLE_TIMEOUT_S = 10.0
-CLOSE_TIMEOUT_MS = 5_000
 JOIN_POLL_S = 0.1
 #: What a consumer waits for an answer at most. kafka-python's own 30 s would hold up a shutdown as long.
 REQUEST_TIMEOUT_MS = 10_000
@@ -108,7 +107,6 @@ class KafkaBroker(Broker):
             )
         self.group_id = group_id
         self.commit_interval_ms = commit_interval_ms
-        self.close_timeout_ms = CLOSE_TIMEOUT_MS
         self.max_crashes = max_crashes
         self.consumer_settings = {
             "session_timeout_ms": session_timeout_ms,
@@ -131,11 +129,13 @@ class KafkaBroker(Broker):
         self._finishing = Finishing()
         self._listeners = Listeners()
         self.stopping = False
+        self._settle_timeout_s = SETTLE_TIMEOUT_S
         self._settle_deadline_s: float | None = None
+        self.consumers: weakref.WeakSet[QueueConsumer] = weakref.WeakSet()
 
         super().__init__(middleware=default_middleware() if middleware is None else middleware)
         self.queues: dict[str, None] = {}
-        self.add_middleware(_WorkerLifecycle())
+        self.add_middleware(WorkerLifecycle())
 
     # Names
 
@@ -171,7 +171,9 @@ class KafkaBroker(Broker):
         """
         if queue_name not in self.queues:
             raise QueueNotFound(queue_name)
-        return QueueConsumer(self, queue_name, prefetch=prefetch, timeout_ms=timeout)
+        consumer = QueueConsumer(self, queue_name, prefetch=prefetch, timeout_ms=timeout)
+        self.consumers.add(consumer)
+        return consumer
 
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
         """Enqueue a message and return once Kafka has acknowledged it.
@@ -384,17 +386,25 @@ class KafkaBroker(Broker):
 
     # The life of a process
 
-    def drain_if_stopping(self) -> None:
-        """In a worker that is stopping, wait for what its last tasks left to publish.
+    def begin_stopping(self, *, settle_timeout_s: float = SETTLE_TIMEOUT_S) -> None:
+        """Hand out nothing more, and commit what finishes at once.
 
-        All its queues and :meth:`close` share one SETTLE_TIMEOUT_S, which begins with the first that waits.
+        Parameters:
+          settle_timeout_s: How long what the last tasks left to publish is then waited for: by all queues and
+            :meth:`close` together, from the first that waits.
         """
+        self.stopping = True
+        self._settle_timeout_s = settle_timeout_s
+        self._settle_deadline_s = None
+
+    def drain_if_stopping(self) -> None:
+        """In a worker that is stopping, wait for what its last tasks left to publish."""
         if self.stopping:
             self.settlement.drain(self._settle_time_left_s())
 
     def _settle_time_left_s(self) -> float:
         if self._settle_deadline_s is None:
-            self._settle_deadline_s = time.monotonic() + SETTLE_TIMEOUT_S
+            self._settle_deadline_s = time.monotonic() + self._settle_timeout_s
         return max(0.0, self._settle_deadline_s - time.monotonic())
 
     def close(self) -> None:
@@ -403,23 +413,3 @@ class KafkaBroker(Broker):
         self.delays.close()
         self.publisher.close()
         self._settlement_publisher.close()
-
-
-class _WorkerLifecycle(Middleware):
-    """Runs, in each worker process, the thread that forwards delayed messages."""
-
-    def __init__(self) -> None:
-        self._forwarder: Forwarder | None = None
-
-    def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
-        assert isinstance(broker, KafkaBroker)
-        broker.stopping = False
-        self._forwarder = broker.delays.forwarder(broker.consumer_settings)
-        self._forwarder.start()
-
-    def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
-        assert isinstance(broker, KafkaBroker)
-        broker.stopping = True
-        broker._settle_deadline_s = None
-        if self._forwarder is not None:
-            self._forwarder.stop()

@@ -64,10 +64,14 @@ class Commits:
         self._under_way = False
         self._failing = False
 
-    def commit_when_due(self, assignments: Iterable[Assignment]) -> None:
-        """Start a commit of what has changed, if the interval has passed and the last one was answered."""
+    def commit_when_due(self, assignments: Iterable[Assignment], *, at_once: bool = False) -> None:
+        """Start a commit of what has changed, if the last one was answered and the interval has passed.
+
+        Parameters:
+          at_once: Whether the interval need not have passed.
+        """
         now_s = time.monotonic()
-        if now_s < self._next_at_s or self._under_way:
+        if self._under_way or (now_s < self._next_at_s and not at_once):
             return
         self._next_at_s = now_s + self._interval_s
         with self._ledger.lock:

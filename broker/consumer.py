@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -42,6 +43,8 @@ MAX_POLL_GAP_S = 0.05
 #: rebalances all others too. So while it joins, it is in poll() for most of the time.
 JOIN_POLL_S = 0.02
 JOIN_POLL_GAP_S = 0.004
+#: How long the last commit may take when a consumer is closed, and as long again its goodbye to the group.
+CLOSE_TIMEOUT_S = 5.0
 #: How long a failed read of the committed offsets rests before it is repeated.
 RESTORE_BACKOFF_S = 0.5
 
@@ -49,8 +52,8 @@ RESTORE_BACKOFF_S = 0.5
 class QueueConsumer(Consumer):
     """The consumer of one queue.
 
-    Worker threads call :meth:`ack` and :meth:`nack`, which only mark; this consumer's thread alone drives the
-    Kafka client, in :meth:`__next__` and :meth:`close`.
+    Worker threads call :meth:`ack` and :meth:`nack`, which only mark. One thread at a time drives the Kafka
+    client: this consumer's own, in :meth:`__next__`, and whoever calls :meth:`close`.
 
     Parameters:
       prefetch: How many deliveries may be outstanding.
@@ -64,6 +67,9 @@ class QueueConsumer(Consumer):
         self._broker = broker
         self._queue_name = queue_name
         self._timeout_s = timeout_ms / 1000
+        self._driving = threading.Lock()
+        self._closing = False
+        self._closed = False
         self._ledger = broker.ledger
         self._capacity = Capacity(prefetch)
         self._unrestored: set[TopicPartition] = set()
@@ -103,25 +109,12 @@ class QueueConsumer(Consumer):
     # Dramatiq's side
 
     def __next__(self) -> MessageProxy | None:
-        deadline_s = time.monotonic() + self._timeout_s
+        if self._closing:
+            time.sleep(self._timeout_s)  # only a thread of a process that is ending still asks
+            return None
         try:
-            while True:
-                now_s = time.monotonic()
-                self._commits.commit_when_due(self._assignments.values())
-                if self._unrestored and now_s >= self._restore_at_s:
-                    self._restore()
-                joining = self._is_joining(now_s)
-                if now_s - self._polled_at_s > (JOIN_POLL_GAP_S if joining else MAX_POLL_GAP_S):
-                    self._poll(JOIN_POLL_S if joining else 0.0)
-                delivery = self._dispatcher.next()
-                if delivery is None:
-                    self._capacity.changed.clear()
-                    delivery = self._dispatcher.next()  # room may have come before it was cleared
-                if delivery is not None:
-                    return delivery
-                if now_s >= deadline_s:
-                    return None
-                self._wait(deadline_s - now_s)
+            with self._driving:
+                return self._next(time.monotonic() + self._timeout_s)
         except KafkaError as e:
             raise ConnectionClosed(f"Consuming {self._queue_name!r} failed: {e!r}") from e
 
@@ -138,15 +131,32 @@ class QueueConsumer(Consumer):
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
         """Nothing to do: an offset that is not complete is delivered again, to the partition's owner."""
 
-    def close(self) -> None:
-        """Commit what is complete, hand the partitions over and leave the group at once."""
+    def close(self, *, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
+        """Commit what is complete, hand the partitions over and leave the group at once.
+
+        Parameters:
+          timeout_s: How long another thread may go on driving, how long the commit may take, and the goodbye.
+        """
         self._broker.drain_if_stopping()
+        self._closing = True
+        self._capacity.changed.set()
+        if not self._driving.acquire(timeout=timeout_s):
+            logger.warning("The consumer of %r is busy and cannot be closed.", self._queue_name)
+            return
+        try:
+            if not self._closed:
+                self._leave(timeout_s)
+                self._closed = True
+        finally:
+            self._driving.release()
+
+    def _leave(self, timeout_s: float) -> None:
         leaving = self._take_away(list(self._assignments))
         self._dispatcher.close()
         if leaving:
-            self._commits.hand_over_now(leaving, timeout_s=self._broker.close_timeout_ms / 1000)
+            self._commits.hand_over_now(leaving, timeout_s=timeout_s)
         try:
-            self._kafka.close(autocommit=False, timeout_ms=self._broker.close_timeout_ms)
+            self._kafka.close(autocommit=False, timeout_ms=timeout_s * 1000)
         except KafkaError as e:
             logger.warning(
                 "Leaving the group of %r failed; its partitions move after the session timeout: %r",
@@ -180,6 +190,26 @@ class QueueConsumer(Consumer):
             return [a for p in list(partitions) if (a := self._dispatcher.remove(p)) is not None]
 
     # The consumer thread's own steps
+
+    def _next(self, deadline_s: float) -> Delivery | None:
+        while not self._closing:
+            now_s = time.monotonic()
+            self._commits.commit_when_due(self._assignments.values(), at_once=self._broker.stopping)
+            if self._unrestored and now_s >= self._restore_at_s:
+                self._restore()
+            joining = self._is_joining(now_s)
+            if now_s - self._polled_at_s > (JOIN_POLL_GAP_S if joining else MAX_POLL_GAP_S):
+                self._poll(JOIN_POLL_S if joining else 0.0)
+            delivery = self._dispatcher.next()
+            if delivery is None:
+                self._capacity.changed.clear()
+                delivery = self._dispatcher.next()  # room may have come before it was cleared
+            if delivery is not None:
+                return delivery
+            if now_s >= deadline_s:
+                return None
+            self._wait(deadline_s - now_s)
+        return None
 
     def _restore(self) -> None:
         """Take over what was assigned. Nothing of it is dispatched before this has succeeded."""
@@ -236,6 +266,8 @@ class QueueConsumer(Consumer):
             self._capacity.changed.wait(min(remaining_s, gap_s))
 
     def _can_read(self) -> bool:
+        if self._broker.stopping:
+            return False  # nothing is dispatched any more, and what finishes is to be committed at once
         return self._capacity.free > 0 and not any(a.buffer for a in self._assignments.values())
 
     def _poll(self, timeout_s: float) -> None:
