@@ -72,8 +72,8 @@ class KafkaBroker(Broker):
         ``client_id``.
       commit_interval_ms: How often finished work is committed: the work of at most that long is repeated by a
         crash.
-      enqueue_timeout_ms: How long Kafka may take to acknowledge a message before ``enqueue`` raises
-        EnqueueFailed.
+      enqueue_timeout_ms: How long it may take to reach Kafka before ``enqueue`` raises EnqueueFailed, and
+        then how long Kafka may take to acknowledge the message.
       session_timeout_ms: How long a worker may be silent before its partitions go to others.
       max_crashes: A message whose worker process died with it that often is dead-lettered as PoisonMessage.
         At least 3: the first crash shows that there is a culprit, the second who it may be, the third that

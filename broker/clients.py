@@ -11,6 +11,7 @@ from kafka.errors import KafkaError
 from kafka.net.compat import KafkaNetClient
 
 from .errors import KafkaUnavailable
+from .quiet import quieten_kafka_python
 
 #: How long a client may take to find the cluster before it says that Kafka is away.
 BOOTSTRAP_TIMEOUT_MS = 5_000
@@ -29,6 +30,9 @@ RESERVED_OPTIONS = frozenset(
 
 class Clients:
     """The one place that knows how to reach the cluster.
+
+    Each method makes a client that has found it, and raises KafkaUnavailable when that takes longer than the
+    option ``bootstrap_timeout_ms``, or than ``within_s``.
 
     Parameters:
       bootstrap_servers: ``host:port``, several separated by commas, or a list of them.
@@ -63,8 +67,8 @@ class Clients:
             "bootstrap_servers": self.bootstrap_servers,
         }
 
-    def producer(self, **settings: Any) -> KafkaProducer:
-        return self._connect(KafkaProducer, settings)
+    def producer(self, *, within_s: float | None = None, **settings: Any) -> KafkaProducer:
+        return self._connect(KafkaProducer, settings, within_s)
 
     def consumer(self, **settings: Any) -> KafkaConsumer:
         return self._connect(
@@ -72,16 +76,19 @@ class Clients:
         )
 
     @contextmanager
-    def admin(self, **settings: Any) -> Iterator[KafkaAdminClient]:
-        admin = self._connect(KafkaAdminClient, settings)
+    def admin(self, *, within_s: float | None = None, **settings: Any) -> Iterator[KafkaAdminClient]:
+        admin = self._connect(KafkaAdminClient, settings, within_s)
         try:
             yield admin
         finally:
             admin.close()
 
-    def _connect(self, kind: Any, settings: dict[str, Any]) -> Any:
+    def _connect(self, kind: Any, settings: dict[str, Any], within_s: float | None = None) -> Any:
         options = {name: value for name, value in self._options.items() if name in kind.DEFAULT_CONFIG}
+        if within_s is not None:
+            options["bootstrap_timeout_ms"] = min(options["bootstrap_timeout_ms"], int(within_s * 1000))
         connections: list[KafkaNetClient] = []
+        quieten_kafka_python()
 
         def connect(**configs: Any) -> KafkaNetClient:
             connections.append(KafkaNetClient(**configs))

@@ -22,6 +22,7 @@ from kafka.errors import (
     TopicAuthorizationFailedError,
 )
 
+from .attempts import SharedAttempts
 from .clients import Clients
 from .errors import KafkaUnavailable
 from .topics import MAX_DEAD_LETTER_BYTES, Topics
@@ -31,6 +32,8 @@ logger = logging.getLogger(__name__)
 #: The producer reports a record's fate at its delivery timeout; this much later a silent future counts as
 #: failed.
 REPORT_GRACE_S = 5.0
+#: What a producer is given to find the cluster when there is hardly any time left.
+MIN_CONNECT_S = 0.1
 
 #: Errors of the record itself: sending the same bytes again can only fail again.
 RECORD_ERRORS: tuple[type[Exception], ...] = (
@@ -68,13 +71,17 @@ class Record:
 class Publisher:
     """A thread-safe producer that survives forks and outages.
 
+    A caller has its answer within ``timeout_ms`` while Kafka cannot be reached, whatever other threads do,
+    and within twice that when Kafka is lost while the records are on their way.
+
     kafka-python's idempotent producer never recovers from an outage longer than its delivery timeout, so a
     producer with which something failed is thrown away and the next call builds another. For the same reason
     nobody waits for less than that timeout: a caller who gave up early could not tell whether the record is
     still on its way.
 
     Parameters:
-      timeout_ms: How long Kafka may take to acknowledge a record before it counts as failed.
+      timeout_ms: How long it may take to reach Kafka, and then Kafka to acknowledge a record, before that
+        counts as failed.
       linger_ms: How long the producer waits for more records to share a request; 0 sends at once.
     """
 
@@ -83,6 +90,7 @@ class Publisher:
         self._topics = topics
         self._timeout_ms = timeout_ms
         self._linger_ms = linger_ms
+        self._connecting = SharedAttempts()
         self._lock = threading.Lock()
         self._producer: KafkaProducer | None = None
         self._owner_pid = 0
@@ -95,18 +103,18 @@ class Publisher:
         """
         if not records:
             return {}
-        deadline_s = time.monotonic() + self._timeout_ms / 1000 + REPORT_GRACE_S
+        reach_by_s = time.monotonic() + self._timeout_ms / 1000
         failures: dict[int, BaseException] = {}
         suspects: Sequence[int] = range(len(records))
         try:
-            self._topics.ensure({record.topic for record in records})
-            producer = self._current()
-            failures, suspects = _produce(producer, records, range(len(records)), deadline_s)
+            self._topics.ensure({record.topic for record in records}, deadline_s=reach_by_s)
+            producer = self._current(reach_by_s)
+            failures, suspects = self._produce(producer, records, range(len(records)), reach_by_s)
             if suspects or any(not isinstance(e, RECORD_ERRORS) for e in failures.values()):
                 self._retire(producer)
                 self._topics.forget({record.topic for record in records})
             if suspects:
-                self._sift(records, suspects, failures, deadline_s)
+                self._sift(records, suspects, failures, reach_by_s + self._timeout_ms / 1000)
         except KafkaUnavailable as e:
             failures.update(dict.fromkeys(suspects, e))
         return failures
@@ -127,8 +135,8 @@ class Publisher:
         groups = _halves(suspects)
         while groups and time.monotonic() < deadline_s:
             group = groups.pop()
-            producer = self._new_producer()
-            failed, suspects = _produce(producer, records, group, deadline_s)
+            producer = self._new_producer(deadline_s)
+            failed, suspects = self._produce(producer, records, group, deadline_s)
             _close(producer, timeout_s=1.0)
             for index in group:
                 failures.pop(index, None)
@@ -144,17 +152,25 @@ class Publisher:
         if producer is not None and not inherited:
             _close(producer, timeout_s=1.0)
 
-    def _current(self) -> KafkaProducer:
-        with self._lock:
-            if self._producer is None or self._owner_pid != os.getpid():
-                # A producer inherited through fork() has no I/O thread here: it is dropped, its owner closes
-                # it.
-                self._producer = self._new_producer()
-                self._owner_pid = os.getpid()
-            return self._producer
+    def _current(self, deadline_s: float) -> KafkaProducer:
+        return self._own() or self._connecting.run(lambda: self._renew(deadline_s), deadline_s=deadline_s)
 
-    def _new_producer(self) -> KafkaProducer:
+    def _own(self) -> KafkaProducer | None:
+        # A producer inherited through fork() has no I/O thread here: it is dropped, its owner closes it.
+        with self._lock:
+            return self._producer if self._owner_pid == os.getpid() else None
+
+    def _renew(self, deadline_s: float) -> KafkaProducer:
+        if (producer := self._own()) is not None:
+            return producer
+        producer = self._new_producer(deadline_s)
+        with self._lock:
+            self._producer, self._owner_pid = producer, os.getpid()
+        return producer
+
+    def _new_producer(self, deadline_s: float) -> KafkaProducer:
         return self._clients.producer(
+            within_s=max(MIN_CONNECT_S, deadline_s - time.monotonic()),
             acks="all",
             enable_idempotence=True,
             allow_auto_create_topics=False,
@@ -164,6 +180,42 @@ class Publisher:
             max_request_size=MAX_DEAD_LETTER_BYTES,
             linger_ms=self._linger_ms,
         )
+
+    def _produce(
+        self, producer: KafkaProducer, records: Sequence[Record], indices: Sequence[int], reach_by_s: float
+    ) -> tuple[dict[int, BaseException], list[int]]:
+        """Produce some of ``records``: why some failed, and which of these Kafka seems to refuse for good."""
+        failures: dict[int, BaseException] = {}
+        pending = []
+        known: set[str] = set()
+        for index in indices:
+            record = records[index]
+            try:
+                if record.topic not in known:
+                    # send() would wait for as long again, and for each topic.
+                    producer._wait_on_metadata(record.topic, max(0.0, reach_by_s - time.monotonic()) * 1000)
+                    known.add(record.topic)
+                future = producer.send(
+                    record.topic,
+                    value=record.value,
+                    key=record.key,
+                    headers=record.headers,
+                    partition=_partition(producer, record),
+                )
+            except (KafkaError, BrokerResponseError, TypeError, ValueError, AssertionError) as e:
+                failures[index] = e
+            else:
+                pending.append((index, future))
+        suspects = []
+        silent_at_s = time.monotonic() + self._timeout_ms / 1000 + REPORT_GRACE_S
+        for index, future in pending:
+            try:
+                future.get(timeout=max(0.0, silent_at_s - time.monotonic()))
+            except (KafkaError, BrokerResponseError) as e:
+                failures[index] = e
+                if isinstance(e, RECORD_ERRORS):
+                    suspects.append(index)
+        return failures, suspects
 
     def _retire(self, producer: KafkaProducer) -> None:
         with self._lock:
@@ -176,37 +228,6 @@ class Publisher:
         threading.Thread(
             target=_close, args=(producer,), kwargs={"timeout_s": self._timeout_ms / 1000}, daemon=True
         ).start()
-
-
-def _produce(
-    producer: KafkaProducer, records: Sequence[Record], indices: Sequence[int], deadline_s: float
-) -> tuple[dict[int, BaseException], list[int]]:
-    """Produce some of ``records``: why some failed, and which of these Kafka seems to refuse for good."""
-    failures: dict[int, BaseException] = {}
-    pending = []
-    for index in indices:
-        record = records[index]
-        try:
-            future = producer.send(
-                record.topic,
-                value=record.value,
-                key=record.key,
-                headers=record.headers,
-                partition=_partition(producer, record),
-            )
-        except (KafkaError, TypeError, ValueError, AssertionError) as e:
-            failures[index] = e
-        else:
-            pending.append((index, future))
-    suspects = []
-    for index, future in pending:
-        try:
-            future.get(timeout=max(0.0, deadline_s - time.monotonic()))
-        except (KafkaError, BrokerResponseError) as e:
-            failures[index] = e
-            if isinstance(e, RECORD_ERRORS):
-                suspects.append(index)
-    return failures, suspects
 
 
 def _halves(indices: Sequence[int]) -> list[Sequence[int]]:

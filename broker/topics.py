@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-import threading
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
+from .attempts import SharedAttempts
 from .clients import Clients
 from .errors import InvalidQueueName, KafkaUnavailable
 
+#: How long looking topics up and creating them may take.
+ENSURE_TIMEOUT_S = 15.0
 #: Kafka's limit on a topic's name (org.apache.kafka.common.internals.Topic.MAX_NAME_LENGTH).
 MAX_TOPIC_NAME_LENGTH = 249
 _TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]+")
@@ -56,7 +59,7 @@ class Topics:
         self._layout = layout
         self._namespace = namespace
         self._existing: set[str] = set()
-        self._lock = threading.Lock()
+        self._attempts = SharedAttempts()
 
     @property
     def delayed(self) -> str:
@@ -88,31 +91,39 @@ class Topics:
             return
         raise InvalidQueueName(f"Kafka cannot hold a queue named {queue_name!r}: {rule}.")
 
-    def ensure(self, topics: Iterable[str]) -> None:
+    def ensure(self, topics: Iterable[str], *, deadline_s: float | None = None) -> None:
         """Create those of ``topics`` that do not exist.
 
+        Parameters:
+          deadline_s: Of ``time.monotonic()``; by default ENSURE_TIMEOUT_S from now.
+
         Raises:
-          KafkaUnavailable: When Kafka does not answer, or refuses to create one.
+          KafkaUnavailable: When Kafka does not answer until then, or refuses to create one.
         """
-        missing = [topic for topic in topics if topic not in self._existing]
-        if not missing:
+        wanted = set(topics)
+        if wanted <= self._existing:
             return
-        with self._lock:
-            try:
-                with self._clients.admin() as admin:
-                    present = {
-                        topic["name"]
-                        for topic in admin.describe_topics(missing)
-                        if topic.get("error_code", 0) == 0
-                    }
-                    for topic in missing:
-                        if topic not in present:
-                            self._create(admin, topic)
-            except KafkaError as e:
-                raise KafkaUnavailable(
-                    f"The topics {missing} could not be looked up or created: {e!r}"
-                ) from e
-            self._existing.update(missing)
+        by_s = time.monotonic() + ENSURE_TIMEOUT_S if deadline_s is None else deadline_s
+        self._attempts.run(lambda: self._create_missing(wanted - self._existing, by_s), deadline_s=by_s)
+
+    def _create_missing(self, topics: set[str], deadline_s: float) -> None:
+        if not topics:
+            return
+        left_s = max(0.1, deadline_s - time.monotonic())
+        try:
+            with self._clients.admin(within_s=left_s, request_timeout_ms=int(left_s * 1000)) as admin:
+                present = {
+                    topic["name"]
+                    for topic in admin.describe_topics(sorted(topics))
+                    if topic.get("error_code", 0) == 0
+                }
+                for topic in sorted(topics - present):
+                    self._create(admin, topic)
+        except KafkaError as e:
+            raise KafkaUnavailable(
+                f"The topics {sorted(topics)} could not be looked up or created: {e!r}"
+            ) from e
+        self._existing.update(topics)
 
     def forget(self, topics: Iterable[str]) -> None:
         """Look ``topics`` up again the next time: one of them may have been deleted."""

@@ -145,7 +145,13 @@ class Child:
 
     def pause(self) -> None:
         """Freeze it and its descendants (SIGSTOP): connections stay open and nothing answers."""
-        _signal(self._family(), signal.SIGSTOP)
+        family = self._family()
+        _signal(family, signal.SIGSTOP)
+        wait_until(
+            lambda: all(map(_is_frozen, family)),
+            deadline_s=KILL_TIMEOUT_S,
+            what=f"{self.name} to stand still",
+        )
 
     def resume(self) -> None:
         _signal(self._family(), signal.SIGCONT)
@@ -173,6 +179,15 @@ def _signal(processes: Sequence[psutil.Process], signal_number: signal.Signals) 
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):  # it ended meanwhile
             process.send_signal(signal_number)
+
+
+def _is_frozen(process: psutil.Process) -> bool:
+    """Whether all its threads stand still. The signal alone does that only once one of them is scheduled."""
+    try:
+        threads = [psutil.Process(thread.id) for thread in process.threads()] if psutil.LINUX else [process]
+        return all(thread.status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE) for thread in threads)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _is_alive(process: psutil.Process) -> bool:

@@ -41,6 +41,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "machine's PostgreSQL, or what KAFKA_BOOTSTRAP_SERVERS and DATABASE_URL name (there in a database "
         "made for this run).",
     )
+    parser.addoption(
+        "--full-size",
+        action="store_true",
+        help="the tests that show how a cost grows, or how long something lasts, at full size: minutes each",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -13,14 +13,25 @@ from dev.stack import Stack
 from tests.chaos.arena import Arena
 
 HERE = Path(__file__).parent
+#: What a test may take at full size, in place of what pytest-timeout allows.
+FULL_SIZE_TIMEOUT_S = 1_200
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
+            if config.getoption("--full-size"):
+                item.add_marker(pytest.mark.timeout(FULL_SIZE_TIMEOUT_S))
             item.add_marker(pytest.mark.chaos)
             item.add_marker(pytest.mark.real_kafka("it keeps no commit metadata and forgets its log"))
+
+
+@pytest.fixture
+def size(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
+    """``size(small, full)``: the first, and with ``--full-size`` the second."""
+    full_size: bool = request.config.getoption("--full-size")
+    return lambda small, full: full if full_size else small
 
 
 @pytest.fixture

@@ -1,34 +1,38 @@
 """What one stuck task, and many, do to the commits of their partition."""
 
-import os
 from collections.abc import Callable
 
 from broker.commit_metadata import MAX_METADATA_CHARS, decode
 from tests.chaos.arena import Arena
 from tests.waiting import wait_until
 
-RECORDS = int(os.environ.get("CHAOS_STUCK_RECORDS", "10000"))
+SEND_AT_ONCE = 10_000
 
 
-def test_one_stuck_record_holds_back_nothing_but_itself(arena: Callable[..., Arena]) -> None:
+def test_one_stuck_record_holds_back_nothing_but_itself(
+    arena: Callable[..., Arena], size: Callable[[int, int], int]
+) -> None:
+    records = size(10_000, 100_000)
     play = arena(partitions=1)
     gate = play.home / "gate"
     play.send("gated", [0], gate=str(gate))
-    later = play.send("work", range(1, RECORDS + 1))
+    later: set[int] = set()
+    for first in range(1, records + 1, SEND_AT_ONCE):
+        later |= play.send("work", range(first, min(first + SEND_AT_ONCE, records + 1)))
     worker = play.start_worker(threads=4)
-    play.wait_until_done(later, deadline_s=120)
+    play.wait_until_done(later, deadline_s=60 + records / 100)
     play.wait_until_left(1)
 
     commit = play.committed(0)
     assert commit is not None
     assert commit.offset == 0
     assert decode(0, commit.metadata).incomplete == (0,)
-    print(f"\nthe commit of {RECORDS} records done above a stuck one: {commit.metadata}")
+    print(f"\nthe commit of {records} records done above a stuck one: {commit.metadata}")
     worker.kill()
     gate.touch()
     play.start_worker(threads=4)
 
-    play.balance(f"one stuck record and {RECORDS} later ones", repeats_at_most=1)
+    play.balance(f"one stuck record and {records} later ones", repeats_at_most=1)
 
 
 def test_a_partition_whose_metadata_is_full_waits_and_the_others_go_on(arena: Callable[..., Arena]) -> None:

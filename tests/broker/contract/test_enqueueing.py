@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import dramatiq
 import pytest
@@ -18,6 +21,9 @@ from tests.waiting import wait_until
 
 DEADLINE_S = 30
 ENQUEUE_TIMEOUT_MS = 1_000
+CALLERS = 16
+#: One after the other, they would wait for CALLERS times the timeout.
+TOGETHER_S = CALLERS / 2 * ENQUEUE_TIMEOUT_MS / 1000
 
 
 @pytest.fixture
@@ -77,6 +83,60 @@ def test_enqueueing_without_a_kafka_raises_dramatiqs_connection_error_and_names_
     assert lost.message_id in str(raised.value)
 
 
+def test_many_threads_that_enqueue_without_a_kafka_all_fail_in_their_own_time(
+    lonely_broker: KafkaBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):  # the second time, too, nobody waits for the others
+        fail_together(lonely_broker, caplog)
+
+
+def test_many_threads_that_enqueue_while_kafka_is_frozen_all_fail_in_their_own_time(
+    kafka_server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    connected, new = (
+        KafkaBroker(kafka_server.address, enqueue_timeout_ms=ENQUEUE_TIMEOUT_MS) for _ in range(2)
+    )
+    enqueue_when_possible(connected)
+    kafka_server.pause()
+    for broker in (connected, connected, new):
+        fail_together(broker, caplog)
+    kafka_server.resume()
+    for broker in (connected, new):
+        enqueue_when_possible(broker)
+        broker.close()
+
+
+def fail_together(broker: KafkaBroker, caplog: pytest.LogCaptureFixture) -> None:
+    """Let many threads enqueue while Kafka is away: each fails in time, quietly and idle."""
+
+    def fail(number: int) -> None:
+        with pytest.raises(EnqueueFailed):
+            broker.enqueue(message(number))
+
+    caplog.clear()
+    processor_s = time.process_time()
+    threads = ThreadPoolExecutor(CALLERS)
+    calls = [threads.submit(fail, number) for number in range(CALLERS)]
+    began_s = time.monotonic()
+    for call in calls:
+        call.result(timeout=max(0.0, began_s + TOGETHER_S - time.monotonic()))
+    assert time.process_time() - processor_s < TOGETHER_S / 8, "a busy loop"
+    lines = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(lines) < 2 * CALLERS, "a log flood"
+    threads.shutdown()
+
+
+def enqueue_when_possible(broker: KafkaBroker) -> None:
+    def enqueued() -> bool:
+        try:
+            broker.enqueue(message())
+        except EnqueueFailed:
+            return False
+        return True
+
+    wait_until(enqueued, deadline_s=DEADLINE_S, what="Kafka to take messages")
+
+
 def test_everything_else_that_needs_kafka_raises_dramatiqs_connection_error(
     lonely_broker: KafkaBroker,
 ) -> None:
@@ -97,20 +157,12 @@ def test_everything_else_that_needs_kafka_raises_dramatiqs_connection_error(
 def test_a_broker_whose_kafka_stopped_answering_says_so_and_recovers_with_it(kafka_server: Server) -> None:
     broker = KafkaBroker(kafka_server.address, enqueue_timeout_ms=ENQUEUE_TIMEOUT_MS)
     broker.declare_queue("default")
-    broker.enqueue(message())
+    enqueue_when_possible(broker)
     kafka_server.pause()
     with pytest.raises(EnqueueFailed):
         broker.enqueue(message())
     kafka_server.resume()
-
-    def enqueued() -> bool:
-        try:
-            broker.enqueue(message())
-        except EnqueueFailed:
-            return False
-        return True
-
-    wait_until(enqueued, deadline_s=DEADLINE_S, what="Kafka to take messages again")
+    enqueue_when_possible(broker)
     broker.close()
 
 

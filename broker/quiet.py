@@ -1,0 +1,55 @@
+"""Keeps kafka-python from saying the same thing at every attempt while Kafka is away."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+
+#: So many lines of each place in kafka-python's code are let through in so many seconds. Each client tries to
+#: connect once a second, and an attempt that fails is worth five lines of a warning or worse.
+LINES = 3
+INTERVAL_S = 60.0
+
+
+class Quiet(logging.Filter):
+    """Lets the first few warnings of each line of code through, and the rest only after a while.
+
+    Parameters:
+      clock: Seconds that only ever go up.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._began_s = clock()
+        self._said: Counter[tuple[str, int]] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is to be logged; the last one that is says that it is the last."""
+        if record.levelno < logging.WARNING:
+            return True
+        place = record.name, record.lineno
+        with self._lock:
+            if self._clock() - self._began_s >= INTERVAL_S:
+                self._said.clear()
+                self._began_s = self._clock()
+            self._said[place] += 1
+            said = self._said[place]
+        if said == LINES:
+            record.msg = f"{record.getMessage()} (more of this is left out for up to {INTERVAL_S:g} s)"
+            record.args = None
+        return said <= LINES
+
+
+_quiet = Quiet()
+
+
+def quieten_kafka_python() -> None:
+    """Put the filter on each of kafka-python's loggers: one on their parent would not see their records."""
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        if name.startswith("kafka.") and isinstance(logger, logging.Logger):
+            logger.addFilter(_quiet)
