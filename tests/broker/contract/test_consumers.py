@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -9,6 +10,9 @@ from dramatiq import Broker, Message
 from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.errors import QueueJoinTimeout
 
+from broker import KafkaBroker
+from broker.delivery import Delivery
+from broker.publisher import Record
 from tests.broker.contract.backends import KafkaBackend
 from tests.waiting import wait_until
 
@@ -100,7 +104,7 @@ def test_acks_and_nacks_may_come_in_any_order(broker: Broker, consume: Consume) 
 
 
 @pytest.fixture
-def kafka_broker(kafka_backend: KafkaBackend) -> Iterator[Broker]:
+def kafka_broker(kafka_backend: KafkaBackend) -> Iterator[KafkaBroker]:
     broker = kafka_backend.broker()
     yield broker
     broker.close()
@@ -154,3 +158,25 @@ def test_an_ack_for_a_consumer_that_is_gone_is_ignored(kafka_broker: Broker, con
     second.ack(again)
     second.close()
     kafka_broker.join("default", timeout=JOIN_TIMEOUT_MS)
+
+
+def test_a_hot_partition_leaves_the_others_their_turn(kafka_broker: KafkaBroker, consume: Consume) -> None:
+    hot, cold = 3_000, 20
+    send(kafka_broker, 0)
+    topic = kafka_broker.topics.queue("default")
+    backlog = [record(topic, 0, padding="x" * 100) for _ in range(hot)]
+    backlog += [record(topic, partition) for partition in (1, 2, 3) for _ in range(cold)]
+    assert not kafka_broker.publisher.publish(backlog)
+    consumer = consume(kafka_broker, prefetch=4)
+    turns: Counter[int] = Counter()
+    while min(turns[partition] for partition in (1, 2, 3)) < cold:
+        (delivery,) = take(consumer, 1)
+        assert isinstance(delivery, Delivery)
+        turns[delivery.origin.partition] += 1
+        consumer.ack(delivery)
+    # Side by side once all are read; the hot one may have been the first to be.
+    assert turns[0] < hot / 2, f"{turns[0]} records of the hot partition went before the last of the others"
+
+
+def record(topic: str, partition: int, **kwargs: object) -> Record:
+    return Record(topic, Message("default", "task", (), kwargs, {}).encode(), partition=partition)
