@@ -5,10 +5,14 @@
 It becomes the command (exec), after asking the kernel to send it the signal when its parent dies, however the
 parent dies. Linux only; elsewhere a parent killed with SIGKILL leaves its children. A file of its own and not
 a `preexec_fn`, which is unsafe in a process with threads; only the standard library, to start quickly.
+
+It also takes back an inherited "ignore SIGCHLD", with which nobody learns how a child ended: the master of
+`dramatiq` asks on and on for the exit code of workers that are gone, and never ends itself.
 """
 
 import ctypes
 import os
+import signal
 import sys
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
@@ -27,6 +31,7 @@ def main() -> None:
             sys.exit(f"prctl(PR_SET_PDEATHSIG) failed: {os.strerror(ctypes.get_errno())}")
         if os.getppid() != int(parent_pid):
             sys.exit("the parent is gone already")
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.execvp(command[0], command)
 
 
