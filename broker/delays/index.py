@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .records import (
@@ -77,6 +77,23 @@ class Settlement:
     row: int
     id: str
     outcome: Outcome
+
+
+@dataclass(slots=True)
+class Progress:
+    """What has come of a page.
+
+    Attributes:
+      forwarded: Kafka has them in their queues.
+      postponed: Forwarding them failed, which does not say that Kafka has not got them; until when they rest.
+      settled: Kafka has their tombstones.
+      told: Kafka has them.
+    """
+
+    forwarded: list[Row] = field(default_factory=list)
+    postponed: list[tuple[Row, int]] = field(default_factory=list)
+    settled: list[Settlement] = field(default_factory=list)
+    told: list[CancelDecision] = field(default_factory=list)
 
 
 class DelayIndex(Store):
@@ -192,14 +209,6 @@ class DelayIndex(Store):
                     break
         return rows
 
-    def mark_forwarded(self, rows: Sequence[Row]) -> None:
-        """Note that Kafka has them in their queues."""
-        self._update(f"state = {FORWARDED}", [row.row for row in rows])
-
-    def postpone(self, rows: Sequence[Row], *, until_ms: int) -> None:
-        """Note that forwarding them failed, which does not say that Kafka has not got them."""
-        self._update("attempts = attempts + 1, try_ms = max(try_ms, ?)", [row.row for row in rows], until_ms)
-
     def to_settle(self, limit: int) -> list[Settlement]:
         """Decided delays whose tombstone Kafka has not acknowledged."""
         with self._understood():
@@ -209,16 +218,25 @@ class DelayIndex(Store):
             ).fetchall()
         return [Settlement(row, delay_id, _DECIDED[state]) for row, delay_id, state in found]
 
-    def mark_settled(self, settlements: Sequence[Settlement]) -> None:
-        """Note that Kafka has their tombstones."""
-        self._update("settled = 1", [settlement.row for settlement in settlements])
-
-    def _update(self, assignments: str, rows: Sequence[int], *values: int) -> None:
-        if rows:
-            with self._understood(), self._transaction():
-                self._db.executemany(
-                    f"UPDATE delays SET {assignments} WHERE row = ?", [(*values, row) for row in rows]
-                )
+    def note(self, progress: Progress) -> None:
+        """Note what Kafka has acknowledged, and what it has not, in one transaction."""
+        if progress == Progress():
+            return
+        with self._understood(), self._transaction():
+            self._db.executemany(
+                f"UPDATE delays SET state = {FORWARDED} WHERE row = ?",
+                [(row.row,) for row in progress.forwarded],
+            )
+            self._db.executemany(
+                "UPDATE delays SET attempts = attempts + 1, try_ms = max(try_ms, ?) WHERE row = ?",
+                [(until_ms, row.row) for row, until_ms in progress.postponed],
+            )
+            self._db.executemany(
+                "UPDATE delays SET settled = 1 WHERE row = ?", [(done.row,) for done in progress.settled]
+            )
+            self._db.executemany(
+                "UPDATE cancels SET told = 1 WHERE id = ?", [(decision.id,) for decision in progress.told]
+            )
 
     # Cancelling
 
@@ -268,14 +286,6 @@ class DelayIndex(Store):
                 "SELECT id, outcome, decided_ms FROM cancels WHERE told = 0 LIMIT ?", (limit,)
             ).fetchall()
         return [CancelDecision(request_id, Outcome(outcome), ms) for request_id, outcome, ms in found]
-
-    def mark_told(self, decisions: Sequence[CancelDecision]) -> None:
-        """Note that Kafka has them."""
-        if decisions:
-            with self._understood(), self._transaction():
-                self._db.executemany(
-                    "UPDATE cancels SET told = 1 WHERE id = ?", [(decision.id,) for decision in decisions]
-                )
 
     def to_forget(self, decided_before_ms: int, limit: int) -> list[str]:
         """The ids of cancel requests that were decided long ago."""

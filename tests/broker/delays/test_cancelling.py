@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from broker.delays import CancelUndecided, Outcome
-from broker.delays.index import DelayIndex
+from broker.delays.index import DelayIndex, Progress
 from broker.delays.records import CancelRequest, Delay, Done
 from tests.broker.delays.conftest import MakeStation
 from tests.broker.delays.station import QUEUE, Station, message
@@ -134,13 +134,13 @@ def test_a_decision_is_told_only_when_its_tombstones_are_in_kafka(index: DelayIn
     index.apply([DELAY, REQUEST], 2, now_ms=9)
 
     assert index.to_tell(10) == []
-    index.mark_settled(index.to_settle(10))
+    index.note(Progress(settled=index.to_settle(10)))
     assert _decision(index) is Outcome.CANCELLED
 
 
 def test_a_decision_is_forgotten_some_day(index: DelayIndex) -> None:
     index.apply([REQUEST], 1, now_ms=100)
-    index.mark_told(index.to_tell(10))
+    index.note(Progress(told=index.to_tell(10)))
 
     assert index.to_forget(100, 10) == []
     assert index.to_forget(101, 10) == [REQUEST.id]

@@ -12,7 +12,7 @@ from sys import executable
 import pytest
 
 from broker.delays.files import Identity, IndexFiles, default_directory
-from broker.delays.index import DelayIndex
+from broker.delays.index import DelayIndex, Progress
 from broker.delays.records import Delay, Done, Outcome, tombstone
 from broker.delays.store import IndexDamaged, IndexInUse, IndexUnusable
 from dev.child import Child
@@ -116,7 +116,7 @@ def test_a_damaged_index_is_noticed_or_emptied_and_never_believed(tmp_path: Path
     try:
         index = files.open(HERE, now_ms=0, keep_ms=DAY_MS)
         rows = index.due(DAY_MS, limit=10_000, limit_bytes=10**9)
-        index.mark_forwarded(rows)
+        index.note(Progress(forwarded=rows))
         index.apply([], 5_000, now_ms=0)
     except IndexDamaged:
         return
