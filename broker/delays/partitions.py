@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import LogTruncationError, OffsetOutOfRangeError
+from kafka.errors import KafkaError, LogTruncationError, OffsetOutOfRangeError
 from kafka.structs import TopicPartition
 
 from ..clients import Clients
@@ -98,6 +98,12 @@ class OwnedPartitions:
         self._lease = Lease(self._kafka, self._kafka.config["session_timeout_ms"])
         listener = RebalanceListener(on_assigned=self._assigned, on_revoked=self._revoked, on_lost=self._lost)
         self._kafka.subscribe([topics.delayed], listener=listener)
+        try:
+            # A leader that does not know the partitions yet assigns none, and rebalances again at once.
+            self._kafka.partitions_for_topic(topics.delayed)
+        except KafkaError:
+            self._kafka.close(autocommit=False, timeout_ms=0)
+            raise
 
     @property
     def ready(self) -> list[OwnedPartition]:
