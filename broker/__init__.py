@@ -2,6 +2,7 @@
 
 from .broker import KafkaBroker
 from .dead_letters import DeadLetter, DeadLetters, default_middleware
+from .delays import CancelUndecided, DelayedMessage, Outcome, Pending
 from .errors import (
     EnqueueFailed,
     InvalidMessage,
@@ -15,13 +16,17 @@ from .errors import (
 from .retries import TenacityRetries, retry_if_temporary
 
 __all__ = [
+    "CancelUndecided",
     "DeadLetter",
     "DeadLetters",
+    "DelayedMessage",
     "EnqueueFailed",
     "InvalidMessage",
     "InvalidQueueName",
     "KafkaBroker",
     "KafkaUnavailable",
+    "Outcome",
+    "Pending",
     "PermanentError",
     "PoisonMessage",
     "RetryPolicyRefused",

@@ -26,7 +26,7 @@ from .clients import Clients
 from .consumer import QueueConsumer
 from .dead_letters import DeadLetter, DeadLetterQueue, Resolved, bury, default_middleware
 from .dead_letters.letter import DiscardOptions, Filters, RedriveOptions
-from .delays import Delays
+from .delays import Delays, Outcome, Pending
 from .delivery import Delivery
 from .errors import EnqueueFailed
 from .finishing import Finishing
@@ -284,6 +284,35 @@ class KafkaBroker(Broker):
         """Drop every message of every declared queue."""
         for queue_name in self.queues:
             self.flush(queue_name)
+
+    def delayed(self, queue_name: str, *, limit: int = 100) -> Pending:
+        """What waits for its time: how many, when the next is due, and the first ``limit`` by due time.
+
+        Retries wait there too. It is read from Kafka, in any process and without a worker.
+
+        Raises:
+          KafkaUnavailable: When Kafka does not answer.
+        """
+        return self.delays.pending(queue_name, limit=limit)
+
+    def cancel(self, message_id: str, *, timeout_s: float = 10.0) -> Outcome:
+        """Drop a message that waits for its time, or for its retry; see ``Delays.cancel``.
+
+        It takes a worker, which decides: CANCELLED, TOO_LATE or UNKNOWN.
+
+        Raises:
+          CancelUndecided: When no worker decided within ``timeout_s``. The request stands.
+          KafkaUnavailable: When Kafka does not answer. The request may stand.
+        """
+        return self.delays.cancel(message_id, timeout_s=timeout_s)
+
+    def cancel_outcome(self, message_id: str) -> Outcome | None:
+        """What was decided about cancelling a message, for a week; None when nothing is decided, or was asked.
+
+        Raises:
+          KafkaUnavailable: When Kafka does not answer.
+        """
+        return self.delays.outcome(message_id)
 
     def dead_letters(self, queue_name: str, **filters: Unpack[Filters]) -> Iterator[DeadLetter]:
         """The dead letters of a queue that were neither redriven nor discarded.

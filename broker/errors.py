@@ -10,6 +10,8 @@
     ValueError
     ├── InvalidQueueName               Kafka cannot hold a topic of that name
     └── RetryPolicyRefused             a tenacity policy that cannot be run durably
+    TimeoutError
+    └── CancelUndecided                no worker has decided about a cancel yet (``broker/delays``)
     TemporaryError                     raised by actors: worth another attempt
     PermanentError                     raised by actors: never worth another attempt
     PoisonMessage                      in dead letters: the message keeps killing its worker
