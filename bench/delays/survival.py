@@ -1,0 +1,126 @@
+"""Many delays wait, become due, and outlive the death of every worker and of Kafka in the middle of it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+
+from bench.delays.crew import Crew
+from bench.delays.ground import QUEUE, Ground, say
+from dev.waiting import wait_until
+
+WORKERS = 2
+#: In what time all of them become due: faster than they can be forwarded.
+WINDOW_MS = 30_000
+#: What part of them is forwarded when everything is killed.
+KILLED_AT = 0.3
+DEADLINE_S = 3_600.0
+#: The topic is compacted when this part of it is left.
+COMPACTED_TO = 0.05
+
+
+class Survival:
+    """One namespace with ``count`` delays, through all of it.
+
+    Parameters:
+      wait_s: Until the first is due. Everything that is measured before has to fit in.
+    """
+
+    def __init__(self, ground: Ground, count: int, wait_s: float) -> None:
+        self._ground = ground
+        self._count = count
+        self._start_ms = int((time.time() + wait_s) * 1000)
+
+    def measure(self) -> None:
+        self._fill()
+        self._rebuild()
+        early_s = self._start_ms / 1000 - time.time()
+        say("left until the first was due (negative: the figures above suffered), s", early_s)
+        time.sleep(max(0.0, early_s))
+        self._forward_through_a_crash()
+        self._account()
+        self._compact()
+
+    def _due_ms(self, number: int) -> int:
+        return self._start_ms + number * WINDOW_MS // self._count
+
+    def _fill(self) -> None:
+        with Crew(self._ground, WORKERS) as crew:
+            crew.wait_until_ready()
+            say("memory of a worker before, MB", crew.memory_mb())
+            begun_s = time.monotonic()
+            self._ground.send(self._count, self._due_ms)
+            say("sent a second, workers indexing meanwhile", self._count / (time.monotonic() - begun_s))
+            crew.wait_until_ready()
+            say("memory of a worker at most, with all of them waiting, MB", crew.peak_mb)
+        say("topic with all of them waiting, MB", self._ground.topic_mb())
+        say("index of all of them on disk, MB", self._ground.index_mb())
+
+    def _rebuild(self) -> None:
+        self._time_start("killed and started again: until all is served, s")
+        shutil.rmtree(self._ground.index_dir)
+        peak_mb = self._time_start("the same with its index deleted, s")
+        say("memory of that worker at most, MB", peak_mb)
+
+    def _time_start(self, what: str) -> float:
+        begun_s = time.monotonic()
+        with Crew(self._ground) as crew:
+            crew.wait_until_ready()
+            say(f"one worker, {what}", time.monotonic() - begun_s)
+            return crew.peak_mb
+
+    def _forward_through_a_crash(self) -> None:
+        already = self._ground.arrived()
+        with Crew(self._ground, WORKERS):
+            self._wait_for(already + int(KILLED_AT * self._count))
+        self._ground.server.kill()
+        say("forwarded when all workers and Kafka were killed", self._ground_restarted() - already)
+        with Crew(self._ground, WORKERS) as crew:
+            begun_s, before = time.monotonic(), self._ground.arrived()
+            self._wait_for(already + self._count)
+            rate = (self._ground.arrived() - before) / (time.monotonic() - begun_s)
+            say("forwarded a second after that, takeover included", rate)
+            self._wait_for_nothing_left()
+            say("memory of a worker at most, MB", crew.peak_mb)
+
+    def _ground_restarted(self) -> int:
+        self._ground.server.start()
+        return self._ground.arrived()
+
+    def _wait_for(self, count: int) -> None:
+        wait_until(lambda: self._ground.arrived() >= count, deadline_s=DEADLINE_S, what=f"{count} forwarded")
+
+    def _wait_for_nothing_left(self) -> None:
+        begun_s = time.monotonic()
+        left = self._ground.delays.count(QUEUE)
+        say("first count of what waits, which reads the whole topic, s", time.monotonic() - begun_s)
+        if left:
+            wait_until(lambda: self._ground.delays.count(QUEUE) == 0, deadline_s=DEADLINE_S, what="the last")
+
+    def _account(self) -> None:
+        times = bytearray(self._count)
+        early = 0
+        for number, record in self._ground.in_queue():
+            times[number] += 1
+            early += record.timestamp < self._due_ms(number)
+        say("lost", times.count(0))
+        say("forwarded more than once", self._count - times.count(0) - times.count(1))
+        say("forwarded before their time", early)
+
+    def _compact(self) -> None:
+        before_mb = self._ground.topic_mb()
+        say("topic when all had come and gone, before compaction, MB", before_mb)
+        self._ground.compact_hastily()
+        begun_s = time.monotonic()
+        wait_until(
+            lambda: self._compacted_mb() < COMPACTED_TO * before_mb,
+            deadline_s=DEADLINE_S,
+            what="the compaction",
+        )
+        say("topic after compaction, tombstones included, MB", self._ground.topic_mb())
+        say("compaction took, s", time.monotonic() - begun_s)
+
+    def _compacted_mb(self) -> float:
+        self._ground.roll()
+        time.sleep(1.0)
+        return self._ground.topic_mb()

@@ -1,0 +1,26 @@
+"""A worker process as far as delays go: it forwards what is due until it is ended.
+
+python -m bench.delays.worker BOOTSTRAP_SERVERS NAMESPACE INDEX_DIR
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+from broker import KafkaBroker
+
+
+def main() -> None:
+    bootstrap_servers, namespace, index_dir = sys.argv[1:]
+    broker = KafkaBroker(bootstrap_servers, namespace=namespace, delay_index_dir=index_dir)
+    forwarder = broker.delays.forwarder(broker.consumer_settings)
+    forwarder.start()
+    signal.sigwait({signal.SIGTERM, signal.SIGINT})
+    forwarder.stop()
+    broker.close()
+
+
+if __name__ == "__main__":
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    main()
