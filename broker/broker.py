@@ -307,7 +307,7 @@ class KafkaBroker(Broker):
         return self.delays.cancel(message_id, timeout_s=timeout_s)
 
     def cancel_outcome(self, message_id: str) -> Outcome | None:
-        """What was decided about cancelling a message, for a week; None when nothing is decided, or was asked.
+        """What was decided about cancelling a message. It is kept for a week; None means nothing is decided.
 
         Raises:
           KafkaUnavailable: When Kafka does not answer.

@@ -92,14 +92,19 @@ class Forwarding:
 
     def _forwards(self, owned: OwnedPartition, noted: Progress, now_ms: int, shares: int) -> Iterator[_Task]:
         """What is due. Each partition has the same share of a page, however long its backlog."""
-        page = owned.index.due(now_ms, limit=PAGE_ROWS // shares + 1, limit_bytes=PAGE_BYTES // shares)
-        for row in page:
-            delay = row.delay
-            topic = self._topics.queue(delay.queue)
-            if self._is_there(topic):
-                yield _Task(Record(topic, delay.value, key=delay.key, headers=list(delay.headers)), row)
+        tried = []
+        for row in owned.index.due(now_ms, limit=PAGE_ROWS // shares + 1, limit_bytes=PAGE_BYTES // shares):
+            if self._is_there(self._topics.queue(row.delay.queue)):
+                tried.append(row)
             else:
                 noted.postponed.append((row, now_ms + FAILED_BACKOFF_MS))
+        owned.index.mark_tried(tried)
+        for row in tried:
+            delay = row.delay
+            record = Record(
+                self._topics.queue(delay.queue), delay.value, key=delay.key, headers=list(delay.headers)
+            )
+            yield _Task(record, row)
 
     def _is_there(self, topic: str) -> bool:
         """Whether the topic is there by now. One that cannot be created must not hold up the others' page."""

@@ -44,7 +44,7 @@ CREATE TABLE delays (
     state INTEGER NOT NULL DEFAULT {WAITING}, settled INTEGER NOT NULL DEFAULT 0,
     due_ms INTEGER NOT NULL,    -- when it is due
     try_ms INTEGER NOT NULL,    -- when to forward it: later than due_ms when that has failed
-    attempts INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0,    -- how often it may have been forwarded
     key BLOB, headers TEXT, value BLOB NOT NULL, checksum INTEGER NOT NULL
 );
 CREATE INDEX to_forward ON delays (try_ms) WHERE state = {WAITING};
@@ -85,7 +85,7 @@ class Progress:
 
     Attributes:
       forwarded: Kafka has them in their queues.
-      postponed: Forwarding them failed, which does not say that Kafka has not got them; until when they rest.
+      postponed: They were not forwarded, or not surely; until when they rest.
       settled: Kafka has their tombstones.
       told: Kafka has them.
     """
@@ -209,6 +209,18 @@ class DelayIndex(Store):
                     break
         return rows
 
+    def mark_tried(self, rows: Sequence[Row]) -> None:
+        """Note that they are about to be forwarded: from now on Kafka may have them.
+
+        It comes before the forward, so that what cannot be noted (the disk is full) is not forwarded either,
+        again and again, and so that whoever goes on with this index promises no one to cancel them.
+        """
+        if rows:
+            with self._understood(), self._transaction():
+                self._db.executemany(
+                    "UPDATE delays SET attempts = attempts + 1 WHERE row = ?", [(row.row,) for row in rows]
+                )
+
     def to_settle(self, limit: int) -> list[Settlement]:
         """Decided delays whose tombstone Kafka has not acknowledged."""
         with self._understood():
@@ -228,7 +240,7 @@ class DelayIndex(Store):
                 [(row.row,) for row in progress.forwarded],
             )
             self._db.executemany(
-                "UPDATE delays SET attempts = attempts + 1, try_ms = max(try_ms, ?) WHERE row = ?",
+                "UPDATE delays SET try_ms = max(try_ms, ?) WHERE row = ?",
                 [(until_ms, row.row) for row, until_ms in progress.postponed],
             )
             self._db.executemany(

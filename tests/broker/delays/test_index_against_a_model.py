@@ -51,7 +51,6 @@ class Log:
     def __init__(self) -> None:
         self.records: list[Record | None] = []
         self.forwarded: Counter[str] = Counter()
-        self.tried: set[str] = set()
         self.early: list[str] = []
         self.now_ms = 0
         self.dead = False
@@ -60,7 +59,6 @@ class Log:
         self.failing: dict[int, bool] = {}
 
     def publish(self, records: Sequence[Record]) -> dict[int, BaseException]:
-        self.tried.update(_delay_of(record) for record in records if record.topic != TOPIC)
         for number, record in enumerate(records):
             if self.dead:
                 break
@@ -128,6 +126,9 @@ class Machine(RuleBasedStateMachine):
         self.flushed: set[str] = set()
         self.meant_to_be_flushed: set[str] = set()
         self.erased: set[str] = set()
+        #: What this forwarder knows may be in its queue, and what any knew.
+        self.tried: set[str] = set()
+        self.ever_tried: set[str] = set()
         self.forwarding = Forwarding(cast(Topics, _TopicNames()), cast(Publisher, self.log))
 
     @initialize()
@@ -198,6 +199,7 @@ class Machine(RuleBasedStateMachine):
     def step(self) -> None:
         self.owned.ready = True
         self.forwarding.step([self.owned], self.log.now_ms)
+        self._note_tried()
 
     @precondition(lambda self: self.owned.ready or self.index.next_offset >= self.owned.end)
     @rule(failing=st.dictionaries(st.integers(0, 3), st.booleans(), min_size=1))
@@ -245,10 +247,8 @@ class Machine(RuleBasedStateMachine):
         read = [(offset, entry) for offset, entry in self.log.entries() if offset < self.index.next_offset]
         here = {delay.id for queue in QUEUES for delay in self.index.waiting(queue, limit=1_000)}
         # What was tried to forward is not cancelled; what was dropped need not have its tombstone read yet.
-        assert here - waiting(read) <= self.log.tried
-        assert waiting(read) - here <= (
-            set(self.log.forwarded) | self.cancelled | self.meant_to_be_flushed
-        )
+        assert here - waiting(read) <= self.tried
+        assert waiting(read) - here <= (set(self.log.forwarded) | self.cancelled | self.meant_to_be_flushed)
 
     @invariant()
     def a_second_time_takes_a_crash_between_forward_and_tombstone(self) -> None:
@@ -272,7 +272,7 @@ class Machine(RuleBasedStateMachine):
             case Outcome.CANCELLED:
                 assert self._delays(decision.message_id, decided_at) & (self.cancelled | excused)
             case Outcome.TOO_LATE:
-                assert self._delays(decision.message_id, decided_at) & self.log.tried
+                assert self._delays(decision.message_id, decided_at) & self.ever_tried
             case Outcome.UNKNOWN:
                 before = self._delays(decision.message_id, self.asked_at[decision.id])
                 assert before <= self.erased | self.meant_to_be_flushed | excused
@@ -289,12 +289,19 @@ class Machine(RuleBasedStateMachine):
                 continue
             if isinstance(entry, Flush) and entry.queue == delay.queue:
                 self.meant_to_be_flushed.add(delay_id)
-                self.flushed |= {delay_id} - self.log.tried
+                self.flushed |= {delay_id} - self.tried
             if isinstance(entry, CancelRequest) and entry.message_id == delay.message_id:
-                self.cancelled |= {delay_id} - self.log.tried
+                self.cancelled |= {delay_id} - self.tried
+
+    def _note_tried(self) -> None:
+        noted = self.index._db.execute("SELECT id FROM delays WHERE attempts > 0")
+        self.tried |= set(self.log.forwarded) | {delay_id for (delay_id,) in noted}
+        self.ever_tried |= self.tried
 
     def _use(self, index: DelayIndex) -> None:
         self.index = index
+        self.tried = set()
+        self._note_tried()
         self.owned = OwnedPartition(TopicPartition(TOPIC, 0), index, end=len(self.log.records))
 
     def _new_path(self) -> Path:
