@@ -37,7 +37,8 @@ KEEP_MARGIN = 0.5
 REQUEST_TIMEOUT_MS = 10_000
 SESSION_TIMEOUT_MS = 10_000
 #: How often it is checked that the topic was not deleted and made anew. kafka-python goes on reading at the
-#: old offset then, past what the new log has below it.
+#: old offset then, past what the new log has below it; or, when it looked while there was no topic, it gives
+#: its partitions up and looks again after five minutes unless it is told otherwise.
 LOOK_UP_INTERVAL_S = 30.0
 #: kafka-python drops the outcome of a join that arrives between two polls, and joins again.
 JOIN_POLL_MS = 100
@@ -93,6 +94,7 @@ class OwnedPartitions:
             max_poll_records=MAX_POLL_RECORDS,
             max_partition_fetch_bytes=MAX_PARTITION_FETCH_BYTES,
             fetch_max_bytes=MAX_FETCH_BYTES,
+            metadata_max_age_ms=int(LOOK_UP_INTERVAL_S * 1000),
             **{"session_timeout_ms": SESSION_TIMEOUT_MS, **settings},
         )
         self._lease = Lease(self._kafka, self._kafka.config["session_timeout_ms"])

@@ -91,7 +91,10 @@ def test_a_flush_reaches_a_forwarder_that_runs(station: Station) -> None:
     assert len(station.in_queue()) == 1
 
 
-def test_a_view_is_made_anew_when_its_topic_is(make_station: MakeStation) -> None:
+def test_a_view_is_made_anew_when_its_topic_is(
+    make_station: MakeStation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.delays.view.LOOK_UP_INTERVAL_S", 0.5)
     station, other = make_station(), make_station()
     station.delay(*[MINUTE_MS] * 40)
     assert station.delays.count(QUEUE) == 40
