@@ -4,7 +4,7 @@ r"""A forwarder in a process of its own, which can die at a given step.
         BOOTSTRAP NAMESPACE INDEX_DIR SESSION_TIMEOUT_MS STEP COUNT
 
 STEP is where it kills itself with SIGKILL once it has forwarded COUNT messages: ``before-forward``,
-``after-forward`` (before the tombstones), ``after-tombstones``, or ``never``.
+``after-forward`` (nothing is noted yet), ``before-tombstones``, ``after-tombstones``, or ``never``.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ class DoomedPublisher(Publisher):
         forwards = sum(record.topic != self.delayed for record in records)
         if forwards and self.forwarded + forwards >= self.count:
             self._die_at("before-forward")
+        if not forwards and self.forwarded >= self.count and records:
+            self._die_at("before-tombstones")
         failures = super().publish(records)
         self.forwarded += forwards
         if forwards and self.forwarded >= self.count:
