@@ -340,6 +340,10 @@ class KafkaBroker(Broker):
     def emit_before(self, signal: str, *args: Any, **kwargs: Any) -> None:
         if signal == "process_message":
             self._begin(args[0])
+        elif signal == "worker_shutdown":
+            # Before the first hook: one of them interrupts tasks, and an idle thread would take what those
+            # hand back.
+            self.begin_stopping()
         hook = f"before_{signal}"
         listeners = self._listeners.of(self.middleware, hook)
         if listeners and signal in ("ack", "nack"):

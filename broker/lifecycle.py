@@ -35,7 +35,6 @@ class WorkerLifecycle(Middleware):
         self._forwarder.start()
 
     def before_worker_shutdown(self, broker: KafkaBroker, worker: Worker) -> None:  # type: ignore[override]
-        broker.begin_stopping()
         if self._forwarder is not None:
             self._forwarder.stop()
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import dramatiq
 import tenacity
 from dramatiq import Message
+from dramatiq.middleware import Middleware
 
 from broker import KafkaBroker, TemporaryError, default_middleware, retry_if_temporary
 from broker.publisher import Record
@@ -107,10 +108,22 @@ def test_attempts_are_counted_over_the_death_of_every_worker(
     assert {letter.retry_count for letter in letters} == {2}
 
 
+class Witness(Middleware):
+    """Sees whether the broker knows that it stops when the first hook is told."""
+
+    def __init__(self) -> None:
+        self.stopping: list[bool] = []
+
+    def before_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
+        assert isinstance(broker, KafkaBroker)
+        self.stopping.append(broker.stopping)
+
+
 def test_a_rolling_restart_counts_no_attempt(make_broker: MakeBroker, start_worker: StartWorker) -> None:
     namespace: str | None = None
     attempts: list[int] = []
     running, finish = threading.Event(), threading.Event()
+    witness = Witness()
     policy = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(1), before=lambda state: attempts.append(state.attempt_number)
     )
@@ -120,26 +133,29 @@ def test_a_rolling_restart_counts_no_attempt(make_broker: MakeBroker, start_work
         while not finish.is_set():
             time.sleep(0.01)  # an interrupt comes through between two instructions, not within a call
 
-    for _ in range(3):
-        broker = make_broker(namespace=namespace)
+    for restart in range(3):
+        broker = make_broker(namespace=namespace, middleware=[witness, *default_middleware()])
         namespace = broker.topics.queue("")
         actor = dramatiq.actor(broker=broker, retry=policy, notify_shutdown=True)(long_task)
-        if not attempts:
+        if restart == 0:
             actor.send()
         running.clear()
         # Dramatiq's own timeout: a thread that idles takes what comes in for that long after it was stopped.
         worker = start_worker(broker, worker_timeout=1_000)
         assert running.wait(DEADLINE_S)
-        if len(attempts) == 3:
+        if restart == 2:
             finish.set()
             broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS)
         worker.stop(timeout=20_000)
         assert not any(thread.is_alive() for thread in worker.workers)
-    assert attempts == [1, 1, 1]
+    # More than three of them where a slow machine fell out of its group before it could commit.
+    assert len(attempts) >= 3
+    assert set(attempts) == {1}
+    assert witness.stopping == [True] * 3
     assert list(broker.dead_letters(QUEUE)) == []
 
 
-def test_a_thousand_tasks_that_wait_for_an_hour_hold_up_nothing(
+def test_a_thousand_tasks_that_wait_for_an_hour_hold_up_nothing(  # 10,000: python -m bench.delays failing
     make_broker: MakeBroker, start_worker: StartWorker
 ) -> None:
     broker = make_broker()
