@@ -2,10 +2,13 @@
 
 The record's value is one JSON object:
 
-    original_message  the message as an object, or, when the record it came in could not be read as one, its
-    bytes in base64 error             what the error said error_type        the name of its class traceback
-    its traceback, causes included retry_count       how often the message was tried again timestamp
-    when it was given up, in milliseconds since 1970, as Dramatiq's ``message_timestamp``
+    original_message  the message as an object; or, when its record could not be read as one, the bytes of
+                      that record in base64
+    error             what the error said
+    error_type        the name of its class
+    traceback         its traceback, causes included
+    retry_count       how often the message was tried again
+    timestamp         when it was given up, in milliseconds since 1970, as Dramatiq's ``message_timestamp``
 
 Its key is the message's id, so that all dead letters of a message are in one partition, in order. Its
 headers are those of the record that it came in, and where that one stands: ``origin-topic``,

@@ -161,9 +161,8 @@ class Resolver:
             life = next_life(letter)
             if life in found:
                 self._resolved.sent_before += 1
-            elif (
-                life not in self._sent
-            ):  # two letters of one life are one failure, written down twice by a crash
+            elif life not in self._sent:
+                # Two letters of one life are one failure, written down twice by a crash.
                 self._sent.add(life)
                 unsent.append(letter)
         return unsent

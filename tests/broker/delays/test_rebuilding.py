@@ -10,17 +10,19 @@ from pathlib import Path
 from sys import executable
 
 import pytest
+from dramatiq.message import Message
 from kafka.structs import TopicPartition
 
 from broker.delays.files import Identity, IndexFiles, default_directory
 from broker.delays.forwarding import Forwarding
 from broker.delays.index import DelayIndex, Progress
-from broker.delays.partitions import OwnedPartition
+from broker.delays.partitions import OwnedPartition, OwnedPartitions
 from broker.delays.records import Delay, Done, Outcome, tombstone
 from broker.delays.store import IndexDamaged, IndexInUse, IndexUnusable
+from broker.publisher import partition_of
 from dev.child import Child
 from tests.broker.delays.conftest import MakeStation
-from tests.broker.delays.station import QUEUE, Station, message
+from tests.broker.delays.station import PARTITIONS, QUEUE, SESSION_TIMEOUT_MS, Station, message, now_ms
 from tests.waiting import wait_until
 
 MINUTE_MS = 60_000
@@ -299,6 +301,31 @@ def test_what_has_its_tombstone_further_on_is_not_forwarded_while_the_index_is_r
     (last,) = station.delay(0)
 
     assert station.wait_for([last]) == [last]
+
+
+def test_a_short_partition_is_served_before_a_long_one_has_been_read(
+    station: Station, tmp_path: Path
+) -> None:
+    short, long = 0, 1
+    messages = [message() for _ in range(4_000)]
+    of = {number: [m for m in messages if placed(m) == number] for number in (short, long)}
+    station.publish(*(station.delays.record(m, 60_000) for m in [*of[long], *of[short][:10]]))
+    settings = {"session_timeout_ms": SESSION_TIMEOUT_MS}
+    partitions = OwnedPartitions(station.clients, station.topics, IndexFiles(tmp_path), settings)
+
+    def ready() -> list[int]:
+        partitions.poll(100, now_ms())
+        return [owned.partition.partition for owned in partitions.ready]
+
+    try:
+        assert wait_until(ready, deadline_s=30, what="a partition that is ready") == [short]
+        wait_until(lambda: len(ready()) == 2, deadline_s=30, what="the other one")
+    finally:
+        partitions.close(2_000)
+
+
+def placed(one: Message[None]) -> int:
+    return partition_of(one.message_id.encode(), PARTITIONS)
 
 
 def _topics(station: Station) -> set[str]:
