@@ -79,7 +79,7 @@ def test_a_request_that_no_forwarder_heard_stands_until_one_does(station: Statio
     assert station.delays.count(QUEUE) == 0
     station.start()
 
-    wait_until(lambda: station.delays.outcome(waiting), deadline_s=30, what="the outcome")
+    wait_until(lambda: station.delays.outcome(waiting), deadline_s=60, what="the outcome")
     assert station.delays.outcome(waiting) is Outcome.CANCELLED
     assert station.ids_in_queue() == []
 

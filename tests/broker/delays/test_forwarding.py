@@ -79,7 +79,7 @@ def test_the_tombstone_of_one_delay_does_not_erase_the_next_delay_of_its_message
     station.start()
     for times in range(3):
         station.publish(station.delays.record(again, 0), station.delays.record(again, 300))
-        wait_until(partial(_arrived, station, 2 * times + 2), deadline_s=30, what="both delays")
+        wait_until(partial(_arrived, station, 2 * times + 2), deadline_s=60, what="both delays")
 
     assert len(station.in_queue()) == 6
 
@@ -100,7 +100,7 @@ def test_two_forwarders_share_the_work_and_forward_each_message_once(make_statio
 def test_forwarders_that_come_and_go_in_good_order_neither_lose_nor_repeat(make_station: MakeStation) -> None:
     steady, guest = make_station(), make_station()
     steady.start()
-    ids = steady.delay(*range(0, 20_000, 10))
+    ids = steady.delay(*range(0, 12_000, 6))
     for _ in range(3):
         guest.start()
         more = len(steady.in_queue()) + 50
@@ -157,28 +157,19 @@ def test_an_outage_of_kafka_delays_messages_and_loses_none(
     assert "Delayed messages are forwarded again." in caplog.text
 
 
-def test_a_forwarder_that_starts_before_kafka_forwards_when_it_comes(
+def test_a_forwarder_starts_before_kafka_forwards_when_it_comes_and_stops_when_it_is_gone(
     kafka_server: Server, make_station: MakeStation
 ) -> None:
     kafka_server.stop()
     station = make_station(bootstrap_servers=kafka_server.address)
-    station.start()
+    forwarder = station.start()
     kafka_server.start()
 
     ids = station.delay(0, 100)
 
     assert sorted(station.wait_for(ids)) == sorted(ids)
-
-
-def test_a_forwarder_stops_although_kafka_is_away(kafka_server: Server, make_station: MakeStation) -> None:
-    station = make_station(bootstrap_servers=kafka_server.address)
-    forwarder = station.start()
-    (first,) = station.delay(0)
-    station.wait_for([first])
     kafka_server.kill()
-
     forwarder.stop(timeout_s=60)
-
     assert not forwarder.is_alive
 
 

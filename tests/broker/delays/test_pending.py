@@ -45,7 +45,7 @@ def test_nothing_waits_any_more_once_it_is_forwarded(station: Station) -> None:
     ids = station.delay(*range(0, 500, 10))
     station.wait_for(ids)
 
-    wait_until(lambda: station.delays.count(QUEUE) == 0, deadline_s=30, what="the count to fall to nothing")
+    wait_until(lambda: station.delays.count(QUEUE) == 0, deadline_s=60, what="the count to fall to nothing")
     assert station.delays.pending(QUEUE).next_due is None
 
 

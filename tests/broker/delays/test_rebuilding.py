@@ -244,13 +244,13 @@ def test_an_index_is_replaced_when_its_topic_was_made_anew(make_station: MakeSta
     station = make_station()
     station.start()
     gone = station.delay(*[60_000] * 40)
-    wait_until(lambda: len(station.index_files()) == 2, deadline_s=30, what="the indexes")
+    wait_until(lambda: len(station.index_files()) == 2, deadline_s=60, what="the indexes")
     station.stop()
 
     with station.clients.admin() as admin:
         admin.delete_topics([station.topics.delayed])
     again = make_station()
-    wait_until(lambda: again.topics.delayed not in _topics(again), deadline_s=30, what="the topic to be gone")
+    wait_until(lambda: again.topics.delayed not in _topics(again), deadline_s=60, what="the topic to be gone")
     again.start()
     ids = again.delay(*range(20))
 
@@ -270,7 +270,7 @@ def test_a_topic_that_is_made_anew_under_a_running_forwarder_is_noticed(
 
     with running.clients.admin() as admin:
         admin.delete_topics([running.topics.delayed])
-    wait_until(lambda: other.topics.delayed not in _topics(other), deadline_s=30, what="the topic to be gone")
+    wait_until(lambda: other.topics.delayed not in _topics(other), deadline_s=60, what="the topic to be gone")
     ids = other.delay(*range(400))
 
     assert set(other.wait_for(ids)) >= set(ids)
@@ -318,8 +318,8 @@ def test_a_short_partition_is_served_before_a_long_one_has_been_read(
         return [owned.partition.partition for owned in partitions.ready]
 
     try:
-        assert wait_until(ready, deadline_s=30, what="a partition that is ready") == [short]
-        wait_until(lambda: len(ready()) == 2, deadline_s=30, what="the other one")
+        assert wait_until(ready, deadline_s=60, what="a partition that is ready") == [short]
+        wait_until(lambda: len(ready()) == 2, deadline_s=60, what="the other one")
     finally:
         partitions.close(2_000)
 
