@@ -6,7 +6,7 @@ import shutil
 import time
 
 from bench.delays.crew import Crew
-from bench.delays.ground import QUEUE, Ground, say
+from bench.delays.ground import Ground, say
 from dev.waiting import wait_until
 
 WORKERS = 2
@@ -15,6 +15,7 @@ WINDOW_MS = 30_000
 #: What part of them is forwarded when everything is killed.
 KILLED_AT = 0.3
 DEADLINE_S = 3_600.0
+SETTLED_S = 3.0
 #: The topic is compacted when this part of it is left.
 COMPACTED_TO = 0.05
 
@@ -80,7 +81,7 @@ class Survival:
             self._wait_for(already + self._count)
             rate = (self._ground.arrived() - before) / (time.monotonic() - begun_s)
             say("forwarded a second after that, takeover included", rate)
-            self._wait_for_nothing_left()
+            self._wait_for_the_tombstones()
             say("memory of a worker at most, MB", crew.peak_mb)
 
     def _ground_restarted(self) -> int:
@@ -90,12 +91,12 @@ class Survival:
     def _wait_for(self, count: int) -> None:
         wait_until(lambda: self._ground.arrived() >= count, deadline_s=DEADLINE_S, what=f"{count} forwarded")
 
-    def _wait_for_nothing_left(self) -> None:
-        begun_s = time.monotonic()
-        left = self._ground.delays.count(QUEUE)
-        say("first count of what waits, which reads the whole topic, s", time.monotonic() - begun_s)
-        if left:
-            wait_until(lambda: self._ground.delays.count(QUEUE) == 0, deadline_s=DEADLINE_S, what="the last")
+    def _wait_for_the_tombstones(self) -> None:
+        """Wait until nothing more is written about delays. Whether all is over, the compaction shows."""
+        before_mb = -1.0
+        while (size_mb := self._ground.topic_mb()) != before_mb:
+            before_mb = size_mb
+            time.sleep(SETTLED_S)
 
     def _account(self) -> None:
         times = bytearray(self._count)
