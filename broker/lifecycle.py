@@ -34,7 +34,7 @@ class WorkerLifecycle(Middleware):
         self._forwarder = broker.delays.forwarder(broker.consumer_settings)
         self._forwarder.start()
 
-    def before_worker_shutdown(self, broker: KafkaBroker, worker: Worker) -> None:  # type: ignore[override]
+    def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         if self._forwarder is not None:
             self._forwarder.stop()
 
