@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from pathlib import Path
@@ -24,6 +25,7 @@ def measure_failing(server: ApacheKafkaServer, namespace: str, home: Path, count
     """The pace of tasks that do not fail: alone, then while ``count`` others wait for a retry in an hour."""
     broker = KafkaBroker(server.address, namespace=namespace, delay_index_dir=str(home / f"{namespace}index"))
     finished = threading.Semaphore(0)
+    logging.getLogger("dramatiq").setLevel(logging.CRITICAL)  # it has a traceback for each failure
 
     @dramatiq.actor(
         broker=broker,

@@ -137,7 +137,7 @@ def test_a_process_on_the_same_machine_goes_on_with_the_index_of_the_dead_one(
     station = make_station()
     station.delay(*[60_000] * 3_000)
     victim = start_process(station)
-    station.wait_for(station.delay(0))
+    station.wait_for(station.delay(*[0] * 20))  # of both partitions: each is served when it has been read
     victim.kill()
 
     station.start()
