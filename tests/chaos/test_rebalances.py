@@ -64,7 +64,7 @@ def test_a_worker_that_overran_its_poll_interval_rejoins_and_owns_nothing_that_a
     play = arena(partitions=4, client_options={"max_poll_interval_ms": 2_000})
     first = play.start_worker(threads=4)
     second = play.start_worker(threads=4)
-    wait_until(lambda: balanced(play), deadline_s=30, what="each worker to own two partitions")
+    wait_until(lambda: balanced(play, [2, 2]), deadline_s=30, what="each worker to own two partitions")
     before = play.send("work", range(100), seconds=0.1)
     play.wait_until_started(range(1))
 
@@ -86,6 +86,29 @@ def test_a_worker_that_overran_its_poll_interval_rejoins_and_owns_nothing_that_a
     assert starving in {process for number in afterwards for process in entries.processes[number]}
     for worker in (first, second):
         worker.check()  # neither has died of it
+    stop(first, second)
+
+
+def test_a_static_member_that_comes_back_in_time_goes_on_and_nobody_else_notices(
+    arena: Callable[..., Arena],
+) -> None:
+    play = arena(partitions=2, session_timeout_ms=120_000)  # longer than anybody waits here
+    first, second = (
+        play.start_worker(threads=2, client_options={"group_instance_id": name}) for name in ("a", "b")
+    )
+    wait_until(lambda: balanced(play, [1, 1]), deadline_s=30, what="each worker to own a partition")
+    before = play.owners()
+    sent = play.send("work", range(100), seconds=0.01)
+    play.wait_until_started(range(1))
+
+    first.stop(timeout_s=30)
+    assert balanced(play, [1, 1]), "its partition waits for it"
+    sent |= play.send("work", range(100, 200), seconds=0.01)
+    first.start()
+
+    play.wait_until_done(sent)
+    play.balance("a static member's restart", repeats_at_most=0)
+    assert len(before.keys() & play.owners().keys()) == 1, "the other one has stayed what it was"
     stop(first, second)
 
 
@@ -138,8 +161,8 @@ class OwnershipWatch:
         return self.balanced
 
 
-def balanced(play: Arena) -> bool:
-    return sorted(len(partitions) for partitions in play.owners().values()) == [2, 2]
+def balanced(play: Arena, shares: list[int]) -> bool:
+    return sorted(len(partitions) for partitions in play.owners().values()) == shares
 
 
 def stop(*workers: Worker | Child) -> None:
