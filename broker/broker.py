@@ -38,8 +38,10 @@ from .settlement import Settlement
 from .topics import TopicLayout, Topics
 
 DEFAULT_RETENTION_MS = 7 * 24 * 3600 * 1000
-#: How long a stopping worker waits for what its last tasks left to publish.
+#: How long a stopping worker waits for what its last tasks left to publish, and then for its goodbye to the
+#: group.
 SETTLE_TIMEOUT_S = 10.0
+CLOSE_TIMEOUT_MS = 5_000
 JOIN_POLL_S = 0.1
 #: What a consumer waits for an answer at most. kafka-python's own 30 s would hold up a shutdown as long.
 REQUEST_TIMEOUT_MS = 10_000
@@ -108,6 +110,7 @@ class KafkaBroker(Broker):
         self.group_id = group_id
         self.commit_interval_ms = commit_interval_ms
         self.max_crashes = max_crashes
+        self.close_timeout_ms = CLOSE_TIMEOUT_MS
         self.consumer_settings = {
             "session_timeout_ms": session_timeout_ms,
             # A rebalance waits until each member has learnt of it with a heartbeat.
@@ -129,7 +132,6 @@ class KafkaBroker(Broker):
         self._finishing = Finishing()
         self._listeners = Listeners()
         self.stopping = False
-        self._settle_timeout_s = SETTLE_TIMEOUT_S
         self._settle_deadline_s: float | None = None
         self.consumers: weakref.WeakSet[QueueConsumer] = weakref.WeakSet()
 
@@ -419,25 +421,28 @@ class KafkaBroker(Broker):
 
     # The life of a process
 
-    def begin_stopping(self, *, settle_timeout_s: float = SETTLE_TIMEOUT_S) -> None:
-        """Hand out nothing more, and commit what finishes at once.
-
-        Parameters:
-          settle_timeout_s: How long what the last tasks left to publish is then waited for: by all queues and
-            :meth:`close` together, from the first that waits.
-        """
+    def begin_stopping(self) -> None:
+        """Hand out nothing more, and commit what finishes at once."""
         self.stopping = True
-        self._settle_timeout_s = settle_timeout_s
         self._settle_deadline_s = None
 
+    def hurry(self, timeout_s: float) -> None:
+        """Begin to stop, and let nothing of it take longer than ``timeout_s``."""
+        self.stopping = True
+        self._settle_deadline_s = time.monotonic() + timeout_s
+        self.close_timeout_ms = int(timeout_s * 1000)
+
     def drain_if_stopping(self) -> None:
-        """In a worker that is stopping, wait for what its last tasks left to publish."""
+        """In a worker that is stopping, wait for what its last tasks left to publish.
+
+        All its queues and :meth:`close` share one SETTLE_TIMEOUT_S, which begins with the first that waits.
+        """
         if self.stopping:
             self.settlement.drain(self._settle_time_left_s())
 
     def _settle_time_left_s(self) -> float:
         if self._settle_deadline_s is None:
-            self._settle_deadline_s = time.monotonic() + self._settle_timeout_s
+            self._settle_deadline_s = time.monotonic() + SETTLE_TIMEOUT_S
         return max(0.0, self._settle_deadline_s - time.monotonic())
 
     def close(self) -> None:

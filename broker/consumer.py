@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Iterable
@@ -43,8 +44,6 @@ MAX_POLL_GAP_S = 0.05
 #: rebalances all others too. So while it joins, it is in poll() for most of the time.
 JOIN_POLL_S = 0.02
 JOIN_POLL_GAP_S = 0.004
-#: How long the last commit may take when a consumer is closed, and as long again its goodbye to the group.
-CLOSE_TIMEOUT_S = 5.0
 #: How long a failed read of the committed offsets rests before it is repeated.
 RESTORE_BACKOFF_S = 0.5
 
@@ -112,11 +111,33 @@ class QueueConsumer(Consumer):
         if self._closing:
             time.sleep(self._timeout_s)  # only a thread of a process that is ending still asks
             return None
+        with self._driving:
+            return self._next()
+
+    def _next(self) -> Delivery | None:
+        deadline_s = time.monotonic() + self._timeout_s
         try:
-            with self._driving:
-                return self._next(time.monotonic() + self._timeout_s)
+            while not self._closing:
+                now_s = time.monotonic()
+                self._commits.commit_when_due(self._assignments.values(), at_once=self._broker.stopping)
+                if self._unrestored and now_s >= self._restore_at_s:
+                    self._restore()
+                joining = self._is_joining(now_s)
+                if now_s - self._polled_at_s > (JOIN_POLL_GAP_S if joining else MAX_POLL_GAP_S):
+                    self._poll(JOIN_POLL_S if joining else 0.0)
+                delivery = self._dispatcher.next()
+                if delivery is None:
+                    self._capacity.changed.clear()
+                    delivery = self._dispatcher.next()  # room may have come before it was cleared
+                if delivery is not None:
+                    return delivery
+                if now_s >= deadline_s:
+                    return None
+                # What finishes in a worker that is stopping is committed at once.
+                self._wait(min(deadline_s - now_s, MAX_POLL_GAP_S if self._broker.stopping else math.inf))
         except KafkaError as e:
             raise ConnectionClosed(f"Consuming {self._queue_name!r} failed: {e!r}") from e
+        return None
 
     def ack(self, message: MessageProxy) -> None:
         """Mark a delivery as processed. It completes once everything in its outbox is in Kafka."""
@@ -131,32 +152,28 @@ class QueueConsumer(Consumer):
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
         """Nothing to do: an offset that is not complete is delivered again, to the partition's owner."""
 
-    def close(self, *, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
-        """Commit what is complete, hand the partitions over and leave the group at once.
-
-        Parameters:
-          timeout_s: How long another thread may go on driving, how long the commit may take, and the goodbye.
-        """
+    def close(self) -> None:
+        """Commit what is complete, hand the partitions over and leave the group at once."""
         self._broker.drain_if_stopping()
         self._closing = True
         self._capacity.changed.set()
-        if not self._driving.acquire(timeout=timeout_s):
+        if not self._driving.acquire(timeout=self._broker.close_timeout_ms / 1000):
             logger.warning("The consumer of %r is busy and cannot be closed.", self._queue_name)
             return
         try:
             if not self._closed:
-                self._leave(timeout_s)
+                self._leave()
                 self._closed = True
         finally:
             self._driving.release()
 
-    def _leave(self, timeout_s: float) -> None:
+    def _leave(self) -> None:
         leaving = self._take_away(list(self._assignments))
         self._dispatcher.close()
         if leaving:
-            self._commits.hand_over_now(leaving, timeout_s=timeout_s)
+            self._commits.hand_over_now(leaving, timeout_s=self._broker.close_timeout_ms / 1000)
         try:
-            self._kafka.close(autocommit=False, timeout_ms=timeout_s * 1000)
+            self._kafka.close(autocommit=False, timeout_ms=self._broker.close_timeout_ms)
         except KafkaError as e:
             logger.warning(
                 "Leaving the group of %r failed; its partitions move after the session timeout: %r",
@@ -190,26 +207,6 @@ class QueueConsumer(Consumer):
             return [a for p in list(partitions) if (a := self._dispatcher.remove(p)) is not None]
 
     # The consumer thread's own steps
-
-    def _next(self, deadline_s: float) -> Delivery | None:
-        while not self._closing:
-            now_s = time.monotonic()
-            self._commits.commit_when_due(self._assignments.values(), at_once=self._broker.stopping)
-            if self._unrestored and now_s >= self._restore_at_s:
-                self._restore()
-            joining = self._is_joining(now_s)
-            if now_s - self._polled_at_s > (JOIN_POLL_GAP_S if joining else MAX_POLL_GAP_S):
-                self._poll(JOIN_POLL_S if joining else 0.0)
-            delivery = self._dispatcher.next()
-            if delivery is None:
-                self._capacity.changed.clear()
-                delivery = self._dispatcher.next()  # room may have come before it was cleared
-            if delivery is not None:
-                return delivery
-            if now_s >= deadline_s:
-                return None
-            self._wait(deadline_s - now_s)
-        return None
 
     def _restore(self) -> None:
         """Take over what was assigned. Nothing of it is dispatched before this has succeeded."""
@@ -266,8 +263,6 @@ class QueueConsumer(Consumer):
             self._capacity.changed.wait(min(remaining_s, gap_s))
 
     def _can_read(self) -> bool:
-        if self._broker.stopping:
-            return False  # nothing is dispatched any more, and what finishes is to be committed at once
         return self._capacity.free > 0 and not any(a.buffer for a in self._assignments.values())
 
     def _poll(self, timeout_s: float) -> None:

@@ -15,8 +15,8 @@ from .delays import Forwarder
 if TYPE_CHECKING:
     from .broker import KafkaBroker
 
-#: How long a process that is told to end at once still takes for its goodbye.
-LAST_WORDS_TIMEOUT_S = 3.0
+#: How long each part of a hasty goodbye may take, and after how long no other part is begun.
+LAST_WORDS_TIMEOUT_S = 2.0
 #: How soon it is noticed that the main thread has ended.
 MAIN_THREAD_POLL_S = 0.25
 
@@ -65,8 +65,10 @@ class LastWords:
         while main_thread.is_alive():
             if self._spared.wait(MAIN_THREAD_POLL_S):
                 return
-        deadline_s = time.monotonic() + LAST_WORDS_TIMEOUT_S
         self._broker.logger.warning("The worker ends before it has stopped; what is done is committed.")
-        self._broker.begin_stopping(settle_timeout_s=LAST_WORDS_TIMEOUT_S / 2)
-        for consumer in list(self._broker.consumers):
-            consumer.close(timeout_s=max(0.0, deadline_s - time.monotonic()))
+        consumers = list(self._broker.consumers)
+        self._broker.hurry(LAST_WORDS_TIMEOUT_S)
+        deadline_s = time.monotonic() + LAST_WORDS_TIMEOUT_S
+        for consumer in consumers:
+            if time.monotonic() < deadline_s:
+                consumer.close()
