@@ -155,13 +155,21 @@ def database(_engine: Engine) -> Engine:
     return _engine
 
 
-@pytest.fixture
-def kafka_server(request: pytest.FixtureRequest, server_home: Callable[[], Path]) -> Iterator[Server]:
-    """A Kafka of the test's own, for harm: kill, stop, start, pause, resume. On the embedded stack a restart
-    empties it.
-    """
+@pytest.fixture(scope="module")
+def _harmed_kafka(request: pytest.FixtureRequest, server_home: Callable[[], Path]) -> Iterator[Server]:
     with ExitStack() as servers:
         yield _run(_new_kafka(request.config.getoption("--stack"), server_home()), servers)
+
+
+@pytest.fixture
+def kafka_server(_harmed_kafka: Server) -> Server:
+    """A Kafka of the test module's own, for harm: kill, stop, start, pause, resume. On the embedded stack a
+    restart empties it.
+    """
+    _harmed_kafka.resume()
+    if not _harmed_kafka.is_running:
+        _harmed_kafka.start()
+    return _harmed_kafka
 
 
 @pytest.fixture
