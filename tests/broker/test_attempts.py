@@ -1,0 +1,75 @@
+"""Many threads that need the same attempt."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from broker import KafkaUnavailable
+from broker.attempts import SharedAttempts
+from tests.waiting import wait_until
+
+DEADLINE_S = 30.0
+CALLERS = 8
+
+
+class Attempt:
+    """Fails as soon as it may, and counts how often it was made."""
+
+    def __init__(self) -> None:
+        self.made = 0
+        self.may_end = threading.Event()
+
+    def __call__(self) -> str:
+        self.made += 1
+        self.may_end.wait(DEADLINE_S)
+        raise KafkaUnavailable(f"attempt {self.made} failed")
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(CALLERS) as threads:
+        yield threads
+
+
+def call(attempts: SharedAttempts, attempt: Callable[[], str], patience_s: float = DEADLINE_S) -> str:
+    """What came of it, as text."""
+    try:
+        return attempts.run(attempt, deadline_s=time.monotonic() + patience_s)
+    except KafkaUnavailable as e:
+        return str(e)
+
+
+def test_those_who_wait_share_the_failure_of_the_attempt_that_began_after_they_asked(
+    threads: ThreadPoolExecutor,
+) -> None:
+    attempts, attempt = SharedAttempts(), Attempt()
+    calls = [threads.submit(call, attempts, attempt) for _ in range(CALLERS)]
+    wait_until(lambda: attempt.made, deadline_s=DEADLINE_S, what="the first attempt")
+    wait_until(lambda: all(c.running() for c in calls), deadline_s=DEADLINE_S, what="all to have asked")
+    attempt.may_end.set()
+    outcomes = sorted(each.result(DEADLINE_S) for each in calls)
+    assert outcomes[0] == "attempt 1 failed"
+    assert set(outcomes[1:]) == {f"attempt {made} failed" for made in range(2, attempt.made + 1)}
+    assert attempt.made < CALLERS, "each made an attempt of its own"
+
+
+def test_nobody_waits_for_longer_than_its_own_deadline(threads: ThreadPoolExecutor) -> None:
+    attempts, attempt = SharedAttempts(), Attempt()
+    first = threads.submit(call, attempts, attempt)
+    wait_until(lambda: attempt.made, deadline_s=DEADLINE_S, what="the first attempt")
+    assert "another thread still tries" in call(attempts, attempt, patience_s=0.05)
+    assert not first.done()
+    attempt.may_end.set()
+
+
+def test_a_failure_is_not_that_of_who_asks_afterwards() -> None:
+    attempts, attempt = SharedAttempts(), Attempt()
+    attempt.may_end.set()
+    assert call(attempts, attempt) == "attempt 1 failed"
+    assert call(attempts, attempt) == "attempt 2 failed"
+    assert call(attempts, lambda: "done") == "done"
