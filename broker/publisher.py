@@ -250,6 +250,7 @@ def _close(producer: KafkaProducer, *, timeout_s: float) -> None:
     try:
         producer.close(timeout=timeout_s)
     except (KafkaTimeoutError, IllegalStateError):
-        logger.debug(
-            "A producer was closed before it could flush; its callers have been told.", exc_info=True
-        )
+        # kafka-python leaves a producer open that has something it cannot flush, with its thread and sockets.
+        # Its callers have been told long ago.
+        producer._sender.force_close()
+        producer._closed = True

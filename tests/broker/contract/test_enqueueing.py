@@ -93,6 +93,7 @@ def test_many_threads_that_enqueue_without_a_kafka_all_fail_in_their_own_time(
 def test_many_threads_that_enqueue_while_kafka_is_frozen_all_fail_in_their_own_time(
     kafka_server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
+    threads_before = set(threading.enumerate())
     connected, new = (
         KafkaBroker(kafka_server.address, enqueue_timeout_ms=ENQUEUE_TIMEOUT_MS) for _ in range(2)
     )
@@ -104,6 +105,11 @@ def test_many_threads_that_enqueue_while_kafka_is_frozen_all_fail_in_their_own_t
     for broker in (connected, new):
         enqueue_when_possible(broker)
         broker.close()
+    wait_until(
+        lambda: set(threading.enumerate()) <= threads_before,
+        deadline_s=DEADLINE_S,
+        what="the threads of the producers that were given up to end",
+    )
 
 
 def fail_together(broker: KafkaBroker, caplog: pytest.LogCaptureFixture) -> None:
