@@ -56,6 +56,13 @@ class Settings(BaseSettings):
         default=5.0, gt=0, description="how long SIGTERM waits for requests in flight"
     )
 
+    api_max_waiting: int = Field(
+        default=4_000, ge=1, description="requests of a kind that wait for PostgreSQL; one more gets a 503"
+    )
+    api_max_long_polls: int = Field(default=4_000, ge=1, description="at once, in one process")
+    api_max_connections: int = Field(default=8_000, ge=1, description="at once, in one process")
+    idempotency_key_ttl_s: float = Field(default=86_400.0, gt=0, description="how long a key is remembered")
+
     # While a lease runs, the relay leaves the row to the process that sends it: it must outlast a send.
     publish_lease_s: float = Field(default=30.0, ge=15)
     relay_interval_s: float = Field(default=1.0, gt=0, description="between two looks of the relay")

@@ -10,10 +10,12 @@ from api.handlers import moderation_result
 from api.operations import OPERATIONS
 from api.problems import AnyRequest, ProblemHandler
 from api.services import Services
+from api.upkeep import keep_up
 from tasks.wiring import outbox
 
-#: The largest body; an id needs twenty bytes.
+#: The largest body: an id needs twenty bytes, a thousand ads of a kilobyte each go in by bulk.
 MAX_BODY_BYTES = 1_000_000
+MAX_HEADER_BYTES = 8_192
 #: A request without an answer by then gets a 503. PostgreSQL has shorter deadlines, unless it hangs.
 RESPONSE_TIMEOUT_S = 15
 
@@ -27,6 +29,7 @@ def create_app() -> Sanic:
     app.config.ACCESS_LOG = False
     app.config.MOTD = False
     app.config.REQUEST_MAX_SIZE = MAX_BODY_BYTES
+    app.config.REQUEST_MAX_HEADER_SIZE = MAX_HEADER_BYTES
     app.config.RESPONSE_TIMEOUT = RESPONSE_TIMEOUT_S
     for operation in OPERATIONS:
         app.add_route(
@@ -40,13 +43,22 @@ def create_app() -> Sanic:
     app.add_route(moderation_result, "/moderation_result", methods=["GET", "HEAD"], name="no_task_id")
     add_docs(app)
     app.register_listener(_start, "before_server_start")
+    app.register_listener(_release_waiting, "before_server_stop")
     app.register_listener(_stop, "after_server_stop")
     return app
 
 
 async def _start(app: Sanic) -> None:
     app.ctx.services = Services()
+    app.ctx.services.load_model()
+    app.ctx.upkeep = asyncio.create_task(keep_up(app.ctx.services))
     outbox.start()
+
+
+async def _release_waiting(app: Sanic) -> None:
+    """Answer those who wait for an outcome with what there is, so that they do not hold up the stop."""
+    app.ctx.upkeep.cancel()
+    app.ctx.services.news.close()
 
 
 async def _stop(app: Sanic) -> None:

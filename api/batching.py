@@ -22,7 +22,8 @@ class Batcher(Generic[Item, Answer]):
     arrives while earlier ones run. For one event loop.
 
     Parameters:
-      work: takes items and returns an answer for each, in their order. What it raises goes to all of them.
+      work: takes items and returns an answer for each, in their order. An exception among the answers is
+        raised for its item; one that ``work`` raises, for all of them.
       at_once: calls of ``work`` that may run side by side.
       max_items: in one call.
       max_waiting: items not yet handed to a call; one more raises :class:`TooManyWaiting`.
@@ -30,7 +31,7 @@ class Batcher(Generic[Item, Answer]):
 
     def __init__(
         self,
-        work: Callable[[list[Item]], Sequence[Answer]],
+        work: Callable[[list[Item]], Sequence[Answer | Exception]],
         executor: Executor,
         *,
         at_once: int,
@@ -42,6 +43,7 @@ class Batcher(Generic[Item, Answer]):
         self._free = at_once
         self._max_items = max_items
         self._max_waiting = max_waiting
+        self._unanswered: set[asyncio.Future[Answer]] = set()
         self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
 
     async def answer(self, item: Item) -> Answer:
@@ -57,7 +59,16 @@ class Batcher(Generic[Item, Answer]):
         self._waiting.append((item, future))
         # Not right away: other requests of this turn of the loop may join the group.
         loop.call_soon(self._start)
-        return await future
+        self._unanswered.add(future)
+        try:
+            return await future
+        finally:
+            self._unanswered.discard(future)
+
+    def give_up(self, error: Exception) -> None:
+        """Raise the error for every item that has no answer yet. What is under way goes on unheard."""
+        for future in list(self._unanswered):
+            _fail(future, error)
 
     def _start(self) -> None:
         while self._waiting and self._free:
@@ -70,17 +81,25 @@ class Batcher(Generic[Item, Answer]):
                 )
                 call.add_done_callback(partial(self._finish, [future for _, future in wanted]))
 
-    def _finish(self, futures: list[asyncio.Future[Answer]], call: asyncio.Future[Sequence[Answer]]) -> None:
+    def _finish(
+        self, futures: list[asyncio.Future[Answer]], call: asyncio.Future[Sequence[Answer | Exception]]
+    ) -> None:
         self._free += 1
-        waiting = [future for future in futures if not future.done()]
         if call.cancelled():
-            for future in waiting:
+            for future in futures:
                 future.cancel()
         elif error := call.exception():
-            for future in waiting:
-                future.set_exception(error)
+            for future in futures:
+                _fail(future, error)
         else:
             for future, answer in zip(futures, call.result(), strict=True):
-                if not future.done():  # else the client hung up
+                if isinstance(answer, Exception):
+                    _fail(future, answer)
+                elif not future.done():  # else the client hung up
                     future.set_result(answer)
         self._start()
+
+
+def _fail(future: asyncio.Future[Answer], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)

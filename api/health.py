@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 from db import schema
 from db.errors import DatabaseError
 from tasks.health import kafka_trouble
+from tasks.prediction import model_trouble
 from tasks.resources import engine
 
 #: A server that has said nothing by then counts as missing.
@@ -15,18 +16,21 @@ DEADLINE_S = 5.0
 POSTGRESQL = "postgresql"
 MIGRATIONS = "migrations"
 KAFKA = "kafka"
+MODEL = "model"
 
 #: What is missing and why, by name; empty when nothing is.
 Missing = dict[str, str]
 
 
 class Readiness:
-    """Asks PostgreSQL and Kafka side by side; who asks meanwhile shares the answer. For one event loop."""
+    """Asks for PostgreSQL, Kafka and the model side by side; who asks meanwhile shares the answer. For one
+    event loop."""
 
     def __init__(self, executor: Executor) -> None:
         self._questions = [
             _Question(executor, _missing_of_database, POSTGRESQL),
             _Question(executor, _missing_of_kafka, KAFKA),
+            _Question(executor, _missing_of_model, MODEL),
         ]
 
     async def missing(self) -> Missing:
@@ -64,3 +68,8 @@ def _missing_of_database() -> Missing:
 def _missing_of_kafka() -> Missing:
     trouble = kafka_trouble()
     return {KAFKA: trouble} if trouble else {}
+
+
+def _missing_of_model() -> Missing:
+    trouble = model_trouble()
+    return {MODEL: trouble} if trouble else {}

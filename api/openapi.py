@@ -8,7 +8,6 @@ from pydantic.json_schema import models_json_schema
 from api.operations import OPERATIONS, Answer, Operation, Parameter
 from api.problems import CONTENT_TYPE, RETRY_AFTER_S
 from api.schemas import Problem
-from db.submissions import MAX_ID
 
 VERSION = "1.0.0"
 _SCHEMA_PATH = "#/components/schemas/{model}"
@@ -41,7 +40,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
         described["parameters"] = [_parameter(parameter) for parameter in operation.parameters]
     if operation.body:
         described["requestBody"] = {
-            "required": False,
+            "required": operation.body_required,
             "content": {"application/json": {"schema": _reference(operation.body)}},
         }
     return described
@@ -53,7 +52,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
         "in": parameter.place,
         "required": parameter.required,
         "description": parameter.description,
-        "schema": {"type": "integer", "minimum": 1, "maximum": MAX_ID},
+        "schema": parameter.schema,
     }
 
 

@@ -11,7 +11,9 @@ from sanic.handlers import ErrorHandler
 from sanic.helpers import STATUS_CODES
 
 from api.batching import TooManyWaiting
+from api.services import Stopping
 from db.errors import DatabaseUnavailable
+from tasks.prediction import CannotScore, ModelUnavailable
 
 _SAID_TO_CLIENTS = {*range(400, 500), HTTPStatus.SERVICE_UNAVAILABLE}
 
@@ -44,6 +46,20 @@ class Unprocessable(SanicException):
     quiet = True
 
 
+class Malformed(SanicException):
+    """A header cannot be understood."""
+
+    status_code = HTTPStatus.BAD_REQUEST
+    quiet = True
+
+
+class Conflict(SanicException):
+    """The state of things does not allow it (now)."""
+
+    status_code = HTTPStatus.CONFLICT
+    quiet = True
+
+
 class NoSuchThing(NotFound):
     """What the request names does not exist."""
 
@@ -69,20 +85,27 @@ def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> 
     return json(body, status=status, headers=headers, content_type=CONTENT_TYPE)
 
 
+_UNAVAILABLE: dict[type[Exception], str] = {
+    DatabaseUnavailable: "The database cannot be used right now; ask again later",
+    TooManyWaiting: "Too many requests are waiting; ask again later",
+    Stopping: "The server stops before this is answered; what was asked for may have happened or not",
+    ModelUnavailable: "There is no model to score with: the server's log says why. All else works",
+}
+
+
 class ProblemHandler(ErrorHandler):
     """Turns every exception of a request, Sanic's own included, into a problem."""
 
     def default(self, request: Request, exception: Exception) -> HTTPResponse:
-        if isinstance(exception, DatabaseUnavailable):
-            return problem(
-                HTTPStatus.SERVICE_UNAVAILABLE, "The database cannot be used right now; ask again later"
-            )
-        if isinstance(exception, TooManyWaiting):
-            return problem(HTTPStatus.SERVICE_UNAVAILABLE, "Too many requests are waiting; ask again later")
+        for kind, detail in _UNAVAILABLE.items():
+            if isinstance(exception, kind):
+                return problem(HTTPStatus.SERVICE_UNAVAILABLE, detail)
         if isinstance(exception, NotFound) and not isinstance(exception, NoSuchThing):
             return problem(HTTPStatus.NOT_FOUND, f"Nothing is served at {request.path}; see /docs")
         if isinstance(exception, SanicException) and exception.status_code in _SAID_TO_CLIENTS:
             return problem(exception.status_code, str(exception), exception.headers)
+        if isinstance(exception, CannotScore):
+            return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "The model cannot score this ad")
         # The client learns nothing of our insides; the log has all of it.
         logger.error("%s %s failed", request.method, request.path, exc_info=exception)
         return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The server made a mistake; it is in its log")

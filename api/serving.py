@@ -13,11 +13,13 @@ import socket
 import threading
 from multiprocessing import connection, get_context, parent_process
 from types import FrameType
+from typing import Any, cast
 
 import uvloop
 from sanic.server import AsyncioServer
 
 from api.app import create_app
+from api.connections import allowed_by_system, limited
 from settings import get_settings
 
 logger = logging.getLogger(__name__)
@@ -25,6 +27,8 @@ logger = logging.getLogger(__name__)
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 #: While stopping, how often to look for connections whose request has been answered.
 DRAIN_INTERVAL_S = 0.05
+#: Requests that were not answered in time get a 503; for so long it may take to reach their clients.
+GIVE_UP_TIMEOUT_S = 0.5
 #: After the last answer, how long threads may take to end.
 THREADS_TIMEOUT_S = 1.0
 
@@ -40,8 +44,13 @@ async def _serve(listener: socket.socket) -> None:
     told_to_stop = asyncio.Event()
     for number in STOP_SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
-    server = await create_app().create_server(
-        sock=listener, access_log=False, asyncio_server_kwargs={"start_serving": False}
+    app = create_app()
+    server = await app.create_server(
+        sock=listener,
+        access_log=False,
+        # A factory serves as well as the class that it makes.
+        protocol=cast(Any, limited(allowed_by_system(get_settings().api_max_connections))),
+        asyncio_server_kwargs={"start_serving": False},
     )
     assert server is not None  # only ever None with an argument that is not given
     await server.startup()
@@ -55,12 +64,19 @@ async def _serve(listener: socket.socket) -> None:
     logger.info("Stopping")
     await server.before_stop()
     server.close()
-    await _drain(server, timeout_s=get_settings().api_shutdown_timeout_s)
+    timeout_s = get_settings().api_shutdown_timeout_s
+    await _drain(server, timeout_s=timeout_s)
+    if server.connections:
+        logger.warning("%d requests are given up after %.0f s", len(server.connections), timeout_s)
+        app.ctx.services.give_up()
+        await _drain(server, timeout_s=GIVE_UP_TIMEOUT_S)
+    for one in list(server.connections):
+        one.abort()
     await server.after_stop()
 
 
 async def _drain(server: AsyncioServer, *, timeout_s: float) -> None:
-    """Close each connection once its request is answered, and what is left after the timeout at once."""
+    """Close each connection once its request is answered, until none is left or the time is over."""
     loop = asyncio.get_running_loop()
     give_up_at_s = loop.time() + timeout_s
     while True:
@@ -69,10 +85,6 @@ async def _drain(server: AsyncioServer, *, timeout_s: float) -> None:
             one.close_if_idle()
         if not server.connections or loop.time() >= give_up_at_s:
             break
-    if server.connections:
-        logger.warning("%d requests are cut off after %.0f s", len(server.connections), timeout_s)
-    for one in list(server.connections):
-        one.abort()
 
 
 def _leave_hanging_threads() -> None:

@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Row, func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, Row, func, select, text
 
 from db.tables import items, users
 
@@ -38,6 +37,41 @@ _READ = select(
     items.c.images_qty,
 ).join_from(items, users, users.c.id == items.c.seller_id)
 
+_UPSERT_SELLERS = text(
+    """
+    INSERT INTO users (id, is_verified_seller)
+    SELECT * FROM unnest(CAST(:ids AS integer[]), CAST(:verified AS boolean[]))
+    ON CONFLICT (id) DO UPDATE SET is_verified_seller = excluded.is_verified_seller
+    """
+)
+
+# A row that this statement inserted has no transaction that updated it: xmax is 0.
+_UPSERT_ADS = text(
+    """
+    INSERT INTO items (id, seller_id, name, description, category, images_qty)
+    SELECT * FROM unnest(
+        CAST(:ids AS integer[]), CAST(:seller_ids AS integer[]), CAST(:names AS text[]),
+        CAST(:descriptions AS text[]), CAST(:categories AS integer[]), CAST(:images_qtys AS integer[])
+    )
+    ON CONFLICT (id) DO UPDATE
+    SET seller_id = excluded.seller_id, name = excluded.name, description = excluded.description,
+        category = excluded.category, images_qty = excluded.images_qty
+    RETURNING id, xmax = 0 AS is_new
+    """
+)
+
+# Only ever forward: other transactions may have taken numbers whose rows are not visible yet.
+_PASS_OVER = {
+    table: text(
+        f"""
+        SELECT setval(pg_get_serial_sequence('{table}', 'id'), highest)
+        FROM (SELECT max(id) AS highest FROM {table}) AS given
+        WHERE highest > COALESCE(pg_sequence_last_value(pg_get_serial_sequence('{table}', 'id')), 0)
+        """
+    )
+    for table in ("users", "items")
+}
+
 
 def read_ads(connection: Connection, item_ids: Iterable[int]) -> dict[int, Row[*tuple[Any, ...]]]:
     """Return the ads that exist, by id, as rows with the fields of :class:`AdFields`."""
@@ -45,48 +79,35 @@ def read_ads(connection: Connection, item_ids: Iterable[int]) -> dict[int, Row[*
     return {row.item_id: row for row in rows}
 
 
-def load_ads(connection: Connection, ads: Sequence[AdFields]) -> None:
-    """Insert the ads and their sellers; one that is there already is overwritten."""
-    if not ads:
-        return
-    sellers = {ad.seller_id: ad.is_verified_seller for ad in ads}
-    users_insert = insert(users)
+def load_ads(connection: Connection, ads: Sequence[AdFields]) -> set[int]:
+    """Insert the ads and their sellers; one that is there already is overwritten. No ad may be named twice.
+
+    Returns:
+      The ids of the ads that were not there before.
+    """
+    # Sorted, so that two loads lock the rows they share in the same order.
+    sellers = sorted({ad.seller_id: ad.is_verified_seller for ad in ads}.items())
     connection.execute(
-        users_insert.on_conflict_do_update(
-            index_elements=[users.c.id],
-            set_={"is_verified_seller": users_insert.excluded.is_verified_seller},
-        ),
-        [
-            {"id": seller_id, "is_verified_seller": verified}
-            for seller_id, verified in sorted(sellers.items())
-        ],
+        _UPSERT_SELLERS, {"ids": [seller for seller, _ in sellers], "verified": [flag for _, flag in sellers]}
     )
-    items_insert = insert(items)
-    connection.execute(
-        items_insert.on_conflict_do_update(
-            index_elements=[items.c.id],
-            set_={
-                column.name: items_insert.excluded[column.name] for column in items.c if column.name != "id"
-            },
-        ),
-        [
-            {
-                "id": ad.item_id,
-                "seller_id": ad.seller_id,
-                "name": ad.name,
-                "description": ad.description,
-                "category": ad.category,
-                "images_qty": ad.images_qty,
-            }
-            for ad in sorted(ads, key=lambda ad: ad.item_id)
-        ],
+    ordered = sorted(ads, key=lambda ad: ad.item_id)
+    rows = connection.execute(
+        _UPSERT_ADS,
+        {
+            "ids": [ad.item_id for ad in ordered],
+            "seller_ids": [ad.seller_id for ad in ordered],
+            "names": [ad.name for ad in ordered],
+            "descriptions": [ad.description for ad in ordered],
+            "categories": [ad.category for ad in ordered],
+            "images_qtys": [ad.images_qty for ad in ordered],
+        },
     )
+    created = {row.id for row in rows if row.is_new}
     _pass_over_given_ids(connection)
+    return created
 
 
 def _pass_over_given_ids(connection: Connection) -> None:
     """Given ids do not move the identity sequences; without this a plain INSERT would meet them again."""
-    for table in (users, items):
-        sequence = func.pg_get_serial_sequence(table.name, "id")
-        highest = select(func.max(table.c.id)).scalar_subquery()
-        connection.execute(select(func.setval(sequence, highest)))
+    for table in ("users", "items"):
+        connection.execute(_PASS_OVER[table])

@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, TypeGuard
+from typing import Literal, TypeGuard, get_args
 
 from sqlalchemy import Connection, func, select, text
 
+from db.outcome_news import CHANNEL, IDS_IN_A_PAYLOAD
 from db.tables import moderation_results
 
 #: PostgreSQL's ``integer``: the range of every id.
@@ -14,7 +15,8 @@ MAX_ID = 2_147_483_647
 #: An error's text is for a reader, not an archive: the traceback is in the dead letter.
 MAX_ERROR_CHARACTERS = 2_000
 
-Status = Literal["pending", "completed", "failed"]
+Status = Literal["pending", "completed", "failed", "cancelled"]
+STATUSES: tuple[Status, ...] = get_args(Status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class NewSubmission:
 @dataclass(frozen=True, slots=True)
 class Submission:
     """One row of ``moderation_results``. ``is_violation`` and ``probability`` are set exactly when completed,
-    ``error_message`` exactly when failed."""
+    ``error_message`` exactly when failed, ``publish_after`` while its message is not known to be in Kafka."""
 
     task_id: int
     item_id: int
@@ -40,6 +42,7 @@ class Submission:
     generation: int
     created_at: datetime
     processed_at: datetime | None
+    publish_after: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +78,9 @@ _INSERT_PENDING = text(
 
 # The first writer of a generation wins, and a redrive's generation is newer. The UPDATE comes first although
 # the upsert alone would do, because every attempt to insert uses up an id, and ids are 31 bits. A row with an
-# outcome has no more need of its message, hence publish_after.
+# outcome has no more need of its message, hence publish_after. Who waits for the outcome is told at COMMIT.
 _WRITE_OUTCOMES = text(
-    """
+    f"""
     WITH outcome AS (
         SELECT * FROM unnest(
             CAST(:message_ids AS text[]), CAST(:generations AS integer[]), CAST(:item_ids AS integer[]),
@@ -95,7 +98,7 @@ _WRITE_OUTCOMES = text(
                 row.generation = outcome.generation AND row.status = 'pending'
                 OR row.generation < outcome.generation
             )
-        RETURNING row.message_id
+        RETURNING row.message_id, row.id
     ), upserted AS (
         INSERT INTO moderation_results AS row (
             message_id, generation, item_id, status, is_violation, probability, error_message, processed_at,
@@ -109,14 +112,19 @@ _WRITE_OUTCOMES = text(
             publish_after = NULL
         WHERE row.generation = excluded.generation AND row.status = 'pending'
             OR row.generation < excluded.generation
-        RETURNING row.message_id
+        RETURNING row.message_id, row.id
+    ), written AS (
+        SELECT message_id, id, row_number() OVER () / {IDS_IN_A_PAYLOAD} AS payload
+        FROM (SELECT * FROM updated UNION ALL SELECT * FROM upserted) AS row
+    ), told AS (
+        SELECT pg_notify('{CHANNEL}', string_agg(CAST(id AS text), ',')) FROM written GROUP BY payload
     )
-    SELECT message_id FROM updated UNION ALL SELECT message_id FROM upserted
+    SELECT message_id FROM written CROSS JOIN (SELECT count(*) FROM told) AS told
     """
 )
 
-# In the order of Submission's fields.
-_READ = select(
+#: In the order of Submission's fields.
+READ = select(
     moderation_results.c.id,
     moderation_results.c.item_id,
     moderation_results.c.status,
@@ -127,6 +135,7 @@ _READ = select(
     moderation_results.c.generation,
     moderation_results.c.created_at,
     moderation_results.c.processed_at,
+    moderation_results.c.publish_after,
 )
 
 
@@ -179,14 +188,14 @@ def write_outcomes(connection: Connection, outcomes: Sequence[Outcome]) -> set[s
 
 def read_by_task_ids(connection: Connection, task_ids: Iterable[int]) -> dict[int, Submission]:
     """Return the submissions that exist, by task id."""
-    rows = connection.execute(_READ.where(moderation_results.c.id == func.any(list(task_ids))))
+    rows = connection.execute(READ.where(moderation_results.c.id == func.any(list(task_ids))))
     return {row.id: Submission(*tuple(row)) for row in rows}
 
 
 def read_by_message_id(connection: Connection, message_id: str) -> Submission | None:
     """Return the submission of a message; None while it has none."""
     row = connection.execute(
-        _READ.where(moderation_results.c.message_id == storable(message_id))
+        READ.where(moderation_results.c.message_id == storable(message_id))
     ).one_or_none()
     return None if row is None else Submission(*tuple(row))
 

@@ -1,6 +1,6 @@
 """The tables as this program sees them. The migrations make them; a test holds the two together."""
 
-from sqlalchemy import Boolean, Column, DateTime, Double, Integer, MetaData, Table, Text
+from sqlalchemy import ARRAY, Boolean, Column, DateTime, Double, Integer, LargeBinary, MetaData, Table, Text
 
 metadata = MetaData()
 
@@ -36,4 +36,13 @@ moderation_results = Table(
     Column("message_id", Text, nullable=False),
     Column("generation", Integer, nullable=False),
     Column("publish_after", DateTime(timezone=True)),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("fingerprint", LargeBinary, nullable=False),
+    Column("task_ids", ARRAY(Integer), nullable=False),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
 )

@@ -15,11 +15,16 @@ class ModerationFailed(Exception):
     """The submission failed; the text is its error."""
 
 
+class ModerationCancelled(Exception):
+    """The submission was cancelled before it had a verdict."""
+
+
 class SubmissionResults(ResultBackend):
     """Reads the result of a ``moderate_item`` message from its submission; stores nothing of its own.
 
-    A completed submission gives ``{"is_violation": ..., "probability": ...}``, a failed one raises
-    ``dramatiq.results.ResultFailure``. Results live as long as their rows; a time to live is ignored.
+    A completed submission gives ``{"is_violation": ..., "probability": ...}``, a failed or
+    cancelled one raises ``dramatiq.results.ResultFailure``. Results live as long as their rows; a time to
+    live is ignored.
     """
 
     def build_message_key(self, message: Any) -> str:
@@ -38,6 +43,8 @@ class SubmissionResults(ResultBackend):
             return Missing
         if submission.status == "failed":
             return wrap_exception(ModerationFailed(submission.error_message))
+        if submission.status == "cancelled":
+            return wrap_exception(ModerationCancelled(f"Task {submission.task_id} was cancelled"))
         return {"is_violation": submission.is_violation, "probability": submission.probability}
 
     def _store(self, message_key: str, result: Any, ttl: int) -> None:

@@ -43,12 +43,18 @@ def missing(url: str) -> list[str]:
 
 
 def test_an_empty_database_misses_every_table(empty_database: str) -> None:
-    assert sorted(missing(empty_database)) == ["items", "moderation_results", "users"]
+    assert sorted(missing(empty_database)) == [
+        "idempotency_keys",
+        "items",
+        "moderation_results",
+        "users",
+    ]
 
 
 def test_a_half_migrated_database_misses_the_columns_that_are_not_there_yet(empty_database: str) -> None:
     apply(empty_database, FILES[:2])
     assert sorted(missing(empty_database)) == [
+        "idempotency_keys",
         "moderation_results.generation",
         "moderation_results.message_id",
         "moderation_results.publish_after",
@@ -72,7 +78,7 @@ def test_the_tables_in_code_are_those_of_the_migrations(database: Engine) -> Non
             column["name"]: (type(column["type"]).__name__.upper(), column["nullable"])
             for column in inspector.get_columns(table.name)
         }
-        kinds = {"DOUBLE": "DOUBLE_PRECISION", "DATETIME": "TIMESTAMP"}
+        kinds = {"DOUBLE": "DOUBLE_PRECISION", "DATETIME": "TIMESTAMP", "LARGEBINARY": "BYTEA"}
         expected = {
             column.name: (
                 kinds.get(name := type(column.type).__name__.upper(), name),

@@ -55,8 +55,10 @@ def test_a_result_that_is_not_there_yet_is_missing(run_python: RunPython) -> Non
 def test_submissions_made_from_plain_python_are_published_at_once_and_know_unknown_ads(
     run_python: RunPython, database: Engine
 ) -> None:
-    printed = run_python("from tasks.submission import submit_many; print(submit_many([1, 99, 1]))")
-    assert printed == "[1, None, 2]"
+    printed = run_python(
+        "from tasks.submission import HandIn, submit_many; print(submit_many([HandIn((1, 99, 1))]))"
+    )
+    assert printed == "[Accepted(task_ids=(1, None, 2))]"
     assert execute(database, "SELECT count(*) FROM moderation_results WHERE publish_after IS NULL") == [(2,)]
 
 

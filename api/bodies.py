@@ -1,0 +1,48 @@
+"""Submissions as JSON."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from db.submissions import Submission
+
+
+def result_body(submission: Submission) -> dict[str, Any]:
+    """Return the body of a result: these keys in this order, ``error`` only when it failed."""
+    body: dict[str, Any] = {
+        "task_id": submission.task_id,
+        "status": submission.status,
+        "is_violation": submission.is_violation,
+        "probability": submission.probability,
+    }
+    if submission.status == "failed":
+        body["error"] = submission.error_message
+    return body
+
+
+def listed_body(submission: Submission) -> dict[str, Any]:
+    """Return the body of a result among others: every key is always there."""
+    return {
+        "task_id": submission.task_id,
+        "item_id": submission.item_id,
+        "status": submission.status,
+        "is_violation": submission.is_violation,
+        "probability": submission.probability,
+        "error": submission.error_message,
+        "created_at": _time(submission.created_at),
+        "processed_at": _time(submission.processed_at),
+    }
+
+
+def details_body(submission: Submission) -> dict[str, Any]:
+    """Return the body of all that is known. Keys may be added."""
+    return {
+        **listed_body(submission),
+        "message_id": submission.message_id,
+        "generation": submission.generation,
+        "is_published": submission.publish_after is None,
+    }
+
+
+def _time(at: datetime | None) -> str | None:
+    """RFC 3339, UTC."""
+    return None if at is None else at.astimezone(UTC).isoformat()

@@ -1,0 +1,22 @@
+"""Taking a submission back."""
+
+from sqlalchemy import Connection, text
+
+from db.outcome_news import CHANNEL
+
+# Its message may be anywhere by now: what comes of it meets a row that is not pending, and changes nothing.
+_CANCEL = text(
+    f"""
+    WITH cancelled AS (
+        UPDATE moderation_results SET status = 'cancelled', processed_at = now(), publish_after = NULL
+        WHERE id = :task_id AND status = 'pending'
+        RETURNING id
+    )
+    SELECT pg_notify('{CHANNEL}', CAST(id AS text)) FROM cancelled
+    """
+)
+
+
+def cancel(connection: Connection, task_id: int) -> bool:
+    """Cancel the submission if it is pending; tell whether it was."""
+    return connection.execute(_CANCEL, {"task_id": task_id}).one_or_none() is not None

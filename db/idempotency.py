@@ -1,0 +1,95 @@
+"""Idempotency keys: what a request that bore a key led to, remembered for a while."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+#: Advisory locks are one number space for the whole database; this keeps ours apart from others'.
+_LOCK_SPACE = 4_201_337
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """An accepted request: its key, what it asked for, and a task id for each ad (None: no such ad)."""
+
+    key: str
+    fingerprint: bytes
+    task_ids: tuple[int | None, ...]
+
+
+_LOCK = text(
+    """
+    SELECT key, pg_try_advisory_xact_lock(hashtextextended(key, :space)) AS is_ours
+    FROM unnest(CAST(:keys AS text[])) AS wanted (key)
+    """
+)
+
+_READ = text(
+    """
+    SELECT key, fingerprint, task_ids FROM idempotency_keys
+    WHERE key = ANY (CAST(:keys AS text[])) AND expires_at > now()
+    """
+)
+
+# A key whose time is over may be there still, and is taken over. The lock sees to it that no other request
+# writes the same key meanwhile. Arrays of one length only could be sent as one array of arrays, hence text.
+_REMEMBER = text(
+    """
+    INSERT INTO idempotency_keys (key, fingerprint, task_ids, expires_at)
+    SELECT key, decode(fingerprint, 'hex'), CAST(task_ids AS integer[]), now() + make_interval(secs => :ttl_s)
+    FROM unnest(CAST(:keys AS text[]), CAST(:fingerprints AS text[]), CAST(:task_ids AS text[]))
+        AS new (key, fingerprint, task_ids)
+    ON CONFLICT (key) DO UPDATE
+    SET fingerprint = excluded.fingerprint, task_ids = excluded.task_ids, expires_at = excluded.expires_at
+    """
+)
+
+_FORGET = text(
+    """
+    DELETE FROM idempotency_keys WHERE key = ANY (ARRAY(
+        SELECT key FROM idempotency_keys WHERE expires_at <= now() ORDER BY expires_at LIMIT :limit
+        FOR UPDATE SKIP LOCKED
+    ))
+    """
+)
+
+
+def lock_free(connection: Connection, keys: Iterable[str]) -> set[str]:
+    """Lock the keys until the transaction ends; return those that no other transaction has locked.
+
+    Waits for nobody, so that one request under way does not hold up those it shares a transaction with.
+    """
+    rows = connection.execute(_LOCK, {"keys": sorted(keys), "space": _LOCK_SPACE})
+    return {row.key for row in rows if row.is_ours}
+
+
+def read(connection: Connection, keys: Iterable[str]) -> dict[str, Remembered]:
+    """Return what is remembered and has not expired.
+
+    Call :func:`lock_free` before: this statement then sees what the request that held the lock has written.
+    """
+    rows = connection.execute(_READ, {"keys": sorted(keys)})
+    return {row.key: Remembered(row.key, bytes(row.fingerprint), tuple(row.task_ids)) for row in rows}
+
+
+def remember(connection: Connection, accepted: Sequence[Remembered], *, ttl_s: float) -> None:
+    """Keep what the requests led to, for ``ttl_s``. Their keys are locked by this transaction."""
+    connection.execute(
+        _REMEMBER,
+        {
+            "ttl_s": ttl_s,
+            "keys": [one.key for one in accepted],
+            "fingerprints": [one.fingerprint.hex() for one in accepted],
+            "task_ids": [_array(one.task_ids) for one in accepted],
+        },
+    )
+
+
+def forget_expired(connection: Connection, *, limit: int) -> int:
+    """Delete up to ``limit`` keys whose time is over; return how many there were."""
+    return connection.execute(_FORGET, {"limit": limit}).rowcount
+
+
+def _array(task_ids: Iterable[int | None]) -> str:
+    return "{" + ",".join("NULL" if task_id is None else str(task_id) for task_id in task_ids) + "}"

@@ -1,0 +1,35 @@
+"""Pages of submissions, newest first."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import ARRAY, Connection, Text, cast, func, select, true
+
+from db.submissions import MAX_ID, READ, STATUSES, Status, Submission
+from db.tables import moderation_results
+
+
+def read_page(
+    connection: Connection,
+    *,
+    limit: int,
+    before: int | None = None,
+    status: Status | None = None,
+    item_id: int | None = None,
+) -> Sequence[Submission]:
+    """Return up to ``limit`` submissions whose task id is below ``before``, newest first.
+
+    A page of each status is read from the end of an index and the newest of all are taken, so that what is
+    read does not grow with the table, however rare the wanted rows are.
+    """
+    wanted = (
+        func.unnest(cast([status] if status else list(STATUSES), ARRAY(Text)))
+        .table_valued("status")
+        .render_derived()
+    )
+    row = moderation_results.c
+    page = READ.where(row.status == wanted.c.status, row.id < (MAX_ID + 1 if before is None else before))
+    if item_id is not None:
+        page = page.where(row.item_id == item_id)
+    found = page.order_by(row.id.desc()).limit(limit).lateral("found")
+    newest = select(found).select_from(wanted.join(found, true())).order_by(found.c.id.desc()).limit(limit)
+    return [Submission(*tuple(one)) for one in connection.execute(newest)]

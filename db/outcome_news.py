@@ -1,0 +1,64 @@
+"""Hearing of outcomes as they are written, through PostgreSQL's LISTEN and NOTIFY.
+
+The statements that give a submission its outcome notify, so the news leaves with their COMMIT and never
+before the row can be read. It is a hint: what is lost with a connection is in the rows.
+"""
+
+from typing import Any
+
+import psycopg2
+from sqlalchemy import Engine, exc, text
+
+from db.errors import DatabaseAway, from_sqlalchemy
+
+#: Payloads are task ids, separated by commas.
+CHANNEL = "moderation_outcomes"
+#: A payload holds 8,000 bytes at most, and an id with its comma takes eleven.
+IDS_IN_A_PAYLOAD = 500
+
+
+class OutcomeListener:
+    """A connection of its own, outside the pool, that listens. For one thread or event loop.
+
+    Raises:
+      DatabaseError: when it cannot connect.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        try:
+            self._connection = engine.connect()
+            try:
+                self._connection.detach()
+                self._connection = self._connection.execution_options(isolation_level="AUTOCOMMIT")
+                self._connection.execute(text(f"LISTEN {CHANNEL}"))
+            except BaseException:
+                self._connection.close()
+                raise
+        except exc.SQLAlchemyError as error:
+            raise from_sqlalchemy(error) from error
+        self._driver: Any = self._connection.connection.driver_connection
+
+    def fileno(self) -> int:
+        """The socket: readable when there may be news, or the connection broke."""
+        number: int = self._driver.fileno()
+        return number
+
+    def read(self) -> list[int]:
+        """Return the task ids that got an outcome since the last call, without waiting.
+
+        Raises:
+          DatabaseAway: when the connection broke.
+        """
+        try:
+            self._driver.poll()
+        except psycopg2.Error as error:
+            raise DatabaseAway(str(error).strip() or "the connection broke") from error
+        payloads = ",".join(news.payload for news in self._driver.notifies)
+        task_ids = [
+            int(task_id) for task_id in payloads.split(",") if task_id.isdecimal()
+        ]  # anyone can NOTIFY
+        self._driver.notifies.clear()
+        return task_ids
+
+    def close(self) -> None:
+        self._connection.close()
