@@ -82,14 +82,17 @@ class OutcomeNews:
                 listener = await loop.run_in_executor(self._executor, self._connect)
                 wait_s = FIRST_WAIT_S
                 await self._hear(listener)
-            except DatabaseError as error:
+            except DatabaseError as error:  # logged where PostgreSQL is used; who waits looks at the end
                 logger.debug("No news of outcomes, again in %.1f s: %s", wait_s, error)
+            except Exception:  # whatever it was, without this task nobody would hear anything
+                logger.exception("Listening for outcomes failed; again in %.1f s", wait_s)
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 
     async def _hear(self, listener: OutcomeListener) -> None:
         """Pass on what the listener hears until its connection breaks."""
         loop = asyncio.get_running_loop()
+        socket = listener.fileno()  # a broken connection no longer tells
         broken: asyncio.Future[None] = loop.create_future()
 
         def read() -> None:
@@ -98,18 +101,15 @@ class OutcomeNews:
                     for event in self._waiting.get(task_id, ()):
                         event.set()
             except DatabaseError as error:
-                loop.remove_reader(listener.fileno())
-                if not broken.done():
-                    broken.set_exception(error)
+                loop.remove_reader(socket)
+                broken.set_exception(error)
 
+        loop.add_reader(socket, read)
         try:
-            loop.add_reader(listener.fileno(), read)
             self._wake_all()
-            try:
-                await broken
-            finally:
-                loop.remove_reader(listener.fileno())
+            await broken
         finally:
+            loop.remove_reader(socket)
             listener.close()
 
     def _wake_all(self) -> None:

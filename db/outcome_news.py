@@ -26,17 +26,18 @@ class OutcomeListener:
 
     def __init__(self, engine: Engine) -> None:
         try:
-            self._connection = engine.connect()
+            connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
             try:
-                self._connection.detach()
-                self._connection = self._connection.execution_options(isolation_level="AUTOCOMMIT")
-                self._connection.execute(text(f"LISTEN {CHANNEL}"))
+                connection.execute(text(f"LISTEN {CHANNEL}"))
+                connection.commit()
             except BaseException:
-                self._connection.close()
+                connection.close()
                 raise
+            # From here on it is ours: SQLAlchemy neither closes a detached connection nor counts it.
+            connection.detach()
+            self._driver: Any = connection.connection.dbapi_connection
         except exc.SQLAlchemyError as error:
             raise from_sqlalchemy(error) from error
-        self._driver: Any = self._connection.connection.driver_connection
 
     def fileno(self) -> int:
         """The socket: readable when there may be news, or the connection broke."""
@@ -61,4 +62,4 @@ class OutcomeListener:
         return task_ids
 
     def close(self) -> None:
-        self._connection.close()
+        self._driver.close()

@@ -1,0 +1,118 @@
+"""POST /items and /items/bulk: a user's own ads, without SQL."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import Engine
+
+from db.submissions import MAX_ID
+from tests.api.problems import assert_problem
+from tests.db.rows import execute
+
+AD: dict[str, Any] = {
+    "item_id": 1001,
+    "seller_id": 77,
+    "is_verified_seller": True,
+    "name": "Велосипед 🚲",
+    "description": 'Почти "новый"\n\'; DROP TABLE items; --',
+    "category": 19,
+    "images_qty": 2,
+}
+
+
+def stored(engine: Engine, item_id: int) -> dict[str, Any] | None:
+    rows = execute(
+        engine,
+        "SELECT items.id, seller_id, is_verified_seller, name, description, category, images_qty"
+        " FROM items JOIN users ON users.id = seller_id WHERE items.id = :item_id",
+        item_id=item_id,
+    )
+    return dict(zip(AD, rows[0], strict=True)) if rows else None
+
+
+def test_a_new_ad_is_created_with_its_seller(client: httpx.Client, database: Engine) -> None:
+    response = client.post("/items", json=AD)
+    assert (response.status_code, response.json()) == (200, {"item_id": 1001, "status": "created"})
+    assert stored(database, 1001) == AD
+    assert client.post("/async_predict?item_id=1001").status_code == 200
+
+
+def test_an_ad_that_is_there_is_overwritten_and_so_is_its_seller(
+    client: httpx.Client, database: Engine
+) -> None:
+    client.post("/items", json=AD)
+    changed = {**AD, "name": "", "description": "", "category": 0, "is_verified_seller": False}
+    assert client.post("/items", json=changed).json() == {"item_id": 1001, "status": "updated"}
+    assert stored(database, 1001) == changed
+
+
+def test_many_ads_are_stored_at_once_with_a_status_for_each(client: httpx.Client, database: Engine) -> None:
+    ads = [{**AD, "item_id": item_id} for item_id in (1003, 2, 1002)]
+    response = client.post("/items/bulk", json={"items": ads})
+    assert response.json() == {
+        "results": [
+            {"item_id": 1003, "status": "created"},
+            {"item_id": 2, "status": "updated"},
+            {"item_id": 1002, "status": "created"},
+        ]
+    }
+    assert [stored(database, item_id) for item_id in (1003, 2, 1002)] == ads
+
+
+def test_an_ad_without_a_given_id_finds_a_free_one_afterwards(client: httpx.Client, database: Engine) -> None:
+    client.post("/items", json=AD)
+    client.post("/items", json={**AD, "item_id": 5})
+    [(item_id,)] = execute(
+        database,
+        "INSERT INTO items (seller_id, name, description, category) VALUES (77, '', '', 1) RETURNING id",
+    )
+    assert item_id == 1002
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("item_id", 0),
+        ("item_id", "1"),
+        ("item_id", MAX_ID + 1),
+        ("seller_id", -1),
+        ("seller_id", None),
+        ("is_verified_seller", 1),
+        ("is_verified_seller", "true"),
+        ("name", None),
+        ("name", 5),
+        ("name", "x" * 1_001),
+        ("name", "a\x00b"),
+        ("description", "\ud800"),
+        ("description", "x" * 100_001),
+        ("category", -1),
+        ("category", 101),
+        ("category", 1.0),
+        ("images_qty", -1),
+        ("images_qty", True),
+    ],
+    ids=lambda value: ascii(value)[:20],
+)
+def test_a_value_that_no_ad_has_is_422_and_named_and_nothing_is_stored(
+    client: httpx.Client, database: Engine, key: str, value: Any
+) -> None:
+    wrong = {**AD, key: value}
+    for path, body in (("/items", wrong), ("/items/bulk", {"items": [AD, wrong]}), ("/predict", wrong)):
+        response = client.post(path, content=json.dumps(body), headers={"content-type": "application/json"})
+        assert key in assert_problem(response, 422)
+    assert execute(database, "SELECT count(*) FROM items") == [(3,)]
+
+
+def test_no_key_of_an_ad_may_be_absent(client: httpx.Client) -> None:
+    for key in AD:
+        incomplete = {name: value for name, value in AD.items() if name != key}
+        assert key in assert_problem(client.post("/items", json=incomplete), 422)
+
+
+@pytest.mark.parametrize(
+    "other", [{"name": "again"}, {"item_id": 1002, "is_verified_seller": False}], ids=["ad", "seller"]
+)
+def test_ads_that_contradict_each_other_are_422(client: httpx.Client, other: dict[str, Any]) -> None:
+    assert_problem(client.post("/items/bulk", json={"items": [AD, {**AD, **other}]}), 422)

@@ -1,0 +1,106 @@
+"""Beyond what it can take the API says so at once, with 503 and when to come again, and takes the rest."""
+
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+from sqlalchemy import Engine
+
+from dev.ports import HOST
+from dev.stack import Stack
+from tests.api.problems import assert_problem
+from tests.api.test_long_polling import LISTENING, finish
+from tests.db.rows import execute, load_sample_ads, submit
+from tests.service import Api
+from tests.waiting import wait_until
+
+MAX_WAITING = 3
+MAX_CONNECTIONS = 20
+BLOCKED = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%INSERT%'"
+
+
+@pytest.fixture(scope="module")
+def small_api(
+    stack: Stack, server_home: Callable[[], Path], new_namespace: Callable[[], str]
+) -> Iterator[Api]:
+    """An API that can take little."""
+    limits = {
+        "API_MAX_WAITING": str(MAX_WAITING),
+        "API_MAX_LONG_POLLS": "1",
+        "API_MAX_CONNECTIONS": str(MAX_CONNECTIONS),
+    }
+    api = Api(server_home(), {**stack.env(), "KAFKA_NAMESPACE": new_namespace(), **limits})
+    api.start()
+    yield api
+    api.child.stop()
+
+
+@pytest.fixture
+def small(small_api: Api, database: Engine) -> Iterator[httpx.Client]:
+    load_sample_ads(database, 3)
+    with small_api.client() as client:
+        yield client
+
+
+def ask(threads: ThreadPoolExecutor, client: httpx.Client) -> Future[httpx.Response]:
+    return threads.submit(client.post, "/async_predict?item_id=1")
+
+
+def test_while_postgresql_is_behind_as_many_wait_as_may_and_the_rest_are_503(
+    small: httpx.Client, database: Engine
+) -> None:
+    with ThreadPoolExecutor(16) as threads:
+        with database.begin() as lock:
+            lock.exec_driver_sql("LOCK TABLE moderation_results IN ACCESS EXCLUSIVE MODE")
+            taken = []
+            for under_way in (1, 2):
+                taken.append(ask(threads, small))
+                wait_until(
+                    lambda wanted=under_way: len(execute(database, BLOCKED)) == wanted,  # type: ignore[misc]
+                    deadline_s=60,
+                    what="a group to be under way",
+                )
+            more = [ask(threads, small) for _ in range(MAX_WAITING + 4)]
+            wait_until(lambda: sum(one.done() for one in more) == 4, deadline_s=60, what="four to be refused")
+            for refused in (one for one in more if one.done()):
+                assert "waiting" in assert_problem(refused.result(), 503)
+            assert small.get("/livez").status_code == 200
+        accepted = [one.result() for one in [*taken, *more] if one.result().status_code == 200]
+    assert len(accepted) == 2 + MAX_WAITING
+    assert execute(database, "SELECT count(*) FROM moderation_results") == [(len(accepted),)]
+
+
+def test_one_more_long_poll_than_may_wait_is_503(small: httpx.Client, database: Engine) -> None:
+    first, _ = submit(database, [1, 2])
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(small.get, "/moderation_result/1?wait=10")
+        wait_until(lambda: execute(database, LISTENING), deadline_s=60, what="somebody to wait")
+        assert_problem(small.get("/moderation_result/2?wait=10"), 503)
+        assert small.get("/moderation_result/2").status_code == 200
+        finish(database, first)
+        assert waiting.result().json()["status"] == "completed"
+
+
+def test_one_more_connection_than_there_may_be_is_503_until_another_is_closed(
+    small_api: Api, small: httpx.Client
+) -> None:
+    def is_full() -> bool:
+        with small_api.client() as client:
+            response = client.get("/livez")
+        if response.status_code == 200:
+            return False
+        assert "connections" in assert_problem(response, 503)
+        return True
+
+    held: list[socket.socket] = []
+    try:
+        while len(held) < 3 * MAX_CONNECTIONS:
+            held.append(socket.create_connection((HOST, small_api.port), timeout=10))
+        wait_until(is_full, deadline_s=60, what="the API to be full")
+    finally:
+        for one in held:
+            one.close()
+    wait_until(lambda: not is_full(), deadline_s=60, what="the API to have room")
