@@ -120,6 +120,40 @@ def test_an_error_is_everybodys_of_its_call_and_nobody_elses(
     assert answers[2:] == [6, 8]
 
 
+def test_an_exception_among_the_answers_is_raised_for_its_item_alone() -> None:
+    async def ask() -> list[int | BaseException]:
+        with ThreadPoolExecutor(1) as threads:
+            batcher: Batcher[int, int] = Batcher(
+                lambda items: [item if item else LookupError("none") for item in items],
+                threads,
+                at_once=1,
+                max_items=10,
+                max_waiting=10,
+            )
+            return await asyncio.gather(*map(batcher.answer, (1, 0, 2)), return_exceptions=True)
+
+    first, failed, last = asyncio.run(ask())
+    assert (first, type(failed), last) == (1, LookupError, 2)
+
+
+def test_giving_up_answers_everybody_and_what_is_under_way_ends_unheard(
+    make: Callable[..., Batcher[int, int]], work: Work
+) -> None:
+    async def ask() -> list[int | BaseException]:
+        batcher = make(max_items=1)
+        work.gate.clear()
+        asked = asyncio.gather(*map(batcher.answer, (1, 2)), return_exceptions=True)
+        await started(work, 1)
+        batcher.give_up(InterruptedError("stopping"))
+        answers = await asked
+        work.gate.set()
+        assert await batcher.answer(3) == 6
+        return answers
+
+    assert [type(answer) for answer in asyncio.run(ask())] == [InterruptedError, InterruptedError]
+    assert work.calls == [[1], [3]]
+
+
 def test_one_more_than_may_wait_is_told_so_at_once(
     make: Callable[..., Batcher[int, int]], work: Work
 ) -> None:

@@ -3,6 +3,8 @@
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -97,6 +99,52 @@ def test_requests_in_flight_are_answered_before_a_stopped_api_ends(
     asking.join(60)
     assert [answer.status_code for answer in answers] == [200]
     assert api.child.wait(60) == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_of_a_load_that_a_stop_meets_exactly_what_was_answered_is_accepted(
+    start_api: StartApi, database: Engine, workers: str
+) -> None:
+    api = start_api(API_WORKERS=workers, API_SHUTDOWN_TIMEOUT_S="60")
+    accepted: list[int] = []
+
+    def hand_in_until_nobody_answers() -> None:
+        with api.client() as client, suppress(httpx.TransportError):
+            while True:
+                response = client.post("/async_predict?item_id=1")
+                assert response.status_code == 200
+                accepted.append(response.json()["task_id"])
+
+    with ThreadPoolExecutor(16) as threads:
+        clients = [threads.submit(hand_in_until_nobody_answers) for _ in range(16)]
+        wait_until(lambda: len(accepted) > 200, deadline_s=60, what="the load to run")
+        api.child.ask_to_stop()
+        assert api.child.wait(60) == 0
+    for client in clients:
+        client.result()
+    rows = execute(database, "SELECT id FROM moderation_results ORDER BY id")
+    assert [task_id for (task_id,) in rows] == sorted(accepted)
+    # What is not in Kafka yet is due, or will be when its lease runs out.
+    lost = "SELECT count(*) FROM moderation_results WHERE publish_after > now() + interval '1 minute'"
+    assert execute(database, lost) == [(0,)]
+
+
+def test_who_waits_for_an_outcome_is_answered_when_the_api_stops(
+    start_api: StartApi, database: Engine
+) -> None:
+    submit(database)
+    api = start_api(API_SHUTDOWN_TIMEOUT_S="60")
+    with api.client() as client, ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(client.get, "/moderation_result/1?wait=10")
+        wait_until(
+            lambda: execute(database, "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"),
+            deadline_s=60,
+            what="the request to wait",
+        )
+        api.child.ask_to_stop()
+        assert api.child.wait(60) == 0
+        response = waiting.result()
+    assert (response.status_code, response.json()["status"]) == (200, "pending")
 
 
 def test_an_idle_connection_does_not_hold_up_a_stop(start_api: StartApi) -> None:
