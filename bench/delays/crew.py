@@ -11,10 +11,8 @@ import psutil
 from bench.delays.ground import MARKERS, Ground
 from dev.child import Child
 from dev.stack import ROOT
-from dev.waiting import wait_until
 
 WATCH_INTERVAL_S = 0.2
-READY_DEADLINE_S = 600.0
 
 
 class Crew:
@@ -58,9 +56,7 @@ class Crew:
         """Wait until they serve every partition."""
         expected = self._ground.arrived() + MARKERS
         self._ground.send_markers()
-        wait_until(
-            lambda: self._ground.arrived() >= expected, deadline_s=READY_DEADLINE_S, what="ready workers"
-        )
+        self._ground.wait_for(expected)
 
     def memory_mb(self) -> float:
         """The resident memory of the one that has most."""

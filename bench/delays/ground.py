@@ -17,11 +17,14 @@ from broker.delays.records import tombstone
 from broker.publisher import Publisher, Record
 from broker.topics import TopicLayout, Topics
 from dev.apache_kafka import ApacheKafkaServer
+from dev.waiting import wait_until
 
 QUEUE = "bench"
 PARTITIONS = 4
 DAY_MS = 24 * 3600 * 1000
 BATCH = 5_000
+POLL_S = 0.5
+DEADLINE_S = 3_600.0
 #: So many markers that each partition gets one, but for odds of one in 25,000.
 MARKERS = 40
 #: The delayed topic's settings with which Kafka compacts in seconds what it otherwise does within the hour.
@@ -89,6 +92,15 @@ class Ground:
         self.topics.ensure([topic])
         with self.clients.consumer() as kafka:
             return sum(kafka.end_offsets(_partitions(kafka, topic)).values())
+
+    def wait_for(self, count: int) -> None:
+        """Wait until the queue has ``count`` records, and ask Kafka so seldom that it costs nothing."""
+
+        def has_them() -> bool:
+            time.sleep(POLL_S)
+            return self.arrived() >= count
+
+        wait_until(has_them, deadline_s=DEADLINE_S, what=f"{count} records in the queue")
 
     def in_queue(self) -> Iterator[tuple[int, ConsumerRecord]]:
         """Every record of the queue with its message's number, markers left out."""
