@@ -200,6 +200,6 @@ class Dispatcher:
         unread: Message[Any] = Message(self._queue_name, actor_name="", args=(), kwargs={}, options={})
         delivery = make_delivery(unread, record, assignment)
         bury(self._broker, delivery, error)
-        logger.error("The record %s is dead-lettered: %s", delivery.origin, error)
-        if self._ledger.hold(delivery):
+        if self._ledger.hold(delivery):  # unless its partition was taken away: its new owner does this then
+            logger.error("The record %s is dead-lettered: %s", delivery.origin, error)
             self._broker.settlement.settle(delivery)
