@@ -72,8 +72,11 @@ def test_a_worker_waits_for_a_kafka_that_is_away_at_its_start_and_stops_when_tol
     patient.check()
 
 
-def test_a_delivery_is_held_while_its_dead_letter_topic_takes_nothing(arena: Callable[..., Arena]) -> None:
-    play = arena(partitions=1, enqueue_timeout_ms=ENQUEUE_TIMEOUT_MS)
+def test_a_delivery_is_held_while_its_dead_letter_topic_takes_nothing_also_over_a_shutdown(
+    arena: Callable[..., Arena],
+) -> None:
+    # Who takes over within any deadline here has not waited for the session to end.
+    play = arena(partitions=1, enqueue_timeout_ms=ENQUEUE_TIMEOUT_MS, session_timeout_ms=120_000)
     play.broker.topics.ensure(play.broker.topics_of("work"))
     limit_dead_letters(play, 1)
     failing = play.send("fail", range(5))
@@ -83,9 +86,14 @@ def test_a_delivery_is_held_while_its_dead_letter_topic_takes_nothing(arena: Cal
     wait_until(lambda: worker.log_lines("are held until"), deadline_s=30, what="it to say what it holds")
     play.wait_until_left(len(failing))
 
+    worker.ask_to_stop()
+    assert worker.wait(timeout_s=60) == 0
+    assert play.waiting() == len(failing)
+    play.start_worker(threads=4)
+    play.wait_until_done(play.send("work", range(60, 100)))
     limit_dead_letters(play, MAX_DEAD_LETTER_BYTES)
 
-    play.balance("dead-letter topic that takes nothing", repeats_at_most=0)
+    play.balance("dead-letter topic that takes nothing, and a shutdown", repeats_at_most=len(failing))
     assert play.dead_letters().keys() == failing
 
 
