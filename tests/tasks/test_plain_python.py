@@ -6,7 +6,9 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import Engine
 
-from tests.db.rows import execute
+from db import cancelling
+from db.engine import transaction
+from tests.db.rows import execute, submit
 
 RunPython = Callable[[str], str]
 
@@ -49,6 +51,25 @@ def test_a_result_that_is_not_there_yet_is_missing(run_python: RunPython) -> Non
         "except ResultTimeout: print('timeout')"
     )
     assert printed.split() == ["missing", "timeout"]
+
+
+@pytest.mark.usefixtures("ads")
+def test_the_result_of_a_cancelled_task_is_a_failure_that_says_so(
+    run_python: RunPython, database: Engine
+) -> None:
+    [message_id] = submit(database)
+    with transaction(database) as connection:
+        assert cancelling.cancel(connection, 1)
+    printed = run_python(
+        "from dramatiq.results import ResultFailure\n"
+        "from db.outbox import Unpublished\n"
+        "from tasks.message import message_of\n"
+        "import tasks\n"
+        f"message = message_of(Unpublished({message_id!r}, 0, 1))\n"
+        "try: message.get_result()\n"
+        "except ResultFailure as failure: print(failure)"
+    )
+    assert "Task 1 was cancelled" in printed
 
 
 @pytest.mark.usefixtures("worker")
