@@ -19,7 +19,10 @@ from tests.waiting import wait_until
 
 MAX_WAITING = 3
 MAX_CONNECTIONS = 20
-BLOCKED = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%INSERT%'"
+BLOCKED = (
+    "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
+    " AND wait_event_type = 'Lock' AND query LIKE '%INSERT%'"
+)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from dev.child import ChildDied
 from dev.ports import HOST, is_listening
 from dev.stack import Stack
+from tests.api.test_long_polling import LISTENING
 from tests.db.rows import execute, load_sample_ads, submit
 from tests.service import Api
 from tests.waiting import wait_until
@@ -137,7 +138,7 @@ def test_who_waits_for_an_outcome_is_answered_when_the_api_stops(
     with api.client() as client, ThreadPoolExecutor(1) as thread:
         waiting = thread.submit(client.get, "/moderation_result/1?wait=10")
         wait_until(
-            lambda: execute(database, "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"),
+            lambda: execute(database, LISTENING),
             deadline_s=60,
             what="the request to wait",
         )
