@@ -3,8 +3,20 @@
 Knows neither Kafka nor PostgreSQL nor the settings: it takes ads and gives verdicts.
 """
 
-from scoring.ad import Ad, Verdict
+from scoring.ad import Ad, Thresholds, Verdict
+from scoring.explanation import Explanation, Feature, NotExplainable, Part
 from scoring.loading import ModelRefused, load_model
 from scoring.model import Model
 
-__all__ = ["Ad", "Model", "ModelRefused", "Verdict", "load_model"]
+__all__ = [
+    "Ad",
+    "Explanation",
+    "Feature",
+    "Model",
+    "ModelRefused",
+    "NotExplainable",
+    "Part",
+    "Thresholds",
+    "Verdict",
+    "load_model",
+]

@@ -26,3 +26,11 @@ class Verdict:
 
     is_violation: bool
     probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Publish an ad below the one probability, reject it from the other on, look at it in between."""
+
+    approve_below: float
+    reject_from: float

@@ -9,6 +9,8 @@ from typing import Any
 import joblib
 import sklearn
 
+from scoring.ad import Thresholds
+from scoring.fingerprint import features_sha256
 from scoring.model import Model
 
 RETRAIN = "Run `make train` to make a model for this environment."
@@ -46,8 +48,16 @@ def load_model(path: str | Path) -> Model:
             f"{path} was made with scikit-learn {manifest['scikit_learn']}, this is {sklearn.__version__}: "
             f"install the version in requirements.txt, or retrain. {RETRAIN}"
         )
+    if manifest.get("features_sha256", features_sha256()) != features_sha256():
+        raise ModelRefused(
+            f"{path} was made by other feature code than scoring/ has now: its numbers would mean something "
+            f"else. {RETRAIN}"
+        )
     return Model(
-        _unpickle(path, content), version=manifest["version"], threshold=float(manifest["threshold"])
+        _unpickle(path, content),
+        version=manifest["version"],
+        threshold=float(manifest["threshold"]),
+        thresholds=_thresholds(path, manifest.get("thresholds", {})),
     )
 
 
@@ -76,6 +86,25 @@ def _read_manifest(model_path: Path) -> dict[str, Any]:
         if not isinstance(manifest, dict) or not isinstance(manifest.get(key), kind):
             raise ModelRefused(f"the model's manifest {path} lacks a usable {key!r}. {RETRAIN}")
     return manifest
+
+
+def _thresholds(path: Path, written: Any) -> dict[int | None, Thresholds]:
+    """Read ``{"usual": [approve_below, reject_from], "12": [...]}``."""
+    try:
+        thresholds = {
+            None if category == "usual" else int(category): Thresholds(float(approve), float(reject))
+            for category, (approve, reject) in written.items()
+        }
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ModelRefused(
+            f"the thresholds in {manifest_path(path)} are no pairs ({error}). {RETRAIN}"
+        ) from error
+    for category, pair in thresholds.items():
+        if not 0 <= pair.approve_below <= pair.reject_from <= 1:
+            raise ModelRefused(
+                f"{manifest_path(path)}: thresholds of {category or 'usual'} out of order. {RETRAIN}"
+            )
+    return thresholds
 
 
 def _unpickle(path: Path, content: bytes) -> Any:

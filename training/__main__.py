@@ -1,26 +1,67 @@
 """``python -m training``: fit a model and write it with its manifest."""
 
 import argparse
+import sys
+import time
 
+from scoring.evidence import EVIDENCE
+from scoring.fingerprint import features_sha256
 from scoring.four_features import FOUR_FEATURES
-from training import four_features
+from scoring.rules import RULES
+from training import four_features, text_model
 from training.artifact import write_model
+from training.generator import FALSE_LABELS, MISSED_LABELS, generate, with_label_noise
+from training.labelled_csv import BadCsv, read_labelled_csv
+from training.thresholds import manifest_thresholds
+
+DEFAULT_SEED = 20240501
+DATA_WEIGHT = 3.0  # an ad that people labelled counts as much as so many generated ones
+_ENOUGH_TO_CALIBRATE = 200
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Train as the arguments say; return the exit code."""
+    """Train as the arguments say; return the exit code, 2 for input that cannot be learned from."""
+    arguments = _parser().parse_args(argv)
+    started = time.perf_counter()
+    if arguments.features == "four":
+        manifest = _train_four(arguments)
+    else:
+        try:
+            manifest = _train_text(arguments)
+        except BadCsv as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+    seconds = time.perf_counter() - started
+    print(
+        f"{arguments.out}: {manifest['version']}, {manifest['bytes']} bytes, "
+        f"trained on {manifest['trained_on_ads']} ads in {seconds:.0f} s"
+    )
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training", description="Fit a model; write model.pkl and model.json."
     )
-    parser.add_argument("--features", choices=["four"], default="four", help="which model to fit")
+    parser.add_argument(
+        "--features", choices=["text", "four"], default="text", help="the model that reads, or the first one"
+    )
     parser.add_argument(
         "--out", default="model.pkl", help="where the model goes; its manifest goes next to it"
     )
-    parser.add_argument("--seed", type=int, default=20240501, help="seed of the generator")
-    parser.add_argument("--ads", type=int, default=four_features.DEFAULT_ADS, help="how many ads to generate")
-    arguments = parser.parse_args(argv)
-    ads, labels = four_features.generate(arguments.ads, arguments.seed)
-    manifest = write_model(
+    parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="seed of the generator")
+    parser.add_argument("--ads", type=int, help="how many ads to generate")
+    parser.add_argument("--data", help="a CSV file of labelled ads to learn from as well")
+    parser.add_argument(
+        "--only-data", action="store_true", help="learn from --data alone, without generated ads"
+    )
+    return parser
+
+
+def _train_four(arguments: argparse.Namespace) -> dict[str, object]:
+    count = arguments.ads or four_features.DEFAULT_ADS
+    ads, labels = four_features.generate(count, arguments.seed)
+    return write_model(
         four_features.fit(ads, labels),
         arguments.out,
         name="four-features-1",
@@ -31,8 +72,40 @@ def main(argv: list[str] | None = None) -> int:
             "trained_on_ads": len(ads),
         },
     )
-    print(f"{arguments.out}: {manifest['version']}, {manifest['bytes']} bytes, trained on {len(ads)} ads")
-    return 0
+
+
+def _train_text(arguments: argparse.Namespace) -> dict[str, object]:
+    if arguments.only_data and not arguments.data:
+        raise BadCsv("--only-data needs --data")
+    data = read_labelled_csv(arguments.data) if arguments.data else []
+    count = 0 if arguments.only_data else arguments.ads or text_model.DEFAULT_ADS
+    generated = with_label_noise(generate(count, arguments.seed), arguments.seed)
+    pipeline = text_model.fit_text_model(
+        [*generated, *data],
+        weights=[1.0] * len(generated) + [DATA_WEIGHT] * len(data),
+        # Enough ads of the user's own say better than generated ones how common violations are.
+        calibrate_on=[len(data) < _ENOUGH_TO_CALIBRATE] * len(generated) + [True] * len(data),
+    )
+    return write_model(
+        pipeline,
+        arguments.out,
+        name="text-1",
+        manifest={
+            "threshold": 0.5,
+            "thresholds": manifest_thresholds(),
+            "rules": list(RULES),
+            "features_sha256": features_sha256(),
+            "features": {"evidence": len(EVIDENCE), "columns": len(pipeline[0].feature_names())},
+            "calibration": {
+                "temperature": round(pipeline[-1].temperature, 6),
+                "offset": round(pipeline[-1].offset, 6),
+            },
+            "seed": arguments.seed,
+            "trained_on_ads": len(generated) + len(data),
+            "label_noise": {"missed": MISSED_LABELS, "false": FALSE_LABELS},
+            "data": {"ads": len(data), "weight": DATA_WEIGHT} if data else None,
+        },
+    )
 
 
 if __name__ == "__main__":

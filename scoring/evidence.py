@@ -1,0 +1,285 @@
+"""What a reading says for and against each rule, as numbers with names; all about 0..1."""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+
+from scoring.ad import Ad
+from scoring.knowledge import STRENGTHS, load_knowledge
+from scoring.reading import Reading
+from scoring.repetition import REPETITION_FEATURES, measure
+from scoring.rules import RULES
+from scoring.topics import TOPICS, TopicModel, are_neighbours
+from scoring.words import Word
+
+_LEXICAL_RULES = tuple(rule for rule in RULES if rule != "wrong_category")
+_BY_RULE = (
+    "strong",
+    "weak",
+    "counter",
+    "strong.more",
+    "weak.more",
+    "strong+counter",
+    "weak+counter",
+    "weak+weak",
+)
+_CONTACTS = (
+    "phone",
+    "phone_perhaps",
+    "phone_disguised",
+    "serial_number",
+    "card_number",
+    "email",
+    "link",
+    "shop_link",
+    "handle",
+    "spelled_site",
+)
+_FORM = (
+    "odd_words",
+    "mixed_words",
+    "spaced_out",
+    "capitals",
+    "exclamations",
+    "digits",
+    "long_text",
+    "short_text",
+    "no_words",
+    "emoji",
+)
+_SELLER = ("unverified", "no_images", "one_image", "images")
+_TOPIC = (
+    "foreign",
+    "foreign_surely",
+    "lexicon_foreign",
+    "lexicon_foreign_only",
+    "head_foreign",
+    "head_near",
+    "belongs",
+    "unsure",
+    "named_category",
+)
+_INTERACTIONS = (
+    "contacts.any",
+    "contacts.any+unverified",
+    "prepayment_fraud.strong+unverified",
+    "prepayment_fraud.weak+no_images",
+    "prepayment_fraud.weak+contacts.any",
+    "prohibited_goods.weak+likely_category",
+    "counterfeit.strong+no_counter",
+    "discrimination.strong+people",
+    "discrimination.weak+people",
+    "discrimination.strong+goods",
+    "repetition.run_of_8",
+    "repetition.run_of_13",
+    "repetition.run_of_20",
+    "repetition.hashtags_4",
+)
+_THEME_COUNTS = (2, 3, 4, 5)
+_THEME_SCALE, _PAIR_SCALE = 0.5, 0.7
+_THEMES = load_knowledge().themes
+_THEME_PAIRS = {rule: tuple(combinations(range(len(themes)), 2)) for rule, themes in _THEMES.items()}
+_THEME_FEATURES = tuple(
+    name
+    for rule, themes in _THEMES.items()
+    for name in (
+        *(f"{rule}.themes_{least}" for least in _THEME_COUNTS),
+        *(f"{rule}.theme {theme.text}" for theme in themes),
+        *(f"{rule}.themes {themes[one].text} + {themes[other].text}" for one, other in _THEME_PAIRS[rule]),
+    )
+)
+EVIDENCE = (
+    *(f"{rule}.{kind}" for rule in _LEXICAL_RULES for kind in _BY_RULE),
+    *(f"contacts.{name}" for name in _CONTACTS),
+    *(f"form.{name}" for name in _FORM),
+    *REPETITION_FEATURES,
+    *(f"seller.{name}" for name in _SELLER),
+    *(f"topic.{name}" for name in _TOPIC),
+    *_INTERACTIONS,
+    *_THEME_FEATURES,
+)
+_PLACE = {name: place for place, name in enumerate(EVIDENCE)}
+
+_PEOPLE_CATEGORIES = (10, 11, 12)  # services, jobs, housing: where exclusion is of people
+_ABOUT_GOODS = (10, 11)  # services and jobs
+_PROHIBITED_CATEGORIES = (15, 16, 20)  # medicine, drink, whatever has no better place
+_LEAST_BODY = 8
+_FORM_CHARACTERS = 2_000  # of longer texts the beginning shows the form
+_REACHED = tuple(_PLACE[f"contacts.{name}"] for name in ("phone", "email", "link", "handle", "spelled_site"))
+_NEAR = {
+    category: np.array([are_neighbours(category, topic) for topic in TOPICS], dtype=float)
+    for category in TOPICS
+}
+
+
+def weigh(
+    reading: Reading, topics: TopicModel, probabilities: npt.NDArray[np.float64], query_bit: int
+) -> list[float]:
+    """Return the numbers named by `EVIDENCE`; ``probabilities`` are of `TOPICS`."""
+    values = _by_rule(reading)
+    values += _contacts(reading)
+    values += _form(reading)
+    values += measure(*_body(reading), query_bit)
+    values += _seller(reading.ad)
+    values += _topic(reading, topics, probabilities)
+    values += _interactions(values, reading.ad)
+    values += _themes(reading)
+    return values
+
+
+def _by_rule(reading: Reading) -> list[float]:
+    values: list[float] = []
+    count = reading.counts.get
+    for rule in _LEXICAL_RULES:
+        strong, weak, counter = (count((rule, strength), 0) for strength in STRENGTHS)
+        values += (
+            1.0 if strong else 0.0,
+            1.0 if weak else 0.0,
+            1.0 if counter else 0.0,
+            min(strong - 1, 4) / 4 if strong > 1 else 0.0,
+            min(weak - 1, 4) / 4 if weak > 1 else 0.0,
+            1.0 if strong and counter else 0.0,
+            1.0 if weak and counter and not strong else 0.0,
+            1.0 if weak > 1 and not strong else 0.0,
+        )
+    return values
+
+
+def _contacts(reading: Reading) -> list[float]:
+    phones, links = reading.phones, reading.links
+    counts = (
+        phones.sure,
+        phones.perhaps,
+        phones.disguised,
+        phones.serial,
+        phones.card,
+        links.email,
+        links.link,
+        links.shop,
+        links.handle,
+        links.spelled,
+    )
+    return [1.0 if count else 0.0 for count in counts]
+
+
+def _form(reading: Reading) -> list[float]:
+    text = reading.text[:_FORM_CHARACTERS]
+    raw = reading.ad.name + reading.ad.description[:_FORM_CHARACTERS]
+    length = max(len(text), 1)
+    letters = sum(map(str.isalpha, text)) or 1
+    return [
+        min(sum([word.odd for word in reading.words]) / 2, 1.0),
+        min(sum([word.mixed for word in reading.words]) / 2, 1.0),
+        min(reading.spaced_out, 2) / 2,
+        sum(map(str.isupper, text)) / letters,
+        min(text.count("!") / 5, 1.0),
+        sum(map(str.isdigit, text)) / length,
+        min(len(reading.text) / 2000, 2.0),
+        1.0 if length < 30 else 0.0,
+        0.0 if reading.words else 1.0,
+        0.0 if raw.isascii() else min(sum([character > "\u2190" for character in raw]) / 8, 1.0),
+    ]
+
+
+def _body(reading: Reading) -> tuple[str, list[Word]]:
+    """Return the description alone if it is long enough: that a name is said again in it is no repetition."""
+    words = reading.words[reading.title_words :]
+    if len(words) < _LEAST_BODY:
+        return reading.lower, reading.words
+    return reading.lower.partition("\n")[2], words
+
+
+def _seller(ad: Ad) -> list[float]:
+    return [
+        0.0 if ad.is_verified_seller else 1.0,
+        1.0 if ad.images_qty <= 0 else 0.0,
+        1.0 if ad.images_qty == 1 else 0.0,
+        min(max(ad.images_qty, 0), 10) / 10,
+    ]
+
+
+def _topic(reading: Reading, topics: TopicModel, probabilities: npt.NDArray[np.float64]) -> list[float]:
+    category = reading.ad.category
+    near = _NEAR.get(category)
+    if near is None:
+        return [0.0] * len(_TOPIC)
+    counts = topics.lexicon_counts(reading.masks)
+    if category in _ABOUT_GOODS and any(counts[topic - 1] for topic in _ABOUT_GOODS):
+        near = np.ones(len(TOPICS))  # a service or a job may be about anything
+    elif counts[category - 1]:
+        near = near.copy()
+        near[_ABOUT_GOODS[0] - 1] = 1.0  # as a service about these goods may stand among them
+    belongs = float(probabilities @ near)
+    foreign = float((probabilities * (1 - near)).max())
+    inside, outside = _sides(counts, near)
+    head = topics.head_topics(reading)
+    head_near = any(near[topic] for topic in head)
+    return [
+        foreign,
+        1.0 if foreign > 0.8 and belongs < 0.1 else 0.0,
+        min(max(outside - inside, 0) / 3, 1.0),
+        1.0 if outside and not inside else 0.0,
+        1.0 if head and not head_near else 0.0,
+        1.0 if head_near else 0.0,
+        belongs,
+        1.0 - float(probabilities.max()),
+        1.0,
+    ]
+
+
+def _sides(counts: Sequence[int], near: npt.NDArray[np.float64]) -> tuple[int, int]:
+    """Count the words of the ad's own and neighbouring categories, and those of the likeliest foreign one."""
+    inside = outside = 0
+    for count, is_near in zip(counts, near.tolist(), strict=True):
+        if count and is_near:
+            inside += count
+        elif count > outside:
+            outside = count
+    return inside, outside
+
+
+def _themes(reading: Reading) -> list[float]:
+    """Say which themes of each rule are there, alone, in pairs, and how many."""
+    values: list[float] = []
+    for rule in _THEMES:
+        there = reading.themes[rule]
+        if rule == "discrimination" and reading.ad.category in _PEOPLE_CATEGORIES:
+            there = [True, *there[1:]]  # the first is housing and jobs
+        count = sum(there)
+        values += [1.0 if count >= least else 0.0 for least in _THEME_COUNTS]
+        if count:
+            values += [_THEME_SCALE if present else 0.0 for present in there]
+            values += [
+                _PAIR_SCALE if there[one] and there[other] else 0.0 for one, other in _THEME_PAIRS[rule]
+            ]
+        else:
+            values += [0.0] * (len(there) + len(_THEME_PAIRS[rule]))
+    return values
+
+
+def _interactions(values: list[float], ad: Ad) -> list[float]:
+    def at(name: str) -> float:
+        return values[_PLACE[name]]
+
+    reached = max(values[place] for place in _REACHED)
+    people = 1.0 if ad.category in _PEOPLE_CATEGORIES else 0.0
+    unverified = at("seller.unverified")
+    run = at("repetition.longest_run")
+    return [
+        reached,
+        reached * unverified,
+        at("prepayment_fraud.strong") * unverified,
+        at("prepayment_fraud.weak") * at("seller.no_images"),
+        at("prepayment_fraud.weak") * reached,
+        at("prohibited_goods.weak") * (ad.category in _PROHIBITED_CATEGORIES),
+        at("counterfeit.strong") * (1 - at("counterfeit.counter")),
+        at("discrimination.strong") * people,
+        at("discrimination.weak") * people,
+        at("discrimination.strong") * (1 - people),
+        1.0 if run >= 0.4 else 0.0,
+        1.0 if run >= 0.65 else 0.0,
+        1.0 if run >= 1.0 else 0.0,
+        1.0 if at("repetition.hashtags") >= 0.6 else 0.0,
+    ]

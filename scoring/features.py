@@ -1,0 +1,149 @@
+"""The columns a text becomes: the evidence, the patterns found, and the words that many ads share."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from scoring.ad import Ad
+from scoring.evidence import EVIDENCE, weigh
+from scoring.knowledge import load_knowledge
+from scoring.reading import Reader, Reading
+from scoring.topics import TOPICS, TopicModel
+
+# Words weigh less than patterns and those less than evidence: the fewer people said it, the less it proves.
+_PATTERN_SCALE = 0.8
+_WORD_SCALE = 0.25
+_LEAST_GROUPS = 3
+_FOLDS = 2
+_FOR = ("strong", "weak", "theme", "phone", "email", "link", "handle", "any", "foreign", "unverified")
+_COMMON = ("form.", "seller.", "word: ")
+_ALSO = {"wrong_category": ("topic.",), "spam_keywords": ("repetition.",)}
+
+
+class AdFeatures(TransformerMixin, BaseEstimator):
+    """Turns ads into sparse rows: `EVIDENCE`, then patterns, then known words and pairs of words.
+
+    Fitting learns which words are known and what the categories are about; ``y`` holds the rule that each ad
+    breaks, empty for none. Ads of a wrong category teach nothing about categories. A word is known when
+    ``least_groups`` groups of ads use it.
+    """
+
+    def __init__(self, words: bool = True, least_groups: int = _LEAST_GROUPS) -> None:
+        self.words = words
+        self.least_groups = least_groups
+
+    def fit(self, ads: Sequence[Ad], y: Sequence[str]) -> Self:
+        """Learn the words and the categories."""
+        self.fit_transform(ads, y)
+        return self
+
+    def fit_transform(self, ads: Sequence[Ad], y: Sequence[str], groups: Sequence[str] | None = None) -> Any:
+        """Fit, and transform the same ads with category probabilities learned from ads of other ``groups``.
+
+        Probabilities that a category model gives to its own training ads are too good to learn from. Without
+        groups every ad is its own.
+        """
+        self._start()
+        readings = [self.reader_.read(ad) for ad in ads]
+        groups = groups or [str(number) for number in range(len(ads))]
+        self._learn_words(readings, groups)
+        right = [
+            reading.ad.category if rule != "wrong_category" else 0
+            for reading, rule in zip(readings, y, strict=True)
+        ]
+        self.topics_ = TopicModel(self.reader_.knowledge).fit(readings, right)
+        return self._rows(readings, self._held_out_topics(readings, right, groups))
+
+    def transform(self, ads: Sequence[Ad]) -> Any:
+        """Return a sparse array of shape ``(len(ads), number of features)``."""
+        readings = [self.reader_.read(ad) for ad in ads]
+        return self._rows(readings, self.topics_.probabilities(readings))
+
+    def feature_names(self) -> list[str]:
+        """Name every column."""
+        patterns = [f"{p.rule}.{p.strength}: {p.text}" for p in self.reader_.knowledge.patterns]
+        words = sorted(self.vocabulary_, key=self.vocabulary_.__getitem__)
+        return [*EVIDENCE, *patterns, *(f"word: {word}" for word in words)]
+
+    def columns_of(self, rule: str) -> npt.NDArray[np.bool_]:
+        """Say which columns concern a rule: its own evidence and patterns, and what is common to all."""
+        prefixes = (f"{rule}.", *_COMMON, *_ALSO.get(rule, ()))
+        return np.array([name.startswith(prefixes) for name in self.feature_names()])
+
+    def signs(self) -> npt.NDArray[np.int8]:
+        """Say of each column which way it may speak: 1 for a violation, -1 against one, 0 either way."""
+        kinds = [name.partition(".")[2] for name in self.feature_names()]
+        return np.array(
+            [1 if kind.startswith(_FOR) else -1 if kind.startswith("counter") else 0 for kind in kinds]
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            name: value for name, value in self.__dict__.items() if name not in ("reader_", "_pattern_place")
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if hasattr(self, "topics_"):
+            self._start()
+
+    def _start(self) -> None:
+        knowledge = load_knowledge()
+        self.reader_ = Reader(knowledge)
+        self._pattern_place = {id(p): len(EVIDENCE) + number for number, p in enumerate(knowledge.patterns)}
+
+    def _learn_words(self, readings: list[Reading], groups: Sequence[str]) -> None:
+        """Keep the words of several groups: what one template alone says is its author's, not the rule's."""
+        seen: dict[str, set[str]] = {}
+        if self.words:
+            for reading, group in zip(readings, groups, strict=True):
+                for stem in set(_stems(reading)):
+                    seen.setdefault(stem, set()).add(group)
+        kept = sorted(stem for stem, where in seen.items() if len(where) >= self.least_groups)
+        start = len(EVIDENCE) + len(self.reader_.knowledge.patterns)
+        self.vocabulary_ = {stem: start + number for number, stem in enumerate(kept)}
+
+    def _held_out_topics(
+        self, readings: list[Reading], right: list[int], groups: Sequence[str]
+    ) -> npt.NDArray[np.float64]:
+        order = {group: number % _FOLDS for number, group in enumerate(sorted(set(groups)))}
+        folds = np.array([order[group] for group in groups])
+        probabilities = np.full((len(readings), len(TOPICS)), 1 / len(TOPICS))
+        for fold in range(_FOLDS):
+            inside, outside = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
+            if len(inside) and len(outside):
+                model = TopicModel(self.reader_.knowledge)
+                model.fit([readings[i] for i in outside], [right[i] for i in outside])
+                probabilities[inside] = model.probabilities([readings[i] for i in inside])
+        return probabilities
+
+    def _rows(self, readings: list[Reading], topics: npt.NDArray[np.float64]) -> Any:
+        columns: list[int] = []
+        values: list[float] = []
+        starts = [0]
+        known = self.vocabulary_.get
+        query_bit = 1 << self.reader_.knowledge.number("QUERY")
+        for reading, probabilities in zip(readings, topics, strict=True):
+            evidence = weigh(reading, self.topics_, probabilities, query_bit)
+            there = [place for place, value in enumerate(evidence) if value]
+            columns += there
+            values += [evidence[place] for place in there]
+            columns += [self._pattern_place[id(pattern)] for pattern in reading.hits]
+            values += [_PATTERN_SCALE] * len(reading.hits)
+            words = {place for place in map(known, _stems(reading)) if place is not None}
+            columns += sorted(words)
+            values += [_WORD_SCALE] * len(words)
+            starts.append(len(columns))
+        width = len(EVIDENCE) + len(self.reader_.knowledge.patterns) + len(self.vocabulary_)
+        parts = np.asarray(values), np.asarray(columns, dtype=np.int32), np.asarray(starts, dtype=np.int32)
+        return sparse.csr_matrix(parts, shape=(len(readings), width))
+
+
+def _stems(reading: Reading) -> list[str]:
+    stems = ["#" if word.is_number else word.stem for word in reading.words]
+    return stems + [f"{left} {right}" for left, right in pairwise(stems)]

@@ -1,0 +1,136 @@
+"""What each word means: looked up once, remembered for as long as the process lives."""
+
+import re
+from dataclasses import dataclass
+
+from scoring.knowledge import Knowledge, letter
+from scoring.normalise import fold_scripts, readings
+from scoring.numerals import is_numeral
+
+MEMO_WORDS = 60_000  # about 30 MB; then it is emptied and fills again with what is in use
+STEM_LETTERS = 6
+_LETTERS = re.compile(r"[^\W\d_]+")
+_SHORTEST_READING = 4  # a shorter one is found in anything
+_SHORTEST_FUZZY = 6
+_LONGEST_WORD = 40  # beyond it nothing of the lexicon can match: letters without a space
+
+# The words after the first, each with whether any ending will do, and the concept's letter and bit.
+Phrase = tuple[tuple[tuple[str, bool], ...], str, int]
+# Phrases by the first letter of their second word: few have the one that follows.
+Phrases = dict[str, list[Phrase]]
+
+
+@dataclass(slots=True, frozen=True)
+class Word:
+    """One word as written in lower case, and what is known of it.
+
+    ``mask`` has the bit of every concept, ``letters`` their letters; ``phrases`` begin with this word.
+    ``odd`` says that it means something only when its look-alike characters are read as letters.
+    """
+
+    text: str
+    stem: str
+    mask: int
+    letters: str
+    phrases: Phrases
+    odd: bool
+    mixed: bool
+    is_number: bool
+    numerals: int
+
+
+class Dictionary:
+    """Looks words up in the knowledge; safe to use from several threads."""
+
+    def __init__(self, knowledge: Knowledge) -> None:
+        self._knowledge = knowledge
+        self._number = knowledge.number("NUM")
+        self._fuzzy = _one_letter_off(knowledge.fuzzy)
+        self._memo: dict[str, Word] = {}
+
+    def look_up(self, text: str) -> Word:
+        """Return what is known of a lower-case word."""
+        word = self._memo.get(text)
+        if word is None:
+            if len(self._memo) >= MEMO_WORDS:
+                self._memo.clear()
+            word = self._memo[text] = self._study(text)
+        return word
+
+    def _study(self, text: str) -> Word:
+        folded = fold_scripts(text[:_LONGEST_WORD])
+        mixed = folded != text[:_LONGEST_WORD]
+        concepts, odd = self._concepts(folded), mixed
+        read_as = folded
+        if not concepts:
+            for reading in readings(folded):
+                concepts = self._concepts(reading) if len(reading) >= _SHORTEST_READING else []
+                if concepts:
+                    odd, read_as = True, reading
+                    break
+        if not concepts and len(folded) >= _SHORTEST_FUZZY:
+            concepts = self._typing_errors(folded)
+        if folded[0].isdigit():
+            concepts = [*concepts, self._number]
+        return Word(
+            text=read_as,
+            stem=read_as[:STEM_LETTERS],
+            mask=sum(1 << concept for concept in set(concepts)),
+            letters="".join(letter(concept) for concept in dict.fromkeys(concepts)),
+            phrases=self._phrases(read_as),
+            odd=odd and bool(concepts),
+            mixed=mixed,
+            is_number=folded.isdigit(),
+            numerals=sum(map(is_numeral, _LETTERS.findall(folded))) if len(folded) > 1 else 0,
+        )
+
+    def _concepts(self, word: str) -> list[int]:
+        found = list(self._knowledge.exact.get(word, ()))
+        prefixes = self._knowledge.prefix
+        for length in range(2, len(word) + 1):
+            stem = prefixes.get(word[:length])
+            if stem:
+                found += stem
+        return found
+
+    def _typing_errors(self, word: str) -> list[int]:
+        for variant in _shortened(word):
+            concept = self._fuzzy.get(variant)
+            if concept is not None:
+                return [concept]
+        return []
+
+    def _phrases(self, word: str) -> Phrases:
+        found = list(self._knowledge.phrases.get(word, ()))
+        for length in range(2, len(word) + 1):
+            found += self._knowledge.phrase_prefixes.get(word[:length], ())
+        phrases: Phrases = {}
+        for rest, concept in found:
+            parts = tuple((part.rstrip("*"), part.endswith("*")) for part in rest)
+            phrases.setdefault(rest[0][0], []).append((parts, letter(concept), 1 << concept))
+        return phrases
+
+
+def follows(words: list[Word], start: int, parts: tuple[tuple[str, bool], ...]) -> bool:
+    """Say whether the words from ``start`` on are ``parts``."""
+    if start + len(parts) > len(words):
+        return False
+    for offset, (text, any_ending) in enumerate(parts, start):
+        word = words[offset].text
+        if not word.startswith(text) or not (any_ending or len(word) == len(text)):
+            return False
+    return True
+
+
+def _shortened(word: str) -> list[str]:
+    """List the word and it with each one letter left out: two words one letter apart share one of these."""
+    return [word, *(word[:i] + word[i + 1 :] for i in range(len(word)))]
+
+
+def _one_letter_off(stems: dict[str, int]) -> dict[str, int]:
+    index: dict[str, int] = {}
+    for stem, concept in stems.items():
+        if len(stem) >= _SHORTEST_FUZZY and "_" not in stem:
+            for variant in _shortened(stem):
+                index.setdefault(variant, concept)
+    return index
