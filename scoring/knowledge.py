@@ -9,10 +9,10 @@ The files in scoring/knowledge/ are written by hand, one per rule, in four kinds
     [themes]           PAY|MONEY                            what such ads talk about: the more, the worse
 
 A pattern is a list of atoms. An atom is concepts (upper case) or words (lower case, `*` as above), with `|`
-between alternatives. `..3` between two atoms lets up to three other words of the same sentence in, `...3` of
-any sentence, `~3` is `..3` in either order. A [cancel] line does not reach over a comma either: in "not here,
-in the messenger" the messenger counts. ``GUN&TOOL`` is one word with concepts of both, ``PAY!`` counts also where
-it was cancelled.
+between alternatives. `..3` between two atoms lets up to three other words of the same sentence in, `...3`
+of any sentence, `~3` is `..3` in either order. A [cancel] line does not reach over a comma either: in "not
+here, in the messenger" the messenger counts. ``GUN&TOOL`` is one word with concepts of both; ``PAY!``
+counts even where it was cancelled.
 """
 
 import re

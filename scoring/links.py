@@ -62,6 +62,8 @@ _TECHNOLOGY = re.compile(
     r"^(?:asp|ado|vb|node|vue|d3|three|socket|crypto)\.(?:net|io|js)$|^\d+\.\d|^\d+[.x]\d"
 )
 
+_CYRILLIC_AT = re.compile(r"(?<=[а-я])@(?=[а-я])")  # a letter of `инст@грам`, no address
+
 
 @dataclass(slots=True)
 class LinkEvidence:
@@ -77,6 +79,7 @@ class LinkEvidence:
 
 def find_links(lower: str) -> LinkEvidence:
     """Look for addresses in a lower-case text; each is counted once and replaced by a space."""
+    lower = _CYRILLIC_AT.sub("а", lower)
     found = LinkEvidence(lower)
     has_at = "@" in lower
     has_dot = "." in lower

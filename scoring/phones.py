@@ -57,6 +57,9 @@ _COUNTRIES = (
     "7",
 )
 _SHORT_PHONE = range(6, 8)
+_LONG = 10
+# "номер 1376485" is a part's as often as a seller's; "my number is 137-64-85" is not.
+_BARE_NUMBER = re.compile(r"(?<!мой )(?<!наш )(?<!my )(?<!phone )(?:номер|number|no)[\s:.#№]*$")
 
 
 @dataclass(slots=True)
@@ -92,6 +95,8 @@ def _judge(evidence: PhoneEvidence, text: str, run: re.Match[str], spelled: bool
         return
     before, after = text[max(0, run.start() - 60) : run.start()], text[run.end() : run.end() + 40]
     called = bool(_CALL.search(before) or _CALL_AFTER.search(after))
+    if called and len(digits) < _LONG and _BARE_NUMBER.search(before) and not _CALL_AFTER.search(after):
+        called = False
     if _SERIAL.search(before) and not re.search(r"(?:тел|phone|звон\w*|call)\W*$", before):
         evidence.serial += 1
         return

@@ -13,7 +13,8 @@ from scoring.phones import PhoneEvidence, find_phones
 from scoring.words import Dictionary, Word, follows
 
 _TOKEN = re.compile(r"[^\W_]+(?:[@$*|'][^\W_]+)*|[.!?;,\n]")
-_SPACED_OUT = re.compile(r"(?<![^\W_])(?:[^\W\d_][ .\-_*•|/\\,]{1,3}){3,}[^\W\d_](?![^\W_])")
+# One separator throughout: a wider gap ends the word.
+_SPACED_OUT = re.compile(r"(?<![^\W_])[^\W\d_]([ .\-_*•|/\\,]{1,3})[^\W\d_](?:\1[^\W\d_]){2,}(?![^\W_])")
 _NOT_LETTERS = re.compile(r"[\W_]+")
 _ABBREVIATION = 3  # a full stop after so short a word ends no sentence
 _CANCEL_ROUNDS = 4

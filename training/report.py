@@ -20,8 +20,8 @@ def markdown(
     lines = [
         "# Evaluation",
         "",
-        f"Of `{version}`, by `python -m training.evaluate`. What the sets are and what such figures are worth",
-        "is said in `MODEL_CARD.md`.",
+        f"Of `{version}`, by `python -m training.evaluate`. What the sets are and what such figures are",
+        "worth is said in `MODEL_CARD.md`.",
         "",
         "## Against the baselines, on the test set",
         "",
