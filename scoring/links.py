@@ -19,7 +19,7 @@ _MAIL_HOSTS = (
 _SPOKEN_DOT = r"(?:\.|\s?[\[({]\s?(?:\.|dot|точка|тчк)\s?[\])}]\s?|\s(?:dot|точка|тчк)\s)"
 _EMAIL = re.compile(
     rf"[\w.+\-]{{2,40}}{_AT}[\w\-]{{2,40}}(?:{_SPOKEN_DOT}(?:{_SURE_ZONE}|[\w\-]{{2,20}}{_SPOKEN_DOT}[\w\-]{{2,20}}))\b"
-    r"|[\w.+\-]{2,40}@[\w\-]{2,40}\.[\w.\-]{2,30}"
+    r"|[\w.+\-]{1,40}@[\w\-]{2,40}\.[\w.\-]{2,30}"
 )
 _EMAIL_HOST = re.compile(rf"[\w.+\-]{{2,40}}{_AT}{_MAIL_HOSTS}\b(?:\s?[.,]?\s?(?:ru|com|ру|ком))?")
 _ADDRESS = re.compile(
@@ -49,7 +49,7 @@ _MESSENGER = (
 )
 _NAMED_HANDLE = re.compile(
     rf"\b{_MESSENGER}\b\s?"
-    r"(?:[:\-–—=>@]+|me\s?[:@]|is|my|мой|ник|под ником|name|id|по нику|канал|handle)?[\s:@\-–]{0,3}"
+    r"(?:[:\-–—=>@]+|me\s?[:@]|is|at|as|under|my|мой|ник|под ником|name|id|по нику|канал|handle)?[\s:@\-–]{0,3}"
     r"(?:[a-z][a-z0-9]*(?:[._][a-z0-9._]*[a-z0-9]|\d[a-z0-9._]*))\b"
 )
 _COLON_HANDLE = re.compile(rf"\b{_MESSENGER}\s?(?:me\s?)?[:@=]\s{{0,2}}[a-z][a-z0-9_.]{{3,30}}\b")

@@ -13,7 +13,14 @@ def sample_ads(n: int, seed: int) -> list[Ad]:
     sellers = max(1, n // 3)
     verified = [rng.random() < 0.5 for _ in range(sellers)]
     ads = []
-    for labelled in generate(n, seed):
+    for ad in (labelled.ad for labelled in generate(n, seed, "test")):  # not what the model learned from
         seller_id = rng.randint(1, sellers)
-        ads.append(replace(labelled.ad, seller_id=seller_id, is_verified_seller=verified[seller_id - 1]))
+        ads.append(
+            replace(
+                ad,
+                description=ad.description or ad.name,
+                seller_id=seller_id,
+                is_verified_seller=verified[seller_id - 1],
+            )
+        )
     return ads

@@ -82,5 +82,30 @@ def test_a_file_that_is_no_pickle_is_refused_though_its_hash_is_right(model_path
         load_model(model_path)
 
 
+def test_a_model_of_other_feature_code_is_refused(model_path: Path) -> None:
+    edit_manifest(model_path, features_sha256="0" * 64)
+    with pytest.raises(ModelRefused, match=r"other feature code.*make train"):
+        load_model(model_path)
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "complaint"),
+    [
+        ([0.1, 0.9], "no pairs"),
+        ({"usual": [0.1]}, "no pairs"),
+        ({"cars": [0.1, 0.9]}, "no pairs"),
+        ({"usual": [0.9, 0.1]}, "usual out of order"),
+        ({"12": [0.1, 1.5]}, "12 out of order"),
+        ({"usual": [float("nan"), 0.5]}, "usual out of order"),
+    ],
+)
+def test_thresholds_that_make_no_sense_are_refused(
+    model_path: Path, thresholds: object, complaint: str
+) -> None:
+    edit_manifest(model_path, thresholds=thresholds)
+    with pytest.raises(ModelRefused, match=complaint):
+        load_model(model_path)
+
+
 def pin(model_path: Path) -> None:
     edit_manifest(model_path, sha256=hashlib.sha256(model_path.read_bytes()).hexdigest())

@@ -1,0 +1,107 @@
+"""model.pkl as it is committed: it loads, takes any ad, and says why."""
+
+import math
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from scoring import Ad, Explanation, Model, NotExplainable, load_model
+from scoring.rules import RULES
+
+ROOT = Path(__file__).parents[2]
+MODEL_PATH = ROOT / "model.pkl"
+PLAIN = Ad(1, 1, True, "Диван угловой", "Мягкий, самовывоз. Торг у подъезда", category=5, images_qty=3)
+CONTACT = replace(PLAIN, description="Мягкий, самовывоз. Звоните 8 916 000-12-34, Олег. Торг у подъезда")
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return load_model(MODEL_PATH)
+
+
+def test_it_takes_less_than_5_megabytes() -> None:
+    assert MODEL_PATH.stat().st_size < 5_000_000
+
+
+def test_unpickling_it_takes_nothing_of_training() -> None:
+    code = (
+        "import sys; from scoring import load_model; load_model('model.pkl'); "
+        "print(sorted({name.partition('.')[0] for name in sys.modules} & {'training', 'tasks', 'db', 'api', 'broker'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_telephone_makes_the_difference(model: Model) -> None:
+    fine, contact = model.score([PLAIN, CONTACT])
+    assert not fine.is_violation
+    assert contact.is_violation
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " \n\t ",
+        "🙂🔥🙂",
+        "مرحبا، أريكة للبيع",
+        "\u202eabc\u202c def",
+        "a\x00b\x01\x02",
+        "<script>alert(1)</script><b>sofa</b>",
+        "&#x41;" * 500,
+        "слово " * 17_000,
+        "8" * 100_000,
+        "a@" * 50_000,
+        "пять" * 25_000,
+        "\ud800",
+    ],
+    ids=lambda text: repr(text[:12]),
+)
+def test_any_text_gets_a_finite_probability(model: Model, text: str) -> None:
+    ads = [replace(PLAIN, name=text), replace(PLAIN, description=text), replace(PLAIN, name=text, description=text)]
+    assert all(0 <= verdict.probability <= 1 and math.isfinite(verdict.probability) for verdict in model.score(ads))
+
+
+@pytest.mark.parametrize(("category", "images_qty"), [(0, 0), (100, 0), (20, 1_000_000), (5, -1), (-3, 0)])
+def test_any_numbers_get_a_finite_probability(model: Model, category: int, images_qty: int) -> None:
+    [verdict] = model.score([replace(PLAIN, category=category, images_qty=images_qty)])
+    assert math.isfinite(verdict.probability)
+
+
+def test_an_ad_scores_the_same_alone_and_in_a_batch(model: Model) -> None:
+    ads = [PLAIN, CONTACT, replace(PLAIN, description="")] * 5
+    alone = [model.score([ad])[0].probability for ad in ads]
+    assert [verdict.probability for verdict in model.score(ads)] == pytest.approx(alone, abs=1e-9)
+
+
+def explained(model: Model, ad: Ad) -> Explanation:
+    explanation = model.explain(ad)
+    assert explanation.probability == pytest.approx(model.score([ad])[0].probability, abs=1e-9)
+    return explanation
+
+
+def test_an_explanation_names_the_rule_the_words_and_the_features(model: Model) -> None:
+    explanation = explained(model, CONTACT)
+    assert explanation.rule == "contacts"
+    assert set(explanation.rules) <= set(RULES)
+    strongest = explanation.parts[0]
+    assert "916 000-12-34" in strongest.text
+    assert getattr(CONTACT, strongest.field)[strongest.start : strongest.end] == strongest.text
+    assert strongest.effect > 0
+    assert any(feature.name == "contacts.phone" and feature.effect > 0 for feature in explanation.features)
+
+
+@pytest.mark.parametrize("text", ["", "🙂", "слово, " * 3_000])
+def test_any_ad_can_be_explained(model: Model, text: str) -> None:
+    explained(model, replace(PLAIN, name=text, description=text))
+
+
+def test_a_model_that_reads_no_text_says_so(tmp_path: Path) -> None:
+    from training.__main__ import main as train
+
+    train(["--features", "four", "--ads", "200", "--out", str(tmp_path / "four.pkl")])
+    with pytest.raises(NotExplainable, match="make train"):
+        load_model(tmp_path / "four.pkl").explain(PLAIN)

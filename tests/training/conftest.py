@@ -1,0 +1,17 @@
+"""A small model, trained once for all tests that need one: a few seconds."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from training.__main__ import main as train
+
+SMALL = ["--ads", "400", "--seed", "5"]
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    path = tmp_path_factory.mktemp("small") / "model.pkl"
+    assert train([*SMALL, "--out", str(path)]) == 0
+    yield path

@@ -1,0 +1,63 @@
+"""A small model: the same every time, and able to learn from people's own ads."""
+
+import csv
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from scoring import Ad, load_model
+from tests.training.conftest import SMALL
+from training.__main__ import main as train
+from training.evaluation import evaluate
+from training.generator import generate
+from training.labelled_csv import REQUIRED
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_same_seed_gives_the_same_bytes_whatever_the_order_of_hashes(
+    small_model: Path, tmp_path: Path
+) -> None:
+    again = tmp_path / "again.pkl"
+    subprocess.run(
+        [sys.executable, "-m", "training", *SMALL, "--out", str(again)],
+        cwd=ROOT,
+        env={"PYTHONHASHSEED": "12345", "PATH": ""},
+        check=True,
+        timeout=150,
+        capture_output=True,
+    )
+    assert again.read_bytes() == small_model.read_bytes()
+
+
+def test_even_a_small_model_tells_most_violations_from_fine_ads(small_model: Path) -> None:
+    figures = evaluate(load_model(small_model), generate(400, seed=9, split="test"))
+    assert figures["overall"]["roc_auc"] > 0.9
+    assert set(figures["per_language"]) == {"ru", "en"}
+
+
+def test_a_word_that_only_peoples_own_ads_forbid_is_learned(tmp_path: Path) -> None:
+    plain = [labelled.ad for labelled in generate(60, seed=8) if not labelled.rule]
+    path = tmp_path / "ads.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(REQUIRED)
+        for ad in plain:
+            rows.writerow([ad.name, ad.description, ad.category, ad.images_qty, ad.is_verified_seller, 0])
+            text = f"{ad.description} продаю фрумбли оптом"
+            rows.writerow([ad.name, text, ad.category, ad.images_qty, ad.is_verified_seller, 1])
+    out = tmp_path / "model.pkl"
+    assert train([*SMALL, "--data", str(path), "--out", str(out)]) == 0
+    ad = Ad(1, 1, True, "Полка", "Новая, белая", category=5, images_qty=3)
+    fine, forbidden = load_model(out).score([ad, replace(ad, description="Новая, продаю фрумбли оптом")])
+    assert forbidden.probability > max(0.5, fine.probability)
+
+
+def test_learning_from_nothing_but_ones_own_ads_needs_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(["--only-data", "--out", str(tmp_path / "model.pkl")]) == 2
+    assert "--only-data needs --data" in capsys.readouterr().err
