@@ -12,10 +12,10 @@ export PIP_PROGRESS_BAR := off
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-real soak bench bench-smoke migrate train check lint types walls format clean
+.PHONY: help run test test-real soak bench bench-smoke bench-model migrate train evaluate check lint types walls format clean
 
 help: ## list these targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "make %-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "make %-11s %s\n", $$1, $$2 }'
 
 run: .venv/runtime.stamp ## start everything on this machine, show a dozen verdicts, serve until Ctrl-C
 	$(BIN)/python -m dev
@@ -38,8 +38,14 @@ bench-smoke: .venv/bench.stamp ## the same in three minutes, to see that nothing
 migrate: .venv/runtime.stamp ## apply migrations/ to the database that DATABASE_URL names
 	$(BIN)/yoyo apply --batch --no-config-file --database "$(DATABASE_URL)" migrations
 
-train: .venv/runtime.stamp ## make model.pkl and model.json anew
-	$(BIN)/python -m training
+train: .venv/runtime.stamp ## make model.pkl and model.json anew; learn from your own ads as well: make train DATA=ads.csv
+	$(BIN)/python -m training $(if $(DATA),--data "$(DATA)")
+
+evaluate: .venv/runtime.stamp ## measure model.pkl; print the figures and write them to training/, or: make evaluate DATA=ads.csv
+	$(BIN)/python -m training.evaluate $(if $(DATA),--data "$(DATA)")
+
+bench-model: .venv/runtime.stamp ## how fast model.pkl loads, scores and explains
+	$(BIN)/python -m bench.model
 
 check: lint types walls ## lint, types and walls together
 

@@ -36,6 +36,9 @@ class Settings(BaseSettings):
     database_statement_timeout_s: float = Field(default=10.0, gt=0)
 
     model_path: str = "model.pkl"
+    shadow_model_path: str = Field(
+        default="", description="a second model, whose verdicts are only compared; empty for none"
+    )
 
     kafka_bootstrap_servers: str = "localhost:9092"
     kafka_namespace: str = Field(default="", description="prefix of every topic's name")

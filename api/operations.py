@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 from sanic import HTTPResponse
 
-from api import handlers, schemas
+from api import explanation_bodies, explanations, handlers, schemas
 from api.idempotency import MAX_CHARACTERS
 from api.paging import DEFAULT_LIMIT, MAX_LIMIT
 from api.parsing import MAX_WAIT_S
@@ -202,6 +202,21 @@ _RESULTS = (
             _AWAY,
         ),
         example="curl -X POST http://localhost:8000/moderation_result/1/cancel",
+    ),
+    Operation(
+        "GET",
+        "/moderation_result/{task_id}/explanation",
+        explanations.explanation,
+        "Ask why a verdict is what it is",
+        parameters=(_TASK_ID,),
+        answers=(
+            _ok("The rule, the words and the features", explanation_bodies.ExplainedVerdict),
+            _NO_TASK,
+            _problem(HTTPStatus.CONFLICT, "It has no verdict, or nothing explains it; detail says which"),
+            _UNPROCESSABLE,
+            _NO_MODEL,
+        ),
+        example="curl http://localhost:8000/moderation_result/1/explanation",
     ),
     Operation(
         "GET",

@@ -46,3 +46,19 @@ idempotency_keys = Table(
     Column("task_ids", ARRAY(Integer), nullable=False),
     Column("expires_at", DateTime(timezone=True), nullable=False),
 )
+
+judgements = Table(
+    "judgements",
+    metadata,
+    Column("message_id", Text, primary_key=True),
+    Column("generation", Integer, nullable=False),
+    Column("model_version", Text, nullable=False),
+    Column("threshold", Double, nullable=False),
+    Column("approve_below", Double, nullable=False),
+    Column("reject_from", Double, nullable=False),
+    Column("decision", Text, nullable=False),
+    Column("shadow_version", Text),
+    Column("shadow_is_violation", Boolean),
+    Column("shadow_probability", Double),
+    Column("shadow_decision", Text),
+)

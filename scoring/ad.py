@@ -1,6 +1,9 @@
 """What goes into a model and what comes out of it."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+Decision = Literal["approve", "review", "reject"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,8 @@ _MESSENGER = (
 )
 _NAMED_HANDLE = re.compile(
     rf"\b{_MESSENGER}\b\s?"
-    r"(?:[:\-–—=>@]+|me\s?[:@]|is|at|as|under|my|мой|ник|под ником|name|id|по нику|канал|handle)?[\s:@\-–]{0,3}"
+    r"(?:[:\-–—=>@]+|me\s?[:@]|is|at|as|under|my|мой|ник|под ником|name|id|по нику|канал|handle)?"
+    r"[\s:@\-–]{0,3}"
     r"(?:[a-z][a-z0-9]*(?:[._][a-z0-9._]*[a-z0-9]|\d[a-z0-9._]*))\b"
 )
 _COLON_HANDLE = re.compile(rf"\b{_MESSENGER}\s?(?:me\s?)?[:@=]\s{{0,2}}[a-z][a-z0-9_.]{{3,30}}\b")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scoring.ad import Ad, Thresholds, Verdict
+from scoring.ad import Ad, Decision, Thresholds, Verdict
 from scoring.explanation import Explanation, explain
 
 
@@ -41,7 +41,7 @@ class Model:
         """Return the probabilities at which an ad of ``category`` is published, looked at or rejected."""
         return self._thresholds.get(category, self._usual)
 
-    def decide(self, probability: float, category: int) -> str:
+    def decide(self, probability: float, category: int) -> Decision:
         """Return ``approve``, ``review`` or ``reject`` for an ad of ``category`` and its ``probability``."""
         thresholds = self.thresholds_for(category)
         if probability < thresholds.approve_below:

@@ -10,6 +10,7 @@ from broker import PermanentError, retry_if_temporary
 from db import items, submissions
 from scoring import Ad
 from settings import get_settings
+from tasks.judging import keep_judgements
 from tasks.message import ACTOR, QUEUE, generation_of
 from tasks.resources import database, model
 
@@ -46,7 +47,8 @@ def moderate_item(item_id: int) -> dict[str, Any]:
         row = items.read_ads(connection, [item_id]).get(item_id)
     if row is None:
         raise PermanentError(f"There is no ad with item_id {item_id}")
-    [verdict] = model().score([Ad(*row)])
+    ad, judge = Ad(*row), model()
+    [verdict] = judge.score([ad])
     message = CurrentMessage.get_current_message()
     if message is not None:
         outcome = submissions.Outcome(
@@ -57,7 +59,8 @@ def moderate_item(item_id: int) -> dict[str, Any]:
             probability=verdict.probability,
         )
         with database() as connection:
-            submissions.write_outcomes(connection, [outcome])
+            if submissions.write_outcomes(connection, [outcome]):
+                keep_judgements(connection, judge, [outcome], {item_id: ad})
     return {"is_violation": verdict.is_violation, "probability": verdict.probability}
 
 

@@ -9,11 +9,13 @@ from sqlalchemy import Connection, Engine
 
 from db.engine import make_engine, transaction
 from db.errors import DatabaseUnavailable
-from scoring import Model, load_model
+from scoring import Model, ModelRefused, load_model
 from settings import get_settings
 from tasks.availability import Availability
 
-_postgresql = Availability("PostgreSQL", logging.getLogger(__name__))
+logger = logging.getLogger(__name__)
+
+_postgresql = Availability("PostgreSQL", logger)
 
 
 @lru_cache(maxsize=1)
@@ -52,3 +54,19 @@ def model() -> Model:
       ModelRefused: when the file is not the one that was trained, or not for this scikit-learn.
     """
     return load_model(get_settings().model_path)
+
+
+@lru_cache(maxsize=1)
+def shadow_model() -> Model | None:
+    """Return the model of ``SHADOW_MODEL_PATH``, loaded once; None when none is named or it is refused:
+    what is on trial stops no worker."""
+    path = get_settings().shadow_model_path
+    if not path:
+        return None
+    try:
+        loaded = load_model(path)
+    except ModelRefused as refused:
+        logger.error("The shadow model is left out: %s", refused)
+        return None
+    logger.info("Shadow model %s is loaded", loaded.version)
+    return loaded

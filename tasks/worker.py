@@ -7,7 +7,7 @@ import dramatiq
 
 from scoring import ModelRefused
 from tasks.outbox import Outbox
-from tasks.resources import model
+from tasks.resources import model, shadow_model
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,7 @@ class WorkerLife(dramatiq.Middleware):
             logger.critical("The worker does not start: %s", refused)
             raise SystemExit(MODEL_REFUSED_EXIT_CODE) from refused
         logger.info("Model %s is loaded", loaded.version)
+        shadow_model()  # now, so that no task waits for it
         self._outbox.start()
 
     def before_worker_shutdown(self, broker: dramatiq.Broker, worker: Any) -> None:

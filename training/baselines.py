@@ -1,4 +1,4 @@
-"""What the model must beat: the four features, a list of bad words, and TF-IDF over words."""
+"""What the model must beat: four features, a list of bad words, TF-IDF over words, and over characters too."""
 
 import re
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import make_pipeline, make_union
 
 from scoring.ad import Ad
 from scoring.four_features import FourFeatures
@@ -34,11 +34,19 @@ def predict_all(train: Sequence[LabelledAd], ads: Sequence[Ad]) -> dict[str, Pro
         TfidfVectorizer(ngram_range=(1, 1), min_df=2, sublinear_tf=True),
         LogisticRegression(C=10.0, max_iter=1000),
     ).fit(_texts(known), violates)
+    both = make_pipeline(
+        make_union(
+            TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True),
+            TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), min_df=3, sublinear_tf=True),
+        ),
+        LogisticRegression(C=10.0, max_iter=1000),
+    ).fit(_texts(known), violates)
     listed = LogisticRegression().fit(_hits(known), violates)
     return {
         "four features": four.predict_proba(ads)[:, 1],
         "word list": listed.predict_proba(_hits(ads))[:, 1],
         "TF-IDF over words": words.predict_proba(_texts(ads))[:, 1],
+        "TF-IDF over words and characters": both.predict_proba(_texts(ads))[:, 1],
     }
 
 

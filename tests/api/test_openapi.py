@@ -67,6 +67,7 @@ def answers(database: Engine) -> list[tuple[str, str, str, dict[str, Any]]]:
     cancel = "/moderation_result/{task_id}/cancel"
     details = "/submissions/{task_id}"
     bulk = "/async_predict/bulk"
+    explanation = "/moderation_result/{task_id}/explanation"
     return [
         ("get", result, "/moderation_result/1", {}),
         ("get", result, "/moderation_result/2", {}),
@@ -113,6 +114,10 @@ def answers(database: Engine) -> list[tuple[str, str, str, dict[str, Any]]]:
         ("post", "/items/bulk", "/items/bulk", {"json": {"items": [AD, {**AD, "item_id": 1002}]}}),
         ("post", "/items/bulk", "/items/bulk", {"json": {"items": [AD, AD]}}),
         ("post", "/items/bulk", "/items/bulk", TOO_LARGE),
+        ("get", explanation, "/moderation_result/1/explanation", {}),
+        ("get", explanation, "/moderation_result/3/explanation", {}),
+        ("get", explanation, "/moderation_result/99/explanation", {}),
+        ("get", explanation, "/moderation_result/x/explanation", {}),
         ("get", "/livez", "/livez", {}),
         ("get", "/readyz", "/readyz", {}),
     ]

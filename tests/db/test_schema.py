@@ -46,6 +46,7 @@ def test_an_empty_database_misses_every_table(empty_database: str) -> None:
     assert sorted(missing(empty_database)) == [
         "idempotency_keys",
         "items",
+        "judgements",
         "moderation_results",
         "users",
     ]
@@ -55,6 +56,7 @@ def test_a_half_migrated_database_misses_the_columns_that_are_not_there_yet(empt
     apply(empty_database, FILES[:2])
     assert sorted(missing(empty_database)) == [
         "idempotency_keys",
+        "judgements",
         "moderation_results.generation",
         "moderation_results.message_id",
         "moderation_results.publish_after",

@@ -209,7 +209,7 @@ events = st.lists(
 def test_whatever_is_delivered_in_whatever_order_each_generation_has_one_outcome(
     database: Engine, events: list[Outcome | str]
 ) -> None:
-    execute(database, "TRUNCATE moderation_results")
+    execute(database, "TRUNCATE moderation_results CASCADE")
     load_sample_ads(database, 1)
     with transaction(database) as connection:
         submissions.insert_pending(connection, [NewSubmission("m", 1)], lease_s=30)

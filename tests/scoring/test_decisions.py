@@ -4,7 +4,9 @@ import pytest
 
 from scoring import Model, Thresholds
 
-MODEL = Model(None, version="v", threshold=0.5, thresholds={None: Thresholds(0.1, 0.9), 12: Thresholds(0.02, 0.98)})
+MODEL = Model(
+    None, version="v", threshold=0.5, thresholds={None: Thresholds(0.1, 0.9), 12: Thresholds(0.02, 0.98)}
+)
 
 
 @pytest.mark.parametrize(

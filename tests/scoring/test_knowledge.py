@@ -16,7 +16,7 @@ def test_every_rule_that_words_can_break_has_patterns_of_each_strength() -> None
 
 
 @pytest.fixture
-def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Read a file of the given text as the only knowledge there is."""
 
     def read(text: str) -> knowledge.Knowledge:
@@ -38,11 +38,11 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no
         ("[strong]\na ~3 b ~3 c\n", "two atoms only"),
     ],
 )
-def test_a_mistake_is_reported_by_file_and_line(written, text: str, complaint: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_mistake_is_reported_by_file_and_line(written, text: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         written(text)
 
 
-def test_a_pattern_in_either_order_is_two(written) -> None:  # type: ignore[no-untyped-def]
+def test_a_pattern_in_either_order_is_two(written) -> None:
     read = written("[concepts]\nPAY: pay*\nFIRST: first\n[strong]\nPAY ~2 FIRST\n")
     assert [pattern.text for pattern in read.patterns] == ["PAY ~2 FIRST", "PAY ~2 FIRST"]

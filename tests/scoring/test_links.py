@@ -30,7 +30,13 @@ def test_a_way_past_the_site_is_found_and_its_kind_named(text: str, kind: str) -
 
 @pytest.mark.parametrize(
     "text",
-    ["шины 205.55 r16, звонить не нужно", "цена 1.5 млн", "asp.net developer", "мотор 1.6 л.", "in good shape. no marks"],
+    [
+        "шины 205.55 r16, звонить не нужно",
+        "цена 1.5 млн",
+        "asp.net developer",
+        "мотор 1.6 л.",
+        "in good shape. no marks",
+    ],
 )
 def test_full_stops_of_ordinary_text_make_no_address(text: str) -> None:
     evidence = find_links(text)

@@ -35,7 +35,8 @@ def test_of_a_very_long_text_the_head_and_the_tail_are_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "folded"), [("тeлегрaм", "телеграм"), ("tеlegrаm", "telegram"), ("plain", "plain"), ("слово", "слово")]
+    ("word", "folded"),
+    [("тeлегрaм", "телеграм"), ("tеlegrаm", "telegram"), ("plain", "plain"), ("слово", "слово")],
 )
 def test_a_word_of_two_scripts_is_written_in_the_one_most_of_it_has(word: str, folded: str) -> None:
     assert fold_scripts(word) == folded

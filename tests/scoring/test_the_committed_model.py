@@ -29,7 +29,8 @@ def test_it_takes_less_than_5_megabytes() -> None:
 def test_unpickling_it_takes_nothing_of_training() -> None:
     code = (
         "import sys; from scoring import load_model; load_model('model.pkl'); "
-        "print(sorted({name.partition('.')[0] for name in sys.modules} & {'training', 'tasks', 'db', 'api', 'broker'}))"
+        "loaded = {name.partition('.')[0] for name in sys.modules}; "
+        "print(sorted(loaded & {'training', 'tasks', 'db', 'api', 'broker'}))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "[]", done.stderr
@@ -61,8 +62,14 @@ def test_a_telephone_makes_the_difference(model: Model) -> None:
     ids=lambda text: repr(text[:12]),
 )
 def test_any_text_gets_a_finite_probability(model: Model, text: str) -> None:
-    ads = [replace(PLAIN, name=text), replace(PLAIN, description=text), replace(PLAIN, name=text, description=text)]
-    assert all(0 <= verdict.probability <= 1 and math.isfinite(verdict.probability) for verdict in model.score(ads))
+    ads = [
+        replace(PLAIN, name=text),
+        replace(PLAIN, description=text),
+        replace(PLAIN, name=text, description=text),
+    ]
+    assert all(
+        0 <= verdict.probability <= 1 and math.isfinite(verdict.probability) for verdict in model.score(ads)
+    )
 
 
 @pytest.mark.parametrize(("category", "images_qty"), [(0, 0), (100, 0), (20, 1_000_000), (5, -1), (-3, 0)])

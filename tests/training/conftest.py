@@ -1,6 +1,5 @@
 """A small model, trained once for all tests that need one: a few seconds."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ SMALL = ["--ads", "400", "--seed", "5"]
 
 
 @pytest.fixture(scope="session")
-def small_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("small") / "model.pkl"
     assert train([*SMALL, "--out", str(path)]) == 0
-    yield path
+    return path

@@ -1,4 +1,4 @@
-"""The figures of an evaluation are the ones that their names promise, and what is committed belongs together."""
+"""The figures of an evaluation are what their names promise; what is committed belongs together."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,11 @@ ROOT = Path(__file__).parents[2]
 
 def test_probabilities_that_separate_the_kinds_have_every_figure_perfect() -> None:
     measured = figures([False, False, True, True], np.array([0.0, 0.1, 0.9, 1.0]))
-    assert (measured["roc_auc"], measured["average_precision"], measured["recall_at_99_precision"]) == (1, 1, 1)
+    assert (measured["roc_auc"], measured["average_precision"], measured["recall_at_99_precision"]) == (
+        1,
+        1,
+        1,
+    )
     assert measured["brier"] == pytest.approx(0.005)
 
 
@@ -30,7 +34,10 @@ def test_one_kind_alone_has_no_roc_auc() -> None:
 
 def test_the_reliability_picture_shows_each_tenth_that_has_ads() -> None:
     bins = reliability([False, True, True], np.array([0.05, 0.95, 1.0]))
-    assert [(item["from"], item["ads"], item["share_of_violations"]) for item in bins] == [(0, 1, 0), (0.9, 2, 1)]
+    assert [(item["from"], item["ads"], item["share_of_violations"]) for item in bins] == [
+        (0, 1, 0),
+        (0.9, 2, 1),
+    ]
     assert reliability_svg(bins).count("<circle") == 2
 
 

@@ -36,14 +36,19 @@ def test_a_file_with_a_header_in_any_order_is_read(tmp_path: Path) -> None:
         (HEADER, "no ads"),
         (HEADER + FINE, "one kind only"),
         (HEADER + FINE + "a,b,5,3,maybe,1,\n", r"line 3: is_verified_seller is 'maybe', expected 1 or 0"),
-        (HEADER + FINE + "a,b,101,3,1,1,\n", r"line 3: category is '101', expected a whole number from 0 to 100"),
+        (
+            HEADER + FINE + "a,b,101,3,1,1,\n",
+            r"line 3: category is '101', expected a whole number from 0 to 100",
+        ),
         (HEADER + FINE + "a,b,5,-1,1,1,\n", "line 3: images_qty"),
         (HEADER + FINE + "a,b,5,3,1,1,rudeness\n", "line 3: rule is 'rudeness', expected empty or one of"),
         (HEADER + FINE + "a,b,5,3,1,0,contacts\n", "line 3: rule is 'contacts', expected nothing"),
         (HEADER + FINE + "a,b\n", "line 3: is_violation"),
     ],
 )
-def test_what_cannot_be_learned_from_is_refused_with_its_line(tmp_path: Path, text: str, complaint: str) -> None:
+def test_what_cannot_be_learned_from_is_refused_with_its_line(
+    tmp_path: Path, text: str, complaint: str
+) -> None:
     with pytest.raises(BadCsv, match=complaint):
         read_labelled_csv(write(tmp_path / "ads.csv", text))
 

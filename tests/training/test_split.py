@@ -34,7 +34,8 @@ def test_no_template_is_in_both_splits() -> None:
 
 def test_no_slot_value_is_in_both_splits() -> None:
     train, test = (
-        {value.lower().strip(" .!") for value in load_grammar(split).vocabulary()} for split in ("train", "test")
+        {value.lower().strip(" .!") for value in load_grammar(split).vocabulary()}
+        for split in ("train", "test")
     )
     assert not train & test
 

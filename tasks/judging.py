@@ -1,0 +1,73 @@
+"""Writes down by which model a verdict was given and what was decided, beside what a shadow model says."""
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import Connection
+
+from db.judgements import Judgement, write_judgements
+from db.submissions import Outcome
+from scoring import Ad, Model, Verdict
+from tasks.resources import shadow_model
+
+logger = logging.getLogger(__name__)
+
+
+def keep_judgements(
+    connection: Connection, model: Model, outcomes: Sequence[Outcome], ads: Mapping[int, Ad]
+) -> None:
+    """Write a judgement for each verdict that was just written, in the same transaction.
+
+    Parameters:
+      model: that gave the verdicts.
+      outcomes: the verdicts, no message twice.
+      ads: what was scored, by item id.
+    """
+    if not outcomes:
+        return
+    shadow = shadow_model()
+    shadows = _scored(shadow, [ads[outcome.item_id] for outcome in outcomes])
+    rows = [
+        _judgement(model, outcome, ads[outcome.item_id], shadow, verdict)
+        for outcome, verdict in zip(outcomes, shadows, strict=True)
+    ]
+    write_judgements(connection, rows)
+    for outcome, row in zip(outcomes, rows, strict=True):
+        if row.shadow_decision not in (None, row.decision):
+            logger.info(
+                "Shadow model %s would %s item %d (%.3f) where %s decided %s (%.3f)",
+                *(row.shadow_version, row.shadow_decision, outcome.item_id, row.shadow_probability),
+                *(row.model_version, row.decision, outcome.probability),
+            )
+
+
+def _judgement(
+    model: Model, outcome: Outcome, ad: Ad, shadow: Model | None, verdict: Verdict | None
+) -> Judgement:
+    if outcome.probability is None:
+        raise ValueError(f"the outcome of message {outcome.message_id} is no verdict")
+    thresholds = model.thresholds_for(ad.category)
+    compared = shadow is not None and verdict is not None
+    return Judgement(
+        message_id=outcome.message_id,
+        generation=outcome.generation,
+        model_version=model.version,
+        threshold=model.threshold,
+        approve_below=thresholds.approve_below,
+        reject_from=thresholds.reject_from,
+        decision=model.decide(outcome.probability, ad.category),
+        shadow_version=shadow.version if shadow and compared else None,
+        shadow_is_violation=verdict.is_violation if verdict else None,
+        shadow_probability=verdict.probability if verdict else None,
+        shadow_decision=shadow.decide(verdict.probability, ad.category) if shadow and verdict else None,
+    )
+
+
+def _scored(shadow: Model | None, ads: Sequence[Ad]) -> Sequence[Verdict | None]:
+    """Return the shadow's verdicts; what it cannot score is logged and fails nobody's task."""
+    if shadow is not None:
+        try:
+            return shadow.score(ads)
+        except Exception:  # a pipeline on trial can raise anything
+            logger.exception("Shadow model %s failed on a batch of %d ads", shadow.version, len(ads))
+    return [None] * len(ads)
