@@ -41,12 +41,13 @@ class TopicModel:
         self.strength = strength
         self.least_seen = least_seen
         self._topic_bits = [1 << knowledge.number(name) for name in _LEXICON]
+        topic_of = {knowledge.number(name): topic for topic, name in enumerate(_LEXICON)}
         self._words: list[tuple[str, int]] = [
-            (entry, topic)
-            for topic, name in enumerate(_LEXICON)
+            (entry, topic_of[concept])
             for table in (knowledge.exact, knowledge.prefix)
             for entry, concepts in table.items()
-            if knowledge.number(name) in concepts
+            for concept in concepts
+            if concept in topic_of
         ]
         self._memo: dict[tuple[str, int], npt.NDArray[np.float32]] = {}
         self._topics_of: dict[int, tuple[int, ...]] = {}

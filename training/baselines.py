@@ -1,4 +1,4 @@
-"""What the model must beat: four features, a list of bad words, TF-IDF over words, and over characters too."""
+"""What the model must beat: four features, a list of bad words, TF-IDF over words and over characters."""
 
 import re
 from collections.abc import Sequence
