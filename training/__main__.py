@@ -12,11 +12,10 @@ from scoring.four_features import FOUR_FEATURES
 from scoring.rules import RULES
 from training import four_features, text_model
 from training.artifact import write_model
-from training.generator import FALSE_LABELS, MISSED_LABELS, generate, with_label_noise
+from training.generator import DEFAULT_SEED, FALSE_LABELS, MISSED_LABELS, generate, with_label_noise
 from training.labelled_csv import BadCsv, read_labelled_csv
 from training.thresholds import manifest_thresholds
 
-DEFAULT_SEED = 20240501
 DATA_WEIGHT = 3.0  # an ad that people labelled counts as much as so many generated ones
 _ENOUGH_TO_CALIBRATE = 200
 

@@ -4,12 +4,13 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from scoring import ModelRefused, load_model
 from training import report
 from training.baselines import predict_all
 from training.evaluation import evaluate
-from training.generator import generate, with_label_noise
+from training.generator import DEFAULT_SEED, LabelledAd, generate, with_label_noise
 from training.labelled_csv import BadCsv, read_labelled_csv
 from training.metrics import figures
 from training.reliability import reliability_svg
@@ -49,25 +50,33 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     measured = {heading: evaluate(model, ads) for heading, ads in sets.items()}
-    test = next(iter(sets.values()))
-    violates = [bool(labelled.rule) for labelled in test]
-    seed = 20240501
-    train = with_label_noise(generate(DEFAULT_ADS, seed), seed)
-    baselines = {
-        name: figures(violates, probabilities)
-        for name, probabilities in predict_all(train, [labelled.ad for labelled in test]).items()
-    }
-    text = report.markdown(measured, baselines, model.version)
+    baselines = _baselines(list(sets.values()))
+    for one, figures_of_others in zip(measured.values(), baselines, strict=True):
+        one["baselines"] = figures_of_others
+    text = report.markdown(measured, model.version)
     print(text)
     out = Path(arguments.out)
     (out / "EVALUATION.md").write_text(text, encoding="utf-8")
-    whole = {"version": model.version, "sets": measured, "baselines": baselines}
+    whole = {"version": model.version, "sets": measured}
     (out / "evaluation.json").write_text(
         json.dumps(whole, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
     )
     bins = next(iter(measured.values()))["reliability"]
     (out / "reliability.svg").write_text(reliability_svg(bins), encoding="utf-8")
     return 0
+
+
+def _baselines(sets: list[list[LabelledAd]]) -> list[dict[str, dict[str, Any]]]:
+    """Fit each baseline on the model's training ads; return its figures for each set."""
+    train = with_label_noise(generate(DEFAULT_ADS, DEFAULT_SEED), DEFAULT_SEED)
+    predicted = predict_all(train, [labelled.ad for ads in sets for labelled in ads])
+    result = []
+    start = 0
+    for ads in sets:
+        violates = [bool(labelled.rule) for labelled in ads]
+        result.append({name: figures(violates, p[start : start + len(ads)]) for name, p in predicted.items()})
+        start += len(ads)
+    return result
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from scoring.topics import are_neighbours
 from training.grammar import LANGUAGES, Goods, Grammar, Template, load_grammar
 from training.obfuscate import disguise, telephone
 
+DEFAULT_SEED = 20240501
+
 # Of the ads made: how many break a rule, and how many of the others nearly do.
 VIOLATIONS = 0.45
 NEAR_MISSES = 0.6

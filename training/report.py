@@ -12,9 +12,7 @@ _HEAD = (
 )
 
 
-def markdown(
-    sets: Mapping[str, dict[str, Any]], baselines: Mapping[str, dict[str, Any]], version: str
-) -> str:
+def markdown(sets: Mapping[str, dict[str, Any]], version: str) -> str:
     """Write the whole report; ``sets`` maps a heading to figures, the first of them is the test set."""
     test = next(iter(sets.values()))
     lines = [
@@ -22,12 +20,6 @@ def markdown(
         "",
         f"Of `{version}`, by `python -m training.evaluate`. What the sets are and what such figures are",
         "worth is said in `MODEL_CARD.md`.",
-        "",
-        "## Against the baselines, on the test set",
-        "",
-        _HEAD,
-        _row("**this model**", test["overall"]),
-        *(_row(name, figures) for name, figures in baselines.items()),
         "",
         "## Targets, on the test set",
         "",
@@ -37,8 +29,9 @@ def markdown(
         "",
     ]
     for heading, figures in sets.items():
-        lines += ["", f"## {heading}", "", _HEAD, _row("all", figures["overall"])]
-        lines += [_row(language, values) for language, values in figures["per_language"].items()]
+        lines += ["", f"## {heading}", "", _HEAD, _row("**this model**", figures["overall"])]
+        lines += [_row(f"in {language}", values) for language, values in figures["per_language"].items()]
+        lines += [_row(f"baseline: {name}", values) for name, values in figures["baselines"].items()]
         lines += [
             "",
             *_rules(figures["per_rule"]),
