@@ -15,6 +15,7 @@ _MODULES = (
     "phones",
     "reading",
     "repetition",
+    "spacing",
     "topics",
     "words",
 )

@@ -75,13 +75,24 @@ class _Visible(dict[int, str]):
 _VISIBLE = _Visible()
 
 
+def to_latin(word: str) -> str:
+    """Write the Cyrillic letters of a lower-case word as the Latin ones that look like them."""
+    return word.translate(_CYRILLIC_TO_LATIN)
+
+
 def fold_scripts(word: str) -> str:
     """Write a lower-case word that mixes Cyrillic and Latin in the script that most of its letters have."""
+    return foldings(word)[0]
+
+
+def foldings(word: str) -> list[str]:
+    """List what a lower-case word of two scripts is in either, the likelier first; else only the word."""
     cyrillic = len(_CYRILLIC.findall(word))
     latin = len(_LATIN.findall(word))
     if not cyrillic or not latin:
-        return word
-    return word.translate(_LATIN_TO_CYRILLIC if cyrillic >= latin else _CYRILLIC_TO_LATIN)
+        return [word]
+    both = [word.translate(_LATIN_TO_CYRILLIC), to_latin(word)]
+    return both if cyrillic >= latin else both[::-1]
 
 
 def readings(word: str) -> list[str]:

@@ -24,8 +24,12 @@ _SERIAL = re.compile(
     r"лицензи\w*|сертификат\w*|договор\w*|инвентарн\w*|гост|ту|bosch|бош|поезд|рейс|flight|участ\w*)"
     r"(?:\s?(?:number|numbers|no|номер|код|№))?[\s.:#№\-(]{0,4}(?:[a-zа-я]{1,4}[\s-]?)?(?:\d{1,8}[\s/-]+){0,3}$"
 )
+_SERIAL_BEFORE = re.compile(  # with a few words between: "IMEI is the one on the box, 6329228"
+    r"\b(?:imei|имей|артикул\w*|серийн\w*|s/n|vin|isbn|катал\w*|кадастр\w*|sku|barcode|catalog\w*|oem|"
+    r"part number)(?:[\s,.:]+[a-zа-я]+){0,5}[\s,.:№#-]*$"
+)
 _CALL = re.compile(
-    r"(?:зво\w*|позвон\w*|набира\w*|набер\w*|тел|телефон\w*|т|моб\w*|сот\w*|номер\w*|связ\w*|контакт\w*|пишите|смс|sms|"
+    r"\b(?:зво\w*|позвон\w*|набира\w*|набер\w*|тел|телефон\w*|т|моб\w*|сот\w*|номер\w*|связ\w*|контакт\w*|пишите|смс|sms|"
     r"whats?\s?app|wa|ватсап\w*|вотсап\w*|вацап\w*|viber|вайбер\w*|телеграм\w*|тг|tg|telegram|signal|"
     r"call|calls|ring|phone|tel|cell|mobile|text|txt|dial|reach|contact|number|message|whatsapp|voicemail|"
     r"спросить|ask for|leave)\b[^\d]{0,40}$"
@@ -97,7 +101,9 @@ def _judge(evidence: PhoneEvidence, text: str, run: re.Match[str], spelled: bool
     called = bool(_CALL.search(before) or _CALL_AFTER.search(after))
     if called and len(digits) < _LONG and _BARE_NUMBER.search(before) and not _CALL_AFTER.search(after):
         called = False
-    if _SERIAL.search(before) and not re.search(r"(?:тел|phone|звон\w*|call)\W*$", before):
+    if (_SERIAL.search(before) or (_SERIAL_BEFORE.search(before) and not called)) and not re.search(
+        r"(?:тел|phone|звон\w*|call)\W*$", before
+    ):
         evidence.serial += 1
         return
     if len(digits) == 16 and all(len(group) == 4 for group in groups) and _CARD.match(digits):

@@ -8,14 +8,15 @@ from itertools import pairwise
 from scoring.ad import Ad
 from scoring.knowledge import COMMA, END, Knowledge, Pattern, cancelled_letter, letter
 from scoring.links import LinkEvidence, find_links
-from scoring.normalise import clean
+from scoring.normalise import clean, fold_scripts, to_latin
 from scoring.phones import PhoneEvidence, find_phones
+from scoring.spacing import Gatherer
 from scoring.words import Dictionary, Word, follows
 
 _TOKEN = re.compile(r"[^\W_]+(?:[@$*|'][^\W_]+)*|[.!?;,\n]")
-# One separator throughout: a wider gap ends the word.
-_SPACED_OUT = re.compile(r"(?<![^\W_])[^\W\d_]([ .\-_*•|/\\,]{1,3})[^\W\d_](?:\1[^\W\d_]){2,}(?![^\W_])")
-_NOT_LETTERS = re.compile(r"[\W_]+")
+_MIXED_ADDRESS = re.compile(r"[\w\-]+(?:[.@][\w\-]+)+")
+_BOTH_SCRIPTS = re.compile(r"[a-z][а-я]|[а-я][a-z]")
+_WORD = re.compile(r"\w+")
 _ABBREVIATION = 3  # a full stop after so short a word ends no sentence
 _CANCEL_ROUNDS = 4
 
@@ -53,6 +54,7 @@ class Reader:
     def __init__(self, knowledge: Knowledge) -> None:
         self.knowledge = knowledge
         self.dictionary = Dictionary(knowledge)
+        self._gatherer = Gatherer(knowledge)
         self._patterns = _by_letter(knowledge.patterns)
         self._cancels = _by_letter(knowledge.cancels)
 
@@ -60,8 +62,9 @@ class Reader:
         """Read one ad; any text is fine, the empty one too."""
         title = clean(ad.name)
         text = f"{title}\n{clean(ad.description)}"
-        lower, spaced_out = _SPACED_OUT.subn(_joined, text.lower().replace("%", " процент "))
-        links = find_links(lower)
+        lower, spaced_out = self._gatherer.gather(text.lower().replace("%", " процент "))
+        is_mixed = _BOTH_SCRIPTS.search(lower) is not None
+        links = find_links(_MIXED_ADDRESS.sub(_latin, lower) if is_mixed else lower)
         lower = links.text
         words: list[Word] = []
         pieces: list[str] = []
@@ -81,7 +84,8 @@ class Reader:
             words.append(word)
             pieces.append(word.letters)
         masks = self._add_phrases(words, pieces)
-        phones = find_phones(lower, sum(word.numerals for word in words))
+        dictated = _WORD.sub(lambda found: fold_scripts(found[0]), lower) if is_mixed else lower
+        phones = find_phones(dictated, sum(word.numerals for word in words))
         reading = Reading(ad, text, lower, words, masks, title_words, spaced_out, links, phones)
         reading.concepts = " ".join(pieces) + " "
         for mask in masks:
@@ -156,8 +160,9 @@ def _candidates(index: _Index, reading: Reading) -> list[int]:
     return sorted(found)
 
 
-def _joined(found: re.Match[str]) -> str:
-    return _NOT_LETTERS.sub("", found[0])
+def _latin(found: re.Match[str]) -> str:
+    """Write an address of two scripts in the one that addresses have."""
+    return to_latin(found[0]) if _BOTH_SCRIPTS.search(found[0]) else found[0]
 
 
 def _cancel_at(concepts: str, place: int, cancelled: str) -> str:

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from scoring.knowledge import Knowledge, letter
-from scoring.normalise import fold_scripts, readings
+from scoring.normalise import foldings, readings
 from scoring.numerals import is_numeral
 
 MEMO_WORDS = 60_000  # about 30 MB; then it is emptied and fills again with what is in use
@@ -46,6 +46,7 @@ class Dictionary:
         self._knowledge = knowledge
         self._number = knowledge.number("NUM")
         self._fuzzy = _one_letter_off(knowledge.fuzzy)
+        self._phrase_words, self._phrase_stems = _words_of_phrases(knowledge)
         self._memo: dict[str, Word] = {}
 
     def look_up(self, text: str) -> Word:
@@ -58,19 +59,14 @@ class Dictionary:
         return word
 
     def _study(self, text: str) -> Word:
-        folded = fold_scripts(text[:_LONGEST_WORD])
-        mixed = folded != text[:_LONGEST_WORD]
-        concepts, odd = self._concepts(folded), mixed
-        read_as = folded
-        if not concepts:
-            for reading in readings(folded):
-                concepts = self._concepts(reading) if len(reading) >= _SHORTEST_READING else []
-                if concepts:
-                    odd, read_as = True, reading
-                    break
-        if not concepts and len(folded) >= _SHORTEST_FUZZY:
-            concepts = self._typing_errors(folded)
-        if folded[0].isdigit():
+        cut = text[:_LONGEST_WORD]
+        spellings = foldings(cut)
+        mixed = len(spellings) > 1
+        read_as, concepts = self._understand(spellings, is_odd=mixed or not cut.isalpha())
+        odd = mixed or (bool(concepts) and read_as != cut)
+        if not concepts and len(read_as) >= _SHORTEST_FUZZY:
+            concepts = self._typing_errors(read_as)
+        if read_as[0].isdigit():
             concepts = [*concepts, self._number]
         return Word(
             text=read_as,
@@ -80,9 +76,29 @@ class Dictionary:
             phrases=self._phrases(read_as),
             odd=odd and bool(concepts),
             mixed=mixed,
-            is_number=folded.isdigit(),
-            numerals=sum(map(is_numeral, _LETTERS.findall(folded))) if len(folded) > 1 else 0,
+            is_number=cut.isdigit(),
+            numerals=sum(map(is_numeral, _LETTERS.findall(spellings[0]))) if len(cut) > 1 else 0,
         )
+
+    def _understand(self, spellings: list[str], *, is_odd: bool) -> tuple[str, list[int]]:
+        """Return the first spelling or reading that means something, else one that stands in a phrase, else
+        the word as it is."""
+        further = [reading for word in spellings for reading in readings(word)]
+        candidates = [*spellings, *(word for word in further if len(word) >= _SHORTEST_READING)]
+        for word in candidates:
+            concepts = self._concepts(word)
+            if concepts:
+                return word, concepts
+        if is_odd:
+            for word in candidates:
+                if self._is_in_phrases(word):
+                    return word, []
+        return spellings[0], []
+
+    def _is_in_phrases(self, word: str) -> bool:
+        if word in self._phrase_words:
+            return True
+        return any(word[:length] in self._phrase_stems for length in range(_SHORTEST_READING, len(word) + 1))
 
     def _concepts(self, word: str) -> list[int]:
         found = list(self._knowledge.exact.get(word, ()))
@@ -120,6 +136,15 @@ def follows(words: list[Word], start: int, parts: tuple[tuple[str, bool], ...]) 
         if not word.startswith(text) or not (any_ending or len(word) == len(text)):
             return False
     return True
+
+
+def _words_of_phrases(knowledge: Knowledge) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the whole words and the stems that phrases are made of."""
+    words, stems = set(knowledge.phrases), set(knowledge.phrase_prefixes)
+    for phrases in (*knowledge.phrases.values(), *knowledge.phrase_prefixes.values()):
+        for part in (part for rest, _ in phrases for part in rest):
+            (stems if part.endswith("*") else words).add(part.rstrip("*"))
+    return frozenset(words), frozenset(stems)
 
 
 def _shortened(word: str) -> list[str]:
