@@ -35,6 +35,8 @@ _LEET_LATIN = (
 _REPEATED = re.compile(r"(\w)\1{2,}")
 _CYRILLIC = re.compile(r"[а-я]")
 _LATIN = re.compile(r"[a-z]")
+_SURELY_CYRILLIC = re.compile(r"[бгджзийлпфцчшщъыьэюя]")  # letters that the other script has nothing like
+_SURELY_LATIN = re.compile(r"[dfgijlqsvwz]")
 
 
 def clean(text: str) -> str:
@@ -92,7 +94,8 @@ def foldings(word: str) -> list[str]:
     if not cyrillic or not latin:
         return [word]
     both = [word.translate(_LATIN_TO_CYRILLIC), to_latin(word)]
-    return both if cyrillic >= latin else both[::-1]
+    surely = len(_SURELY_CYRILLIC.findall(word)) - len(_SURELY_LATIN.findall(word))
+    return both if (surely or cyrillic - latin) >= 0 else both[::-1]
 
 
 def readings(word: str) -> list[str]:
