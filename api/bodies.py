@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from db.judgements import Judgement
 from db.submissions import Submission
 
 
@@ -33,13 +34,25 @@ def listed_body(submission: Submission) -> dict[str, Any]:
     }
 
 
-def details_body(submission: Submission) -> dict[str, Any]:
+def details_body(submission: Submission, judgement: Judgement | None) -> dict[str, Any]:
     """Return the body of all that is known. Keys may be added."""
     return {
         **listed_body(submission),
         "message_id": submission.message_id,
         "generation": submission.generation,
         "is_published": submission.publish_after is None,
+        "verdict": None if judgement is None else verdict_body(judgement),
+    }
+
+
+def verdict_body(judgement: Judgement) -> dict[str, Any]:
+    """Return by which model and thresholds a verdict was reached, and what they decide."""
+    return {
+        "model_version": judgement.model_version,
+        "decision": judgement.decision,
+        "threshold": judgement.threshold,
+        "approve_below": judgement.approve_below,
+        "reject_from": judgement.reject_from,
     }
 
 

@@ -1,13 +1,10 @@
 """The body of an explanation, for the OpenAPI document."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
-from api.schemas import TaskId
-
-Probability = Annotated[float, Field(ge=0, le=1)]
-Decision = Literal["approve", "review", "reject"]
+from api.schemas import Decision, Probability, TaskId, VerdictOrigin
 
 
 class _Body(BaseModel):
@@ -29,16 +26,6 @@ class ModelFeature(_Body):
 
     name: str
     effect: float
-
-
-class VerdictOrigin(_Body):
-    """By which model and thresholds the verdict was reached."""
-
-    model_version: str
-    decision: Decision
-    threshold: Probability
-    approve_below: Probability
-    reject_from: Probability
 
 
 class ModelExplanation(_Body):

@@ -79,7 +79,10 @@ async def cancel_moderation(request: Request, task_id: str) -> HTTPResponse:
 
 async def submission(request: Request, task_id: str) -> HTTPResponse:
     wanted = id_from_text("task_id", task_id)
-    return json(details_body(_there(await _services(request).results.answer(wanted), wanted)))
+    services = _services(request)
+    found = _there(await services.results.answer(wanted), wanted)
+    judgement = await services.call(partial(transactions.read_judgement_of, wanted))
+    return json(details_body(found, judgement))
 
 
 async def predict(request: Request) -> HTTPResponse:

@@ -16,6 +16,7 @@ MAX_DESCRIPTION_CHARACTERS = 100_000
 TaskId = Annotated[int, Field(ge=1, le=MAX_ID)]
 ItemId = Annotated[int, Field(ge=1, le=MAX_ID)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+Decision = Literal["approve", "review", "reject"]
 
 
 def _storable(text: str) -> str:
@@ -145,12 +146,23 @@ class Page(_Body):
     next_cursor: str | None
 
 
+class VerdictOrigin(_Body):
+    """By which model and thresholds the verdict was reached."""
+
+    model_version: str
+    decision: Decision
+    threshold: Probability
+    approve_below: Probability
+    reject_from: Probability
+
+
 class SubmissionDetails(ListedResult):
     """All that is known of a submission. Keys may be added."""
 
     message_id: Annotated[str, Field(description="of the message in Kafka")]
     generation: Annotated[int, Field(ge=0, description="how often it was redriven")]
     is_published: Annotated[bool, Field(description="false: its message is still to reach Kafka")]
+    verdict: Annotated[VerdictOrigin | None, Field(description="null where it was not kept, or is none")]
 
 
 class Verdict(_Body):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from db import cancelling, items, submissions
 from db.items import AdFields
+from db.judgements import Judgement, read_judgement
 from db.listing import read_page
 from db.submissions import Status, Submission
 from tasks.resources import database
@@ -29,6 +30,12 @@ def read_submissions(
     """Return a page of submissions, newest first."""
     with database() as connection:
         return read_page(connection, limit=limit, before=before, status=status, item_id=item_id)
+
+
+def read_judgement_of(task_id: int) -> Judgement | None:
+    """Return how a submission's verdict was reached, None where that was not kept."""
+    with database() as connection:
+        return read_judgement(connection, task_id)
 
 
 def cancel(task_id: int) -> Submission | None:

@@ -18,11 +18,11 @@ class NoSuchTask(NothingToExplain):
     """No submission has this task id."""
 
 
-def explain_verdict(task_id: int) -> dict[str, Any]:
-    """Explain a submission's verdict by the ad as it is now and the model of this process.
+def explain_verdict(task_id: int) -> tuple[dict[str, Any], Judgement | None]:
+    """Explain a submission's verdict by the ad as it is now and the model of this process, which need not be
+    the one that gave the verdict: the judgement says which did, None where that was not kept.
 
-    ``verdict`` says how the verdict was reached (its model may be an older one, or unknown: then None), the
-    rest is the explanation. Blocks, for tens of milliseconds; the first call loads the model.
+    Blocks, for tens of milliseconds; the first call loads the model.
 
     Raises:
       NoSuchTask: there is no such submission.
@@ -40,14 +40,13 @@ def explain_verdict(task_id: int) -> dict[str, Any]:
         judgement = read_judgement(connection, task_id)
     if row is None:
         raise NothingToExplain(f"Ad {submission.item_id} is gone, and only its text explains a verdict")
-    explained = _explain(Ad(*row))
-    return {
+    explained = {
         "task_id": task_id,
         "is_violation": submission.is_violation,
         "probability": submission.probability,
-        "verdict": None if judgement is None else _verdict(judgement),
-        "explanation": explained,
+        "explanation": _explain(Ad(*row)),
     }
+    return explained, judgement
 
 
 def _explain(ad: Ad) -> dict[str, Any]:
@@ -64,16 +63,6 @@ def _explain(ad: Ad) -> dict[str, Any]:
         "rules": explanation.rules,
         "parts": [asdict(part) for part in explanation.parts],
         "features": [asdict(feature) for feature in explanation.features],
-    }
-
-
-def _verdict(judgement: Judgement) -> dict[str, Any]:
-    return {
-        "model_version": judgement.model_version,
-        "decision": judgement.decision,
-        "threshold": judgement.threshold,
-        "approve_below": judgement.approve_below,
-        "reject_from": judgement.reject_from,
     }
 
 
