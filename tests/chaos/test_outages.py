@@ -17,7 +17,7 @@ from tests.waiting import wait_until
 
 #: How long Kafka is away: longer than the producers' delivery timeout, and at full size than anything's.
 OUTAGE_S, FULL_OUTAGE_S = 10, 180
-ENQUEUE_TIMEOUT_MS = 3_000
+ENQUEUE_TIMEOUT_MS = 5_000
 
 
 def test_nothing_is_lost_when_kafka_is_frozen_and_then_killed_under_load(

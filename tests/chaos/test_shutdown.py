@@ -73,7 +73,7 @@ def wait_until_it_says(worker: Worker, text: str) -> None:
 
 
 def test_a_worker_stops_while_kafka_is_frozen(arena_on: Callable[..., Arena], kafka_server: Server) -> None:
-    play = arena_on(queues=("work", "mail"), partitions=2, enqueue_timeout_ms=3_000)
+    play = arena_on(queues=("work", "mail"), partitions=2, enqueue_timeout_ms=5_000)
     sent = play.send("flaky", range(20), failures=1) | play.send("work", range(100, 150), queue="mail")
     worker = play.start_worker(threads=4)
     play.wait_until_started(sent)

@@ -24,7 +24,7 @@ from tests.waiting import wait_until
 DEADLINE_S = 30
 JOIN_TIMEOUT_MS = 30_000
 #: How long a publish that Kafka does not take lasts here.
-PUBLISH_TIMEOUT_MS = 1_000
+PUBLISH_TIMEOUT_MS = 3_000
 TOO_LARGE = "a result of 2,000,000 characters is handed on"
 HELD = "are held until what follows from them is durable"
 
@@ -129,6 +129,7 @@ def test_everything_that_follows_while_kafka_does_not_answer_is_published_when_i
         bootstrap_servers=kafka_server.address,
         enqueue_timeout_ms=PUBLISH_TIMEOUT_MS,
     )
+    broker.topics.ensure([*broker.topics_of("default"), *broker.topics_of("later")])
     tasks = Tasks(broker)
     all_run, gate = threading.Barrier(len(FOLLOW_UPS) + 1), threading.Event()
 

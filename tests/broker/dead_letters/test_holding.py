@@ -85,7 +85,8 @@ def test_kafka_gone_while_messages_are_given_up_loses_none(
     kafka_server: Server, make_broker: MakeBroker, start_worker: StartWorker
 ) -> None:
     started = threading.Event()
-    broker = make_broker(bootstrap_servers=kafka_server.address, enqueue_timeout_ms=2_000)
+    broker = make_broker(bootstrap_servers=kafka_server.address, enqueue_timeout_ms=3_000)
+    broker.topics.ensure(broker.topics_of(QUEUE))
 
     @dramatiq.actor(broker=broker)
     def task() -> None:
