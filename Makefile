@@ -12,7 +12,7 @@ export PIP_PROGRESS_BAR := off
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-real soak bench bench-smoke bench-model migrate train evaluate check lint types walls format clean
+.PHONY: help run test test-real soak bench bench-smoke migrate train evaluate bench-model check lint types walls format clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "make %-11s %s\n", $$1, $$2 }'

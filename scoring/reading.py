@@ -16,7 +16,8 @@ from scoring.words import Dictionary, Word, follows
 _TOKEN = re.compile(r"[^\W_]+(?:[@$*|'][^\W_]+)*|[.!?;,\n]")
 _MIXED_ADDRESS = re.compile(r"[\w\-]+(?:[.@][\w\-]+)+")
 _BOTH_SCRIPTS = re.compile(r"[a-z][а-я]|[а-я][a-z]")
-_WORD = re.compile(r"\w+")
+# Not the short ones: `8-9lб-ОЗl` are look-alikes of digits.
+_LETTERS_ONLY = re.compile(r"(?<![^\W_])[^\W\d_]{4,}(?![^\W_])")
 _ABBREVIATION = 3  # a full stop after so short a word ends no sentence
 _CANCEL_ROUNDS = 4
 
@@ -84,7 +85,7 @@ class Reader:
             words.append(word)
             pieces.append(word.letters)
         masks = self._add_phrases(words, pieces)
-        dictated = _WORD.sub(lambda found: fold_scripts(found[0]), lower) if is_mixed else lower
+        dictated = _LETTERS_ONLY.sub(lambda found: fold_scripts(found[0]), lower) if is_mixed else lower
         phones = find_phones(dictated, sum(word.numerals for word in words))
         reading = Reading(ad, text, lower, words, masks, title_words, spaced_out, links, phones)
         reading.concepts = " ".join(pieces) + " "

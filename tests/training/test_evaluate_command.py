@@ -23,4 +23,4 @@ def test_a_users_own_ads_are_measured_and_nothing_is_written(
 
 def test_a_model_that_is_refused_is_not_measured(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert evaluate(["--model", str(tmp_path / "none.pkl")]) == 2
-    assert "none.pkl cannot be read" in capsys.readouterr().err
+    assert "none.json cannot be read" in capsys.readouterr().err
