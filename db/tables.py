@@ -62,3 +62,18 @@ judgements = Table(
     Column("shadow_probability", Double),
     Column("shadow_decision", Text),
 )
+
+submission_history = Table(
+    "submission_history",
+    metadata,
+    Column("task_id", Integer, primary_key=True),
+    Column("generation", Integer, primary_key=True),
+    Column("status", Text, nullable=False),
+    Column("is_violation", Boolean),
+    Column("probability", Double),
+    Column("error_message", Text),
+    Column("processed_at", DateTime(timezone=True)),
+    Column("replaced_at", DateTime(timezone=True), nullable=False),
+    Column("redriven_by", Text),
+    Column("reason", Text),
+)

@@ -48,6 +48,7 @@ def test_an_empty_database_misses_every_table(empty_database: str) -> None:
         "items",
         "judgements",
         "moderation_results",
+        "submission_history",
         "users",
     ]
 
@@ -60,6 +61,7 @@ def test_a_half_migrated_database_misses_the_columns_that_are_not_there_yet(empt
         "moderation_results.generation",
         "moderation_results.message_id",
         "moderation_results.publish_after",
+        "submission_history",
     ]
 
 
