@@ -12,6 +12,8 @@
     └── RetryPolicyRefused             a tenacity policy that cannot be run durably
     TimeoutError
     └── CancelUndecided                no worker has decided about a cancel yet (``broker/delays``)
+    Retry (Dramatiq)
+    └── NotNow                         raised by actors: no attempt was made, run it again
     TemporaryError                     raised by actors: worth another attempt
     PermanentError                     raised by actors: never worth another attempt
     PoisonMessage                      in dead letters: the message keeps killing its worker
@@ -22,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dramatiq.errors import BrokerConnectionError, BrokerError, ConnectionFailed
+from dramatiq.errors import BrokerConnectionError, BrokerError, ConnectionFailed, Retry
 from dramatiq.middleware import MiddlewareError
 
 
@@ -74,6 +76,14 @@ class RetryPolicyRefused(MiddlewareError, ValueError):
     """An actor's tenacity policy uses something that cannot outlive the process.
 
     A MiddlewareError because Dramatiq swallows every other error that is raised while an actor is declared.
+    """
+
+
+class NotNow(Retry):
+    """Raise from an actor that could not even try, because of what all its tasks need and is away.
+
+    The message goes back to its queue at once, whatever the actor's policy: no attempt is counted and nothing
+    is logged. So see to it first that the message does not come straight back: ``broker.intake_paused``.
     """
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine, create_engine, exc, make_url
 from sqlalchemy.engine import URL
 
 from db.errors import from_sqlalchemy
+from db.waiting import ANSWER_RESERVE_S, connections_that_wait
 
 # A server that vanishes without a word (pulled cable, paused machine) is noticed within about 15 s.
 _KEEPALIVES = {"keepalives": 1, "keepalives_idle": 5, "keepalives_interval": 3, "keepalives_count": 3}
@@ -30,7 +31,8 @@ def make_engine(
     Parameters:
       url: ``postgresql://...``; a parameter that its query names (``?connect_timeout=9``) wins over ours.
       pool_size: connections at most; a thread that finds none free waits ``statement_timeout_s``.
-      statement_timeout_s: after which PostgreSQL cancels a statement.
+      statement_timeout_s: after which PostgreSQL cancels a statement. One that does not even do that, because
+        it is frozen, loses the connection a little later.
 
     Raises:
       ValueError: when the URL is not one of PostgreSQL.
@@ -45,6 +47,7 @@ def make_engine(
         "application_name": application_name,
         "options": options,
         "tcp_user_timeout": _TCP_USER_TIMEOUT_MS,
+        "connection_factory": connections_that_wait(statement_timeout_s + ANSWER_RESERVE_S),
         **_KEEPALIVES,
     }
     engine = create_engine(

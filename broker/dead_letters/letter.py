@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypedDict
@@ -74,6 +74,7 @@ class Filters(TypedDict, total=False):
       since, until: When it was given up: at or after, and before. Aware datetimes.
       message_id: The message's id.
       actor: The name of the message's actor.
+      where: Any other condition, asked last.
     """
 
     error_type: str
@@ -81,6 +82,7 @@ class Filters(TypedDict, total=False):
     until: datetime
     message_id: str
     actor: str
+    where: Callable[[DeadLetter], bool]
 
 
 class DiscardOptions(Filters, total=False):
@@ -116,6 +118,7 @@ class Selection:
     until: datetime | None = None
     message_id: str | None = None
     actor: str | None = None
+    where: Callable[[DeadLetter], bool] | None = None
 
     def __post_init__(self) -> None:
         for name in ("since", "until"):
@@ -131,6 +134,7 @@ class Selection:
             and (self.until is None or letter.timestamp < self.until.timestamp() * 1000)
             and (self.message_id is None or (message is not None and message.message_id == self.message_id))
             and (self.actor is None or (message is not None and message.actor_name == self.actor))
+            and (self.where is None or self.where(letter))
         )
 
 

@@ -16,7 +16,7 @@ from dramatiq.middleware import Interrupt, Retries, TimeLimitExceeded
 from tenacity import RetryCallState, Retrying
 
 from ..error_text import MAX_TRACEBACK_CHARS, error_text, excerpt, traceback_text
-from ..errors import PermanentError, RetryPolicyRefused
+from ..errors import NotNow, PermanentError, RetryPolicyRefused
 from .decision import Again, GiveUp, call_state, decide
 from .refusal import check_policy
 
@@ -37,6 +37,7 @@ class TenacityRetries(Retries):
 
     What ends a message, or not, in this order:
 
+    - NotNow: no attempt was made, and the message goes back to its queue at once;
     - an error in the actor's ``throws``, and PermanentError: no further attempt, whatever the policy says;
     - under a policy, ``Shutdown`` and other interrupts except TimeLimitExceeded: the message goes back to
       its queue at once and no attempt is counted;
@@ -151,7 +152,9 @@ class TenacityRetries(Retries):
         actor = broker.get_actor(message.actor_name)
         policy = self.policy_of(actor)
         throws = message.options.get("throws") or actor.options.get("throws")
-        if isinstance(error, PermanentError) or (throws and isinstance(error, throws)):
+        if isinstance(error, NotNow):
+            broker.enqueue(_as_message(message))
+        elif isinstance(error, PermanentError) or (throws and isinstance(error, throws)):
             self.logger.info("Message %r fails for good: %s", message.message_id, error_text(error))
             _note(message, error)
             message.fail()

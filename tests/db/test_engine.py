@@ -116,6 +116,20 @@ def test_a_connection_that_breaks_in_a_transaction_is_a_temporary_error(
     engine.dispose()
 
 
+def test_a_frozen_server_is_a_temporary_connection_error_and_not_waited_for(
+    postgres_server: PostgresServer,
+) -> None:
+    engine = make_engine(postgres_server.url("moderation"), statement_timeout_s=0.2, connect_timeout_s=1)
+    execute(engine, "SELECT 1")
+    postgres_server.pause()
+    for _ in range(2):  # on the connection that there is, then on a new one
+        with pytest.raises(DatabaseAway, match="did not answer"):
+            execute(engine, "SELECT 1")
+    postgres_server.resume()
+    assert execute(engine, "SELECT 1") == [(1,)]
+    engine.dispose()
+
+
 def test_a_forked_child_leaves_its_parents_connections_alone(database: Engine) -> None:
     engine = make_engine(make_url(database.url).render_as_string(hide_password=False), pool_size=1)
     parents = execute(engine, "SELECT pg_backend_pid()")

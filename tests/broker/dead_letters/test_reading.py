@@ -45,6 +45,7 @@ def test_each_filter_picks_what_it_says(broker: KafkaBroker) -> None:
     assert ids(broker.dead_letters(QUEUE, message_id=MAIL.message_id)) == {MAIL.message_id}
     assert ids(broker.dead_letters(QUEUE, actor="mail")) == {MAIL.message_id, MAIL_2.message_id}
     assert ids(broker.dead_letters(QUEUE, actor="mail", error_type="TimeoutError")) == set()
+    assert ids(broker.dead_letters(QUEUE, where=lambda letter: letter.error == "slow")) == {REPORT.message_id}
 
 
 def test_since_is_inclusive_and_until_is_not(broker: KafkaBroker) -> None:

@@ -18,7 +18,7 @@ from dramatiq.errors import BrokerConnectionError
 from dramatiq.middleware import Interrupt, Shutdown, TimeLimitExceeded
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
-from broker import PermanentError, TemporaryError, TenacityRetries, retry_if_temporary
+from broker import NotNow, PermanentError, TemporaryError, TenacityRetries, retry_if_temporary
 from tests.broker.retries.conftest import StartStubWorker
 
 JOIN_TIMEOUT_MS = 20_000
@@ -340,6 +340,23 @@ def test_a_message_with_a_senseless_count_is_a_dead_letter(
     letter = task.finish(start_stub_worker, retries="many")
     assert letter is not None
     assert "'many'" in str(letter._exception)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"retry": three_attempts()}, {"max_retries": 0}, {"throws": (Exception,)}],
+    ids=["policy", "Dramatiq's rules", "throws"],
+)
+def test_what_could_not_even_be_tried_is_run_again_uncounted_and_unlogged(
+    stub_broker: StubBroker,
+    start_stub_worker: StartStubWorker,
+    caplog: pytest.LogCaptureFixture,
+    options: dict[str, Any],
+) -> None:
+    task = Task(stub_broker, [NotNow("the database is away") for _ in range(9)], **options)
+    assert task.finish(start_stub_worker) is None
+    assert task.runs == 10
+    assert "away" not in caplog.text
 
 
 @pytest.mark.parametrize("interrupt", [Shutdown, Interrupt])
