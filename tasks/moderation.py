@@ -6,13 +6,13 @@ import dramatiq
 from dramatiq.middleware import CurrentMessage
 from tenacity import Retrying, stop_after_attempt, wait_exponential_jitter
 
-from broker import PermanentError, retry_if_temporary
-from db import items, submissions
-from scoring import Ad
+from broker import NotNow, PermanentError, retry_if_temporary
+from db import submissions
+from db.errors import DatabaseAway
 from settings import get_settings
-from tasks.judging import keep_judgements
 from tasks.message import ACTOR, QUEUE, generation_of
-from tasks.resources import database, model
+from tasks.verdicts import Job
+from tasks.wiring import intake, moderator
 
 ATTEMPTS = 3
 
@@ -33,7 +33,8 @@ ATTEMPTS = 3
 def moderate_item(item_id: int) -> dict[str, Any]:
     """Score the ad ``item_id`` and write its verdict: pending -> completed, unless somebody was faster.
 
-    Called directly instead of sent, it only scores: there is no message to name a submission.
+    Calls that run at the same time share their statements and their scoring. Called directly instead of sent,
+    it only scores: there is no message to name a submission.
 
     Returns:
       ``{"is_violation": bool, "probability": float}``.
@@ -41,27 +42,23 @@ def moderate_item(item_id: int) -> dict[str, Any]:
     Raises:
       PermanentError: when there is no such ad; the submission fails at once.
       DatabaseUnavailable: for another attempt.
+      NotNow: while PostgreSQL is away, which counts as no attempt.
     """
     _check_item_id(item_id)
-    with database() as connection:
-        row = items.read_ads(connection, [item_id]).get(item_id)
-    if row is None:
-        raise PermanentError(f"There is no ad with item_id {item_id}")
-    ad, judge = Ad(*row), model()
-    [verdict] = judge.score([ad])
     message = CurrentMessage.get_current_message()
-    if message is not None:
-        outcome = submissions.Outcome(
-            message_id=message.message_id,
-            generation=generation_of(message.options),
-            item_id=item_id,
-            is_violation=verdict.is_violation,
-            probability=verdict.probability,
-        )
-        with database() as connection:
-            if submissions.write_outcomes(connection, [outcome]):
-                keep_judgements(connection, judge, [outcome], {item_id: ad})
+    try:
+        verdict = moderator.answer(_job(item_id, message))
+    except DatabaseAway as error:
+        if message is not None and intake.is_closed:
+            raise NotNow(str(error)) from None
+        raise
     return {"is_violation": verdict.is_violation, "probability": verdict.probability}
+
+
+def _job(item_id: int, message: dramatiq.Message[Any] | None) -> Job:
+    if message is None:
+        return Job(item_id)
+    return Job(item_id, message.message_id, generation_of(message.options))
 
 
 def _check_item_id(item_id: object) -> None:

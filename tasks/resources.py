@@ -46,6 +46,16 @@ def database() -> Iterator[Connection]:
     _postgresql.came_back()
 
 
+def ping_database() -> None:
+    """Ask PostgreSQL for a sign of life, as the pool does for every connection that it hands out.
+
+    Raises:
+      DatabaseError: when there is none.
+    """
+    with database():
+        return
+
+
 @lru_cache(maxsize=1)
 def model() -> Model:
     """Return the model of ``MODEL_PATH``, loaded once.

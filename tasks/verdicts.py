@@ -1,6 +1,6 @@
 """Scores ads and writes their verdicts down, as many at once as there are."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -12,6 +12,7 @@ from db.errors import DatabaseAway, DatabaseUnavailable
 from db.submissions import Outcome
 from scoring import Ad, Model, Verdict
 from tasks.intake import Intake
+from tasks.judging import keep_judgements
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +62,24 @@ class Moderator:
         return [answer for job in jobs for answer in self.moderate([job])]
 
     def _moderate_together(self, jobs: Sequence[Job]) -> list[Verdict | BaseException]:
+        model = self._model()
         with self._database() as connection:
-            ads = items.read_ads(connection, {job.item_id for job in jobs})
-            scores = self._model().score([Ad(*row) for row in ads.values()])
-            verdicts = dict(zip(ads, scores, strict=True))
-            outcomes = _outcomes(jobs, verdicts)
-            if outcomes:
-                submissions.write_outcomes(connection, outcomes)
+            rows = items.read_ads(connection, {job.item_id for job in jobs})
+            ads = {item_id: Ad(*row) for item_id, row in rows.items()}
+            verdicts = dict(zip(ads, model.score(list(ads.values())), strict=True))
+            self._write(connection, model, _outcomes(jobs, verdicts), ads)
         return [
             verdicts.get(job.item_id) or PermanentError(f"There is no ad with item_id {job.item_id}")
             for job in jobs
         ]
+
+    def _write(
+        self, connection: Connection, model: Model, outcomes: Sequence[Outcome], ads: Mapping[int, Ad]
+    ) -> None:
+        if outcomes:
+            written = submissions.write_outcomes(connection, outcomes)
+            new = [one for one in outcomes if submissions.storable(one.message_id) in written]
+            keep_judgements(connection, model, new, ads)
 
 
 def _outcomes(jobs: Sequence[Job], verdicts: dict[int, Verdict]) -> list[Outcome]:

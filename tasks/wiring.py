@@ -7,15 +7,22 @@ from dramatiq.middleware import CurrentMessage
 from dramatiq.results import Results
 
 from broker import KafkaBroker, default_middleware
+from scoring import Verdict
 from settings import get_settings
+from tasks.batching import Batcher
 from tasks.failures import record_failure
+from tasks.intake import Intake
 from tasks.outbox import Outbox
-from tasks.resources import database
+from tasks.resources import database, model, ping_database
 from tasks.results import SubmissionResults
+from tasks.verdicts import Job, Moderator
 from tasks.worker import WorkerLife
 
 # kafka-python reports every connection and metadata refresh at INFO, ten lines for each of the product's own.
 logging.getLogger("kafka").setLevel(logging.WARNING)
+
+#: Ads in one SELECT, one predict_proba and one UPDATE: more than a worker has threads, as a rule.
+MAX_BATCH = 128
 
 
 def _make_broker() -> KafkaBroker:
@@ -45,4 +52,8 @@ outbox = Outbox(
     lease_s=get_settings().publish_lease_s,
     interval_s=get_settings().relay_interval_s,
 )
-broker.add_middleware(WorkerLife(outbox))
+intake = Intake(broker, ping_database)
+moderator: Batcher[Job, Verdict] = Batcher(
+    Moderator(database, model, intake).moderate, name="moderator", max_items=MAX_BATCH
+)
+broker.add_middleware(WorkerLife(outbox, intake, moderator))
