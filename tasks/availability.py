@@ -1,6 +1,7 @@
 """One log line when a server goes away and one when it comes back, however often it is asked meanwhile."""
 
 import logging
+import math
 import threading
 import time
 
@@ -13,15 +14,20 @@ class Availability:
         self._logger = logger
         self._lock = threading.Lock()
         self._away_since_s: float | None = None
+        self._back_since_s = -math.inf
 
     @property
     def is_away(self) -> bool:
         return self._away_since_s is not None
 
-    def went_away(self, reason: object) -> None:
-        """Note that it cannot be used, and why."""
+    def went_away(self, reason: object, *, asked_at_s: float = math.inf) -> None:
+        """Note that it cannot be used, and why.
+
+        Parameters:
+          asked_at_s: When it was asked (time.monotonic). What began before it came back is no news.
+        """
         with self._lock:
-            if self._away_since_s is None:
+            if self._away_since_s is None and asked_at_s > self._back_since_s:
                 self._away_since_s = time.monotonic()
                 self._logger.warning("%s cannot be used: %s", self._name, reason)
 
@@ -31,6 +37,7 @@ class Availability:
             return
         with self._lock:
             if self._away_since_s is not None:
-                away_s = time.monotonic() - self._away_since_s
+                self._back_since_s = time.monotonic()
+                away_s = self._back_since_s - self._away_since_s
                 self._away_since_s = None
                 self._logger.info("%s can be used again, after %.0f s", self._name, away_s)

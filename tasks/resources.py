@@ -1,6 +1,7 @@
 """What a process has one of, made when it is first asked for."""
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -37,11 +38,12 @@ def database() -> Iterator[Connection]:
     Raises:
       DatabaseError: as ``db.engine.transaction`` does.
     """
+    asked_at_s = time.monotonic()
     try:
         with transaction(engine()) as connection:
             yield connection
     except DatabaseUnavailable as error:
-        _postgresql.went_away(error)
+        _postgresql.went_away(error, asked_at_s=asked_at_s)
         raise
     _postgresql.came_back()
 
