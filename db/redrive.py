@@ -15,7 +15,7 @@ class Failed:
     """A submission that failed."""
 
     task_id: int
-    item_id: int
+    message_id: str
     generation: int
     error_message: str
     processed_at: datetime
@@ -24,7 +24,7 @@ class Failed:
 _FAILED = (
     select(
         moderation_results.c.id,
-        moderation_results.c.item_id,
+        moderation_results.c.message_id,
         moderation_results.c.generation,
         moderation_results.c.error_message,
         moderation_results.c.processed_at,

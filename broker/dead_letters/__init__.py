@@ -3,7 +3,7 @@
 from .audit import Resolution
 from .letter import DeadLetter
 from .middleware import DeadLetters, bury, default_middleware
-from .queue import DeadLetterQueue
+from .queue import DeadLetterQueue, caller
 from .record import dead_letter_record
 from .resolving import Resolved
 
@@ -14,6 +14,7 @@ __all__ = [
     "Resolution",
     "Resolved",
     "bury",
+    "caller",
     "dead_letter_record",
     "default_middleware",
 ]

@@ -124,14 +124,15 @@ def _order(
         operation=secrets.token_hex(8),
         action=action,
         queue_name=queue_name,
-        by=_caller() if by is None else by,
+        by=caller() if by is None else by,
         reason=reason,
         dry_run=dry_run,
         rate_per_s=rate_per_s,
     )
 
 
-def _caller() -> str:
+def caller() -> str:
+    """Who runs this process, as the audit records name them: ``user@host``."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user need not have a name
