@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import uuid4
 
@@ -66,18 +66,15 @@ def trouble(database: Engine) -> Trouble:
     return Trouble(database)
 
 
-def moderator_on(
-    database: AbstractContextManager[Connection] | Any, scorer: Scorer | None = None
-) -> tuple[Moderator, Intake]:
-    intake = Intake(Switch(), lambda: _enter(database))  # type: ignore[arg-type]
+def moderator_on(database: Trouble, scorer: Scorer | None = None) -> tuple[Moderator, Intake]:
+    def ping() -> None:
+        with database():
+            return
+
+    intake = Intake(Switch(), ping)  # type: ignore[arg-type]
     intake.start()
     model: Model = scorer or Scorer()  # type: ignore[assignment]
     return Moderator(database, lambda: model, intake), intake
-
-
-def _enter(database: Any) -> None:
-    with database():
-        return
 
 
 def jobs_for(engine: Engine, item_ids: Sequence[int]) -> list[Job]:

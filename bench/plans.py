@@ -1,0 +1,208 @@
+"""How PostgreSQL carries out every statement of db/ on large tables: ``python -m bench.plans``.
+
+For each statement: how it reads each table, how many pages of 8 kB it touches, and how long it takes. A
+statement that reads a whole growing table is named, and the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import shutil
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from sqlalchemy import Connection, Engine, event, text
+
+from db import history, items, outbox, redrive, submissions
+from db.engine import make_engine
+from dev.ports import free_port
+from dev.stack import migrate, system_postgres
+from scoring import Ad
+
+GROWING = {"users", "items", "moderation_results", "submission_history"}
+#: Every function of these that takes a connection is explained.
+MODULES: tuple[ModuleType, ...] = (history, items, outbox, redrive, submissions)
+#: Reads the whole table and says so: for the embedded stack alone.
+EXEMPT = {"outbox.publish_pending_again"}
+AD = Ad(1, 1, True, "a bicycle", "as good as new", 19, 3)
+
+#: How each function is called on the loaded tables.
+CALLS: dict[str, Callable[[Connection], object]] = {
+    "history.read_history": lambda c: history.read_history(c, [100, 200, 300]),
+    "items.read_ads": lambda c: items.read_ads(c, [1, 2, 77]),
+    "items.load_ads": lambda c: items.load_ads(c, [AD]),
+    "outbox.claim_due": lambda c: outbox.claim_due(c, limit=500, lease_s=30),
+    "outbox.mark_published": lambda c: outbox.mark_published(
+        c, [outbox.Unpublished(f"m{number}", 0, 1) for number in range(5)]
+    ),
+    "redrive.read_failed": lambda c: (
+        redrive.read_failed(c, task_ids=[100, 200, 5], limit=500),
+        redrive.read_failed(c, after=500, since=datetime(2020, 1, 1, tzinfo=UTC), limit=500),
+    ),
+    "redrive.redrive": lambda c: redrive.redrive(c, [100, 200], by="bench", reason="bench"),
+    "redrive.read_generations": lambda c: redrive.read_generations(c, ["m1", "m2", "nobody's"]),
+    "submissions.insert_pending": lambda c: submissions.insert_pending(
+        c, [submissions.NewSubmission(str(uuid.uuid4()), item_id) for item_id in (1, 2, 77)], lease_s=30
+    ),
+    "submissions.write_outcomes": lambda c: submissions.write_outcomes(
+        c,
+        [submissions.Outcome(f"m{number}", 0, 1, is_violation=True, probability=0.5) for number in range(5)],
+    ),
+    "submissions.read_by_task_ids": lambda c: submissions.read_by_task_ids(c, [1, 2, 77]),
+    "submissions.read_by_message_id": lambda c: submissions.read_by_message_id(c, "m77"),
+}
+
+#: One in a hundred failed, one in five was redriven before, one in a thousand is to be sent.
+_LOAD = (
+    "INSERT INTO users (id, is_verified_seller)"
+    " SELECT n, n % 3 = 0 FROM generate_series(1, greatest(:rows / 10, 10)) AS n",
+    "INSERT INTO items (id, seller_id, name, description, category, images_qty)"
+    " SELECT n, 1 + n % greatest(:rows / 10, 10), 'ad ' || n, repeat('as good as new ', 5), n % 101, n % 11"
+    " FROM generate_series(1, greatest(:rows / 2, 100)) AS n",
+    "INSERT INTO moderation_results (item_id, message_id, status, is_violation, probability, error_message,"
+    "  processed_at, publish_after)"
+    " SELECT 1 + n % greatest(:rows / 2, 100), 'm' || n,"
+    "  CASE WHEN n % 100 = 0 THEN 'failed' WHEN n % 1000 = 1 THEN 'pending' ELSE 'completed' END,"
+    "  CASE WHEN n % 100 <> 0 AND n % 1000 <> 1 THEN n % 7 = 0 END,"
+    "  CASE WHEN n % 100 <> 0 AND n % 1000 <> 1 THEN 0.5 END,"
+    "  CASE WHEN n % 100 = 0 THEN 'no such ad' END,"
+    "  CASE WHEN n % 1000 <> 1 THEN now() END, CASE WHEN n % 1000 = 1 THEN now() END"
+    " FROM generate_series(1, :rows) AS n",
+    "INSERT INTO submission_history (task_id, generation, status, error_message)"
+    " SELECT n, 0, 'failed', 'no such ad' FROM generate_series(0, :rows - 1, 5) AS n WHERE n > 0",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How one statement is carried out.
+
+    Attributes:
+      reads: What reads each table: ("items", "Index Scan").
+      pages: Pages touched; 0 when it was only planned.
+      seconds: How long it took; 0.0 when it was only planned.
+    """
+
+    function: str
+    statement: str
+    reads: list[tuple[str, str]]
+    pages: int = 0
+    seconds: float = 0.0
+
+    @property
+    def whole(self) -> list[str]:
+        """The growing tables that it reads from end to end."""
+        return [table for table, how in self.reads if table in GROWING and how == "Seq Scan"]
+
+
+def functions() -> set[str]:
+    """Every function of db/ that executes statements, as ``module.function``."""
+    return {
+        f"{module.__name__.rpartition('.')[2]}.{name}"
+        for module in MODULES
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__ and not name.startswith("_")
+        if "connection" in inspect.signature(function).parameters
+    }
+
+
+def load(engine: Engine, rows: int) -> None:
+    """Fill empty tables: ``rows`` submissions, half as many ads, a tenth as many sellers."""
+    for statement in _LOAD:
+        with engine.begin() as connection:
+            connection.execute(text("SET LOCAL statement_timeout = 0"))
+            connection.execute(text(statement), {"rows": rows})
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("SET statement_timeout = 0"))
+        connection.execute(text("VACUUM ANALYZE"))
+        connection.execute(text("RESET statement_timeout"))
+
+
+def plans(engine: Engine, function: str, *, run: bool = False) -> Iterator[Plan]:
+    """Explain every statement that a function executes. Whatever is executed is rolled back.
+
+    Parameters:
+      run: Also count pages and time.
+    """
+    how = "EXPLAIN (FORMAT JSON, ANALYZE, BUFFERS)" if run else "EXPLAIN (FORMAT JSON)"
+    for statement in _captured(engine, CALLS[function]):
+        with engine.connect() as connection:
+            [(found,)] = connection.exec_driver_sql(f"{how} {statement.replace('%', '%%')}")
+        root = (json.loads(found) if isinstance(found, str) else found)[0]
+        yield Plan(
+            function,
+            " ".join(statement.split()),
+            sorted(set(_reads(root["Plan"]))),
+            root["Plan"].get("Shared Hit Blocks", 0) + root["Plan"].get("Shared Read Blocks", 0),
+            root.get("Execution Time", 0.0) / 1000,
+        )
+
+
+def _captured(engine: Engine, call: Callable[[Connection], object]) -> list[str]:
+    """The statements of a call with their values in them, as the server gets them."""
+    statements: list[str] = []
+
+    def note(_: Any, cursor: Any, statement: str, parameters: Any, __: Any, executemany: bool) -> None:
+        values = parameters[0] if executemany else parameters
+        statements.append(cursor.mogrify(statement, values).decode())
+
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        with engine.connect() as connection:
+            call(connection)
+            connection.rollback()
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+    return statements
+
+
+def _reads(node: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if "Relation Name" in node and "Scan" in node["Node Type"]:
+        yield node["Relation Name"], node["Node Type"]
+    for child in node.get("Plans", []):
+        yield from _reads(child)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.plans", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("--rows", type=int, default=10_000_000, help="submissions; 10,000,000 by default")
+    given = parser.parse_args()
+    home = Path(tempfile.mkdtemp(prefix="bench-plans-"))
+    home.chmod(0o755)
+    server = system_postgres(
+        home / "postgres", port=free_port(), options={"fsync": "off", "max_wal_size": "8GB"}
+    )
+    try:
+        server.start()
+        url = server.ensure_database("plans")
+        migrate(url)
+        engine = make_engine(url, statement_timeout_s=60)
+        print(f"loading {given.rows:,} submissions ...", flush=True)
+        load(engine, given.rows)
+        found = [plan for name in sorted(CALLS) for plan in plans(engine, name, run=True)]
+        engine.dispose()
+    finally:
+        server.kill()
+        shutil.rmtree(home, ignore_errors=True)
+    for plan in found:
+        reads = ", ".join(f"{table}: {how}" for table, how in plan.reads)
+        print(f"{plan.function:32} {plan.pages:7,} pages {plan.seconds * 1000:8.2f} ms  {reads}")
+    wrong = [plan for plan in found if plan.whole]
+    for plan in wrong:
+        print(f"{plan.function} reads all of {', '.join(plan.whole)}: {plan.statement}", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
