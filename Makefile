@@ -12,10 +12,10 @@ export PIP_PROGRESS_BAR := off
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-real soak bench bench-smoke migrate train evaluate bench-model check lint types walls format clean
+.PHONY: help run test test-real soak bench bench-smoke bench-moderation bench-plans migrate train evaluate bench-model check lint types walls format clean
 
 help: ## list these targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "make %-11s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "make %-16s %s\n", $$1, $$2 }'
 
 run: .venv/runtime.stamp ## start everything on this machine, show a dozen verdicts, serve until Ctrl-C
 	$(BIN)/python -m dev
@@ -34,6 +34,12 @@ bench: .venv/bench.stamp ## measure this broker beside its peers: make bench ROW
 
 bench-smoke: .venv/bench.stamp ## the same in three minutes, to see that nothing is broken
 	$(BIN)/python -m bench --smoke
+
+bench-moderation: .venv/bench.stamp ## measure the service beside the design written by hand: make bench-moderation ROWS=latency
+	$(BIN)/python -m bench.moderation --keep bench/results/moderation $(if $(ROUNDS),--rounds $(ROUNDS)) $(ROWS)
+
+bench-plans: .venv/bench.stamp ## explain every statement of db/ on ten million rows: make bench-plans SUBMISSIONS=100000
+	$(BIN)/python -m bench.plans --rows $(or $(SUBMISSIONS),10000000)
 
 migrate: .venv/runtime.stamp ## apply migrations/ to the database that DATABASE_URL names
 	$(BIN)/yoyo apply --batch --no-config-file --database "$(DATABASE_URL)" migrations

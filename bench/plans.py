@@ -22,21 +22,67 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, event, text
 
-from db import history, items, outbox, redrive, submissions
+from db import (
+    cancelling,
+    history,
+    idempotency,
+    items,
+    judgements,
+    listing,
+    outbox,
+    outcome_news,
+    redrive,
+    submissions,
+)
 from db.engine import make_engine
 from dev.ports import free_port
 from dev.stack import migrate, system_postgres
 from scoring import Ad
 
-GROWING = {"users", "items", "moderation_results", "submission_history"}
+GROWING = {
+    "users",
+    "items",
+    "moderation_results",
+    "submission_history",
+    "judgements",
+    "idempotency_keys",
+}
 #: Every function of these that takes a connection is explained.
-MODULES: tuple[ModuleType, ...] = (history, items, outbox, redrive, submissions)
+MODULES: tuple[ModuleType, ...] = (
+    cancelling,
+    history,
+    idempotency,
+    items,
+    judgements,
+    listing,
+    outbox,
+    outcome_news,
+    redrive,
+    submissions,
+)
 #: Reads the whole table and says so: for the embedded stack alone.
 EXEMPT = {"outbox.publish_pending_again"}
 AD = Ad(1, 1, True, "a bicycle", "as good as new", 19, 3)
 
 #: How each function is called on the loaded tables.
 CALLS: dict[str, Callable[[Connection], object]] = {
+    "cancelling.cancel": lambda c: cancelling.cancel(c, 1),
+    "idempotency.lock_free": lambda c: idempotency.lock_free(c, ["key 1", "key 2"]),
+    "idempotency.read": lambda c: idempotency.read(c, ["key 1", "key 2"]),
+    "idempotency.remember": lambda c: idempotency.remember(
+        c, [idempotency.Remembered("key 1", b"print", (1, None))], ttl_s=60
+    ),
+    "idempotency.forget_expired": lambda c: idempotency.forget_expired(c, limit=100),
+    "judgements.write_judgements": lambda c: judgements.write_judgements(
+        c,
+        [judgements.Judgement(f"m{number}", 1, "model", 0.5, 0.5, 0.5, "approve") for number in range(1, 6)],
+    ),
+    "judgements.read_judgement": lambda c: judgements.read_judgement(c, 77),
+    "listing.read_page": lambda c: (
+        listing.read_page(c, limit=50),
+        listing.read_page(c, limit=50, before=900, status="failed"),
+        listing.read_page(c, limit=50, item_id=77),
+    ),
     "history.read_history": lambda c: history.read_history(c, [100, 200, 300]),
     "items.read_ads": lambda c: items.read_ads(c, [1, 2, 77]),
     "items.load_ads": lambda c: items.load_ads(c, [AD]),
@@ -79,6 +125,12 @@ _LOAD = (
     " FROM generate_series(1, :rows) AS n",
     "INSERT INTO submission_history (task_id, generation, status, error_message)"
     " SELECT n, 0, 'failed', 'no such ad' FROM generate_series(0, :rows - 1, 5) AS n WHERE n > 0",
+    "INSERT INTO judgements"
+    "  (message_id, generation, model_version, threshold, approve_below, reject_from, decision)"
+    " SELECT 'm' || n, 0, 'model', 0.5, 0.5, 0.5, 'approve' FROM generate_series(1, :rows, 2) AS n",
+    "INSERT INTO idempotency_keys (key, fingerprint, task_ids, expires_at)"
+    " SELECT 'key ' || n, 'print', ARRAY[n], now() + (n - :rows / 10) * interval '1 second'"
+    " FROM generate_series(1, :rows / 5) AS n",
 )
 
 

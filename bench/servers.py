@@ -17,7 +17,7 @@ from dev.apache_kafka import ApacheKafkaServer, fetch_apache_kafka
 from dev.child import Child
 from dev.ports import HOST, free_port
 from dev.server import Server
-from dev.stack import ROOT
+from dev.stack import ROOT, system_postgres
 
 #: Kafka's own start script gives it these; `dev/` starts a smaller one, without the optimising compiler.
 KAFKA_JVM_OPTIONS = [
@@ -38,6 +38,8 @@ REDIS_OPTIONS = {
     "daemonize": "no",
     "bind": HOST,
 }
+#: Durable as it comes; the two are for measuring: what is executed, and when each commit was.
+POSTGRES_OPTIONS = {"shared_preload_libraries": "pg_stat_statements", "track_commit_timestamp": "on"}
 
 
 class ServerMissing(Exception):
@@ -130,6 +132,7 @@ class Servers:
             "kafka": _new_kafka,
             "rabbitmq": lambda home: RabbitServer(home, port=free_port()),
             "redis": lambda home: RedisServer(home, port=free_port()),
+            "postgresql": _new_postgres,
         }
         with ExitStack() as starting:
             for name, make in makers.items():
@@ -177,12 +180,18 @@ def _new_kafka(home: Path) -> Server:
     return ApacheKafkaServer(home, libs=jars, port=free_port(), jvm_options=KAFKA_JVM_OPTIONS)
 
 
+def _new_postgres(home: Path) -> Server:
+    return system_postgres(home / "postgres", port=free_port(), options=POSTGRES_OPTIONS)
+
+
 def _version_of(name: str) -> str:
     if name == "kafka":
         pom = (ROOT / "dev" / "kafka" / "pom.xml").read_text(encoding="utf-8")
         found = re.search(r"<kafka\.version>(.+?)<", pom)
     elif name == "redis":
         found = re.search(r"v=(\S+)", _output("redis-server", "--version"))
+    elif name == "postgresql":
+        found = re.search(r"(\d[\d.]*)", _output("psql", "--version"))
     else:
         found = re.search(r"^(\d\S+)", _output("dpkg-query", "-W", "-f", "${Version}", "rabbitmq-server"))
     return found.group(1) if found else "unknown"

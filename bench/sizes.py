@@ -18,6 +18,9 @@ class Sizes:
       spins: Tasks of 2 ms of pure Python.
       backlog: Tasks that wait before the first worker comes.
       delayed: Messages with a delay of up to `delayed_window_s`; as many more are due in an hour.
+      submitting_s: How long an API is hammered.
+      verdicts: Submissions in the backlog of the moderation service.
+      load_per_s, steady_s: So many submissions a second, for so long.
     """
 
     tasks: int = 50_000
@@ -29,6 +32,10 @@ class Sizes:
     backlog: int = 1_000_000
     delayed: int = 20_000
     delayed_window_s: float = 60.0
+    submitting_s: float = 10.0
+    verdicts: int = 40_000
+    load_per_s: float = 80.0
+    steady_s: float = 15.0
 
 
 FULL = Sizes()
@@ -42,4 +49,7 @@ SMOKE = Sizes(
     backlog=20_000,
     delayed=500,
     delayed_window_s=3.0,
+    submitting_s=3.0,
+    verdicts=8_000,
+    steady_s=5.0,
 )

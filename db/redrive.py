@@ -29,7 +29,7 @@ _FAILED = (
         moderation_results.c.error_message,
         moderation_results.c.processed_at,
     )
-    .where(moderation_results.c.status == text("'failed'"))  # not bound: the index is on this very value
+    .where(moderation_results.c.status == "failed")
     .order_by(moderation_results.c.id)
 )
 

@@ -33,6 +33,3 @@ DROP TRIGGER IF EXISTS moderation_results_keep_past_outcome ON moderation_result
 CREATE TRIGGER moderation_results_keep_past_outcome AFTER UPDATE ON moderation_results
     FOR EACH ROW WHEN (OLD.generation <> NEW.generation AND OLD.status <> 'pending')
     EXECUTE FUNCTION keep_past_outcome();
-
--- What can be redriven.
-CREATE INDEX IF NOT EXISTS moderation_results_failed ON moderation_results (id) WHERE status = 'failed';

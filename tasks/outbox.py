@@ -50,7 +50,7 @@ class Outbox:
     """Sends submissions' messages to Kafka and notes in PostgreSQL that Kafka has them. Thread-safe.
 
     Parameters:
-      database: gives a connection in a transaction.
+      database: gives a connection on which each statement is committed by itself.
       lease_s: how long a row stays with whoever is sending it.
       interval_s: between two looks for rows whose lease ran out.
     """

@@ -38,9 +38,33 @@ def database() -> Iterator[Connection]:
     Raises:
       DatabaseError: as ``db.engine.transaction`` does.
     """
+    with _noticing(engine()) as connection:
+        yield connection
+
+
+@contextmanager
+def statements() -> Iterator[Connection]:
+    """Statements that stand each for itself, committed once PostgreSQL has executed them: one round trip, and
+    no lock is held while this process is busy, stopped or frozen.
+
+    Raises:
+      DatabaseError: as ``db.engine.transaction`` does.
+    """
+    with _noticing(_autocommitting()) as connection:
+        yield connection
+
+
+@lru_cache(maxsize=1)
+def _autocommitting() -> Engine:
+    """The same engine, with the same connections."""
+    return engine().execution_options(isolation_level="AUTOCOMMIT")
+
+
+@contextmanager
+def _noticing(on: Engine) -> Iterator[Connection]:
     asked_at_s = time.monotonic()
     try:
-        with transaction(engine()) as connection:
+        with transaction(on) as connection:
             yield connection
     except DatabaseUnavailable as error:
         _postgresql.went_away(error, asked_at_s=asked_at_s)

@@ -29,20 +29,23 @@ class Job:
 
 
 class Moderator:
-    """Does jobs, a batch in one transaction with one SELECT, one ``predict_proba`` and one UPDATE.
+    """Does jobs, a batch with one SELECT, one ``predict_proba`` and one UPDATE.
 
     Parameters:
-      database: gives a connection in a transaction.
+      statements: gives a connection on which each statement is committed by itself.
+      transaction: gives a connection in a transaction; none is open while ads are scored.
       model: gives the model.
     """
 
     def __init__(
         self,
-        database: Callable[[], AbstractContextManager[Connection]],
+        statements: Callable[[], AbstractContextManager[Connection]],
+        transaction: Callable[[], AbstractContextManager[Connection]],
         model: Callable[[], Model],
         intake: Intake,
     ) -> None:
-        self._database = database
+        self._statements = statements
+        self._transaction = transaction
         self._model = model
         self._intake = intake
 
@@ -63,20 +66,20 @@ class Moderator:
 
     def _moderate_together(self, jobs: Sequence[Job]) -> list[Verdict | BaseException]:
         model = self._model()
-        with self._database() as connection:
+        with self._statements() as connection:
             rows = items.read_ads(connection, {job.item_id for job in jobs})
-            ads = {item_id: Ad(*row) for item_id, row in rows.items()}
-            verdicts = dict(zip(ads, model.score(list(ads.values())), strict=True))
-            self._write(connection, model, _outcomes(jobs, verdicts), ads)
+        ads = {item_id: Ad(*row) for item_id, row in rows.items()}
+        verdicts = dict(zip(ads, model.score(list(ads.values())), strict=True))
+        if outcomes := _outcomes(jobs, verdicts):
+            self._write(model, outcomes, ads)
         return [
             verdicts.get(job.item_id) or PermanentError(f"There is no ad with item_id {job.item_id}")
             for job in jobs
         ]
 
-    def _write(
-        self, connection: Connection, model: Model, outcomes: Sequence[Outcome], ads: Mapping[int, Ad]
-    ) -> None:
-        if outcomes:
+    def _write(self, model: Model, outcomes: Sequence[Outcome], ads: Mapping[int, Ad]) -> None:
+        """Write the verdicts, and how those were reached that are new."""
+        with self._transaction() as connection:
             written = submissions.write_outcomes(connection, outcomes)
             new = [one for one in outcomes if submissions.storable(one.message_id) in written]
             keep_judgements(connection, model, new, ads)

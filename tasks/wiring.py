@@ -13,7 +13,7 @@ from tasks.batching import Batcher
 from tasks.failures import record_failure
 from tasks.intake import Intake
 from tasks.outbox import Outbox
-from tasks.resources import database, model, ping_database
+from tasks.resources import database, model, ping_database, statements
 from tasks.results import SubmissionResults
 from tasks.verdicts import Job, Moderator
 from tasks.worker import WorkerLife
@@ -48,12 +48,12 @@ dramatiq.set_broker(broker)
 
 outbox = Outbox(
     broker,
-    database,
+    statements,
     lease_s=get_settings().publish_lease_s,
     interval_s=get_settings().relay_interval_s,
 )
 intake = Intake(broker, ping_database)
 moderator: Batcher[Job, Verdict] = Batcher(
-    Moderator(database, model, intake).moderate, name="moderator", max_items=MAX_BATCH
+    Moderator(statements, database, model, intake).moderate, name="moderator", max_items=MAX_BATCH
 )
 broker.add_middleware(WorkerLife(outbox, intake, moderator))

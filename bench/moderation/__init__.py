@@ -1,0 +1,1 @@
+"""The moderation service beside the design that is written by hand: ``python -m bench.moderation``."""
