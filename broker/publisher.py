@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from zlib import crc32
 
@@ -25,6 +25,7 @@ from kafka.errors import (
 from .attempts import SharedAttempts
 from .clients import Clients
 from .errors import KafkaUnavailable
+from .gathering import Gathering, RoundPartitioner, Sent
 from .topics import MAX_DEAD_LETTER_BYTES, Topics
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,9 @@ logger = logging.getLogger(__name__)
 REPORT_GRACE_S = 5.0
 #: What a producer is given to find the cluster when there is hardly any time left.
 MIN_CONNECT_S = 0.1
+
+#: More records than that in one call fill requests of their own.
+MAX_GATHERED = 16
 
 #: Errors of the record itself: sending the same bytes again can only fail again.
 RECORD_ERRORS: tuple[type[Exception], ...] = (
@@ -91,6 +95,7 @@ class Publisher:
         self._timeout_ms = timeout_ms
         self._linger_ms = linger_ms
         self._connecting = SharedAttempts()
+        self._gathering = Gathering()
         self._lock = threading.Lock()
         self._producer: KafkaProducer | None = None
         self._owner_pid = 0
@@ -110,6 +115,12 @@ class Publisher:
             self._topics.ensure({record.topic for record in records}, deadline_s=reach_by_s)
             producer = self._current(reach_by_s)
             failures, suspects = self._produce(producer, records, range(len(records)), reach_by_s)
+            closed = [index for index, e in failures.items() if isinstance(e, IllegalStateError)]
+            if closed:  # by another thread, for whose record's sake it was replaced
+                producer = self._current(reach_by_s)
+                failed, more = self._produce(producer, records, closed, reach_by_s)
+                failures = {index: e for index, e in failures.items() if index not in closed} | failed
+                suspects = [*suspects, *more]
             if suspects or any(not isinstance(e, RECORD_ERRORS) for e in failures.values()):
                 self._retire(producer)
                 self._topics.forget({record.topic for record in records})
@@ -165,6 +176,8 @@ class Publisher:
             return producer
         producer = self._new_producer(deadline_s)
         with self._lock:
+            if self._owner_pid != os.getpid():
+                self._gathering = Gathering()  # its thread, too, stayed with the parent
             self._producer, self._owner_pid = producer, os.getpid()
         return producer
 
@@ -179,36 +192,45 @@ class Publisher:
             max_block_ms=self._timeout_ms,
             max_request_size=MAX_DEAD_LETTER_BYTES,
             linger_ms=self._linger_ms,
+            partitioner=RoundPartitioner(),
         )
 
     def _produce(
         self, producer: KafkaProducer, records: Sequence[Record], indices: Sequence[int], reach_by_s: float
     ) -> tuple[dict[int, BaseException], list[int]]:
         """Produce some of ``records``: why some failed, and which of these Kafka seems to refuse for good."""
-        failures: dict[int, BaseException] = {}
-        pending = []
-        known: set[str] = set()
-        for index in indices:
-            record = records[index]
+        unknown = self._look_up({records[index].topic for index in indices}, producer, reach_by_s)
+        failures = {index: unknown[t] for index in indices if (t := records[index].topic) in unknown}
+        known = [index for index in indices if index not in failures]
+
+        def send() -> Sent:
+            return _send(producer, records, known)
+
+        if len(known) > MAX_GATHERED:
+            answered, suspects = self._wait(send())
+        else:
+            answered, suspects = self._gathering.produce(send, self._wait, timeout_s=self._timeout_ms / 1000)
+        return failures | answered, suspects
+
+    def _look_up(
+        self, topics: Iterable[str], producer: KafkaProducer, reach_by_s: float
+    ) -> dict[str, BaseException]:
+        """Wait until the producer knows ``topics``, and return why it does not know some of them.
+
+        Its send() would wait for as long again, and for each topic.
+        """
+        unknown: dict[str, BaseException] = {}
+        for topic in topics:
             try:
-                if record.topic not in known:
-                    # send() would wait for as long again, and for each topic.
-                    producer._wait_on_metadata(record.topic, max(0.0, reach_by_s - time.monotonic()) * 1000)
-                    known.add(record.topic)
-                future = producer.send(
-                    record.topic,
-                    value=record.value,
-                    key=record.key,
-                    headers=record.headers,
-                    partition=_partition(producer, record),
-                )
+                producer._wait_on_metadata(topic, max(0.0, reach_by_s - time.monotonic()) * 1000)
             except (KafkaError, BrokerResponseError, TypeError, ValueError, AssertionError) as e:
-                failures[index] = e
-            else:
-                pending.append((index, future))
-        suspects = []
+                unknown[topic] = e
+        return unknown
+
+    def _wait(self, sent: Sent) -> tuple[dict[int, BaseException], list[int]]:
+        failures, suspects = dict(sent.failures), []
         silent_at_s = time.monotonic() + self._timeout_ms / 1000 + REPORT_GRACE_S
-        for index, future in pending:
+        for index, future in sent.pending:
             try:
                 future.get(timeout=max(0.0, silent_at_s - time.monotonic()))
             except (KafkaError, BrokerResponseError) as e:
@@ -228,6 +250,25 @@ class Publisher:
         threading.Thread(
             target=_close, args=(producer,), kwargs={"timeout_s": self._timeout_ms / 1000}, daemon=True
         ).start()
+
+
+def _send(producer: KafkaProducer, records: Sequence[Record], indices: Sequence[int]) -> Sent:
+    sent = Sent()
+    for index in indices:
+        record = records[index]
+        try:
+            future = producer.send(
+                record.topic,
+                value=record.value,
+                key=record.key,
+                headers=record.headers,
+                partition=_partition(producer, record),
+            )
+        except (KafkaError, BrokerResponseError, TypeError, ValueError, AssertionError) as e:
+            sent.failures[index] = e
+        else:
+            sent.pending.append((index, future))
+    return sent
 
 
 def _halves(indices: Sequence[int]) -> list[Sequence[int]]:

@@ -1,0 +1,178 @@
+"""Lets threads that send at the same moment share a request."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from kafka.errors import BrokerResponseError, KafkaError
+from kafka.partitioner import DefaultPartitioner
+from kafka.producer.future import FutureRecordMetadata
+
+from .errors import KafkaUnavailable
+
+#: How long a round waits for callers that were just answered and may send again.
+GATHER_S = 0.001
+#: How long the next round waits for the answer to the one before. A Kafka that takes longer gets several at
+#: once, so that nobody's time runs out in somebody else's round.
+MAX_ROUND_S = 0.02
+#: The thread that sends for others ends when nobody has needed it for so long.
+IDLE_S = 5.0
+
+
+class _Current(threading.local):
+    """The number of the round that this thread sends; None for a thread that sends for itself."""
+
+    round: int | None = None
+
+
+_current = _Current()
+
+
+class RoundPartitioner(DefaultPartitioner):  # type: ignore[misc]
+    """Puts the records of a round that may go anywhere into one partition, the next round's into another.
+
+    Each partition is a batch of its own, with a checksum and an answer of its own.
+    """
+
+    def partition(
+        self,
+        topic: str,
+        key: bytes | None,
+        serialized_key: bytes | None,
+        value: bytes | None,
+        serialized_value: bytes | None,
+        cluster: Any,
+    ) -> int:
+        if _current.round is None or serialized_key is not None:
+            return int(super().partition(topic, key, serialized_key, value, serialized_value, cluster))
+        candidates = sorted(
+            cluster.available_partitions_for_topic(topic) or cluster.partitions_for_topic(topic)
+        )
+        return int(candidates[_current.round % len(candidates)])
+
+
+@dataclass(slots=True)
+class Sent:
+    """What became of one caller's records so far, by their index.
+
+    Attributes:
+      pending: Those that are on their way.
+      failures: Why the others could not be sent.
+    """
+
+    pending: list[tuple[int, FutureRecordMetadata]] = field(default_factory=list)
+    failures: dict[int, BaseException] = field(default_factory=dict)
+
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    send: Callable[[], Sent]
+    under_way: threading.Lock = field(default_factory=threading.Lock)
+    sent: Sent | None = None
+    error: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            self.sent = self.send()
+        except Exception as e:  # noqa: BLE001
+            # It is the caller's, who raises it.
+            self.error = e
+
+
+class Gathering:
+    """Sends for all threads that send at the same time, in rounds: while one is on its way, the next gathers.
+
+    A request costs kafka-python ten times what a record in it costs, and as it sends a record as soon as it
+    has one, sixteen threads would pay for a request each two or three sends. A thread that is alone sends by
+    itself and waits for nothing.
+
+    No caller does anything for another one: an interrupt that Dramatiq raises in a worker's thread ends its
+    own call, and neither holds up a round nor loses one.
+    """
+
+    def __init__(self) -> None:
+        # Thread ids, and not a count: an interrupt that skips the end of a call leaves an entry that the
+        # thread's next call takes away, and that costs the others GATHER_S at most.
+        self._callers: set[int] = set()
+        self._calls: SimpleQueue[_Call] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._running = False
+
+    def produce(self, send: Callable[[], Sent], wait: Callable[[Sent], T], *, timeout_s: float) -> T:
+        """Call ``send``, here or on the thread that does so for all, and give ``wait`` what it returned.
+
+        Parameters:
+          timeout_s: How long the sending, which waits for nothing, may take at most.
+
+        Raises:
+          KafkaUnavailable: When it took longer.
+        """
+        caller = threading.get_ident()
+        self._callers.add(caller)
+        try:
+            alone = len(self._callers) == 1
+            return wait(send() if alone else self._send_with_others(send, timeout_s))
+        finally:
+            self._callers.discard(caller)
+
+    def _send_with_others(self, send: Callable[[], Sent], timeout_s: float) -> Sent:
+        call = _Call(send)
+        call.under_way.acquire()
+        with self._lock:
+            self._calls.put(call)
+            if not self._running:
+                self._running = True
+                threading.Thread(target=self._run, name="dramatiq-kafka-gathering", daemon=True).start()
+        if not call.under_way.acquire(timeout=timeout_s):
+            raise KafkaUnavailable(f"What other threads send did not get away within {timeout_s:.1f} s.")
+        if call.error is not None:
+            raise call.error
+        assert call.sent is not None
+        return call.sent
+
+    def _run(self) -> None:
+        _current.round = 0
+        while self._send_round():
+            _current.round += 1
+
+    def _send_round(self) -> bool:
+        calls = self._next_round()
+        for call in calls:
+            call.run()
+        _wait_for_answers(calls, time.monotonic() + MAX_ROUND_S)
+        for call in calls:
+            call.under_way.release()
+        return bool(calls)
+
+    def _next_round(self) -> list[_Call]:
+        """Whatever waits, and what comes within GATHER_S; nothing once the thread is to end."""
+        try:
+            calls = [self._calls.get(timeout=IDLE_S)]
+        except Empty:
+            with self._lock:
+                self._running = not self._calls.empty()
+                return [self._calls.get()] if self._running else []
+        until_s = time.monotonic() + GATHER_S
+        while len(calls) < len(self._callers) and (left_s := until_s - time.monotonic()) > 0:
+            try:
+                calls.append(self._calls.get(timeout=left_s))
+            except Empty:
+                break
+        return calls
+
+
+def _wait_for_answers(calls: list[_Call], deadline_s: float) -> None:
+    for call in calls:
+        for _, future in call.sent.pending if call.sent else ():
+            try:
+                future.get(timeout=max(0.0, deadline_s - time.monotonic()))
+            except (KafkaError, BrokerResponseError):
+                continue  # its caller asks again, and says so
