@@ -9,11 +9,13 @@ from .errors import (
     InvalidQueueName,
     KafkaUnavailable,
     NotNow,
+    PartitionKeyRefused,
     PermanentError,
     PoisonMessage,
     RetryPolicyRefused,
     TemporaryError,
 )
+from .keys import PartitionKeys
 from .retries import TenacityRetries, retry_if_temporary
 
 __all__ = [
@@ -28,6 +30,8 @@ __all__ = [
     "KafkaUnavailable",
     "NotNow",
     "Outcome",
+    "PartitionKeyRefused",
+    "PartitionKeys",
     "Pending",
     "PermanentError",
     "PoisonMessage",

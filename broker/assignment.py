@@ -10,11 +10,13 @@ from kafka.structs import TopicPartition
 
 from .commit_metadata import MAX_METADATA_CHARS, CommitState, Suspicion, encode
 from .delivery import Delivery
+from .keys.lanes import Lanes, Order, Turn
+from .keys.records import lane_of, read_ticket
 from .tracker import AckTracker
 
 #: Below this many incomplete offsets the metadata cannot reach its limit: 9 bytes, 12 characters, for each
 #: gap at most, and as many again for a crash count.
-_CERTAINLY_FITS = MAX_METADATA_CHARS // 24 - 4
+CERTAINLY_FITS = MAX_METADATA_CHARS // 24 - 4
 #: Room kept free for one more incomplete offset and the flags.
 _HEADROOM_CHARS = 48
 
@@ -43,9 +45,12 @@ class Assignment:
       buffer: Records that were read and not dispatched.
       buffered_bytes: The size of the values in the buffer.
       in_flight: Deliveries that Dramatiq has and that are not complete, by offset.
+      lanes: Whose turn it is among the records that have a key.
+      turns: The turns of what was taken out of the lanes, by offset.
       suspicions: Crash counts of incomplete offsets (see ``commit_metadata``).
       probation_end: While the next record is below it, deliveries are marked in a commit before they are
         dispatched.
+      leaving: Whether it is about to be taken away: nothing more of it is dispatched.
       revoked: Whether the partition was taken away.
       dirty: Whether there is anything that the last commit did not say.
       unanswered: How many commits of it are under way.
@@ -60,6 +65,7 @@ class Assignment:
         epoch: int,
         capacity: Capacity,
         probation_end: int = 0,
+        lanes: Lanes[ConsumerRecord] | None = None,
     ) -> None:
         self.partition = partition
         self.epoch = epoch
@@ -69,7 +75,10 @@ class Assignment:
         self.expected = state.next_offset
         self.buffer: deque[ConsumerRecord] = deque()
         self.buffered_bytes = 0
+        self.lanes: Lanes[ConsumerRecord] = Lanes() if lanes is None else lanes
+        self.turns: dict[int, Turn[ConsumerRecord]] = {}
         self.in_flight: dict[int, Delivery] = {}
+        self.leaving = False
         self.revoked = False
         self.dirty = True
         self.unanswered = 0
@@ -87,6 +96,44 @@ class Assignment:
         self.expected = position
         self.dirty = True
 
+    @property
+    def head(self) -> ConsumerRecord | None:
+        """The next record to be dispatched."""
+        if self.lanes.ready:
+            return self.lanes.ready[0].record
+        return self.buffer[0] if self.buffer else None
+
+    def take_ready(self) -> ConsumerRecord:
+        """Take the next record whose turn has come."""
+        turn = self.lanes.ready.popleft()
+        record = turn.record
+        assert record is not None
+        self.turns[record.offset] = turn
+        return record
+
+    def take_into_lane(self) -> None:
+        """Take the next record of the buffer to the others of its key."""
+        record = self.take_out()
+        self.tracker.deliver(record.offset)
+        order, due_ms = _order_of(record)
+        key = lane_of(record.headers)
+        assert key is not None
+        self.lanes.take_in(key, order, record, size=record.serialized_value_size, ticket_due_ms=due_ms)
+
+    def adopt(self, record: ConsumerRecord) -> None:
+        """Note that the next record of the buffer runs already."""
+        self.take_out()
+        self.tracker.deliver(record.offset)
+        if record.key is not None and (key := lane_of(record.headers)) is not None:
+            turn = self.lanes.adopt(key, _order_of(record)[0])
+            self.turns[record.offset] = self.in_flight[record.offset].turn = turn
+
+    def complete_unrun(self, offset: int) -> None:
+        """Mark a record complete that stands for a message which another one stands for, too."""
+        self.tracker.complete(offset)
+        self.suspicions.pop(offset, None)
+        self.dirty = True
+
     def take_out(self) -> ConsumerRecord:
         """Take the next record out of the buffer."""
         record = self.buffer.popleft()
@@ -101,11 +148,20 @@ class Assignment:
 
     def complete(self, offset: int) -> None:
         """Mark a delivery complete and let the consumer know that there is room."""
-        if self.in_flight.pop(offset, None) is not None:
+        if (delivery := self.in_flight.pop(offset, None)) is not None:
+            if self.turns and (turn := self.turns.pop(offset, None)) is not None:
+                if delivery.wait is None:
+                    self.lanes.finish(turn)
+                else:
+                    self.lanes.wait(turn, delivery.wait.due_ms)
             self.tracker.complete(offset)
             self.suspicions.pop(offset, None)
             self.dirty = True
             self._capacity.give_back(1)
+
+    def runs_keyed(self) -> bool:
+        """Whether a message that has a key is run or settled at the moment."""
+        return any(delivery.begun and delivery.turn is not None for delivery in self.in_flight.values())
 
     def revoke(self) -> list[Delivery]:
         """Take the partition away and return what was outstanding.
@@ -119,10 +175,10 @@ class Assignment:
         return outstanding
 
     def head_crashes(self) -> int:
-        """How often a worker died while the next record of the buffer was marked as running."""
-        if not self.suspicions or not self.buffer:
+        """How often a worker died while the next record was marked as running."""
+        if not self.suspicions or (head := self.head) is None:
             return 0
-        suspicion = self.suspicions.get(self.buffer[0].offset)
+        suspicion = self.suspicions.get(head.offset)
         return suspicion.crashes if suspicion else 0
 
     def is_suspect(self) -> bool:
@@ -131,7 +187,9 @@ class Assignment:
 
     def on_probation(self) -> bool:
         """Whether the next record may be the one that an owner died of."""
-        return self.head_crashes() > 0 or (bool(self.buffer) and self.buffer[0].offset < self.probation_end)
+        if self.head_crashes() > 0:
+            return True
+        return self.probation_end > 0 and (head := self.head) is not None and head.offset < self.probation_end
 
     @property
     def is_committed(self) -> bool:
@@ -146,6 +204,9 @@ class Assignment:
         incomplete = dict.fromkeys(self.tracker.incomplete)
         suspicions = {offset: s for offset, s in self.suspicions.items() if offset in incomplete}
         if clean:
+            if self.lanes:
+                lowest = self.lanes.lowest_offset()
+                next_unread = next_unread if lowest is None else min(next_unread, lowest)
             # A handover in good order is no crash: what still runs here is no suspect of the next owner's.
             suspicions = {offset: Suspicion(s.crashes, running=False) for offset, s in suspicions.items()}
         return CommitState(
@@ -159,6 +220,13 @@ class Assignment:
 
     def has_room_in_metadata(self) -> bool:
         """Whether one more incomplete offset still fits into the commit metadata."""
-        if len(self.tracker) < _CERTAINLY_FITS:
+        if len(self.tracker) < CERTAINLY_FITS:
             return True
         return len(encode(self.snapshot())) + _HEADROOM_CHARS <= MAX_METADATA_CHARS
+
+
+def _order_of(record: ConsumerRecord) -> tuple[Order, int | None]:
+    """A record's order number, and the due time of the wait that it ends, if it does."""
+    if record.headers and (read := read_ticket(record.headers)) is not None:
+        return read
+    return Order(record.offset, record.timestamp), None

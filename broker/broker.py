@@ -30,6 +30,10 @@ from .delays import Delays, Outcome, Pending
 from .delivery import Delivery
 from .errors import EnqueueFailed
 from .finishing import Finishing
+from .keys import PartitionKeys, key_of
+from .keys.following import Following
+from .keys.records import lane_header
+from .keys.view import LanesView
 from .ledger import Ledger
 from .lifecycle import WorkerLifecycle
 from .listeners import Listeners
@@ -129,6 +133,10 @@ class KafkaBroker(Broker):
         self.settlement = Settlement(self._settlement_publisher, self.ledger, give_up=self._give_up)
         self.delays = Delays(self.clients, self.topics, self.publisher, index_dir=delay_index_dir)
         self.dead_letter_queue = DeadLetterQueue(self.clients, self.topics, self.publisher)
+        self.following = Following(
+            self.topics, self._settlement_publisher, self.ledger, group=group_id, give_up=self._give_up
+        )
+        self._lanes = LanesView(self.clients, self.topics, self.publisher, group=group_id)
         self._finishing = Finishing()
         self._listeners = Listeners()
         self.stopping = False
@@ -137,6 +145,8 @@ class KafkaBroker(Broker):
 
         super().__init__(middleware=default_middleware() if middleware is None else middleware)
         self.queues: dict[str, None] = {}
+        if not any(isinstance(m, PartitionKeys) for m in self.middleware):
+            self.add_middleware(PartitionKeys())
         self.add_middleware(WorkerLifecycle())
 
     # Names
@@ -194,7 +204,8 @@ class KafkaBroker(Broker):
             return self.enqueue_many([message], delay=delay)[0]
         try:
             self.emit_before("enqueue", message, delay)
-            delivery.outbox.append(self._record(message, delay))
+            if not self.following.keeps(delivery, message, delay, self.actors):
+                delivery.outbox.append(self._record(message, delay))
         except Exception as e:
             self._finishing.failure = e
             raise
@@ -265,6 +276,8 @@ class KafkaBroker(Broker):
         before = self.delays.pending(queue_name, limit=0)
         with Backlog(self.clients, self.topics.queue(queue_name), self.group_of(queue_name)) as backlog:
             waiting = backlog.count()
+        # Read after the queue: what moves from there into its lane is counted at least once.
+        waiting += self._lanes.count(queue_name)
         after = self.delays.pending(queue_name, limit=0)
         left = max(before.count, after.count) + waiting
         return left if before.position == after.position else max(1, left)
@@ -279,6 +292,7 @@ class KafkaBroker(Broker):
             raise QueueNotFound(queue_name)
         self.topics.ensure(self.topics_of(queue_name))
         self.delays.flush(queue_name)
+        self._lanes.flush(queue_name)
         with Backlog(self.clients, self.topics.queue(queue_name), self.group_of(queue_name)) as backlog:
             backlog.drop()
 
@@ -392,7 +406,7 @@ class KafkaBroker(Broker):
         if (failure := self._finishing.failure) is not None:
             if isinstance(message, Delivery):
                 # A dead letter takes the place of all of it: a message is tried again or given up, not both.
-                message.outbox.clear()
+                message.drop_outbox()
             message.stuff_exception(failure)
             message.fail()
 
@@ -408,16 +422,18 @@ class KafkaBroker(Broker):
         dead_letters = self.topics.dead_letters(delivery.queue_name)
         if all(record.topic == dead_letters for record in delivery.outbox):
             return  # another dead letter would be refused too: this one is held until its topic takes it
-        delivery.outbox.clear()
+        delivery.drop_outbox()
         bury(self, delivery, error)
 
     def _record(self, message: Message[Any], delay: int | None) -> Record:
         self.topics.check_queue_name(message.queue_name)
         # A retry is enqueued as the delivery that it follows from; what came with that one goes on with it.
         headers = list(getattr(message, "headers", ()))
+        if (key := key_of(message)) is not None:
+            headers.append(lane_header(key))
         if delay is not None:
-            return self.delays.record(message, delay, headers=headers)
-        return Record(self.topics.queue(message.queue_name), message.encode(), headers=headers)
+            return self.delays.record(message, delay, headers=headers, key=key)
+        return Record(self.topics.queue(message.queue_name), message.encode(), key=key, headers=headers)
 
     # The life of a process
 
@@ -449,5 +465,6 @@ class KafkaBroker(Broker):
         """Close this process's connections. The broker connects again when it is used again."""
         self.settlement.stop(timeout_s=self._settle_time_left_s() if self.stopping else 0.0)
         self.delays.close()
+        self._lanes.close()
         self.publisher.close()
         self._settlement_publisher.close()

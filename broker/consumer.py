@@ -22,6 +22,7 @@ from .commits import Commits
 from .delivery import Delivery
 from .dispatch import MAX_UNCOMMITTED, Dispatcher
 from .errors import KafkaUnavailable
+from .keys.releasing import Releasing
 from .rebalance import ForgetfulCooperativeStickyAssignor, RebalanceListener, is_joining
 from .restore import Restored, report_removed, restore
 
@@ -44,6 +45,8 @@ MAX_POLL_GAP_S = 0.05
 #: rebalances all others too. So while it joins, it is in poll() for most of the time.
 JOIN_POLL_S = 0.02
 JOIN_POLL_GAP_S = 0.004
+#: How soon records are looked for again while some wait only for others of their key to end.
+LANE_POLL_GAP_S = 0.005
 #: How long a failed read of the committed offsets rests before it is repeated.
 RESTORE_BACKOFF_S = 0.5
 
@@ -92,10 +95,14 @@ class QueueConsumer(Consumer):
         self._commits = Commits(self._kafka, self._ledger, interval_s=broker.commit_interval_ms / 1000)
         self._dispatcher = Dispatcher(broker, queue_name, self._commits, self._capacity)
         self._assignments = self._dispatcher.assignments
+        self._releasing = Releasing(broker, queue_name, self._kafka, self._assignments)
         self._kafka.subscribe(
             [broker.topics.queue(queue_name)],
             listener=RebalanceListener(
-                on_assigned=self._assigned, on_revoked=self._revoked, on_lost=self._lost
+                on_assigned=self._assigned,
+                on_revoked=self._revoked,
+                on_lost=self._lost,
+                is_busy=self._runs_keyed,
             ),
         )
         try:
@@ -122,6 +129,8 @@ class QueueConsumer(Consumer):
                 self._commits.commit_when_due(self._assignments.values(), at_once=self._broker.stopping)
                 if self._unrestored and now_s >= self._restore_at_s:
                     self._restore()
+                if now_s >= self._releasing.next_step_s:
+                    self._releasing.step(now_s)
                 joining = self._is_joining(now_s)
                 if now_s - self._polled_at_s > (JOIN_POLL_GAP_S if joining else MAX_POLL_GAP_S):
                     self._poll(JOIN_POLL_S if joining else 0.0)
@@ -141,12 +150,16 @@ class QueueConsumer(Consumer):
 
     def ack(self, message: MessageProxy) -> None:
         """Mark a delivery as processed. It completes once everything in its outbox is in Kafka."""
-        assert isinstance(message, Delivery)
-        self._broker.settlement.settle(message)
+        self._settle(message)
 
     def nack(self, message: MessageProxy) -> None:
         """Mark a delivery as failed. Its dead letter, if the broker has that middleware, is in its outbox."""
+        self._settle(message)
+
+    def _settle(self, message: MessageProxy) -> None:
         assert isinstance(message, Delivery)
+        if message.turn is not None:
+            self._broker.following.come_last(message)
         self._broker.settlement.settle(message)
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
@@ -172,6 +185,7 @@ class QueueConsumer(Consumer):
         self._dispatcher.close()
         if leaving:
             self._commits.hand_over_now(leaving, timeout_s=self._broker.close_timeout_ms / 1000)
+        self._releasing.close()
         try:
             self._kafka.close(autocommit=False, timeout_ms=self._broker.close_timeout_ms)
         except KafkaError as e:
@@ -189,6 +203,17 @@ class QueueConsumer(Consumer):
             self._kafka.pause(*partitions)
             self._unrestored.update(partitions)
         self._capacity.changed.set()
+
+    def _runs_keyed(self, partitions: Iterable[TopicPartition]) -> bool:
+        """Whether a message runs that the partition's next owner would run, too, beside those behind it.
+
+        The next of its key is not begun any more, or this would never end.
+        """
+        with self._ledger.lock:
+            leaving = [self._assignments[p] for p in partitions if p in self._assignments]
+            for assignment in leaving:
+                assignment.leaving = True
+            return any(a.turns and a.runs_keyed() for a in leaving)
 
     def _revoked(self, partitions: Iterable[TopicPartition]) -> Future | None:
         leaving = self._take_away(partitions)
@@ -215,7 +240,7 @@ class QueueConsumer(Consumer):
         try:
             for partition, restored in restore(self._broker.clients, self._kafka, partitions).items():
                 self._take_over(partition, restored)
-        except (KafkaError, ValueError) as e:
+        except (KafkaError, KafkaUnavailable, ValueError) as e:
             # ValueError: the partition was revoked between the read and the seek.
             logger.info("The partitions %s cannot be taken over yet: %r", partitions, e)
             self._restore_at_s = time.monotonic() + RESTORE_BACKOFF_S
@@ -231,6 +256,7 @@ class QueueConsumer(Consumer):
             epoch=self._ledger.next_epoch(),
             capacity=self._capacity,
             probation_end=probation_end,
+            lanes=self._releasing.lanes_of(partition),
         )
         self._kafka.seek(partition, state.next_offset)
         # Committed before the first dispatch, so that even a crash on the first record leaves a trace.
@@ -256,14 +282,31 @@ class QueueConsumer(Consumer):
     def _wait(self, remaining_s: float) -> None:
         """Wait for whatever can bring the next delivery: a record, or room for one."""
         if self._can_read():
-            busy = any(assignment.in_flight or assignment.dirty for assignment in self._assignments.values())
-            self._poll(min(remaining_s, self._broker.commit_interval_ms / 1000) if busy else remaining_s)
+            self._wait_for_records(remaining_s)
         else:
             gap_s = JOIN_POLL_GAP_S if is_joining(self._kafka) else MAX_POLL_GAP_S
             self._capacity.changed.wait(min(remaining_s, gap_s))
 
+    def _wait_for_records(self, remaining_s: float) -> None:
+        assignments = self._assignments.values()
+        if any(assignment.in_flight or assignment.dirty for assignment in assignments):
+            remaining_s = min(remaining_s, self._broker.commit_interval_ms / 1000)
+        if any(assignment.lanes for assignment in assignments):
+            due_s = self._releasing.seconds_until_due()
+            # A retry may come to wait at any time, and then be due soon.
+            remaining_s = min(remaining_s, MAX_POLL_GAP_S)
+            if due_s is not None:
+                remaining_s = min(remaining_s, due_s + LANE_POLL_GAP_S)
+            if any(assignment.lanes.parked for assignment in assignments):
+                # They wait for worker threads and not for Kafka, which would be waited for in poll().
+                self._capacity.changed.wait(min(remaining_s, LANE_POLL_GAP_S))
+                remaining_s = 0.0
+        self._poll(remaining_s)
+
     def _can_read(self) -> bool:
-        return self._capacity.free > 0 and not any(a.buffer for a in self._assignments.values())
+        return self._capacity.free > 0 and not any(
+            a.buffer or a.lanes.ready or a.lanes.leaving for a in self._assignments.values()
+        )
 
     def _poll(self, timeout_s: float) -> None:
         records = self._kafka.poll(timeout_ms=int(timeout_s * 1000))
@@ -317,6 +360,7 @@ class QueueConsumer(Consumer):
                 CommitState(first, first - 1),
                 epoch=self._ledger.next_epoch(),
                 capacity=self._capacity,
+                lanes=self._releasing.lanes_of(assignment.partition),
             )
             self._dispatcher.add(successor)
         return successor

@@ -9,10 +9,13 @@ from dramatiq.broker import MessageProxy
 from dramatiq.message import Message
 from kafka.consumer.fetcher import ConsumerRecord
 
+from .keys.records import without_own
 from .publisher import Record
 
 if TYPE_CHECKING:
     from .assignment import Assignment
+    from .keys.lanes import Turn
+    from .keys.records import Waiting
 
 
 class Origin(NamedTuple):
@@ -37,7 +40,12 @@ class Delivery(MessageProxy):
       assignment: The assignment that answers for it.
       begun: Whether a worker thread has started on it.
       completed: Whether everything that follows from it is durable.
+      turn: Its place among the messages of its key, when it has one.
+      wait: What the lanes topic is to keep of it, in its place, after the outbox is in Kafka.
     """
+
+    turn: Turn[ConsumerRecord] | None = None
+    wait: Waiting | None = None
 
     def __init__(
         self,
@@ -60,13 +68,22 @@ class Delivery(MessageProxy):
         self.begun = False
         self.completed = False
 
+    def drop_outbox(self) -> None:
+        """Forget what was to follow: something else takes the place of all of it."""
+        self.outbox.clear()
+        self.wait = None
+
 
 def make_delivery(message: Message[Any], record: ConsumerRecord, assignment: Assignment) -> Delivery:
     """Make a delivery of the message that was read from ``record``."""
-    return Delivery(
+    delivery = Delivery(
         message,
         origin=Origin(record.topic, record.partition, record.offset),
         raw=record.value or b"",
         headers=record.headers,
         assignment=assignment,
     )
+    if record.key is not None:
+        delivery.turn = assignment.turns.get(record.offset)
+        delivery.headers = without_own(record.headers)
+    return delivery

@@ -11,13 +11,14 @@ from dramatiq.message import Message
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.structs import TopicPartition
 
-from .assignment import Assignment, Capacity
+from .assignment import CERTAINLY_FITS, Assignment, Capacity
 from .commit_metadata import Suspicion
 from .commits import Commits
 from .dead_letters import bury
 from .delivery import Delivery, make_delivery
 from .errors import InvalidMessage, PoisonMessage
 from .intake import read_message
+from .keys.records import lane_of
 
 if TYPE_CHECKING:
     from .broker import KafkaBroker
@@ -98,8 +99,19 @@ class Dispatcher:
         self._ledger.end_isolation(self)
 
     def _next_of(self, assignment: Assignment) -> Delivery | None:
-        while not self._ledger.excludes(self) and self._has_next(assignment):
-            if assignment.uncommitted >= MAX_UNCOMMITTED or not self._has_room(assignment):
+        lanes = assignment.lanes
+        while not assignment.leaving and not self._ledger.excludes(self):
+            if lanes.leaving:
+                self._let_leave(assignment)
+                if self._capacity.free <= 0:
+                    return None
+            if not self._has_next(assignment):
+                if lanes.leaving:
+                    continue
+                return None
+            if not lanes.ready and (  # what comes out of a lane is counted already
+                assignment.uncommitted >= MAX_UNCOMMITTED or not self._has_room(assignment)
+            ):
                 return None
             if assignment.is_suspect():
                 self._suspected = assignment
@@ -133,7 +145,7 @@ class Dispatcher:
         while len(marked) < min(at_most, self._capacity.free) and self._has_next(assignment):
             if marked and (assignment.is_suspect() or not assignment.on_probation()):
                 break
-            if marked and not self._has_room(assignment):
+            if marked and not assignment.lanes.ready and not self._has_room(assignment):
                 break
             record = self._pop(assignment)
             marked.append(record)
@@ -158,24 +170,55 @@ class Dispatcher:
                 self._marks_due_at_s = time.monotonic() + MARK_BACKOFF_S
 
     def _has_room(self, assignment: Assignment) -> bool:
+        if len(assignment.tracker) < CERTAINLY_FITS:  # the usual case, without the lock
+            return True
         with self._ledger.lock:
             return assignment.has_room_in_metadata()
 
     def _has_next(self, assignment: Assignment) -> bool:
-        """Whether there is a record to be run, once those that need no run are passed over."""
+        """Whether there is a record to be run, once those that need no run, or may not run yet, are passed
+        over.
+        """
+        lanes = assignment.lanes
         with self._ledger.lock:
+            if lanes.ready:
+                return not assignment.revoked
             while assignment.buffer and not assignment.revoked:
                 record = assignment.buffer[0]
-                if assignment.tracker.is_to_run(record.offset):
-                    if not self._ledger.adopt(assignment, record.offset, record.value):
+                if not assignment.tracker.is_to_run(record.offset):
+                    assignment.take_out()
+                elif self._ledger.adopt(assignment, record.offset, record.value):
+                    assignment.adopt(record)
+                elif record.key is None or lane_of(record.headers) is None:
+                    return True
+                elif lanes.leaving or not assignment.has_room_in_metadata():
+                    return False
+                else:
+                    assignment.take_into_lane()
+                    if lanes.ready:
                         return True
-                    assignment.tracker.deliver(record.offset)
-                assignment.take_out()
             return False
+
+    def _let_leave(self, assignment: Assignment) -> None:
+        """Complete records that are not to be run here, once the lanes topic has those that wait."""
+        leaving = assignment.lanes.leaving
+        while leaving and self._capacity.free > 0:
+            with self._ledger.lock:
+                record, turn = leaving.popleft()
+                if turn is None:
+                    assignment.complete_unrun(record.offset)
+                    continue
+                assignment.turns[record.offset] = turn
+            delivery = make_delivery(self._unread(), record, assignment)
+            self._broker.following.move(delivery)
+            if self._ledger.hold(delivery):
+                self._broker.settlement.settle(delivery)
 
     def _pop(self, assignment: Assignment) -> ConsumerRecord:
         """Take the next record and count it as delivered, in one step."""
         with self._ledger.lock:
+            if assignment.lanes.ready:
+                return assignment.take_ready()
             record = assignment.take_out()
             assignment.tracker.deliver(record.offset)
             return record
@@ -197,9 +240,12 @@ class Dispatcher:
 
     def _reject(self, assignment: Assignment, record: ConsumerRecord, error: Exception) -> None:
         """Dead-letter a record that never reaches a worker thread."""
-        unread: Message[Any] = Message(self._queue_name, actor_name="", args=(), kwargs={}, options={})
-        delivery = make_delivery(unread, record, assignment)
+        delivery = make_delivery(self._unread(), record, assignment)
         bury(self._broker, delivery, error)
+        self._broker.following.come_last(delivery)
         if self._ledger.hold(delivery):  # unless its partition was taken away: its new owner does this then
             logger.error("The record %s is dead-lettered: %s", delivery.origin, error)
             self._broker.settlement.settle(delivery)
+
+    def _unread(self) -> Message[Any]:
+        return Message(self._queue_name, actor_name="", args=(), kwargs={}, options={})

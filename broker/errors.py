@@ -9,7 +9,8 @@
     └── DeadLetterNotMade              a dead letter could not be made: its message stays incomplete
     ValueError
     ├── InvalidQueueName               Kafka cannot hold a topic of that name
-    └── RetryPolicyRefused             a tenacity policy that cannot be run durably
+    ├── RetryPolicyRefused             a tenacity policy that cannot be run durably
+    └── PartitionKeyRefused            a key that no lane can be named by
     TimeoutError
     └── CancelUndecided                no worker has decided about a cancel yet (``broker/delays``)
     Retry (Dramatiq)
@@ -84,6 +85,13 @@ class NotNow(Retry):
 
     The message goes back to its queue at once, whatever the actor's policy: no attempt is counted and nothing
     is logged. So see to it first that the message does not come straight back: ``broker.intake_paused``.
+    """
+
+
+class PartitionKeyRefused(MiddlewareError, ValueError):
+    """A ``partition_key`` or ``key_order`` that cannot be used; nothing was sent.
+
+    A MiddlewareError because Dramatiq swallows every other error of a hook.
     """
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from dramatiq.message import Message, get_encoder
 
 from .errors import InvalidMessage
+from .keys import why_refused
 
 _FIELDS: dict[str, type | tuple[type, ...]] = {
     "queue_name": str,
@@ -86,6 +87,8 @@ def _check_values(fields: dict[str, Any]) -> None:
     kwargs, options = fields["kwargs"], fields["options"]
     if (kwargs or options) and not all(isinstance(key, str) for key in (*kwargs, *options)):
         raise InvalidMessage("a key of kwargs or options is not a string")
+    if (key := options.get("partition_key")) is not None and (reason := why_refused(key)) is not None:
+        raise InvalidMessage(reason)
     if (throws := options.get("throws")) and not _are_error_classes(throws):
         raise InvalidMessage(f"the option throws is {type(throws).__name__}, not classes of errors")
 

@@ -76,6 +76,19 @@ class Ledger:
             elif self._orphans.get((assignment.partition, offset)) is delivery:
                 del self._orphans[assignment.partition, offset]
 
+    def answers_for(self, delivery: Delivery) -> bool:
+        """Whether this process still decides what becomes of ``delivery``.
+
+        When its partition was taken away, it ends here: no later assignment adopts it.
+        """
+        with self.lock:
+            if delivery.completed:
+                return False
+            if delivery.assignment.revoked:
+                self.complete(delivery)
+                return False
+            return True
+
     def add(self, assignment: Assignment) -> None:
         """Take charge of a partition."""
         with self.lock:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 
 from kafka import KafkaConsumer
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import KafkaError
+from kafka.net.selector import KernelEvent
 from kafka.structs import MemberState, TopicPartition
 
 logger = logging.getLogger(__name__)
+
+#: How long a partition that another member will get is kept at most, for what runs there and has a key.
+#: Nothing more of it is dispatched meanwhile.
+REVOKE_PATIENCE_S = 5.0
+_LOOK_GAP_S = 0.02
 
 
 def is_joining(kafka: KafkaConsumer) -> bool:
@@ -38,6 +45,7 @@ class RebalanceListener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
       on_assigned: Takes the partitions that were added.
       on_revoked: Takes the partitions that another member will get; returns an awaitable that commits them.
       on_lost: Takes the partitions that another member may have already.
+      is_busy: Whether any of these partitions had better be kept a moment longer.
     """
 
     def __init__(
@@ -46,7 +54,9 @@ class RebalanceListener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
         on_assigned: Callable[[Iterable[TopicPartition]], None],
         on_revoked: Callable[[Iterable[TopicPartition]], object],
         on_lost: Callable[[Iterable[TopicPartition]], None],
+        is_busy: Callable[[Iterable[TopicPartition]], bool] = lambda partitions: False,
     ) -> None:
+        self._is_busy = is_busy
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
         self._on_lost = on_lost
@@ -55,6 +65,9 @@ class RebalanceListener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
         self._on_assigned(assigned)
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        deadline_s = time.monotonic() + REVOKE_PATIENCE_S
+        while self._is_busy(revoked) and time.monotonic() < deadline_s:
+            await KernelEvent("_sleep", _LOOK_GAP_S)
         final_commit = self._on_revoked(revoked)
         if final_commit is None:
             return

@@ -20,6 +20,7 @@ MAX_TOPIC_NAME_LENGTH = 249
 _TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]+")
 
 DEAD_LETTER_SUFFIX = "_dlq"
+LANES_SUFFIX = "_lanes"
 DELAYED = "delayed"
 
 #: A dead letter holds its message (escaped or base64 when undecodable) and a traceback, so its topic takes
@@ -72,9 +73,13 @@ class Topics:
     def dead_letters(self, queue_name: str) -> str:
         return self._namespace + queue_name + DEAD_LETTER_SUFFIX
 
+    def lanes(self, queue_name: str) -> str:
+        """Where messages of a key wait for those before them; made when the first one does."""
+        return self._namespace + queue_name + LANES_SUFFIX
+
     def check_queue_name(self, queue_name: str) -> None:
         """Raise InvalidQueueName, naming the rule, when the queue's topics could not be created."""
-        longest = self.dead_letters(queue_name)
+        longest = max(self.dead_letters(queue_name), self.lanes(queue_name), key=len)
         if not _TOPIC_NAME.fullmatch(queue_name):
             rule = "only ASCII letters, digits, '.', '_' and '-' may be in it"
         elif len(longest) > MAX_TOPIC_NAME_LENGTH:
@@ -85,6 +90,8 @@ class Topics:
             rule = f"the topic {self.delayed!r} holds the delayed messages"
         elif queue_name.endswith(DEAD_LETTER_SUFFIX):
             rule = f"names ending in {DEAD_LETTER_SUFFIX!r} are kept for dead letters"
+        elif queue_name.endswith(LANES_SUFFIX):
+            rule = f"names ending in {LANES_SUFFIX!r} are kept for messages with a partition_key"
         elif queue_name.endswith((".DQ", ".XQ")):
             rule = "Dramatiq keeps names ending in '.DQ' and '.XQ' for delay and dead-letter queues"
         else:
@@ -142,7 +149,7 @@ class Topics:
             return
 
     def _configs(self, topic: str) -> dict[str, str]:
-        if topic == self.delayed:
+        if topic == self.delayed or topic.endswith(LANES_SUFFIX):
             return {
                 "cleanup.policy": "compact",
                 "delete.retention.ms": str(DELAYED_TOMBSTONE_RETENTION_MS),

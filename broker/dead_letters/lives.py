@@ -9,6 +9,8 @@ from typing import Any
 from dramatiq.errors import DecodeError
 from dramatiq.message import Message
 
+from ..keys import key_of
+from ..keys.records import lane_header
 from ..publisher import Record
 from .audit import MAX_ID_CHARS, Resolution, now_ms
 from .letter import REDRIVES, DeadLetter
@@ -35,7 +37,10 @@ def redriven(letter: DeadLetter, topic: str) -> Record:
     options.setdefault("first_sent_timestamp", message.message_timestamp)
     _, options[REDRIVES] = next_life(letter)
     again: Message[Any] = replace(message, options=options, message_timestamp=now_ms())
-    return Record(topic, again.encode(), headers=carried(letter.headers))
+    headers = carried(letter.headers)
+    if (key := key_of(again)) is not None:
+        headers.append(lane_header(key))
+    return Record(topic, again.encode(), key=key, headers=headers)
 
 
 def lives_sent(queue: Log, begun: Iterable[Resolution]) -> set[Life]:

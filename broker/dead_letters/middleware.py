@@ -13,6 +13,7 @@ from tenacity import Retrying
 
 from ..delivery import Delivery
 from ..errors import DeadLetterNotMade
+from ..keys import PartitionKeys
 from ..retries import TenacityRetries
 from .letter import DeadLetter, read_letter
 from .record import dead_letter_record
@@ -75,7 +76,8 @@ def bury(broker: KafkaBroker, delivery: Delivery, error: BaseException | None) -
 def default_middleware(
     *, retry: Retrying | None = None, on_dead_letter: OnDeadLetter | None = None
 ) -> list[Middleware]:
-    """Dramatiq's default middleware, with TenacityRetries in the place of its Retries, and DeadLetters.
+    """Dramatiq's default middleware, with TenacityRetries in the place of its Retries, PartitionKeys, and
+    DeadLetters.
 
     Parameters:
       retry: The policy of actors that name none; see TenacityRetries.
@@ -86,4 +88,4 @@ def default_middleware(
     """
     kinds = cast("list[type[Middleware]]", dramatiqs_middleware)
     middleware = [TenacityRetries(retry=retry) if kind is Retries else kind() for kind in kinds]
-    return [*middleware, DeadLetters(on_dead_letter=on_dead_letter)]
+    return [*middleware, PartitionKeys(), DeadLetters(on_dead_letter=on_dead_letter)]

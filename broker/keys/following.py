@@ -1,0 +1,107 @@
+"""Tells the lanes topic what became of a message of a key, once everything else is durable."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from dramatiq.actor import Actor
+from dramatiq.message import Message
+
+from ..delays.records import check_delay_ms
+from ..delivery import Delivery
+from ..ledger import Ledger
+from ..publisher import RECORD_ERRORS, Publisher
+from ..topics import Topics
+from .options import ORDER, ORDERED
+from .records import Place, Waiting, tombstone, waiting_record, without_own
+
+
+class Following:
+    """What follows from a keyed delivery besides its outbox. It comes last.
+
+    Were a retry in the lanes topic before the rest of its outbox is in Kafka, a crash in between would lose
+    the rest: the next owner takes a message that waits there for settled.
+
+    Parameters:
+      give_up: Called with a delivery and the error when Kafka can never take its retry (too large, say); it
+        puts a dead letter into the outbox.
+    """
+
+    def __init__(
+        self,
+        topics: Topics,
+        publisher: Publisher,
+        ledger: Ledger,
+        *,
+        group: str,
+        give_up: Callable[[Delivery, BaseException], None],
+    ) -> None:
+        self.publisher = publisher
+        self._topics = topics
+        self._ledger = ledger
+        self._group = group
+        self._give_up = give_up
+
+    def keeps(
+        self,
+        delivery: Delivery,
+        message: Message[Any],
+        delay_ms: float | None,
+        actors: Mapping[str, Actor[Any, Any]],
+    ) -> bool:
+        """Whether ``message`` is a retry of ``delivery`` that keeps its place in its lane.
+
+        Raises:
+          TypeError, ValueError: When the delay is none.
+        """
+        if delivery.turn is None or message.message_id != delivery.message_id:
+            return False
+        actor = actors.get(message.actor_name)
+        if actor is None or actor.options.get(ORDER) != ORDERED or message.queue_name != delivery.queue_name:
+            return False
+        due_ms = time.time_ns() // 1_000_000 + check_delay_ms(delay_ms or 0)
+        delivery.wait = self._waiting(delivery, message.encode(), due_ms)
+        return True
+
+    def move(self, delivery: Delivery) -> None:
+        """Let a record that was not run wait for those before it."""
+        delivery.wait = self._waiting(delivery, delivery.raw, 0)
+        self.come_last(delivery)
+
+    def come_last(self, delivery: Delivery) -> None:
+        """Say how a delivery ended, after everything else that follows from it."""
+        turn = delivery.turn
+        if turn is not None and (delivery.wait is not None or turn.kept):
+            delivery.follow_ups.append(partial(self._tell, delivery))
+
+    def _tell(self, delivery: Delivery) -> None:
+        assert delivery.turn is not None
+        if not self._ledger.answers_for(delivery):
+            return  # the partition's next owner runs it, and says what comes of that
+        topic = self._topics.lanes(delivery.queue_name)
+        if delivery.wait is not None:
+            record = waiting_record(topic, delivery.wait)
+        elif delivery.turn.kept:
+            record = tombstone(topic, self._place_of(delivery))
+        else:
+            return
+        failure = self.publisher.publish([record]).get(0)
+        if failure is None:
+            return
+        if isinstance(failure, RECORD_ERRORS) and delivery.wait is not None:
+            delivery.wait = None
+            self._give_up(delivery, failure)
+            delivery.follow_ups.append(delivery.follow_ups.pop(0))  # this one still comes last
+        raise failure
+
+    def _waiting(self, delivery: Delivery, value: bytes, due_ms: int) -> Waiting:
+        assert delivery.turn is not None
+        headers = without_own(delivery.headers)
+        return Waiting(self._place_of(delivery), delivery.turn.key, due_ms, value, headers)
+
+    def _place_of(self, delivery: Delivery) -> Place:
+        assert delivery.turn is not None
+        return Place(self._group, delivery.origin.partition, delivery.turn.order)

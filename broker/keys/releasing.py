@@ -1,0 +1,168 @@
+"""Brings what waits in the lanes topic back to its queue, when it is due and its turn comes near."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from dramatiq.errors import BrokerConnectionError
+from kafka import KafkaConsumer
+from kafka.consumer.fetcher import ConsumerRecord
+from kafka.errors import KafkaError
+from kafka.structs import TopicPartition
+
+from .lanes import Lanes, Turn
+from .log import LanesLog
+from .records import Place, ticket
+
+if TYPE_CHECKING:
+    from ..assignment import Assignment
+    from ..broker import KafkaBroker
+
+logger = logging.getLogger(__name__)
+
+#: How often it is looked whether something is due.
+STEP_GAP_S = 0.02
+#: Between attempts while Kafka is away, or refuses one.
+BACKOFF_S = 1.0
+#: After so long without a ticket that must have been read by now, another one is sent.
+TICKET_TIMEOUT_S = 5.0
+#: How often it is looked whether what waits was flushed.
+LOOK_GAP_S = 2.0
+
+
+class Releasing:
+    """The lanes of one consumer's partitions, as far as they wait in Kafka. Driven by the consumer's thread.
+
+    Only the owner of a partition writes about it, so what was read when it was taken over, and what it wrote
+    itself since, is what is true. A flush from elsewhere is looked for now and then, and before a release.
+    """
+
+    def __init__(
+        self,
+        broker: KafkaBroker,
+        queue_name: str,
+        kafka: KafkaConsumer,
+        assignments: dict[TopicPartition, Assignment],
+    ) -> None:
+        self.next_step_s = 0.0
+        self._broker = broker
+        self._kafka = kafka
+        self._assignments = assignments
+        self._queue_topic = broker.topics.queue(queue_name)
+        self._topic = broker.topics.lanes(queue_name)
+        self._log = LanesLog(broker.clients, self._topic, broker.group_id)
+        self._looked_s = 0.0
+        self._released_s = 0.0
+        self._failing = False
+
+    def lanes_of(self, partition: TopicPartition) -> Lanes[ConsumerRecord]:
+        """The lanes of a partition that was assigned, as its last owner left them.
+
+        Raises:
+          KafkaError, KafkaUnavailable: When Kafka does not answer.
+        """
+        lanes: Lanes[ConsumerRecord] = Lanes()
+        if self._kafka.partitions_for_topic(self._topic):  # asked over the connection that there is anyway
+            self._catch_up()
+            lanes.restore(self._log.waiting(partition.partition))
+        return lanes
+
+    def step(self, now_s: float) -> None:
+        """Release what may be released."""
+        self.next_step_s = now_s + STEP_GAP_S
+        if self._broker.stopping:
+            return
+        now_ms = time.time_ns() // 1_000_000
+        for assignment in list(self._assignments.values()):
+            if not assignment.lanes:
+                continue
+            with self._broker.ledger.lock:
+                if self._has_lost_tickets(assignment, now_s):
+                    assignment.lanes.release_again()
+                turns = assignment.lanes.to_release(now_ms)
+            if turns:
+                self._release(assignment, turns, now_s)
+            elif assignment.lanes.kept and now_s - self._looked_s > LOOK_GAP_S:
+                self._look_for_flushed(now_s)
+
+    def _look_for_flushed(self, now_s: float) -> None:
+        """Nobody need wait for what was flushed from elsewhere until it would have been due."""
+        self._looked_s = now_s
+        try:
+            self._catch_up()
+        except (KafkaError, BrokerConnectionError) as e:
+            self._report(e, now_s)
+
+    def _catch_up(self) -> None:
+        self._log.catch_up()
+        with self._broker.ledger.lock:
+            for place, key in self._log.take_ended().items():
+                assignment = self._assignments.get(TopicPartition(self._queue_topic, place.partition))
+                if assignment is not None:
+                    assignment.lanes.forget(key, place.order)
+
+    def seconds_until_due(self) -> float | None:
+        """How long there is nothing to release, as far as is known; None for no time that is known."""
+        due_ms = [due for a in self._assignments.values() if (due := a.lanes.next_due_ms()) is not None]
+        return max(0.0, min(due_ms) / 1000 - time.time()) if due_ms else None
+
+    def close(self) -> None:
+        self._log.close()
+
+    def _release(self, assignment: Assignment, turns: list[Turn[ConsumerRecord]], now_s: float) -> None:
+        partition = assignment.partition.partition
+        failures: dict[int, Any] = {}
+        try:
+            self._catch_up()
+        except (KafkaError, BrokerConnectionError) as e:
+            failures = dict.fromkeys(range(len(turns)), e)
+            found = []
+        else:
+            places = [Place(self._broker.group_id, partition, turn.order) for turn in turns]
+            found = [(turn, self._log.get(place)) for turn, place in zip(turns, places, strict=True)]
+            tickets = [ticket(self._queue_topic, waiting) for _, waiting in found if waiting is not None]
+            failures = self._broker.following.publisher.publish(tickets)
+        with self._broker.ledger.lock:
+            if not assignment.revoked:
+                self._note(assignment.lanes, turns, found, failures)
+        self._released_s = now_s
+        self._report(next(iter(failures.values()), None), now_s)
+
+    def _note(
+        self,
+        lanes: Lanes[ConsumerRecord],
+        turns: list[Turn[ConsumerRecord]],
+        found: list[tuple[Turn[ConsumerRecord], Any]],
+        failures: dict[int, Any],
+    ) -> None:
+        if not found:
+            for turn in turns:
+                lanes.recall(turn)
+        number = 0
+        for turn, waiting in found:
+            if waiting is None:
+                lanes.forget(turn.key, turn.order)  # it was flushed
+                continue
+            turn.due_ms = waiting.due_ms
+            lanes.recall(turn) if number in failures else lanes.release(turn)
+            number += 1
+
+    def _has_lost_tickets(self, assignment: Assignment, now_s: float) -> bool:
+        """Whether everything there is was read, and tickets that Kafka took were not among it."""
+        return (
+            assignment.lanes.awaits_tickets
+            and not assignment.buffer
+            and now_s - self._released_s > TICKET_TIMEOUT_S
+            and (self._kafka.highwater(assignment.partition) or 0) <= assignment.expected
+        )
+
+    def _report(self, failure: BaseException | None, now_s: float) -> None:
+        if failure is not None:
+            self.next_step_s = now_s + BACKOFF_S
+            if not self._failing:
+                logger.warning("What waits in the lanes cannot be brought back for now: %r", failure)
+        elif self._failing:
+            logger.info("What waits in the lanes is brought back again.")
+        self._failing = failure is not None

@@ -1,0 +1,64 @@
+"""What waits in the lanes topics, read from Kafka alone, so that any process may ask."""
+
+from __future__ import annotations
+
+import threading
+
+from kafka.errors import KafkaError
+
+from ..clients import Clients
+from ..errors import KafkaUnavailable
+from ..publisher import Publisher
+from ..topics import Topics
+from .log import LanesLog
+from .records import tombstone
+
+
+class LanesView:
+    """Counts and drops what waits for a group of workers. Making one connects to nothing. Thread-safe.
+
+    Raises (every method): KafkaUnavailable when Kafka does not answer.
+    """
+
+    def __init__(self, clients: Clients, topics: Topics, publisher: Publisher, *, group: str) -> None:
+        self._group = group
+        self._clients = clients
+        self._topics = topics
+        self._publisher = publisher
+        self._lock = threading.Lock()
+        self._logs: dict[str, LanesLog] = {}
+
+    def count(self, queue_name: str) -> int:
+        """How many messages of a queue wait in their lanes, or run and have waited there."""
+        with self._lock:
+            return self._read(queue_name).count()
+
+    def flush(self, queue_name: str) -> None:
+        """Drop what waits now."""
+        topic = self._topics.lanes(queue_name)
+        with self._lock:
+            places = self._read(queue_name).places()
+        failures = self._publisher.publish([tombstone(topic, place) for place in places])
+        if failures:
+            reason = next(iter(failures.values()))
+            raise KafkaUnavailable(
+                f"Kafka did not acknowledge the flush of {len(failures)} message(s) in {topic!r}: {reason!r}"
+            )
+
+    def close(self) -> None:
+        """Close this process's connections. They are made again when they are needed."""
+        with self._lock:
+            for log in self._logs.values():
+                log.close()
+            self._logs.clear()
+
+    def _read(self, queue_name: str) -> LanesLog:
+        topic = self._topics.lanes(queue_name)
+        log = self._logs.get(queue_name)
+        if log is None:
+            log = self._logs[queue_name] = LanesLog(self._clients, topic, self._group)
+        try:
+            log.catch_up()
+        except KafkaError as e:
+            raise KafkaUnavailable(f"The topic {topic!r} could not be read: {e!r}") from e
+        return log
