@@ -83,6 +83,21 @@ def flaky(number: int, failures: int) -> None:
     ledger.write("done", number)
 
 
+@dramatiq.actor(
+    queue_name=default_queue, max_retries=10, min_backoff=300, max_backoff=600, key_order="ordered"
+)
+def in_order(number: int) -> None:
+    """A task that its key's later ones wait for. Every fifth fails twice, with a retry between."""
+    ledger.write("start", number)
+    message = CurrentMessage.get_current_message()
+    assert message is not None
+    time.sleep(0.02)
+    if number % 5 == 0 and message.options.get("retries", 0) < 2:
+        ledger.write("failed", number)
+        raise ConnectionError(f"{number} fails for now")
+    ledger.write("done", number)
+
+
 @dramatiq.actor(queue_name=default_queue, max_retries=0)
 def starve_once(number: int, seconds: float, marker: str) -> None:
     """A task that keeps its worker's consumer threads from polling, as one that hogs the processor would."""

@@ -78,6 +78,6 @@ class OutsideLedger:
                     entries.processes.setdefault(number, []).append(process)
                 elif event == "done":
                     entries.done[number] += 1
-                else:
+                elif event == "memory":
                     entries.memory.append(number)
         return entries

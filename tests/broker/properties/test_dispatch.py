@@ -22,6 +22,7 @@ from broker.assignment import Assignment, Capacity
 from broker.commit_metadata import MAX_METADATA_CHARS, CommitState, decode, encode
 from broker.delivery import Delivery
 from broker.dispatch import Dispatcher
+from broker.keys.records import lane_header
 from broker.restore import after_a_crash
 
 QUEUES = ["mail", "work"]
@@ -32,9 +33,10 @@ MAX_STEPS = 20_000
 
 @dataclass
 class Cluster:
-    """The logs, and what was committed of each."""
+    """The logs, and what was committed of each. With ``keys``, three of four records have one of so many."""
 
     killers: set[tuple[TopicPartition, int]]
+    keys: int = 0
     commits: dict[TopicPartition, CommitState] = field(default_factory=dict)
     done: set[tuple[TopicPartition, int]] = field(default_factory=set)
     dead: dict[tuple[TopicPartition, int], int] = field(default_factory=dict)
@@ -49,6 +51,17 @@ class Cluster:
         finished = {offset for place, offset in (*self.done, *self.dead) if place == partition}
         assert known <= finished, f"{partition}: {sorted(known - finished)} would be skipped"
         self.commits[partition] = decode(state.next_offset, text)
+
+    def key_of(self, offset: int) -> bytes | None:
+        return b"%d" % (offset % self.keys) if self.keys and offset % 4 else None
+
+    def check_order(self, place: tuple[TopicPartition, int]) -> None:
+        """A record runs when all of its key before it have ended."""
+        partition, offset = place
+        key = self.key_of(offset)
+        before = [o for o in range(offset) if key is not None and self.key_of(o) == key]
+        missing = [o for o in before if (partition, o) not in self.done and (partition, o) not in self.dead]
+        assert not missing, f"{partition}: {offset} runs before {missing}"
 
     def everything_is_accounted_for(self) -> bool:
         return len(self.done | self.dead.keys()) == len(PARTITIONS) * RECORDS
@@ -103,6 +116,7 @@ class Process:
         elif choice < 0.6 and self.waiting and len(self.running) < self.threads:
             delivery = self.waiting.pop(0)
             if self.broker.ledger.begin(delivery):
+                self.cluster.check_order(place_of(delivery))
                 self.running.append(delivery)
                 return not self._kills(delivery)
         elif choice < 0.85 and self.running:
@@ -154,16 +168,20 @@ class Process:
         self.cluster.commit(partition, assignment.snapshot())
         assignment.dirty = False
         self.consumers[partition.topic].add(assignment)
-        if left := [record(partition, offset) for offset in range(state.next_offset, RECORDS)]:
+        if left := [
+            record(partition, offset, self.cluster.key_of(offset))
+            for offset in range(state.next_offset, RECORDS)
+        ]:
             assignment.take_in(left)
 
 
-def record(partition: TopicPartition, offset: int) -> ConsumerRecord:
+def record(partition: TopicPartition, offset: int, key: bytes | None) -> ConsumerRecord:
     name = f"{partition.topic}-{offset}"
     message: Message[None] = Message(partition.topic, "task", (offset,), {}, {}, name, 0)
     value = message.encode()
+    headers = [] if key is None else [lane_header(key)]
     return ConsumerRecord(
-        partition.topic, partition.partition, -1, offset, 0, 0, None, value, [], None, -1, len(value), -1
+        partition.topic, partition.partition, -1, offset, 0, 0, key, value, headers, None, -1, len(value), -1
     )
 
 
@@ -179,6 +197,7 @@ def place_of(delivery: Delivery) -> tuple[TopicPartition, int]:
     killers=st.sets(st.tuples(st.sampled_from(PARTITIONS), st.integers(0, RECORDS - 1)), max_size=4),
     failing=st.sampled_from([0.0, 0.1, 0.5]),
     restarting=st.sampled_from([0.0, 0.003, 0.02]),
+    keys=st.sampled_from([0, 1, 3]),
 )
 def test_every_record_is_done_or_dead_and_only_killers_are_dead(
     seed: int,
@@ -186,9 +205,10 @@ def test_every_record_is_done_or_dead_and_only_killers_are_dead(
     killers: set[tuple[TopicPartition, int]],
     failing: float,
     restarting: float,
+    keys: int,
 ) -> None:
     dice = Random(seed)
-    cluster = Cluster(killers)
+    cluster = Cluster(killers, keys)
     process = Process(cluster, dice, threads=threads, failing=failing)
     for _ in range(MAX_STEPS):
         if cluster.everything_is_accounted_for():

@@ -1,0 +1,250 @@
+"""The lanes of one partition against a plain account of what ran, through any order of events.
+
+Kafka is simulated: a log of records, the offsets that are complete, and what the lanes topic has. An owner of
+the partition can go at any moment, and the next one starts from those three.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from broker.keys import lanes as lanes_module
+from broker.keys.lanes import Lanes, Order, Turn
+
+KEYS = [b"a", b"b", b"c"]
+MAX_STEPS = 20_000
+
+
+@dataclass(frozen=True)
+class Record:
+    offset: int
+    key: bytes
+    order: Order
+    ticket_due_ms: int | None = None
+
+
+@dataclass
+class Kafka:
+    """What outlives an owner."""
+
+    log: list[Record] = field(default_factory=list)
+    complete: set[int] = field(default_factory=set)
+    waiting: dict[Order, tuple[bytes, int]] = field(default_factory=dict)
+
+    def send(self, key: bytes, order: Order | None = None, ticket_due_ms: int | None = None) -> None:
+        offset = len(self.log)
+        self.log.append(Record(offset, key, order or Order(offset, 0), ticket_due_ms))
+
+
+@dataclass
+class Books:
+    """What was sent and done, by key."""
+
+    sent: dict[bytes, list[int]] = field(default_factory=dict)
+    done: dict[bytes, list[int]] = field(default_factory=dict)
+
+    @property
+    def are_complete(self) -> bool:
+        return all(sorted(self.done.get(key, [])) == sent for key, sent in self.sent.items())
+
+    def begin(self, key: bytes, number: int) -> None:
+        assert number not in self.done.get(key, []), f"{key!r}: {number} runs again after it was done"
+        missing = [n for n in self.sent[key] if n < number and n not in self.done.get(key, [])]
+        assert not missing, f"{key!r}: {number} runs before {missing}"
+
+
+class Owner:
+    """One owner of the partition: does what the dispatcher, the settlement and the releasing do.
+
+    Every write to Kafka is a step of its own, between which the owner can die.
+    """
+
+    def __init__(self, kafka: Kafka, books: Books, dice: Random) -> None:
+        self.kafka, self.books, self.dice = kafka, books, dice
+        self.lanes: Lanes[Record] = Lanes()
+        self.lanes.restore([(key, order, due_ms) for order, (key, due_ms) in kafka.waiting.items()])
+        self.position = 0
+        self.running: dict[bytes, tuple[Record, Turn[Record]]] = {}
+        self.moving: list[tuple[Record, Turn[Record]]] = []
+        #: Follow-ups under way: (turn, record, due time or None when done), and whether Kafka has been told.
+        self.ending: list[tuple[Record, Turn[Record], int | None, bool]] = []
+        self.complete = set(kafka.complete)
+        #: What an earlier assignment of this process still runs, by offset.
+        self.orphans: dict[int, Record] = {}
+
+    @property
+    def is_idle(self) -> bool:
+        return not self.ending and self.position == len(self.kafka.log) and not self.lanes.leaving
+
+    def given_back(self) -> Owner:
+        """The partition is revoked in good order and comes back while tasks of it run."""
+        self.commit()
+        owner = Owner(self.kafka, self.books, self.dice)
+        owner.orphans = {record.offset: record for record, _ in self.running.values()}
+        return owner
+
+    def do_something(self, now_ms: int, *, failing: float) -> None:
+        step = self.dice.choice(
+            [
+                self.read, self.begin, self.leave, self.move, self.settle,
+                lambda: self.end(now_ms, failing=failing), lambda: self.release(now_ms),
+            ]
+        )  # fmt: skip
+        step()
+
+    def commit(self) -> None:
+        self.kafka.complete |= self.complete
+
+    def read(self) -> bool:
+        if self.position == len(self.kafka.log) or self.lanes.leaving:
+            return False
+        record = self.kafka.log[self.position]
+        self.position += 1
+        if record.offset in self.orphans:
+            del self.orphans[record.offset]
+            self.running[record.key] = (record, self.lanes.adopt(record.key, record.order))
+        elif record.offset not in self.complete:
+            self.lanes.take_in(record.key, record.order, record, size=1, ticket_due_ms=record.ticket_due_ms)
+        return True
+
+    def begin(self) -> bool:
+        if not self.lanes.ready:
+            return False
+        turn = self.lanes.ready.popleft()
+        record = turn.record
+        assert record is not None
+        assert record.key not in self.running, f"two of {record.key!r} at once"
+        self.running[record.key] = (record, turn)
+        waiting = self.kafka.waiting.get(turn.order)
+        assert waiting is None or waiting[1] == record.ticket_due_ms, "an attempt before the last one"
+        self.books.begin(record.key, turn.order.offset)
+        return True
+
+    def leave(self) -> bool:
+        if not self.lanes.leaving:
+            return False
+        record, turn = self.lanes.leaving.popleft()
+        if turn is None:
+            self.complete.add(record.offset)
+        else:
+            self.moving.append((record, turn))
+        return True
+
+    def move(self) -> bool:
+        """Kafka takes one of what moves, in any order."""
+        if not self.moving:
+            return False
+        record, turn = self.moving.pop(self.dice.randrange(len(self.moving)))
+        self.ending.append((record, turn, 0, False))
+        return True
+
+    def end(self, now_ms: int, *, failing: float) -> bool:
+        """A task ends: its message is done, or waits for a retry."""
+        if not self.running:
+            return False
+        record, turn = self.running.pop(self.dice.choice(sorted(self.running)))
+        if self.dice.random() < failing:
+            self.ending.append((record, turn, now_ms + self.dice.randrange(1, 20), False))
+        else:
+            self.books.done.setdefault(record.key, []).append(turn.order.offset)
+            self.ending.append((record, turn, None, False))
+        return True
+
+    def settle(self) -> bool:
+        if not self.ending:
+            return False
+        number = self.dice.randrange(len(self.ending))
+        record, turn, due_ms, told = self.ending.pop(number)
+        if not told:
+            if due_ms is not None:
+                self.kafka.waiting[turn.order] = (turn.key, due_ms)
+            else:
+                self.kafka.waiting.pop(turn.order, None)
+            self.ending.append((record, turn, due_ms, True))
+        else:
+            self.lanes.finish(turn) if due_ms is None else self.lanes.wait(turn, due_ms)
+            self.complete.add(record.offset)
+        return True
+
+    def release(self, now_ms: int) -> bool:
+        turns = self.lanes.to_release(now_ms)
+        for turn in turns:
+            if turn.order not in self.kafka.waiting:
+                self.lanes.finish(turn)
+                continue
+            self.kafka.send(turn.key, turn.order, turn.due_ms)
+            if self.dice.random() < 0.1:
+                self.kafka.send(turn.key, turn.order, turn.due_ms)  # Kafka had it, and did not say so
+            self.lanes.release(turn)
+        return bool(turns)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_lanes() -> object:
+    """Small bounds, so that they are reached."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(lanes_module, "MAX_PARKED_OF_A_KEY", 3)
+    patch.setattr(lanes_module, "MAX_PARKED", 5)
+    patch.setattr(lanes_module, "MAX_RELEASED_OF_A_KEY", 2)
+    yield
+    patch.undo()
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    messages=st.lists(st.sampled_from(KEYS), min_size=1, max_size=25),
+    failing=st.sampled_from([0.0, 0.2, 0.6]),
+    crashes=st.integers(0, 6),
+    revocations=st.integers(0, 6),
+)
+def test_whatever_happens_a_key_runs_one_after_another_in_order_and_nothing_is_lost(
+    seed: int, messages: list[bytes], failing: float, crashes: int, revocations: int
+) -> None:
+    dice, kafka, books, now_ms = Random(seed), Kafka(), Books(), 1
+    to_send = deque(messages)
+    owner = Owner(kafka, books, dice)
+    for _ in range(MAX_STEPS):
+        now_ms += dice.random() < 0.3
+        choice = dice.random()
+        if to_send and choice < 0.15:
+            key = to_send.popleft()
+            books.sent.setdefault(key, []).append(len(kafka.log))
+            kafka.send(key)
+        elif crashes and choice < 0.17:
+            crashes -= 1
+            # What was done and is not committed is done again, and all after it: the books forget it.
+            forget_what_a_crash_repeats(books, kafka)
+            owner = Owner(kafka, books, dice)
+        elif choice < 0.20:
+            owner.commit()
+        elif revocations and choice < 0.22:
+            revocations -= 1
+            owner = owner.given_back()
+            forget_what_a_crash_repeats(books, kafka)
+        else:
+            owner.do_something(now_ms, failing=failing)
+        assert owner.lanes.parked <= 5 + len(KEYS) * 2
+        for lane in owner.lanes._lanes.values():
+            if lane.is_blocked:
+                assert lane.parked == 0, "acks are held while a retry waits"
+        if not to_send and owner.is_idle and books.are_complete:
+            break
+    assert {key: books.done.get(key) for key in books.sent} == books.sent
+    assert not kafka.waiting
+    assert len(owner.lanes) == 0
+    assert owner.lanes.parked == 0
+
+
+def forget_what_a_crash_repeats(books: Books, kafka: Kafka) -> None:
+    """A message runs again when its own record, or what waits of it, outlives the crash."""
+    for key, done in books.done.items():
+        books.done[key] = [
+            number for number in done if number in kafka.complete and Order(number, 0) not in kafka.waiting
+        ]
