@@ -121,7 +121,8 @@ _LOAD = (
     "  CASE WHEN n % 100 <> 0 AND n % 1000 <> 1 THEN n % 7 = 0 END,"
     "  CASE WHEN n % 100 <> 0 AND n % 1000 <> 1 THEN 0.5 END,"
     "  CASE WHEN n % 100 = 0 THEN 'no such ad' END,"
-    "  CASE WHEN n % 1000 <> 1 THEN now() END, CASE WHEN n % 1000 = 1 THEN now() END"
+    "  CASE WHEN n % 1000 <> 1 THEN now() END,"
+    "  CASE WHEN n % 1000 = 1 THEN now() + make_interval(hours => :lease_hours) END"
     " FROM generate_series(1, :rows) AS n",
     "INSERT INTO submission_history (task_id, generation, status, error_message)"
     " SELECT n, 0, 'failed', 'no such ad' FROM generate_series(0, :rows - 1, 5) AS n WHERE n > 0",
@@ -167,12 +168,16 @@ def functions() -> set[str]:
     }
 
 
-def load(engine: Engine, rows: int) -> None:
-    """Fill empty tables: ``rows`` submissions, half as many ads, a tenth as many sellers."""
+def load(engine: Engine, rows: int, *, lease_hours: int = 1) -> None:
+    """Fill empty tables: ``rows`` submissions, half as many ads, a tenth as many sellers.
+
+    Parameters:
+      lease_hours: For so long no relay sends what is pending.
+    """
     for statement in _LOAD:
         with engine.begin() as connection:
             connection.execute(text("SET LOCAL statement_timeout = 0"))
-            connection.execute(text(statement), {"rows": rows})
+            connection.execute(text(statement), {"rows": rows, "lease_hours": lease_hours})
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("SET statement_timeout = 0"))
         connection.execute(text("VACUUM ANALYZE"))
@@ -241,7 +246,7 @@ def main() -> int:
         migrate(url)
         engine = make_engine(url, statement_timeout_s=60)
         print(f"loading {given.rows:,} submissions ...", flush=True)
-        load(engine, given.rows)
+        load(engine, given.rows, lease_hours=0)
         found = [plan for name in sorted(CALLS) for plan in plans(engine, name, run=True)]
         engine.dispose()
     finally:
