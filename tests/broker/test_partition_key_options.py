@@ -39,7 +39,7 @@ def broker() -> Iterator[StubBroker]:
 def test_a_key_that_cannot_be_one_is_refused_when_it_is_sent(
     broker: StubBroker, key: Any, reason: str
 ) -> None:
-    actor = dramatiq.actor(lambda: None, broker=broker, actor_name="task")
+    actor = dramatiq.actor(broker=broker, actor_name="task")(lambda: None)
     with pytest.raises(PartitionKeyRefused, match=reason):
         actor.send_with_options(partition_key=key)
     assert broker.queues["default"].empty()
@@ -47,7 +47,7 @@ def test_a_key_that_cannot_be_one_is_refused_when_it_is_sent(
 
 @pytest.mark.parametrize("key", [7, "", ["k"], "x" * (MAX_KEY_BYTES + 1)])
 def test_a_record_with_such_a_key_is_no_message(broker: StubBroker, key: Any) -> None:
-    message = dramatiq.actor(lambda: None, broker=broker, actor_name="task").message()
+    message = dramatiq.actor(broker=broker, actor_name="task")(lambda: None).message()
     message.options["partition_key"] = key
     with pytest.raises(InvalidMessage, match="partition_key"):
         read_message(message.encode(), queue_name="default", actors=broker.actors)
@@ -55,7 +55,7 @@ def test_a_record_with_such_a_key_is_no_message(broker: StubBroker, key: Any) ->
 
 @pytest.mark.parametrize("key", ["k", "x" * MAX_KEY_BYTES, "я" * 127, None])
 def test_other_keys_are_sent(broker: StubBroker, key: str | None) -> None:
-    actor = dramatiq.actor(lambda: None, broker=broker, actor_name="task")
+    actor = dramatiq.actor(broker=broker, actor_name="task")(lambda: None)
     message = actor.send_with_options(partition_key=key)
     assert message.options["partition_key"] == key
     read_message(message.encode(), queue_name="default", actors=broker.actors)
@@ -73,18 +73,18 @@ def test_options_that_mean_nothing_are_refused_when_the_actor_is_declared(
     broker: StubBroker, options: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(PartitionKeyRefused, match=reason):
-        dramatiq.actor(lambda: None, broker=broker, actor_name="task", **options)
+        dramatiq.actor(broker=broker, actor_name="task", **options)(lambda: None)
 
 
 def test_an_order_for_one_message_is_refused(broker: StubBroker) -> None:
-    actor = dramatiq.actor(lambda: None, broker=broker, actor_name="task")
+    actor = dramatiq.actor(broker=broker, actor_name="task")(lambda: None)
     with pytest.raises(PartitionKeyRefused, match="declare it on the actor"):
         actor.send_with_options(key_order="ordered")
 
 
 @pytest.mark.parametrize("key", [lambda: 1 / 0, lambda: 7], ids=["raises", "makes no text"])
 def test_an_actors_key_that_cannot_be_made_is_refused_when_it_is_sent(broker: StubBroker, key: Any) -> None:
-    actor = dramatiq.actor(lambda: None, broker=broker, actor_name="task", partition_key=key)
+    actor = dramatiq.actor(broker=broker, actor_name="task", partition_key=key)(lambda: None)
     with pytest.raises(PartitionKeyRefused, match="A message of 'task' was not sent"):
         actor.send()
     assert broker.queues["default"].empty()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tests.chaos.arena import Arena
 from tests.waiting import wait_until
@@ -56,7 +58,7 @@ def judge(ledger: Path) -> Verdict:
     return verdict
 
 
-def send_keyed(play: Arena, actor: str, **kwargs: float) -> set[int]:
+def send_keyed(play: Arena, actor: str, **kwargs: Any) -> set[int]:
     numbers = [key * STRIDE + place for place in range(MESSAGES) for key in range(KEYS)]
     play.broker.enqueue_many(
         [
@@ -75,7 +77,7 @@ def test_keys_stay_in_order_while_workers_are_killed_and_retries_wait(arena: Cal
     for number in range(KILLS):
         target = len(sent) * (number + 1) // (KILLS + 2)
         wait_until(
-            lambda target=target: len(play.ledger.read().done) >= target,
+            partial(has_done, play, target),
             deadline_s=90,
             what=f"{target} tasks to be done",
         )
@@ -112,6 +114,14 @@ def test_a_task_that_kills_its_worker_from_within_a_lane_is_found_and_those_behi
     assert supervisor.deaths == 3
 
 
+def has_done(play: Arena, at_least: int) -> bool:
+    return len(play.ledger.read().done) >= at_least
+
+
+def has_processes(play: Arena, count: int) -> bool:
+    return len(processes_of(play)) == count
+
+
 def processes_of(play: Arena) -> set[int]:
     return {process for processes in play.ledger.read().processes.values() for process in processes}
 
@@ -127,7 +137,7 @@ def test_no_two_of_a_key_run_at_once_while_workers_come_and_go_in_good_order(
         workers.append(play.start_worker(threads=8))
         # Partitions have moved, whose tasks run all the time.
         wait_until(
-            lambda processes=processes: len(processes_of(play)) == processes,
+            partial(has_processes, play, processes),
             deadline_s=60,
             what="the new worker to have some of the keys",
         )

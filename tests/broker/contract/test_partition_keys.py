@@ -81,7 +81,8 @@ def declare(broker: KafkaBroker) -> Callable[..., Actor[Any, Any]]:
     def declare(fn: Callable[..., Any], **options: Any) -> Actor[Any, Any]:
         name = f"task_{next(_names)}"
         defaults = {"max_retries": 3, "min_backoff": BACKOFF_MS, "max_backoff": BACKOFF_MS}
-        return dramatiq.actor(fn, broker=broker, queue_name=QUEUE, actor_name=name, **(defaults | options))
+        declared = dramatiq.actor(broker=broker, queue_name=QUEUE, actor_name=name, **(defaults | options))
+        return declared(fn)
 
     return declare
 
