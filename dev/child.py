@@ -132,11 +132,12 @@ class Child:
 
     def kill(self) -> None:
         """SIGKILL it, its descendants and whatever it left in its session; none is left on return."""
-        if self._process is None:
+        process = self._process  # a supervisor may start another one meanwhile
+        if process is None:
             return
         doomed = self._family()
         _signal(doomed, signal.SIGKILL)
-        self._process.wait(KILL_TIMEOUT_S)
+        process.wait(KILL_TIMEOUT_S)
         wait_until(
             lambda: not any(map(_is_alive, doomed)),
             deadline_s=KILL_TIMEOUT_S,

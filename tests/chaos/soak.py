@@ -104,7 +104,8 @@ def soak(run: Soak, seconds: float) -> None:
         done = run.play.ledger.read().done
         print(f"the harm is over: {run.harm} times; {len(done)} done so far")
         # A worker's end repeats what ran, and what was done since its last commit.
-        run.play.balance("soak", repeats_at_most=(run.harm + len(run.workers)) * 400, deadline_s=300)
+        at_most = (run.harm + len(run.workers)) * 400
+        run.play.balance("soak", repeats_at_most=at_most, deadline_s=300, bad_luck=True)
     finally:
         run.play.close()
 
