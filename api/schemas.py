@@ -22,6 +22,10 @@ Decision = Literal["approve", "review", "reject"]
 def _storable(text: str) -> str:
     if "\x00" in text:
         raise ValueError("must not hold the character NUL, which PostgreSQL cannot store")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("must not hold half a surrogate pair, which is no character") from error
     return text
 
 

@@ -39,6 +39,7 @@ def test_many_who_wait_are_answered_with_the_outcome_and_hold_neither_connection
 ) -> None:
     waiting = 150  # the pool has ten connections
     message_ids = submit(database, [1] * waiting)
+    listening_before = set(execute(database, LISTENING))
 
     async def wait_for_all() -> list[httpx.Response]:
         limits = httpx.Limits(max_connections=waiting)
@@ -61,7 +62,7 @@ def test_many_who_wait_are_answered_with_the_outcome_and_hold_neither_connection
     responses = asyncio.run(wait_for_all())
     assert [response.json()["task_id"] for response in responses] == list(range(1, waiting + 1))
     assert {response.json()["status"] for response in responses} == {"completed"}
-    assert len(execute(database, LISTENING)) == 1
+    assert len(set(execute(database, LISTENING)) - listening_before) <= 1
 
 
 def test_what_is_still_pending_after_the_wait_is_given_as_it_is(
