@@ -90,8 +90,8 @@ class _Call:
 class Gathering:
     """Sends for all threads that send at the same time, in rounds: while one is on its way, the next gathers.
 
-    A request costs kafka-python ten times what a record in it costs, and as it sends a record as soon as it
-    has one, sixteen threads would pay for a request each two or three sends. A thread that is alone sends by
+    A request costs kafka-python about a millisecond of processor time, and as it sends a record as soon as it
+    has one, sixteen threads paid for a request every six to seven sends. A thread that is alone sends by
     itself and waits for nothing.
 
     No caller does anything for another one: an interrupt that Dramatiq raises in a worker's thread ends its
