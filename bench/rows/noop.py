@@ -12,6 +12,9 @@ from bench.steady import course_of, measure
 from bench.systems import BY_KEY
 
 PROCESSES, THREADS = 2, 8
+#: Twice as fast as its peers is where the order of magnitude would be wrong, at full size. In the short form the
+#: first tasks weigh more: 2.06 was seen on a busy machine, so only being no faster at all is said to be broken.
+SMOKE = 1.0
 
 
 class _Noop(Row):
@@ -36,8 +39,8 @@ class _Noop(Row):
                 Metric("others_cores", "cores used by others", better="less", digits=2),
             ],
             [
-                Target("tasks_per_s", ("dramatiq-rabbitmq", "dramatiq-redis"), at_least=4, smoke=2),
-                Target("tasks_per_s", ("celery-rabbitmq", "celery-redis"), at_least=10, smoke=2),
+                Target("tasks_per_s", ("dramatiq-rabbitmq", "dramatiq-redis"), at_least=4, smoke=SMOKE),
+                Target("tasks_per_s", ("celery-rabbitmq", "celery-redis"), at_least=10, smoke=SMOKE),
                 Target("tasks_per_s", ("stub",), at_least=0.85, smoke=0.2),
                 Target(
                     "cpu_s",
