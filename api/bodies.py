@@ -1,8 +1,10 @@
 """Submissions as JSON."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from db.history import PastOutcome
 from db.judgements import Judgement
 from db.submissions import Submission
 
@@ -54,6 +56,24 @@ def verdict_body(judgement: Judgement) -> dict[str, Any]:
         "approve_below": judgement.approve_below,
         "reject_from": judgement.reject_from,
     }
+
+
+def history_body(history: Sequence[PastOutcome]) -> list[dict[str, Any]]:
+    """Return what a submission's earlier generations came to, oldest first."""
+    return [
+        {
+            "generation": past.generation,
+            "status": past.status,
+            "is_violation": past.is_violation,
+            "probability": past.probability,
+            "error": past.error_message,
+            "processed_at": _time(past.processed_at),
+            "replaced_at": _time(past.replaced_at),
+            "redriven_by": past.redriven_by,
+            "reason": past.reason,
+        }
+        for past in history
+    ]
 
 
 def _time(at: datetime | None) -> str | None:

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from sanic import HTTPResponse, Request, json
 
 from api import transactions
-from api.bodies import details_body, listed_body, result_body
+from api.bodies import details_body, history_body, listed_body, result_body
 from api.health import KAFKA, MODEL
 from api.idempotency import hand_in, idempotency_key_of
 from api.paging import page_of
@@ -82,7 +82,8 @@ async def submission(request: Request, task_id: str) -> HTTPResponse:
     services = _services(request)
     found = _there(await services.results.answer(wanted), wanted)
     judgement = await services.call(partial(transactions.read_judgement_of, wanted))
-    return json(details_body(found, judgement))
+    past = await services.call(partial(transactions.read_history_of, wanted))
+    return json({**details_body(found, judgement), "history": history_body(past)})
 
 
 async def predict(request: Request) -> HTTPResponse:

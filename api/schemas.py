@@ -160,6 +160,20 @@ class VerdictOrigin(_Body):
     reject_from: Probability
 
 
+class PastOutcome(_Body):
+    """What an earlier generation came to; who redrove it, and why, where that is known."""
+
+    generation: Annotated[int, Field(ge=0)]
+    status: Status
+    is_violation: bool | None
+    probability: Probability | None
+    error: str | None
+    processed_at: datetime | None
+    replaced_at: datetime
+    redriven_by: str | None
+    reason: str | None
+
+
 class SubmissionDetails(ListedResult):
     """All that is known of a submission. Keys may be added."""
 
@@ -167,6 +181,7 @@ class SubmissionDetails(ListedResult):
     generation: Annotated[int, Field(ge=0, description="how often it was redriven")]
     is_published: Annotated[bool, Field(description="false: its message is still to reach Kafka")]
     verdict: Annotated[VerdictOrigin | None, Field(description="null where it was not kept, or is none")]
+    history: Annotated[list[PastOutcome], Field(description="of earlier generations, oldest first")]
 
 
 class Verdict(_Body):

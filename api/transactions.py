@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from db import cancelling, items, submissions
+from db.history import PastOutcome, read_history
 from db.items import AdFields
 from db.judgements import Judgement, read_judgement
 from db.listing import read_page
@@ -36,6 +37,12 @@ def read_judgement_of(task_id: int) -> Judgement | None:
     """Return how a submission's verdict was reached, None where that was not kept."""
     with database() as connection:
         return read_judgement(connection, task_id)
+
+
+def read_history_of(task_id: int) -> Sequence[PastOutcome]:
+    """Return what the submission's earlier generations came to, oldest first."""
+    with database() as connection:
+        return read_history(connection, [task_id]).get(task_id, [])
 
 
 def cancel(task_id: int) -> Submission | None:

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from sqlalchemy import Engine
 
-from db import submissions
+from db import redrive, submissions
 from db.engine import transaction
 from db.submissions import Outcome
 from tests.api.problems import assert_problem
@@ -130,6 +130,19 @@ def test_a_submission_in_full_names_its_message_and_whether_kafka_has_it(
     assert full["processed_at"] is None
     execute(database, "UPDATE moderation_results SET publish_after = NULL")
     assert client.get("/submissions/1").json()["is_published"] is True
+
+
+def test_a_redriven_submission_keeps_what_it_came_to_before(client: httpx.Client, database: Engine) -> None:
+    [message_id] = submit(database)
+    finish(database, Outcome(message_id, 0, 1, error_message="because"))
+    with transaction(database) as connection:
+        assert redrive.redrive(connection, [1], by="somebody", reason="mended")
+    finish(database, Outcome(message_id, 1, 1, is_violation=False, probability=0.1))
+    full = client.get("/submissions/1").json()
+    assert (full["status"], full["generation"], full["error"]) == ("completed", 1, None)
+    [past] = full["history"]
+    assert (past["generation"], past["status"], past["error"]) == (0, "failed", "because")
+    assert (past["redriven_by"], past["reason"]) == ("somebody", "mended")
 
 
 def test_an_unknown_submission_is_404(client: httpx.Client) -> None:
