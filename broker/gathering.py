@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +23,8 @@ GATHER_S = 0.001
 MAX_ROUND_S = 0.02
 #: The thread that sends for others ends when nobody has needed it for so long.
 IDLE_S = 5.0
+#: A caller whose records nobody has taken for so long sends them itself: the thread is slow, or is no more.
+PATIENCE_S = 0.5
 
 
 class _Current(threading.local):
@@ -75,6 +78,8 @@ T = TypeVar("T")
 @dataclass(slots=True, eq=False)
 class _Call:
     send: Callable[[], Sent]
+    #: Whoever gets it sends.
+    taken: threading.Lock = field(default_factory=threading.Lock)
     under_way: threading.Lock = field(default_factory=threading.Lock)
     sent: Sent | None = None
     error: Exception | None = None
@@ -130,9 +135,15 @@ class Gathering:
             self._calls.put(call)
             if not self._running:
                 self._running = True
-                threading.Thread(target=self._run, name="dramatiq-kafka-gathering", daemon=True).start()
-        if not call.under_way.acquire(timeout=timeout_s):
-            raise KafkaUnavailable(f"What other threads send did not get away within {timeout_s:.1f} s.")
+                # Thread.start() waits for the new thread, which has this one's id until it runs: an interrupt
+                # that is meant for this one may end the new one before it says that it runs.
+                _thread.start_new_thread(self._run, ())
+        if not call.under_way.acquire(timeout=min(PATIENCE_S, timeout_s)):
+            if call.taken.acquire(blocking=False):
+                self._running = False
+                return send()
+            if not call.under_way.acquire(timeout=max(0.0, timeout_s - PATIENCE_S)):
+                raise KafkaUnavailable(f"What other threads send did not get away within {timeout_s:.1f} s.")
         if call.error is not None:
             raise call.error
         assert call.sent is not None
@@ -144,13 +155,15 @@ class Gathering:
             _current.round += 1
 
     def _send_round(self) -> bool:
-        calls = self._next_round()
-        for call in calls:
+        if not (calls := self._next_round()):
+            return False
+        taken = [call for call in calls if call.taken.acquire(blocking=False)]
+        for call in taken:
             call.run()
-        _wait_for_answers(calls, time.monotonic() + MAX_ROUND_S)
-        for call in calls:
+        _wait_for_answers(taken, time.monotonic() + MAX_ROUND_S)
+        for call in taken:
             call.under_way.release()
-        return bool(calls)
+        return True
 
     def _next_round(self) -> list[_Call]:
         """Whatever waits, and what comes within GATHER_S; nothing once the thread is to end."""

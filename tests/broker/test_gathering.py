@@ -53,6 +53,9 @@ class Busy:
     ) -> Future[Any]:
         return self._pool.submit(self.gathering.produce, send, wait, timeout_s=timeout_s)
 
+    def threads(self) -> set[threading.Thread]:
+        return self._pool._threads  # type: ignore[return-value]
+
     def end(self) -> None:
         self._answered.set()
         self.occupant.result(DEADLINE_S)
@@ -79,12 +82,14 @@ def test_a_thread_that_is_alone_sends_by_itself() -> None:
 
 def test_threads_that_send_at_the_same_time_are_sent_for_by_one_and_get_their_own_answers(busy: Busy) -> None:
     def send(number: int) -> Sent:
-        return Sent(failures={number: ValueError(threading.current_thread().name)})
+        return Sent(failures={number: ValueError(threading.get_ident())})
 
     calls = [busy.submit(partial(send, number)) for number in range(12)]
     sent = [call.result(DEADLINE_S) for call in calls]
     assert [list(one.failures) for one in sent] == [[number] for number in range(12)]
-    assert {str(e) for one in sent for e in one.failures.values()} == {"dramatiq-kafka-gathering"}
+    senders = {str(e) for one in sent for e in one.failures.values()}
+    assert len(senders) == 1
+    assert senders.isdisjoint(str(thread.ident) for thread in busy.threads())
 
 
 def test_an_error_nobody_expected_is_raised_where_it_belongs_and_harms_no_other(busy: Busy) -> None:
@@ -121,25 +126,37 @@ def test_a_send_that_hangs_is_given_up_in_time(busy: Busy) -> None:
     assert busy.submit(Sent).result(DEADLINE_S) == Sent()
 
 
+def test_callers_whose_thread_has_died_send_for_themselves_and_the_next_get_another(
+    busy: Busy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as dead:
+        dead.setattr(busy.gathering, "_run", lambda: None)
+        calls = [busy.submit(Sent) for _ in range(4)]
+        assert [call.result(DEADLINE_S) for call in calls] == [Sent()] * 4
+    senders = [busy.submit(lambda: Sent(failures={threading.get_ident(): ValueError()})) for _ in range(4)]
+    idents = {ident for sender in senders for ident in sender.result(DEADLINE_S).failures}
+    assert idents.isdisjoint(thread.ident for thread in busy.threads())
+
+
 def test_an_interrupted_caller_leaves_the_others_as_they_were(busy: Busy) -> None:
-    over = threading.Event()
+    taken, over = threading.Event(), threading.Event()
     idents: list[int] = []
+
+    def send() -> Sent:
+        taken.set()
+        return sent_after(over)
 
     def interrupted() -> str:
         idents.append(threading.get_ident())
         try:
-            busy.gathering.produce(lambda: sent_after(over), lambda _: None, timeout_s=TIMEOUT_S)
+            busy.gathering.produce(send, lambda _: None, timeout_s=TIMEOUT_S)
         except Interrupt:
             return "interrupted"
         return "answered"
 
     with ThreadPoolExecutor(1) as pool:
         outcome = pool.submit(interrupted)
-        wait_until(
-            lambda: busy.gathering._callers.issuperset(idents) and idents,
-            deadline_s=DEADLINE_S,
-            what="the caller",
-        )
+        assert taken.wait(DEADLINE_S)
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(idents[0]), ctypes.py_object(Interrupt))
         over.set()
         assert outcome.result(DEADLINE_S) == "interrupted"
