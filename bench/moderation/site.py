@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 from sqlalchemy import Engine, text
 
 from bench.servers import Servers, cpu_s_of
@@ -22,7 +23,7 @@ from db.engine import make_engine, transaction
 from db.outbox import Unpublished
 from dev.child import Child
 from dev.kafka_protocol import delete_topics_of
-from dev.ports import free_port, is_listening
+from dev.ports import free_port
 from dev.postgres import PostgresServer, create_database, drop_database
 from dev.stack import ROOT, migrate
 from dev.waiting import wait_until
@@ -93,16 +94,22 @@ class Site:
         broker.close()
 
     def api(self, command: Callable[[int], list[str]]) -> str:
-        """Start an API; return its URL once it listens."""
+        """Start an API; return its URL once it answers."""
         port = free_port()
         child = self.start("the API", command(port), API_PORT=str(port))
 
-        def listens() -> bool:
-            child.check()
-            return is_listening(port)
+        url = f"http://127.0.0.1:{port}"
 
-        wait_until(listens, deadline_s=START_TIMEOUT_S, what="the API to listen")
-        return f"http://127.0.0.1:{port}"
+        def answers() -> bool:
+            child.check()
+            try:
+                httpx.get(url, timeout=5)  # it may listen before it serves
+            except httpx.TransportError:
+                return False
+            return True
+
+        wait_until(answers, deadline_s=START_TIMEOUT_S, what="the API to answer")
+        return url
 
     def start(self, name: str, command: list[str], **env: str) -> Child:
         log = self.home / f"{name.replace(' ', '-')}.log"
