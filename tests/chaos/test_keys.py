@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,10 @@ def judge(ledger: Path) -> Verdict:
     return verdict
 
 
-def send_keyed(play: Arena, actor: str, **kwargs: Any) -> set[int]:
-    numbers = [key * STRIDE + place for place in range(MESSAGES) for key in range(KEYS)]
+def send_keyed(
+    play: Arena, actor: str, *, places: Iterable[int] = range(MESSAGES), **kwargs: Any
+) -> set[int]:
+    numbers = [key * STRIDE + place for place in places for key in range(KEYS)]
     play.broker.enqueue_many(
         [
             play.message(actor, number, **kwargs).copy(options={"partition_key": f"key-{number // STRIDE}"})
@@ -118,8 +121,17 @@ def has_done(play: Arena, at_least: int) -> bool:
     return len(play.ledger.read().done) >= at_least
 
 
-def has_processes(play: Arena, count: int) -> bool:
-    return len(processes_of(play)) == count
+def has_processes(play: Arena, at_least: int, places: Iterator[int]) -> bool:
+    """Whether so many processes have run some. Until then every key has something left to run, however long
+    the workers take to come and go.
+    """
+    keep_busy(play, places)
+    return len(processes_of(play)) >= at_least
+
+
+def keep_busy(play: Arena, places: Iterator[int]) -> None:
+    if len(play.sent) - len(play.ledger.read().done) < 3 * KEYS:
+        send_keyed(play, "work", places=list(islice(places, 3)), seconds=0.5)
 
 
 def processes_of(play: Arena) -> set[int]:
@@ -130,19 +142,20 @@ def test_no_two_of_a_key_run_at_once_while_workers_come_and_go_in_good_order(
     arena: Callable[..., Arena],
 ) -> None:
     play = arena(partitions=4)
-    sent = send_keyed(play, "work", seconds=0.5)
+    places = count()
+    keep_busy(play, places)
     workers = [play.start_worker(threads=8)]
-    play.wait_until_started(sorted(sent)[:1])
+    play.wait_until_started({0})
     for processes in (2, 3):
         workers.append(play.start_worker(threads=8))
         # Partitions have moved, whose tasks run all the time.
         wait_until(
-            partial(has_processes, play, processes),
+            partial(has_processes, play, processes, places),
             deadline_s=60,
             what="the new worker to have some of the keys",
         )
         workers.pop(0).stop()
-    play.wait_until_done(sent, deadline_s=90)
+    play.wait_until_done(play.sent, deadline_s=90)
 
     play.balance("keys in order through scaling", repeats_at_most=0)
     verdict = judge(play.ledger.path)
