@@ -283,7 +283,10 @@ class KafkaBroker(Broker):
         return left if before.position == after.position else max(1, left)
 
     def flush(self, queue_name: str) -> None:
-        """Drop every message of a queue, delayed ones included. What runs already is not stopped.
+        """Drop what waits in Kafka of a queue, delayed messages included.
+
+        What workers have read already is neither stopped nor counted any more: what runs, and up to 256 KiB a
+        partition that were read ahead. Stop the workers first where nothing more may run.
 
         Raises:
           QueueNotFound: When the queue was not declared.
