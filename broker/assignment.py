@@ -52,6 +52,7 @@ class Assignment:
         dispatched.
       leaving: Whether it is about to be taken away: nothing more of it is dispatched.
       revoked: Whether the partition was taken away.
+      log_start: Where the log began when it was last looked for what a flush has deleted.
       dirty: Whether there is anything that the last commit did not say.
       unanswered: How many commits of it are under way.
       uncommitted: How many records were dispatched since a commit was last acknowledged.
@@ -80,6 +81,7 @@ class Assignment:
         self.in_flight: dict[int, Delivery] = {}
         self.leaving = False
         self.revoked = False
+        self.log_start = 0
         self.dirty = True
         self.unanswered = 0
         self.uncommitted = 0
@@ -159,6 +161,25 @@ class Assignment:
             self.dirty = True
             self._capacity.give_back(1)
 
+    def holds_below(self, offset: int) -> bool:
+        """Whether anything from below ``offset`` is not complete here."""
+        first = self.buffer[0].offset if self.buffer else offset
+        return min(first, self.tracker.next_offset) < offset
+
+    def drop_below(self, offset: int) -> int:
+        """Complete what was read from below ``offset`` and not dispatched; return how much that was."""
+        dropped = 0
+        while self.buffer and self.buffer[0].offset < offset:
+            self.take_out()
+            dropped += 1
+        for record in self.lanes.drop_below(offset):
+            self.complete_unrun(record.offset)
+            dropped += 1
+        self.tracker.skip_to(offset)  # among it what an earlier owner left behind
+        self.expected = max(self.expected, offset)
+        self.dirty = True
+        return dropped
+
     def runs_keyed(self) -> bool:
         """Whether a message that has a key is run or settled at the moment."""
         return any(delivery.begun and delivery.turn is not None for delivery in self.in_flight.values())
@@ -216,6 +237,7 @@ class Assignment:
             # The next owner takes over a probation that is not over.
             clean=clean and next_unread >= self.probation_end,
             suspicions=suspicions,
+            log_start=self.log_start if self.log_start > self.tracker.next_offset else 0,
         )
 
     def has_room_in_metadata(self) -> bool:

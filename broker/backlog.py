@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from kafka import KafkaAdminClient, KafkaConsumer
 from kafka.errors import KafkaError
-from kafka.structs import OffsetAndMetadata, TopicPartition
+from kafka.structs import TopicPartition
 
 from .clients import Clients
+from .commit_metadata import CommitState
 from .errors import KafkaUnavailable
+from .flushing import Notes
 from .restore import read_metadata
 from .watermarks import high_watermarks
+
+logger = logging.getLogger(__name__)
+
+#: How long a flush waits for workers to drop what they have read. They look twice a second and commit a
+#: moment later; one that does not answer for so long is thrown out of its group.
+FLUSH_TIMEOUT_S = 10.0
+FLUSH_POLL_S = 0.05
 
 
 class Backlog:
@@ -44,24 +55,60 @@ class Backlog:
         Taken from the commits, it lags behind by their interval: never too low for what was sent before.
         """
         with _translated(self._topic):
-            left = 0
+            left = deleted = 0
             for partition, (beginning, end) in self._ranges().items():
-                committed = self._kafka.committed(partition, metadata=True)
-                left += _incomplete(partition, committed, beginning, end)
+                state = self._committed(partition)
+                if state is None or state.next_offset > end:  # the topic is new, or was made anew
+                    left += end - beginning
+                else:
+                    left += max(0, end - max(state.highest + 1, beginning))
+                    left += sum(offset >= beginning for offset in state.incomplete)
+                    deleted += sum(offset < beginning for offset in state.incomplete)
+            # What is deleted can be running still, but nobody will run it again.
+            if deleted:
+                with self._clients.admin() as admin:
+                    return left + deleted if self._has_owners(admin) else left
             return left
 
     def drop(self) -> None:
-        """Delete every record that is in the topic now."""
+        """Delete every record that is in the topic now, and wait until its workers have dropped what they
+        have read of it and not begun.
+        """
         with _translated(self._topic):
             ends = {
                 partition: end for partition, (beginning, end) in self._ranges().items() if end > beginning
             }
             if ends:
+                Notes(self._clients, self._group_id).write(ends)
                 with self._clients.admin() as admin:
-                    self._delete(admin, ends)
+                    admin.delete_records(ends)
+                    self._wait_for_owners(admin, ends)
 
-    def _delete(self, admin: KafkaAdminClient, ends: dict[TopicPartition, int]) -> None:
-        admin.delete_records(ends)
+    def _wait_for_owners(self, admin: KafkaAdminClient, ends: Mapping[TopicPartition, int]) -> None:
+        deadline_s = time.monotonic() + FLUSH_TIMEOUT_S
+        while holders := [p for p, end in ends.items() if not self._is_dropped(p, end)]:
+            if not self._has_owners(admin):
+                return
+            if time.monotonic() > deadline_s:
+                logger.warning(
+                    "%s: the workers have not said within %g s that they dropped what they had read; they "
+                    "may still run it.",
+                    holders, FLUSH_TIMEOUT_S,
+                )  # fmt: skip
+                return
+            time.sleep(FLUSH_POLL_S)
+
+    def _is_dropped(self, partition: TopicPartition, end: int) -> bool:
+        """Whether nobody holds a record below ``end`` that has not begun."""
+        state = self._committed(partition)
+        return state is None or max(state.next_offset, state.log_start) >= end
+
+    def _committed(self, partition: TopicPartition) -> CommitState | None:
+        committed = self._kafka.committed(partition, metadata=True)
+        return None if committed is None else read_metadata(partition, committed)
+
+    def _has_owners(self, admin: KafkaAdminClient) -> bool:
+        return bool(admin.describe_groups([self._group_id])[self._group_id]["members"])
 
     def _ranges(self) -> dict[TopicPartition, tuple[int, int]]:
         partitions = [
@@ -70,19 +117,6 @@ class Backlog:
         beginning = self._kafka.beginning_offsets(partitions)
         end = high_watermarks(self._kafka, partitions)
         return {partition: (beginning[partition], end[partition]) for partition in partitions}
-
-
-def _incomplete(
-    partition: TopicPartition, committed: OffsetAndMetadata | None, beginning: int, end: int
-) -> int:
-    if committed is None:
-        return end - beginning
-    state = read_metadata(partition, committed)
-    if state.next_offset > end:
-        return end - beginning  # the topic was made anew
-    return max(0, end - max(state.highest + 1, beginning)) + sum(
-        offset >= beginning for offset in state.incomplete
-    )
 
 
 @contextmanager

@@ -283,13 +283,14 @@ class KafkaBroker(Broker):
         return left if before.position == after.position else max(1, left)
 
     def flush(self, queue_name: str) -> None:
-        """Drop what waits in Kafka of a queue, delayed messages included.
+        """Drop what waits of a queue, delayed messages included.
 
-        What workers have read already is neither stopped nor counted any more: what runs, and up to 256 KiB a
-        partition that were read ahead. Stop the workers first where nothing more may run.
+        What runs is not stopped, and :meth:`join` waits for it. Nothing that had waited begins any more once
+        this returns, which takes about a second while workers hold some of it.
 
         Raises:
           QueueNotFound: When the queue was not declared.
+          KafkaUnavailable: When Kafka does not answer. What is not dropped by then stays.
         """
         if queue_name not in self.queues:
             raise QueueNotFound(queue_name)
@@ -298,6 +299,8 @@ class KafkaBroker(Broker):
         self._lanes.flush(queue_name)
         with Backlog(self.clients, self.topics.queue(queue_name), self.group_of(queue_name)) as backlog:
             backlog.drop()
+        # Once more: what was parked in a worker may have moved there since.
+        self._lanes.flush(queue_name)
 
     def flush_all(self) -> None:
         """Drop every message of every declared queue."""
@@ -415,9 +418,10 @@ class KafkaBroker(Broker):
 
     def _begin(self, message: MessageProxy) -> None:
         if isinstance(message, Delivery) and not self.ledger.begin(message):
-            # Results would store None for a skipped message, and the one who has the partition now runs it.
+            # Results would store None for a skipped message. The one who has the partition now runs it, or
+            # nobody does: it was flushed.
             message.options["store_results"] = False
-            raise SkipMessage("its partition was taken away before it began")
+            raise SkipMessage("its partition was taken away, or it was flushed, before it began")
 
     def _give_up(self, delivery: Delivery, error: BaseException) -> None:
         """Replace an outbox that Kafka can never take by a dead letter that says so."""

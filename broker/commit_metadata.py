@@ -7,9 +7,11 @@ the committed one:
 
     flags            bit 0: the owner handed the partition over in good order (revoked or closed, not crashed)
     span             highest delivered offset - committed offset + 1; 0 when nothing at or above it was
-    delivered n, gap * n       the incomplete offsets, each as the distance to the one before it (the first to
-    the committed one) m, (i, c) * m    crash counts: the i-th incomplete offset has 2 * count, + 1 when it
-    was running, as its c
+    n, n * gap       the incomplete offsets, each as the distance to the one before it (the first to the
+                     committed one)
+    m, m * (i, c)    crash counts: the i-th incomplete offset has 2 * count, + 1 when it was running, as its c
+    log start        distance of the log's start, as the owner knows it, from the committed offset; left out
+                     while that is not positive, as it nearly always is
 
 A random hole costs about 2.5 characters, so 1,000 holes fit well below Kafka's default limit.
 """
@@ -51,6 +53,8 @@ class CommitState:
       incomplete: The offsets in ``[next_offset, highest]`` that are not complete, ascending.
       clean: Whether the owner handed the partition over in good order.
       suspicions: Crash counts by offset; each offset is one of ``incomplete``.
+      log_start: Where the log began when the owner last looked, if that is above ``next_offset``, and
+        otherwise 0. What a flush has deleted below it and no thread had begun is not in ``incomplete``.
     """
 
     next_offset: int
@@ -58,6 +62,7 @@ class CommitState:
     incomplete: tuple[int, ...] = ()
     clean: bool = False
     suspicions: Mapping[int, Suspicion] = field(default_factory=dict)
+    log_start: int = 0
 
 
 def encode(state: CommitState) -> str:
@@ -76,6 +81,8 @@ def encode(state: CommitState) -> str:
         for offset, suspicion in sorted(state.suspicions.items()):
             _put(body, index_of[offset])
             _put(body, 2 * suspicion.crashes + suspicion.running)
+    if state.log_start > state.next_offset:
+        _put(body, state.log_start - state.next_offset)
     text = base64.urlsafe_b64encode(bytes(body)).rstrip(b"=").decode()
     return f"{_PREFIX}{zlib.crc32(text.encode()):08x}.{text}"
 
@@ -112,11 +119,15 @@ def _parse(next_offset: int, numbers: Iterator[int]) -> CommitState:
     for _ in range(next(numbers)):
         offset, crashes = incomplete[next(numbers)], next(numbers)
         suspicions[offset] = Suspicion(crashes // 2, bool(crashes % 2))
+    distance = next(numbers, None)
+    log_start = 0 if distance is None else next_offset + distance
     if flags & ~_CLEAN or next(numbers, None) is not None:
         raise ValueError("there is more in it")
     if len(set(incomplete)) < len(incomplete) or max([highest, *incomplete]) > min(highest, _MAX_OFFSET):
         raise ValueError("it contradicts itself")
-    return CommitState(next_offset, highest, tuple(incomplete), bool(flags & _CLEAN), suspicions)
+    if distance == 0 or log_start > _MAX_OFFSET:
+        raise ValueError("its log's start is none")
+    return CommitState(next_offset, highest, tuple(incomplete), bool(flags & _CLEAN), suspicions, log_start)
 
 
 def _put(body: bytearray, number: int) -> None:

@@ -22,6 +22,7 @@ from .commits import Commits
 from .delivery import Delivery
 from .dispatch import MAX_UNCOMMITTED, Dispatcher
 from .errors import KafkaUnavailable
+from .flushing import FlushWatch, Notes
 from .keys.releasing import Releasing
 from .rebalance import ForgetfulCooperativeStickyAssignor, RebalanceListener, is_joining
 from .restore import Restored, report_removed, restore
@@ -96,6 +97,8 @@ class QueueConsumer(Consumer):
         self._dispatcher = Dispatcher(broker, queue_name, self._commits, self._capacity)
         self._assignments = self._dispatcher.assignments
         self._releasing = Releasing(broker, queue_name, self._kafka, self._assignments)
+        notes = Notes(broker.clients, broker.group_of(queue_name))
+        self._flush_watch = FlushWatch(self._kafka, self._dispatcher, notes)
         self._kafka.subscribe(
             [broker.topics.queue(queue_name)],
             listener=RebalanceListener(
@@ -319,6 +322,7 @@ class QueueConsumer(Consumer):
         for assignment in list(self._assignments.values()):
             self._follow_position(assignment)
         self._pause_full_partitions()
+        self._flush_watch.look(self._polled_at_s)
 
     def _take_in(self, assignment: Assignment, batch: list[ConsumerRecord]) -> None:
         assignment = self._reach(assignment, batch[0].offset)

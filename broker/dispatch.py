@@ -94,6 +94,28 @@ class Dispatcher:
                 return delivery  # None: what is marked has to be committed before anything else is
         return None
 
+    def drop_below(self, assignment: Assignment, offset: int) -> int:
+        """Drop what a flush has deleted and no thread has begun; return how many records that was."""
+        with self._ledger.lock:
+            dropped = self._ledger.drop_below(assignment, offset)
+            taken = self._take_below(assignment, offset)
+            for record in taken:
+                assignment.complete_unrun(record.offset)
+                if (turn := assignment.turns.pop(record.offset, None)) is not None:
+                    assignment.lanes.finish(turn)
+        return dropped + len(taken)
+
+    def _take_below(self, assignment: Assignment, offset: int) -> list[ConsumerRecord]:
+        """Take out what waits for its mark to be committed, or was marked and waits to be dispatched."""
+        taken = [record for owner, record in self._cleared if owner is assignment and record.offset < offset]
+        self._cleared = deque(entry for entry in self._cleared if entry[1] not in taken)
+        if self._marked is not None and self._marked[0] is assignment:
+            marked = self._marked[1]
+            taken += [record for record in marked if record.offset < offset]
+            kept = [record for record in marked if record.offset >= offset]
+            self._marked = (assignment, kept) if kept else None
+        return taken
+
     def close(self) -> None:
         """Give the process back, if a suspect has it."""
         self._ledger.end_isolation(self)

@@ -54,12 +54,28 @@ class Ledger:
         return True
 
     def begin(self, delivery: Delivery) -> bool:
-        """Note that a worker thread starts on ``delivery``; False when its partition was taken away."""
+        """Note that a worker thread starts on ``delivery``; False when its partition was taken away, or when
+        it was flushed.
+        """
         with self.lock:
-            if delivery.assignment.revoked:
+            if delivery.completed or delivery.assignment.revoked:
                 return False
             delivery.begun = True
             return True
+
+    def drop_below(self, assignment: Assignment, offset: int) -> int:
+        """Complete, without a run, what a flush has deleted and no thread has begun; return how much that
+        was.
+        """
+        with self.lock:
+            waiting = [
+                delivery
+                for origin, delivery in assignment.in_flight.items()
+                if origin < offset and not delivery.begun
+            ]
+            for delivery in waiting:
+                self.complete(delivery)
+            return len(waiting) + assignment.drop_below(offset)
 
     def complete(self, delivery: Delivery) -> None:
         """Complete ``delivery``, whose outbox is in Kafka. A second call, and one for a lost partition,

@@ -234,6 +234,30 @@ class Lanes(Generic[R]):
         if turn is not None and turn.state is State.WAITING:
             self.finish(turn)
 
+    def drop_below(self, offset: int) -> list[R]:
+        """Forget what was taken in from below ``offset`` and is still here, and return its records.
+
+        What was handed out stays, and so does what the lanes topic has and no ticket has brought back.
+        """
+        dropped = [record for record, _ in self.leaving if record.offset < offset]
+        here = {turn for _, turn in self.leaving if turn is not None} | set(self.ready)
+        self.leaving = deque((record, turn) for record, turn in self.leaving if record.offset >= offset)
+        for lane in list(self._lanes.values()):
+            # The last first: the end of the first would hand out the next.
+            for turn in reversed(lane.turns.copy()):
+                record = turn.record
+                if record is None or record.offset >= offset:
+                    continue
+                if turn.state is State.PARKED:
+                    self._unpark(lane, turn)
+                elif turn not in here:
+                    continue
+                if turn.state is not State.MOVING:  # else it was in `leaving`
+                    dropped.append(record)
+                self.finish(turn)
+        self.ready = deque(turn for turn in self.ready if (r := turn.record) is not None and r.offset >= offset)
+        return dropped
+
     def wait(self, turn: Turn[R], due_ms: int) -> None:
         """Note that the lanes topic has a message now: until its retry is due, or until it is its turn."""
         lane = self._lanes[turn.key]

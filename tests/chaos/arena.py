@@ -249,6 +249,14 @@ class Arena:
             what=f"{len(numbers)} tasks to start",
         )
 
+    def wait_until_started_any(self, count: int, *, deadline_s: float = START_DEADLINE_S) -> None:
+        """Wait until so many tasks have started, whichever they are."""
+        wait_until(
+            lambda: len(self.ledger.read().started) >= count,
+            deadline_s=deadline_s,
+            what=f"any {count} tasks to start",
+        )
+
     def wait_until_done(self, numbers: Iterable[int], *, deadline_s: float = START_DEADLINE_S) -> None:
         numbers = set(numbers)
         wait_until(
