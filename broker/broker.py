@@ -297,10 +297,14 @@ class KafkaBroker(Broker):
         self.topics.ensure(self.topics_of(queue_name))
         self.delays.flush(queue_name)
         self._lanes.flush(queue_name)
+        self._drop(queue_name)
+        if self._lanes.flush(queue_name):
+            # What a worker held had moved there meanwhile, and some of it may be on its way back.
+            self._drop(queue_name)
+
+    def _drop(self, queue_name: str) -> None:
         with Backlog(self.clients, self.topics.queue(queue_name), self.group_of(queue_name)) as backlog:
             backlog.drop()
-        # Once more: what was parked in a worker may have moved there since.
-        self._lanes.flush(queue_name)
 
     def flush_all(self) -> None:
         """Drop every message of every declared queue."""

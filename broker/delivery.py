@@ -68,6 +68,11 @@ class Delivery(MessageProxy):
         self.begun = False
         self.completed = False
 
+    @property
+    def moves(self) -> bool:
+        """Whether it is no run: its record only moves to the lanes topic."""
+        return self.wait is not None and not self.wait.due_ms
+
     def drop_outbox(self) -> None:
         """Forget what was to follow: something else takes the place of all of it."""
         self.outbox.clear()

@@ -12,7 +12,6 @@ write there, and nobody else's records or offsets are touched.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping
 from contextlib import closing
 from typing import Any
@@ -76,7 +75,8 @@ class FlushWatch:
         if now_s < self._next_look_s:
             return
         if self._asked is None:
-            if held := [a.partition for a in self._dispatcher.assignments.values() if a.buffer or len(a.tracker)]:
+            assignments = self._dispatcher.assignments.values()
+            if held := [a.partition for a in assignments if a.buffer or len(a.tracker)]:
                 self._asked = self._ask(held)
             else:
                 self._next_look_s = now_s + LOOK_GAP_S
@@ -118,7 +118,7 @@ class FlushWatch:
             return
         if not assignment.holds_below(flushed):
             logger.info(
-                "The log of %s begins at offset %d now, by retention: what was read from below it is still run.",
+                "%s begins at offset %d now, by retention: what was read from below it is still run.",
                 assignment.partition, assignment.log_start,
             )  # fmt: skip
             return

@@ -71,7 +71,7 @@ class Ledger:
             waiting = [
                 delivery
                 for origin, delivery in assignment.in_flight.items()
-                if origin < offset and not delivery.begun
+                if origin < offset and (not delivery.begun or delivery.moves)
             ]
             for delivery in waiting:
                 self.complete(delivery)

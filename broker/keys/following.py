@@ -89,6 +89,8 @@ class Following:
         else:
             return
         failure = self.publisher.publish([record]).get(0)
+        if failure is None and delivery.moves and delivery.completed:  # it was flushed meanwhile
+            failure = self.publisher.publish([tombstone(topic, self._place_of(delivery))]).get(0)
         if failure is None:
             return
         if isinstance(failure, RECORD_ERRORS) and delivery.wait is not None:

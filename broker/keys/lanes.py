@@ -80,6 +80,10 @@ class Turn(Generic[R]):
     def __lt__(self, other: Turn[R]) -> bool:
         return self.order < other.order
 
+    def is_below(self, offset: int) -> bool:
+        """Whether its record, if it has one here, is from below ``offset``."""
+        return self.record is not None and self.record.offset < offset
+
 
 class Lane(Generic[R]):
     """The turns of one key, in order. ``running`` is the one that has been handed out."""
@@ -246,7 +250,7 @@ class Lanes(Generic[R]):
             # The last first: the end of the first would hand out the next.
             for turn in reversed(lane.turns.copy()):
                 record = turn.record
-                if record is None or record.offset >= offset:
+                if record is None or not turn.is_below(offset):
                     continue
                 if turn.state is State.PARKED:
                     self._unpark(lane, turn)
@@ -255,7 +259,7 @@ class Lanes(Generic[R]):
                 if turn.state is not State.MOVING:  # else it was in `leaving`
                     dropped.append(record)
                 self.finish(turn)
-        self.ready = deque(turn for turn in self.ready if (r := turn.record) is not None and r.offset >= offset)
+        self.ready = deque(turn for turn in self.ready if not turn.is_below(offset))
         return dropped
 
     def wait(self, turn: Turn[R], due_ms: int) -> None:

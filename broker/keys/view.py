@@ -33,8 +33,8 @@ class LanesView:
         with self._lock:
             return self._read(queue_name).count()
 
-    def flush(self, queue_name: str) -> None:
-        """Drop what waits now."""
+    def flush(self, queue_name: str) -> int:
+        """Drop what waits now; return how many messages that was."""
         topic = self._topics.lanes(queue_name)
         with self._lock:
             places = self._read(queue_name).places()
@@ -44,6 +44,7 @@ class LanesView:
             raise KafkaUnavailable(
                 f"Kafka did not acknowledge the flush of {len(failures)} message(s) in {topic!r}: {reason!r}"
             )
+        return len(places)
 
     def close(self) -> None:
         """Close this process's connections. They are made again when they are needed."""

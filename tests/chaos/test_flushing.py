@@ -19,13 +19,14 @@ def test_of_what_waits_nothing_begins_after_a_flush_and_join_waits_for_what_runs
     workers = [play.start_worker() for _ in range(2)]
     gate = play.home / "gate"
     # Each worker is stuck with all its threads, a prefetch behind them, and a buffer behind that.
-    play.send("gated", TASKS, gate=str(gate))
+    for partition in range(4):
+        play.send("gated", TASKS[partition::4], partition=partition, gate=str(gate))
     play.wait_until_started_any(8)
 
     play.broker.flush("work")
 
     begun = set(play.ledger.read().started)
-    with pytest.raises(QueueJoinTimeout, match="^8 message"):
+    with pytest.raises(QueueJoinTimeout, match=r"^8 message"):
         play.broker.join("work", timeout=1_000)
     play.sent &= begun
     gate.touch()
@@ -43,7 +44,8 @@ def test_a_flush_reaches_workers_that_are_busy_all_the_time(arena: Callable[...,
     play = arena(partitions=2)
     for _ in range(2):
         play.start_worker()
-    play.send("work", TASKS, seconds=0.05)
+    for partition in range(2):
+        play.send("work", TASKS[partition::2], partition=partition, seconds=0.05)
     play.wait_until_started_any(50)
 
     play.broker.flush("work")

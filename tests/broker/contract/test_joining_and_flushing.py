@@ -8,9 +8,11 @@ import dramatiq
 import pytest
 from dramatiq import Broker
 from dramatiq.errors import QueueJoinTimeout, QueueNotFound
+from dramatiq.results import ResultMissing, Results
+from dramatiq.results.backends import StubBackend as ResultsBackend
 
 from tests.broker.contract.backends import Backend
-from tests.broker.contract.conftest import StartWorker
+from tests.broker.contract.conftest import MakeBroker, StartWorker
 from tests.waiting import wait_until
 
 DEADLINE_S = 30
@@ -85,6 +87,41 @@ def test_a_flushed_queue_runs_nothing_that_it_held_and_takes_new_messages(
     task.send("sent after the flush")
     broker.join("default", timeout=JOIN_TIMEOUT_MS)
     assert seen == ["sent after the flush"]
+
+
+@pytest.mark.usefixtures("flushable")
+def test_a_flush_drops_what_a_worker_holds_and_has_not_begun_without_a_result(
+    make_broker: MakeBroker, start_worker: StartWorker, backend: Backend
+) -> None:
+    if backend.name == "stub":
+        pytest.skip("Dramatiq's workers run what they have prefetched after a flush")
+    results = ResultsBackend()
+    broker = make_broker(Results(backend=results))
+    started, gate, ran = threading.Event(), threading.Event(), []
+
+    @dramatiq.actor(broker=broker, store_results=True)
+    def task(number: int) -> int:
+        ran.append(number)
+        started.set()
+        gate.wait(DEADLINE_S)
+        return number
+
+    messages = [task.send(number) for number in range(20)]
+    start_worker(broker, worker_threads=1)
+    assert started.wait(DEADLINE_S)
+    broker.flush("default")
+    with pytest.raises(QueueJoinTimeout, match=r"^1 message"):
+        broker.join("default", timeout=1_000)
+    gate.set()
+    broker.join("default", timeout=JOIN_TIMEOUT_MS)
+    messages.append(task.send(20))
+    assert messages[-1].get_result(backend=results, block=True, timeout=JOIN_TIMEOUT_MS) == 20
+    assert ran[1:] == [20]
+    for message in messages:
+        number = message.args[0]
+        if number not in ran:
+            with pytest.raises(ResultMissing):
+                message.get_result(backend=results)
 
 
 @pytest.mark.usefixtures("flushable")

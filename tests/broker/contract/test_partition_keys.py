@@ -344,3 +344,29 @@ def test_flush_drops_what_waits_in_a_lane(
     send(actor, "flushed", 9)
     broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS)
     assert journal.begun["flushed"] == [0, 9]
+
+
+@pytest.mark.real_kafka(reason="delete_records")
+def test_flush_drops_what_waits_behind_one_that_runs(
+    broker: KafkaBroker, declare: Callable[..., Actor[Any, Any]], journal: Journal
+) -> None:
+    gate = threading.Event()
+
+    def task(key: str, number: int) -> None:
+        journal.run(key, number, lambda: gate.wait(DEADLINE_S))
+
+    actor = declare(task)
+    # Some are parked in memory, and some have to wait in the lanes topic.
+    broker.enqueue_many(
+        [
+            actor.message_with_options(args=("behind", number), partition_key="behind")
+            for number in range(2 * MAX_PARKED_OF_A_KEY)
+        ]
+    )
+    wait_until(lambda: journal.begun["behind"], deadline_s=DEADLINE_S, what="the first to run")
+    broker.flush(QUEUE)
+    assert broker.count(QUEUE) == 1
+    send(actor, "behind", "later")
+    gate.set()
+    broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS)
+    assert journal.begun["behind"] == [0, "later"]

@@ -28,7 +28,8 @@ def commit_states(draw: st.DrawFn) -> CommitState:
                 max_size=10,
             )
         )
-    return CommitState(next_offset, highest, incomplete, draw(st.booleans()), suspicions)
+    log_start = draw(st.just(0) | st.integers(next_offset + 1, next_offset + 1_000))
+    return CommitState(next_offset, highest, incomplete, draw(st.booleans()), suspicions, log_start)
 
 
 def sealed(body: str) -> str:
@@ -79,6 +80,8 @@ def test_a_newer_version_is_not_believed(state: CommitState) -> None:
 @given(st.lists(st.integers(0, 6), max_size=12).map(bytes) | st.binary(max_size=24))
 @example(bytes([0, 3, 2, 1, 0, 0]))
 @example(bytes([2, 0, 0, 0]))
+@example(bytes([0, 0, 0, 0, 0]))
+@example(bytes([0, 0, 0, 0, 1, 1]))
 def test_a_body_with_the_right_checksum_is_refused_or_makes_sense(body: bytes) -> None:
     try:
         state = decode(100, sealed(base64.urlsafe_b64encode(body).decode().rstrip("=")))
@@ -89,4 +92,5 @@ def test_a_body_with_the_right_checksum_is_refused_or_makes_sense(body: bytes) -
     assert list(state.incomplete) == sorted(set(state.incomplete))
     assert all(100 <= offset <= state.highest for offset in state.incomplete)
     assert set(state.suspicions) <= set(state.incomplete)
+    assert state.log_start == 0 or state.log_start > 100
     assert decode(100, encode(state)) == state

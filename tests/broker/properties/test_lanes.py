@@ -7,6 +7,7 @@ the partition can go at any moment, and the next one starts from those three.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
@@ -36,6 +37,7 @@ class Kafka:
     log: list[Record] = field(default_factory=list)
     complete: set[int] = field(default_factory=set)
     waiting: dict[Order, tuple[bytes, int]] = field(default_factory=dict)
+    log_start: int = 0
 
     def send(self, key: bytes, order: Order | None = None, ticket_due_ms: int | None = None) -> None:
         offset = len(self.log)
@@ -53,6 +55,11 @@ class Books:
     def are_complete(self) -> bool:
         return all(sorted(self.done.get(key, [])) == sent for key, sent in self.sent.items())
 
+    def forget_all_but(self, kept: Callable[[int], bool]) -> None:
+        for key, sent in self.sent.items():
+            self.done[key] = [number for number in self.done.get(key, []) if kept(number)]
+            self.sent[key] = [number for number in sent if kept(number)]
+
     def begin(self, key: bytes, number: int) -> None:
         assert number not in self.done.get(key, []), f"{key!r}: {number} runs again after it was done"
         missing = [n for n in self.sent[key] if n < number and n not in self.done.get(key, [])]
@@ -69,7 +76,7 @@ class Owner:
         self.kafka, self.books, self.dice = kafka, books, dice
         self.lanes: Lanes[Record] = Lanes()
         self.lanes.restore([(key, order, due_ms) for order, (key, due_ms) in kafka.waiting.items()])
-        self.position = 0
+        self.position = kafka.log_start
         self.running: dict[bytes, tuple[Record, Turn[Record]]] = {}
         self.moving: list[tuple[Record, Turn[Record]]] = []
         #: Follow-ups under way: (turn, record, due time or None when done), and whether Kafka has been told.
@@ -88,6 +95,22 @@ class Owner:
         owner = Owner(self.kafka, self.books, self.dice)
         owner.orphans = {record.offset: record for record, _ in self.running.values()}
         return owner
+
+    def flush(self) -> None:
+        """Everything that waits is dropped. What has left the lanes goes on."""
+        self.kafka.log_start = len(self.kafka.log)
+        for order, (key, _) in list(self.kafka.waiting.items()):
+            del self.kafka.waiting[order]
+            self.lanes.forget(key, order)
+        for record in self.lanes.drop_below(self.kafka.log_start):
+            self.complete.add(record.offset)
+        self.position = self.kafka.log_start
+        going_on = [turn for _, turn in (*self.running.values(), *self.moving)]
+        numbers = {turn.order.offset for turn in (*going_on, *(turn for _, turn, _, _ in self.ending))}
+        self.books.forget_all_but(lambda number: number in numbers)
+        assert self.lanes.parked == 0
+        assert not self.lanes.ready
+        assert not self.lanes.leaving
 
     def do_something(self, now_ms: int, *, failing: float) -> None:
         step = self.dice.choice(
@@ -203,9 +226,10 @@ def small_lanes() -> object:
     failing=st.sampled_from([0.0, 0.2, 0.6]),
     crashes=st.integers(0, 6),
     revocations=st.integers(0, 6),
+    flushes=st.integers(0, 3),
 )
 def test_whatever_happens_a_key_runs_one_after_another_in_order_and_nothing_is_lost(
-    seed: int, messages: list[bytes], failing: float, crashes: int, revocations: int
+    seed: int, messages: list[bytes], failing: float, crashes: int, revocations: int, flushes: int
 ) -> None:
     dice, kafka, books, now_ms = Random(seed), Kafka(), Books(), 1
     to_send = deque(messages)
@@ -228,6 +252,9 @@ def test_whatever_happens_a_key_runs_one_after_another_in_order_and_nothing_is_l
             revocations -= 1
             owner = owner.given_back()
             forget_what_a_crash_repeats(books, kafka)
+        elif flushes and choice < 0.24:
+            flushes -= 1
+            owner.flush()
         else:
             owner.do_something(now_ms, failing=failing)
         assert owner.lanes.parked <= 5 + len(KEYS) * 2
@@ -248,3 +275,6 @@ def forget_what_a_crash_repeats(books: Books, kafka: Kafka) -> None:
         books.done[key] = [
             number for number in done if number in kafka.complete and Order(number, 0) not in kafka.waiting
         ]
+    # What was flushed while it ran ends with its owner.
+    there = {record.order for record in kafka.log[kafka.log_start :]} | kafka.waiting.keys()
+    books.forget_all_but(lambda number: Order(number, 0) in there)

@@ -1,4 +1,4 @@
-"""The ledger under any order of dispatch, begin, complete, revoke and adopt, over two partitions."""
+"""The ledger under any order of dispatch, begin, complete, flush, revoke and adopt, over two partitions."""
 
 from dataclasses import dataclass, field
 
@@ -23,6 +23,7 @@ class Partition:
 
     assignment: Assignment | None = None
     next_offset: int = 0
+    log_start: int = 0
     outstanding: dict[int, Delivery] = field(default_factory=dict)
     orphans: dict[int, Delivery] = field(default_factory=dict)
 
@@ -93,6 +94,20 @@ class LedgerMachine(RuleBasedStateMachine):
         elif partition.orphans.get(offset) is delivery:
             del partition.orphans[offset]
 
+    @rule(name=st.sampled_from(PARTITIONS), ahead=st.integers(-3, 3))
+    def flush(self, name: TopicPartition, ahead: int) -> None:
+        """The log loses its beginning: a part of what was read, or what was not read yet, too."""
+        partition = self.partitions[name]
+        partition.log_start = start = max(partition.log_start, partition.next_offset + ahead)
+        if partition.assignment is None:
+            return
+        waiting = [o for o, d in partition.outstanding.items() if o < start and not d.begun]
+        assert self.ledger.drop_below(partition.assignment, start) == len(waiting)
+        for offset in waiting:
+            self.finished.add(id(partition.outstanding.pop(offset)))
+        self.completed[name] |= set(range(start)) - set(partition.outstanding)
+        partition.next_offset = max(partition.next_offset, start)
+
     @rule(name=st.sampled_from(PARTITIONS))
     def revoke(self, name: TopicPartition) -> None:
         partition = self.partitions[name]
@@ -137,11 +152,12 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger.end_isolation("suspect's consumer")
 
     def _assign(self, name: TopicPartition) -> None:
+        partition = self.partitions[name]
         completed = self.completed[name]
+        completed.update(range(partition.log_start))
         highest = max(completed, default=-1)
         incomplete = tuple(offset for offset in range(highest) if offset not in completed)
         state = CommitState(incomplete[0] if incomplete else highest + 1, highest, incomplete)
-        partition = self.partitions[name]
         partition.assignment = Assignment(name, state, epoch=self.ledger.next_epoch(), capacity=self.capacity)
         partition.assignment.dirty = False
         partition.next_offset = state.next_offset
