@@ -24,7 +24,12 @@ from .dispatch import MAX_UNCOMMITTED, Dispatcher
 from .errors import KafkaUnavailable
 from .flushing import FlushWatch, Notes
 from .keys.releasing import Releasing
-from .rebalance import ForgetfulCooperativeStickyAssignor, RebalanceListener, is_joining
+from .rebalance import (
+    ForgetfulCooperativeStickyAssignor,
+    RebalanceListener,
+    is_joining,
+    keep_outcomes_of_joins,
+)
 from .restore import Restored, report_removed, restore
 
 if TYPE_CHECKING:
@@ -93,6 +98,7 @@ class QueueConsumer(Consumer):
             fetch_max_bytes=MAX_FETCH_BYTES,
             **broker.consumer_settings,
         )
+        keep_outcomes_of_joins(self._kafka)
         self._commits = Commits(self._kafka, self._ledger, interval_s=broker.commit_interval_ms / 1000)
         self._dispatcher = Dispatcher(broker, queue_name, self._commits, self._capacity)
         self._assignments = self._dispatcher.assignments

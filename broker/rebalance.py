@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from kafka import KafkaConsumer
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
@@ -24,6 +25,33 @@ _LOOK_GAP_S = 0.02
 def is_joining(kafka: KafkaConsumer) -> bool:
     """Whether the consumer is on its way into its group's next generation."""
     return bool(kafka.group_metadata().state is not MemberState.STABLE)
+
+
+def keep_outcomes_of_joins(kafka: KafkaConsumer) -> None:
+    """Let a join that ends between two polls count.
+
+    kafka-python 3.0.12 drops its outcome, and the next poll joins once more: that rebalances all others, and
+    on a busy machine a consumer can go on so for long without a partition. Here the next poll gets the
+    outcome, unless this consumer has left the generation that it is of.
+    """
+    coordinator: Any = kafka._coordinator
+    join, complete = coordinator._do_join_and_sync_async, coordinator._on_join_complete_async
+    kept: tuple[object, bytes] | None = None
+
+    async def join_unless_joined() -> bytes:
+        nonlocal kept
+        if kept is None or kept[0] is not coordinator._generation:
+            assignment = await join()
+            kept = (coordinator._generation, assignment)
+        return kept[1]
+
+    async def take_outcome(*args: Any) -> None:
+        nonlocal kept
+        kept = None
+        await complete(*args)
+
+    coordinator._do_join_and_sync_async = join_unless_joined
+    coordinator._on_join_complete_async = take_outcome
 
 
 class ForgetfulCooperativeStickyAssignor(CooperativeStickyAssignor):  # type: ignore[misc]

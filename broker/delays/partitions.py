@@ -14,7 +14,7 @@ from kafka.structs import TopicPartition
 
 from ..clients import Clients
 from ..errors import KafkaUnavailable
-from ..rebalance import ForgetfulCooperativeStickyAssignor, RebalanceListener, is_joining
+from ..rebalance import ForgetfulCooperativeStickyAssignor, RebalanceListener, keep_outcomes_of_joins
 from ..topics import Topics
 from .files import IndexFiles
 from .index import DelayIndex
@@ -40,8 +40,6 @@ SESSION_TIMEOUT_MS = 10_000
 #: old offset then, past what the new log has below it; or, when it looked while there was no topic, it gives
 #: its partitions up and looks again after five minutes unless it is told otherwise.
 LOOK_UP_INTERVAL_S = 30.0
-#: kafka-python drops the outcome of a join that arrives between two polls, and joins again.
-JOIN_POLL_MS = 100
 
 
 @dataclass(slots=True)
@@ -97,6 +95,7 @@ class OwnedPartitions:
             metadata_max_age_ms=int(LOOK_UP_INTERVAL_S * 1000),
             **{"session_timeout_ms": SESSION_TIMEOUT_MS, **settings},
         )
+        keep_outcomes_of_joins(self._kafka)
         self._lease = Lease(self._kafka, self._kafka.config["session_timeout_ms"])
         listener = RebalanceListener(on_assigned=self._assigned, on_revoked=self._revoked, on_lost=self._lost)
         self._kafka.subscribe([topics.delayed], listener=listener)
@@ -114,8 +113,6 @@ class OwnedPartitions:
 
     def poll(self, timeout_ms: float, now_ms: int) -> None:
         """Read what there is, waiting for at most ``timeout_ms`` for the first of it."""
-        if is_joining(self._kafka):
-            timeout_ms = max(timeout_ms, JOIN_POLL_MS)
         started_s = time.monotonic()
         try:
             batches = self._kafka.poll(timeout_ms=timeout_ms)
@@ -126,7 +123,6 @@ class OwnedPartitions:
             self._rebuild(e.divergent_offsets, now_ms)
             return
         if self._added:
-            self._lease.confirm(started_s)
             self._open_added(now_ms)
         for partition, records in batches.items():
             if (owned := self._owned.get(partition)) is not None:

@@ -1,0 +1,37 @@
+"""Joining a group with kafka-python."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+
+from broker.clients import Clients
+from broker.rebalance import keep_outcomes_of_joins
+from broker.topics import TopicLayout, Topics
+from dev.stack import Stack
+from tests.waiting import wait_until
+
+#: The embedded broker answers a JoinGroup only after half of it.
+SESSION_TIMEOUT_MS = 6_000
+POLL_GAP_S = 0.05
+
+
+def test_a_consumer_that_is_hardly_ever_in_poll_joins_at_its_first_attempt(
+    stack: Stack, namespace: str
+) -> None:
+    clients = Clients(stack.bootstrap_servers)
+    topics = Topics(clients, TopicLayout(1, 1, 3_600_000), namespace=namespace)
+    topics.ensure([topics.queue("mail")])
+    settings = {"session_timeout_ms": SESSION_TIMEOUT_MS, "heartbeat_interval_ms": 1_000}
+    with closing(clients.consumer(group_id=f"{namespace}group", **settings)) as kafka:
+        keep_outcomes_of_joins(kafka)
+        kafka.subscribe([topics.queue("mail")])
+
+        def poll() -> bool:
+            time.sleep(POLL_GAP_S)  # the outcome comes in here
+            kafka.poll(timeout_ms=0)
+            return bool(kafka.assignment())
+
+        wait_until(poll, deadline_s=30, what="an assignment")
+        first = 0 if stack.name == "embedded" else 1
+        assert kafka.group_metadata().generation_id == first
