@@ -174,6 +174,10 @@ class KafkaBroker(Broker):
         self.queues[queue_name] = None
         self.emit_after("declare_queue", queue_name)
 
+    def _check_declared(self, queue_name: str) -> None:
+        if queue_name not in self.queues:
+            raise QueueNotFound(queue_name)
+
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 30000) -> QueueConsumer:
         """Get a consumer of a declared queue.
 
@@ -181,8 +185,7 @@ class KafkaBroker(Broker):
           QueueNotFound: When the queue was not declared.
           KafkaUnavailable: When Kafka does not answer.
         """
-        if queue_name not in self.queues:
-            raise QueueNotFound(queue_name)
+        self._check_declared(queue_name)
         consumer = QueueConsumer(self, queue_name, prefetch=prefetch, timeout_ms=timeout)
         self.consumers.add(consumer)
         return consumer
@@ -256,8 +259,7 @@ class KafkaBroker(Broker):
           QueueNotFound: When the queue was not declared.
           QueueJoinTimeout: When messages are left after ``timeout``.
         """
-        if queue_name not in self.queues:
-            raise QueueNotFound(queue_name)
+        self._check_declared(queue_name)
         deadline_s = None if timeout is None else time.monotonic() + timeout / 1000
         while left := self.count(queue_name):
             if deadline_s is not None and time.monotonic() >= deadline_s:
@@ -271,7 +273,12 @@ class KafkaBroker(Broker):
 
         One that moves between the queue and the delayed topic may be counted twice, but it is only 0 when
         nothing was left.
+
+        Raises:
+          QueueNotFound: When the queue was not declared.
+          KafkaUnavailable: When Kafka does not answer.
         """
+        self._check_declared(queue_name)
         self.topics.ensure(self.topics_of(queue_name))
         before = self.delays.pending(queue_name, limit=0)
         with Backlog(self.clients, self.topics.queue(queue_name), self.group_of(queue_name)) as backlog:
@@ -292,8 +299,7 @@ class KafkaBroker(Broker):
           QueueNotFound: When the queue was not declared.
           KafkaUnavailable: When Kafka does not answer. What is not dropped by then stays.
         """
-        if queue_name not in self.queues:
-            raise QueueNotFound(queue_name)
+        self._check_declared(queue_name)
         self.topics.ensure(self.topics_of(queue_name))
         self.delays.flush(queue_name)
         self._lanes.flush(queue_name)
@@ -317,8 +323,10 @@ class KafkaBroker(Broker):
         Retries wait there too. It is read from Kafka, in any process and without a worker.
 
         Raises:
+          QueueNotFound: When the queue was not declared.
           KafkaUnavailable: When Kafka does not answer.
         """
+        self._check_declared(queue_name)
         return self.delays.pending(queue_name, limit=limit)
 
     def cancel(self, message_id: str, *, timeout_s: float = 10.0) -> Outcome:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Container
+from json import JSONDecodeError
 from operator import itemgetter
 from typing import Any
 
+from dramatiq.errors import DecodeError
 from dramatiq.message import Message, get_encoder
 
 from .errors import InvalidMessage
@@ -23,6 +25,12 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
 #: What nearly every message looks like, to be seen in one comparison.
 _USUAL_TYPES = (str, str, list, dict, dict, str, int)
 _values = itemgetter(*_FIELDS)
+_EXPECTED: dict[type | tuple[type, ...], str] = {
+    str: "a string",
+    (list, tuple): "an array",
+    dict: "an object",
+    int: "a whole number",
+}
 
 
 def read_message(raw: bytes | None, *, queue_name: str, actors: Container[str]) -> Message[Any]:
@@ -41,7 +49,7 @@ def read_message(raw: bytes | None, *, queue_name: str, actors: Container[str]) 
         fields = get_encoder().decode(raw)
     except Exception as e:
         # An encoder of the application's own may raise anything.
-        raise InvalidMessage(f"not a Dramatiq message: {e!r}") from e
+        raise InvalidMessage(f"not a Dramatiq message: {_why_undecodable(e)}") from e
     if not _is_usual(fields):
         _check_fields(fields)
     _check_values(fields)
@@ -70,15 +78,46 @@ def _is_usual(fields: Any) -> bool:
 
 def _check_fields(fields: Any) -> None:
     if not isinstance(fields, dict):
-        raise InvalidMessage(f"not a Dramatiq message: {type(fields).__name__} is not an object")
+        raise InvalidMessage(f"not a Dramatiq message: it is {_in_json(fields)}, not an object")
     for name, kind in _FIELDS.items():
         if name not in fields:
             raise InvalidMessage(f"not a Dramatiq message: {name} is missing")
         value = fields[name]
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise InvalidMessage(f"{name} is {type(value).__name__}, not {kind}")
+            raise InvalidMessage(f"{name} is {_in_json(value)}, not {_EXPECTED[kind]}")
     if unknown := fields.keys() - _FIELDS.keys():
-        raise InvalidMessage(f"not a Dramatiq message of this version: it has {sorted(map(str, unknown))}")
+        names = ", ".join(sorted(map(str, unknown)))
+        raise InvalidMessage(f"not a Dramatiq message of this version: it also has {names}")
+
+
+def _in_json(value: Any) -> str:
+    """What a value is, in JSON's words."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return f"the number {value:g}"
+        case str():
+            return "a string"
+        case list() | tuple():
+            return "an array"
+        case dict():
+            return "an object"
+    return f"a {type(value).__name__}"  # of an encoder of the application's own
+
+
+def _why_undecodable(error: Exception) -> str:
+    cause = error.error if isinstance(error, DecodeError) else error
+    match cause:
+        case UnicodeDecodeError():
+            return f"it is not UTF-8: {cause}"
+        case JSONDecodeError():
+            return f"it is not JSON: {cause}"
+        case RecursionError():
+            return "its JSON is nested too deeply"
+    return str(cause) or repr(cause)
 
 
 def _check_values(fields: dict[str, Any]) -> None:
@@ -90,7 +129,7 @@ def _check_values(fields: dict[str, Any]) -> None:
     if (key := options.get("partition_key")) is not None and (reason := why_refused(key)) is not None:
         raise InvalidMessage(reason)
     if (throws := options.get("throws")) and not _are_error_classes(throws):
-        raise InvalidMessage(f"the option throws is {type(throws).__name__}, not classes of errors")
+        raise InvalidMessage(f"the option throws is {_in_json(throws)}, not classes of errors")
 
 
 def _are_error_classes(throws: Any) -> bool:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from difflib import get_close_matches
 from typing import Any, TypedDict
 
 from dramatiq.errors import DecodeError
@@ -111,7 +112,10 @@ class RedriveOptions(DiscardOptions, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Filters, checked. Raises ValueError for a time without a zone."""
+    """Filters, checked. Raises ValueError for a time without a zone.
+
+    Make one of what a caller has passed with :meth:`of`.
+    """
 
     error_type: str | None = None
     since: datetime | None = None
@@ -125,6 +129,24 @@ class Selection:
             moment = getattr(self, name)
             if moment is not None and moment.tzinfo is None:
                 raise ValueError(f"{name}={moment!r} has no time zone: pass an aware datetime")
+
+    @classmethod
+    def of(cls, filters: Filters) -> Selection:
+        """Check filters.
+
+        Raises:
+          TypeError: When one is unknown. What it was meant to leave out would be picked.
+          ValueError: When a time has no zone.
+        """
+        known = list(Filters.__annotations__)
+        for name in filters:
+            if name not in known:
+                meant = get_close_matches(name, known, n=1)
+                raise TypeError(
+                    f"{name!r} is no filter of dead letters"
+                    + (f"; did you mean {meant[0]!r}?" if meant else f"; there are {', '.join(known)}")
+                )
+        return cls(**filters)
 
     def __contains__(self, letter: DeadLetter) -> bool:
         message = letter.message

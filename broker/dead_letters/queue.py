@@ -12,7 +12,7 @@ from typing import Unpack
 from ..clients import Clients
 from ..publisher import Publisher
 from ..topics import Topics
-from .audit import Action, Resolution, is_resolution, read_resolution
+from .audit import Action, Resolution, State, is_resolution, read_resolution
 from .letter import DeadLetter, Filters, Selection
 from .log import Log
 from .resolving import History, Order, Resolved, Resolver, open_letters
@@ -21,8 +21,8 @@ from .resolving import History, Order, Resolved, Resolver, open_letters
 class DeadLetterQueue:
     """What was rejected, queue by queue. Used by people and their scripts, not by workers.
 
-    All methods raise KafkaUnavailable when Kafka does not answer, and ValueError for filters that make no
-    sense.
+    All methods raise KafkaUnavailable when Kafka does not answer, TypeError for filters that there are not,
+    and ValueError for those that make no sense.
     """
 
     def __init__(self, clients: Clients, topics: Topics, publisher: Publisher) -> None:
@@ -39,7 +39,7 @@ class DeadLetterQueue:
         Parameters:
           filters: See Filters; all of them have to hold.
         """
-        selection = Selection(**filters)
+        selection = Selection.of(filters)
         return self._read(queue_name, selection)
 
     def _read(self, queue_name: str, selection: Selection) -> Iterator[DeadLetter]:
@@ -81,7 +81,7 @@ class DeadLetterQueue:
             it again.
         """
         order = _order(Action.REDRIVE, queue_name, dry_run, reason, by, rate_per_s)
-        return Resolver(self._clients, self._topics, self._publisher, order).run(Selection(**filters))
+        return Resolver(self._clients, self._topics, self._publisher, order).run(Selection.of(filters))
 
     def discard(
         self,
@@ -97,15 +97,31 @@ class DeadLetterQueue:
         The parameters are those of ``redrive``.
         """
         order = _order(Action.DISCARD, queue_name, dry_run, reason, by, None)
-        return Resolver(self._clients, self._topics, self._publisher, order).run(Selection(**filters))
+        return Resolver(self._clients, self._topics, self._publisher, order).run(Selection.of(filters))
 
     def history(self, queue_name: str) -> Iterator[Resolution]:
-        """What was done about the queue's dead letters, partition by partition."""
+        """What was done about the queue's dead letters, partition by partition.
+
+        A redrive is there batch by batch, and each once: as done, or as begun where it was interrupted. The
+        one that was run after it found what it had sent.
+        """
         with self._log(queue_name) as log:
             for partition in log.ends:
-                for record in log.records(partition):
-                    if is_resolution(record.headers):
-                        yield read_resolution(record.value, partition)
+                resolutions = [
+                    read_resolution(record.value, partition)
+                    for record in log.records(partition)
+                    if is_resolution(record.headers)
+                ]
+                done = {
+                    (resolution.operation, offset)
+                    for resolution in resolutions
+                    if resolution.state is State.DONE
+                    for offset in resolution.letters
+                }
+                for resolution in resolutions:
+                    ended = all((resolution.operation, offset) in done for offset in resolution.letters)
+                    if resolution.state is State.DONE or not ended:
+                        yield resolution
 
     def _log(self, queue_name: str) -> Log:
         topic = self._topics.dead_letters(queue_name)

@@ -55,6 +55,7 @@ class Resolved:
       operation: Its name in the history.
       selected: How many dead letters it concerned.
       error_types: How many of them of each error.
+      to_send: How many messages are to be put on the queue: what a dry run says, and otherwise ``sent``.
       sent: How many messages it put on the queue.
       sent_before: How many an interrupted redrive had put there already.
       refused: How many cannot be put back, by the reason. They stay as they are.
@@ -64,6 +65,7 @@ class Resolved:
     action: Action
     dry_run: bool
     selected: int = 0
+    to_send: int = 0
     sent: int = 0
     sent_before: int = 0
     error_types: Counter[str] = field(default_factory=Counter)
@@ -142,7 +144,7 @@ class Resolver:
             self._resolved.error_types[letter.error_type] += 1
             if self._order.action is Action.REDRIVE and (reason := letter.why_not_redrivable) is not None:
                 self._resolved.refused[reason] += 1
-            elif not self._order.dry_run:
+            else:
                 yield letter
 
     def _resolve(self, partition: int, history: History, queue: Log, letters: Iterable[DeadLetter]) -> None:
@@ -151,7 +153,9 @@ class Resolver:
             if self._order.action is Action.REDRIVE:
                 if found is None:
                     found = lives_sent(queue, history.begun.values())
-                self._send(self._unsent(batch, found), partition, queue)
+                unsent = self._unsent(batch, found)
+                self._resolved.to_send += len(unsent)
+                self._send(unsent, partition, queue)
             self._say(State.DONE, partition, batch)
 
     def _unsent(self, batch: Iterable[DeadLetter], found: set[Life]) -> list[DeadLetter]:
@@ -168,7 +172,7 @@ class Resolver:
         return unsent
 
     def _send(self, letters: list[DeadLetter], partition: int, queue: Log) -> None:
-        if not letters:
+        if not letters or self._order.dry_run:
             return
         self._say(State.BEGUN, partition, letters, queue.ends)
         self._pace.wait(len(letters))
@@ -184,6 +188,8 @@ class Resolver:
         letters: Iterable[DeadLetter],
         queue_ends: Mapping[int, int] | None = None,
     ) -> None:
+        if self._order.dry_run:
+            return
         resolution = Resolution(
             operation=self._order.operation,
             action=self._order.action,

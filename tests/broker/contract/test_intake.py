@@ -40,21 +40,23 @@ def encoded(without: str = "", **instead: Any) -> bytes:
 #: By name: the record's value, and what the dead letter says of it.
 UNREADABLE: dict[str, tuple[bytes | None, str]] = {
     "no value": (None, "no value"),
-    "nothing": (b"", "not a Dramatiq message"),
-    "no UTF-8": (b"\xff\xfe\x00\x80", "not a Dramatiq message"),
+    "nothing": (b"", "it is not JSON: Expecting value"),
+    "no UTF-8": (b"\xff\xfe\x00\x80", "it is not UTF-8"),
     "no JSON": (b"hello", "not a Dramatiq message"),
     "cut off": (encoded()[:-20], "not a Dramatiq message"),
-    "null": (b"null", "not an object"),
-    "a list": (b"[]", "not an object"),
+    "null": (b"null", "it is null, not an object"),
+    "a list": (b"[]", "it is an array, not an object"),
     "a text": (b'"work"', "not an object"),
     "a number": (b"17", "not an object"),
-    "nested beyond any stack": (b"[" * 200_000 + b"]" * 200_000, "not a Dramatiq message"),
+    "nested beyond any stack": (b"[" * 200_000 + b"]" * 200_000, "nested too deeply"),
     "a number beyond measure": (
         encoded(args=[1]).replace(b"[1]", b"[" + b"9" * 5_000 + b"]"), "not a Dramatiq message",
     ),
     "large garbage": (b"x" * 900_000, "not a Dramatiq message"),
     **{f"no {name}": (encoded(without=name), f"{name} is missing") for name in WRONG_VALUES},
-    "one field too many": (encoded(surprise=1), "surprise"),
+    "one field too many": (encoded(surprise=1), "it also has surprise"),
+    "no options": (encoded(options=None), "options is null, not an object"),
+    "half a time": (encoded(message_timestamp=1.5), "is the number 1.5, not a whole number"),
     **{
         f"{name} is {json.dumps(value)}": (encoded("", **{name: value}), name)
         for name, values in WRONG_VALUES.items()

@@ -11,7 +11,7 @@ from dramatiq.errors import QueueJoinTimeout, QueueNotFound
 from dramatiq.results import ResultMissing, Results
 from dramatiq.results.backends import StubBackend as ResultsBackend
 
-from tests.broker.contract.backends import Backend
+from tests.broker.contract.backends import Backend, KafkaBackend
 from tests.broker.contract.conftest import MakeBroker, StartWorker
 from tests.waiting import wait_until
 
@@ -32,6 +32,14 @@ def test_joining_an_empty_queue_returns_at_once(working_broker: Broker) -> None:
 def test_joining_a_queue_that_nobody_declared_is_an_error(working_broker: Broker) -> None:
     with pytest.raises(QueueNotFound):
         working_broker.join("nowhere", timeout=1_000)
+
+
+@pytest.mark.parametrize("question", ["count", "delayed", "flush"])
+def test_a_question_about_a_queue_that_nobody_declared_is_an_error(
+    kafka_backend: KafkaBackend, question: str
+) -> None:
+    with pytest.raises(QueueNotFound, match="nowhere"):
+        getattr(kafka_backend.broker(), question)("nowhere")
 
 
 def test_join_waits_for_delayed_messages_and_for_retries(working_broker: Broker, actor_name: str) -> None:

@@ -32,7 +32,7 @@ def broker(make_broker: MakeBroker) -> KafkaBroker:
 def test_a_redrive_is_a_dry_run_unless_told_otherwise(broker: KafkaBroker) -> None:
     bury(broker, [message("mail"), message("mail"), message("report")])
     resolved = broker.redrive(QUEUE, actor="mail")
-    assert (resolved.dry_run, resolved.selected, resolved.sent) == (True, 2, 0)
+    assert (resolved.dry_run, resolved.selected, resolved.to_send, resolved.sent) == (True, 2, 2, 0)
     assert resolved.error_types == {"ValueError": 2}
     assert on_queue(broker) == []
     assert len(list(broker.dead_letters(QUEUE))) == 3
@@ -68,12 +68,12 @@ def test_the_history_says_who_did_what_when_and_why(broker: KafkaBroker) -> None
     bury(broker, [mail, report])
     broker.redrive(QUEUE, dry_run=False, reason="database is back", by="ann", actor="mail")
     broker.discard(QUEUE, dry_run=False, reason="obsolete")
-    begun, redriven, discarded = broker.dead_letter_queue.history(QUEUE)
-    assert (begun.state, redriven.state, discarded.state) == (State.BEGUN, State.DONE, State.DONE)
+    redriven, discarded = broker.dead_letter_queue.history(QUEUE)
+    assert (redriven.state, discarded.state) == (State.DONE, State.DONE)
     assert (redriven.by, redriven.action, redriven.reason) == ("ann", Action.REDRIVE, "database is back")
     assert (discarded.action, discarded.reason) == (Action.DISCARD, "obsolete")
     assert "@" in discarded.by
-    assert begun.operation == redriven.operation != discarded.operation
+    assert redriven.operation != discarded.operation
     assert (list(redriven.letters.values()), list(discarded.letters.values())) == (
         [mail.message_id], [report.message_id],
     )  # fmt: skip
@@ -110,8 +110,9 @@ def test_nothing_is_done_without_a_reason(broker: KafkaBroker, action: str) -> N
 def test_two_dead_letters_of_one_failure_are_sent_once(broker: KafkaBroker) -> None:
     dead = message()
     bury(broker, [dead, dead])  # as a crash before the commit leaves them
+    assert broker.redrive(QUEUE).to_send == 1
     resolved = broker.redrive(QUEUE, dry_run=False, reason="fixed")
-    assert (resolved.selected, resolved.sent) == (2, 1)
+    assert (resolved.selected, resolved.to_send, resolved.sent) == (2, 1, 1)
     assert list(broker.dead_letters(QUEUE)) == []
 
 
@@ -167,7 +168,11 @@ def test_a_redrive_killed_at_any_step_and_run_again_sends_each_message_once(
     killed = redrive_in_a_process(stack, broker, when, step)
     assert killed.wait(DEADLINE_S) == -9
 
-    broker.redrive(QUEUE, dry_run=False, reason="test", by="the second")
+    to_send = broker.redrive(QUEUE).to_send
+    assert broker.redrive(QUEUE, dry_run=False, reason="test", by="the second").sent == to_send
+    interrupted = [r for r in broker.dead_letter_queue.history(QUEUE) if r.state is State.BEGUN]
+    assert len(interrupted) == (when == "amid" or step in (1, 2, 4, 5)) * (when != "before")
+    assert all(resolution.by != "the second" for resolution in interrupted)
     sent = [(again.message_id, again.options["redrives"]) for again in on_queue(broker)]
     assert Counter(sent) == {(each.message_id, 1): 1 for each in dead}
     assert list(broker.dead_letters(QUEUE)) == []
