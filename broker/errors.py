@@ -27,6 +27,22 @@ from collections.abc import Mapping
 
 from dramatiq.errors import BrokerConnectionError, BrokerError, ConnectionFailed, Retry
 from dramatiq.middleware import MiddlewareError
+from kafka.errors import (
+    InvalidTopicError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    TopicAuthorizationFailedError,
+)
+
+#: Errors of the record itself: sending the same bytes again can only fail again.
+RECORD_ERRORS: tuple[type[Exception], ...] = (
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    InvalidTopicError,
+    TopicAuthorizationFailedError,
+    TypeError,
+    ValueError,
+)
 
 
 class KafkaUnavailable(ConnectionFailed):
@@ -49,9 +65,15 @@ class EnqueueFailed(BrokerConnectionError):
     def __init__(self, failures: Mapping[str, BaseException]) -> None:
         self.failures = dict(failures)
         message_id, reason = next(iter(self.failures.items()))
+        hopeless = all(isinstance(failure, RECORD_ERRORS) for failure in self.failures.values())
+        advice = (
+            "The same again would fail again"
+            if hopeless
+            else "Enqueue again, or check that Kafka is reachable"
+        )
         super().__init__(  # type: ignore[no-untyped-call]
             f"Kafka did not acknowledge {len(self.failures)} message(s); the first is {message_id}: "
-            f"{type(reason).__name__}: {reason}. Enqueue again, or check that Kafka is reachable."
+            f"{type(reason).__name__}: {reason}. {advice}."
         )
 
 

@@ -14,17 +14,15 @@ from kafka import KafkaProducer
 from kafka.errors import (
     BrokerResponseError,
     IllegalStateError,
-    InvalidTopicError,
     KafkaError,
     KafkaTimeoutError,
     MessageSizeTooLargeError,
     RecordListTooLargeError,
-    TopicAuthorizationFailedError,
 )
 
 from .attempts import SharedAttempts
 from .clients import Clients
-from .errors import KafkaUnavailable
+from .errors import RECORD_ERRORS, KafkaUnavailable
 from .gathering import Gathering, RoundPartitioner, Sent
 from .topics import MAX_DEAD_LETTER_BYTES, Topics
 
@@ -38,16 +36,6 @@ MIN_CONNECT_S = 0.1
 
 #: More records than that in one call fill requests of their own.
 MAX_GATHERED = 16
-
-#: Errors of the record itself: sending the same bytes again can only fail again.
-RECORD_ERRORS: tuple[type[Exception], ...] = (
-    MessageSizeTooLargeError,
-    RecordListTooLargeError,
-    InvalidTopicError,
-    TopicAuthorizationFailedError,
-    TypeError,
-    ValueError,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +58,14 @@ class Record:
     headers: list[tuple[str, bytes]] = field(default_factory=list)
     partition: int | None = None
     placement: bytes | None = None
+
+    @property
+    def size(self) -> int:
+        """Its bytes, but for the few that Kafka adds."""
+        parts = [self.key, self.value]
+        for name, content in self.headers:
+            parts += [name.encode(), content]
+        return sum(len(part) for part in parts if part)
 
 
 class Publisher:
@@ -128,7 +124,18 @@ class Publisher:
                 self._sift(records, suspects, failures, reach_by_s + self._timeout_ms / 1000)
         except KafkaUnavailable as e:
             failures.update(dict.fromkeys(suspects, e))
+        for index, failure in failures.items():
+            if isinstance(failure, MessageSizeTooLargeError | RecordListTooLargeError):
+                failures[index] = self._too_large(records[index])
         return failures
+
+    def _too_large(self, record: Record) -> MessageSizeTooLargeError:
+        """Kafka's error, which names neither the size nor the limit, with both."""
+        limit = self._topics.max_message_bytes(record.topic)
+        takes = "its max.message.bytes" if limit is None else f"{limit:,} bytes (its max.message.bytes)"
+        return MessageSizeTooLargeError(
+            f"its record has {record.size:,} bytes, and the topic {record.topic!r} takes {takes}"
+        )
 
     def _sift(
         self,

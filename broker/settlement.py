@@ -7,8 +7,9 @@ import threading
 from collections.abc import Callable
 
 from .delivery import Delivery
+from .errors import RECORD_ERRORS
 from .ledger import Ledger
-from .publisher import RECORD_ERRORS, Publisher
+from .publisher import Publisher
 
 logger = logging.getLogger(__name__)
 

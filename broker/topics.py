@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from .attempts import SharedAttempts
@@ -15,6 +16,9 @@ from .errors import InvalidQueueName, KafkaUnavailable
 
 #: How long looking topics up and creating them may take.
 ENSURE_TIMEOUT_S = 15.0
+#: How long it may take to find Kafka for a question that can go without an answer.
+LOOK_UP_TIMEOUT_S = 2.0
+_MAX_MESSAGE_BYTES = "max.message.bytes"
 #: Kafka's limit on a topic's name (org.apache.kafka.common.internals.Topic.MAX_NAME_LENGTH).
 MAX_TOPIC_NAME_LENGTH = 249
 _TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]+")
@@ -132,6 +136,16 @@ class Topics:
             ) from e
         self._existing.update(topics)
 
+    def max_message_bytes(self, topic: str) -> int | None:
+        """The largest record, or batch of records, that a topic takes; None when Kafka does not say."""
+        wanted = ConfigResource(ConfigResourceType.TOPIC, topic, {_MAX_MESSAGE_BYTES: None})
+        try:
+            with self._clients.admin(within_s=LOOK_UP_TIMEOUT_S) as admin:
+                found = admin.describe_configs([wanted], config_filter="all")
+        except (KafkaError, KafkaUnavailable):
+            return None
+        return int(found["topic"][topic][_MAX_MESSAGE_BYTES]["value"])
+
     def forget(self, topics: Iterable[str]) -> None:
         """Look ``topics`` up again the next time: one of them may have been deleted."""
         self._existing.difference_update(topics)
@@ -156,11 +170,11 @@ class Topics:
                 "segment.bytes": str(DELAYED_SEGMENT_BYTES),
                 "segment.ms": str(DELAYED_SEGMENT_MS),
                 "max.compaction.lag.ms": str(DELAYED_SEGMENT_MS),
-                "max.message.bytes": str(MAX_DELAYED_BYTES),
+                _MAX_MESSAGE_BYTES: str(MAX_DELAYED_BYTES),
             }
         if topic.endswith(DEAD_LETTER_SUFFIX):
             return {
                 "retention.ms": str(DEAD_LETTER_RETENTION_MS),
-                "max.message.bytes": str(MAX_DEAD_LETTER_BYTES),
+                _MAX_MESSAGE_BYTES: str(MAX_DEAD_LETTER_BYTES),
             }
         return {"retention.ms": str(self._layout.retention_ms)}

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ..errors import KafkaUnavailable
-from ..publisher import RECORD_ERRORS, Publisher, Record
+from ..errors import RECORD_ERRORS, KafkaUnavailable
+from ..publisher import Publisher, Record
 from ..topics import Topics
 from .index import Progress, Row, Settlement
 from .partitions import OwnedPartition

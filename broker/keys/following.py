@@ -12,8 +12,9 @@ from dramatiq.message import Message
 
 from ..delays.records import check_delay_ms
 from ..delivery import Delivery
+from ..errors import RECORD_ERRORS
 from ..ledger import Ledger
-from ..publisher import RECORD_ERRORS, Publisher
+from ..publisher import Publisher
 from ..topics import Topics
 from .options import ORDER, ORDERED
 from .records import Place, Waiting, tombstone, waiting_record, without_own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import dramatiq
@@ -28,8 +29,12 @@ def task(stack: Stack, namespace: str) -> dramatiq.Actor[[str], None]:
 @pytest.mark.real_kafka("a limit on a record's size")
 def test_a_message_that_is_too_large_leaves_the_broker_as_it_was(task: dramatiq.Actor[[str], None]) -> None:
     for _ in range(2):
-        with pytest.raises(EnqueueFailed, match="MessageSizeTooLarge"):
+        with pytest.raises(EnqueueFailed, match="MessageSizeTooLarge") as refused:
             task.send(TOO_LARGE)
+        assert re.search(
+            r"has 2,000,\d\d\d bytes, and the topic .* takes 1,048,588 bytes", str(refused.value)
+        )
+        assert "Enqueue again" not in str(refused.value)
         task.send("small")
     assert isinstance(task.broker, KafkaBroker)
     assert task.broker.count("default") == 2
@@ -68,3 +73,12 @@ def test_what_other_threads_send_beside_it_arrives(task: dramatiq.Actor[[str], N
         sent = set[str]().union(*(end.result() for end in small))
     assert {message.message_id for message in on_queue(broker)} == sent
     broker.close()
+
+
+def test_a_message_that_not_even_the_producer_takes_is_refused_with_its_size(
+    task: dramatiq.Actor[[str], None],
+) -> None:
+    with pytest.raises(EnqueueFailed, match=r"has 5,000,\d\d\d bytes, and the topic .* takes"):
+        task.send("x" * 5_000_000)
+    assert isinstance(task.broker, KafkaBroker)
+    task.broker.close()
