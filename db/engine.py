@@ -1,11 +1,14 @@
 """The engine and its transactions."""
 
 import os
+import select
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, exc, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, exc, make_url
 from sqlalchemy.engine import URL
 
 from db.errors import from_sqlalchemy
@@ -16,6 +19,8 @@ _KEEPALIVES = {"keepalives": 1, "keepalives_idle": 5, "keepalives_interval": 3, 
 _TCP_USER_TIMEOUT_MS = 15_000
 # A connection that holds locks while its process hangs must not hold them for good.
 _IDLE_IN_TRANSACTION_TIMEOUT_MS = 60_000
+# A connection that was idle for longer is asked for a sign of life: a firewall may have forgotten it.
+_TRUSTED_IDLE_S = 10.0
 
 
 def make_engine(
@@ -55,9 +60,9 @@ def make_engine(
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=statement_timeout_s,
-        pool_pre_ping=True,  # one short round trip; else the first statements after PostgreSQL's restart fail
         connect_args={key: value for key, value in wanted.items() if key not in target.query},
     )
+    _look_at_connections(engine)
     _forget_connections_in_children(engine)
     return engine
 
@@ -89,6 +94,40 @@ def transaction(engine: Engine) -> Iterator[Connection]:
             yield connection
     except exc.SQLAlchemyError as error:
         raise from_sqlalchemy(error) from error
+
+
+def _look_at_connections(engine: Engine) -> None:
+    """Have a connection that broke in the pool replaced when it is taken out, for else the first statements
+    after PostgreSQL's restart would fail.
+
+    ``pool_pre_ping`` does so with a round trip for each. But a server that ends closes its sockets, and the
+    socket of an idle connection that has nothing to read is as good as it was: it costs a look at the socket.
+    """
+
+    @event.listens_for(engine, "checkin")
+    def note(_: Any, record: Any) -> None:
+        record.info["idle_since_s"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def look(connection: Any, record: Any, _: Any) -> None:
+        idle_since_s = record.info.pop("idle_since_s", None)
+        if idle_since_s is None:  # just made
+            return
+        if time.monotonic() - idle_since_s < _TRUSTED_IDLE_S and not _has_something_to_say(connection):
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise exc.InvalidatePoolError from error
+
+
+def _has_something_to_say(connection: Any) -> bool:
+    """Whether the socket can be read: its end, or a notice that nobody asked for."""
+    if connection.closed:
+        return True
+    poller = select.poll()
+    poller.register(connection.fileno(), select.POLLIN)
+    return bool(poller.poll(0))
 
 
 def _forget_connections_in_children(engine: Engine) -> None:

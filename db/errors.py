@@ -5,7 +5,8 @@
     DatabaseError
     ├── DatabaseUnavailable      temporary: the same call may well succeed later
     │   ├── DatabaseAway         no connection (also a ConnectionError)
-    │   ├── DatabaseBusy         a deadline, a deadlock, no free connection (also a TimeoutError)
+    │   ├── DatabaseBusy         a deadline, no free connection (also a TimeoutError)
+    │   │   └── TransactionLost  a deadlock: this transaction gave way to another; PostgreSQL is well
     │   └── SchemaMissing        a table or a column is not there: the migrations are to be applied
     └── DatabaseRefused          permanent: PostgreSQL will never take this statement with this data
 
@@ -29,7 +30,11 @@ class DatabaseAway(DatabaseUnavailable, ConnectionError):
 
 
 class DatabaseBusy(DatabaseUnavailable, TimeoutError):
-    """PostgreSQL answered, but not in time or not now: a deadline, a deadlock, too many connections."""
+    """PostgreSQL answered, but not in time or not now: a deadline, too many connections, a deadlock."""
+
+
+class TransactionLost(DatabaseBusy):
+    """The transaction was rolled back in favour of another, as in a deadlock. Nothing is wrong with PostgreSQL."""
 
 
 class SchemaMissing(DatabaseUnavailable, ConnectionError):
@@ -56,6 +61,7 @@ _AWAY = {
     "3D",  # invalid_catalog_name: the database does not exist (yet)
     "57",  # operator_intervention, as when PostgreSQL shuts down
 }
+_LOST = "40"  # transaction_rollback: deadlock_detected, serialization_failure
 _STATEMENT_CANCELED = "57014"  # of class 57, but it is statement_timeout speaking
 
 
@@ -75,7 +81,7 @@ def from_sqlalchemy(error: exc.SQLAlchemyError) -> DatabaseError:
         return DatabaseAway(text)
     if code[:2] in _NEVER:
         return DatabaseRefused(text)
-    return DatabaseBusy(text)
+    return TransactionLost(text) if code[:2] == _LOST else DatabaseBusy(text)
 
 
 def _without_code(error: exc.DBAPIError, text: str) -> DatabaseError:

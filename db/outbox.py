@@ -41,12 +41,18 @@ _CLAIM = text(
 )
 
 # By generation, so that the late word of an earlier send does not hide a redrive that is still to be sent.
+# Waits for nobody, so it is in no deadlock: whoever has locked a row writes its outcome, redrives it or sends it
+# again, and after each of these there is nothing to note.
 _MARK_PUBLISHED = text(
     """
-    UPDATE moderation_results AS row
-    SET publish_after = NULL
-    FROM unnest(CAST(:message_ids AS text[]), CAST(:generations AS integer[])) AS sent (id, generation)
-    WHERE row.message_id = sent.id AND row.generation = sent.generation AND row.publish_after IS NOT NULL
+    WITH noted AS (
+        SELECT row.id
+        FROM unnest(CAST(:message_ids AS text[]), CAST(:generations AS integer[])) AS sent (id, generation)
+        JOIN moderation_results AS row ON row.message_id = sent.id AND row.generation = sent.generation
+        WHERE row.publish_after IS NOT NULL
+        FOR UPDATE OF row SKIP LOCKED
+    )
+    UPDATE moderation_results AS row SET publish_after = NULL FROM noted WHERE row.id = noted.id
     """
 )
 

@@ -38,7 +38,7 @@ _REDRIVE = text(
     WITH chosen AS (
         SELECT id FROM moderation_results
         WHERE id = ANY (:task_ids) AND status = 'failed'
-        ORDER BY id
+        ORDER BY message_id  -- as whoever writes outcomes locks them
         FOR UPDATE
     )
     UPDATE moderation_results AS row

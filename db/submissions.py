@@ -79,6 +79,8 @@ _INSERT_PENDING = text(
 # The first writer of a generation wins, and a redrive's generation is newer. The UPDATE comes first although
 # the upsert alone would do, because every attempt to insert uses up an id, and ids are 31 bits. A row with an
 # outcome has no more need of its message, hence publish_after. Who waits for the outcome is told at COMMIT.
+# Rows are locked in one order before any is written, for an UPDATE locks them in the order of its plan: two
+# batches that share messages would be a deadlock.
 _WRITE_OUTCOMES = text(
     f"""
     WITH outcome AS (
@@ -87,17 +89,20 @@ _WRITE_OUTCOMES = text(
             CAST(:statuses AS text[]), CAST(:is_violations AS boolean[]),
             CAST(:probabilities AS double precision[]), CAST(:error_messages AS text[])
         ) AS t (message_id, generation, item_id, status, is_violation, probability, error_message)
+    ), locked AS (
+        SELECT row.id, outcome.*
+        FROM outcome JOIN moderation_results AS row ON row.message_id = outcome.message_id
+        WHERE row.generation = outcome.generation AND row.status = 'pending'
+            OR row.generation < outcome.generation
+        ORDER BY row.message_id
+        FOR UPDATE OF row
     ), updated AS (
         UPDATE moderation_results AS row
         SET generation = outcome.generation, status = outcome.status, is_violation = outcome.is_violation,
             probability = outcome.probability, error_message = outcome.error_message, processed_at = now(),
             publish_after = NULL
-        FROM outcome
-        WHERE row.message_id = outcome.message_id
-            AND (
-                row.generation = outcome.generation AND row.status = 'pending'
-                OR row.generation < outcome.generation
-            )
+        FROM locked AS outcome
+        WHERE row.id = outcome.id
         RETURNING row.message_id, row.id
     ), upserted AS (
         INSERT INTO moderation_results AS row (
@@ -106,6 +111,7 @@ _WRITE_OUTCOMES = text(
         )
         SELECT message_id, generation, item_id, status, is_violation, probability, error_message, now(), NULL
         FROM outcome WHERE message_id NOT IN (SELECT message_id FROM updated)
+        ORDER BY message_id
         ON CONFLICT (message_id) DO UPDATE
         SET generation = excluded.generation, status = excluded.status, is_violation = excluded.is_violation,
             probability = excluded.probability, error_message = excluded.error_message, processed_at = now(),
@@ -169,8 +175,7 @@ def write_outcomes(connection: Connection, outcomes: Sequence[Outcome]) -> set[s
     Returns:
       The ids of the messages whose outcome this call wrote.
     """
-    # Sorted, so that two batches lock the rows they share in the same order.
-    ordered = sorted(outcomes, key=lambda outcome: outcome.message_id)
+    ordered = list(outcomes)
     rows = connection.execute(
         _WRITE_OUTCOMES,
         {

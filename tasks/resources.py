@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, text
 
 from db.engine import make_engine, transaction
-from db.errors import DatabaseUnavailable
+from db.errors import DatabaseUnavailable, TransactionLost
 from scoring import Model, ModelRefused, load_model
 from settings import get_settings
 from tasks.availability import Availability
@@ -66,6 +66,9 @@ def _noticing(on: Engine) -> Iterator[Connection]:
     try:
         with transaction(on) as connection:
             yield connection
+    except TransactionLost:
+        _postgresql.came_back()  # it answered
+        raise
     except DatabaseUnavailable as error:
         _postgresql.went_away(error, asked_at_s=asked_at_s)
         raise
@@ -73,13 +76,13 @@ def _noticing(on: Engine) -> Iterator[Connection]:
 
 
 def ping_database() -> None:
-    """Ask PostgreSQL for a sign of life, as the pool does for every connection that it hands out.
+    """Ask PostgreSQL for a sign of life.
 
     Raises:
       DatabaseError: when there is none.
     """
-    with database():
-        return
+    with statements() as connection:
+        connection.execute(text("SELECT 1"))
 
 
 @lru_cache(maxsize=1)
