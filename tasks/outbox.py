@@ -6,6 +6,7 @@ has run out a relay takes it, this one or another.
 """
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -32,6 +33,11 @@ MAX_WAITING = 10_000
 #: A send that could outlast its lease is left to the relay. The broker's enqueue deadline, and some room.
 LEASE_RESERVE_S = 12.0
 PING_TIMEOUT_S = 2.0
+#: How long PostgreSQL may not know what Kafka has: many are noted at once, and of those that have a verdict
+#: by then nothing needs to be noted. Far less than a lease, for a relay would send them again.
+MARK_INTERVAL_S = 1.0
+#: Unless so many have gathered.
+MARK_AT_ONCE = 1_000
 STOP_TIMEOUT_S = 3.0
 
 
@@ -69,6 +75,7 @@ class Outbox:
         self._interval_s = interval_s
         self._waiting: deque[tuple[Unpublished, Lease]] = deque()
         self._unmarked: list[Unpublished] = []  # Kafka has them, PostgreSQL does not know yet
+        self._mark_at_s = math.inf
         self._kafka = Availability("Kafka", logger)
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -111,10 +118,12 @@ class Outbox:
     def _run(self) -> None:
         next_look_s = time.monotonic()
         while True:
-            self._wake.wait(max(0.0, next_look_s - time.monotonic()))
+            self._wake.wait(max(0.0, min(next_look_s, self._mark_at_s) - time.monotonic()))
             self._wake.clear()
             try:
                 self._send_waiting()
+                if time.monotonic() >= self._mark_at_s or self._stopping.is_set():
+                    self._mark_all()
                 if time.monotonic() >= next_look_s and not self._stopping.is_set():
                     more = self._relay()
                     next_look_s = time.monotonic() + (0.0 if more else self._interval_s)
@@ -131,12 +140,10 @@ class Outbox:
             taken = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
             sendable = [submission for submission, lease in taken if lease.allows_a_send()]
             if sendable and not self._kafka.is_away:
-                self._unmarked += self._send(sendable)
-                self._mark_all()
+                self._keep_in_mind(self._send(sendable))
 
     def _relay(self) -> bool:
         """Send a batch of rows whose lease ran out; tell whether there may be more."""
-        self._mark_all()
         if not self._kafka_answers():
             return False
         try:
@@ -145,8 +152,7 @@ class Outbox:
         except DatabaseUnavailable:  # logged where it was noticed
             return False
         if due:
-            self._unmarked += self._send(due)
-            self._mark_all()
+            self._keep_in_mind(self._send(due))
         return len(due) == BATCH and not self._kafka.is_away
 
     def _kafka_answers(self) -> bool:
@@ -176,9 +182,20 @@ class Outbox:
         self._kafka.came_back()
         return list(submissions)
 
+    def _keep_in_mind(self, published: Sequence[Unpublished]) -> None:
+        """Have it noted in PostgreSQL, soon."""
+        if published and not self._unmarked:
+            self._mark_at_s = time.monotonic() + MARK_INTERVAL_S
+        self._unmarked += published
+        if len(self._unmarked) >= MARK_AT_ONCE:
+            self._mark_all()
+
     def _mark_all(self) -> None:
-        if self._unmarked and self._mark(self._unmarked):
-            self._unmarked.clear()
+        if self._unmarked and not self._mark(self._unmarked):
+            self._mark_at_s = time.monotonic() + MARK_INTERVAL_S
+            return
+        self._unmarked.clear()
+        self._mark_at_s = math.inf
 
     def _mark(self, published: Sequence[Unpublished]) -> bool:
         """Tell PostgreSQL what Kafka has. Until that works these rows may be sent once more, which is
