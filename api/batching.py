@@ -1,8 +1,8 @@
-"""What arrives together is done together: many requests, one call into the blocking world."""
+"""What arrives together is done together: many requests, one piece of work."""
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from typing import Generic, TypeVar
@@ -10,13 +10,27 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
+#: Takes items; the answer of each in their order, or the exception that is to be raised for it.
+Work = Callable[[list[Item]], Awaitable[Sequence[Answer | Exception]]]
+
 
 class TooManyWaiting(Exception):
     """So many items wait already that another would only make all of them late."""
 
 
+def in_threads(
+    function: Callable[[list[Item]], Sequence[Answer | Exception]], executor: Executor
+) -> Work[Item, Answer]:
+    """Make work of a function that blocks: it is called on a thread of ``executor``."""
+
+    def work(items: list[Item]) -> Awaitable[Sequence[Answer | Exception]]:
+        return asyncio.get_running_loop().run_in_executor(executor, function, items)
+
+    return work
+
+
 class Batcher(Generic[Item, Answer]):
-    """Groups items that wait at the same time and hands each group to ``work`` on a thread of ``executor``.
+    """Groups items that wait at the same time and hands each group to ``work``.
 
     An item that finds nothing under way starts at once, so an idle API adds no delay; a group forms from what
     arrives while earlier ones run. For one event loop.
@@ -31,18 +45,17 @@ class Batcher(Generic[Item, Answer]):
 
     def __init__(
         self,
-        work: Callable[[list[Item]], Sequence[Answer | Exception]],
-        executor: Executor,
+        work: Work[Item, Answer],
         *,
         at_once: int,
         max_items: int,
         max_waiting: int,
     ) -> None:
         self._work = work
-        self._executor = executor
         self._free = at_once
         self._max_items = max_items
         self._max_waiting = max_waiting
+        self._under_way: set[asyncio.Future[Sequence[Answer | Exception]]] = set()
         self._unanswered: set[asyncio.Future[Answer]] = set()
         self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
 
@@ -76,15 +89,19 @@ class Batcher(Generic[Item, Answer]):
             wanted = [(item, future) for item, future in group if not future.done()]  # the rest hung up
             if wanted:
                 self._free -= 1
-                call = asyncio.get_running_loop().run_in_executor(
-                    self._executor, self._work, [item for item, _ in wanted]
-                )
+                call = self._begin([item for item, _ in wanted])
                 call.add_done_callback(partial(self._finish, [future for _, future in wanted]))
+
+    def _begin(self, items: list[Item]) -> asyncio.Future[Sequence[Answer | Exception]]:
+        call = asyncio.ensure_future(self._work(items))
+        self._under_way.add(call)  # a loop holds its tasks weakly
+        return call
 
     def _finish(
         self, futures: list[asyncio.Future[Answer]], call: asyncio.Future[Sequence[Answer | Exception]]
     ) -> None:
         self._free += 1
+        self._under_way.discard(call)
         if call.cancelled():
             for future in futures:
                 future.cancel()

@@ -4,12 +4,12 @@ Everything here is bounded: what cannot be queued is refused at once, with 503 a
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
-from api.batching import Batcher
+from api.batching import Batcher, Work, in_threads
 from api.health import Readiness
 from api.outcome_news import OutcomeNews
 from api.transactions import read_ads, read_results
@@ -18,8 +18,8 @@ from db.outcome_news import OutcomeListener
 from db.submissions import Submission
 from settings import get_settings
 from tasks.prediction import Verdict, predict
-from tasks.resources import engine
-from tasks.submission import HandIn, Reply, submit_many
+from tasks.resources import engine, make_connections_of_loop
+from tasks.submission import HandIn, Reply, submit_in_loop, submit_many
 
 Result = TypeVar("Result")
 
@@ -51,20 +51,34 @@ class Services:
         self._scoring_thread = ThreadPoolExecutor(1, thread_name_prefix="scoring")
         settings = get_settings()
         max_waiting = settings.api_max_waiting
+        self._connections = make_connections_of_loop()
+        self._submit_with_keys: Work[HandIn, Reply] = in_threads(submit_many, self._threads)
         self._submissions: Batcher[HandIn, Reply] = Batcher(
-            submit_many, self._threads, at_once=GROUPS_AT_ONCE, max_items=MAX_GROUP, max_waiting=max_waiting
+            self._submit_together, at_once=GROUPS_AT_ONCE, max_items=MAX_GROUP, max_waiting=max_waiting
         )
         self.results: Batcher[int, Submission | None] = Batcher(
-            read_results, self._threads, at_once=GROUPS_AT_ONCE, max_items=MAX_GROUP, max_waiting=max_waiting
+            in_threads(read_results, self._threads),
+            at_once=GROUPS_AT_ONCE,
+            max_items=MAX_GROUP,
+            max_waiting=max_waiting,
         )
         self._ads: Batcher[int, AdFields | None] = Batcher(
-            read_ads, self._threads, at_once=1, max_items=MAX_SCORED, max_waiting=MAX_SCORES_WAITING
+            in_threads(read_ads, self._threads),
+            at_once=1,
+            max_items=MAX_SCORED,
+            max_waiting=MAX_SCORES_WAITING,
         )
         self._verdicts: Batcher[AdFields, Verdict] = Batcher(
-            predict, self._scoring_thread, at_once=1, max_items=MAX_SCORED, max_waiting=MAX_SCORES_WAITING
+            in_threads(predict, self._scoring_thread),
+            at_once=1,
+            max_items=MAX_SCORED,
+            max_waiting=MAX_SCORES_WAITING,
         )
         self._calls: Batcher[Callable[[], Any], Any] = Batcher(
-            _call, self._threads, at_once=CALLS_AT_ONCE, max_items=1, max_waiting=MAX_CALLS_WAITING
+            in_threads(_call, self._threads),
+            at_once=CALLS_AT_ONCE,
+            max_items=1,
+            max_waiting=MAX_CALLS_WAITING,
         )
         self.news = OutcomeNews(
             lambda: OutcomeListener(engine()), self._news_thread, max_waiting=settings.api_max_long_polls
@@ -74,6 +88,12 @@ class Services:
     async def submit(self, request: HandIn) -> Reply:
         """Hand an ad in, together with whoever else does."""
         return await self._submissions.answer(request)
+
+    async def _submit_together(self, requests: list[HandIn]) -> Sequence[Reply | Exception]:
+        """Keys take a transaction of statements. Without any it is one, which the loop sends itself."""
+        if any(request.key for request in requests):
+            return await self._submit_with_keys(requests)
+        return await submit_in_loop(self._connections, requests)
 
     async def submit_bulk(self, request: HandIn) -> Reply:
         """Hand many ads in: a statement of their own."""
@@ -134,6 +154,7 @@ class Services:
     def close(self) -> None:
         """Let the threads go. One that still waits for a server which does not answer is not waited for."""
         self.news.close()
+        self._connections.close()
         for threads in (self._threads, self._health_threads, self._news_thread, self._scoring_thread):
             threads.shutdown(wait=False, cancel_futures=True)
 

@@ -1,7 +1,6 @@
 """The engine and its transactions."""
 
 import os
-import select
 import time
 import weakref
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, exc, make_url
 from sqlalchemy.engine import URL
 
 from db.errors import from_sqlalchemy
-from db.waiting import ANSWER_RESERVE_S, connections_that_wait
+from db.waiting import ANSWER_RESERVE_S, connections_that_wait, is_readable
 
 # A server that vanishes without a word (pulled cable, paused machine) is noticed within about 15 s.
 _KEEPALIVES = {"keepalives": 1, "keepalives_idle": 5, "keepalives_interval": 3, "keepalives_count": 3}
@@ -43,6 +42,22 @@ def make_engine(
       ValueError: when the URL is not one of PostgreSQL.
     """
     target = psycopg2_url(url)
+    engine = create_engine(
+        target,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=statement_timeout_s,
+        connect_args=driver_arguments(target, connect_timeout_s, statement_timeout_s, application_name),
+    )
+    _look_at_connections(engine)
+    _forget_connections_in_children(engine)
+    return engine
+
+
+def driver_arguments(
+    target: URL, connect_timeout_s: int, statement_timeout_s: float, application_name: str
+) -> dict[str, object]:
+    """What psycopg2 is told besides the URL, which wins where it names the same."""
     options = (
         f"-c statement_timeout={int(statement_timeout_s * 1000)}"
         f" -c idle_in_transaction_session_timeout={_IDLE_IN_TRANSACTION_TIMEOUT_MS}"
@@ -55,16 +70,7 @@ def make_engine(
         "connection_factory": connections_that_wait(statement_timeout_s + ANSWER_RESERVE_S),
         **_KEEPALIVES,
     }
-    engine = create_engine(
-        target,
-        pool_size=pool_size,
-        max_overflow=0,
-        pool_timeout=statement_timeout_s,
-        connect_args={key: value for key, value in wanted.items() if key not in target.query},
-    )
-    _look_at_connections(engine)
-    _forget_connections_in_children(engine)
-    return engine
+    return {key: value for key, value in wanted.items() if key not in target.query}
 
 
 def psycopg2_url(url: str) -> URL:
@@ -113,21 +119,12 @@ def _look_at_connections(engine: Engine) -> None:
         idle_since_s = record.info.pop("idle_since_s", None)
         if idle_since_s is None:  # just made
             return
-        if time.monotonic() - idle_since_s < _TRUSTED_IDLE_S and not _has_something_to_say(connection):
+        if time.monotonic() - idle_since_s < _TRUSTED_IDLE_S and not is_readable(connection):
             return
         try:
             engine.dialect.do_ping(connection)
         except engine.dialect.loaded_dbapi.Error as error:
             raise exc.InvalidatePoolError from error
-
-
-def _has_something_to_say(connection: Any) -> bool:
-    """Whether the socket can be read: its end, or a notice that nobody asked for."""
-    if connection.closed:
-        return True
-    poller = select.poll()
-    poller.register(connection.fileno(), select.POLLIN)
-    return bool(poller.poll(0))
 
 
 def _forget_connections_in_children(engine: Engine) -> None:

@@ -14,6 +14,9 @@ The temporary ones are built-in ``ConnectionError`` or ``TimeoutError`` too, so 
 knows only those needs no list of ours.
 """
 
+from typing import Any
+
+import psycopg2
 from sqlalchemy import exc
 
 
@@ -34,7 +37,7 @@ class DatabaseBusy(DatabaseUnavailable, TimeoutError):
 
 
 class TransactionLost(DatabaseBusy):
-    """The transaction was rolled back in favour of another, as in a deadlock. Nothing is wrong with PostgreSQL."""
+    """The transaction gave way to another, as in a deadlock. Nothing is wrong with PostgreSQL."""
 
 
 class SchemaMissing(DatabaseUnavailable, ConnectionError):
@@ -71,24 +74,31 @@ def from_sqlalchemy(error: exc.SQLAlchemyError) -> DatabaseError:
         return DatabaseBusy("no connection of the pool became free in time")
     if not isinstance(error, exc.DBAPIError):
         return DatabaseRefused(_first_line(error))
-    code = getattr(error.orig, "pgcode", None)
-    text = _first_line(error.orig or error)
+    connection_lost = error.connection_invalidated or isinstance(
+        error, exc.OperationalError | exc.InterfaceError
+    )
+    return _told_apart(error.orig or error, connection_lost=connection_lost)
+
+
+def from_driver(error: psycopg2.Error) -> DatabaseError:
+    """The same of what psycopg2 reports."""
+    connection_lost = isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
+    return _told_apart(error, connection_lost=connection_lost)
+
+
+def _told_apart(error: Any, *, connection_lost: bool) -> DatabaseError:
+    code = getattr(error, "pgcode", None)
+    text = _first_line(error)
     if code in _SCHEMA_MISSING:
         return SchemaMissing(f"the migrations are not applied: {text}")
     if code is None:
-        return _without_code(error, text)
+        # libpq lost or never had a connection, or the driver refused a value.
+        return DatabaseAway(text) if connection_lost else DatabaseRefused(text)
     if code != _STATEMENT_CANCELED and code[:2] in _AWAY:
         return DatabaseAway(text)
     if code[:2] in _NEVER:
         return DatabaseRefused(text)
     return TransactionLost(text) if code[:2] == _LOST else DatabaseBusy(text)
-
-
-def _without_code(error: exc.DBAPIError, text: str) -> DatabaseError:
-    """PostgreSQL gave no code: libpq lost or never had a connection, or the driver refused a value."""
-    if error.connection_invalidated or isinstance(error, exc.OperationalError | exc.InterfaceError):
-        return DatabaseAway(text)
-    return DatabaseRefused(text)
 
 
 def _first_line(error: BaseException) -> str:

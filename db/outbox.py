@@ -41,8 +41,8 @@ _CLAIM = text(
 )
 
 # By generation, so that the late word of an earlier send does not hide a redrive that is still to be sent.
-# Waits for nobody, so it is in no deadlock: whoever has locked a row writes its outcome, redrives it or sends it
-# again, and after each of these there is nothing to note.
+# Waits for nobody, so it is in no deadlock: whoever has locked a row writes its outcome, redrives it or sends
+# it again, and after each of these there is nothing to note.
 _MARK_PUBLISHED = text(
     """
     WITH noted AS (

@@ -7,6 +7,7 @@ from typing import Literal, TypeGuard, get_args
 
 from sqlalchemy import Connection, func, select, text
 
+from db.in_loop import LoopConnections, Statement
 from db.outcome_news import CHANNEL, IDS_IN_A_PAYLOAD
 from db.tables import moderation_results
 
@@ -75,6 +76,8 @@ _INSERT_PENDING = text(
     RETURNING id, message_id
     """
 )
+
+_INSERT_PENDING_IN_LOOP = Statement(_INSERT_PENDING)
 
 # The first writer of a generation wins, and a redrive's generation is newer. The UPDATE comes first although
 # the upsert alone would do, because every attempt to insert uses up an id, and ids are 31 bits. A row with an
@@ -156,15 +159,24 @@ def insert_pending(
     Returns:
       The new rows' task ids by message id.
     """
-    rows = connection.execute(
-        _INSERT_PENDING,
-        {
-            "lease_s": lease_s,
-            "item_ids": [submission.item_id for submission in submissions],
-            "message_ids": [storable(submission.message_id) for submission in submissions],
-        },
-    )
+    rows = connection.execute(_INSERT_PENDING, _pending(submissions, lease_s))
     return {row.message_id: row.id for row in rows}
+
+
+async def insert_pending_in_loop(
+    connections: LoopConnections, submissions: Sequence[NewSubmission], *, lease_s: float
+) -> dict[str, int]:
+    """As :func:`insert_pending`, from an event loop. Once it returns the rows are committed."""
+    rows = await connections.execute(_INSERT_PENDING_IN_LOOP, _pending(submissions, lease_s))
+    return {message_id: task_id for task_id, message_id in rows}
+
+
+def _pending(submissions: Sequence[NewSubmission], lease_s: float) -> dict[str, object]:
+    return {
+        "lease_s": lease_s,
+        "item_ids": [submission.item_id for submission in submissions],
+        "message_ids": [storable(submission.message_id) for submission in submissions],
+    }
 
 
 def write_outcomes(connection: Connection, outcomes: Sequence[Outcome]) -> set[str]:

@@ -6,8 +6,10 @@ waits in Python instead, see
 https://www.psycopg.org/docs/advanced.html#support-for-coroutine-libraries .
 """
 
+import asyncio
 import select
 import time
+from typing import Any
 
 import psycopg2
 from psycopg2.extensions import (
@@ -54,6 +56,49 @@ def _wait(connection: Psycopg2Connection) -> None:
         left_ms = None if deadline_s is None else max(0.0, deadline_s - time.monotonic()) * 1000
         if not poller.poll(left_ms):
             raise psycopg2.OperationalError(f"PostgreSQL did not answer within {timeout_s:g} s")
+
+
+async def answered(connection: Psycopg2Connection) -> None:
+    """The same for an asynchronous connection and from an event loop.
+
+    Raises:
+      psycopg2.Error: what PostgreSQL says, or that it did not in time. The connection is then of no more use.
+    """
+    timeout_s = _timeout_s(connection)
+    try:
+        async with asyncio.timeout(timeout_s):
+            while (state := connection.poll()) != POLL_OK:
+                await _socket_is_ready(connection.fileno(), state)
+    except TimeoutError as error:
+        raise psycopg2.OperationalError(f"PostgreSQL did not answer within {timeout_s:g} s") from error
+
+
+async def _socket_is_ready(socket: int, state: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+
+    def note() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    watch, forget = {
+        POLL_READ: (loop.add_reader, loop.remove_reader),
+        POLL_WRITE: (loop.add_writer, loop.remove_writer),
+    }[state]
+    watch(socket, note)
+    try:
+        await ready
+    finally:
+        forget(socket)
+
+
+def is_readable(connection: Any) -> bool:
+    """Whether an idle connection's socket can be read: it ended, or says what nobody asked for."""
+    if connection.closed:
+        return True
+    poller = select.poll()
+    poller.register(connection.fileno(), select.POLLIN)
+    return bool(poller.poll(0))
 
 
 def _timeout_s(connection: Psycopg2Connection) -> float | None:

@@ -90,12 +90,18 @@ class Outbox:
     def publish(self, submissions: Sequence[Unpublished], lease: Lease) -> None:
         """Send the messages of rows that were inserted under ``lease``: in the background where the outbox
         runs, else now. Never raises for an unreachable Kafka; the relay sends what could not be sent."""
-        if self._is_running():
-            if len(self._waiting) < MAX_WAITING:
-                self._waiting.extend((submission, lease) for submission in submissions)
-                self._wake.set()
-        elif lease.allows_a_send():
+        if not self.hand_over(submissions, lease) and lease.allows_a_send():
             self._mark(self._send(submissions))
+
+    def hand_over(self, submissions: Sequence[Unpublished], lease: Lease) -> bool:
+        """Have the outbox's thread publish them; never blocks. Returns whether it runs: if not, the relay of
+        another process has them when the lease is over."""
+        if not self._is_running():
+            return False
+        if len(self._waiting) < MAX_WAITING:
+            self._waiting.extend((submission, lease) for submission in submissions)
+            self._wake.set()
+        return True
 
     def start(self) -> None:
         """Start the thread. Connects to nothing before there is something to do."""

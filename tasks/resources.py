@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine, text
 
 from db.engine import make_engine, transaction
 from db.errors import DatabaseUnavailable, TransactionLost
+from db.in_loop import LoopConnections, make_loop_connections
 from scoring import Model, ModelRefused, load_model
 from settings import get_settings
 from tasks.availability import Availability
@@ -38,7 +39,7 @@ def database() -> Iterator[Connection]:
     Raises:
       DatabaseError: as ``db.engine.transaction`` does.
     """
-    with _noticing(engine()) as connection:
+    with noticing(), transaction(engine()) as connection:
         yield connection
 
 
@@ -50,7 +51,7 @@ def statements() -> Iterator[Connection]:
     Raises:
       DatabaseError: as ``db.engine.transaction`` does.
     """
-    with _noticing(_autocommitting()) as connection:
+    with noticing(), transaction(_autocommitting()) as connection:
         yield connection
 
 
@@ -60,12 +61,22 @@ def _autocommitting() -> Engine:
     return engine().execution_options(isolation_level="AUTOCOMMIT")
 
 
+def make_connections_of_loop() -> LoopConnections:
+    """Make what one event loop needs to use the same database by itself, within :func:`noticing`."""
+    settings = get_settings()
+    return make_loop_connections(
+        settings.database_url,
+        connect_timeout_s=settings.database_connect_timeout_s,
+        statement_timeout_s=settings.database_statement_timeout_s,
+    )
+
+
 @contextmanager
-def _noticing(on: Engine) -> Iterator[Connection]:
+def noticing() -> Iterator[None]:
+    """Have the log say, once, when PostgreSQL went away or came back, by what happens in this block."""
     asked_at_s = time.monotonic()
     try:
-        with transaction(on) as connection:
-            yield connection
+        yield
     except TransactionLost:
         _postgresql.came_back()  # it answered
         raise

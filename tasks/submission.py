@@ -1,6 +1,6 @@
 """Handing ads in."""
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
 from itertools import chain
@@ -10,9 +10,11 @@ from sqlalchemy import Connection
 
 from db import idempotency, submissions
 from db.idempotency import Remembered
+from db.in_loop import LoopConnections
 from db.outbox import Unpublished
+from db.submissions import NewSubmission
 from settings import get_settings
-from tasks.resources import database, statements
+from tasks.resources import database, noticing, statements
 from tasks.wiring import outbox
 
 #: Expired keys in one DELETE: a short transaction.
@@ -64,7 +66,7 @@ def submit_many(requests: Sequence[HandIn]) -> list[Reply]:
     """
     keys = {request.key.value for request in requests if request.key}
     lease = outbox.lease()
-    # A key is remembered in the transaction of its rows. Without one there is a single statement: a round trip.
+    # A key is remembered in the transaction of its rows. Without one there is a single statement.
     with database() if keys else statements() as connection:
         free = idempotency.lock_free(connection, keys) if keys else set()
         known = idempotency.read(connection, free) if free else {}
@@ -84,6 +86,24 @@ def submit_many(requests: Sequence[HandIn]) -> list[Reply]:
         _reply(request.key, (known | named).get(request.key.value)) if request.key else next(unnamed)
         for request in requests
     ]
+
+
+async def submit_in_loop(connections: LoopConnections, requests: Sequence[HandIn]) -> list[Reply]:
+    """Do as :func:`submit_many` does, from the event loop: one statement, and the outbox publishes.
+
+    Parameters:
+      requests: without keys.
+
+    Raises:
+      DatabaseUnavailable: as :func:`submit_many`.
+    """
+    lease = outbox.lease()
+    rows = _rows(requests)
+    flat = list(chain.from_iterable(rows))
+    with noticing():
+        task_ids = await submissions.insert_pending_in_loop(connections, flat, lease_s=lease.duration_s)
+    outbox.hand_over(_unpublished(flat, task_ids), lease)
+    return list(_accepted(rows, task_ids))
 
 
 def forget_expired_keys() -> None:
@@ -110,16 +130,23 @@ def _insert(
     connection: Connection, requests: Sequence[HandIn], *, lease_s: float
 ) -> tuple[list[Accepted], list[Unpublished]]:
     """Insert the requests' ads in one statement; return each request's answer, and what to publish."""
-    rows = [
-        [submissions.NewSubmission(str(uuid4()), item_id) for item_id in request.item_ids]
-        for request in requests
-    ]
+    rows = _rows(requests)
     flat = list(chain.from_iterable(rows))
     task_ids = submissions.insert_pending(connection, flat, lease_s=lease_s) if flat else {}
-    accepted = [Accepted(tuple(task_ids.get(one.message_id) for one in of_request)) for of_request in rows]
-    return accepted, [
-        Unpublished(one.message_id, 0, one.item_id) for one in flat if one.message_id in task_ids
-    ]
+    return _accepted(rows, task_ids), _unpublished(flat, task_ids)
+
+
+def _rows(requests: Sequence[HandIn]) -> list[list[NewSubmission]]:
+    """The rows of each request, under new names."""
+    return [[NewSubmission(str(uuid4()), item_id) for item_id in request.item_ids] for request in requests]
+
+
+def _accepted(rows: Sequence[Sequence[NewSubmission]], task_ids: Mapping[str, int]) -> list[Accepted]:
+    return [Accepted(tuple(task_ids.get(one.message_id) for one in of_request)) for of_request in rows]
+
+
+def _unpublished(rows: Sequence[NewSubmission], task_ids: Mapping[str, int]) -> list[Unpublished]:
+    return [Unpublished(one.message_id, 0, one.item_id) for one in rows if one.message_id in task_ids]
 
 
 def _reply(key: IdempotencyKey, found: Remembered | None) -> Reply:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from api.batching import Batcher, TooManyWaiting
+from api.batching import Batcher, TooManyWaiting, in_threads
 
 
 class Work:
@@ -36,7 +36,7 @@ def make(work: Work) -> Iterator[Callable[..., Batcher[int, int]]]:
     """Makes a batcher; its limits are generous where the test names none."""
     with ThreadPoolExecutor(4) as threads:
         yield lambda **limits: Batcher(
-            work, threads, **{"at_once": 1, "max_items": 100, "max_waiting": 1000, **limits}
+            in_threads(work, threads), **{"at_once": 1, "max_items": 100, "max_waiting": 1000, **limits}
         )
 
 
@@ -124,8 +124,7 @@ def test_an_exception_among_the_answers_is_raised_for_its_item_alone() -> None:
     async def ask() -> list[int | BaseException]:
         with ThreadPoolExecutor(1) as threads:
             batcher: Batcher[int, int] = Batcher(
-                lambda items: [item if item else LookupError("none") for item in items],
-                threads,
+                in_threads(lambda items: [item if item else LookupError("none") for item in items], threads),
                 at_once=1,
                 max_items=10,
                 max_waiting=10,

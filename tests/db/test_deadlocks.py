@@ -38,7 +38,8 @@ def write_verdicts_of_a_redrive(connection: Connection, message_ids: Sequence[st
 
 
 def mark_published(connection: Connection, message_ids: Sequence[str]) -> object:
-    return outbox.mark_published(connection, [Unpublished(one, 0, 1) for one in message_ids])
+    outbox.mark_published(connection, [Unpublished(one, 0, 1) for one in message_ids])
+    return None
 
 
 def fail_and_redrive(connection: Connection, message_ids: Sequence[str]) -> object:
@@ -88,9 +89,7 @@ def test_a_deadlock_is_an_error_of_its_transaction_and_not_of_postgresql(databas
         except DatabaseError as error:
             errors.append(error)
 
-    threads = [
-        threading.Thread(target=lock_both, args=order) for order in [(first, second), (second, first)]
-    ]
+    threads = [threading.Thread(target=lock_both, args=order) for order in [(first, second), (second, first)]]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -141,8 +140,7 @@ def start(
             errors.append(error)
 
     threads = [
-        threading.Thread(target=run, args=(*step, plan))
-        for step, plan in zip(steps, PLANS, strict=True)
+        threading.Thread(target=run, args=(*step, plan)) for step, plan in zip(steps, PLANS, strict=True)
     ]
     for thread in threads:
         thread.start()
