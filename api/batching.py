@@ -56,6 +56,7 @@ class Batcher(Generic[Item, Answer]):
         self._max_items = max_items
         self._max_waiting = max_waiting
         self._under_way: set[asyncio.Future[Sequence[Answer | Exception]]] = set()
+        self._start_is_due = False
         self._unanswered: set[asyncio.Future[Answer]] = set()
         self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
 
@@ -70,8 +71,10 @@ class Batcher(Generic[Item, Answer]):
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
         self._waiting.append((item, future))
-        # Not right away: other requests of this turn of the loop may join the group.
-        loop.call_soon(self._start)
+        if not self._start_is_due:
+            # Not right away: other requests of this turn of the loop may join the group.
+            self._start_is_due = True
+            loop.call_soon(self._start)
         self._unanswered.add(future)
         try:
             return await future
@@ -84,6 +87,7 @@ class Batcher(Generic[Item, Answer]):
             _fail(future, error)
 
     def _start(self) -> None:
+        self._start_is_due = False
         while self._waiting and self._free:
             group = [self._waiting.popleft() for _ in range(min(self._max_items, len(self._waiting)))]
             wanted = [(item, future) for item, future in group if not future.done()]  # the rest hung up

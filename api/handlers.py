@@ -6,6 +6,7 @@ from http import HTTPStatus
 from sanic import HTTPResponse, Request, json
 
 from api import transactions
+from api.answers import OurJson
 from api.bodies import details_body, history_body, listed_body, result_body
 from api.health import KAFKA, MODEL
 from api.idempotency import hand_in, idempotency_key_of
@@ -25,7 +26,7 @@ async def async_predict(request: Request) -> HTTPResponse:
     [task_id] = accepted.task_ids
     if task_id is None:
         raise _no_such_ad(item_id)
-    return json({"task_id": task_id, "status": "pending", "message": "Moderation request accepted"})
+    return OurJson({"task_id": task_id, "status": "pending", "message": "Moderation request accepted"})
 
 
 async def async_predict_bulk(request: Request) -> HTTPResponse:

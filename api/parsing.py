@@ -17,6 +17,8 @@ MAX_WAIT_S = 10
 #: Mistakes of a body that are named; a thousand of them help nobody.
 MAX_MISTAKES_NAMED = 3
 
+#: The query that nearly every submission has; all others are read at leisure.
+_ONLY_AN_ITEM_ID = re.compile(r"item_id=([1-9][0-9]{0,8})", re.ASCII)
 _INTEGER = re.compile(r"-?[0-9]+", re.ASCII)
 #: More digits than any id has, leading zeros aside; int() refuses thousands of them.
 _MAX_DIGITS = 10
@@ -77,6 +79,8 @@ def item_id_of(request: Request) -> int:
     Raises:
       Unprocessable: when it is absent, given twice, no integer in range, or the body is no JSON object.
     """
+    if not request.body and (only := _ONLY_AN_ITEM_ID.fullmatch(request.query_string)):
+        return int(only[1])
     in_query = request.get_args(keep_blank_values=True).getlist("item_id") or []
     in_body = json_object(request)
     if len(in_query) + ("item_id" in in_body) > 1:

@@ -28,6 +28,10 @@ logger = logging.getLogger(__name__)
 
 #: Messages in one produce. More is not faster, and a claimed batch must be sent well within its lease.
 BATCH = 500
+#: Where so many were sent at once, submissions are coming in: the next batch gathers for a moment. Every send
+#: has its price, whatever its size, and nobody waits for it: the replies are out.
+MANY = 16
+GATHER_S = 0.02
 #: Submissions that wait in memory to be sent; beyond this they wait in PostgreSQL for the relay.
 MAX_WAITING = 10_000
 #: A send that could outlast its lease is left to the relay. The broker's enqueue deadline, and some room.
@@ -147,6 +151,8 @@ class Outbox:
             sendable = [submission for submission, lease in taken if lease.allows_a_send()]
             if sendable and not self._kafka.is_away:
                 self._keep_in_mind(self._send(sendable))
+                if len(sendable) >= MANY and len(self._waiting) < BATCH:
+                    self._stopping.wait(GATHER_S)
 
     def _relay(self) -> bool:
         """Send a batch of rows whose lease ran out; tell whether there may be more."""
