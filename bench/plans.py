@@ -73,9 +73,10 @@ CALLS: dict[str, Callable[[Connection], object]] = {
         c, [idempotency.Remembered("key 1", b"print", (1, None))], ttl_s=60
     ),
     "idempotency.forget_expired": lambda c: idempotency.forget_expired(c, limit=100),
-    "judgements.write_judgements": lambda c: judgements.write_judgements(
+    "judgements.write_verdicts": lambda c: judgements.write_verdicts(
         c,
-        [judgements.Judgement(f"m{number}", 1, "model", 0.5, 0.5, 0.5, "approve") for number in range(1, 6)],
+        [submissions.Outcome(f"m{number}", 1, 1, is_violation=True, probability=0.5) for number in range(5)],
+        [judgements.Judgement(f"m{number}", 1, "model", 0.5, 0.5, 0.5, "approve") for number in range(5)],
     ),
     "judgements.read_judgement": lambda c: judgements.read_judgement(c, 77),
     "listing.read_page": lambda c: (

@@ -3,9 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Row, func, select, text
-
-from db.tables import items, users
+from sqlalchemy import Connection, Row, text
 
 
 class AdFields(Protocol):
@@ -27,15 +25,13 @@ class AdFields(Protocol):
     def images_qty(self) -> int: ...
 
 
-_READ = select(
-    items.c.id.label("item_id"),
-    items.c.seller_id,
-    users.c.is_verified_seller,
-    items.c.name,
-    items.c.description,
-    items.c.category,
-    items.c.images_qty,
-).join_from(items, users, users.c.id == items.c.seller_id)
+_READ = text(
+    """
+    SELECT items.id AS item_id, seller_id, is_verified_seller, name, description, category, images_qty
+    FROM items JOIN users ON users.id = items.seller_id
+    WHERE items.id = ANY (CAST(:item_ids AS integer[]))
+    """
+)
 
 _UPSERT_SELLERS = text(
     """
@@ -75,8 +71,8 @@ _PASS_OVER = {
 
 def read_ads(connection: Connection, item_ids: Iterable[int]) -> dict[int, Row[*tuple[Any, ...]]]:
     """Return the ads that exist, by id, as rows with the fields of :class:`AdFields`."""
-    rows = connection.execute(_READ.where(items.c.id == func.any(list(item_ids))))
-    return {row.item_id: row for row in rows}
+    rows = connection.execute(_READ, {"item_ids": list(item_ids)})
+    return {row[0]: row for row in rows}
 
 
 def load_ads(connection: Connection, ads: Sequence[AdFields]) -> set[int]:

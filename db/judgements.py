@@ -6,7 +6,7 @@ from typing import Literal
 
 from sqlalchemy import Connection, select, text
 
-from db.submissions import storable
+from db.submissions import SELECT_WRITTEN, WITH_WRITTEN, Outcome, arrays_of
 from db.tables import judgements, moderation_results
 
 Decision = Literal["approve", "review", "reject"]
@@ -38,13 +38,22 @@ _KINDS = {
     "shadow_is_violation": "boolean",
     "shadow_probability": "double precision",
 }
-_WRITE = text(
-    f"""
-    INSERT INTO judgements ({", ".join(_NAMES)})
-    SELECT * FROM unnest({", ".join(f"CAST(:{name} AS {_KINDS.get(name, 'text')}[])" for name in _NAMES)})
-    ON CONFLICT (message_id) DO UPDATE
-    SET {", ".join(f"{name} = excluded.{name}" for name in _NAMES if name != "message_id")}
-    WHERE judgements.generation < excluded.generation
+# Those of a judgement alone; the others are its outcome's.
+_OWN = _NAMES[2:]
+_OWN_ARRAYS = ", ".join(f"CAST(:{name}s AS {_KINDS.get(name, 'text')}[])" for name in _OWN)
+# A judgement is written where its verdict is, and so behind the lock of its submission.
+_WRITE_VERDICTS = text(
+    f"""{WITH_WRITTEN}, judged AS (
+        INSERT INTO judgements ({", ".join(_NAMES)})
+        SELECT {", ".join(_NAMES)}
+        FROM unnest(CAST(:message_ids AS text[]), CAST(:generations AS integer[]), {_OWN_ARRAYS})
+            AS judgement ({", ".join(_NAMES)})
+        WHERE message_id IN (SELECT message_id FROM written)
+        ON CONFLICT (message_id) DO UPDATE
+        SET {", ".join(f"{name} = excluded.{name}" for name in _NAMES if name != "message_id")}
+        WHERE judgements.generation < excluded.generation
+    )
+    {SELECT_WRITTEN}
     """
 )
 _READ = (
@@ -54,13 +63,19 @@ _READ = (
 )
 
 
-def write_judgements(connection: Connection, rows: Sequence[Judgement]) -> None:
-    """Write how the verdicts of messages were reached, each message named once, in the transaction that wrote
-    the verdicts. An older generation's changes nothing."""
-    ordered = sorted(rows, key=lambda row: row.message_id)
-    values: dict[str, list[object]] = {name: [getattr(row, name) for row in ordered] for name in _NAMES}
-    values["message_id"] = [storable(row.message_id) for row in ordered]
-    connection.execute(_WRITE, values)
+def write_verdicts(
+    connection: Connection, outcomes: Sequence[Outcome], judged: Sequence[Judgement]
+) -> set[str]:
+    """Write verdicts as :func:`db.submissions.write_outcomes` does and, of those that are written, how they
+    were reached: one statement.
+
+    Parameters:
+      judged: of each outcome, in their order.
+    """
+    parameters = arrays_of(outcomes)
+    for name in _OWN:
+        parameters[f"{name}s"] = [getattr(one, name) for one in judged]
+    return set(connection.execute(_WRITE_VERDICTS, parameters).scalars())
 
 
 def read_judgement(connection: Connection, task_id: int) -> Judgement | None:

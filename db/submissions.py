@@ -60,10 +60,6 @@ class Outcome:
     probability: float | None = None
     error_message: str | None = None
 
-    @property
-    def status(self) -> Status:
-        return "completed" if self.error_message is None else "failed"
-
 
 _INSERT_PENDING = text(
     """
@@ -84,14 +80,13 @@ _INSERT_PENDING_IN_LOOP = Statement(_INSERT_PENDING)
 # outcome has no more need of its message, hence publish_after. Who waits for the outcome is told at COMMIT.
 # Rows are locked in one order before any is written, for an UPDATE locks them in the order of its plan: two
 # batches that share messages would be a deadlock.
-_WRITE_OUTCOMES = text(
-    f"""
+WITH_WRITTEN = f"""
     WITH outcome AS (
-        SELECT * FROM unnest(
+        SELECT *, CASE WHEN error_message IS NULL THEN 'completed' ELSE 'failed' END AS status FROM unnest(
             CAST(:message_ids AS text[]), CAST(:generations AS integer[]), CAST(:item_ids AS integer[]),
-            CAST(:statuses AS text[]), CAST(:is_violations AS boolean[]),
-            CAST(:probabilities AS double precision[]), CAST(:error_messages AS text[])
-        ) AS t (message_id, generation, item_id, status, is_violation, probability, error_message)
+            CAST(:is_violations AS boolean[]), CAST(:probabilities AS double precision[]),
+            CAST(:error_messages AS text[])
+        ) AS t (message_id, generation, item_id, is_violation, probability, error_message)
     ), locked AS (
         SELECT row.id, outcome.*
         FROM outcome JOIN moderation_results AS row ON row.message_id = outcome.message_id
@@ -128,9 +123,10 @@ _WRITE_OUTCOMES = text(
     ), told AS (
         SELECT pg_notify('{CHANNEL}', string_agg(CAST(id AS text), ',')) FROM written GROUP BY payload
     )
-    SELECT message_id FROM written CROSS JOIN (SELECT count(*) FROM told) AS told
-    """
-)
+"""
+#: What follows :data:`WITH_WRITTEN` in the end: the ids of the messages whose outcome was written.
+SELECT_WRITTEN = "SELECT message_id FROM written CROSS JOIN (SELECT count(*) FROM told) AS told"
+_WRITE_OUTCOMES = text(f"{WITH_WRITTEN} {SELECT_WRITTEN}")
 
 #: In the order of Submission's fields.
 READ = select(
@@ -187,20 +183,19 @@ def write_outcomes(connection: Connection, outcomes: Sequence[Outcome]) -> set[s
     Returns:
       The ids of the messages whose outcome this call wrote.
     """
-    ordered = list(outcomes)
-    rows = connection.execute(
-        _WRITE_OUTCOMES,
-        {
-            "message_ids": [storable(outcome.message_id) for outcome in ordered],
-            "generations": [outcome.generation for outcome in ordered],
-            "item_ids": [outcome.item_id for outcome in ordered],
-            "statuses": [outcome.status for outcome in ordered],
-            "is_violations": [outcome.is_violation for outcome in ordered],
-            "probabilities": [outcome.probability for outcome in ordered],
-            "error_messages": [_readable(outcome.error_message) for outcome in ordered],
-        },
-    )
-    return set(rows.scalars())
+    return set(connection.execute(_WRITE_OUTCOMES, arrays_of(outcomes)).scalars())
+
+
+def arrays_of(outcomes: Sequence[Outcome]) -> dict[str, object]:
+    """Return the parameters of :data:`WITH_WRITTEN`."""
+    return {
+        "message_ids": [storable(outcome.message_id) for outcome in outcomes],
+        "generations": [outcome.generation for outcome in outcomes],
+        "item_ids": [outcome.item_id for outcome in outcomes],
+        "is_violations": [outcome.is_violation for outcome in outcomes],
+        "probabilities": [outcome.probability for outcome in outcomes],
+        "error_messages": [_readable(outcome.error_message) for outcome in outcomes],
+    }
 
 
 def read_by_task_ids(connection: Connection, task_ids: Iterable[int]) -> dict[int, Submission]:

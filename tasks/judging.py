@@ -1,11 +1,10 @@
-"""Writes down by which model a verdict was given and what was decided, beside what a shadow model says."""
+"""By which model a verdict is given and what is decided, beside what a shadow model says."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
-from sqlalchemy import Connection
-
-from db.judgements import Judgement, write_judgements
+from db import submissions
+from db.judgements import Judgement
 from db.submissions import Outcome
 from scoring import Ad, Model, Verdict
 from tasks.resources import shadow_model
@@ -13,27 +12,28 @@ from tasks.resources import shadow_model
 logger = logging.getLogger(__name__)
 
 
-def keep_judgements(
-    connection: Connection, model: Model, outcomes: Sequence[Outcome], ads: Mapping[int, Ad]
-) -> None:
-    """Write a judgement for each verdict that was just written, in the same transaction.
+def judge(model: Model, outcomes: Sequence[Outcome], ads: Mapping[int, Ad]) -> list[Judgement]:
+    """Return how each verdict was reached, and have the shadow model score its ad: no transaction should be
+    open.
 
     Parameters:
       model: that gave the verdicts.
-      outcomes: the verdicts, no message twice.
+      outcomes: the verdicts.
       ads: what was scored, by item id.
     """
-    if not outcomes:
-        return
     shadow = shadow_model()
     shadows = _scored(shadow, [ads[outcome.item_id] for outcome in outcomes])
-    rows = [
+    return [
         _judgement(model, outcome, ads[outcome.item_id], shadow, verdict)
         for outcome, verdict in zip(outcomes, shadows, strict=True)
     ]
-    write_judgements(connection, rows)
-    for outcome, row in zip(outcomes, rows, strict=True):
-        if row.shadow_decision not in (None, row.decision):
+
+
+def log_differences(outcomes: Sequence[Outcome], judged: Sequence[Judgement], written: Set[str]) -> None:
+    """Log where the shadow model would have decided otherwise, of the verdicts that were written."""
+    for outcome, row in zip(outcomes, judged, strict=True):
+        differs = row.shadow_decision not in (None, row.decision)
+        if differs and submissions.storable(outcome.message_id) in written:
             logger.info(
                 "Shadow model %s would %s item %d (%.3f) where %s decided %s (%.3f)",
                 *(row.shadow_version, row.shadow_decision, outcome.item_id, row.shadow_probability),

@@ -9,10 +9,11 @@ from sqlalchemy import Connection
 from broker import PermanentError
 from db import items, submissions
 from db.errors import DatabaseAway, DatabaseUnavailable
+from db.judgements import write_verdicts
 from db.submissions import Outcome
 from scoring import Ad, Model, Verdict
 from tasks.intake import Intake
-from tasks.judging import keep_judgements
+from tasks.judging import judge, log_differences
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +33,18 @@ class Moderator:
     """Does jobs, a batch with one SELECT, one ``predict_proba`` and one UPDATE.
 
     Parameters:
-      statements: gives a connection on which each statement is committed by itself.
-      transaction: gives a connection in a transaction; none is open while ads are scored.
+      statements: gives a connection on which each statement is committed by itself: no transaction is open,
+        and no row locked, while ads are scored.
       model: gives the model.
     """
 
     def __init__(
         self,
         statements: Callable[[], AbstractContextManager[Connection]],
-        transaction: Callable[[], AbstractContextManager[Connection]],
         model: Callable[[], Model],
         intake: Intake,
     ) -> None:
         self._statements = statements
-        self._transaction = transaction
         self._model = model
         self._intake = intake
 
@@ -79,10 +78,10 @@ class Moderator:
 
     def _write(self, model: Model, outcomes: Sequence[Outcome], ads: Mapping[int, Ad]) -> None:
         """Write the verdicts, and how those were reached that are new."""
-        with self._transaction() as connection:
-            written = submissions.write_outcomes(connection, outcomes)
-            new = [one for one in outcomes if submissions.storable(one.message_id) in written]
-            keep_judgements(connection, model, new, ads)
+        judged = judge(model, outcomes, ads)
+        with self._statements() as connection:
+            written = write_verdicts(connection, outcomes, judged)
+        log_differences(outcomes, judged, written)
 
 
 def _outcomes(jobs: Sequence[Job], verdicts: dict[int, Verdict]) -> list[Outcome]:

@@ -13,7 +13,7 @@ from tasks.batching import Batcher
 from tasks.failures import record_failure
 from tasks.intake import Intake
 from tasks.outbox import Outbox
-from tasks.resources import database, model, ping_database, statements
+from tasks.resources import model, ping_database, statements
 from tasks.results import SubmissionResults
 from tasks.verdicts import Job, Moderator
 from tasks.worker import WorkerLife
@@ -54,6 +54,6 @@ outbox = Outbox(
 )
 intake = Intake(broker, ping_database)
 moderator: Batcher[Job, Verdict] = Batcher(
-    Moderator(statements, database, model, intake).moderate, name="moderator", max_items=MAX_BATCH
+    Moderator(statements, model, intake).moderate, name="moderator", max_items=MAX_BATCH
 )
 broker.add_middleware(WorkerLife(outbox, intake, moderator))

@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 
 from db.engine import transaction
 from db.items import load_ads
-from db.judgements import Judgement, write_judgements
+from db.judgements import Judgement, write_verdicts
 from db.submissions import Outcome, write_outcomes
 from scoring import Ad
 from tests.api.problems import assert_problem
@@ -22,9 +22,11 @@ def verdict_on(database: Engine, ad: Ad, judgement: Judgement | None = None) -> 
         load_ads(connection, [ad])
     [message_id] = submit(database, [1])
     with transaction(database) as connection:
-        write_outcomes(connection, [Outcome(message_id, 0, 1, True, 0.97)])
+        outcomes = [Outcome(message_id, 0, 1, True, 0.97)]
         if judgement:
-            write_judgements(connection, [replace(judgement, message_id=message_id)])
+            write_verdicts(connection, outcomes, [replace(judgement, message_id=message_id)])
+        else:
+            write_outcomes(connection, outcomes)
 
 
 def test_the_rule_and_the_words_that_broke_it_are_named(client: httpx.Client, database: Engine) -> None:

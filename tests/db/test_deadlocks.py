@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 import pytest
 from sqlalchemy import Connection, Engine
 
-from db import outbox, redrive, submissions
+from db import judgements, outbox, redrive, submissions
 from db.engine import transaction
 from db.errors import DatabaseError, TransactionLost
+from db.judgements import Judgement
 from db.outbox import Unpublished
 from db.submissions import Outcome
 from tests.db.rows import execute, load_sample_ads, submit
@@ -27,14 +28,14 @@ PLANS = (
 Step = Callable[[Connection, Sequence[str]], object]
 
 
-def write_verdicts(connection: Connection, message_ids: Sequence[str]) -> object:
-    outcomes = [Outcome(one, 0, 1, is_violation=True, probability=0.75) for one in message_ids]
-    return submissions.write_outcomes(connection, outcomes)
+def write_verdicts(connection: Connection, message_ids: Sequence[str], generation: int = 0) -> object:
+    outcomes = [Outcome(one, generation, 1, is_violation=True, probability=0.75) for one in message_ids]
+    judged = [Judgement(one, generation, "model", 0.5, 0.5, 0.5, "reject") for one in message_ids]
+    return judgements.write_verdicts(connection, outcomes, judged)
 
 
 def write_verdicts_of_a_redrive(connection: Connection, message_ids: Sequence[str]) -> object:
-    outcomes = [Outcome(one, 1, 1, is_violation=True, probability=0.75) for one in message_ids]
-    return submissions.write_outcomes(connection, outcomes)
+    return write_verdicts(connection, message_ids, generation=1)
 
 
 def mark_published(connection: Connection, message_ids: Sequence[str]) -> object:

@@ -5,8 +5,8 @@ from dataclasses import replace
 from sqlalchemy import Engine
 
 from db.engine import transaction
-from db.judgements import Judgement, read_judgement, write_judgements
-from db.submissions import Outcome, write_outcomes
+from db.judgements import Judgement, read_judgement, write_verdicts
+from db.submissions import Outcome
 from tests.db.rows import load_sample_ads, submit
 
 PLAIN = Judgement("", 0, "text-1+abc", 0.5, 0.08, 0.92, "review")
@@ -19,8 +19,7 @@ def judged(engine: Engine, message_id: str, generation: int = 0) -> Judgement:
 def write(engine: Engine, *rows: Judgement) -> None:
     with transaction(engine) as connection:
         outcomes = [Outcome(row.message_id, row.generation, 1, False, 0.3) for row in rows]
-        write_outcomes(connection, outcomes)
-        write_judgements(connection, rows)
+        write_verdicts(connection, outcomes, rows)
 
 
 def read(engine: Engine, task_id: int) -> Judgement | None:

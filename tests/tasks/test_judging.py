@@ -10,12 +10,12 @@ import pytest
 from sqlalchemy import Engine
 
 from db.engine import transaction
-from db.judgements import Judgement, read_judgement
-from db.submissions import Outcome, write_outcomes
+from db.judgements import Judgement, read_judgement, write_verdicts
+from db.submissions import Outcome
 from dev.stack import ROOT
 from scoring import Ad, Model, Thresholds, Verdict
 from tasks import judging
-from tasks.judging import keep_judgements
+from tasks.judging import judge, log_differences
 from tests.db.rows import execute, load_sample_ads, submit
 from tests.service import Worker
 from tests.waiting import wait_until
@@ -41,9 +41,9 @@ def judged(engine: Engine, model: Model, probability: float = 0.95, ad: Ad = AD)
     load_sample_ads(engine, 1)
     [message_id] = submit(engine, [1])
     outcome = Outcome(message_id, 0, 1, probability >= 0.5, probability)
+    rows = judge(model, [outcome], {1: ad})
     with transaction(engine) as connection:
-        write_outcomes(connection, [outcome])
-        keep_judgements(connection, model, [outcome], {1: ad})
+        log_differences([outcome], rows, write_verdicts(connection, [outcome], rows))
         return read_judgement(connection, 1)
 
 
