@@ -60,6 +60,8 @@ class RuleClassifier(ClassifierMixin, BaseEstimator):
                 read[chosen[wrong]] = False
             self.weights_[chosen, place] = np.where(wrong, 0.0, weights)
             self.bias_[place] = regression.intercept_[0]
+        # In the width of the rows: else each product would convert them anew. Rounded, they compress better.
+        self.weights_ = self.weights_.astype(np.float64)
         self.classes_ = np.array([False, True])
         return self
 

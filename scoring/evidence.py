@@ -1,6 +1,8 @@
 """What a reading says for and against each rule, as numbers with names; all about 0..1."""
 
+import re
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
@@ -11,7 +13,7 @@ from scoring.knowledge import STRENGTHS, load_knowledge
 from scoring.reading import Reading
 from scoring.repetition import REPETITION_FEATURES, measure
 from scoring.rules import RULES
-from scoring.topics import TOPICS, TopicModel, are_neighbours
+from scoring.topics import TOPICS, TopicModel, are_neighbours, head_topics
 from scoring.words import Word
 
 _LEXICAL_RULES = tuple(rule for rule in RULES if rule != "wrong_category")
@@ -107,17 +109,26 @@ _ABOUT_GOODS = (10, 11)  # services and jobs
 _PROHIBITED_CATEGORIES = (15, 16, 20)  # medicine, drink, whatever has no better place
 _LEAST_BODY = 8
 _FORM_CHARACTERS = 2_000  # of longer texts the beginning shows the form
+_PICTURES = re.compile("[\u2191-\U0010ffff]")
+# The kind of each byte of a text in Windows-1251: capital, other letter, digit or sign. Letters of other
+# scripts count as signs.
+_KINDS = bytes(
+    ord("A" if c.isupper() else "a" if c.isalpha() else "0" if c.isdigit() else "?")
+    for c in (bytes([code]).decode("cp1251", "replace") for code in range(256))
+)
 _REACHED = tuple(_PLACE[f"contacts.{name}"] for name in ("phone", "email", "link", "handle", "spelled_site"))
-_NEAR = {
-    category: np.array([are_neighbours(category, topic) for topic in TOPICS], dtype=float)
-    for category in TOPICS
+_NEAR = {category: [are_neighbours(category, topic) for topic in TOPICS] for category in TOPICS}
+_NEAR_AND_SERVICES = {
+    category: [is_near or topic == _ABOUT_GOODS[0] for topic, is_near in zip(TOPICS, near, strict=True)]
+    for category, near in _NEAR.items()
 }
+_ALL_NEAR = [True] * len(TOPICS)
 
 
 def weigh(
     reading: Reading, topics: TopicModel, probabilities: npt.NDArray[np.float64], query_bit: int
-) -> list[float]:
-    """Return the numbers named by `EVIDENCE`; ``probabilities`` are of `TOPICS`."""
+) -> tuple[list[int], list[float]]:
+    """Return the places in `EVIDENCE` of what is there and its numbers; ``probabilities`` are of `TOPICS`."""
     values = _by_rule(reading)
     values += _contacts(reading)
     values += _form(reading)
@@ -125,26 +136,36 @@ def weigh(
     values += _seller(reading.ad)
     values += _topic(reading, topics, probabilities)
     values += _interactions(values, reading.ad)
-    values += _themes(reading)
-    return values
+    places = [place for place, value in enumerate(values) if value]
+    numbers = [values[place] for place in places]
+    for rule in _THEMES:
+        there, weights = _themes(rule, _theme_bits(reading, rule))
+        places += there
+        numbers += weights
+    return places, numbers
 
 
 def _by_rule(reading: Reading) -> list[float]:
     values: list[float] = []
     count = reading.counts.get
     for rule in _LEXICAL_RULES:
-        strong, weak, counter = (count((rule, strength), 0) for strength in STRENGTHS)
-        values += (
-            1.0 if strong else 0.0,
-            1.0 if weak else 0.0,
-            1.0 if counter else 0.0,
-            min(strong - 1, 4) / 4 if strong > 1 else 0.0,
-            min(weak - 1, 4) / 4 if weak > 1 else 0.0,
-            1.0 if strong and counter else 0.0,
-            1.0 if weak and counter and not strong else 0.0,
-            1.0 if weak > 1 and not strong else 0.0,
-        )
+        values += _of_counts(*[count((rule, strength), 0) for strength in STRENGTHS])
     return values
+
+
+@lru_cache(maxsize=10_000)  # the counts are small: nearly always 0, 0, 0
+def _of_counts(strong: int, weak: int, counter: int) -> tuple[float, ...]:
+    """Return the numbers of `_BY_RULE`."""
+    return (
+        1.0 if strong else 0.0,
+        1.0 if weak else 0.0,
+        1.0 if counter else 0.0,
+        min(strong - 1, 4) / 4 if strong > 1 else 0.0,
+        min(weak - 1, 4) / 4 if weak > 1 else 0.0,
+        1.0 if strong and counter else 0.0,
+        1.0 if weak and counter and not strong else 0.0,
+        1.0 if weak > 1 and not strong else 0.0,
+    )
 
 
 def _contacts(reading: Reading) -> list[float]:
@@ -168,18 +189,20 @@ def _form(reading: Reading) -> list[float]:
     text = reading.text[:_FORM_CHARACTERS]
     raw = reading.ad.name + reading.ad.description[:_FORM_CHARACTERS]
     length = max(len(text), 1)
-    letters = sum(map(str.isalpha, text)) or 1
+    kinds = text.encode("cp1251", "replace").translate(_KINDS)
+    capitals, digits = kinds.count(b"A"), kinds.count(b"0")
+    letters = capitals + kinds.count(b"a") or 1
     return [
         min(sum([word.odd for word in reading.words]) / 2, 1.0),
         min(sum([word.mixed for word in reading.words]) / 2, 1.0),
         min(reading.spaced_out, 2) / 2,
-        sum(map(str.isupper, text)) / letters,
+        capitals / letters,
         min(text.count("!") / 5, 1.0),
-        sum(map(str.isdigit, text)) / length,
+        digits / length,
         min(len(reading.text) / 2000, 2.0),
         1.0 if length < 30 else 0.0,
         0.0 if reading.words else 1.0,
-        0.0 if raw.isascii() else min(sum([character > "\u2190" for character in raw]) / 8, 1.0),
+        min(len(_PICTURES.findall(raw)) / 8, 1.0),
     ]
 
 
@@ -205,16 +228,20 @@ def _topic(reading: Reading, topics: TopicModel, probabilities: npt.NDArray[np.f
     near = _NEAR.get(category)
     if near is None:
         return [0.0] * len(_TOPIC)
-    counts = topics.lexicon_counts(reading.masks)
+    topics_of_words = topics.lexicon_topics(reading.masks)
+    counts = [0] * len(TOPICS)
+    for of_word in topics_of_words:
+        for topic in of_word:
+            counts[topic] += 1
     if category in _ABOUT_GOODS and any(counts[topic - 1] for topic in _ABOUT_GOODS):
-        near = np.ones(len(TOPICS))  # a service or a job may be about anything
+        near = _ALL_NEAR  # a service or a job may be about anything
     elif counts[category - 1]:
-        near = near.copy()
-        near[_ABOUT_GOODS[0] - 1] = 1.0  # as a service about these goods may stand among them
-    belongs = float(probabilities @ near)
-    foreign = float((probabilities * (1 - near)).max())
+        near = _NEAR_AND_SERVICES[category]  # as a service about these goods may stand among them
+    chances = probabilities.tolist()
+    belongs = sum([chance for chance, is_near in zip(chances, near, strict=True) if is_near])
+    foreign = max([0.0, *[chance for chance, is_near in zip(chances, near, strict=True) if not is_near]])
     inside, outside = _sides(counts, near)
-    head = topics.head_topics(reading)
+    head = head_topics(reading, topics_of_words)
     head_near = any(near[topic] for topic in head)
     return [
         foreign,
@@ -224,15 +251,15 @@ def _topic(reading: Reading, topics: TopicModel, probabilities: npt.NDArray[np.f
         1.0 if head and not head_near else 0.0,
         1.0 if head_near else 0.0,
         belongs,
-        1.0 - float(probabilities.max()),
+        1.0 - max(chances),
         1.0,
     ]
 
 
-def _sides(counts: Sequence[int], near: npt.NDArray[np.float64]) -> tuple[int, int]:
+def _sides(counts: Sequence[int], near: Sequence[bool]) -> tuple[int, int]:
     """Count the words of the ad's own and neighbouring categories, and those of the likeliest foreign one."""
     inside = outside = 0
-    for count, is_near in zip(counts, near.tolist(), strict=True):
+    for count, is_near in zip(counts, near, strict=True):
         if count and is_near:
             inside += count
         elif count > outside:
@@ -240,23 +267,24 @@ def _sides(counts: Sequence[int], near: npt.NDArray[np.float64]) -> tuple[int, i
     return inside, outside
 
 
-def _themes(reading: Reading) -> list[float]:
-    """Say which themes of each rule are there, alone, in pairs, and how many."""
-    values: list[float] = []
-    for rule in _THEMES:
-        there = reading.themes[rule]
-        if rule == "discrimination" and reading.ad.category in _PEOPLE_CATEGORIES:
-            there = [True, *there[1:]]  # the first is housing and jobs
-        count = sum(there)
-        values += [1.0 if count >= least else 0.0 for least in _THEME_COUNTS]
-        if count:
-            values += [_THEME_SCALE if present else 0.0 for present in there]
-            values += [
-                _PAIR_SCALE if there[one] and there[other] else 0.0 for one, other in _THEME_PAIRS[rule]
-            ]
-        else:
-            values += [0.0] * (len(there) + len(_THEME_PAIRS[rule]))
-    return values
+def _theme_bits(reading: Reading, rule: str) -> int:
+    if rule == "discrimination" and reading.ad.category in _PEOPLE_CATEGORIES:
+        return reading.themes[rule] | 1  # the first is housing and jobs
+    return reading.themes[rule]
+
+
+@lru_cache(maxsize=10_000)  # about 2,400 are possible
+def _themes(rule: str, bits: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Return the places and numbers of a rule's themes: how many are there, which, and in which pairs."""
+    there = [bool(bits >> number & 1) for number in range(len(_THEMES[rule]))]
+    values = (
+        *(1.0 if sum(there) >= least else 0.0 for least in _THEME_COUNTS),
+        *(_THEME_SCALE if present else 0.0 for present in there),
+        *(_PAIR_SCALE if there[one] and there[other] else 0.0 for one, other in _THEME_PAIRS[rule]),
+    )
+    start = _PLACE[f"{rule}.themes_{_THEME_COUNTS[0]}"]
+    entries = [(place, value) for place, value in enumerate(values, start) if value]
+    return tuple(place for place, _ in entries), tuple(value for _, value in entries)
 
 
 def _interactions(values: list[float], ad: Ad) -> list[float]:

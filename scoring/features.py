@@ -20,6 +20,7 @@ _PATTERN_SCALE = 0.8
 _WORD_SCALE = 0.25
 _LEAST_GROUPS = 3
 _FOLDS = 2
+_DERIVED = ("reader_", "_pattern_place", "_pairs")  # from the knowledge and the rest: made anew when loaded
 _FOR = ("strong", "weak", "theme", "phone", "email", "link", "handle", "any", "foreign", "unverified")
 _COMMON = ("form.", "seller.", "word: ")
 _ALSO = {"wrong_category": ("topic.",), "spam_keywords": ("repetition.",)}
@@ -83,14 +84,13 @@ class AdFeatures(TransformerMixin, BaseEstimator):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            name: value for name, value in self.__dict__.items() if name not in ("reader_", "_pattern_place")
-        }
+        return {name: value for name, value in self.__dict__.items() if name not in _DERIVED}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         if hasattr(self, "topics_"):
             self._start()
+            self._pairs = _by_first(self.vocabulary_)
 
     def _start(self) -> None:
         knowledge = load_knowledge()
@@ -102,11 +102,12 @@ class AdFeatures(TransformerMixin, BaseEstimator):
         seen: dict[str, set[str]] = {}
         if self.words:
             for reading, group in zip(readings, groups, strict=True):
-                for stem in set(_stems(reading)):
+                for stem in _stems_and_pairs(reading):
                     seen.setdefault(stem, set()).add(group)
         kept = sorted(stem for stem, where in seen.items() if len(where) >= self.least_groups)
         start = len(EVIDENCE) + len(self.reader_.knowledge.patterns)
         self.vocabulary_ = {stem: start + number for number, stem in enumerate(kept)}
+        self._pairs = _by_first(self.vocabulary_)
 
     def _held_out_topics(
         self, readings: list[Reading], right: list[int], groups: Sequence[str]
@@ -126,24 +127,47 @@ class AdFeatures(TransformerMixin, BaseEstimator):
         columns: list[int] = []
         values: list[float] = []
         starts = [0]
-        known = self.vocabulary_.get
         query_bit = 1 << self.reader_.knowledge.number("QUERY")
         for reading, probabilities in zip(readings, topics, strict=True):
-            evidence = weigh(reading, self.topics_, probabilities, query_bit)
-            there = [place for place, value in enumerate(evidence) if value]
-            columns += there
-            values += [evidence[place] for place in there]
+            places, numbers = weigh(reading, self.topics_, probabilities, query_bit)
+            columns += places
+            values += numbers
             columns += [self._pattern_place[id(pattern)] for pattern in reading.hits]
             values += [_PATTERN_SCALE] * len(reading.hits)
-            words = {place for place in map(known, _stems(reading)) if place is not None}
-            columns += sorted(words)
+            words = self._words_of(reading)
+            columns += words
             values += [_WORD_SCALE] * len(words)
             starts.append(len(columns))
         width = len(EVIDENCE) + len(self.reader_.knowledge.patterns) + len(self.vocabulary_)
         parts = np.asarray(values), np.asarray(columns, dtype=np.int32), np.asarray(starts, dtype=np.int32)
         return sparse.csr_matrix(parts, shape=(len(readings), width))
 
+    def _words_of(self, reading: Reading) -> list[int]:
+        """List the columns of the known words and pairs of words."""
+        stems = _stems(reading)
+        known = self.vocabulary_
+        places = {known[stem] for stem in stems if stem in known}
+        for left, right in pairwise(stems):
+            following = self._pairs.get(left)
+            if following and right in following:
+                places.add(following[right])
+        return sorted(places)
+
 
 def _stems(reading: Reading) -> list[str]:
-    stems = ["#" if word.is_number else word.stem for word in reading.words]
-    return stems + [f"{left} {right}" for left, right in pairwise(stems)]
+    return ["#" if word.is_number else word.stem for word in reading.words]
+
+
+def _stems_and_pairs(reading: Reading) -> set[str]:
+    stems = _stems(reading)
+    return {*stems, *map(" ".join, pairwise(stems))}
+
+
+def _by_first(vocabulary: dict[str, int]) -> dict[str, dict[str, int]]:
+    """Return the pairs among the words by their first: `pairs[left][right]` is found without joining them."""
+    pairs: dict[str, dict[str, int]] = {}
+    for words, place in vocabulary.items():
+        left, is_pair, right = words.partition(" ")
+        if is_pair:
+            pairs.setdefault(left, {})[right] = place
+    return pairs

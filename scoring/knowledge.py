@@ -106,6 +106,16 @@ def cancelled_letter(concept: int) -> str:
     return chr(_FIRST_CANCELLED + concept)
 
 
+def bits_set(number: int) -> list[int]:
+    """List the places of the bits that are set, the lowest first."""
+    places = []
+    while number:
+        place = number.bit_length() - 1
+        places.append(place)
+        number ^= 1 << place
+    return places[::-1]
+
+
 @lru_cache(maxsize=1)
 def load_knowledge() -> Knowledge:
     """Read the files of scoring/knowledge/; a mistake in one is a ValueError that names the line."""

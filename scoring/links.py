@@ -22,6 +22,8 @@ _EMAIL = re.compile(
     r"|[\w.+\-]{1,40}@[\w\-]{2,40}\.[\w.\-]{2,30}"
 )
 _EMAIL_HOST = re.compile(rf"[\w.+\-]{{2,40}}{_AT}{_MAIL_HOSTS}\b(?:\s?[.,]?\s?(?:ru|com|ру|ком))?")
+# " at " is in many an English ad: an address only with a host after it.
+_AT_HOST = re.compile(rf" at (?:[\w\-]{{2,40}}(?:\.\w|\s?[\[({{]|\s(?:dot|точка|тчк)\s)|{_MAIL_HOSTS}\b)")
 _ADDRESS = re.compile(
     r"(?:https?|hxxps?)\s?:\s?/{1,2}\s?[^\s,]{3,300}|\bwww\s?\.\s?[\w\-]{2,60}(?:\s?\.\s?[\w\-]{2,20}\b){1,3}\S{0,200}"
 )
@@ -30,6 +32,9 @@ _KNOWN_HOST = re.compile(
     rf"facebook|tiktok|whatsapp|viber|snapchat|onlyfans){_DOT}(?:me|com|ru|cc|ee|gg|ly|gl|be|click|su)\b[/\w.\-?=@+]{{0,80}}"
     r"|\b(?:vk|t|wa) (?:com|me)\s?/\s?\w{2,40}"
 )
+# How a known host ends, and any other. Led by what is rare, these pass over a plain text quickly.
+_HOST_END = re.compile(r"[. ][\s\])}]{0,3}(?:me|com|ru|cc|ee|gg|ly|gl|be|click|su)\b")
+_TIGHT_DOT = re.compile(r"\.[^\W\d]")
 _DOMAIN = re.compile(rf"\b(?:[\w\-]{{1,30}}\.){{0,3}}[\w\-]{{2,40}}\.{_SURE_ZONE}\b(?:/[^\s,]{{0,200}})?")
 _ODD_DOMAIN = re.compile(
     rf"\b[\w\-]{{3,40}}\.(?:{_ODD_ZONE}\b(?:/[^\s,]{{0,200}})?|{_WORD_ZONE}/[^\s,]{{1,200}})"
@@ -42,6 +47,7 @@ _SPELLED_DOMAIN = re.compile(
 _HANDLE = re.compile(
     r"(?<![\w.@/])@\s?[a-zа-я_][\w.]{2,40}|(?<![\w/])\w{2,32}#\d{4}\b|(?<![\w/])u/\w{3,30}\b|\bid\d{6,12}\b"
 )
+_SOME_ID = re.compile(r"id\d{6}")
 _MESSENGER = (
     r"(?:вотсап\w*|ватсап\w*|вацап\w*|whats\s?app|wa|viber|вайбер\w*|telegram\w*|телеграм\w*|телег[аеуи]|тг|tg|тгк|insta\w*|"
     r"inst|ig|инст[аеуы]?\w*|snap\w*|снап\w*|kik|skype|скайп\w*|discord|дискорд\w*|вк|vk|wechat|line|signal|facebook|fb|"
@@ -54,6 +60,7 @@ _NAMED_HANDLE = re.compile(
     r"(?:[a-z][a-z0-9]*(?:[._][a-z0-9._]*[a-z0-9]|\d[a-z0-9._]*))\b"
 )
 _COLON_HANDLE = re.compile(rf"\b{_MESSENGER}\s?(?:me\s?)?[:@=]\s{{0,2}}[a-z][a-z0-9_.]{{3,30}}\b")
+_COLON_NAME = re.compile(r"[:@=]\s{0,2}[a-z]")
 # Shops where the goods were bought and the site's own kin: a mention, seldom a way to the seller.
 _SHOPS = re.compile(
     r"amazon|ebay|ikea|walmart|target\.|bestbuy|homedepot|wayfair|imdb|wikipedia|apple\.com|samsung|ozon|wildberries|"
@@ -80,9 +87,10 @@ class LinkEvidence:
 
 def find_links(lower: str) -> LinkEvidence:
     """Look for addresses in a lower-case text; each is counted once and replaced by a space."""
-    lower = _CYRILLIC_AT.sub("а", lower)
-    found = LinkEvidence(lower)
     has_at = "@" in lower
+    if has_at:
+        lower = _CYRILLIC_AT.sub("а", lower)
+    found = LinkEvidence(lower)
     has_dot = "." in lower
     spelled = "dot" in lower or "точка" in lower or "тчк" in lower
     if (
@@ -92,19 +100,23 @@ def find_links(lower: str) -> LinkEvidence:
         or "гав" in lower
         or "(a" in lower
         or "[a" in lower
-        or " at " in lower
+        or _AT_HOST.search(lower)
     ):
         found.email += _take(found, _EMAIL) if has_dot or spelled else 0
         found.email += _take(found, _EMAIL_HOST)
-    if has_dot or spelled or "http" in lower or "com/" in lower or " me/" in lower:
-        for pattern in (_ADDRESS, _KNOWN_HOST, _DOMAIN, _ODD_DOMAIN):
-            _take_links(found, pattern)
-        if spelled or " . " in lower:
-            found.spelled += _take(found, _SPELLED_DOMAIN)
-    if has_at or "#" in lower or "u/" in lower or "id" in lower:
+    if "http" in lower or "hxxp" in lower or "www" in lower:
+        _take_links(found, _ADDRESS)
+    if spelled or _HOST_END.search(lower):
+        _take_links(found, _KNOWN_HOST)
+    if has_dot and _TIGHT_DOT.search(lower):
+        _take_links(found, _DOMAIN)
+        _take_links(found, _ODD_DOMAIN)
+    if spelled or " . " in lower:
+        found.spelled += _take(found, _SPELLED_DOMAIN)
+    if has_at or "#" in lower or "u/" in lower or _SOME_ID.search(lower):
         found.handle += _take(found, _HANDLE)
     found.handle += _take(found, _NAMED_HANDLE)
-    if ":" in lower or "=" in lower or has_at:
+    if _COLON_NAME.search(lower):
         found.handle += _take(found, _COLON_HANDLE)
     return found
 

@@ -10,6 +10,7 @@ _LOOK_ALIKE_DIGITS = {ord(a): b for a, b in zip("оolіi|збsвbzчq", "0011113
 _RUN = re.compile(
     r"(?<![\w#])(?:\+\s?)?[(\[]?[\doоlзб](?:[\s()\[\]\-.–—_/*•~|:,=]{0,4}[\doоlіiзбsвbzч|]){5,24}(?![^\W_])"
 )
+_THREE_DIGITS = re.compile(r"\d\D*\d\D*\d")  # as half of the six of the shortest run are digits indeed
 _GROUPS = re.compile(r"[\doоlіiзбsвbzч|]+")
 _ZEROS_OR_DIGITS = re.compile(r"\d|[оo]{2}")
 _CARD = re.compile(r"[2456]\d{3}")
@@ -81,7 +82,10 @@ def find_phones(lower: str, number_words: int) -> PhoneEvidence:
     """Look for telephones in a lower-case text that has ``number_words`` numerals written as words."""
     evidence = PhoneEvidence()
     spelled = number_words >= 3
-    text = _FILLER.sub(" ", spell_out(lower) if spelled else lower)
+    text = spell_out(lower) if spelled else lower
+    if not _THREE_DIGITS.search(text):
+        return evidence
+    text = _FILLER.sub(" ", text)
     for run in _RUN.finditer(text):
         _judge(evidence, text, run, spelled)
     return evidence

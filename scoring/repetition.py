@@ -2,9 +2,10 @@
 
 import re
 from collections import Counter
+from collections.abc import Hashable, Sequence
 from itertools import pairwise
 
-from scoring.words import Word
+from scoring.words import FUNCTION_WORDS, Word
 
 _NAMES = (
     "unique_share",
@@ -22,17 +23,6 @@ _NAMES = (
 )
 REPETITION_FEATURES = tuple(f"repetition.{name}" for name in _NAMES)
 
-# Words that hold sentences together: a heap of keywords has hardly any.
-_FUNCTION_WORDS = (
-    "и в во не на я с со что как а то все она так его но да ты к у же вы за бы по только ее мне было "
-    "вот от меня еще нет о из ему когда даже ну ли если или ни быть был до вас уже вам при для под без "
-    "есть это этот эта эти чтобы можно через после также там тут здесь очень был была были будет "
-    "который которая которые мы наш нас им их the a an and or of in on at to for with from by is are "
-    "was were be been it this that these those i you we they my your our have has had do does did not "
-    "no can will would if but so as than very just all some any there here it's i'm comes used also "
-    "only one each obo sold фото шт руб размер "
-)
-_FUNCTION = frozenset(_FUNCTION_WORDS.split())
 _SENTENCE = re.compile(r"[.!?;\n]+")
 _SIGNS = re.compile(r"[^\w\s]+|_+|\n")
 _TAG_HEADING = re.compile(
@@ -47,26 +37,26 @@ def measure(lower: str, words: list[Word], query_bit: int) -> list[float]:
     What stands after a number (of roubles, of pieces) is not counted: a price list repeats it on every line.
     """
     total = len(words)
-    content = [
-        word
-        for before, word in zip((None, *words), words, strict=False)
-        if word.text not in _FUNCTION and not word.is_number and not (before and before.is_number)
-    ]
+    content = []
+    after_number = False
+    for word in words:
+        if word.is_content and not after_number:
+            content.append(word)
+        after_number = word.is_number
     hashtags = min(lower.count("#") / 6, 2.0)
     if total < _LEAST_WORDS or not content:
         return [1.0, *[0.0] * 7, hashtags, 0.0, 0.0, _tagged(lower)]
     stems = [word.stem for word in content]
-    counts = Counter(stems)
-    top = max(counts.values())
-    pairs = Counter(pairwise(stems))
-    sentences = Counter(part.strip() for part in _SENTENCE.split(lower) if len(part.strip()) >= 6)
+    again, top = _repeats(stems)
+    pairs_again, top_pair = _repeats(list(pairwise(stems)))
+    sentences = [sentence for part in _SENTENCE.split(lower) if len(sentence := part.strip()) >= 6]
     queries = sum([1 for word in words if word.mask & query_bit])
     return [
-        len(counts) / len(content),
+        (len(content) - again) / len(content),
         top / len(content) if top > 2 else 0.0,
-        min(sum([count - 1 for count in pairs.values()]) / len(content), 1.0),
-        min(5 * max(max(pairs.values(), default=0) - 2, 0) / len(content), 2.0),
-        min(sum([count - 1 for count in sentences.values()]) / 3, 2.0),
+        min(pairs_again / len(content), 1.0),
+        min(5 * max(top_pair - 2, 0) / len(content), 2.0),
+        min(_repeats(sentences)[0] / 3, 2.0),
         _longest_run(lower) / 20,
         (total - len(content)) / total,
         queries / total if queries >= 4 else 0.0,
@@ -75,6 +65,12 @@ def measure(lower: str, words: list[Word], query_bit: int) -> list[float]:
         min(lower.count(",") / total, 1.0),
         _tagged(lower),
     ]
+
+
+def _repeats(items: Sequence[Hashable]) -> tuple[int, int]:
+    """Return how many items were there before, and how often the most frequent one is there."""
+    again = len(items) - len(set(items))
+    return again, max(Counter(items).values()) if again else min(len(items), 1)
 
 
 def _longest_run(lower: str) -> float:
@@ -86,21 +82,23 @@ def _longest_run(lower: str) -> float:
             continue
         current = 0
         for token in tokens:
-            current = 0 if token in _FUNCTION else current + 1
+            current = 0 if token in FUNCTION_WORDS else current + 1
             longest = max(longest, current)
     return min(longest, 40)
 
 
 def _tagged(lower: str) -> float:
-    return 1.0 if _TAG_HEADING.search(lower) else 0.0
+    return 1.0 if ":" in lower and _TAG_HEADING.search(lower) else 0.0
 
 
 def _twins(content: list[Word]) -> int:
     """Count neighbours that are one name in two spellings, `айфон iphone`."""
     return sum(
-        1
-        for left, right in pairwise(content)
-        if left.mask & right.mask
-        and left.text != right.text
-        and left.text[0].isascii() != right.text[0].isascii()
+        [
+            1
+            for left, right in pairwise(content)
+            if left.mask & right.mask
+            and left.text != right.text
+            and left.text[0].isascii() != right.text[0].isascii()
+        ]
     )

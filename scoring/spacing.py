@@ -6,6 +6,8 @@ from scoring.knowledge import Knowledge
 from scoring.normalise import fold_scripts
 
 _SPREAD = re.compile(r"(?<![^\W_])(?:[^\W\d_][ .\-_*•|/\\,]{1,3}){3,}[^\W\d_](?![^\W_])")
+# What every spread word has within it; led by what is rare, this search passes over a plain text quickly.
+_SPREAD_WITHIN = re.compile(r"[ .\-_*•|/\\,][^\W\d_][ .\-_*•|/\\,]{1,3}[^\W\d_][ .\-_*•|/\\,]")
 _WIDE = re.compile(r"\s{2,}")
 _NOT_LETTERS = re.compile(r"[\W_]+")
 _ONE_WORD = 8  # letters; more may be several words
@@ -20,6 +22,8 @@ class Gatherer:
 
     def gather(self, lower: str) -> tuple[str, int]:
         """Return the lower-case text with its spread words put together, and how many there were."""
+        if not _SPREAD_WITHIN.search(lower):
+            return lower, 0
         return _SPREAD.subn(self._gathered, lower)
 
     def _gathered(self, found: re.Match[str]) -> str:

@@ -1,5 +1,6 @@
 """Which category a text belongs to, by its words alone: a linear model whose words are looked up once."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -41,6 +42,7 @@ class TopicModel:
         self.strength = strength
         self.least_seen = least_seen
         self._topic_bits = [1 << knowledge.number(name) for name in _LEXICON]
+        self._any_topic = sum(self._topic_bits)
         topic_of = {knowledge.number(name): topic for topic, name in enumerate(_LEXICON)}
         self._words: list[tuple[str, int]] = [
             (entry, topic_of[concept])
@@ -49,7 +51,7 @@ class TopicModel:
             for concept in concepts
             if concept in topic_of
         ]
-        self._memo: dict[tuple[str, int], npt.NDArray[np.float32]] = {}
+        self._memo: dict[tuple[str, int], npt.NDArray[np.float64]] = {}
         self._topics_of: dict[int, tuple[int, ...]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -86,41 +88,27 @@ class TopicModel:
 
     def probabilities(self, readings: Sequence[Reading]) -> npt.NDArray[np.float64]:
         """Return an array of shape ``(len(readings), len(TOPICS))``, each row summing to 1."""
-        scores = np.empty((len(readings), len(TOPICS)))
-        for index, reading in enumerate(readings):
-            scores[index] = self._score(reading)
+        vectors: list[npt.NDArray[np.float64]] = []
+        scales: list[float] = []  # of each word: its weight, with the norm of its reading's weights
+        words_of: list[int] = []
+        for number, reading in enumerate(readings):
+            words = _weighted_words(reading)
+            norm = _norm([weight for _, _, weight in words])
+            vectors += [self._vector(word, mask) for word, mask, _ in words]
+            scales += [weight / norm for _, _, weight in words]
+            words_of += [number] * len(words)
+        scores = np.tile(self.bias_.astype(np.float64), (len(readings), 1))
+        if vectors:
+            np.add.at(scores, words_of, np.array(vectors) * np.array(scales)[:, None])
         scores -= scores.max(axis=1, keepdims=True)
         np.exp(scores, out=scores)
         return scores / scores.sum(axis=1, keepdims=True)
 
-    def lexicon_counts(self, masks: Iterable[int]) -> list[int]:
-        """Count the words that the lexicon puts into each of `TOPICS`, by the bits of their concepts."""
-        counts = [0] * len(TOPICS)
-        for mask in masks:
-            if mask:
-                for topic in self.lexicon_topics(mask):
-                    counts[topic] += 1
-        return counts
+    def lexicon_topics(self, masks: Iterable[int]) -> list[tuple[int, ...]]:
+        """Return by the bits of each word's concepts the places in `TOPICS` where the lexicon puts it."""
+        return [self._lexicon_topics(mask) if mask & self._any_topic else () for mask in masks]
 
-    def head_topics(self, reading: Reading) -> tuple[int, ...]:
-        """Return the places in `TOPICS` of what the name names: `car seat covers`, `чехол для дивана`.
-
-        An English name ends in it, up to its first preposition; a Russian one begins with it.
-        """
-        known: list[tuple[int, ...]] = []
-        english = False
-        for word, mask in zip(reading.words[: reading.title_words], reading.masks, strict=False):
-            if known and word.text in _PREPOSITIONS:
-                break
-            topics = self.lexicon_topics(mask) if mask else ()
-            if topics:
-                known.append(topics)
-                english = word.text[0].isascii()
-        if not known:
-            return ()
-        return known[-1] if english else known[0]
-
-    def lexicon_topics(self, mask: int) -> tuple[int, ...]:
+    def _lexicon_topics(self, mask: int) -> tuple[int, ...]:
         topics = self._topics_of.get(mask)
         if topics is None:
             if len(self._topics_of) >= _MEMO_WORDS:
@@ -129,27 +117,19 @@ class TopicModel:
             self._topics_of[mask] = topics
         return topics
 
-    def _score(self, reading: Reading) -> npt.NDArray[np.float32]:
-        words = _weighted_words(reading)
-        if not words:
-            return self.bias_
-        vectors = np.array([self._vector(word, mask) for word, mask, _ in words])
-        weights = np.array([weight for _, _, weight in words], dtype=np.float32)
-        return self.bias_ + (weights @ vectors) / _norm(weights)
-
-    def _vector(self, word: Word, mask: int) -> npt.NDArray[np.float32]:
+    def _vector(self, word: Word, mask: int) -> npt.NDArray[np.float64]:
         vector = self._memo.get((word.text, mask))
         if vector is None:
             if len(self._memo) >= _MEMO_WORDS:
                 self._memo.clear()
             features = self._features(word, mask)
             rows = [self.vocabulary_[feature] for feature in features if feature in self.vocabulary_]
-            vector = self.weights_[rows].sum(axis=0) / np.sqrt(max(len(features), 1))
+            vector = self.weights_[rows].sum(axis=0, dtype=np.float64) / math.sqrt(max(len(features), 1))
             self._memo[word.text, mask] = vector
         return vector
 
     def _features(self, word: Word, mask: int) -> list[str]:
-        lexicon = [f"#{topic}" for topic in self.lexicon_topics(mask)] if mask else []
+        lexicon = [f"#{topic}" for topic in self._lexicon_topics(mask)]
         return lexicon + _spellings(word.text)
 
     def _matrix(self, documents: Sequence[Sequence[tuple[list[str], float]]]) -> Any:
@@ -157,7 +137,7 @@ class TopicModel:
         values: list[float] = []
         starts = [0]
         for words in documents:
-            norm = _norm(np.array([weight for _, weight in words])) if words else 1.0
+            norm = _norm([weight for _, weight in words])
             for features, weight in words:
                 known = [self.vocabulary_[feature] for feature in features if feature in self.vocabulary_]
                 columns += known
@@ -168,16 +148,34 @@ class TopicModel:
         return matrix
 
 
+def head_topics(reading: Reading, topics_of_words: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """Return the places in `TOPICS` of what the name names: `car seat covers`, `чехол для дивана`.
+
+    An English name ends in it, up to its first preposition; a Russian one begins with it.
+    """
+    known: list[tuple[int, ...]] = []
+    english = False
+    for word, topics in zip(reading.words[: reading.title_words], topics_of_words, strict=False):
+        if known and word.text in _PREPOSITIONS:
+            break
+        if topics:
+            known.append(topics)
+            english = word.text[0].isascii()
+    if not known:
+        return ()
+    return known[-1] if english else known[0]
+
+
 def _weighted_words(reading: Reading) -> list[tuple[Word, int, float]]:
     return [
         (word, mask, TITLE_WEIGHT if place < reading.title_words else 1.0)
         for place, (word, mask) in enumerate(zip(reading.words, reading.masks, strict=True))
-        if not word.is_number and len(word.text) > 1
+        if word.is_topical
     ]
 
 
-def _norm(weights: npt.NDArray[Any]) -> float:
-    return float(np.sqrt((weights**2).sum()))
+def _norm(weights: Sequence[float]) -> float:
+    return math.sqrt(sum([weight * weight for weight in weights])) or 1.0
 
 
 def _spellings(text: str) -> list[str]:

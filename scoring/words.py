@@ -9,6 +9,17 @@ from scoring.numerals import is_numeral
 
 MEMO_WORDS = 60_000  # about 30 MB; then it is emptied and fills again with what is in use
 STEM_LETTERS = 6
+# Words that hold sentences together: a heap of keywords has hardly any.
+_FUNCTION_WORDS = (
+    "и в во не на я с со что как а то все она так его но да ты к у же вы за бы по только ее мне было "
+    "вот от меня еще нет о из ему когда даже ну ли если или ни быть был до вас уже вам при для под без "
+    "есть это этот эта эти чтобы можно через после также там тут здесь очень был была были будет "
+    "который которая которые мы наш нас им их the a an and or of in on at to for with from by is are "
+    "was were be been it this that these those i you we they my your our have has had do does did not "
+    "no can will would if but so as than very just all some any there here it's i'm comes used also "
+    "only one each obo sold фото шт руб размер "
+)
+FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 _LETTERS = re.compile(r"[^\W\d_]+")
 _SHORTEST_READING = 4  # a shorter one is found in anything
 _SHORTEST_FUZZY = 6
@@ -16,7 +27,8 @@ _LONGEST_WORD = 40  # beyond it nothing of the lexicon can match: letters withou
 
 # The words after the first, each with whether any ending will do, and the concept's letter and bit.
 Phrase = tuple[tuple[tuple[str, bool], ...], str, int]
-# Phrases by the first letter of their second word: few have the one that follows.
+# Phrases by how their second word begins: few have the one that follows.
+PHRASE_KEY = 2
 Phrases = dict[str, list[Phrase]]
 
 
@@ -25,7 +37,9 @@ class Word:
     """One word as written in lower case, and what is known of it.
 
     ``mask`` has the bit of every concept, ``letters`` their letters; ``phrases`` begin with this word.
-    ``odd`` says that it means something only when its look-alike characters are read as letters.
+    ``odd`` says that it means something only when its look-alike characters are read as letters,
+    ``is_content`` that it is neither a number nor one of `FUNCTION_WORDS`, ``is_topical`` that it may tell
+    what the ad is about.
     """
 
     text: str
@@ -36,26 +50,25 @@ class Word:
     odd: bool
     mixed: bool
     is_number: bool
+    is_content: bool
+    is_topical: bool
     numerals: int
 
 
-class Dictionary:
-    """Looks words up in the knowledge; safe to use from several threads."""
+class Dictionary(dict[str, Word]):
+    """What is known of each lower-case word, studied when first asked for. Safe in several threads."""
 
     def __init__(self, knowledge: Knowledge) -> None:
+        super().__init__()
         self._knowledge = knowledge
         self._number = knowledge.number("NUM")
         self._fuzzy = _one_letter_off(knowledge.fuzzy)
         self._phrase_words, self._phrase_stems = _words_of_phrases(knowledge)
-        self._memo: dict[str, Word] = {}
 
-    def look_up(self, text: str) -> Word:
-        """Return what is known of a lower-case word."""
-        word = self._memo.get(text)
-        if word is None:
-            if len(self._memo) >= MEMO_WORDS:
-                self._memo.clear()
-            word = self._memo[text] = self._study(text)
+    def __missing__(self, text: str) -> Word:
+        if len(self) >= MEMO_WORDS:
+            self.clear()
+        word = self[text] = self._study(text)
         return word
 
     def _study(self, text: str) -> Word:
@@ -77,6 +90,8 @@ class Dictionary:
             odd=odd and bool(concepts),
             mixed=mixed,
             is_number=cut.isdigit(),
+            is_content=not cut.isdigit() and read_as not in FUNCTION_WORDS,
+            is_topical=not cut.isdigit() and len(read_as) > 1,
             numerals=sum(map(is_numeral, _LETTERS.findall(spellings[0]))) if len(cut) > 1 else 0,
         )
 
@@ -123,7 +138,7 @@ class Dictionary:
         phrases: Phrases = {}
         for rest, concept in found:
             parts = tuple((part.rstrip("*"), part.endswith("*")) for part in rest)
-            phrases.setdefault(rest[0][0], []).append((parts, letter(concept), 1 << concept))
+            phrases.setdefault(rest[0][:PHRASE_KEY], []).append((parts, letter(concept), 1 << concept))
         return phrases
 
 

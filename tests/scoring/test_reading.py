@@ -1,12 +1,17 @@
 """An ad is read for what its words mean in their order, however they are spelled."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from scoring import Ad
-from scoring.knowledge import load_knowledge
-from scoring.reading import Reader, Reading
+from scoring.knowledge import COMMA, END, Pattern, bits_set, cancelled_letter, letter, load_knowledge
+from scoring.reading import Candidates, Reader, Reading
 
 READER = Reader(load_knowledge())
+PATTERNS = [*READER.knowledge.patterns, *READER.knowledge.cancels]
+CANDIDATES = Candidates(PATTERNS)
+NEEDED = sorted({number for p in PATTERNS for need in p.needs for number in bits_set(need)})
 
 
 def read(text: str, name: str = "ad") -> Reading:
@@ -65,3 +70,20 @@ def test_the_words_of_the_name_are_known_from_those_of_the_description() -> None
 @pytest.mark.parametrize("text", ["", "\x00", "🙂🙂", "...!!!", "مرحبا بالعالم", " ", "а" * 5000])
 def test_texts_without_words_of_any_language_are_read_too(text: str) -> None:
     assert read(text, name=text).counts.total() == 0
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.sampled_from([COMMA, END]),
+            st.sampled_from(NEEDED).map(letter),
+            st.sampled_from(NEEDED).map(cancelled_letter),
+        )
+    ),
+    st.sampled_from(PATTERNS),
+)
+def test_no_pattern_is_passed_over_that_a_text_holds(pieces: list[str], pattern: Pattern) -> None:
+    held = [letter(bits_set(need)[0]) for need in pattern.needs]
+    concepts = " ".join([*pieces, *held]) + " "
+    candidates = CANDIDATES.in_text(set(concepts))
+    assert {n for n, p in enumerate(PATTERNS) if p.regex.search(concepts)} <= set(candidates)
