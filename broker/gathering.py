@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import _thread
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
+from functools import partial
 from typing import Any, TypeVar
 
-from kafka.errors import BrokerResponseError, KafkaError
 from kafka.partitioner import DefaultPartitioner
 from kafka.producer.future import FutureRecordMetadata
 
@@ -80,7 +78,8 @@ class _Call:
     send: Callable[[], Sent]
     #: Whoever gets it sends.
     taken: threading.Lock = field(default_factory=threading.Lock)
-    under_way: threading.Lock = field(default_factory=threading.Lock)
+    #: Free once Kafka has answered, or the sending has failed.
+    answered: threading.Lock = field(default_factory=threading.Lock)
     sent: Sent | None = None
     error: Exception | None = None
 
@@ -107,8 +106,11 @@ class Gathering:
         # Thread ids, and not a count: an interrupt that skips the end of a call leaves an entry that the
         # thread's next call takes away, and that costs the others GATHER_S at most.
         self._callers: set[int] = set()
-        self._calls: SimpleQueue[_Call] = SimpleQueue()
+        self._calls: list[_Call] = []
+        # Callers take the lock itself: a Condition's own `with` is Python, and an interrupt that ends it
+        # halfway leaves the lock taken.
         self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._running = False
 
     def produce(self, send: Callable[[], Sent], wait: Callable[[Sent], T], *, timeout_s: float) -> T:
@@ -130,62 +132,69 @@ class Gathering:
 
     def _send_with_others(self, send: Callable[[], Sent], timeout_s: float) -> Sent:
         call = _Call(send)
-        call.under_way.acquire()
+        call.answered.acquire()
         with self._lock:
-            self._calls.put(call)
+            self._calls.append(call)
             if not self._running:
                 self._running = True
                 # Thread.start() waits for the new thread, which has this one's id until it runs: an interrupt
                 # that is meant for this one may end the new one before it says that it runs.
                 _thread.start_new_thread(self._run, ())
-        if not call.under_way.acquire(timeout=min(PATIENCE_S, timeout_s)):
+            elif len(self._calls) == 1 or self._all_have_come():
+                self._changed.notify()
+        if not call.answered.acquire(timeout=min(PATIENCE_S, timeout_s)):
             if call.taken.acquire(blocking=False):
                 self._running = False
                 return send()
-            if not call.under_way.acquire(timeout=max(0.0, timeout_s - PATIENCE_S)):
-                raise KafkaUnavailable(f"What other threads send did not get away within {timeout_s:.1f} s.")
+            call.answered.acquire(timeout=max(0.0, timeout_s - PATIENCE_S))
         if call.error is not None:
             raise call.error
-        assert call.sent is not None
+        if call.sent is None:
+            raise KafkaUnavailable(f"What other threads send did not get away within {timeout_s:.1f} s.")
         return call.sent
 
     def _run(self) -> None:
         _current.round = 0
-        while self._send_round():
+        while calls := self._next_round():
+            taken = [call for call in calls if call.taken.acquire(blocking=False)]
+            for call in taken:
+                call.run()
+            _when_answered(taken).acquire(timeout=MAX_ROUND_S)
             _current.round += 1
-
-    def _send_round(self) -> bool:
-        if not (calls := self._next_round()):
-            return False
-        taken = [call for call in calls if call.taken.acquire(blocking=False)]
-        for call in taken:
-            call.run()
-        _wait_for_answers(taken, time.monotonic() + MAX_ROUND_S)
-        for call in taken:
-            call.under_way.release()
-        return True
 
     def _next_round(self) -> list[_Call]:
         """Whatever waits, and what comes within GATHER_S; nothing once the thread is to end."""
-        try:
-            calls = [self._calls.get(timeout=IDLE_S)]
-        except Empty:
-            with self._lock:
-                self._running = not self._calls.empty()
-                return [self._calls.get()] if self._running else []
-        until_s = time.monotonic() + GATHER_S
-        while len(calls) < len(self._callers) and (left_s := until_s - time.monotonic()) > 0:
-            try:
-                calls.append(self._calls.get(timeout=left_s))
-            except Empty:
-                break
-        return calls
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._calls, IDLE_S):
+                self._running = False
+                return []
+            self._changed.wait_for(self._all_have_come, GATHER_S)
+            calls, self._calls = self._calls, []
+            return calls
+
+    def _all_have_come(self) -> bool:
+        """Whether everybody who is in here waits to be sent for."""
+        return len(self._calls) >= len(self._callers)
 
 
-def _wait_for_answers(calls: list[_Call], deadline_s: float) -> None:
+def _when_answered(calls: list[_Call]) -> threading.Lock:
+    """Let each call go on once Kafka has answered it; the lock that is returned is free once the last may.
+
+    kafka-python's thread does that, which has the answer. A thread in between would be one more to wake up.
+    """
+    over = threading.Lock()
+    last = None
     for call in calls:
-        for _, future in call.sent.pending if call.sent else ():
-            try:
-                future.get(timeout=max(0.0, deadline_s - time.monotonic()))
-            except (KafkaError, BrokerResponseError):
-                continue  # its caller asks again, and says so
+        if call.sent is None or not call.sent.pending:
+            call.answered.release()
+            continue
+        _, last = call.sent.pending[-1]
+        last.add_both(partial(_release, call.answered))
+    if last is not None:
+        over.acquire()
+        last.add_both(partial(_release, over))
+    return over
+
+
+def _release(lock: threading.Lock, _answer: object) -> None:
+    lock.release()
