@@ -12,7 +12,7 @@ _SURE_ZONE = r"(?:ru|рф|su|com|net|org|info|biz|ком|by|kz|ua|uz|ру|орг
 _ODD_ZONE = r"(?:shop|store|online|site|club|market|agency|space)"
 _WORD_ZONE = r"(?:me|app|top|link|page|cc|tv|uk|us|ca|ly|to|gg|dev|it|by|in)"  # words too: a path must follow
 _MAIL_HOSTS = (
-    r"(?:gmail|g mail|mail|yandex|ya|яндекс\w*|мейл|маил|майл|гмейл|джимейл|почта|hotmail|outlook|yahoo|"
+    r"(?:gmail|g mail|mail|yandex|ya|яндекс\w*|мейл|мэйл|маил|майл|гмейл|джимейл|почта|hotmail|outlook|yahoo|"
     r"inbox|bk|list|rambler|рамблер|icloud|proton\w*|aol|live|ukr)"
 )
 
@@ -21,9 +21,14 @@ _EMAIL = re.compile(
     rf"[\w.+\-]{{2,40}}{_AT}[\w\-]{{2,40}}(?:{_SPOKEN_DOT}(?:{_SURE_ZONE}|[\w\-]{{2,20}}{_SPOKEN_DOT}[\w\-]{{2,20}}))\b"
     r"|[\w.+\-]{1,40}@[\w\-]{2,40}\.[\w.\-]{2,30}"
 )
-_EMAIL_HOST = re.compile(rf"[\w.+\-]{{2,40}}{_AT}{_MAIL_HOSTS}\b(?:\s?[.,]?\s?(?:ru|com|ру|ком))?")
+_EMAIL_HOST = re.compile(rf"[\w.+\-]{{1,40}}{_AT}{_MAIL_HOSTS}\b(?:\s?[.,]?\s?(?:ru|com|ру|ком))?")
 # " at " is in many an English ad: an address only with a host after it.
 _AT_HOST = re.compile(rf" at (?:[\w\-]{{2,40}}(?:\.\w|\s?[\[({{]|\s(?:dot|точка|тчк)\s)|{_MAIL_HOSTS}\b)")
+# `masha62 на яндекс ру`: what stands before has to look like a name of a mailbox.
+_ON_HOST = re.compile(
+    r"(?<=[a-z0-9_]) на (?:мэйл|мейл|маил|майл|яндекс\w*|гмейл|джимейл|рамблер\w*|mail|gmail|yandex)"
+    r"\b\s?[.,]?\s?(?:точка\s|тчк\s|dot\s)?(?:ру|ком|ru|com)\b"
+)
 _ADDRESS = re.compile(
     r"(?:https?|hxxps?)\s?:\s?/{1,2}\s?[^\s,]{3,300}|\bwww\s?\.\s?[\w\-]{2,60}(?:\s?\.\s?[\w\-]{2,20}\b){1,3}\S{0,200}"
 )
@@ -51,7 +56,7 @@ _SOME_ID = re.compile(r"id\d{6}")
 _MESSENGER = (
     r"(?:вотсап\w*|ватсап\w*|вацап\w*|whats\s?app|wa|viber|вайбер\w*|telegram\w*|телеграм\w*|телег[аеуи]|тг|tg|тгк|insta\w*|"
     r"inst|ig|инст[аеуы]?\w*|snap\w*|снап\w*|kik|skype|скайп\w*|discord|дискорд\w*|вк|vk|wechat|line|signal|facebook|fb|"
-    r"тикток\w*|tiktok|twitter|дзен|юла|паблик|k1k)"
+    r"тикток\w*|tiktok|twitter|дзен|юла|паблик|k1k|соцсет\w*|ник|никнейм|nickname|username|telega)"
 )
 _NAMED_HANDLE = re.compile(
     rf"\b{_MESSENGER}\b\s?"
@@ -104,6 +109,8 @@ def find_links(lower: str) -> LinkEvidence:
     ):
         found.email += _take(found, _EMAIL) if has_dot or spelled else 0
         found.email += _take(found, _EMAIL_HOST)
+    if " на " in lower:
+        found.email += _take(found, _ON_HOST)
     if "http" in lower or "hxxp" in lower or "www" in lower:
         _take_links(found, _ADDRESS)
     if spelled or _HOST_END.search(lower):

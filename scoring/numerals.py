@@ -36,17 +36,29 @@ _VALUES = (
 )
 _ZEROS = {"ноля", "нуля", "нулей", "ноликов", "нолика"}  # "два нуля" is 00
 _WORD = re.compile(r"[^\W\d_]+|\d+|[^\w]+|_+")
-_GLUED = re.compile("(?:" + "|".join(sorted(_VALUES, key=len, reverse=True)) + "){2,}")
-_PART = re.compile("|".join(sorted(_VALUES, key=len, reverse=True)))
+_ANY = "|".join(sorted(_VALUES, key=len, reverse=True))
+_GLUED = re.compile(f"(?:{_ANY}){{2,}}")
+_PART = re.compile(_ANY)
+# A number in words next to one in digits: `07700 nine hundred 461`.
+_BESIDE_DIGITS = re.compile(
+    rf"\d[\s,.\-]{{1,3}}(?:{_ANY})\b|\b(?:{_ANY})(?:\s(?:hundred|сот))?[\s,.\-]{{1,3}}\d"
+)
 _BLANKS = re.compile(r"  +")
 _LONGEST_NUMERAL = 60
 
 
-def is_numeral(word: str) -> bool:
-    """Say whether a lower-case word is a number, also several written together."""
+def numerals_in(word: str) -> int:
+    """Count the numbers that a lower-case word is, also several written together; else 0."""
     if word in _VALUES or word in _ZEROS:
-        return True
-    return 6 <= len(word) <= _LONGEST_NUMERAL and _GLUED.fullmatch(word) is not None
+        return 1
+    if 6 <= len(word) <= _LONGEST_NUMERAL and _GLUED.fullmatch(word):
+        return len(_PART.findall(word))
+    return 0
+
+
+def stands_beside_digits(text: str) -> bool:
+    """Say whether a lower-case text has a number in words next to one in digits."""
+    return _BESIDE_DIGITS.search(text) is not None
 
 
 def spell_out(text: str) -> str:

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from scoring.numerals import spell_out
+from scoring.numerals import spell_out, stands_beside_digits
 
 _LOOK_ALIKE_DIGITS = {ord(a): b for a, b in zip("оolіi|збsвbzчq", "00111136588249", strict=True)}
 # Digits, or what looks like one among digits, with little between them.
@@ -15,12 +15,13 @@ _GROUPS = re.compile(r"[\doоlіiзбsвbzч|]+")
 _ZEROS_OR_DIGITS = re.compile(r"\d|[оo]{2}")
 _CARD = re.compile(r"[2456]\d{3}")
 _FILLER = re.compile(
-    r"(?<=\d)[\s,]*(?:потом|затем|далее|дальше|после|и|then|and|dash|тире|дефис|пробел|в конце|скобка)\s+"
+    r"(?<=\d)[\s,]*(?=[a-zа-я])"
+    r"(?:(?:потом|затем|далее|дальше|после|и|then|and|dash|тире|дефис|пробел|в конце|скобка)\s+){1,3}"
     r"(?=[\d(])"
 )
 _SERIAL = re.compile(
-    r"(?:номенклатур\w*|nomenclature|inventory|identifier|идентификатор\w*|batch|factory|stock|артикул|арт|imei|имей|име[ий]|s/?n|с/н|серийн\w*|заводск\w*|vin|вин|isbn|штрих\W?код|код|part|oem|oe|ref\w*|"
-    r"catalog\w*|cat|катал\w*|детал\w*|запчаст\w*|модел\w*|model|инн|огрн\w*|снилс|кадастр\w*|sku|ean|upc|barcode|"
+    r"(?:номенклатур\w*|nomenclature|inventory|identifier|идентификатор\w*|batch|factory|stock|артикул|арт|imei|имей|име[ий]|s/?n|с/н|серийн\w*|заводск\w*|vin|вин|isbn|штрих\W?код|код|code|part|oem|oe|ref\w*|"
+    r"catalog\w*|cat|катал\w*|детал\w*|запчаст\w*|модел\w*|model|инн|огрн\w*|снилс|кадастр\w*|sku|style|ean|upc|barcode|"
     r"кузов\w*|двигател\w*|шасси|рам[аы]|заказ\w*|order|трек\w*|track\w*|парт\w*|номер детали|лот|lot|serial|"
     r"лицензи\w*|сертификат\w*|договор\w*|инвентарн\w*|гост|ту|bosch|бош|поезд|рейс|flight|участ\w*)"
     r"(?:\s?(?:number|numbers|no|номер|код|№))?[\s.:#№\-(]{0,4}(?:[a-zа-я]{1,4}[\s-]?)?(?:\d{1,8}[\s/-]+){0,3}$"
@@ -29,10 +30,15 @@ _SERIAL_BEFORE = re.compile(  # with a few words between: "IMEI is the one on th
     r"\b(?:imei|имей|артикул\w*|серийн\w*|s/n|vin|isbn|катал\w*|кадастр\w*|sku|barcode|catalog\w*|oem|"
     r"part number)(?:[\s,.:]+[a-zа-я]+){0,5}[\s,.:№#-]*$"
 )
+_NAMED_NUMBER = re.compile(  # of whatever is no telephone: "casting number", "литейный номер"
+    r"\b(?!my|our|the|this|that|phone|telephone|tel|mobile|cell|contact|call|text|whatsapp|viber|work|home|office|new|"
+    r"direct|landline|correct|following)[a-z]{3,}\s(?:number|no)[\s:.#№]*$"
+    r"|\b(?!мобил|сотов|домаш|рабоч|город|контакт|нов|телефон|прям|личн|актуальн|мой)[а-я]{3,}(?:ый|ой|ий)\sномер[\s:.#№]*$"
+)
 _CALL = re.compile(
     r"\b(?:зво\w*|позвон\w*|набира\w*|набер\w*|тел|телефон\w*|т|моб\w*|сот\w*|номер\w*|связ\w*|контакт\w*|пишите|смс|sms|"
     r"whats?\s?app|wa|ватсап\w*|вотсап\w*|вацап\w*|viber|вайбер\w*|телеграм\w*|тг|tg|telegram|signal|"
-    r"call|calls|ring|phone|tel|cell|mobile|text|txt|dial|reach|contact|number|message|whatsapp|voicemail|"
+    r"call|calls|ring|phone|tel|t3l|te1|тэл|cell|mobile|text|txt|dial|reach|contact|number|message|whatsapp|voicemail|"
     r"спросить|ask for|leave)\b[^\d]{0,40}$"
 )
 _CALL_AFTER = re.compile(
@@ -81,17 +87,17 @@ class PhoneEvidence:
 def find_phones(lower: str, number_words: int) -> PhoneEvidence:
     """Look for telephones in a lower-case text that has ``number_words`` numerals written as words."""
     evidence = PhoneEvidence()
-    spelled = number_words >= 3
+    spelled = number_words >= 3 or (number_words > 0 and stands_beside_digits(lower))
     text = spell_out(lower) if spelled else lower
     if not _THREE_DIGITS.search(text):
         return evidence
     text = _FILLER.sub(" ", text)
     for run in _RUN.finditer(text):
-        _judge(evidence, text, run, spelled)
+        _judge(evidence, text, run, is_spelled=spelled and run[0] not in lower)
     return evidence
 
 
-def _judge(evidence: PhoneEvidence, text: str, run: re.Match[str], spelled: bool) -> None:
+def _judge(evidence: PhoneEvidence, text: str, run: re.Match[str], *, is_spelled: bool) -> None:
     raw = run[0]
     written = _GROUPS.findall(raw)
     while written and not _ZEROS_OR_DIGITS.search(written[-1]):
@@ -105,7 +111,8 @@ def _judge(evidence: PhoneEvidence, text: str, run: re.Match[str], spelled: bool
     called = bool(_CALL.search(before) or _CALL_AFTER.search(after))
     if called and len(digits) < _LONG and _BARE_NUMBER.search(before) and not _CALL_AFTER.search(after):
         called = False
-    if (_SERIAL.search(before) or (_SERIAL_BEFORE.search(before) and not called)) and not re.search(
+    named = _SERIAL.search(before) or _NAMED_NUMBER.search(before)
+    if (named or (_SERIAL_BEFORE.search(before) and not called)) and not re.search(
         r"(?:тел|phone|звон\w*|call)\W*$", before
     ):
         evidence.serial += 1
@@ -113,10 +120,11 @@ def _judge(evidence: PhoneEvidence, text: str, run: re.Match[str], spelled: bool
     if len(digits) == 16 and all(len(group) == 4 for group in groups) and _CARD.match(digits):
         evidence.card += 1
         return
-    if not called and (_UNIT.search(after) or _PRICE_BEFORE.search(before)):
+    # A price or a mileage is none even after "call me"; of the length of a telephone it may be one.
+    if (not called or len(digits) < _LONG) and (_UNIT.search(after) or _PRICE_BEFORE.search(before)):
         return
     listed = bool(re.search(r"[,:/]", raw)) and not all(len(group) == 1 for group in groups)
-    changed = letters > 0 or (len(groups) >= 6 and max(map(len, groups)) <= 2) or spelled
+    changed = letters > 0 or (len(groups) >= 6 and max(map(len, groups)) <= 2) or is_spelled
     shape = _shape(digits, groups, raw.lstrip().startswith("+"), called, changed)
     if listed and not called:
         shape -= 1

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from scoring.knowledge import Knowledge, letter
 from scoring.normalise import foldings, readings
-from scoring.numerals import is_numeral
+from scoring.numerals import numerals_in
 
 MEMO_WORDS = 60_000  # about 30 MB; then it is emptied and fills again with what is in use
 STEM_LETTERS = 6
@@ -22,6 +22,7 @@ _FUNCTION_WORDS = (
 FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 _LETTERS = re.compile(r"[^\W\d_]+")
 _SHORTEST_READING = 4  # a shorter one is found in anything
+_SHORTEST_FOREIGN = 5  # letters in common with a word of the other script: `pick` is not `риск`, of `рис*`
 _SHORTEST_FUZZY = 6
 _LONGEST_WORD = 40  # beyond it nothing of the lexicon can match: letters without a space
 
@@ -92,7 +93,7 @@ class Dictionary(dict[str, Word]):
             is_number=cut.isdigit(),
             is_content=not cut.isdigit() and read_as not in FUNCTION_WORDS,
             is_topical=not cut.isdigit() and len(read_as) > 1,
-            numerals=sum(map(is_numeral, _LETTERS.findall(spellings[0]))) if len(cut) > 1 else 0,
+            numerals=sum(map(numerals_in, _LETTERS.findall(spellings[0]))) if len(cut) > 1 else 0,
         )
 
     def _understand(self, spellings: list[str], *, is_odd: bool) -> tuple[str, list[int]]:
@@ -101,7 +102,8 @@ class Dictionary(dict[str, Word]):
         further = [reading for word in spellings for reading in readings(word)]
         candidates = [*spellings, *(word for word in further if len(word) >= _SHORTEST_READING)]
         for word in candidates:
-            concepts = self._concepts(word)
+            is_foreign = spellings[0].isascii() and not word.isascii()
+            concepts = self._concepts(word, _SHORTEST_FOREIGN if is_foreign else 1)
             if concepts:
                 return word, concepts
         if is_odd:
@@ -115,10 +117,11 @@ class Dictionary(dict[str, Word]):
             return True
         return any(word[:length] in self._phrase_stems for length in range(_SHORTEST_READING, len(word) + 1))
 
-    def _concepts(self, word: str) -> list[int]:
-        found = list(self._knowledge.exact.get(word, ()))
+    def _concepts(self, word: str, shortest: int) -> list[int]:
+        """List the concepts of a word by the entries of at least ``shortest`` letters."""
+        found = list(self._knowledge.exact.get(word, ())) if len(word) >= shortest else []
         prefixes = self._knowledge.prefix
-        for length in range(2, len(word) + 1):
+        for length in range(max(2, shortest), len(word) + 1):
             stem = prefixes.get(word[:length])
             if stem:
                 found += stem

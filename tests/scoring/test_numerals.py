@@ -2,7 +2,7 @@
 
 import pytest
 
-from scoring.numerals import is_numeral, spell_out
+from scoring.numerals import numerals_in, spell_out
 
 
 @pytest.mark.parametrize(
@@ -26,5 +26,5 @@ def test_an_o_that_stands_among_words_is_no_zero(text: str) -> None:
 
 
 def test_numerals_glued_together_are_numerals() -> None:
-    assert is_numeral("пятьпятьпять")
-    assert not is_numeral("пятьница")
+    assert numerals_in("пятьпятьпять") == 3
+    assert not numerals_in("пятьница")

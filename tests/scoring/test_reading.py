@@ -87,3 +87,8 @@ def test_no_pattern_is_passed_over_that_a_text_holds(pieces: list[str], pattern:
     concepts = " ".join([*pieces, *held]) + " "
     candidates = CANDIDATES.in_text(set(concepts))
     assert {n for n, p in enumerate(PATTERNS) if p.regex.search(concepts)} <= set(candidates)
+
+
+@pytest.mark.parametrize("word", ["pick", "last", "socket", "style", "report", "salon"])
+def test_an_english_word_is_no_russian_one_that_looks_a_little_like_it(word: str) -> None:
+    assert READER.dictionary[word].text == word
