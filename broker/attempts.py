@@ -5,11 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from .errors import KafkaUnavailable
+from .threads import start_unwaited
 
 T = TypeVar("T")
+
+#: A thread that has not begun after so long was ended before it could, and another one is started.
+PATIENCE_S = 0.5
 
 
 class SharedAttempts:
@@ -17,6 +21,9 @@ class SharedAttempts:
 
     While Kafka is away an attempt ends only with its time, and so many threads that tried one after the other
     would each wait for all before them.
+
+    An attempt is made on a thread of its own: it makes a Kafka client, which starts a thread, and that had
+    better be started by one that nobody interrupts (see ``threads``).
     """
 
     def __init__(self) -> None:
@@ -35,14 +42,52 @@ class SharedAttempts:
         asked_s = time.monotonic()
         if not self._turn.acquire(timeout=max(0.0, deadline_s - asked_s)):
             raise KafkaUnavailable("Kafka was not reached in time; another thread still tries to.")
+        call = _Call(attempt, self._end_turn)
         try:
             if self._failed is not None and self._failed[0] >= asked_s:
                 raise KafkaUnavailable(str(self._failed[1])) from self._failed[1]
-            began_s = time.monotonic()
-            try:
-                return attempt()
-            except KafkaUnavailable as e:
-                self._failed = began_s, e
-                raise
+            return call.made_elsewhere()
         finally:
-            self._turn.release()
+            # After an interrupt the turn lasts until the attempt has ended.
+            if call.taken.acquire(blocking=False):
+                self._turn.release()
+
+    def _end_turn(self, began_s: float, error: Exception | None) -> None:
+        if isinstance(error, KafkaUnavailable):
+            self._failed = began_s, error
+        self._turn.release()
+
+
+class _Call(Generic[T]):
+    """One attempt, made by whichever thread takes it first."""
+
+    def __init__(self, attempt: Callable[[], T], on_end: Callable[[float, Exception | None], None]) -> None:
+        self.taken = threading.Lock()
+        self._began_s = time.monotonic()
+        self._attempt = attempt
+        self._on_end = on_end
+        self._ended = threading.Lock()
+        self._ended.acquire()
+        self._result: list[T] = []
+        self._error: Exception | None = None
+
+    def made_elsewhere(self) -> T:
+        """Start a thread that makes the attempt, and wait for it."""
+        start_unwaited(self._make, name="dramatiq-kafka-attempt")
+        while not self._ended.acquire(timeout=PATIENCE_S):
+            if not self.taken.locked():
+                start_unwaited(self._make, name="dramatiq-kafka-attempt")
+        if self._error is not None:
+            raise self._error
+        return self._result[0]
+
+    def _make(self) -> None:
+        if not self.taken.acquire(blocking=False):
+            return
+        try:
+            self._result.append(self._attempt())
+        except Exception as e:  # noqa: BLE001
+            self._error = e  # it is the caller's, who raises it
+        finally:
+            self._on_end(self._began_s, self._error)
+            self._ended.release()

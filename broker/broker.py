@@ -186,6 +186,7 @@ class KafkaBroker(Broker):
           KafkaUnavailable: When Kafka does not answer.
         """
         self._check_declared(queue_name)
+        self.settlement.start()  # here, because a worker's threads are interrupted
         consumer = QueueConsumer(self, queue_name, prefetch=prefetch, timeout_ms=timeout)
         self.consumers.add(consumer)
         return consumer

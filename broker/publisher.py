@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from zlib import crc32
 
 from kafka import KafkaProducer
@@ -24,6 +25,7 @@ from .attempts import SharedAttempts
 from .clients import Clients
 from .errors import RECORD_ERRORS, KafkaUnavailable
 from .gathering import Gathering, RoundPartitioner, Sent
+from .threads import start_unwaited
 from .topics import MAX_DEAD_LETTER_BYTES, Topics
 
 logger = logging.getLogger(__name__)
@@ -254,9 +256,8 @@ class Publisher:
         logger.warning("Kafka did not take everything; the producer is replaced.")
         # Other threads may still wait on its futures, so it is closed in the background, once they have their
         # answer.
-        threading.Thread(
-            target=_close, args=(producer,), kwargs={"timeout_s": self._timeout_ms / 1000}, daemon=True
-        ).start()
+        close = partial(_close, producer, timeout_s=self._timeout_ms / 1000)
+        start_unwaited(close, name="dramatiq-kafka-retired-producer")
 
 
 def _send(producer: KafkaProducer, records: Sequence[Record], indices: Sequence[int]) -> Sent:

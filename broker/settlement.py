@@ -40,6 +40,16 @@ class Settlement:
         self._stopping = False
         self._thread: threading.Thread | None = None
 
+    def start(self) -> None:
+        """Start the thread, unless it runs; not from one that Dramatiq may interrupt (see ``threads``)."""
+        with self._changed:
+            if self._thread is None or not self._thread.is_alive():
+                self._stopping = False
+                self._thread = threading.Thread(
+                    target=self._run, name="dramatiq-kafka-settlement", daemon=True
+                )
+                self._thread.start()
+
     def settle(self, delivery: Delivery) -> None:
         """Complete ``delivery`` once everything in its outbox is durable; at once when there is nothing in
         it.
@@ -49,12 +59,6 @@ class Settlement:
             return
         with self._changed:
             self._waiting.append(delivery)
-            if self._thread is None or not self._thread.is_alive():
-                self._stopping = False
-                self._thread = threading.Thread(
-                    target=self._run, name="dramatiq-kafka-settlement", daemon=True
-                )
-                self._thread.start()
             self._changed.notify_all()
 
     def drain(self, timeout_s: float) -> bool:
@@ -87,7 +91,11 @@ class Settlement:
                 if backoff_s:
                     self._changed.wait_for(lambda: self._stopping, backoff_s)
                 batch, self._waiting, self._busy = self._waiting, [], True
-            held, reason = self._settle_batch(batch)
+            try:
+                held, reason = self._settle_batch(batch)
+            except Exception as e:  # noqa: BLE001
+                # Were this thread to end, nothing of this process would be settled any more.
+                held, reason = [delivery for delivery in batch if not delivery.completed], e
             with self._changed:
                 self._waiting = held + self._waiting
                 self._busy = False

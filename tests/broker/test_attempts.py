@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _thread
+import ctypes
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +17,10 @@ from tests.waiting import wait_until
 
 DEADLINE_S = 30.0
 CALLERS = 8
+
+
+class Interrupt(BaseException):
+    """What Dramatiq raises in a worker's thread."""
 
 
 class Attempt:
@@ -72,4 +78,39 @@ def test_a_failure_is_not_that_of_who_asks_afterwards() -> None:
     attempt.may_end.set()
     assert call(attempts, attempt) == "attempt 1 failed"
     assert call(attempts, attempt) == "attempt 2 failed"
+    assert call(attempts, lambda: "done") == "done"
+
+
+def test_an_attempt_whose_thread_was_ended_before_it_began_is_made_by_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start, started = _thread.start_new_thread, []
+
+    def start_the_second(function: Callable[..., object], arguments: tuple[object, ...]) -> int:
+        started.append(function)
+        return start(function, arguments) if len(started) == 2 else 0
+
+    monkeypatch.setattr(_thread, "start_new_thread", start_the_second)
+    assert call(SharedAttempts(), lambda: "done") == "done"
+
+
+def test_who_is_interrupted_leaves_the_turn_to_the_others_when_the_attempt_ends(
+    threads: ThreadPoolExecutor,
+) -> None:
+    attempts, attempt = SharedAttempts(), Attempt()
+    idents: list[int] = []
+
+    def interrupted() -> str:
+        idents.append(threading.get_ident())
+        try:
+            return call(attempts, attempt)
+        except Interrupt:
+            return "interrupted"
+
+    first = threads.submit(interrupted)
+    wait_until(lambda: attempt.made, deadline_s=DEADLINE_S, what="the first attempt")
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(idents[0]), ctypes.py_object(Interrupt))
+    assert first.result(DEADLINE_S) == "interrupted"
+    assert "another thread still tries" in call(attempts, attempt, patience_s=0.05)
+    attempt.may_end.set()
     assert call(attempts, lambda: "done") == "done"

@@ -1,0 +1,56 @@
+"""The thread that settles deliveries."""
+
+from __future__ import annotations
+
+import threading
+
+from dramatiq.message import Message
+from kafka.structs import TopicPartition
+
+from broker import KafkaBroker
+from broker.assignment import Assignment, Capacity
+from broker.commit_metadata import CommitState
+from broker.delivery import Delivery, Origin
+from tests.waiting import wait_until
+
+
+def delivery() -> Delivery:
+    assignment = Assignment(TopicPartition("mail", 0), CommitState(0, -1), epoch=1, capacity=Capacity(1))
+    message: Message[None] = Message("mail", "send", (), {}, {})
+    return Delivery(message, origin=Origin("mail", 0, 0), raw=b"", headers=[], assignment=assignment)
+
+
+def test_no_worker_thread_starts_it_and_what_was_handed_over_before_it_ran_is_settled() -> None:
+    broker = KafkaBroker()  # nothing is published, so nothing connects
+    mine = delivery()
+    assert broker.ledger.dispatch(mine, "a consumer")
+    mine.follow_ups.append(lambda: None)
+    threads_before = set(threading.enumerate())
+
+    broker.settlement.settle(mine)
+    assert set(threading.enumerate()) == threads_before, "its start could hang in an interrupted thread"
+    assert not mine.completed
+
+    broker.settlement.start()
+    wait_until(lambda: mine.completed, deadline_s=10, what="it to be settled")
+    broker.close()
+
+
+def test_an_error_nobody_expected_holds_the_delivery_and_does_not_end_the_thread() -> None:
+    broker = KafkaBroker()
+    mine = delivery()
+    assert broker.ledger.dispatch(mine, "a consumer")
+    complete = broker.ledger.complete
+    failures = [ZeroDivisionError("a mistake in here")]
+
+    def complete_at_last(delivery: Delivery) -> None:
+        if failures:
+            raise failures.pop()
+        complete(delivery)
+
+    broker.ledger.complete = complete_at_last  # type: ignore[method-assign]
+    mine.follow_ups.append(lambda: None)
+    broker.settlement.start()
+    broker.settlement.settle(mine)
+    wait_until(lambda: mine.completed, deadline_s=10, what="it to be settled")
+    broker.close()
