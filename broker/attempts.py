@@ -14,6 +14,8 @@ T = TypeVar("T")
 
 #: A thread that has not begun after so long was ended before it could, and another one is started.
 PATIENCE_S = 0.5
+#: How soon a caller notices that it need not wait any more.
+LOOK_GAP_S = 0.1
 
 
 class SharedAttempts:
@@ -30,25 +32,31 @@ class SharedAttempts:
         self._turn = threading.Lock()
         self._failed: tuple[float, KafkaUnavailable] | None = None
 
-    def run(self, attempt: Callable[[], T], *, deadline_s: float) -> T:
+    def run(self, attempt: Callable[[], T], *, deadline_s: float, unless: threading.Event | None = None) -> T:
         """Call ``attempt``, which ends by ``deadline_s`` (of ``time.monotonic()``).
 
         It is to look first whether what it is for has been done meanwhile, by the thread before.
 
+        Parameters:
+          unless: Nobody waits once it is set; an attempt that has begun goes on.
+
         Raises:
-          KafkaUnavailable: When it failed, when another thread's failed that began after this call, or when
-            it was nobody's turn by ``deadline_s``.
+          KafkaUnavailable: When it failed, when another thread's failed that began after this call, when it
+            was nobody's turn by ``deadline_s``, or when ``unless`` was set first.
         """
         asked_s = time.monotonic()
-        if not self._turn.acquire(timeout=max(0.0, deadline_s - asked_s)):
-            raise KafkaUnavailable("Kafka was not reached in time; another thread still tries to.")
+        while not self._turn.acquire(timeout=max(0.0, min(LOOK_GAP_S, deadline_s - time.monotonic()))):
+            _check(unless)
+            if time.monotonic() >= deadline_s:
+                raise KafkaUnavailable("Kafka was not reached in time; another thread still tries to.")
         call = _Call(attempt, self._end_turn)
         try:
             if self._failed is not None and self._failed[0] >= asked_s:
                 raise KafkaUnavailable(str(self._failed[1])) from self._failed[1]
-            return call.made_elsewhere()
+            _check(unless)
+            return call.made_elsewhere(unless)
         finally:
-            # After an interrupt the turn lasts until the attempt has ended.
+            # When nobody waits any more, the turn lasts until the attempt has ended.
             if call.taken.acquire(blocking=False):
                 self._turn.release()
 
@@ -71,12 +79,16 @@ class _Call(Generic[T]):
         self._result: list[T] = []
         self._error: Exception | None = None
 
-    def made_elsewhere(self) -> T:
+    def made_elsewhere(self, unless: threading.Event | None) -> T:
         """Start a thread that makes the attempt, and wait for it."""
-        start_unwaited(self._make, name="dramatiq-kafka-attempt")
-        while not self._ended.acquire(timeout=PATIENCE_S):
-            if not self.taken.locked():
+        started_s = -PATIENCE_S
+        while not self._ended.acquire(blocking=False):
+            if not self.taken.locked() and time.monotonic() - started_s >= PATIENCE_S:
                 start_unwaited(self._make, name="dramatiq-kafka-attempt")
+                started_s = time.monotonic()
+            if self._ended.acquire(timeout=LOOK_GAP_S):
+                break
+            _check(unless)
         if self._error is not None:
             raise self._error
         return self._result[0]
@@ -91,3 +103,8 @@ class _Call(Generic[T]):
         finally:
             self._on_end(self._began_s, self._error)
             self._ended.release()
+
+
+def _check(unless: threading.Event | None) -> None:
+    if unless is not None and unless.is_set():
+        raise KafkaUnavailable("Kafka was not reached before this was to stop.")

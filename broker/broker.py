@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
@@ -140,6 +141,8 @@ class KafkaBroker(Broker):
         self._finishing = Finishing()
         self._listeners = Listeners()
         self.stopping = False
+        #: Set when ``stopping`` is, for who waits.
+        self.stop_asked = threading.Event()
         self._settle_deadline_s: float | None = None
         self.consumers: weakref.WeakSet[QueueConsumer] = weakref.WeakSet()
 
@@ -457,14 +460,20 @@ class KafkaBroker(Broker):
 
     # The life of a process
 
+    def begin_working(self) -> None:
+        """Let a worker run, also after another one was stopped."""
+        self.stopping = False
+        self.stop_asked.clear()
+
     def begin_stopping(self) -> None:
-        """Hand out nothing more, and commit what finishes at once."""
+        """Hand out nothing more, commit what finishes at once, and wait for no Kafka that does not answer."""
         self.stopping = True
+        self.stop_asked.set()
         self._settle_deadline_s = None
 
     def hurry(self, timeout_s: float) -> None:
         """Begin to stop, and let nothing of it take longer than ``timeout_s``."""
-        self.stopping = True
+        self.begin_stopping()
         self._settle_deadline_s = time.monotonic() + timeout_s
         self.close_timeout_ms = int(timeout_s * 1000)
 

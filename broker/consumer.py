@@ -87,7 +87,7 @@ class QueueConsumer(Consumer):
         self._ask_if_joining_at_s = 0.0
         self._paused: set[TopicPartition] = set()
 
-        broker.topics.ensure(broker.topics_of(queue_name))
+        broker.topics.ensure(broker.topics_of(queue_name), unless=broker.stop_asked)
         self._assignor = ForgetfulCooperativeStickyAssignor()
         self._kafka = broker.clients.consumer(
             group_id=broker.group_of(queue_name),

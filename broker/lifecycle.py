@@ -29,7 +29,7 @@ class WorkerLifecycle(Middleware):
         self._last_words: LastWords | None = None
 
     def after_worker_boot(self, broker: KafkaBroker, worker: Worker) -> None:  # type: ignore[override]
-        broker.stopping = False
+        broker.begin_working()
         self._last_words = LastWords(broker)
         self._forwarder = broker.delays.forwarder(broker.consumer_settings)
         self._forwarder.start()

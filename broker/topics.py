@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from threading import Event
 
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError, TopicAlreadyExistsError
@@ -102,11 +103,14 @@ class Topics:
             return
         raise InvalidQueueName(f"Kafka cannot hold a queue named {queue_name!r}: {rule}.")
 
-    def ensure(self, topics: Iterable[str], *, deadline_s: float | None = None) -> None:
+    def ensure(
+        self, topics: Iterable[str], *, deadline_s: float | None = None, unless: Event | None = None
+    ) -> None:
         """Create those of ``topics`` that do not exist.
 
         Parameters:
           deadline_s: Of ``time.monotonic()``; by default ENSURE_TIMEOUT_S from now.
+          unless: Once it is set, nothing is waited for.
 
         Raises:
           KafkaUnavailable: When Kafka does not answer until then, or refuses to create one.
@@ -115,7 +119,9 @@ class Topics:
         if wanted <= self._existing:
             return
         by_s = time.monotonic() + ENSURE_TIMEOUT_S if deadline_s is None else deadline_s
-        self._attempts.run(lambda: self._create_missing(wanted - self._existing, by_s), deadline_s=by_s)
+        self._attempts.run(
+            lambda: self._create_missing(wanted - self._existing, by_s), deadline_s=by_s, unless=unless
+        )
 
     def _create_missing(self, topics: set[str], deadline_s: float) -> None:
         if not topics:

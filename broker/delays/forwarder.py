@@ -94,7 +94,9 @@ class Forwarder:
             self._stop.wait(max(0.0, self._rest_until_s - time.monotonic()))
 
     def _own_partitions(self) -> None:
-        partitions = OwnedPartitions(self._clients, self._topics, self._files, self._settings)
+        partitions = OwnedPartitions(
+            self._clients, self._topics, self._files, self._settings, unless=self._stop
+        )
         try:
             while not self._stop.is_set():
                 self._step(partitions)
@@ -124,6 +126,8 @@ class Forwarder:
 
     def _rest(self, reason: BaseException) -> None:
         """Leave off for a while, and say so when that is news."""
+        if self._stop.is_set():
+            return
         kind = type(reason).__name__
         if self._trouble != kind:
             logger.warning(

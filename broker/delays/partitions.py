@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from threading import Event
 from typing import Any
 
 from kafka.consumer.fetcher import ConsumerRecord
@@ -68,20 +69,31 @@ class OwnedPartitions:
     kafka-python calls those on its I/O thread, and only while the caller waits in :meth:`poll` or
     :meth:`close`.
 
+    Parameters:
+      unless: Once it is set, nobody waits for a Kafka that does not answer.
+
     Raises (every method):
       KafkaError, KafkaUnavailable: When Kafka does not answer. Close it and make another.
       IndexUnusable: When an index can be neither read nor rebuilt. Close it and make another later.
       IndexDamaged: When an index is damaged. Close it, discard that file and make another.
     """
 
-    def __init__(self, clients: Clients, topics: Topics, files: IndexFiles, settings: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        clients: Clients,
+        topics: Topics,
+        files: IndexFiles,
+        settings: dict[str, Any],
+        *,
+        unless: Event | None = None,
+    ) -> None:
         self._clients = clients
         self._topics = topics
         self._files = files
         self._owned: dict[TopicPartition, OwnedPartition] = {}
         self._added: set[TopicPartition] = set()
         self._looked_up_s = time.monotonic()
-        topics.ensure([topics.delayed])
+        topics.ensure([topics.delayed], unless=unless)
         self._assignor = ForgetfulCooperativeStickyAssignor()
         self._kafka = clients.consumer(
             group_id=f"{topics.delayed}.forwarders",

@@ -114,3 +114,21 @@ def test_who_is_interrupted_leaves_the_turn_to_the_others_when_the_attempt_ends(
     assert "another thread still tries" in call(attempts, attempt, patience_s=0.05)
     attempt.may_end.set()
     assert call(attempts, lambda: "done") == "done"
+
+
+def test_nobody_waits_for_an_attempt_once_it_is_to_stop(threads: ThreadPoolExecutor) -> None:
+    attempts, attempt, stop = SharedAttempts(), Attempt(), threading.Event()
+
+    def ask() -> str:
+        try:
+            return attempts.run(attempt, deadline_s=time.monotonic() + DEADLINE_S, unless=stop)
+        except KafkaUnavailable as e:
+            return str(e)
+
+    calls = [threads.submit(ask) for _ in range(3)]
+    wait_until(lambda: attempt.made, deadline_s=DEADLINE_S, what="the first attempt")
+    stop.set()
+    assert all("was to stop" in each.result(DEADLINE_S) for each in calls)
+    assert "was to stop" in ask()
+    attempt.may_end.set()
+    assert attempt.made == 1
