@@ -145,6 +145,7 @@ class KafkaBroker(Broker):
         self.stop_asked = threading.Event()
         self._settle_deadline_s: float | None = None
         self.consumers: weakref.WeakSet[QueueConsumer] = weakref.WeakSet()
+        self.silent_since_s: dict[str, float] = {}
 
         super().__init__(middleware=default_middleware() if middleware is None else middleware)
         self.queues: dict[str, None] = {}

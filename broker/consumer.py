@@ -31,6 +31,7 @@ from .rebalance import (
     keep_outcomes_of_joins,
 )
 from .restore import Restored, report_removed, restore
+from .silence import Silence
 
 if TYPE_CHECKING:
     from .broker import KafkaBroker
@@ -105,6 +106,7 @@ class QueueConsumer(Consumer):
         self._releasing = Releasing(broker, queue_name, self._kafka, self._assignments)
         notes = Notes(broker.clients, broker.group_of(queue_name))
         self._flush_watch = FlushWatch(self._kafka, self._dispatcher, notes)
+        self._silence = Silence(self._kafka, queue_name, broker.silent_since_s)
         self._kafka.subscribe(
             [broker.topics.queue(queue_name)],
             listener=RebalanceListener(
@@ -329,6 +331,7 @@ class QueueConsumer(Consumer):
             self._follow_position(assignment)
         self._pause_full_partitions()
         self._flush_watch.look(self._polled_at_s)
+        self._silence.look(self._polled_at_s)
 
     def _take_in(self, assignment: Assignment, batch: list[ConsumerRecord]) -> None:
         assignment = self._reach(assignment, batch[0].offset)

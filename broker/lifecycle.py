@@ -11,6 +11,7 @@ from dramatiq.middleware import Middleware
 from dramatiq.worker import Worker
 
 from .delays import Forwarder
+from .quiet import leave_out_information
 
 if TYPE_CHECKING:
     from .broker import KafkaBroker
@@ -27,6 +28,9 @@ class WorkerLifecycle(Middleware):
     def __init__(self) -> None:
         self._forwarder: Forwarder | None = None
         self._last_words: LastWords | None = None
+
+    def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
+        leave_out_information()
 
     def after_worker_boot(self, broker: KafkaBroker, worker: Worker) -> None:  # type: ignore[override]
         broker.begin_working()

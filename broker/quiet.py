@@ -1,4 +1,4 @@
-"""Keeps kafka-python from saying the same thing at every attempt while Kafka is away."""
+"""Keeps kafka-python from drowning an application's log."""
 
 from __future__ import annotations
 
@@ -46,6 +46,15 @@ class Quiet(logging.Filter):
 
 
 _quiet = Quiet()
+
+
+def leave_out_information() -> None:
+    """In a worker, let nothing below a warning of kafka-python's into the log, unless the application has
+    said what it wants to see of it. Dramatiq's command line logs what is worth INFO.
+    """
+    logger = logging.getLogger("kafka")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.WARNING)
 
 
 def quieten_kafka_python() -> None:

@@ -88,6 +88,16 @@ def flaky(number: int, failures: int) -> None:
 )
 def in_order(number: int) -> None:
     """A task that its key's later ones wait for. Every fifth fails twice, with a retry between."""
+    fail_twice(number)
+
+
+@dramatiq.actor(queue_name=default_queue, max_retries=10, min_backoff=300, max_backoff=600)
+def passed_by(number: int) -> None:
+    """The same, and its key's later ones go on while its retry waits."""
+    fail_twice(number)
+
+
+def fail_twice(number: int) -> None:
     ledger.write("start", number)
     message = CurrentMessage.get_current_message()
     assert message is not None

@@ -35,6 +35,7 @@ def test_nothing_is_lost_when_kafka_is_frozen_and_then_killed_under_load(
 
     kafka_server.pause()
     wait_until(lambda: sender.failed, deadline_s=30, what="a send to fail while Kafka is frozen")
+    wait_until(lambda: worker.log_lines("has not answered"), deadline_s=30, what="the worker to say so")
     kafka_server.kill()
     away_since = time.monotonic()
     wait_until(lambda: time.monotonic() - away_since > outage_s, deadline_s=outage_s + 10, what="the outage")
@@ -50,6 +51,13 @@ def test_nothing_is_lost_when_kafka_is_frozen_and_then_killed_under_load(
     print(f"{failed_before} sends failed; meanwhile the worker used {processor_s:.1f} s of processor and "
           f"logged {lines} lines")  # fmt: skip
     worker.check()
+    # Each change once, however long it lasts.
+    wait_until(
+        lambda: len(worker.log_lines("has not answered")) == len(worker.log_lines("again, after")),
+        deadline_s=30,
+        what="the worker to say that Kafka is back",
+    )
+    assert len(worker.log_lines("has not answered")) < 4
 
 
 def test_a_worker_waits_for_a_kafka_that_is_away_at_its_start_and_stops_when_told(

@@ -23,6 +23,15 @@ def test_a_worker_started_with_queues_serves_only_those(application: Application
     assert application.broker.count("default") == 1
 
 
+def test_a_workers_log_holds_no_chatter_of_kafka_python(application: Application, run: Run) -> None:
+    worker = run()
+    application.send("remember", "done")
+    application.broker.join("default", timeout=JOIN_TIMEOUT_MS)
+    chatter = [line for line in worker.output().splitlines() if "[kafka." in line and "[INFO]" in line]
+    assert not chatter, chatter[:3]
+    assert "[INFO]" in worker.output()
+
+
 def test_a_task_is_notified_of_the_shutdown_and_runs_again_in_the_next_worker(
     application: Application, run: Run
 ) -> None:
