@@ -115,6 +115,11 @@ class Settlement:
         """Bring each delivery as far as it goes; return those that are not complete, and why the first of
         them is not.
         """
+        for delivery in batch:
+            if delivery.moves and not self._ledger.answers_for(delivery):
+                # Its partition's next owner reads it again, or it was flushed.
+                delivery.outbox.clear()
+                delivery.follow_ups.clear()
         reason = self._publish(batch)
         untried: list[Delivery] = []
         failed: list[Delivery] = []

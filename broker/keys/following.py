@@ -14,7 +14,7 @@ from ..delays.records import check_delay_ms
 from ..delivery import Delivery
 from ..errors import RECORD_ERRORS
 from ..ledger import Ledger
-from ..publisher import Publisher
+from ..publisher import Publisher, Record
 from ..topics import Topics
 from .options import ORDER, ORDERED
 from .records import Place, Waiting, tombstone, waiting_record, without_own
@@ -68,9 +68,16 @@ class Following:
         return True
 
     def move(self, delivery: Delivery) -> None:
-        """Let a record that was not run wait for those before it."""
+        """Let a record that was not run wait for those before it. Many move at once, in one publish."""
         delivery.wait = self._waiting(delivery, delivery.raw, 0)
-        self.come_last(delivery)
+        delivery.outbox.append(waiting_record(self._topics.lanes(delivery.queue_name), delivery.wait))
+        delivery.follow_ups.append(partial(self._forget_flushed, delivery))
+
+    def _forget_flushed(self, delivery: Delivery) -> None:
+        """A flush that came while it moved has completed it."""
+        if delivery.completed and delivery.moves:
+            topic = self._topics.lanes(delivery.queue_name)
+            self._publish(tombstone(topic, self._place_of(delivery)))
 
     def come_last(self, delivery: Delivery) -> None:
         """Say how a delivery ended, after everything else that follows from it."""
@@ -89,16 +96,19 @@ class Following:
             record = tombstone(topic, self._place_of(delivery))
         else:
             return
+        try:
+            self._publish(record)
+        except RECORD_ERRORS as e:
+            if delivery.wait is not None:
+                delivery.wait = None
+                self._give_up(delivery, e)
+                delivery.follow_ups.append(delivery.follow_ups.pop(0))  # this one still comes last
+            raise
+
+    def _publish(self, record: Record) -> None:
         failure = self.publisher.publish([record]).get(0)
-        if failure is None and delivery.moves and delivery.completed:  # it was flushed meanwhile
-            failure = self.publisher.publish([tombstone(topic, self._place_of(delivery))]).get(0)
-        if failure is None:
-            return
-        if isinstance(failure, RECORD_ERRORS) and delivery.wait is not None:
-            delivery.wait = None
-            self._give_up(delivery, failure)
-            delivery.follow_ups.append(delivery.follow_ups.pop(0))  # this one still comes last
-        raise failure
+        if failure is not None:
+            raise failure
 
     def _waiting(self, delivery: Delivery, value: bytes, due_ms: int) -> Waiting:
         assert delivery.turn is not None

@@ -24,6 +24,10 @@ from tests.chaos.arena import Arena, Supervisor
 
 WORKERS = 3
 BATCH = 100
+#: What may wait while more is sent. Workers that drown are harmed at nothing but their start.
+MAX_WAITING = 5_000
+#: Between two harms: a group of workers has just come together, or still works.
+MAX_PEACE_S = 8.0
 
 
 def main() -> None:
@@ -72,6 +76,10 @@ class Soak:
         except EnqueueFailed as e:
             print(f"  {len(e.failures)} message(s) not acknowledged")
 
+    def waiting(self) -> int:
+        """How many messages have not been started yet."""
+        return len(self.play.sent) - len(self.play.ledger.read().started)
+
     def do_harm(self) -> str:
         """Do one thing that a bad day brings."""
         self.harm += 1
@@ -99,7 +107,9 @@ def soak(run: Soak, seconds: float) -> None:
     try:
         while time.monotonic() < over_at:
             for _ in range(run.dice.randrange(1, 12)):
-                run.send()
+                if run.waiting() < MAX_WAITING:
+                    run.send()
+            time.sleep(run.dice.uniform(0, MAX_PEACE_S))
             print(f"{run.do_harm()}; {len(run.play.sent)} sent")
         done = run.play.ledger.read().done
         print(f"the harm is over: {run.harm} times; {len(done)} done so far")
