@@ -1,6 +1,7 @@
 """A flush reaches what other processes have read already."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from dramatiq.errors import QueueJoinTimeout
@@ -12,11 +13,17 @@ from tests.waiting import wait_until
 TASKS = range(3_000)
 
 
+def have_shared(play: Arena, workers: int) -> bool:
+    return [bool(partitions) for partitions in play.owners().values()] == [True] * workers
+
+
 def test_of_what_waits_nothing_begins_after_a_flush_and_join_waits_for_what_runs(
     arena: Callable[..., Arena],
 ) -> None:
     play = arena(partitions=4)
     workers = [play.start_worker() for _ in range(2)]
+    # A task that runs while its partition moves runs a second time.
+    wait_until(partial(have_shared, play, 2), deadline_s=60, what="the workers to share the partitions")
     gate = play.home / "gate"
     # Each worker is stuck with all its threads, a prefetch behind them, and a buffer behind that.
     for partition in range(4):
@@ -44,6 +51,7 @@ def test_a_flush_reaches_workers_that_are_busy_all_the_time(arena: Callable[...,
     play = arena(partitions=2)
     for _ in range(2):
         play.start_worker()
+    wait_until(partial(have_shared, play, 2), deadline_s=60, what="the workers to share the partitions")
     for partition in range(2):
         play.send("work", TASKS[partition::2], partition=partition, seconds=0.05)
     play.wait_until_started_any(50)
