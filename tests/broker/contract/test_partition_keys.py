@@ -255,7 +255,7 @@ def test_a_delayed_message_has_its_place_from_when_it_comes_to_its_queue(
         journal.run(key, number, lambda: number == 1 and gate.wait(DEADLINE_S))
 
     actor = declare(task)
-    send(actor, "delayed", 0, delay=200)
+    send(actor, "delayed", 0, delay=2_000)  # longer than the next send takes on a busy machine
     send(actor, "delayed", 1)
     wait_until(
         lambda: broker.delays.count(QUEUE) == 0, deadline_s=DEADLINE_S, what="the delayed one to be forwarded"
