@@ -83,10 +83,10 @@ class Commits:
             self._under_way = True
             self._kafka.commit_async(snapshot.offsets, callback=partial(self._interval_answer, snapshot))
 
-    def commit_now(self, assignment: Assignment) -> bool:
-        """Commit one assignment and wait for the answer; False when Kafka did not take it."""
+    def commit_now(self, assignments: Iterable[Assignment]) -> bool:
+        """Commit ``assignments`` and wait for the answer; False when Kafka did not take it."""
         with self._ledger.lock:
-            snapshot = Snapshot([assignment])
+            snapshot = Snapshot(assignments)
         failure = self._commit(snapshot, SYNC_COMMIT_TIMEOUT_S)
         self._answer(snapshot, failure)
         return failure is None

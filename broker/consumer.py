@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from dramatiq.broker import Consumer, MessageProxy
@@ -23,6 +23,7 @@ from .delivery import Delivery
 from .dispatch import MAX_UNCOMMITTED, Dispatcher
 from .errors import KafkaUnavailable
 from .flushing import FlushWatch, Notes
+from .keys.lanes import Lanes
 from .keys.releasing import Releasing
 from .rebalance import (
     ForgetfulCooperativeStickyAssignor,
@@ -249,37 +250,45 @@ class QueueConsumer(Consumer):
         with self._ledger.lock:
             partitions = list(self._unrestored)
         try:
-            for partition, restored in restore(self._broker.clients, self._kafka, partitions).items():
-                self._take_over(partition, restored)
+            self._take_over(restore(self._broker.clients, self._kafka, partitions))
         except (KafkaError, KafkaUnavailable, ValueError) as e:
             # ValueError: the partition was revoked between the read and the seek.
             logger.info("The partitions %s cannot be taken over yet: %r", partitions, e)
             self._restore_at_s = time.monotonic() + RESTORE_BACKOFF_S
 
-    def _take_over(self, partition: TopicPartition, restored: Restored) -> None:
-        state = restored.state
-        probation_end = (
-            min(state.highest + 1 + MAX_UNCOMMITTED, restored.end_offset) if restored.unclean else 0
-        )
-        assignment = Assignment(
+    def _take_over(self, restored: Mapping[TopicPartition, Restored]) -> None:
+        lanes = self._releasing.lanes_of(restored)
+        taken = {
+            partition: self._assignment(partition, left, lanes[partition])
+            for partition, left in restored.items()
+        }
+        for partition, left in restored.items():
+            self._kafka.seek(partition, left.state.next_offset)
+        # Committed before the first dispatch, so that even a crash on the first record leaves a trace.
+        if not self._commits.commit_now(taken.values()):
+            self._restore_at_s = time.monotonic() + RESTORE_BACKOFF_S
+            return
+        with self._ledger.lock:
+            ours = [
+                partition for partition in taken if partition in self._unrestored
+            ]  # not revoked meanwhile
+            self._unrestored.difference_update(ours)
+            for partition in ours:
+                self._dispatcher.add(taken[partition])
+        self._kafka.resume(*ours)
+
+    def _assignment(
+        self, partition: TopicPartition, left: Restored, lanes: Lanes[ConsumerRecord]
+    ) -> Assignment:
+        state = left.state
+        return Assignment(
             partition,
             state,
             epoch=self._ledger.next_epoch(),
             capacity=self._capacity,
-            probation_end=probation_end,
-            lanes=self._releasing.lanes_of(partition),
+            probation_end=min(state.highest + 1 + MAX_UNCOMMITTED, left.end_offset) if left.unclean else 0,
+            lanes=lanes,
         )
-        self._kafka.seek(partition, state.next_offset)
-        # Committed before the first dispatch, so that even a crash on the first record leaves a trace.
-        if not self._commits.commit_now(assignment):
-            self._restore_at_s = time.monotonic() + RESTORE_BACKOFF_S
-            return
-        with self._ledger.lock:
-            if partition not in self._unrestored:
-                return  # revoked meanwhile
-            self._unrestored.discard(partition)
-            self._dispatcher.add(assignment)
-        self._kafka.resume(partition)
 
     def _is_joining(self, now_s: float) -> bool:
         """Whether the group is being joined: asked after every poll, and not for every delivery, which it
@@ -366,15 +375,12 @@ class QueueConsumer(Consumer):
             assignment.partition, assignment.expected, first,
             len(assignment.tracker) + len(assignment.buffer),
         )  # fmt: skip
+        partition = assignment.partition
+        anew = Restored(CommitState(first, first - 1), unclean=False, end_offset=first)
+        lanes = self._releasing.lanes_of([partition])
         with self._ledger.lock:
-            self._take_away([assignment.partition])
-            successor = Assignment(
-                assignment.partition,
-                CommitState(first, first - 1),
-                epoch=self._ledger.next_epoch(),
-                capacity=self._capacity,
-                lanes=self._releasing.lanes_of(assignment.partition),
-            )
+            self._take_away([partition])
+            successor = self._assignment(partition, anew, lanes[partition])
             self._dispatcher.add(successor)
         return successor
 

@@ -185,7 +185,7 @@ class Dispatcher:
         if assignment.revoked:
             self._marked = None
         elif time.monotonic() >= self._marks_due_at_s:
-            if self._commits.commit_now(assignment):
+            if self._commits.commit_now([assignment]):
                 self._cleared.extend((assignment, record) for record in records)
                 self._marked = None
             else:

@@ -46,11 +46,9 @@ def restore(
       KafkaError: When Kafka does not answer; nothing has been changed then.
     """
     partitions = list(partitions)
-    committed = {
-        partition: kafka.committed(partition, metadata=True, timeout_ms=RESTORE_TIMEOUT_MS)
-        for partition in partitions
-    }
-    left = {p: read_metadata(p, commit) for p, commit in committed.items() if commit is not None}
+    # What kafka.committed() does for one partition: a round trip for each would hold up those that are many.
+    committed = kafka._coordinator.fetch_committed_offsets(partitions, timeout_ms=RESTORE_TIMEOUT_MS)
+    left = {partition: read_metadata(partition, commit) for partition, commit in committed.items()}
     beginning = kafka.beginning_offsets(partitions, timeout_ms=RESTORE_TIMEOUT_MS)
     end = kafka.end_offsets(partitions, timeout_ms=RESTORE_TIMEOUT_MS)
     if beyond := [p for p, state in left.items() if state.highest >= end[p]]:

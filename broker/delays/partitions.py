@@ -31,6 +31,8 @@ MAX_POLL_RECORDS = 1_000
 #: answer.
 MAX_PARTITION_FETCH_BYTES = 512 * 1024
 MAX_FETCH_BYTES = 4 * 1024 * 1024
+#: Partitions that have so many records left, or fewer, are read together when an index catches up.
+READ_TOGETHER = 1_000
 #: How often an index whose partition is quiet notes that it is up to date.
 COMPLETE_NOTE_INTERVAL_MS = 60_000
 #: Tombstones have this much of their retention left, at least, when an index that needs them is opened.
@@ -215,15 +217,20 @@ class OwnedPartitions:
             self._kafka.seek(partition, beginnings[partition])
 
     def _note_progress(self, owned: OwnedPartition, now_ms: int) -> None:
+        highwater = self._kafka.highwater(owned.partition)
+        if highwater is None:
+            return
+        silent = now_ms - owned.index.complete_ms > COMPLETE_NOTE_INTERVAL_MS
+        if owned.ready and not silent and highwater <= owned.index.next_offset:
+            return  # the usual case; to tell one position kafka-python looks at all partitions
         # Not the last record's offset: what is at the end of the log may have been compacted away.
-        position, highwater = self._kafka.position(owned.partition), self._kafka.highwater(owned.partition)
-        if position is None or highwater is None:
+        position = self._kafka.position(owned.partition)
+        if position is None:
             return
         if not owned.confirmed:
             owned.end, owned.confirmed = max(owned.end, highwater), True
         owned.ready = owned.ready or position >= owned.end
-        silent_ms = now_ms - owned.index.complete_ms
-        if position > owned.index.next_offset or (owned.ready and silent_ms > COMPLETE_NOTE_INTERVAL_MS):
+        if position > owned.index.next_offset or (owned.ready and silent):
             self._advance(owned, [], position, now_ms)
 
     def _advance(self, owned: OwnedPartition, entries: list[Entry], next_offset: int, now_ms: int) -> None:
@@ -233,12 +240,17 @@ class OwnedPartitions:
         owned.index.shrink()
 
     def _read_next_unready(self) -> None:
-        """Read one at a time, the shortest first: what is due there need not wait for the others."""
-        unready = [owned for owned in self._owned.values() if not owned.ready]
-        paused = self._kafka.paused()
-        if unready and all(owned.partition in paused for owned in unready):
-            nearest = min(unready, key=lambda owned: owned.end - owned.index.next_offset)
-            self._kafka.resume(nearest.partition)
+        """Read one at a time, the shortest first: what is due there need not wait for the others. Those with
+        hardly anything to read wait for no turn.
+        """
+        unread = {
+            owned.partition: owned.end - owned.index.next_offset
+            for owned in self._owned.values()
+            if not owned.ready
+        }
+        if unread and self._kafka.paused().issuperset(unread):
+            little = max(READ_TOGETHER, min(unread.values()))
+            self._kafka.resume(*(partition for partition, left in unread.items() if left <= little))
 
 
 def entries_of(records: Iterable[ConsumerRecord]) -> list[Entry]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from dramatiq.errors import BrokerConnectionError
@@ -57,16 +58,17 @@ class Releasing:
         self._released_s = 0.0
         self._failing = False
 
-    def lanes_of(self, partition: TopicPartition) -> Lanes[ConsumerRecord]:
-        """The lanes of a partition that was assigned, as its last owner left them.
+    def lanes_of(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Lanes[ConsumerRecord]]:
+        """The lanes of partitions that were assigned, as their last owners left them.
 
         Raises:
           KafkaError, KafkaUnavailable: When Kafka does not answer.
         """
-        lanes: Lanes[ConsumerRecord] = Lanes()
+        lanes: dict[TopicPartition, Lanes[ConsumerRecord]] = {partition: Lanes() for partition in partitions}
         if self._kafka.partitions_for_topic(self._topic):  # asked over the connection that there is anyway
             self._catch_up()
-            lanes.restore(self._log.waiting(partition.partition))
+            for partition, restored in lanes.items():
+                restored.restore(self._log.waiting(partition.partition))
         return lanes
 
     def step(self, now_s: float) -> None:

@@ -7,6 +7,7 @@ only the commits.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from random import Random
 
@@ -73,7 +74,8 @@ class FlakyCommits:
     def __init__(self, cluster: Cluster, dice: Random, failing: float) -> None:
         self._cluster, self._dice, self._failing = cluster, dice, failing
 
-    def commit_now(self, assignment: Assignment) -> bool:
+    def commit_now(self, assignments: Iterable[Assignment]) -> bool:
+        (assignment,) = assignments
         assignment.dirty = True
         if self._dice.random() < self._failing:
             return False
@@ -126,7 +128,7 @@ class Process:
         else:
             assignment = self.dice.choice(self._assignments())
             if assignment.dirty:
-                self.commits.commit_now(assignment)
+                self.commits.commit_now([assignment])
         return True
 
     def hand_over(self) -> None:
