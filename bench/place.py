@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 DEFAULT_PARTITIONS = 4
-NUMBERS = ("partitions", "preload", "window_s")
+NUMBERS = ("partitions", "queues", "preload", "window_s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,7 @@ class Place:
       address: ``host:port`` of the server; empty for the system that has none.
       queue: The queue's name, and the prefix of every topic.
       partitions: Of each topic, where there are such things.
+      queues: How many queues the tasks are spread over; only this broker's workers know more than one.
       preload: How many tasks each worker process gives itself, for the system without a server.
       window_s: Delayed messages are due within so many seconds.
       task: Which, and with which arguments (JSON).
@@ -26,6 +27,7 @@ class Place:
     address: str
     queue: str
     partitions: int = DEFAULT_PARTITIONS
+    queues: int = 1
     preload: int = 0
     window_s: int = 60
     task: str = "noop"

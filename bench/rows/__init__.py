@@ -8,6 +8,7 @@ from bench.rows.idle import IDLE
 from bench.rows.noop import NOOP
 from bench.rows.partitions import PARTITIONS
 from bench.rows.processes import PROCESSES
+from bench.rows.queues import QUEUES
 from bench.rows.sends import SENDS
 from bench.rows.spinning import SPINNING
 from bench.rows.waiting import WAITING
@@ -22,5 +23,6 @@ ROWS: list[Row] = [
     BACKLOG,
     PARTITIONS,
     PROCESSES,
+    QUEUES,
     DELAYED,
 ]

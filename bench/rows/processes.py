@@ -22,6 +22,7 @@ class _Processes(Row):
                 Contestant("1", "1 process", OURS.server),
                 Contestant("2", "2 processes", OURS.server),
                 Contestant("4", "4 processes", OURS.server),
+                Contestant("10", "10 processes", OURS.server),
             ],
             [
                 Metric("tasks_per_s", "tasks/s"),
