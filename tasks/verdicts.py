@@ -67,21 +67,20 @@ class Moderator:
         model = self._model()
         with self._statements() as connection:
             rows = items.read_ads(connection, {job.item_id for job in jobs})
-        ads = {item_id: Ad(*row) for item_id, row in rows.items()}
-        verdicts = dict(zip(ads, model.score(list(ads.values())), strict=True))
-        if outcomes := _outcomes(jobs, verdicts):
-            self._write(model, outcomes, ads)
+            ads = {item_id: Ad(*row) for item_id, row in rows.items()}
+            verdicts = dict(zip(ads, model.score(list(ads.values())), strict=True))
+            if outcomes := _outcomes(jobs, verdicts):
+                _write(connection, model, outcomes, ads)
         return [
             verdicts.get(job.item_id) or PermanentError(f"There is no ad with item_id {job.item_id}")
             for job in jobs
         ]
 
-    def _write(self, model: Model, outcomes: Sequence[Outcome], ads: Mapping[int, Ad]) -> None:
-        """Write the verdicts, and how those were reached that are new."""
-        judged = judge(model, outcomes, ads)
-        with self._statements() as connection:
-            written = write_verdicts(connection, outcomes, judged)
-        log_differences(outcomes, judged, written)
+
+def _write(connection: Connection, model: Model, outcomes: Sequence[Outcome], ads: Mapping[int, Ad]) -> None:
+    """Write the verdicts, and how those were reached that are new."""
+    judged = judge(model, outcomes, ads)
+    log_differences(outcomes, judged, write_verdicts(connection, outcomes, judged))
 
 
 def _outcomes(jobs: Sequence[Job], verdicts: dict[int, Verdict]) -> list[Outcome]:

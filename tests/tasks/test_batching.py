@@ -14,6 +14,7 @@ from dramatiq.middleware import Interrupt, Shutdown, TimeLimitExceeded, raise_th
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks import batching
 from tasks.batching import Batcher
 from tests.waiting import wait_until
 
@@ -78,6 +79,46 @@ def test_what_gathers_while_it_is_busy_is_worked_on_together_and_no_more_than_ma
             wait_until(waiting(batcher, 19), deadline_s=10, what="the others to wait")
         assert [one.result(10) for one in [first, *rest]] == [2 * number for number in range(20)]
     assert [len(batch) for batch in work.batches] == [1, 8, 8, 3]
+
+
+def test_after_a_large_batch_the_next_gathers_as_long_as_calls_come_in(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching, "BACK_WITHIN_S", 60.0)
+    monkeypatch.setattr(batching, "GATHER_S", 60.0)
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) <= 2:
+            calls.append(threads.submit(batcher.answer, 100 + len(pauses)))
+            wait_until(waiting(batcher, 1), deadline_s=10, what="a call that comes back")
+
+    batcher = Batcher(work, name="doubling", max_items=100, pause=pause)
+    with ThreadPoolExecutor(40) as threads:
+        with held(work):
+            calls = [threads.submit(batcher.answer, 0)]
+            wait_until(lambda: work.batches == [[0]], deadline_s=10, what="the first batch")
+            calls += [threads.submit(batcher.answer, number) for number in range(1, batching.MANY + 1)]
+            wait_until(waiting(batcher, batching.MANY), deadline_s=10, what="the others to wait")
+        assert all(call.result(10) for call in calls[1:])
+        assert not pauses  # neither after a single call nor before anybody is back
+        assert batcher.answer(50) == 100
+        assert [call.result(10) for call in calls[-2:]] == [202, 204]
+    assert [len(batch) for batch in work.batches] == [1, batching.MANY, 3]
+    assert work.batches[2] == [50, 101, 102]
+    assert len(pauses) == 3  # the last for nobody
+
+
+def test_without_large_batches_nothing_is_ever_waited_for(work: Work) -> None:
+    pauses: list[float] = []
+    batcher = Batcher(work, name="doubling", max_items=8, pause=pauses.append)
+    for _ in range(20):
+        with ThreadPoolExecutor(batching.MANY - 1) as threads:
+            assert list(threads.map(batcher.answer, range(batching.MANY - 1))) == [
+                2 * number for number in range(batching.MANY - 1)
+            ]
+    assert not pauses
 
 
 def test_an_error_goes_to_the_call_that_it_is_about(batcher: Batcher[int, int], work: Work) -> None:
