@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     )
     api_max_long_polls: int = Field(default=4_000, ge=1, description="at once, in one process")
     api_max_connections: int = Field(default=8_000, ge=1, description="at once, in one process")
+    api_max_body_bytes: int = Field(
+        default=64_000_000, ge=1_000_000, description="of all bodies at once, in one process"
+    )
     idempotency_key_ttl_s: float = Field(default=86_400.0, gt=0, description="how long a key is remembered")
 
     # While a lease runs, the relay leaves the row to the process that sends it: it must outlast a send.

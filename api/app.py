@@ -2,15 +2,19 @@
 
 import asyncio
 import re
+from functools import wraps
 
-from sanic import Sanic
+from sanic import HTTPResponse, Sanic
 
+from api.body_budget import BodyBudget
 from api.docs import add_docs
 from api.handlers import moderation_result
-from api.operations import OPERATIONS
-from api.problems import AnyRequest, ProblemHandler
+from api.operations import OPERATIONS, Handler
+from api.problems import ProblemHandler
+from api.requests import AnyRequest
 from api.services import Services
 from api.upkeep import keep_up
+from settings import get_settings
 from tasks.wiring import outbox
 
 #: The largest body: an id needs twenty bytes, a thousand ads of a kilobyte each go in by bulk.
@@ -31,9 +35,10 @@ def create_app() -> Sanic:
     app.config.REQUEST_MAX_SIZE = MAX_BODY_BYTES
     app.config.REQUEST_MAX_HEADER_SIZE = MAX_HEADER_BYTES
     app.config.RESPONSE_TIMEOUT = RESPONSE_TIMEOUT_S
+    app.ctx.bodies = BodyBudget(get_settings().api_max_body_bytes)
     for operation in OPERATIONS:
         app.add_route(
-            operation.handler,
+            _answering(operation.handler),
             _sanic_path(operation.path),
             methods=["GET", "HEAD"] if operation.method == "GET" else [operation.method],
             name=operation.name,
@@ -64,6 +69,19 @@ async def _release_waiting(app: Sanic) -> None:
 async def _stop(app: Sanic) -> None:
     app.ctx.services.close()
     await asyncio.to_thread(outbox.stop)
+
+
+def _answering(handler: Handler) -> Handler:
+    """The same, and the body that came with the request is given back."""
+
+    @wraps(handler)
+    async def answer(request: AnyRequest, **path: str) -> HTTPResponse:
+        try:
+            return await handler(request, **path)
+        finally:
+            request.give_body_back()
+
+    return answer
 
 
 def _sanic_path(path: str) -> str:

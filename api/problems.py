@@ -5,12 +5,12 @@ from http import HTTPStatus
 from typing import Any
 
 from sanic import HTTPResponse, Request, json
-from sanic.compat import Header
-from sanic.exceptions import NotFound, SanicException
+from sanic.exceptions import NotFound, RequestCancelled, SanicException
 from sanic.handlers import ErrorHandler
 from sanic.helpers import STATUS_CODES
 
 from api.batching import TooManyWaiting
+from api.body_budget import TooManyBodies
 from api.services import Stopping
 from db.errors import DatabaseUnavailable
 from tasks.prediction import CannotScore, ModelUnavailable
@@ -22,21 +22,6 @@ logger = logging.getLogger(__name__)
 CONTENT_TYPE = "application/problem+json"
 #: When a client that met a 503 should ask again.
 RETRY_AFTER_S = 5
-
-
-class AnyRequest(Request):
-    """Sanic's request, for any URL that a client may send.
-
-    For the error response to a URL that it cannot parse, Sanic makes a request of the method NONE with that
-    same URL, fails again and hangs up. And it fails where an absolute URL has no path, meaning ``/``.
-    """
-
-    def __init__(self, url_bytes: bytes, headers: Header, version: str, method: str, *rest: Any, **more: Any):
-        super().__init__(b"*" if method == "NONE" else url_bytes, headers, version, method, *rest, **more)
-
-    @property
-    def path(self) -> str:
-        return super().path if self._parsed_url.path else "/"
 
 
 class Unprocessable(SanicException):
@@ -88,6 +73,7 @@ def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> 
 _UNAVAILABLE: dict[type[Exception], str] = {
     DatabaseUnavailable: "The database cannot be used right now; ask again later",
     TooManyWaiting: "Too many requests are waiting; ask again later",
+    TooManyBodies: "Too many large bodies arrive at once; ask again later",
     Stopping: "The server stops before this is answered; what was asked for may have happened or not",
     ModelUnavailable: "There is no model to score with: the server's log says why. All else works",
 }
@@ -106,6 +92,8 @@ class ProblemHandler(ErrorHandler):
             return problem(exception.status_code, str(exception), exception.headers)
         if isinstance(exception, CannotScore):
             return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "The model cannot score this ad")
+        if isinstance(exception, RequestCancelled):
+            return problem(HTTPStatus.SERVICE_UNAVAILABLE, "The client is gone")  # and reads no answer
         # The client learns nothing of our insides; the log has all of it.
         logger.error("%s %s failed", request.method, request.path, exc_info=exception)
         return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The server made a mistake; it is in its log")

@@ -19,6 +19,7 @@ from tests.waiting import wait_until
 
 MAX_WAITING = 3
 MAX_CONNECTIONS = 20
+MAX_BODY_BYTES = 1_000_000
 BLOCKED = (
     "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
     " AND wait_event_type = 'Lock' AND query LIKE '%INSERT%'"
@@ -34,6 +35,7 @@ def small_api(
         "API_MAX_WAITING": str(MAX_WAITING),
         "API_MAX_LONG_POLLS": "1",
         "API_MAX_CONNECTIONS": str(MAX_CONNECTIONS),
+        "API_MAX_BODY_BYTES": str(MAX_BODY_BYTES),
     }
     api = Api(server_home(), {**stack.env(), "KAFKA_NAMESPACE": new_namespace(), **limits})
     api.start()
@@ -88,6 +90,34 @@ def test_one_more_long_poll_than_may_wait_is_503(small: httpx.Client, database: 
         assert waiting.result().json()["status"] == "completed"
 
 
+def test_bodies_that_are_too_much_together_are_503_until_others_are_answered_or_gone(
+    small_api: Api, small: httpx.Client
+) -> None:
+    def ask(characters: int) -> httpx.Response:
+        return small.post("/predict", content=b'{"x": "' + b"x" * characters + b'"}')
+
+    def is_full() -> bool:
+        response = ask(MAX_BODY_BYTES // 2)
+        if response.status_code != 503:
+            assert_problem(response, 422)
+            return False
+        assert "bodies" in assert_problem(response, 503)
+        assert response.headers["retry-after"]
+        return True
+
+    for _ in range(5):
+        assert not is_full()  # one after the other they fit
+    with socket.create_connection((HOST, small_api.port), timeout=10) as slow:
+        announced = f"content-length: {MAX_BODY_BYTES}\r\n".encode()
+        slow.sendall(b"POST /predict HTTP/1.1\r\nhost: api\r\n" + announced + b"\r\n")
+        assert not is_full()  # what is only announced takes no room
+        slow.sendall(b"x" * (MAX_BODY_BYTES * 3 // 4))
+        wait_until(is_full, deadline_s=60, what="the API to have that much of the body")
+        assert small.post("/async_predict?item_id=1").status_code == 200
+        assert small.post("/async_predict", json={"item_id": 1}).status_code == 200
+    wait_until(lambda: not is_full(), deadline_s=60, what="the API to have room")
+
+
 def test_one_more_connection_than_there_may_be_is_503_until_another_is_closed(
     small_api: Api, small: httpx.Client
 ) -> None:
@@ -108,3 +138,21 @@ def test_one_more_connection_than_there_may_be_is_503_until_another_is_closed(
         for one in held:
             one.close()
     wait_until(lambda: not is_full(), deadline_s=60, what="the API to have room")
+
+
+def test_a_client_that_hangs_up_is_no_error_of_the_servers(
+    small_api: Api, small: httpx.Client, database: Engine
+) -> None:
+    with database.begin() as lock:
+        lock.exec_driver_sql("LOCK TABLE moderation_results IN ACCESS EXCLUSIVE MODE")
+        with socket.create_connection((HOST, small_api.port), timeout=10) as client:
+            client.sendall(b"POST /async_predict?item_id=1 HTTP/1.1\r\nhost: api\r\n\r\n")
+            wait_until(lambda: execute(database, BLOCKED), deadline_s=60, what="the request to wait")
+        assert small.get("/livez").status_code == 200  # so the loop has seen that the other is gone
+    wait_until(
+        lambda: execute(database, "SELECT FROM moderation_results"),
+        deadline_s=60,
+        what="its row",
+    )
+    assert small.post("/async_predict?item_id=1").status_code == 200
+    assert " failed" not in small_api.child.tail(100_000)
