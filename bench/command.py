@@ -1,0 +1,62 @@
+"""What the commands of the bench have in common: their arguments, and what their exit code says."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+
+from bench.results import RowResult
+from bench.sizes import FULL, SMOKE, Sizes
+
+
+def arguments(program: str, description: str, names: Sequence[str]) -> argparse.Namespace:
+    """Read the command line; every one of :class:`Sizes` is an option. Exits with 2 where it is wrong.
+
+    Parameters:
+      names: Of the rows that there are.
+    """
+    parser = argparse.ArgumentParser(prog=program, description=description)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(names)}; all by default")
+    parser.add_argument("--smoke", action="store_true", help="the short form: small sizes, one round")
+    parser.add_argument("--only", nargs="+", metavar="KEY", help="these contestants")
+    parser.add_argument("--rounds", type=int, help="3 by default")
+    parser.add_argument("--rest-s", type=float, default=0.0, help="a pause after each measurement")
+    parser.add_argument("--keep", type=Path, metavar="DIRECTORY", help="write JSON, Markdown and SVG there")
+    for size in fields(FULL):
+        kind = type(getattr(FULL, size.name))
+        parser.add_argument(
+            f"--{size.name.replace('_', '-')}", type=kind, help=f"{getattr(FULL, size.name):,} by default"
+        )
+    given = parser.parse_args()
+    if unknown := set(given.rows) - set(names):
+        parser.error(f"no such row: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    return given
+
+
+def sizes_of(given: argparse.Namespace) -> Sizes:
+    """Return the sizes of the form that was asked for, with those that were named."""
+    named = {size.name: getattr(given, size.name) for size in fields(FULL)}
+    return replace(
+        SMOKE if given.smoke else FULL, **{key: value for key, value in named.items() if value is not None}
+    )
+
+
+def exit_code(results: list[RowResult], *, strict: bool) -> int:
+    """Missing servers are named and left out; what failed on a server that runs is not forgiven."""
+    broken = [
+        f"{result.row.name}: {verdict.metric.unit} only {verdict.ratio:.2f}x {verdict.hardest}"
+        for result in results
+        for verdict in result.verdicts()
+        if verdict.broken
+    ]
+    failed = [f"{result.row.name}: {key}: {why}" for result in results for key, why in result.failed.items()]
+    for line in (*broken, *failed):
+        print(f"BROKEN {line}", file=sys.stderr)
+    return 1 if failed or (strict and broken) else 0
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
