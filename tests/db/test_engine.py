@@ -100,6 +100,16 @@ def test_connections_are_good_again_after_postgresql_was_killed(postgres_server:
     engine.dispose()
 
 
+def test_a_connection_that_postgresql_ended_while_it_was_idle_is_replaced(database: Engine) -> None:
+    engine = make_engine(database.url.render_as_string(hide_password=False), pool_size=1)
+    for _ in range(3):
+        [(pid,)] = execute(engine, "SELECT pg_backend_pid()")
+        assert execute(engine, "SELECT pg_backend_pid()") == [(pid,)]  # until then it is kept
+        execute(database, "SELECT pg_terminate_backend(:pid, 20000)", pid=pid)
+        assert execute(engine, "SELECT pg_backend_pid()") != [(pid,)]
+    engine.dispose()
+
+
 def test_a_connection_that_breaks_in_a_transaction_is_a_temporary_error(
     postgres_server: PostgresServer,
 ) -> None:
