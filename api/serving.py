@@ -6,6 +6,7 @@ processes hangs when it is stopped with a request in flight.
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -55,6 +56,8 @@ async def _serve(listener: socket.socket) -> None:
     assert server is not None  # only ever None with an argument that is not given
     await server.startup()
     await server.before_start()
+    gc.collect()
+    gc.freeze()  # what is loaded by now stays: looking through all of it again and again stops the loop
     await server.start_serving()
     await server.after_start()
     host, port = listener.getsockname()[:2]

@@ -1,6 +1,7 @@
 """What a worker process does besides tasks: it loads the model before the first one, runs the outbox, and
 takes no tasks while PostgreSQL is away."""
 
+import gc
 import logging
 from typing import Any
 
@@ -37,6 +38,8 @@ class WorkerLife(dramatiq.Middleware):
             raise SystemExit(MODEL_REFUSED_EXIT_CODE) from refused
         logger.info("Model %s is loaded", loaded.version)
         shadow_model()  # now, so that no task waits for it
+        gc.collect()
+        gc.freeze()  # models and modules stay: no need to look through them again and again
         self._intake.start()
         self._moderator.start()
         self._outbox.start()
