@@ -4,6 +4,7 @@ The statements that give a submission its outcome notify, so the news leaves wit
 before the row can be read. It is a hint: what is lost with a connection is in the rows.
 """
 
+import re
 from typing import Any
 
 import psycopg2
@@ -15,6 +16,8 @@ from db.errors import DatabaseAway, from_sqlalchemy
 CHANNEL = "moderation_outcomes"
 #: A payload holds 8,000 bytes at most, and an id with its comma takes eleven.
 IDS_IN_A_PAYLOAD = 500
+#: Anyone can NOTIFY anything, also more digits than int() takes.
+_TASK_ID = re.compile(r"[0-9]{1,10}", re.ASCII)
 
 
 class OutcomeListener:
@@ -55,11 +58,8 @@ class OutcomeListener:
         except psycopg2.Error as error:
             raise DatabaseAway(str(error).strip() or "the connection broke") from error
         payloads = ",".join(news.payload for news in self._driver.notifies)
-        task_ids = [
-            int(task_id) for task_id in payloads.split(",") if task_id.isdecimal()
-        ]  # anyone can NOTIFY
         self._driver.notifies.clear()
-        return task_ids
+        return [int(task_id) for task_id in payloads.split(",") if _TASK_ID.fullmatch(task_id)]
 
     def close(self) -> None:
         self._driver.close()

@@ -203,11 +203,10 @@ class Outbox:
             self._mark_all()
 
     def _mark_all(self) -> None:
-        if self._unmarked and not self._mark(self._unmarked):
-            self._mark_at_s = time.monotonic() + MARK_INTERVAL_S
-            return
-        self._unmarked.clear()
-        self._mark_at_s = math.inf
+        # Let go of first: what can never be noted must not keep the thread from everything else.
+        published, self._unmarked, self._mark_at_s = self._unmarked, [], math.inf
+        if published and not self._mark(published):
+            self._unmarked, self._mark_at_s = published, time.monotonic() + MARK_INTERVAL_S
 
     def _mark(self, published: Sequence[Unpublished]) -> bool:
         """Tell PostgreSQL what Kafka has. Until that works these rows may be sent once more, which is

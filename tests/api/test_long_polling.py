@@ -223,7 +223,8 @@ def test_a_payload_that_is_none_of_ours_is_ignored(
         heard = news()
         with heard.of(1) as event:
             await until_listening(event)
-            await asyncio.to_thread(execute, database, "NOTIFY moderation_outcomes, 'x,-1,,1.5'")
+            for payload in ("x,-1,,1.5,²", "9" * 5_000):  # int() refuses the latter
+                await asyncio.to_thread(execute, database, f"NOTIFY moderation_outcomes, '{payload}'")
             await asyncio.to_thread(finish, database, message_id)
             await event.wait()
         heard.close()

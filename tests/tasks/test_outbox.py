@@ -146,6 +146,34 @@ def test_a_relay_survives_postgresql_and_says_so_in_one_line_each_way(
     engine.dispose()
 
 
+def test_what_postgresql_will_never_note_keeps_nothing_else_from_being_published(
+    server_home: Callable[[], Path], env: dict[str, str], own_database: Engine
+) -> None:
+    execute(
+        own_database,
+        "ALTER TABLE moderation_results ADD CHECK (item_id <> 1 OR publish_after IS NOT NULL) NOT VALID",
+    )
+    api = Api(server_home(), env)
+    api.start()
+    try:
+        with api.client() as client:
+            assert client.post("/async_predict?item_id=1").status_code == 200
+        wait_until(
+            lambda: "The outbox failed" in api.child.tail(1000), deadline_s=60, what="the note to be refused"
+        )
+        execute(own_database, "INSERT INTO moderation_results (item_id) VALUES (2)")
+        wait_until(
+            lambda: (
+                execute(own_database, "SELECT publish_after FROM moderation_results WHERE item_id = 2")
+                == [(None,)]
+            ),
+            deadline_s=20,
+            what="the other row to be published and noted",
+        )
+    finally:
+        api.child.kill()
+
+
 def records_in(env: dict[str, str]) -> int:
     """How many records the queue's topic was given: all of them wait for a group that reads none."""
     with closing(broker_in(env, group_id=f"{env['KAFKA_GROUP_ID']}-of-nobody")) as broker:
