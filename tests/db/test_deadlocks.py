@@ -69,7 +69,7 @@ def test_opposite_orders_over_the_same_rows_are_no_deadlock(database: Engine, on
 
 
 def test_messages_without_a_row_are_no_deadlock_either(database: Engine) -> None:
-    for number in range(20 * ROUNDS):
+    for number in range(5 * ROUNDS):
         message_ids = [f"{number}-{position}" for position in range(ROWS)]
         at_once(database, [(write_verdicts, message_ids), (write_verdicts, message_ids[::-1])])
 
