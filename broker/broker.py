@@ -47,6 +47,8 @@ DEFAULT_RETENTION_MS = 7 * 24 * 3600 * 1000
 #: group.
 SETTLE_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_MS = 5_000
+#: What is left of it for each further queue once others have waited for Kafka in vain.
+SHORT_GOODBYE_S = 0.25
 JOIN_POLL_S = 0.1
 #: What a consumer waits for an answer at most. kafka-python's own 30 s would hold up a shutdown as long.
 REQUEST_TIMEOUT_MS = 10_000
@@ -116,6 +118,7 @@ class KafkaBroker(Broker):
         self.commit_interval_ms = commit_interval_ms
         self.max_crashes = max_crashes
         self.close_timeout_ms = CLOSE_TIMEOUT_MS
+        self._waited_in_vain_s = 0.0
         self.consumer_settings = {
             "session_timeout_ms": session_timeout_ms,
             # A rebalance waits until each member has learnt of it with a heartbeat.
@@ -471,12 +474,26 @@ class KafkaBroker(Broker):
         self.stopping = True
         self.stop_asked.set()
         self._settle_deadline_s = None
+        self._waited_in_vain_s = 0.0
 
     def hurry(self, timeout_s: float) -> None:
         """Begin to stop, and let nothing of it take longer than ``timeout_s``."""
         self.begin_stopping()
         self._settle_deadline_s = time.monotonic() + timeout_s
         self.close_timeout_ms = int(timeout_s * 1000)
+
+    def goodbye_timeout_s(self) -> float:
+        """How long a consumer may wait for Kafka while it closes.
+
+        Those of a worker that stops are closed one after another. What some of them wait in vain is taken
+        from the others: a worker of many queues would otherwise take many times as long while Kafka is away.
+        """
+        return max(SHORT_GOODBYE_S, self.close_timeout_ms / 1000 - self._waited_in_vain_s)
+
+    def waited_in_vain(self, waited_s: float) -> None:
+        """A consumer has closed without an answer from Kafka."""
+        if self.stopping:
+            self._waited_in_vain_s += waited_s
 
     def drain_if_stopping(self) -> None:
         """In a worker that is stopping, wait for what its last tasks left to publish.

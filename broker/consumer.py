@@ -195,11 +195,15 @@ class QueueConsumer(Consumer):
     def _leave(self) -> None:
         leaving = self._take_away(list(self._assignments))
         self._dispatcher.close()
+        timeout_s, began_s = self._broker.goodbye_timeout_s(), time.monotonic()
         if leaving:
-            self._commits.hand_over_now(leaving, timeout_s=self._broker.close_timeout_ms / 1000)
+            self._commits.hand_over_now(leaving, timeout_s=timeout_s)
+        if (waited_s := time.monotonic() - began_s) >= timeout_s:
+            self._broker.waited_in_vain(waited_s)
+            timeout_s = self._broker.goodbye_timeout_s()
         self._releasing.close()
         try:
-            self._kafka.close(autocommit=False, timeout_ms=self._broker.close_timeout_ms)
+            self._kafka.close(autocommit=False, timeout_ms=int(timeout_s * 1000))
         except KafkaError as e:
             logger.warning(
                 "Leaving the group of %r failed; its partitions move after the session timeout: %r",

@@ -85,3 +85,22 @@ def test_a_worker_stops_while_kafka_is_frozen(arena_on: Callable[..., Arena], ka
     play.start_worker(threads=4)
 
     play.balance("SIGTERM while Kafka is frozen", repeats_at_most=200, deadline_s=90)
+
+
+def test_a_worker_of_many_queues_waits_for_a_frozen_kafka_once(
+    arena_on: Callable[..., Arena], kafka_server: Server
+) -> None:
+    play = arena_on(queues=("work", *(f"queue{number}" for number in range(11))), partitions=1)
+    sent = play.send("work", range(12))
+    for number, queue in enumerate(play.queues):
+        sent |= play.send("work", [100 + number], queue=queue)
+    worker = play.start_worker(threads=4)
+    play.wait_until_done(sent)  # so each of its queues has a partition
+
+    kafka_server.pause()
+    worker.ask_to_stop()
+    assert worker.wait(timeout_s=50) == 0, "5 s for each of its queues would be a minute"
+    kafka_server.resume()
+    play.start_worker(threads=4)
+
+    play.balance("SIGTERM of many queues while Kafka is frozen", repeats_at_most=len(sent), deadline_s=90)
