@@ -19,6 +19,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from kafka.errors import MessageSizeTooLargeError
+
 from ..clients import Clients
 from ..delivery import Origin
 from ..errors import EnqueueFailed, KafkaUnavailable
@@ -32,6 +34,8 @@ from .log import Log
 #: A batch is what an interruption leaves to be looked for, and what is held in memory.
 MAX_BATCH = 100
 MAX_BATCH_BYTES = 4 * 1024 * 1024
+#: Only the queue can say so: a dead letter may be larger than what its queue takes.
+TOO_LARGE = "its message is larger than its queue takes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +131,7 @@ class Resolver:
         topics.ensure([self._queue_topic, self._topic])
         self._pace = _Pace(order.rate_per_s)
         self._sent: set[Life] = set()
+        self._too_large: set[Life] = set()
         self._resolved = Resolved(order.operation, order.action, order.dry_run)
 
     def run(self, selection: Selection) -> Resolved:
@@ -156,7 +161,10 @@ class Resolver:
                 unsent = self._unsent(batch, found)
                 self._resolved.to_send += len(unsent)
                 self._send(unsent, partition, queue)
-            self._say(State.DONE, partition, batch)
+                # One that the queue never takes is not done, and does not hold up those that it takes.
+                batch = [letter for letter in batch if next_life(letter) not in self._too_large]
+            if batch:
+                self._say(State.DONE, partition, batch)
 
     def _unsent(self, batch: Iterable[DeadLetter], found: set[Life]) -> list[DeadLetter]:
         """Those of a batch whose message is to be sent."""
@@ -177,9 +185,13 @@ class Resolver:
         self._say(State.BEGUN, partition, letters, queue.ends)
         self._pace.wait(len(letters))
         failures = self._publisher.publish([redriven(letter, self._queue_topic) for letter in letters])
-        if failures:
+        if any(not isinstance(error, MessageSizeTooLargeError) for error in failures.values()):
             raise EnqueueFailed({next_life(letters[index])[0]: error for index, error in failures.items()})
-        self._resolved.sent += len(letters)
+        self._too_large.update(next_life(letters[index]) for index in failures)
+        if failures:
+            self._resolved.refused[TOO_LARGE] += len(failures)
+            self._resolved.to_send -= len(failures)
+        self._resolved.sent += len(letters) - len(failures)
 
     def _say(
         self,

@@ -101,6 +101,18 @@ def test_what_cannot_be_put_back_is_counted_and_stays(broker: KafkaBroker) -> No
     assert len(list(broker.dead_letters(QUEUE))) == 2
 
 
+@pytest.mark.real_kafka("a topic's max.message.bytes")
+def test_one_that_its_queue_does_not_take_holds_up_no_other(broker: KafkaBroker) -> None:
+    too_large = message().copy(args=("x" * 1_100_000,))
+    bury(broker, [message(), too_large, message()])
+    resolved = broker.redrive(QUEUE, dry_run=False, reason="test")
+    assert (resolved.selected, resolved.sent, sum(resolved.refused.values())) == (3, 2, 1)
+    assert [letter.message for letter in broker.dead_letters(QUEUE)] == [too_large]
+    again = broker.redrive(QUEUE, dry_run=False, reason="test")
+    assert (again.selected, again.sent) == (1, 0)
+    assert len(on_queue(broker)) == 2
+
+
 @pytest.mark.parametrize("action", ["redrive", "discard"])
 def test_nothing_is_done_without_a_reason(broker: KafkaBroker, action: str) -> None:
     with pytest.raises(ValueError, match="reason"):
