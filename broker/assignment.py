@@ -152,7 +152,7 @@ class Assignment:
         """Mark a delivery complete and let the consumer know that there is room."""
         if (delivery := self.in_flight.pop(offset, None)) is not None:
             if self.turns and (turn := self.turns.pop(offset, None)) is not None:
-                if delivery.wait is None:
+                if delivery.wait is None or delivery.flushed:
                     self.lanes.finish(turn)
                 else:
                     self.lanes.wait(turn, delivery.wait.due_ms)

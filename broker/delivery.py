@@ -40,6 +40,7 @@ class Delivery(MessageProxy):
       assignment: The assignment that answers for it.
       begun: Whether a worker thread has started on it.
       completed: Whether everything that follows from it is durable.
+      flushed: Whether it was completed because a flush has dropped it.
       turn: Its place among the messages of its key, when it has one.
       wait: What the lanes topic is to keep of it, in its place, after the outbox is in Kafka.
     """
@@ -67,6 +68,7 @@ class Delivery(MessageProxy):
         self.follow_ups: list[Callable[[], None]] = []
         self.begun = False
         self.completed = False
+        self.flushed = False
 
     @property
     def moves(self) -> bool:

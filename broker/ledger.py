@@ -74,6 +74,7 @@ class Ledger:
                 if origin < offset and (not delivery.begun or delivery.moves)
             ]
             for delivery in waiting:
+                delivery.flushed = True
                 self.complete(delivery)
             return len(waiting) + assignment.drop_below(offset)
 

@@ -75,7 +75,7 @@ class Following:
 
     def _forget_flushed(self, delivery: Delivery) -> None:
         """A flush that came while it moved has completed it."""
-        if delivery.completed and delivery.moves:
+        if delivery.flushed:
             topic = self._topics.lanes(delivery.queue_name)
             self._publish(tombstone(topic, self._place_of(delivery)))
 

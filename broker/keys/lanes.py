@@ -138,6 +138,11 @@ class Lanes(Generic[R]):
         """How many keys have something that is not done."""
         return len(self._lanes)
 
+    def find(self, key: bytes, order: Order) -> Turn[R] | None:
+        """The turn of a message that is not done."""
+        lane = self._lanes.get(key)
+        return lane.find(order) if lane is not None else None
+
     def lowest_offset(self) -> int | None:
         """The lowest offset of what was taken in and not begun."""
         turns = [turn for lane in self._lanes.values() for turn in lane.turns if turn is not lane.running]
@@ -233,8 +238,7 @@ class Lanes(Generic[R]):
 
     def forget(self, key: bytes, order: Order) -> None:
         """Note that a message waits no more, unless it has come back already."""
-        lane = self._lanes.get(key)
-        turn = lane.find(order) if lane is not None else None
+        turn = self.find(key, order)
         if turn is not None and turn.state is State.WAITING:
             self.finish(turn)
 

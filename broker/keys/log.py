@@ -38,6 +38,10 @@ class LanesLog:
 
     Nothing is asked of Kafka before :meth:`catch_up`, and a topic that does not exist holds nothing.
 
+    Attributes:
+      ended: What has ceased to wait, and the key of each. Whoever has dealt with one takes it out; one that
+        waits again is taken out by :meth:`catch_up`.
+
     Raises (its methods that ask Kafka): KafkaError and KafkaUnavailable when it does not answer.
     """
 
@@ -45,7 +49,7 @@ class LanesLog:
         self._clients = clients
         self._topic = topic
         self._group = group
-        self._ended: dict[Place, bytes] = {}
+        self.ended: dict[Place, bytes] = {}
         self._kafka: KafkaConsumer | None = None
         self._partitions: list[TopicPartition] = []
         self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
@@ -103,11 +107,6 @@ class LanesLog:
             Place(self._group, partition, Order(offset, timestamp)) for partition, offset, timestamp in found
         ]
 
-    def take_ended(self) -> dict[Place, bytes]:
-        """What has ceased to wait since the last call, and the key of each."""
-        ended, self._ended = self._ended, {}
-        return ended
-
     def count(self) -> int:
         counted: int = self._db.execute("SELECT count(*) FROM waiting").fetchone()[0]
         return counted
@@ -129,9 +128,9 @@ class LanesLog:
                 f"DELETE FROM waiting WHERE {_PLACE} RETURNING key", (place.partition, *place.order)
             ).fetchone()
             if found is not None:
-                self._ended[place] = found[0]
+                self.ended[place] = found[0]
             return
-        self._ended.pop(place, None)
+        self.ended.pop(place, None)
         packed = json.dumps([(name, (text or b"").decode("latin-1")) for name, text in waiting.headers])
         self._db.execute(
             "INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?)",

@@ -13,7 +13,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaError
 from kafka.structs import TopicPartition
 
-from .lanes import Lanes, Turn
+from .lanes import Lanes, State, Turn
 from .log import LanesLog
 from .records import Place, ticket
 
@@ -98,12 +98,35 @@ class Releasing:
             self._report(e, now_s)
 
     def _catch_up(self) -> None:
+        """Read what is new in the lanes topic, and forget what was flushed from there."""
+        self._log.catch_up()
+        if not self._log.ended:
+            return
+        with self._broker.ledger.lock:
+            flushed = [place for place, key in list(self._log.ended.items()) if self._waits(place, key)]
+        if not flushed:
+            return
+        # One that ran may wait again since the log was read, and the flush was of its last wait.
         self._log.catch_up()
         with self._broker.ledger.lock:
-            for place, key in self._log.take_ended().items():
-                assignment = self._assignments.get(TopicPartition(self._queue_topic, place.partition))
-                if assignment is not None:
-                    assignment.lanes.forget(key, place.order)
+            for place in flushed:
+                key = self._log.ended.pop(place, None)
+                lanes = self._lanes_at(place)
+                if key is not None and lanes is not None:
+                    lanes.forget(key, place.order)
+
+    def _waits(self, place: Place, key: bytes) -> bool:
+        """Whether what has ended in the lanes topic waits here still. What is done is put away."""
+        lanes = self._lanes_at(place)
+        turn = lanes.find(key, place.order) if lanes is not None else None
+        if turn is None:
+            del self._log.ended[place]
+        # One that runs was flushed while it ran; or its retry was, before it is noted here that it waits.
+        return turn is not None and turn.state is State.WAITING
+
+    def _lanes_at(self, place: Place) -> Lanes[ConsumerRecord] | None:
+        assignment = self._assignments.get(TopicPartition(self._queue_topic, place.partition))
+        return None if assignment is None else assignment.lanes
 
     def seconds_until_due(self) -> float | None:
         """How long there is nothing to release, as far as is known; None for no time that is known."""

@@ -62,4 +62,5 @@ class LanesView:
             log.catch_up()
         except KafkaError as e:
             raise KafkaUnavailable(f"The topic {topic!r} could not be read: {e!r}") from e
+        log.ended.clear()
         return log

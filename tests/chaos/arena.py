@@ -28,6 +28,9 @@ SESSION_TIMEOUT_MS = 3_000
 #: How long Dramatiq waits before it makes a new consumer after an error.
 RESTART_DELAY_MS = 500
 START_DEADLINE_S = 40.0
+#: For scenarios that kill workers again and again from outside, with whatever runs there: none of it is to be
+#: taken for the culprit.
+NO_POISON = {"max_crashes": 1_000}
 
 
 class Worker(Child):

@@ -10,7 +10,7 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.arena import Arena, Supervisor
+from tests.chaos.arena import NO_POISON, Arena, Supervisor
 from tests.waiting import wait_until
 
 KEYS = 8
@@ -85,7 +85,7 @@ def send_keyed(
 
 
 def test_keys_stay_in_order_while_workers_are_killed_and_retries_wait(arena: Callable[..., Arena]) -> None:
-    play = arena(partitions=3)
+    play = arena(partitions=3, **NO_POISON)
     sent = send_keyed(play, "in_order")
     kill_workers_until_done(play, sent)
 
@@ -102,7 +102,7 @@ def test_keys_stay_in_order_while_workers_are_killed_and_retries_wait(arena: Cal
 def test_relaxed_keys_never_run_two_at_once_and_only_retries_are_passed_while_workers_are_killed(
     arena: Callable[..., Arena],
 ) -> None:
-    play = arena(partitions=3)
+    play = arena(partitions=3, **NO_POISON)
     sent = send_keyed(play, "passed_by")
     kill_workers_until_done(play, sent)
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from dev.child import Child
-from tests.chaos.arena import Arena, Worker
+from tests.chaos.arena import NO_POISON, Arena, Worker
 from tests.waiting import wait_until
 
 
@@ -116,7 +116,7 @@ def test_a_storm_of_rolling_restarts_loses_nothing(
     arena: Callable[..., Arena], size: Callable[[int, int], int]
 ) -> None:
     storm_s = size(10, 60)
-    play = arena(queues=("work", "mail"), partitions=4)
+    play = arena(queues=("work", "mail"), partitions=4, **NO_POISON)
     workers = [play.start_worker(threads=4) for _ in range(3)]
     dice = random.Random(7)
     storm_over_at = time.monotonic() + storm_s
