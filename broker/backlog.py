@@ -63,8 +63,10 @@ class Backlog:
                 else:
                     left += max(0, end - max(state.highest + 1, beginning))
                     left += sum(offset >= beginning for offset in state.incomplete)
+                    # Read, and not begun, it is above the highest: what retention deletes there is still run.
+                    deleted += max(0, beginning - (state.highest + 1))
                     deleted += sum(offset < beginning for offset in state.incomplete)
-            # What is deleted can be running still, but nobody will run it again.
+            # What is deleted can be held by a worker still, but no other one will run it.
             if deleted:
                 with self._clients.admin() as admin:
                     return left + deleted if self._has_owners(admin) else left

@@ -79,6 +79,7 @@ def test_what_retention_removes_after_it_was_read_is_still_run(arena: Callable[.
         admin.delete_records({TopicPartition(play.topic(), 0): 100})
 
     wait_until(lambda: worker.log_lines("by retention"), deadline_s=30, what="the worker to notice")
+    assert play.waiting() == 100, "join would not wait for what the worker holds"
     gate.touch()
 
     play.wait_until_done(range(100))
