@@ -28,7 +28,6 @@ from .keys.releasing import Releasing
 from .rebalance import (
     ForgetfulCooperativeStickyAssignor,
     RebalanceListener,
-    is_joining,
     keep_outcomes_of_joins,
 )
 from .restore import Restored, report_removed, restore
@@ -49,10 +48,6 @@ EVERYTHING = 1_000_000_000
 MAX_FETCH_BYTES = 8 * 1024 * 1024
 #: How often Kafka is polled while there is no need for records: it is how a rebalance begins.
 MAX_POLL_GAP_S = 0.05
-#: kafka-python 3.0.12 drops the outcome of a join that arrives between two polls and joins again, which
-#: rebalances all others too. So while it joins, it is in poll() for most of the time.
-JOIN_POLL_S = 0.02
-JOIN_POLL_GAP_S = 0.004
 #: How soon records are looked for again while some wait only for others of their key to end.
 LANE_POLL_GAP_S = 0.005
 #: How long a failed read of the committed offsets rests before it is repeated.
@@ -85,8 +80,6 @@ class QueueConsumer(Consumer):
         self._unrestored: set[TopicPartition] = set()
         self._restore_at_s = 0.0
         self._polled_at_s = 0.0
-        self._joining = False
-        self._ask_if_joining_at_s = 0.0
         self._paused: set[TopicPartition] = set()
 
         broker.topics.ensure(broker.topics_of(queue_name), unless=broker.stop_asked)
@@ -143,9 +136,8 @@ class QueueConsumer(Consumer):
                     self._restore()
                 if now_s >= self._releasing.next_step_s:
                     self._releasing.step(now_s)
-                joining = self._is_joining(now_s)
-                if now_s - self._polled_at_s > (JOIN_POLL_GAP_S if joining else MAX_POLL_GAP_S):
-                    self._poll(JOIN_POLL_S if joining else 0.0)
+                if now_s - self._polled_at_s > MAX_POLL_GAP_S:
+                    self._poll(0.0)
                 delivery = self._dispatcher.next()
                 if delivery is None:
                     self._capacity.changed.clear()
@@ -294,22 +286,12 @@ class QueueConsumer(Consumer):
             lanes=lanes,
         )
 
-    def _is_joining(self, now_s: float) -> bool:
-        """Whether the group is being joined: asked after every poll, and not for every delivery, which it
-        would make a tenth dearer.
-        """
-        if now_s >= self._ask_if_joining_at_s:
-            self._joining = is_joining(self._kafka)
-            self._ask_if_joining_at_s = now_s + JOIN_POLL_GAP_S
-        return self._joining
-
     def _wait(self, remaining_s: float) -> None:
         """Wait for whatever can bring the next delivery: a record, or room for one."""
         if self._can_read():
             self._wait_for_records(remaining_s)
         else:
-            gap_s = JOIN_POLL_GAP_S if is_joining(self._kafka) else MAX_POLL_GAP_S
-            self._capacity.changed.wait(min(remaining_s, gap_s))
+            self._capacity.changed.wait(min(remaining_s, MAX_POLL_GAP_S))
 
     def _wait_for_records(self, remaining_s: float) -> None:
         assignments = self._assignments.values()
@@ -335,7 +317,6 @@ class QueueConsumer(Consumer):
     def _poll(self, timeout_s: float) -> None:
         records = self._kafka.poll(timeout_ms=int(timeout_s * 1000))
         self._polled_at_s = time.monotonic()
-        self._ask_if_joining_at_s = 0.0
         for partition, batch in records.items():
             assignment = self._assignments.get(partition)
             if assignment is not None:
