@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psutil
 
@@ -31,6 +31,7 @@ class Steady:
       worker_cpu_s, server_cpu_s: Processor seconds for 10,000 tasks.
       server_share: How much of one core the server used meanwhile.
       others_cores: How many cores everything else on the machine used meanwhile.
+      ready_s: From the start of the workers until each of their threads had a task.
     """
 
     tasks_per_s: float
@@ -38,6 +39,7 @@ class Steady:
     server_cpu_s: float
     server_share: float
     others_cores: float
+    ready_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +90,17 @@ def measure(
     """
     if system.server:
         ground.send(system, place, course.total)
+    started_s = time.monotonic()
     with (
         ground.workers(system, place, processes=processes, threads=threads) as workers,
         beside or nullcontext(),
     ):
         workers.wait_until_all_hold_a_task()
+        ready_s = time.monotonic() - started_s
         workers.tally.open_gate()
         before = Clocks.read(ground, system, workers, course.before)
         after = Clocks.read(ground, system, workers, course.before + course.counted)
-    return between(before, after)
+    return replace(between(before, after), ready_s=ready_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,12 @@ class _Partitions(Row):
                 Contestant("1", "1 partition", OURS.server),
                 Contestant("4", "4 partitions", OURS.server),
                 Contestant("16", "16 partitions", OURS.server),
+                Contestant("100", "100 partitions", OURS.server),
             ],
-            [Metric("tasks_per_s", "tasks/s")],
+            [
+                Metric("tasks_per_s", "tasks/s"),
+                Metric("ready_s", "s until all threads have a task", better="less", digits=1),
+            ],
             [Target("tasks_per_s", ("16",), at_least=0.95, smoke=0.4)],
             ours="1",
         )
@@ -37,7 +41,7 @@ class _Partitions(Row):
         course = course_of(OURS, self._count(sizes), read_ahead=False)
         with ground.place(OURS, partitions=int(key), **fields) as place:
             seen = measure(ground, OURS, place, course, processes=1, threads=THREADS)
-        return {"tasks_per_s": seen.tasks_per_s}
+        return {"tasks_per_s": seen.tasks_per_s, "ready_s": seen.ready_s}
 
     def _count(self, sizes: Sizes) -> int:
         return int(THREADS / DURATION_MS * 1000 * sizes.waiting_s)
