@@ -176,7 +176,7 @@ class KafkaBroker(Broker):
         """
         if queue_name in self.queues:
             return
-        self.topics.check_queue_name(queue_name)
+        self.topics.check_queue_name(queue_name, beside=self.queues)
         self.emit_before("declare_queue", queue_name)
         self.queues[queue_name] = None
         self.emit_after("declare_queue", queue_name)

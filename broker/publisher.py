@@ -39,6 +39,11 @@ MIN_CONNECT_S = 0.1
 #: More records than that in one call fill requests of their own.
 MAX_GATHERED = 16
 
+#: Below this no topic's limit is asked for: nearly every message is far below it.
+WORTH_A_LOOK_BYTES = 64 * 1024
+#: What Kafka adds to a record at most, which the limit is for, too: a batch's header and a record's fields.
+BATCH_BYTES = 128
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -52,6 +57,7 @@ class Record:
       partition: An explicit partition, or None to leave the choice to the producer.
       placement: What decides the partition in place of the key: records of one placement are in one
         partition, as long as the topic's partition count stays.
+      bound_for: The topic that its body goes on to. What is too large for that one is refused here.
     """
 
     topic: str
@@ -60,6 +66,7 @@ class Record:
     headers: list[tuple[str, bytes]] = field(default_factory=list)
     partition: int | None = None
     placement: bytes | None = None
+    bound_for: str | None = None
 
     @property
     def size(self) -> int:
@@ -104,6 +111,27 @@ class Publisher:
         An empty result means that Kafka has acknowledged every one of them. Nothing is raised for a failure:
         the caller decides which of them matter.
         """
+        stuck = {index: e for index, record in enumerate(records) if (e := self._would_get_stuck(record))}
+        if not stuck:
+            return self._publish(records)
+        others = [index for index in range(len(records)) if index not in stuck]
+        failures = self._publish([records[index] for index in others])
+        return {**stuck, **{others[number]: e for number, e in failures.items()}}
+
+    def _would_get_stuck(self, record: Record) -> MessageSizeTooLargeError | None:
+        """Why the topic that a record is bound for would never take it."""
+        if record.bound_for is None or record.size < WORTH_A_LOOK_BYTES:
+            return None
+        try:
+            self._topics.ensure([record.bound_for])
+        except KafkaUnavailable:
+            return None  # which publishing finds out, and says
+        limit = self._topics.max_message_bytes(record.bound_for)
+        if limit is None or record.size + BATCH_BYTES <= limit:
+            return None
+        return _too_large(record, record.bound_for, limit)
+
+    def _publish(self, records: Sequence[Record]) -> dict[int, BaseException]:
         if not records:
             return {}
         reach_by_s = time.monotonic() + self._timeout_ms / 1000
@@ -128,16 +156,9 @@ class Publisher:
             failures.update(dict.fromkeys(suspects, e))
         for index, failure in failures.items():
             if isinstance(failure, MessageSizeTooLargeError | RecordListTooLargeError):
-                failures[index] = self._too_large(records[index])
+                topic = records[index].topic
+                failures[index] = _too_large(records[index], topic, self._topics.max_message_bytes(topic))
         return failures
-
-    def _too_large(self, record: Record) -> MessageSizeTooLargeError:
-        """Kafka's error, which names neither the size nor the limit, with both."""
-        limit = self._topics.max_message_bytes(record.topic)
-        takes = "its max.message.bytes" if limit is None else f"{limit:,} bytes (its max.message.bytes)"
-        return MessageSizeTooLargeError(
-            f"its record has {record.size:,} bytes, and the topic {record.topic!r} takes {takes}"
-        )
 
     def _sift(
         self,
@@ -277,6 +298,14 @@ def _send(producer: KafkaProducer, records: Sequence[Record], indices: Sequence[
         else:
             sent.pending.append((index, future))
     return sent
+
+
+def _too_large(record: Record, topic: str, limit: int | None) -> MessageSizeTooLargeError:
+    """Kafka's error, which names neither the size nor the limit, with both."""
+    takes = "its max.message.bytes" if limit is None else f"{limit:,} bytes (its max.message.bytes)"
+    return MessageSizeTooLargeError(
+        f"its record has {record.size:,} bytes, and the topic {topic!r} takes {takes}"
+    )
 
 
 def _halves(indices: Sequence[int]) -> list[Sequence[int]]:

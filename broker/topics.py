@@ -82,8 +82,12 @@ class Topics:
         """Where messages of a key wait for those before them; made when the first one does."""
         return self._namespace + queue_name + LANES_SUFFIX
 
-    def check_queue_name(self, queue_name: str) -> None:
-        """Raise InvalidQueueName, naming the rule, when the queue's topics could not be created."""
+    def check_queue_name(self, queue_name: str, *, beside: Iterable[str] = ()) -> None:
+        """Raise InvalidQueueName, naming the rule, when the queue's topics could not be created.
+
+        Parameters:
+          beside: The queues that there are already.
+        """
         longest = max(self.dead_letters(queue_name), self.lanes(queue_name), key=len)
         if not _TOPIC_NAME.fullmatch(queue_name):
             rule = "only ASCII letters, digits, '.', '_' and '-' may be in it"
@@ -99,6 +103,8 @@ class Topics:
             rule = f"names ending in {LANES_SUFFIX!r} are kept for messages with a partition_key"
         elif queue_name.endswith((".DQ", ".XQ")):
             rule = "Dramatiq keeps names ending in '.DQ' and '.XQ' for delay and dead-letter queues"
+        elif twin := next((other for other in beside if _in_metrics(other) == _in_metrics(queue_name)), None):
+            rule = f"in the names of its metrics it is {twin!r}, as '.' and '_' are one there"
         else:
             return
         raise InvalidQueueName(f"Kafka cannot hold a queue named {queue_name!r}: {rule}.")
@@ -150,7 +156,8 @@ class Topics:
                 found = admin.describe_configs([wanted], config_filter="all")
         except (KafkaError, KafkaUnavailable):
             return None
-        return int(found["topic"][topic][_MAX_MESSAGE_BYTES]["value"])
+        setting = found.get("topic", {}).get(topic, {}).get(_MAX_MESSAGE_BYTES)
+        return None if setting is None else int(setting["value"])
 
     def forget(self, topics: Iterable[str]) -> None:
         """Look ``topics`` up again the next time: one of them may have been deleted."""
@@ -184,3 +191,8 @@ class Topics:
                 _MAX_MESSAGE_BYTES: str(MAX_DEAD_LETTER_BYTES),
             }
         return {"retention.ms": str(self._layout.retention_ms)}
+
+
+def _in_metrics(name: str) -> str:
+    """Two topics that are equal here cannot be on one cluster (Topic.unifyCollisionChars in Kafka)."""
+    return name.replace(".", "_")

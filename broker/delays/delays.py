@@ -55,7 +55,14 @@ class Delays:
           TypeError: When the delay is no number.
           ValueError: When the delay is negative, not finite, or longer than ten years.
         """
-        return delay_record(self._topics.delayed, message, delay_ms, headers=headers, key=key)
+        return delay_record(
+            self._topics.delayed,
+            message,
+            delay_ms,
+            headers=headers,
+            key=key,
+            bound_for=self._topics.queue(message.queue_name),
+        )
 
     def forwarder(self, settings: Mapping[str, Any] | None = None) -> Forwarder:
         """A forwarder for this process, not started. All of a namespace share the work.

@@ -161,11 +161,13 @@ def delay_record(
     headers: Iterable[tuple[str, bytes]] = (),
     key: bytes | None = None,
     now_ms: int | None = None,
+    bound_for: str | None = None,
 ) -> Record:
     """The record that keeps ``message`` until ``delay_ms`` from now.
 
     Parameters:
       topic: The delayed topic.
+      bound_for: The queue's topic.
       headers: What its record in the queue's topic is to have.
       key: The key of its record in the queue's topic.
       now_ms: The time now, in milliseconds since 1970; by default this machine's.
@@ -187,6 +189,7 @@ def delay_record(
         key=f"{_DELAY}{_numbered(message.message_id)}".encode(),
         headers=own + carried,
         placement=message.message_id.encode(),
+        bound_for=bound_for,
     )
 
 

@@ -70,7 +70,7 @@ class Following:
     def move(self, delivery: Delivery) -> None:
         """Let a record that was not run wait for those before it. Many move at once, in one publish."""
         delivery.wait = self._waiting(delivery, delivery.raw, 0)
-        delivery.outbox.append(waiting_record(self._topics.lanes(delivery.queue_name), delivery.wait))
+        delivery.outbox.append(self._record(delivery, delivery.wait))
         delivery.follow_ups.append(partial(self._forget_flushed, delivery))
 
     def _forget_flushed(self, delivery: Delivery) -> None:
@@ -91,7 +91,7 @@ class Following:
             return  # the partition's next owner runs it, and says what comes of that
         topic = self._topics.lanes(delivery.queue_name)
         if delivery.wait is not None:
-            record = waiting_record(topic, delivery.wait)
+            record = self._record(delivery, delivery.wait)
         elif delivery.turn.kept:
             record = tombstone(topic, self._place_of(delivery))
         else:
@@ -104,6 +104,10 @@ class Following:
                 self._give_up(delivery, e)
                 delivery.follow_ups.append(delivery.follow_ups.pop(0))  # this one still comes last
             raise
+
+    def _record(self, delivery: Delivery, wait: Waiting) -> Record:
+        queue_name = delivery.queue_name
+        return waiting_record(self._topics.lanes(queue_name), wait, bound_for=self._topics.queue(queue_name))
 
     def _publish(self, record: Record) -> None:
         failure = self.publisher.publish([record]).get(0)

@@ -73,9 +73,16 @@ def lane_of(headers: Headers) -> bytes | None:
     return None
 
 
-def waiting_record(topic: str, waiting: Waiting) -> Record:
+def waiting_record(topic: str, waiting: Waiting, *, bound_for: str) -> Record:
+    """What the lanes topic ``topic`` keeps of a message until it goes back to ``bound_for``, its queue's."""
     own = [lane_header(waiting.key), (DUE, b"%d" % waiting.due_ms)]
-    return Record(topic, waiting.value, key=str(waiting.place).encode(), headers=own + list(waiting.headers))
+    return Record(
+        topic,
+        waiting.value,
+        key=str(waiting.place).encode(),
+        headers=own + list(waiting.headers),
+        bound_for=bound_for,
+    )
 
 
 def tombstone(topic: str, place: Place) -> Record:

@@ -42,6 +42,22 @@ def test_a_message_that_is_too_large_leaves_the_broker_as_it_was(task: dramatiq.
 
 
 @pytest.mark.real_kafka("a limit on a record's size")
+def test_a_message_is_not_taken_for_later_that_its_queue_will_never_take(
+    task: dramatiq.Actor[[str], None],
+) -> None:
+    broker = task.broker
+    assert isinstance(broker, KafkaBroker)
+    small = task.message("small")
+    just_too_large = task.message("x" * 1_060_000)  # the delayed topic would take it, with its headers
+    with pytest.raises(EnqueueFailed, match="MessageSizeTooLarge") as refused:
+        broker.enqueue_many([just_too_large, small], delay=60_000)
+    assert set(refused.value.failures) == {just_too_large.message_id}
+    assert "takes 1,048,588 bytes" in str(refused.value)
+    assert [waiting.message_id for waiting in broker.delayed("default").messages] == [small.message_id]
+    broker.close()
+
+
+@pytest.mark.real_kafka("a limit on a record's size")
 def test_of_many_messages_only_those_fail_that_are_too_large(task: dramatiq.Actor[[str], None]) -> None:
     broker = task.broker
     assert isinstance(broker, KafkaBroker)

@@ -53,6 +53,18 @@ def test_a_name_that_kafka_cannot_hold_is_refused_at_declaration_with_the_rule(
     assert name not in broker.get_declared_queues()
 
 
+def test_two_queues_that_kafka_cannot_tell_apart_are_refused_at_declaration(
+    kafka_backend: KafkaBackend,
+) -> None:
+    broker = kafka_backend.broker()
+    broker.declare_queue("a_b")
+    broker.declare_queue("a_b")
+    with pytest.raises(InvalidQueueName, match="it is 'a_b'"):
+        broker.declare_queue("a.b")
+    broker.declare_queue("a-b")
+    assert broker.get_declared_queues() == {"a_b", "a-b"}
+
+
 def test_an_actor_on_a_queue_that_kafka_cannot_hold_is_refused(kafka_backend: KafkaBackend) -> None:
     with pytest.raises(InvalidQueueName, match="holds the delayed messages"):
         dramatiq.actor(broker=kafka_backend.broker(), actor_name="a", queue_name="delayed")(lambda: None)
