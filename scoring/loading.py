@@ -74,7 +74,7 @@ def _read_manifest(model_path: Path) -> dict[str, Any]:
         raise ModelRefused(f"{model_path} is a manifest, not a model: MODEL_PATH names the .pkl file.")
     try:
         manifest = json.loads(_read(path, "model's manifest"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelRefused(f"the model's manifest {path} is not JSON ({error}). {RETRAIN}") from error
     expected: dict[str, type | tuple[type, ...]] = {
         "sha256": str,
@@ -85,6 +85,11 @@ def _read_manifest(model_path: Path) -> dict[str, Any]:
     for key, kind in expected.items():
         if not isinstance(manifest, dict) or not isinstance(manifest.get(key), kind):
             raise ModelRefused(f"the model's manifest {path} lacks a usable {key!r}. {RETRAIN}")
+    if not 0 <= manifest["threshold"] <= 1:  # which NaN is not either
+        raise ModelRefused(
+            f"the model's manifest {path} has the threshold {manifest['threshold']}, "
+            f"not one from 0 to 1. {RETRAIN}"
+        )
     return manifest
 
 

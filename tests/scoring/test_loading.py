@@ -56,7 +56,16 @@ def test_a_model_without_its_manifest_is_refused(model_path: Path) -> None:
         load_model(model_path)
 
 
-@pytest.mark.parametrize("text", ["", "not json", "[]", "{}", '{"sha256": 5}'])
+@pytest.mark.parametrize("threshold", [-0.1, 5, float("nan")])
+def test_a_threshold_that_no_probability_or_any_reaches_is_refused(
+    model_path: Path, threshold: float
+) -> None:
+    edit_manifest(model_path, threshold=threshold)
+    with pytest.raises(ModelRefused, match="not one from 0 to 1"):
+        load_model(model_path)
+
+
+@pytest.mark.parametrize("text", ["", "not json", "[]", "{}", '{"sha256": 5}', "[" * 10**5], ids=len)
 def test_a_manifest_that_pins_nothing_is_refused(model_path: Path, text: str) -> None:
     model_path.with_suffix(".json").write_text(text)
     with pytest.raises(ModelRefused, match="manifest"):
