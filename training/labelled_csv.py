@@ -1,6 +1,7 @@
 """Reads ads that people have labelled: the file of ``--data`` and the challenge set."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 from scoring.ad import Ad
@@ -12,6 +13,7 @@ OPTIONAL = ("rule", "near_miss_of", "language")
 UNKNOWN_RULE = "violation"  # the class of violations whose rule nobody wrote down
 _YES, _NO = {"1", "true", "yes", "t", "y", "да"}, {"0", "false", "no", "f", "n", "нет"}
 _LARGEST_FIELD = 1_000_000
+_MOST_DIGITS = 20  # Python refuses to read a number of thousands
 
 
 class BadCsv(ValueError):
@@ -21,8 +23,8 @@ class BadCsv(ValueError):
 def read_labelled_csv(path: str | Path) -> list[LabelledAd]:
     """Read a UTF-8 CSV with a header line.
 
-    Columns `REQUIRED` must be there, in any order; ``rule`` (one of `RULES`, or empty), ``near_miss_of``
-    and ``language`` may be.
+    Columns `REQUIRED` must be there, in any order and case; ``rule`` (one of `RULES`, or empty),
+    ``near_miss_of`` and ``language`` may be.
 
     Raises
     ------
@@ -34,7 +36,7 @@ def read_labelled_csv(path: str | Path) -> list[LabelledAd]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
-            _check_header(path, reader.fieldnames)
+            reader.fieldnames = _columns(path, reader.fieldnames)
             ads = [
                 _labelled(path, reader.line_num, number, row) for number, row in enumerate(reader, start=1)
             ]
@@ -51,13 +53,19 @@ def read_labelled_csv(path: str | Path) -> list[LabelledAd]:
     return ads
 
 
-def _check_header(path: Path, columns: object) -> None:
-    names = list(columns) if isinstance(columns, list | tuple) else []
+def _columns(path: Path, header: Sequence[str] | None) -> list[str]:
+    """Return the names in the header without blanks and in lower case, each column once."""
+    names = [name.strip().lower() for name in header or ()]
     missing = [name for name in REQUIRED if name not in names]
     if missing:
-        raise BadCsv(
-            f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(map(str, names)) or 'none'}"
-        )
+        has = ", ".join(names) or "none"
+        if len(names) == 1 and any(sign in has for sign in ";\t"):
+            has += ": separate the columns with commas"
+        raise BadCsv(f"{path} lacks the columns {', '.join(missing)}; it has {has}")
+    twice = [name for name in (*REQUIRED, *OPTIONAL) if names.count(name) > 1]
+    if twice:
+        raise BadCsv(f"{path} has more than one column {', '.join(twice)}")
+    return names
 
 
 def _labelled(path: Path, line: int, number: int, row: dict[str, str | None]) -> LabelledAd:
@@ -66,7 +74,7 @@ def _labelled(path: Path, line: int, number: int, row: dict[str, str | None]) ->
 
     def whole(column: str, low: int, high: int) -> int:
         text = (row.get(column) or "").strip()
-        if not text.isdecimal() or not low <= int(text) <= high:
+        if not text.isdecimal() or len(text) > _MOST_DIGITS or not low <= int(text) <= high:
             raise refuse(column, f"a whole number from {low} to {high}")
         return int(text)
 

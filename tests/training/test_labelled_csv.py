@@ -28,6 +28,13 @@ def test_a_file_with_a_header_in_any_order_is_read(tmp_path: Path) -> None:
     assert (broken.ad.is_verified_seller, fine.ad.description) == (True, "")
 
 
+def test_blanks_and_capitals_in_the_header_do_not_matter(tmp_path: Path) -> None:
+    header = " Name,DESCRIPTION , category,Images_Qty,is_verified_seller,Is_Violation,Rule\n"
+    [_, broken] = read_labelled_csv(write(tmp_path / "ads.csv", header + FINE + BROKEN))
+    assert broken.ad.name
+    assert broken.rule == "contacts"
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
@@ -41,9 +48,12 @@ def test_a_file_with_a_header_in_any_order_is_read(tmp_path: Path) -> None:
             r"line 3: category is '101', expected a whole number from 0 to 100",
         ),
         (HEADER + FINE + "a,b,5,-1,1,1,\n", "line 3: images_qty"),
+        (HEADER + FINE + f"a,b,5,{'9' * 5_000},1,1,\n", "line 3: images_qty"),
+        ((HEADER + FINE + BROKEN).replace(",", ";"), "separate the columns with commas"),
         (HEADER + FINE + "a,b,5,3,1,1,rudeness\n", "line 3: rule is 'rudeness', expected empty or one of"),
         (HEADER + FINE + "a,b,5,3,1,0,contacts\n", "line 3: rule is 'contacts', expected nothing"),
         (HEADER + FINE + "a,b\n", "line 3: is_violation"),
+        (HEADER.replace("rule", "Name") + FINE + BROKEN, "more than one column name"),
     ],
 )
 def test_what_cannot_be_learned_from_is_refused_with_its_line(
