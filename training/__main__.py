@@ -3,26 +3,40 @@
 import argparse
 import sys
 import time
+from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
 from scoring.evidence import EVIDENCE
 from scoring.fingerprint import features_sha256
 from scoring.four_features import FOUR_FEATURES
+from scoring.loading import manifest_path
 from scoring.rules import RULES
 from training import four_features, text_model
-from training.artifact import write_model
+from training.artifact import try_writing, write_model
 from training.generator import DEFAULT_SEED, FALSE_LABELS, MISSED_LABELS, generate, with_label_noise
 from training.labelled_csv import BadCsv, read_labelled_csv
 from training.thresholds import manifest_thresholds
 
 DATA_WEIGHT = 3.0  # an ad that people labelled counts as much as so many generated ones
 _ENOUGH_TO_CALIBRATE = 200
+_LEAST_ADS = 100  # of fewer, all may be of one kind, from which nothing can be learned
 
 
 def main(argv: list[str] | None = None) -> int:
     """Train as the arguments say; return the exit code, 2 for input that cannot be learned from."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    try:
+        try_writing(arguments.out)
+    except OSError as error:
+        parser.error(f"--out {arguments.out} cannot be written: {error.strerror}")
+    if manifest_path(arguments.out) == Path(arguments.out):
+        parser.error(f"--out {arguments.out} is where the manifest goes: name a .pkl file")
+    if arguments.features == "four" and (arguments.data or arguments.only_data):
+        parser.error("the model of four features does not learn from --data")
+    if arguments.ads is not None and arguments.ads < _LEAST_ADS:
+        parser.error(f"--ads {arguments.ads} is too few: at least {_LEAST_ADS}")
     started = time.perf_counter()
     train = _train_four if arguments.features == "four" else _train_text
     try:
@@ -50,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         "--out", default="model.pkl", help="where the model goes; its manifest goes next to it"
     )
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="seed of the generator")
-    parser.add_argument("--ads", type=int, help="how many ads to generate")
+    parser.add_argument("--ads", type=int, help=f"how many ads to generate, {_LEAST_ADS} or more")
     parser.add_argument("--data", help="a CSV file of labelled ads to learn from as well")
     parser.add_argument(
         "--only-data", action="store_true", help="learn from --data alone, without generated ads"

@@ -1,8 +1,11 @@
 """Writing a model and the manifest that pins it."""
 
+import errno
 import hashlib
 import io
 import json
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,17 @@ def write_model(pipeline: Any, path: str | Path, *, name: str, manifest: dict[st
     _replace(path, content)
     _replace(manifest_path(path), (json.dumps(whole, indent=2, ensure_ascii=False) + "\n").encode())
     return whole
+
+
+def try_writing(path: str | Path) -> None:
+    """Raise now the OSError that `write_model` would end with at ``path``; leaves a missing folder made."""
+    path = Path(path)
+    if path.is_dir() or manifest_path(path).is_dir():  # a folder alone has no name for its manifest
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    folder = path.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def _replace(path: Path, content: bytes) -> None:
