@@ -1,6 +1,7 @@
 """What goes into a model and what comes out of it."""
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal
 
 Decision = Literal["approve", "review", "reject"]
@@ -12,6 +13,11 @@ class Ad:
 
     ``category`` is 0..100; ``images_qty`` counts pictures. Text may be anything a database holds, empty
     included.
+
+    Raises
+    ------
+    TypeError
+        A text is no string or ``images_qty`` no whole number: a missing value of a table, as None or NaN.
     """
 
     item_id: int
@@ -21,6 +27,13 @@ class Ad:
     description: str
     category: int
     images_qty: int
+
+    def __post_init__(self) -> None:
+        """Refuse here, by name, what would end as an error or as no number at all within the model."""
+        if not (isinstance(self.name, str) and isinstance(self.description, str)):
+            raise TypeError(f"name and description of ad {self.item_id} are not both text")
+        if not isinstance(self.images_qty, (int, Integral)):  # the second are NumPy's, and slower to tell
+            raise TypeError(f"images_qty of ad {self.item_id} is {self.images_qty!r}, not a whole number")
 
 
 @dataclass(frozen=True, slots=True)
