@@ -71,6 +71,8 @@ def _calibrate(
     for fold in range(_FOLDS):
         outside = np.flatnonzero(folds != fold).tolist()
         inside = np.flatnonzero((folds == fold) & chosen).tolist()
+        if len({bool(ads[i].rule) for i in outside}) < 2:
+            return Calibration(1.0, 0.0)  # so few ads of one kind that none can be left out
         if len(inside):
             pipeline = _fit([ads[i] for i in outside], weight[outside])
             odds.append(pipeline[-1].log_odds(pipeline[0].transform([ads[i].ad for i in inside])))

@@ -56,6 +56,14 @@ def test_a_word_that_only_peoples_own_ads_forbid_is_learned(tmp_path: Path) -> N
     assert forbidden.probability > max(0.5, fine.probability)
 
 
+def test_a_model_can_be_made_of_two_ads_alone(tmp_path: Path) -> None:
+    path = tmp_path / "ads.csv"
+    path.write_text(",".join(REQUIRED) + "\nSofa,soft,5,3,1,0\nSofa,call 212 555 0187,5,3,0,1\n")
+    out = tmp_path / "model.pkl"
+    assert train(["--data", str(path), "--only-data", "--out", str(out)]) == 0
+    assert load_model(out).version.startswith("text-1+")
+
+
 def test_learning_from_nothing_but_ones_own_ads_needs_a_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
