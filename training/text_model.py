@@ -1,7 +1,7 @@
 """Fits the model that reads ads, and sets its probabilities by ads of templates that it has not seen."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +12,12 @@ from scoring.classifier import FINE, RuleClassifier
 from scoring.features import AdFeatures
 from scoring.rules import RULES
 from training.generator import LabelledAd
+from training.labelled_csv import UNKNOWN_RULE
 
 DEFAULT_ADS = 10_000
 STRENGTH = 1.0  # inverse of the regularisation; see EVALUATION.md for what others gave
 _FOLDS = 2
+_LIKELY = 0.5  # a rule at least so probable is taken for the one that an ad breaks
 _TEMPERATURES = (0.3, 5.0)
 
 
@@ -39,6 +41,7 @@ def fit_text_model(
     The calibration comes from ads left out by family, the final weights from all of them.
     """
     weight = np.ones(len(ads)) if weights is None else np.asarray(weights, dtype=float)
+    ads = _with_likely_rules(ads, weight)
     calibration = _calibrate(ads, weight, calibrate_on)
     pipeline = _fit(ads, weight)
     classifier: RuleClassifier = pipeline[-1]
@@ -55,6 +58,26 @@ def _fit(ads: Sequence[LabelledAd], weight: npt.NDArray[np.float64]) -> Pipeline
     columns = {rule: features.columns_of(rule) for rule in RULES}
     classifier.fit(rows, labels, sample_weight=weight, columns=columns, signs=features.signs())
     return Pipeline([("features", features), ("rules", classifier)])
+
+
+def _with_likely_rules(ads: Sequence[LabelledAd], weight: npt.NDArray[np.float64]) -> Sequence[LabelledAd]:
+    """Give violations whose rule nobody wrote down the one that a model of the other ads finds in them.
+
+    Otherwise every one of them would teach that rule that such an ad does not break it. What breaks no known
+    rule stays a class of its own.
+    """
+    unknown = [place for place, labelled in enumerate(ads) if labelled.rule == UNKNOWN_RULE]
+    known = [place for place, labelled in enumerate(ads) if labelled.rule != UNKNOWN_RULE]
+    if not unknown or len({bool(ads[place].rule) for place in known}) < 2:
+        return ads
+    pipeline = _fit([ads[place] for place in known], weight[known])
+    rows = pipeline[0].transform([ads[place].ad for place in unknown])
+    probabilities = pipeline[-1].rule_probabilities(rows)
+    likely = list(ads)
+    for place, of_rules in zip(unknown, probabilities, strict=True):
+        if of_rules.max() >= _LIKELY:
+            likely[place] = replace(ads[place], rule=pipeline[-1].rules_[int(of_rules.argmax())])
+    return likely
 
 
 def _calibrate(

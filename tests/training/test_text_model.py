@@ -56,6 +56,22 @@ def test_a_word_that_only_peoples_own_ads_forbid_is_learned(tmp_path: Path) -> N
     assert forbidden.probability > max(0.5, fine.probability)
 
 
+def test_violations_whose_rule_nobody_wrote_down_do_not_unlearn_the_rules(tmp_path: Path) -> None:
+    path = tmp_path / "ads.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(REQUIRED)
+        for labelled in generate(600, seed=8):
+            ad = labelled.ad
+            if labelled.rule in ("", "contacts"):
+                row = [ad.name, ad.description, ad.category, ad.images_qty, ad.is_verified_seller]
+                rows.writerow([*row, int(bool(labelled.rule))])
+    out = tmp_path / "model.pkl"
+    assert train([*SMALL, "--data", str(path), "--out", str(out)]) == 0
+    ad = Ad(1, 1, False, "Диван", "Звоните 8 916 000-12-34", category=5, images_qty=1)
+    assert load_model(out).explain(ad).rule == "contacts"
+
+
 def test_a_model_can_be_made_of_two_ads_alone(tmp_path: Path) -> None:
     path = tmp_path / "ads.csv"
     path.write_text(",".join(REQUIRED) + "\nSofa,soft,5,3,1,0\nSofa,call 212 555 0187,5,3,0,1\n")
