@@ -45,7 +45,7 @@ _ODD_DOMAIN = re.compile(
     rf"\b[\w\-]{{3,40}}\.(?:{_ODD_ZONE}\b(?:/[^\s,]{{0,200}})?|{_WORD_ZONE}/[^\s,]{{1,200}})"
 )
 _SPELLED_DOMAIN = re.compile(
-    rf"\b[\w\-]{{2,40}}(?:\s?[\[({{]?\s?(?:dot|точка|тчк)\s?[\])}}]?\s?[\w\-]{{2,40}}){{0,2}}"
+    rf"(?<![\w\-])[\w\-]{{2,40}}(?:\s?[\[({{]?\s?(?:dot|точка|тчк)\s?[\])}}]?\s?[\w\-]{{2,40}}){{0,2}}"
     rf"(?:\s[\[({{]?(?:dot|точка|тчк)[\])}}]?\s?|[\[({{]\s?(?:\.|dot|точка)\s?[\])}}])(?:{_SURE_ZONE}|{_ODD_ZONE}|{_WORD_ZONE}|co)\b"
     rf"|\b[a-z0-9\-]{{3,40}}\s\.\s(?:{_SURE_ZONE}|shop|store|online|site)\b"
 )
@@ -62,7 +62,7 @@ _NAMED_HANDLE = re.compile(
     rf"\b{_MESSENGER}\b\s?"
     r"(?:[:\-–—=>@]+|me\s?[:@]|is|at|as|under|my|мой|ник|под ником|name|id|по нику|канал|handle)?"
     r"[\s:@\-–]{0,3}"
-    r"(?:[a-z][a-z0-9]*(?:[._][a-z0-9._]*[a-z0-9]|\d[a-z0-9._]*))\b"
+    r"(?:[a-z][a-z0-9]{0,40}(?:[._][a-z0-9._]*[a-z0-9]|\d[a-z0-9._]*))\b"
 )
 _COLON_HANDLE = re.compile(rf"\b{_MESSENGER}\s?(?:me\s?)?[:@=]\s{{0,2}}[a-z][a-z0-9_.]{{3,30}}\b")
 _COLON_NAME = re.compile(r"[:@=]\s{0,2}[a-z]")

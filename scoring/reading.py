@@ -15,7 +15,7 @@ from scoring.words import PHRASE_KEY, Dictionary, Word, follows
 
 _TOKEN = re.compile(r"[^\W_]+(?:[@$*|'][^\W_]+)*|[.!?;,\n]")
 _SIGNS = frozenset(".!?;,\n")
-_MIXED_ADDRESS = re.compile(r"[\w\-]+(?:[.@][\w\-]+)+")
+_MIXED_ADDRESS = re.compile(r"(?<![\w\-])[\w\-]+(?:[.@][\w\-]+)+")
 # One class of characters first: the engine then skips to the few Latin letters of a Russian text.
 _BOTH_SCRIPTS = re.compile(r"[a-z](?:(?<=[а-я].)|(?=[а-я]))")
 # Not the short ones: `8-9lб-ОЗl` are look-alikes of digits.
