@@ -21,7 +21,7 @@ _FILLER = re.compile(
 )
 _SERIAL = re.compile(
     r"(?:номенклатур\w*|nomenclature|inventory|identifier|идентификатор\w*|batch|factory|stock|артикул|арт|imei|имей|име[ий]|s/?n|с/н|серийн\w*|заводск\w*|vin|вин|isbn|штрих\W?код|код|code|part|oem|oe|ref\w*|"
-    r"catalog\w*|cat|катал\w*|детал\w*|запчаст\w*|модел\w*|model|инн|огрн\w*|снилс|кадастр\w*|sku|style|ean|upc|barcode|"
+    r"catalog\w*|cat\.?|катал\w*|\bкат\.?|аналог\w*|детал\w*|запчаст\w*|модел\w*|model|инн|огрн\w*|снилс|кадастр\w*|sku|style|ean|upc|barcode|"
     r"кузов\w*|двигател\w*|шасси|рам[аы]|заказ\w*|order|трек\w*|track\w*|парт\w*|номер детали|лот|lot|serial|"
     r"лицензи\w*|сертификат\w*|договор\w*|инвентарн\w*|гост|ту|bosch|бош|поезд|рейс|flight|участ\w*)"
     r"(?:\s?(?:number|numbers|no|номер|код|№))?[\s.:#№\-(]{0,4}(?:[a-zа-я]{1,4}[\s-]?)?(?:\d{1,8}[\s/-]+){0,3}$"

@@ -30,6 +30,7 @@ def found(text: str) -> PhoneEvidence:
         "мобильный номер 916 000-12-34",
         "phone keith on 07700 nine hundred 123",
         "вотсап восемьдевятьсотшестнадцать0001234",
+        "прокат, номер 8 916 000-12-34",
     ],
 )
 def test_a_telephone_is_found_however_it_is_written(text: str) -> None:
@@ -53,6 +54,8 @@ def test_a_telephone_is_found_however_it_is_written(text: str) -> None:
         "casting number 4387 1120 66, came off a v50",
         "литейный номер 4387112066",
         "style code 553558-161, no calls",
+        "Кат. номер 5702-3708000, аналог 426.3708",
+        "Cat. no. 5702-3708000",
     ],
 )
 def test_other_long_numbers_are_no_telephones(text: str) -> None:

@@ -34,6 +34,8 @@ def read(text: str, name: str = "ad") -> Reading:
         ("массаж для мужчин от девушки", "adult_services"),
         ("сдам квартиру только славянам", "discrimination"),
         ("приведи троих и получай процент с каждого", "spam_keywords"),
+        ("every friend you invite gives you 10 %, and their friends 3 %", "spam_keywords"),
+        ("за каждого приглашённого 10 %, за его друзей 3 %", "spam_keywords"),
     ],
 )
 def test_strong_evidence_of_a_rule_is_seen_also_in_disguise(text: str, rule: str) -> None:
@@ -52,6 +54,7 @@ def test_strong_evidence_of_a_rule_is_seen_also_in_disguise(text: str, rule: str
         ("лечебный массаж спины", "adult_services"),
         ("платье на девочку, рост 116", "discrimination"),
         ("настрою телеграм-бота для магазина", "contacts"),
+        ("invite your kids and their friends, cake for ten", "spam_keywords"),
     ],
 )
 def test_what_a_near_miss_says_is_no_strong_evidence(text: str, rule: str) -> None:

@@ -43,6 +43,25 @@ def test_a_telephone_makes_the_difference(model: Model) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "description", "category", "rule"),
+    [
+        ("Стартер", "Кат. номер 5702-3708000, аналог 426.3708", 14, ""),
+        ("Пистолет для монтажной пены", "Новый, металлический, с тефлоном", 18, ""),
+        ("Foam gun", "For expanding foam, hardly used", 18, ""),
+        ("Gym membership", "Invite a friend and both get 10 % off the first month", 17, ""),
+        ("Side job", "Every friend you invite gives you 10 %, and their friends 3 %", 11, "spam_keywords"),
+        ("Подработка", "Каждый приглашённый друг даёт вам 10 %, а его друзья 3 %", 11, "spam_keywords"),
+    ],
+)
+def test_plain_cases_of_the_policy_are_judged_right(
+    model: Model, name: str, description: str, category: int, rule: str
+) -> None:
+    ad = replace(PLAIN, name=name, description=description, category=category)
+    assert model.score([ad])[0].is_violation == bool(rule)
+    assert model.explain(ad).rule == rule or not rule
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "",
