@@ -453,7 +453,8 @@ class KafkaBroker(Broker):
         bury(self, delivery, error)
 
     def _record(self, message: Message[Any], delay: int | None) -> Record:
-        self.topics.check_queue_name(message.queue_name)
+        if message.queue_name not in self.queues:  # those were checked when they were declared
+            self.topics.check_queue_name(message.queue_name)
         # A retry is enqueued as the delivery that it follows from; what came with that one goes on with it.
         headers = list(getattr(message, "headers", ()))
         if (key := key_of(message)) is not None:

@@ -261,6 +261,8 @@ class Publisher:
         failures, suspects = dict(sent.failures), []
         silent_at_s = time.monotonic() + self._timeout_ms / 1000 + REPORT_GRACE_S
         for index, future in sent.pending:
+            if future.succeeded():
+                continue  # the usual case in bulk: most have their answer while the first are waited for
             try:
                 future.get(timeout=max(0.0, silent_at_s - time.monotonic()))
             except (KafkaError, BrokerResponseError) as e:
