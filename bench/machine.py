@@ -26,7 +26,7 @@ def described(server_versions: Mapping[str, str]) -> dict[str, str]:
     return {
         "cores": str(os.cpu_count()),
         "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
-        "system": f"{platform.system()} {platform.release()}",
+        "system": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         **{f"{name} server": number for name, number in server_versions.items()},
         **{name: _version(name) for name in LIBRARIES},
