@@ -33,7 +33,8 @@ def test_a_client_that_finds_no_kafka_leaves_no_thread_and_no_socket_behind(
         with pytest.raises(KafkaUnavailable):
             MAKERS[kind](clients)
 
-    assert threading.active_count() == threads_before
+    # A thread of an earlier test may have ended meanwhile.
+    assert threading.active_count() <= threads_before
     assert open_files() <= files_before
 
 
