@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from kafka import KafkaAdminClient, KafkaConsumer
@@ -15,7 +15,7 @@ from .clients import Clients
 from .commit_metadata import CommitState
 from .errors import KafkaUnavailable
 from .flushing import Notes
-from .restore import read_metadata
+from .restore import read_committed, read_metadata
 from .watermarks import high_watermarks
 
 logger = logging.getLogger(__name__)
@@ -56,8 +56,10 @@ class Backlog:
         """
         with _translated(self._topic):
             left = deleted = 0
-            for partition, (beginning, end) in self._ranges().items():
-                state = self._committed(partition)
+            ranges = self._ranges()
+            states = self._committed(ranges)
+            for partition, (beginning, end) in ranges.items():
+                state = states.get(partition)
                 if state is None or state.next_offset > end:  # the topic is new, or was made anew
                     left += end - beginning
                 else:
@@ -88,7 +90,7 @@ class Backlog:
 
     def _wait_for_owners(self, admin: KafkaAdminClient, ends: Mapping[TopicPartition, int]) -> None:
         deadline_s = time.monotonic() + FLUSH_TIMEOUT_S
-        while holders := [p for p, end in ends.items() if not self._is_dropped(p, end)]:
+        while holders := self._holders(ends):
             if not self._has_owners(admin):
                 return
             if time.monotonic() > deadline_s:
@@ -100,14 +102,17 @@ class Backlog:
                 return
             time.sleep(FLUSH_POLL_S)
 
-    def _is_dropped(self, partition: TopicPartition, end: int) -> bool:
-        """Whether nobody holds a record below ``end`` that has not begun."""
-        state = self._committed(partition)
-        return state is None or max(state.next_offset, state.log_start) >= end
+    def _holders(self, ends: Mapping[TopicPartition, int]) -> list[TopicPartition]:
+        """The partitions whose owners may hold a record below its end that has not begun."""
+        return [
+            partition
+            for partition, state in self._committed(ends).items()
+            if max(state.next_offset, state.log_start) < ends[partition]
+        ]
 
-    def _committed(self, partition: TopicPartition) -> CommitState | None:
-        committed = self._kafka.committed(partition, metadata=True)
-        return None if committed is None else read_metadata(partition, committed)
+    def _committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, CommitState]:
+        committed = read_committed(self._kafka, partitions)
+        return {partition: read_metadata(partition, commit) for partition, commit in committed.items()}
 
     def _has_owners(self, admin: KafkaAdminClient) -> bool:
         return bool(admin.describe_groups([self._group_id])[self._group_id]["members"])

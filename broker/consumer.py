@@ -265,9 +265,7 @@ class QueueConsumer(Consumer):
             self._restore_at_s = time.monotonic() + RESTORE_BACKOFF_S
             return
         with self._ledger.lock:
-            ours = [
-                partition for partition in taken if partition in self._unrestored
-            ]  # not revoked meanwhile
+            ours = self._unrestored.intersection(taken)  # without what was revoked meanwhile
             self._unrestored.difference_update(ours)
             for partition in ours:
                 self._dispatcher.add(taken[partition])

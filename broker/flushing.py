@@ -26,6 +26,7 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 from .assignment import Assignment
 from .clients import Clients
 from .dispatch import Dispatcher
+from .restore import read_committed
 
 logger = logging.getLogger(__name__)
 
@@ -52,10 +53,8 @@ class Notes:
     def read(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         """The offset after the last one that was flushed of each partition; 0 where none was."""
         with closing(self._clients.consumer(group_id=self._group_id)) as kafka:
-            return {
-                partition: kafka.committed(partition, timeout_ms=LOOK_TIMEOUT_MS) or 0
-                for partition in partitions
-            }
+            noted = read_committed(kafka, partitions, timeout_ms=LOOK_TIMEOUT_MS)
+        return {partition: noted[partition].offset if partition in noted else 0 for partition in partitions}
 
 
 class FlushWatch:

@@ -46,8 +46,7 @@ def restore(
       KafkaError: When Kafka does not answer; nothing has been changed then.
     """
     partitions = list(partitions)
-    # What kafka.committed() does for one partition: a round trip for each would hold up those that are many.
-    committed = kafka._coordinator.fetch_committed_offsets(partitions, timeout_ms=RESTORE_TIMEOUT_MS)
+    committed = read_committed(kafka, partitions, timeout_ms=RESTORE_TIMEOUT_MS)
     left = {partition: read_metadata(partition, commit) for partition, commit in committed.items()}
     beginning = kafka.beginning_offsets(partitions, timeout_ms=RESTORE_TIMEOUT_MS)
     end = kafka.end_offsets(partitions, timeout_ms=RESTORE_TIMEOUT_MS)
@@ -56,6 +55,20 @@ def restore(
         with closing(clients.consumer(fetch_max_wait_ms=10)) as reader:
             end.update(high_watermarks(reader, beyond))
     return {p: _reconcile(p, left.get(p), beginning=beginning[p], end=end[p]) for p in partitions}
+
+
+def read_committed(
+    kafka: KafkaConsumer, partitions: Iterable[TopicPartition], *, timeout_ms: int | None = None
+) -> dict[TopicPartition, OffsetAndMetadata]:
+    """What the group has committed for ``partitions``, without those it has committed nothing for.
+
+    It is what kafka.committed() asks for one partition; a round trip for each would add up where they are
+    many.
+    """
+    committed: dict[TopicPartition, OffsetAndMetadata] = kafka._coordinator.fetch_committed_offsets(
+        list(partitions), timeout_ms=timeout_ms
+    )
+    return committed
 
 
 def _reconcile(partition: TopicPartition, state: CommitState | None, *, beginning: int, end: int) -> Restored:
