@@ -1,4 +1,7 @@
-"""Apache Kafka itself: one node, broker and controller in one, from the artifacts in dev/kafka/pom.xml."""
+"""Apache Kafka itself, from the artifacts in dev/kafka/pom.xml: one node, or a cluster of several.
+
+Every node is a broker and a controller in one.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,14 @@ import subprocess
 import tempfile
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from dev.child import Child, ChildDied
-from dev.kafka_protocol import cluster_answers
+from dev.kafka_protocol import brokers_of, cluster_answers
 from dev.ports import HOST, free_port
 from dev.server import Server
+from dev.waiting import wait_until
 
 CONFIG = Path(__file__).with_name("kafka")
 #: One node for tests: little memory, a quick start, and no compiler threads in the way of two cores.
@@ -30,7 +34,6 @@ JVM_OPTIONS = [
 
 PROPERTIES = {
     "process.roles": "broker,controller",
-    "node.id": "1",
     "controller.listener.names": "CONTROLLER",
     "inter.broker.listener.name": "PLAINTEXT",
     # One node cannot replicate; few partitions make a quick start.
@@ -52,6 +55,17 @@ PROPERTIES = {
     "broker.heartbeat.interval.ms": "500",
     "log.cleaner.backoff.ms": "1000",
 }
+#: In place of those above, where three nodes or more replicate.
+CLUSTER_PROPERTIES = {
+    "offsets.topic.replication.factor": "3",
+    "transaction.state.log.replication.factor": "3",
+    "transaction.state.log.min.isr": "2",
+    "share.coordinator.state.topic.replication.factor": "3",
+    "share.coordinator.state.topic.min.isr": "2",
+    # What a cluster has by default, for how long its clients wait after a node's death is what is tested.
+    "broker.session.timeout.ms": "9000",
+    "broker.heartbeat.interval.ms": "2000",
+}
 
 
 class ApacheKafkaServer(Server):
@@ -65,6 +79,9 @@ class ApacheKafkaServer(Server):
         gets a free port, see `address_of`.
       properties: Further lines of server.properties, such as the JAAS configuration of a SASL listener.
       jvm_options: What Java itself is told.
+      node: Its number in its cluster.
+      controllers: The controllers' addresses of the whole cluster, by node number; None for this node alone.
+      cluster_id: As StorageTool takes it; None for a new one.
     """
 
     name = "Apache Kafka"
@@ -78,14 +95,24 @@ class ApacheKafkaServer(Server):
         listeners: Mapping[str, str] | None = None,
         properties: Mapping[str, str] | None = None,
         jvm_options: Sequence[str] = JVM_OPTIONS,
+        node: int = 1,
+        controllers: Mapping[int, str] | None = None,
+        cluster_id: str | None = None,
     ) -> None:
         protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", **(listeners or {})}
         self._ports = {"PLAINTEXT": port, **{name: free_port() for name in protocols if name != "PLAINTEXT"}}
+        if controllers is not None:
+            self._ports["CONTROLLER"] = int(controllers[node].rpartition(":")[2])
+        self._cluster_id = cluster_id or new_cluster_id()
         self._java = [java_program(), "-cp", f"{CONFIG}{os.pathsep}{libs}/*", *jvm_options]
         self._properties = {
             **PROPERTIES,
             "log.dirs": str(home / "log"),
-            "controller.quorum.voters": f"1@{self.address_of('CONTROLLER')}",
+            "node.id": str(node),
+            "controller.quorum.voters": ",".join(
+                f"{number}@{address}"
+                for number, address in (controllers or {node: self.address_of("CONTROLLER")}).items()
+            ),
             "listeners": self._listing(list(protocols)),
             "advertised.listeners": self._listing([name for name in protocols if name != "CONTROLLER"]),
             "listener.security.protocol.map": ",".join(f"{name}:{kind}" for name, kind in protocols.items()),
@@ -107,9 +134,8 @@ class ApacheKafkaServer(Server):
         config.write_text(
             "".join(f"{name}={value}\n" for name, value in self._properties.items()), encoding="utf-8"
         )
-        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         done = subprocess.run(
-            [*self._java, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "-c", config],
+            [*self._java, "kafka.tools.StorageTool", "format", "-t", self._cluster_id, "-c", config],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -123,6 +149,79 @@ class ApacheKafkaServer(Server):
 
     def _listing(self, names: list[str]) -> str:
         return ",".join(f"{name}://{self.address_of(name)}" for name in names)
+
+
+class ApacheKafkaCluster:
+    """Several Apache Kafkas that replicate; each node may be harmed by itself.
+
+    Parameters:
+      make_home: Makes a directory for one node.
+      libs: Directory of jars, see `fetch_apache_kafka`.
+      size: How many nodes; with fewer than three, nothing survives the loss of one.
+      properties: Further lines of every node's server.properties.
+
+    Attributes:
+      nodes: The servers by node number, 1 and up.
+    """
+
+    def __init__(
+        self,
+        make_home: Callable[[], Path],
+        *,
+        libs: Path,
+        size: int = 3,
+        properties: Mapping[str, str] | None = None,
+    ) -> None:
+        controllers = {node: f"{HOST}:{free_port()}" for node in range(1, size + 1)}
+        cluster_id = new_cluster_id()
+        self.nodes = {
+            node: ApacheKafkaServer(
+                make_home(),
+                libs=libs,
+                port=free_port(),
+                properties={**CLUSTER_PROPERTIES, **(properties or {})},
+                node=node,
+                controllers=controllers,
+                cluster_id=cluster_id,
+            )
+            for node in controllers
+        }
+
+    @property
+    def address(self) -> str:
+        """``host:port`` of every node, separated by commas."""
+        return ",".join(server.address for server in self.nodes.values())
+
+    def start(self) -> None:
+        """Start every node that does not run, thaw those that are paused, and return once all are known.
+
+        Raises:
+          ChildDied, TimeoutError: As `Server.start`.
+        """
+        stopped = [server for server in self.nodes.values() if not server.is_running]
+        for server in self.nodes.values():
+            if server not in stopped:
+                server.resume()
+        # All of them before the first is waited for: a node alone is no majority, and serves nobody.
+        for server in stopped:
+            server.launch()
+        for server in stopped:
+            server.wait_until_it_answers()
+        expected = {server.address for server in self.nodes.values()}
+        wait_until(
+            lambda: all(brokers_of(server.address) == expected for server in self.nodes.values()),
+            deadline_s=ApacheKafkaServer.start_timeout_s,
+            what="every node to know every other",
+        )
+
+    def kill(self) -> None:
+        """End every node as a crash would (SIGKILL)."""
+        for server in self.nodes.values():
+            server.kill()
+
+
+def new_cluster_id() -> str:
+    return urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
 
 
 def java_program() -> str:

@@ -32,6 +32,20 @@ def cluster_answers(bootstrap_servers: str) -> bool:
     return True
 
 
+def brokers_of(bootstrap_servers: str) -> set[str]:
+    """The addresses, ``host:port``, of the cluster's brokers; none when this server is away."""
+    try:
+        client = admin(bootstrap_servers)
+    except KafkaError:
+        return set()
+    try:
+        return {f"{broker['host']}:{broker['port']}" for broker in client.describe_cluster()["brokers"]}
+    except KafkaError:
+        return set()
+    finally:
+        client.close()
+
+
 def delete_topics_of(bootstrap_servers: str, prefix: str) -> None:
     """Delete every topic whose name starts with `prefix`."""
     client = admin(bootstrap_servers)

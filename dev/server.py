@@ -40,8 +40,16 @@ class Server(ABC):
           ChildDied: It ended instead; the text holds its last lines.
           TimeoutError: It runs and does not answer.
         """
+        self.launch()
+        self.wait_until_it_answers()
+
+    def launch(self) -> None:
+        """Start it and return at once."""
         self.prepare()
         self.child.start()
+
+    def wait_until_it_answers(self) -> None:
+        """Return once it answers; one that does not is ended. Raises as `start` does."""
         try:
             wait_until(
                 self._answers_or_died,

@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import Engine, make_url, text
 
 from db.engine import make_engine
-from dev.apache_kafka import ApacheKafkaServer, fetch_apache_kafka
+from dev.apache_kafka import ApacheKafkaCluster, ApacheKafkaServer, fetch_apache_kafka
 from dev.embedded_kafka import EmbeddedKafkaServer
 from dev.kafka_protocol import cluster_answers, delete_topics_of
 from dev.ports import free_port
@@ -188,6 +188,24 @@ def apache_kafka(server_home: Callable[[], Path]) -> Iterator[Callable[..., Apac
             return server
 
         yield start
+
+
+@pytest.fixture(scope="module")
+def _harmed_cluster(server_home: Callable[[], Path]) -> Iterator[ApacheKafkaCluster]:
+    with ExitStack() as homes:
+        cluster = ApacheKafkaCluster(server_home, libs=fetch_apache_kafka(KAFKA_JARS))
+        for server in cluster.nodes.values():
+            homes.callback(shutil.rmtree, server.home, ignore_errors=True)
+        homes.callback(cluster.kill)
+        cluster.start()
+        yield cluster
+
+
+@pytest.fixture
+def kafka_cluster(_harmed_cluster: ApacheKafkaCluster) -> ApacheKafkaCluster:
+    """Three Apache Kafkas of the test module's own, for harm; all of them run when a test begins."""
+    _harmed_cluster.start()
+    return _harmed_cluster
 
 
 @pytest.fixture
