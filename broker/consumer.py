@@ -158,6 +158,7 @@ class QueueConsumer(Consumer):
 
     def nack(self, message: MessageProxy) -> None:
         """Mark a delivery as failed. Its dead letter, if the broker has that middleware, is in its outbox."""
+        self._broker.failures.keep(message.message_id, message._exception)
         self._settle(message)
 
     def _settle(self, message: MessageProxy) -> None:
