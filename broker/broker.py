@@ -30,6 +30,7 @@ from .dead_letters.letter import DiscardOptions, Filters, RedriveOptions
 from .delays import Delays, Outcome, Pending
 from .delivery import Delivery
 from .errors import EnqueueFailed
+from .failures import Failures
 from .finishing import Finishing
 from .keys import PartitionKeys, key_of
 from .keys.following import Following
@@ -41,6 +42,7 @@ from .listeners import Listeners
 from .publisher import Publisher, Record
 from .settlement import Settlement
 from .topics import TopicLayout, Topics
+from .url import reads_url
 
 DEFAULT_RETENTION_MS = 7 * 24 * 3600 * 1000
 #: How long a stopping worker waits for what its last tasks left to publish, and then for its goodbye to the
@@ -67,6 +69,8 @@ class KafkaBroker(Broker):
 
     Parameters:
       bootstrap_servers: ``host:port``, several separated by commas, or a list.
+      url: The other parameters but ``middleware`` in one text, for frameworks that hand a broker over so:
+        ``kafka://user:password@host:9092,host2:9092/namespace?group_id=shop``; see ``url.py``.
       group_id: Workers with the same group share the work. Each queue has a consumer group of its own,
         ``{group_id}.{namespace}{queue}``.
       namespace: Put before the name of every topic, so that several applications can share a cluster.
@@ -88,15 +92,18 @@ class KafkaBroker(Broker):
         At least 3: the first crash shows that there is a culprit, the second who it may be, the third that
         it is.
       delay_index_dir: Where the index of delayed messages is kept (a cache; see ``broker/delays``).
+      fail_fast_default: Whether :meth:`join` raises the error of a message that failed, where it is not said.
 
     Raises:
-      ValueError: When a parameter is out of its range.
+      ValueError: When a parameter is out of its range, or is given in the URL, too.
     """
 
+    @reads_url
     def __init__(
         self,
         bootstrap_servers: str | list[str] = "localhost:9092",
         *,
+        url: str | None = None,
         group_id: str = "dramatiq",
         namespace: str = "",
         partitions: int = 4,
@@ -109,6 +116,7 @@ class KafkaBroker(Broker):
         session_timeout_ms: int = 10_000,
         max_crashes: int = 3,
         delay_index_dir: str | None = None,
+        fail_fast_default: bool = False,
     ) -> None:
         if max_crashes < 3:
             raise ValueError(
@@ -137,6 +145,8 @@ class KafkaBroker(Broker):
         self.settlement = Settlement(self._settlement_publisher, self.ledger, give_up=self._give_up)
         self.delays = Delays(self.clients, self.topics, self.publisher, index_dir=delay_index_dir)
         self.dead_letter_queue = DeadLetterQueue(self.clients, self.topics, self.publisher)
+        self.fail_fast_default = fail_fast_default
+        self.failures = Failures(self.dead_letter_queue)
         self.following = Following(
             self.topics, self._settlement_publisher, self.ledger, group=group_id, give_up=self._give_up
         )
@@ -257,15 +267,21 @@ class KafkaBroker(Broker):
 
     # What waits
 
-    def join(self, queue_name: str, *, timeout: int | None = None) -> None:
+    def join(self, queue_name: str, *, timeout: int | None = None, fail_fast: bool | None = None) -> None:
         """Wait until every message of a queue, delayed ones included, is complete, whichever worker runs it.
 
         Parameters:
           timeout: Milliseconds.
+          fail_fast: Then raise the error of the first message that became a dead letter since the last such
+            join or flush of the queue, or since this broker was made: for tests. By default what
+            ``fail_fast_default`` says. It reads the queue's dead letters.
 
         Raises:
           QueueNotFound: When the queue was not declared.
           QueueJoinTimeout: When messages are left after ``timeout``.
+          Exception: The error of the task, when it ran in this process. Its traceback is in its notes.
+          MessageFailed: When another process ran it, or no task did; it says what the dead letter says.
+          KafkaUnavailable: When Kafka does not answer.
         """
         self._check_declared(queue_name)
         deadline_s = None if timeout is None else time.monotonic() + timeout / 1000
@@ -275,6 +291,10 @@ class KafkaBroker(Broker):
                     f"{left} message(s) are left in the queue {queue_name!r} after {timeout} ms"
                 )
             time.sleep(JOIN_POLL_S)
+        if fail_fast or (fail_fast is None and self.fail_fast_default):
+            error = self.failures.first(queue_name)
+            if error is not None:
+                raise error
 
     def count(self, queue_name: str) -> int:
         """How many messages of a queue are not complete: waiting, delayed, running or being settled.
@@ -315,6 +335,7 @@ class KafkaBroker(Broker):
         if self._lanes.flush(queue_name):
             # What a worker held had moved there meanwhile, and some of it may be on its way back.
             self._drop(queue_name)
+        self.failures.forget(queue_name)
 
     def _drop(self, queue_name: str) -> None:
         with Backlog(self.clients, self.topics.queue(queue_name), self.group_of(queue_name)) as backlog:

@@ -28,6 +28,7 @@ from .keys.releasing import Releasing
 from .rebalance import (
     ForgetfulCooperativeStickyAssignor,
     RebalanceListener,
+    is_joining,
     keep_outcomes_of_joins,
 )
 from .restore import Restored, report_removed, restore
@@ -48,6 +49,8 @@ EVERYTHING = 1_000_000_000
 MAX_FETCH_BYTES = 8 * 1024 * 1024
 #: How often Kafka is polled while there is no need for records: it is how a rebalance begins.
 MAX_POLL_GAP_S = 0.05
+#: The same for a member of the group that has no partition, and waits until another one leaves.
+SPARE_POLL_GAP_S = 0.25
 #: How soon records are looked for again while some wait only for others of their key to end.
 LANE_POLL_GAP_S = 0.005
 #: How long a failed read of the committed offsets rests before it is repeated.
@@ -91,6 +94,7 @@ class QueueConsumer(Consumer):
             max_poll_records=EVERYTHING,
             max_partition_fetch_bytes=MAX_BUFFERED_BYTES,
             fetch_max_bytes=MAX_FETCH_BYTES,
+            topic=broker.topics.queue(queue_name),
             **broker.consumer_settings,
         )
         keep_outcomes_of_joins(self._kafka)
@@ -158,6 +162,7 @@ class QueueConsumer(Consumer):
 
     def nack(self, message: MessageProxy) -> None:
         """Mark a delivery as failed. Its dead letter, if the broker has that middleware, is in its outbox."""
+        self._broker.failures.keep(message.message_id, message._exception)
         self._settle(message)
 
     def _settle(self, message: MessageProxy) -> None:
@@ -293,6 +298,10 @@ class QueueConsumer(Consumer):
 
     def _wait_for_records(self, remaining_s: float) -> None:
         assignments = self._assignments.values()
+        if not assignments:
+            # The poll in which this consumer is given partitions does not end with that.
+            gap_s = MAX_POLL_GAP_S if is_joining(self._kafka) else SPARE_POLL_GAP_S
+            remaining_s = min(remaining_s, gap_s)
         if any(assignment.in_flight or assignment.dirty for assignment in assignments):
             remaining_s = min(remaining_s, self._broker.commit_interval_ms / 1000)
         if any(assignment.lanes for assignment in assignments):

@@ -188,7 +188,7 @@ def delay_record(
         value=message.encode(),
         key=f"{_DELAY}{_numbered(message.message_id)}".encode(),
         headers=own + carried,
-        placement=message.message_id.encode(),
+        placement=str(message.message_id).encode(),  # it may be a number
         bound_for=bound_for,
     )
 
