@@ -33,7 +33,7 @@ from .errors import EnqueueFailed
 from .finishing import Finishing
 from .keys import PartitionKeys, key_of
 from .keys.following import Following
-from .keys.records import lane_header
+from .keys.records import TICKET_BYTES, lane_header
 from .keys.view import LanesView
 from .ledger import Ledger
 from .lifecycle import WorkerLifecycle
@@ -287,7 +287,7 @@ class KafkaBroker(Broker):
           KafkaUnavailable: When Kafka does not answer.
         """
         self._check_declared(queue_name)
-        self.topics.ensure(self.topics_of(queue_name))
+        self.topics.ensure(self.topics_of(queue_name), for_reading=True)
         before = self.delays.pending(queue_name, limit=0)
         with Backlog(self.clients, self.topics.queue(queue_name), self.group_of(queue_name)) as backlog:
             waiting = backlog.count()
@@ -308,7 +308,7 @@ class KafkaBroker(Broker):
           KafkaUnavailable: When Kafka does not answer. What is not dropped by then stays.
         """
         self._check_declared(queue_name)
-        self.topics.ensure(self.topics_of(queue_name))
+        self.topics.ensure(self.topics_of(queue_name), for_reading=True)
         self.delays.flush(queue_name)
         self._lanes.flush(queue_name)
         self._drop(queue_name)
@@ -461,7 +461,9 @@ class KafkaBroker(Broker):
             headers.append(lane_header(key))
         if delay is not None:
             return self.delays.record(message, delay, headers=headers, key=key)
-        return Record(self.topics.queue(message.queue_name), message.encode(), key=key, headers=headers)
+        spare = 0 if key is None else TICKET_BYTES
+        topic = self.topics.queue(message.queue_name)
+        return Record(topic, message.encode(), key=key, headers=headers, spare=spare)
 
     # The life of a process
 
