@@ -40,8 +40,8 @@ _ADVICE: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((AuthorizationError,), f"{HOPELESS} until the client is given that right"),
     (
         (InvalidRecordError, CorruptRecordError),
-        f"{HOPELESS} until the topic's settings are mended: a queue's topic has cleanup.policy=delete, and no "
-        "rules of its own for records",
+        f"{HOPELESS} until the topic's settings are mended: a queue's topic has cleanup.policy=delete, and "
+        "no rules of its own for records",
     ),
     (
         (InvalidTimestampError,),

@@ -38,6 +38,7 @@ from .keys.view import LanesView
 from .ledger import Ledger
 from .lifecycle import WorkerLifecycle
 from .listeners import Listeners
+from .mending import Mending
 from .publisher import Publisher, Record
 from .settlement import Settlement
 from .topics import TopicLayout, Topics
@@ -149,6 +150,7 @@ class KafkaBroker(Broker):
         self._settle_deadline_s: float | None = None
         self.consumers: weakref.WeakSet[QueueConsumer] = weakref.WeakSet()
         self.silent_since_s: dict[str, float] = {}
+        self.mending = Mending()
 
         super().__init__(middleware=default_middleware() if middleware is None else middleware)
         self.queues: dict[str, None] = {}
@@ -191,6 +193,7 @@ class KafkaBroker(Broker):
         Raises:
           QueueNotFound: When the queue was not declared.
           KafkaUnavailable: When Kafka does not answer.
+          TopicMisconfigured: When a topic that the queue needs loses messages.
         """
         self._check_declared(queue_name)
         self.settlement.start()  # here, because a worker's threads are interrupted

@@ -41,6 +41,8 @@ MIN_CONNECT_S = 0.1
 #: More records than that in one call fill requests of their own.
 MAX_GATHERED = 16
 
+#: How long nobody tries again to create a topic that a record goes on to later.
+LEFT_TO_OTHERS_S = 60.0
 #: How long a producer may not know a topic before it is looked whether there is one.
 UNKNOWN_TOPIC_PATIENCE_S = 1.0
 #: Failures of the producer that was used, not of the records: another one is tried at once.
@@ -109,8 +111,8 @@ class Publisher:
         self._lock = threading.Lock()
         self._producer: KafkaProducer | None = None
         self._owner_pid = 0
-        #: Topics that records go on to and that could not be created here.
-        self._left_to_others: set[str] = set()
+        #: Topics that records go on to and that could not be created here, and until when that is believed.
+        self._left_to_others: dict[str, float] = {}
 
     def publish(self, records: Sequence[Record]) -> dict[int, BaseException]:
         """Produce all ``records`` with one wait and return why some failed, by their index.
@@ -140,7 +142,9 @@ class Publisher:
         """
         topics = {record.topic for record in records}
         bound_for = {record.bound_for.topic for record in records if record.bound_for is not None}
-        bound_for -= self._left_to_others
+        if self._left_to_others:
+            now_s = time.monotonic()
+            bound_for = {topic for topic in bound_for if self._left_to_others.get(topic, 0.0) <= now_s}
         try:
             try:
                 self._topics.ensure(topics | bound_for, deadline_s=reach_by_s)
@@ -149,7 +153,8 @@ class Publisher:
                     raise
                 # Whoever brings the records there finds out, and may be allowed to create it.
                 self._topics.ensure(topics, deadline_s=reach_by_s)
-                self._left_to_others |= bound_for - topics
+                until_s = time.monotonic() + LEFT_TO_OTHERS_S
+                self._left_to_others |= dict.fromkeys(bound_for - topics, until_s)
         except TopicMisconfigured:
             return self._topics.refusals(topics | bound_for)
         return {}
@@ -160,26 +165,18 @@ class Publisher:
         """Why some records are not sent: their topic loses messages, or never takes them."""
         refused: dict[int, BaseException] = {}
         for index, record in enumerate(records):
-            bound_for = record.bound_for
-            if refusals:
-                topics = [record.topic] if bound_for is None else [record.topic, bound_for.topic]
-                if (reason := next((refusals[t] for t in topics if t in refusals), None)) is not None:
+            for step in (record,) if record.bound_for is None else (record, record.bound_for):
+                reason = refusals.get(step.topic) or self._too_large(step)
+                if reason is not None:
                     refused[index] = reason
-                    continue
-            if self._seems_too_large(record) and (too_large := self._too_large(record)) is not None:
-                refused[index] = too_large
-            elif bound_for is not None and self._seems_too_large(bound_for):
-                if (too_large := self._too_large(bound_for)) is not None:
-                    refused[index] = too_large
+                    break
         return refused
 
-    def _seems_too_large(self, record: Record) -> bool:
-        limit = self._topics.limit_of(record.topic)
-        return limit is not None and not record.fits(limit) and not self._clients.compresses
-
     def _too_large(self, record: Record) -> MessageSizeTooLargeError | None:
-        """The same by what Kafka says now: an operator may have raised the limit."""
-        limit = self._topics.max_message_bytes(record.topic)
+        limit = self._topics.limit_of(record.topic)
+        if limit is None or record.fits(limit) or self._clients.compresses:
+            return None
+        limit = self._topics.max_message_bytes(record.topic)  # an operator may have raised it meanwhile
         return None if limit is None or record.fits(limit) else too_large(record, limit)
 
     def _publish(self, records: Sequence[Record], reach_by_s: float) -> dict[int, BaseException]:

@@ -18,7 +18,8 @@ Headers = Sequence[tuple[str, bytes]]
 def batch_bytes(key: bytes | None, value: bytes | None, headers: Headers) -> int:
     """The bytes of a batch that holds this record alone and is not compressed."""
     of_record: int = DefaultRecordBatchBuilder.size_in_bytes(0, 0, key, value, headers)
-    return DefaultRecordBatchBuilder.HEADER_STRUCT.size + of_record
+    of_batch: int = DefaultRecordBatchBuilder.HEADER_STRUCT.size
+    return of_batch + of_record
 
 
 def fits(key: bytes | None, value: bytes | None, headers: Headers, limit: int) -> bool:

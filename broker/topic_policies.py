@@ -35,7 +35,7 @@ DEAD_LETTER_ROOM_BYTES = 4_096
 #: A queue that keeps messages for less is taken for a mistake.
 SHORT_RETENTION_MS = 3_600_000
 #: How long a topic that is refused is not looked at again: how soon it is noticed that it was mended.
-RECHECK_S = 2.0
+RECHECK_S = 0.5
 #: A node may not know yet of a topic that another one has just created.
 DESCRIBE_TRIES = 3
 DESCRIBE_GAP_S = 0.1

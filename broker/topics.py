@@ -181,8 +181,8 @@ class Topics:
         except KafkaError as e:
             if gone:
                 raise KafkaUnavailable(
-                    f"The topics {sorted(gone)} are gone: somebody has deleted them, with what they held, and "
-                    f"they could not be created again: {e!r}"
+                    f"The topics {sorted(gone)} are gone: somebody has deleted them, with what they held, "
+                    f"and they could not be created again: {e!r}"
                 ) from e
             raise KafkaUnavailable(
                 f"The topics {sorted(topics)} could not be looked up or created: {e!r}"
