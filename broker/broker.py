@@ -32,6 +32,7 @@ from .dead_letters.waiting import bury_waiting
 from .delays import Delays, Outcome, Pending
 from .delays.records import Delay
 from .delivery import Delivery
+from .error_text import shorten_notes
 from .errors import EnqueueFailed
 from .finishing import Finishing
 from .keys import PartitionKeys, key_of
@@ -56,6 +57,9 @@ SHORT_GOODBYE_S = 0.25
 JOIN_POLL_S = 0.1
 #: What a consumer waits for an answer at most. kafka-python's own 30 s would hold up a shutdown as long.
 REQUEST_TIMEOUT_MS = 10_000
+
+#: Tried in order until a retry fits: how many characters of its traceback and its error's text stay.
+NOTES_CHARS = (2_000, 200, 0)
 
 #: Middleware whose failure would lose what follows from a message. Dramatiq logs such a failure and acks.
 _FOLLOW_UP_MIDDLEWARE = (Retries, Pipelines, Callbacks, GroupCallbacks)
@@ -223,6 +227,8 @@ class KafkaBroker(Broker):
             return self.enqueue_many([message], delay=delay)[0]
         try:
             self.emit_before("enqueue", message, delay)
+            if message.message_id == delivery.message_id:
+                self._make_fit(message, delay)
             if not self.following.keeps(delivery, message, delay, self.actors):
                 delivery.outbox.append(self._record(message, delay))
         except Exception as e:
@@ -473,6 +479,13 @@ class KafkaBroker(Broker):
             headers=delay.headers,
             error=error,
         )
+
+    def _make_fit(self, message: Message[Any], delay: int | None) -> None:
+        """Shorten what a retry says about its last failure, when the message would not fit for it."""
+        for at_most in NOTES_CHARS:
+            if self.publisher.seems_to_fit(self._record(message, delay)):
+                return
+            shorten_notes(message.options, at_most)
 
     def _record(self, message: Message[Any], delay: int | None) -> Record:
         if message.queue_name not in self.queues:  # those were checked when they were declared

@@ -27,19 +27,15 @@ def traceback_text(error: BaseException) -> str:
     return excerpt("".join(traceback.format_exception(error, limit=-MAX_FRAMES)), MAX_TRACEBACK_CHARS)
 
 
-def shorten_notes(options: object, max_chars: int) -> bool:
-    """Shorten the notes about the last failure in a message's options; False when there is nothing to gain.
+def shorten_notes(options: object, max_chars: int) -> None:
+    """Shorten the notes about the last failure in a message's options.
 
     They are there for people to read, and a message must not be given up because of them.
     """
-    if not isinstance(options, dict):
-        return False
-    shorter = False
-    for name in NOTES:
-        text = options.get(name)
-        if isinstance(text, str) and len(text) > max_chars:
-            options[name], shorter = excerpt(text, max_chars), True
-    return shorter
+    if isinstance(options, dict):
+        for name in NOTES:
+            if isinstance(text := options.get(name), str):
+                options[name] = excerpt(text, max_chars)
 
 
 def excerpt(text: str, max_chars: int) -> str:
