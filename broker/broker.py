@@ -32,7 +32,7 @@ from .dead_letters.waiting import bury_waiting
 from .delays import Delays, Outcome, Pending
 from .delays.records import Delay
 from .delivery import Delivery
-from .error_text import shorten_notes
+from .error_text import NOTES, shorten_notes
 from .errors import EnqueueFailed
 from .finishing import Finishing
 from .keys import PartitionKeys, key_of
@@ -482,10 +482,13 @@ class KafkaBroker(Broker):
 
     def _make_fit(self, message: Message[Any], delay: int | None) -> None:
         """Shorten what a retry says about its last failure, when the message would not fit for it."""
+        notes = {name: message.options[name] for name in NOTES if name in message.options}
         for at_most in NOTES_CHARS:
             if self.publisher.seems_to_fit(self._record(message, delay)):
                 return
             shorten_notes(message.options, at_most)
+        if not self.publisher.seems_to_fit(self._record(message, delay)):
+            message.options.update(notes)  # for its dead letter
 
     def _record(self, message: Message[Any], delay: int | None) -> Record:
         if message.queue_name not in self.queues:  # those were checked when they were declared
