@@ -461,10 +461,12 @@ class KafkaBroker(Broker):
         """Replace an outbox that Kafka can never take by a dead letter that says so."""
         self.logger.error("What follows from %s cannot be published: %r", delivery, error)
         dead_letters = self.topics.dead_letters(delivery.queue_name)
-        if isinstance(delivery, Errand) or all(record.topic == dead_letters for record in delivery.outbox):
+        # An ordered retry is in no outbox, so an empty one says nothing about a dead letter.
+        if delivery.outbox and all(record.topic == dead_letters for record in delivery.outbox):
             # Another one would be refused, too: this one is held until its topic takes it.
             delivery.outbox[:] = [shortened(self.topics, letter) for letter in delivery.outbox]
             return
+        assert isinstance(delivery, Delivery), "an errand brings nothing but a dead letter"
         delivery.drop_outbox()
         bury(self, delivery, error)
 

@@ -224,9 +224,14 @@ class Publisher:
             failures.update(dict.fromkeys(suspects, e))
         for index, failure in failures.items():
             if isinstance(failure, MessageSizeTooLargeError | RecordListTooLargeError):
-                limit = self._topics.max_message_bytes(records[index].topic)
-                failures[index] = too_large(records[index], limit)
+                failures[index] = self._why_too_large(records[index])
         return failures
+
+    def _why_too_large(self, record: Record) -> MessageSizeTooLargeError:
+        limit = self._topics.limit_of(record.topic)
+        if limit is None or record.fits(limit):  # which is not Kafka's any more
+            limit = self._topics.max_message_bytes(record.topic, max_age_s=0.0)
+        return too_large(record, limit)
 
     def _misconfigured(
         self, records: Sequence[Record], failures: Mapping[int, BaseException], reach_by_s: float

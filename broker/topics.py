@@ -206,9 +206,9 @@ class Topics:
         """
         return self._policies.limits.get(topic)
 
-    def max_message_bytes(self, topic: str) -> int | None:
-        """The same, and asked for when it is not known of just now."""
-        if self._policies.age_s(topic) < MAX_LIMIT_AGE_S:
+    def max_message_bytes(self, topic: str, *, max_age_s: float = MAX_LIMIT_AGE_S) -> int | None:
+        """The same, and asked for when what is known of it is older."""
+        if self._policies.age_s(topic) < max_age_s:
             return self.limit_of(topic)
         try:
             with self._clients.admin(within_s=LOOK_UP_TIMEOUT_S) as admin:
