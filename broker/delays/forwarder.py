@@ -12,7 +12,6 @@ from dramatiq.errors import BrokerConnectionError
 from kafka.errors import KafkaError
 
 from ..clients import Clients
-from ..publisher import Publisher
 from ..topics import Topics
 from .files import IndexFiles
 from .forwarding import Forwarding
@@ -44,7 +43,7 @@ class Forwarder:
         self,
         clients: Clients,
         topics: Topics,
-        publisher: Publisher,
+        forwarding: Forwarding,
         files: IndexFiles,
         settings: Mapping[str, Any],
     ) -> None:
@@ -52,7 +51,7 @@ class Forwarder:
         self._topics = topics
         self._files = files
         self._settings = dict(settings)
-        self._forwarding = Forwarding(topics, publisher)
+        self._forwarding = forwarding
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="delay-forwarder", daemon=True)
         self._trouble: str | None = None
