@@ -29,6 +29,7 @@ from .rebalance import (
     ForgetfulCooperativeStickyAssignor,
     RebalanceListener,
     keep_outcomes_of_joins,
+    poll_apart_from_heartbeats,
 )
 from .restore import Restored, report_removed, restore
 from .silence import Silence
@@ -94,6 +95,7 @@ class QueueConsumer(Consumer):
             **broker.consumer_settings,
         )
         keep_outcomes_of_joins(self._kafka)
+        poll_apart_from_heartbeats(self._kafka)
         self._commits = Commits(self._kafka, self._ledger, interval_s=broker.commit_interval_ms / 1000)
         self._dispatcher = Dispatcher(broker, queue_name, self._commits, self._capacity)
         self._assignments = self._dispatcher.assignments

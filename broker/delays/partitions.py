@@ -15,7 +15,12 @@ from kafka.structs import TopicPartition
 
 from ..clients import Clients
 from ..errors import KafkaUnavailable
-from ..rebalance import ForgetfulCooperativeStickyAssignor, RebalanceListener, keep_outcomes_of_joins
+from ..rebalance import (
+    ForgetfulCooperativeStickyAssignor,
+    RebalanceListener,
+    keep_outcomes_of_joins,
+    poll_apart_from_heartbeats,
+)
 from ..topics import Topics
 from .files import IndexFiles
 from .index import DelayIndex
@@ -110,6 +115,7 @@ class OwnedPartitions:
             **{"session_timeout_ms": SESSION_TIMEOUT_MS, **settings},
         )
         keep_outcomes_of_joins(self._kafka)
+        poll_apart_from_heartbeats(self._kafka)
         self._lease = Lease(self._kafka, self._kafka.config["session_timeout_ms"])
         listener = RebalanceListener(on_assigned=self._assigned, on_revoked=self._revoked, on_lost=self._lost)
         self._kafka.subscribe([topics.delayed], listener=listener)
