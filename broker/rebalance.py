@@ -58,8 +58,8 @@ def keep_outcomes_of_joins(kafka: KafkaConsumer) -> None:
 def poll_apart_from_heartbeats(kafka: KafkaConsumer) -> None:
     """Let poll() wait for records for as long as its caller says.
 
-    kafka-python 3.0.12 sends heartbeats from its I/O thread, whether anybody polls or not, and ends a wait for
-    records when the next heartbeat is due nevertheless (``KafkaConsumer._poll_once`` in consumer/group.py).
+    kafka-python 3.0.12 sends heartbeats from its I/O thread, whether anybody polls or not, and all the same
+    ends a wait for records when the next heartbeat is due (``KafkaConsumer._poll_once``, consumer/group.py).
     While Kafka does not answer the last one, the next one is overdue: every wait is 0 s long then, poll()
     turns in a circle, and each turn hangs another callback onto the fetch that is not answered
     (``Fetcher.fetch_records`` in consumer/fetcher.py). Memory grows by megabytes a second.

@@ -176,6 +176,11 @@ class Topics:
             return
 
     def _configs(self, topic: str) -> dict[str, str]:
+        # Kafka's clock stamps the records. By a producer's, retention would delete what one sends whose clock
+        # is behind, and Kafka would refuse what one sends whose clock is an hour ahead.
+        return {"message.timestamp.type": "LogAppendTime", **self._limits(topic)}
+
+    def _limits(self, topic: str) -> dict[str, str]:
         if topic == self.delayed or topic.endswith(LANES_SUFFIX):
             return {
                 "cleanup.policy": "compact",

@@ -226,7 +226,8 @@ class OwnedPartitions:
         highwater = self._kafka.highwater(owned.partition)
         if highwater is None:
             return
-        silent = now_ms - owned.index.complete_ms > COMPLETE_NOTE_INTERVAL_MS
+        # A time in the future was noted while the clock was ahead; it would make the index look younger.
+        silent = not 0 <= now_ms - owned.index.complete_ms <= COMPLETE_NOTE_INTERVAL_MS
         if owned.ready and not silent and highwater <= owned.index.next_offset:
             return  # the usual case; to tell one position kafka-python looks at all partitions
         # Not the last record's offset: what is at the end of the log may have been compacted away.
