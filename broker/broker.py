@@ -41,6 +41,7 @@ from .listeners import Listeners
 from .publisher import Publisher, Record
 from .settlement import Settlement
 from .topics import TopicLayout, Topics
+from .unreadable import report_missing_codecs
 
 DEFAULT_RETENTION_MS = 7 * 24 * 3600 * 1000
 #: How long a stopping worker waits for what its last tasks left to publish, and then for its goodbye to the
@@ -194,6 +195,7 @@ class KafkaBroker(Broker):
         """
         self._check_declared(queue_name)
         self.settlement.start()  # here, because a worker's threads are interrupted
+        report_missing_codecs()
         consumer = QueueConsumer(self, queue_name, prefetch=prefetch, timeout_ms=timeout)
         self.consumers.add(consumer)
         return consumer

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.errors import ConnectionClosed
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import KafkaError
+from kafka.errors import CorruptRecordError, KafkaError, UnsupportedCodecError
 from kafka.future import Future
 from kafka.structs import TopicPartition
 
@@ -33,6 +33,7 @@ from .rebalance import (
 )
 from .restore import Restored, report_removed, restore
 from .silence import Silence
+from .unreadable import ReadingAround, explained
 
 if TYPE_CHECKING:
     from .broker import KafkaBroker
@@ -80,6 +81,7 @@ class QueueConsumer(Consumer):
         self._capacity = Capacity(prefetch)
         self._unrestored: set[TopicPartition] = set()
         self._restore_at_s = 0.0
+        self._untaken_why = ""
         self._polled_at_s = 0.0
         self._paused: set[TopicPartition] = set()
 
@@ -96,6 +98,7 @@ class QueueConsumer(Consumer):
         )
         keep_outcomes_of_joins(self._kafka)
         poll_apart_from_heartbeats(self._kafka)
+        self._reading = ReadingAround(self._kafka)
         self._commits = Commits(self._kafka, self._ledger, interval_s=broker.commit_interval_ms / 1000)
         self._dispatcher = Dispatcher(broker, queue_name, self._commits, self._capacity)
         self._assignments = self._dispatcher.assignments
@@ -239,6 +242,8 @@ class QueueConsumer(Consumer):
         with self._ledger.lock:
             self._unrestored.difference_update(partitions)
             self._paused.difference_update(partitions)
+            for partition in partitions:
+                self._reading.forget(partition)
             return [a for p in list(partitions) if (a := self._dispatcher.remove(p)) is not None]
 
     # The consumer thread's own steps
@@ -251,8 +256,16 @@ class QueueConsumer(Consumer):
             self._take_over(restore(self._broker.clients, self._kafka, partitions))
         except (KafkaError, KafkaUnavailable, ValueError) as e:
             # ValueError: the partition was revoked between the read and the seek.
-            logger.info("The partitions %s cannot be taken over yet: %r", partitions, e)
+            self._report_untaken(partitions, e)
             self._restore_at_s = time.monotonic() + RESTORE_BACKOFF_S
+
+    def _report_untaken(self, partitions: list[TopicPartition], error: Exception) -> None:
+        reason = f"The partitions {partitions} cannot be taken over yet: {explained(error)}"
+        is_news = reason != self._untaken_why and isinstance(
+            error, UnsupportedCodecError | CorruptRecordError
+        )
+        logger.log(logging.ERROR if is_news else logging.INFO, "%s", reason)
+        self._untaken_why = reason
 
     def _take_over(self, restored: Mapping[TopicPartition, Restored]) -> None:
         lanes = self._releasing.lanes_of(restored)
@@ -315,7 +328,7 @@ class QueueConsumer(Consumer):
         )
 
     def _poll(self, timeout_s: float) -> None:
-        records = self._kafka.poll(timeout_ms=int(timeout_s * 1000))
+        records = self._reading.poll(int(timeout_s * 1000))
         self._polled_at_s = time.monotonic()
         for partition, batch in records.items():
             assignment = self._assignments.get(partition)
