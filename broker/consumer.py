@@ -33,6 +33,7 @@ from .rebalance import (
 )
 from .restore import Restored, report_removed, restore
 from .silence import Silence
+from .transactions import OpenTransactions
 from .unreadable import ReadingAround, explained
 
 if TYPE_CHECKING:
@@ -90,6 +91,9 @@ class QueueConsumer(Consumer):
         self._kafka = broker.clients.consumer(
             group_id=broker.group_of(queue_name),
             auto_offset_reset="earliest",
+            # A queue's topic is anybody's to write to, in transactions, too. The broker's own topics are not:
+            # nobody's open transaction is to hide there what this broker has written behind it.
+            isolation_level="read_committed",
             partition_assignment_strategy=[self._assignor],
             max_poll_records=EVERYTHING,
             max_partition_fetch_bytes=MAX_BUFFERED_BYTES,
@@ -105,6 +109,7 @@ class QueueConsumer(Consumer):
         self._releasing = Releasing(broker, queue_name, self._kafka, self._assignments)
         notes = Notes(broker.clients, broker.group_of(queue_name))
         self._flush_watch = FlushWatch(self._kafka, self._dispatcher, notes)
+        self._open_transactions = OpenTransactions(self._kafka)
         self._silence = Silence(self._kafka, queue_name, broker.silent_since_s)
         self._kafka.subscribe(
             [broker.topics.queue(queue_name)],
@@ -339,6 +344,7 @@ class QueueConsumer(Consumer):
         self._pause_full_partitions()
         self._flush_watch.look(self._polled_at_s)
         self._silence.look(self._polled_at_s)
+        self._open_transactions.look(self._polled_at_s, list(self._assignments.values()))
 
     def _take_in(self, assignment: Assignment, batch: list[ConsumerRecord]) -> None:
         assignment = self._reach(assignment, batch[0].offset)
