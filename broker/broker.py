@@ -47,6 +47,7 @@ from .mending import Mending
 from .publisher import Publisher, Record
 from .settlement import Errand, Settlement
 from .topics import TopicLayout, Topics
+from .unreadable import report_missing_codecs
 from .url import reads_url
 
 DEFAULT_RETENTION_MS = 7 * 24 * 3600 * 1000
@@ -216,6 +217,7 @@ class KafkaBroker(Broker):
         """
         self._check_declared(queue_name)
         self.settlement.start()  # here, because a worker's threads are interrupted
+        report_missing_codecs()
         consumer = QueueConsumer(self, queue_name, prefetch=prefetch, timeout_ms=timeout)
         self.consumers.add(consumer)
         return consumer
