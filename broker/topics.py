@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from threading import Event
 
+from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import KafkaError, TopicAlreadyExistsError
+from kafka.errors import BrokerResponseError, KafkaError, TopicAlreadyExistsError, for_code
 
 from .attempts import SharedAttempts
 from .clients import Clients
@@ -42,6 +43,10 @@ DELAYED_SEGMENT_MS = 3600 * 1000
 MAX_DELAYED_BYTES = 1_048_588 + 64 * 1024
 
 
+class _Refused(KafkaUnavailable):
+    """Kafka was reached, and does not create one of the topics. It says nothing of others."""
+
+
 @dataclass(frozen=True, slots=True)
 class TopicLayout:
     """What a topic that does not exist yet is created with."""
@@ -65,6 +70,7 @@ class Topics:
         self._layout = layout
         self._namespace = namespace
         self._existing: set[str] = set()
+        self._asked_for: set[str] = set()
         self._attempts = SharedAttempts()
 
     @property
@@ -114,6 +120,9 @@ class Topics:
     ) -> None:
         """Create those of ``topics`` that do not exist.
 
+        What several threads ask for at the same time, a worker's consumers at its boot, is created with one
+        request.
+
         Parameters:
           deadline_s: Of ``time.monotonic()``; by default ENSURE_TIMEOUT_S from now.
           unless: Once it is set, nothing is waited for.
@@ -125,9 +134,33 @@ class Topics:
         if wanted <= self._existing:
             return
         by_s = time.monotonic() + ENSURE_TIMEOUT_S if deadline_s is None else deadline_s
-        self._attempts.run(
-            lambda: self._create_missing(wanted - self._existing, by_s), deadline_s=by_s, unless=unless
+        self._asked_for |= wanted
+        refused = self._attempts.run(
+            lambda: self._create_asked_for(wanted, by_s), deadline_s=by_s, unless=unless
         )
+        if refused is not None:
+            raise refused
+
+    def _create_asked_for(self, wanted: set[str], deadline_s: float) -> KafkaUnavailable | None:
+        """Create ``wanted``, and what other threads wait to create meanwhile.
+
+        Returns:
+          Kafka's refusal of one that is wanted. It is raised only where that one is.
+        """
+        asked_for, self._asked_for = self._asked_for, set()
+        missing = wanted - self._existing
+        if missing and (others := asked_for - self._existing - missing):
+            try:
+                self._create_missing(missing | others, deadline_s)
+            except _Refused:
+                missing = wanted - self._existing  # it may be one of theirs, and they will hear of it
+            else:
+                return None
+        try:
+            self._create_missing(missing, deadline_s)
+        except _Refused as e:
+            return e
+        return None
 
     def _create_missing(self, topics: set[str], deadline_s: float) -> None:
         if not topics:
@@ -140,12 +173,10 @@ class Topics:
                     for topic in admin.describe_topics(sorted(topics))
                     if topic.get("error_code", 0) == 0
                 }
-                for topic in sorted(topics - present):
-                    self._create(admin, topic)
+                self._create(admin, topics - present)
         except KafkaError as e:
-            raise KafkaUnavailable(
-                f"The topics {sorted(topics)} could not be looked up or created: {e!r}"
-            ) from e
+            kind = _Refused if isinstance(e, BrokerResponseError) and not e.retriable else KafkaUnavailable
+            raise kind(f"The topics {sorted(topics)} could not be looked up or created: {e!r}") from e
         self._existing.update(topics)
 
     def max_message_bytes(self, topic: str) -> int | None:
@@ -163,17 +194,23 @@ class Topics:
         """Look ``topics`` up again the next time: one of them may have been deleted."""
         self._existing.difference_update(topics)
 
-    def _create(self, admin: object, topic: str) -> None:
-        spec = {
-            "num_partitions": self._layout.partitions,
-            "replication_factor": self._layout.replication_factor,
-            "configs": self._configs(topic),
+    def _create(self, admin: KafkaAdminClient, topics: Collection[str]) -> None:
+        specs = {
+            topic: {
+                "num_partitions": self._layout.partitions,
+                "replication_factor": self._layout.replication_factor,
+                "configs": self._configs(topic),
+            }
+            for topic in sorted(topics)
         }
-        try:
-            admin.create_topics({topic: spec}, wait_for_metadata=True)  # type: ignore[attr-defined]
-        except TopicAlreadyExistsError:
-            # Another process created it between our look and our request; theirs is respected.
+        if not specs:
             return
+        answer = admin.create_topics(specs, raise_errors=False)
+        for topic in answer["topics"]:
+            # Another process may have created one between our look and our request; theirs is respected.
+            if topic["error_code"] not in (0, TopicAlreadyExistsError.errno):
+                raise for_code(topic["error_code"])(f"{topic['name']}: {topic['error_message']}")
+        admin.wait_for_topics(list(specs))
 
     def _configs(self, topic: str) -> dict[str, str]:
         if topic == self.delayed or topic.endswith(LANES_SUFFIX):
