@@ -15,6 +15,7 @@ from .errors import (
     PoisonMessage,
     RetryPolicyRefused,
     TemporaryError,
+    TopicMisconfigured,
 )
 from .keys import PartitionKeys
 from .retries import TenacityRetries, retry_if_temporary
@@ -40,6 +41,7 @@ __all__ = [
     "RetryPolicyRefused",
     "TemporaryError",
     "TenacityRetries",
+    "TopicMisconfigured",
     "default_middleware",
     "retry_if_temporary",
 ]

@@ -27,21 +27,27 @@ from .clients import Clients
 from .consumer import QueueConsumer
 from .dead_letters import DeadLetter, DeadLetterQueue, Resolved, bury, default_middleware
 from .dead_letters.letter import DiscardOptions, Filters, RedriveOptions
+from .dead_letters.record import shortened
+from .dead_letters.waiting import bury_waiting
 from .delays import Delays, Outcome, Pending
+from .delays.records import Delay
 from .delivery import Delivery
+from .error_text import NOTES, shorten_notes
 from .errors import EnqueueFailed
 from .failures import Failures
 from .finishing import Finishing
 from .keys import PartitionKeys, key_of
 from .keys.following import Following
-from .keys.records import lane_header
+from .keys.records import TICKET_BYTES, lane_header
 from .keys.view import LanesView
 from .ledger import Ledger
 from .lifecycle import WorkerLifecycle
 from .listeners import Listeners
+from .mending import Mending
 from .publisher import Publisher, Record
-from .settlement import Settlement
+from .settlement import Errand, Settlement
 from .topics import TopicLayout, Topics
+from .unreadable import report_missing_codecs
 from .url import reads_url
 
 DEFAULT_RETENTION_MS = 7 * 24 * 3600 * 1000
@@ -54,6 +60,9 @@ SHORT_GOODBYE_S = 0.25
 JOIN_POLL_S = 0.1
 #: What a consumer waits for an answer at most. kafka-python's own 30 s would hold up a shutdown as long.
 REQUEST_TIMEOUT_MS = 10_000
+
+#: Tried in order until a retry fits: how many characters of its traceback and its error's text stay.
+NOTES_CHARS = (2_000, 200, 0)
 
 #: Middleware whose failure would lose what follows from a message. Dramatiq logs such a failure and acks.
 _FOLLOW_UP_MIDDLEWARE = (Retries, Pipelines, Callbacks, GroupCallbacks)
@@ -143,7 +152,9 @@ class KafkaBroker(Broker):
         # Its own producer: what a worker owes Kafka is not to wait behind what its tasks send.
         self._settlement_publisher = Publisher(self.clients, self.topics, timeout_ms=enqueue_timeout_ms)
         self.settlement = Settlement(self._settlement_publisher, self.ledger, give_up=self._give_up)
-        self.delays = Delays(self.clients, self.topics, self.publisher, index_dir=delay_index_dir)
+        self.delays = Delays(
+            self.clients, self.topics, self.publisher, index_dir=delay_index_dir, bury=self._bury_delayed
+        )
         self.dead_letter_queue = DeadLetterQueue(self.clients, self.topics, self.publisher)
         self.fail_fast_default = fail_fast_default
         self.failures = Failures(self.dead_letter_queue)
@@ -159,6 +170,7 @@ class KafkaBroker(Broker):
         self._settle_deadline_s: float | None = None
         self.consumers: weakref.WeakSet[QueueConsumer] = weakref.WeakSet()
         self.silent_since_s: dict[str, float] = {}
+        self.mending = Mending()
 
         super().__init__(middleware=default_middleware() if middleware is None else middleware)
         self.queues: dict[str, None] = {}
@@ -201,9 +213,11 @@ class KafkaBroker(Broker):
         Raises:
           QueueNotFound: When the queue was not declared.
           KafkaUnavailable: When Kafka does not answer.
+          TopicMisconfigured: When a topic that the queue needs loses messages.
         """
         self._check_declared(queue_name)
         self.settlement.start()  # here, because a worker's threads are interrupted
+        report_missing_codecs()
         consumer = QueueConsumer(self, queue_name, prefetch=prefetch, timeout_ms=timeout)
         self.consumers.add(consumer)
         return consumer
@@ -225,6 +239,8 @@ class KafkaBroker(Broker):
             return self.enqueue_many([message], delay=delay)[0]
         try:
             self.emit_before("enqueue", message, delay)
+            if message.message_id == delivery.message_id:
+                self._make_fit(message, delay)
             if not self.following.keeps(delivery, message, delay, self.actors):
                 delivery.outbox.append(self._record(message, delay))
         except Exception as e:
@@ -307,7 +323,7 @@ class KafkaBroker(Broker):
           KafkaUnavailable: When Kafka does not answer.
         """
         self._check_declared(queue_name)
-        self.topics.ensure(self.topics_of(queue_name))
+        self.topics.ensure(self.topics_of(queue_name), for_reading=True)
         before = self.delays.pending(queue_name, limit=0)
         with Backlog(self.clients, self.topics.queue(queue_name), self.group_of(queue_name)) as backlog:
             waiting = backlog.count()
@@ -328,7 +344,7 @@ class KafkaBroker(Broker):
           KafkaUnavailable: When Kafka does not answer. What is not dropped by then stays.
         """
         self._check_declared(queue_name)
-        self.topics.ensure(self.topics_of(queue_name))
+        self.topics.ensure(self.topics_of(queue_name), for_reading=True)
         self.delays.flush(queue_name)
         self._lanes.flush(queue_name)
         self._drop(queue_name)
@@ -464,14 +480,40 @@ class KafkaBroker(Broker):
             message.options["store_results"] = False
             raise SkipMessage("its partition was taken away, or it was flushed, before it began")
 
-    def _give_up(self, delivery: Delivery, error: BaseException) -> None:
+    def _give_up(self, delivery: Delivery | Errand, error: BaseException) -> None:
         """Replace an outbox that Kafka can never take by a dead letter that says so."""
         self.logger.error("What follows from %s cannot be published: %r", delivery, error)
         dead_letters = self.topics.dead_letters(delivery.queue_name)
-        if all(record.topic == dead_letters for record in delivery.outbox):
-            return  # another dead letter would be refused too: this one is held until its topic takes it
+        # An ordered retry is in no outbox, so an empty one says nothing about a dead letter.
+        if delivery.outbox and all(record.topic == dead_letters for record in delivery.outbox):
+            # Another one would be refused, too: this one is held until its topic takes it.
+            delivery.outbox[:] = [shortened(self.topics, letter) for letter in delivery.outbox]
+            return
+        assert isinstance(delivery, Delivery), "an errand brings nothing but a dead letter"
         delivery.drop_outbox()
         bury(self, delivery, error)
+
+    def _bury_delayed(self, delay: Delay, error: BaseException) -> Errand:
+        """Keep a delayed message in the dead letters whose queue refuses it for good."""
+        return bury_waiting(
+            self,
+            delay.queue,
+            message_id=delay.message_id,
+            origin=None,
+            raw=delay.value,
+            headers=delay.headers,
+            error=error,
+        )
+
+    def _make_fit(self, message: Message[Any], delay: int | None) -> None:
+        """Shorten what a retry says about its last failure, when the message would not fit for it."""
+        notes = {name: message.options[name] for name in NOTES if name in message.options}
+        for at_most in NOTES_CHARS:
+            if self.publisher.seems_to_fit(self._record(message, delay)):
+                return
+            shorten_notes(message.options, at_most)
+        if not self.publisher.seems_to_fit(self._record(message, delay)):
+            message.options.update(notes)  # for its dead letter
 
     def _record(self, message: Message[Any], delay: int | None) -> Record:
         if message.queue_name not in self.queues:  # those were checked when they were declared
@@ -482,7 +524,9 @@ class KafkaBroker(Broker):
             headers.append(lane_header(key))
         if delay is not None:
             return self.delays.record(message, delay, headers=headers, key=key)
-        return Record(self.topics.queue(message.queue_name), message.encode(), key=key, headers=headers)
+        spare = 0 if key is None else TICKET_BYTES
+        topic = self.topics.queue(message.queue_name)
+        return Record(topic, message.encode(), key=key, headers=headers, spare=spare)
 
     # The life of a process
 
