@@ -30,6 +30,7 @@ from .rebalance import (
     RebalanceListener,
     is_joining,
     keep_outcomes_of_joins,
+    learn_partitions,
     poll_apart_from_heartbeats,
 )
 from .restore import Restored, report_removed, restore
@@ -102,7 +103,6 @@ class QueueConsumer(Consumer):
             max_poll_records=EVERYTHING,
             max_partition_fetch_bytes=MAX_BUFFERED_BYTES,
             fetch_max_bytes=MAX_FETCH_BYTES,
-            topic=broker.topics.queue(queue_name),
             **broker.consumer_settings,
         )
         keep_outcomes_of_joins(self._kafka)
@@ -127,7 +127,7 @@ class QueueConsumer(Consumer):
         )
         try:
             # A leader that does not know the partitions yet assigns none, and rebalances again at once.
-            self._kafka.partitions_for_topic(broker.topics.queue(queue_name))
+            learn_partitions(self._kafka, broker.topics.queue(queue_name))
         except KafkaError as e:
             self.close()
             raise KafkaUnavailable(f"The partitions of {queue_name!r} could not be read: {e!r}") from e

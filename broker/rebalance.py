@@ -21,11 +21,29 @@ logger = logging.getLogger(__name__)
 #: Nothing more of it is dispatched meanwhile.
 REVOKE_PATIENCE_S = 5.0
 _LOOK_GAP_S = 0.02
+#: How long the answer about a topic is waited for before all topics are asked for.
+_METADATA_PATIENCE_S = 1.0
+_METADATA_LOOK_GAP_S = 0.005
 
 
 def is_joining(kafka: KafkaConsumer) -> bool:
     """Whether the consumer is on its way into its group's next generation."""
     return bool(kafka.group_metadata().state is not MemberState.STABLE)
+
+
+def learn_partitions(kafka: KafkaConsumer, topic: str) -> None:
+    """Wait until a consumer knows the partitions of a topic that it has subscribed to.
+
+    It has asked for that one already, and has the answer after some 0.1 s. Asked about a topic it does not
+    know, kafka-python asks for every topic of the cluster.
+
+    Raises:
+      KafkaError: When Kafka does not answer.
+    """
+    deadline_s = time.monotonic() + _METADATA_PATIENCE_S
+    while kafka._cluster.partitions_for_topic(topic) is None and time.monotonic() < deadline_s:
+        time.sleep(_METADATA_LOOK_GAP_S)
+    kafka.partitions_for_topic(topic)
 
 
 def keep_outcomes_of_joins(kafka: KafkaConsumer) -> None:
@@ -34,9 +52,15 @@ def keep_outcomes_of_joins(kafka: KafkaConsumer) -> None:
     kafka-python 3.0.12 drops its outcome, and the next poll joins once more: that rebalances all others, and
     on a busy machine a consumer can go on so for long without a partition. Here the next poll gets the
     outcome, unless this consumer has left the generation that it is of.
+
+    And a join that has begun is seen through. kafka-python joins again as the group's leader when a topic has
+    more partitions than at its last assignment, and makes the next assignment in the middle of the join: if a
+    poll ends there, no later one finds a reason to join. The consumer then sends no heartbeats any more,
+    commits nothing, does not notice when it is thrown out, and reads on beside the partitions' next owners.
     """
     coordinator: Any = kafka._coordinator
     join, complete = coordinator._do_join_and_sync_async, coordinator._on_join_complete_async
+    need_rejoin = coordinator.need_rejoin
     kept: tuple[object, bytes] | None = None
 
     async def join_unless_joined() -> bytes:
@@ -51,6 +75,7 @@ def keep_outcomes_of_joins(kafka: KafkaConsumer) -> None:
         kept = None
         await complete(*args)
 
+    coordinator.need_rejoin = lambda: coordinator.rejoining or need_rejoin()
     coordinator._do_join_and_sync_async = join_unless_joined
     coordinator._on_join_complete_async = take_outcome
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from threading import Event
 
-from kafka.errors import KafkaError, TopicAlreadyExistsError
+from kafka import KafkaAdminClient
+from kafka.errors import BrokerResponseError, KafkaError, TopicAlreadyExistsError, for_code
 
 from .attempts import SharedAttempts
 from .clients import Clients
@@ -40,6 +41,10 @@ DELAYED_SEGMENT_BYTES = 64 * 1024 * 1024
 DELAYED_SEGMENT_MS = 3600 * 1000
 
 
+class _Refused(KafkaUnavailable):
+    """Kafka was reached, and does not create one of the topics. It says nothing of others."""
+
+
 @dataclass(frozen=True, slots=True)
 class TopicLayout:
     """What a topic that does not exist yet is created with."""
@@ -63,6 +68,7 @@ class Topics:
         self._layout = layout
         self._namespace = namespace
         self._existing: set[str] = set()
+        self._asked_for: set[str] = set()
         self._seen: set[str] = set()
         self._policies = TopicPolicies(clients.bootstrap_servers, self._role_of)
         self._attempts = SharedAttempts()
@@ -120,6 +126,9 @@ class Topics:
     ) -> None:
         """Create those of ``topics`` that do not exist, and check the settings of those that do.
 
+        What several threads ask for at the same time, a worker's consumers at its boot, is created with one
+        request.
+
         Parameters:
           beside: Topics that are checked when they exist, and not created.
           for_reading: Nothing is to be written there: settings that lose messages are logged, not raised.
@@ -136,15 +145,39 @@ class Topics:
         both = wanted | also
         if not self._is_refused_for_now(both):
             by_s = time.monotonic() + ENSURE_TIMEOUT_S if deadline_s is None else deadline_s
-            self._attempts.run(
-                lambda: self._create_missing(wanted - self._existing, also - self._existing, by_s),
-                deadline_s=by_s,
-                unless=unless,
+            self._asked_for |= wanted
+            refused = self._attempts.run(
+                lambda: self._create_asked_for(wanted, also, by_s), deadline_s=by_s, unless=unless
             )
+            if refused is not None:
+                raise refused
         for refusal in self._policies.refusals(both).values():
             if not for_reading:
                 raise refusal
             self.say(refusal)
+
+    def _create_asked_for(
+        self, wanted: set[str], beside: set[str], deadline_s: float
+    ) -> KafkaUnavailable | None:
+        """Create ``wanted``, and what other threads wait to create meanwhile.
+
+        Returns:
+          Kafka's refusal of one that is wanted. It is raised only where that one is.
+        """
+        asked_for, self._asked_for = self._asked_for, set()
+        missing = wanted - self._existing
+        if missing and (others := asked_for - self._existing - missing):
+            try:
+                self._create_missing(missing | others, beside - self._existing, deadline_s)
+            except _Refused:
+                missing = wanted - self._existing  # it may be one of theirs, and they will hear of it
+            else:
+                return None
+        try:
+            self._create_missing(missing, beside - self._existing, deadline_s)
+        except _Refused as e:
+            return e
+        return None
 
     def refusals(self, topics: Iterable[str]) -> dict[str, TopicMisconfigured]:
         """Why some of ``topics``, which were ensured, may not be written to."""
@@ -174,23 +207,20 @@ class Topics:
                 missing = topics - present
                 gone = missing & self._seen
                 queues = {topic for topic in missing if self._role_of(topic)[0] is Role.QUEUE}
-                for topic in sorted(queues):
-                    self._create(admin, topic)
+                self._create(admin, queues)
                 self._policies.look(admin, present | queues, new=queues)
                 # With limits that their queue's messages fit into, which only the queue's topic tells.
-                for topic in sorted(missing - queues):
-                    self._create(admin, topic)
+                self._create(admin, missing - queues)
                 if missing - queues:
                     self._policies.look(admin, missing - queues, new=missing - queues)
         except KafkaError as e:
+            kind = _Refused if isinstance(e, BrokerResponseError) and not e.retriable else KafkaUnavailable
             if gone:
-                raise KafkaUnavailable(
+                raise kind(
                     f"The topics {sorted(gone)} are gone: somebody has deleted them, with what they held, "
                     f"and they could not be created again: {e!r}"
                 ) from e
-            raise KafkaUnavailable(
-                f"The topics {sorted(topics)} could not be looked up or created: {e!r}"
-            ) from e
+            raise kind(f"The topics {sorted(topics)} could not be looked up or created: {e!r}") from e
         if gone:
             logger.error(
                 "The topics %s were gone: somebody had deleted them, with what they held. They were created "
@@ -227,17 +257,23 @@ class Topics:
         self.forget([topic])
         self.ensure([topic], deadline_s=deadline_s)
 
-    def _create(self, admin: object, topic: str) -> None:
-        spec = {
-            "num_partitions": self._layout.partitions,
-            "replication_factor": self._layout.replication_factor,
-            "configs": self._configs(topic),
+    def _create(self, admin: KafkaAdminClient, topics: Collection[str]) -> None:
+        specs = {
+            topic: {
+                "num_partitions": self._layout.partitions,
+                "replication_factor": self._layout.replication_factor,
+                "configs": self._configs(topic),
+            }
+            for topic in sorted(topics)
         }
-        try:
-            admin.create_topics({topic: spec}, wait_for_metadata=True)  # type: ignore[attr-defined]
-        except TopicAlreadyExistsError:
-            # Another process created it between our look and our request; theirs is respected.
+        if not specs:
             return
+        answer = admin.create_topics(specs, raise_errors=False)
+        for topic in answer["topics"]:
+            # Another process may have created one between our look and our request; theirs is respected.
+            if topic["error_code"] not in (0, TopicAlreadyExistsError.errno):
+                raise for_code(topic["error_code"])(f"{topic['name']}: {topic['error_message']}")
+        admin.wait_for_topics(list(specs))
 
     def _configs(self, topic: str) -> dict[str, str]:
         # Kafka's clock stamps the records. By a producer's, retention would delete what one sends whose clock

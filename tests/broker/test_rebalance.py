@@ -6,6 +6,8 @@ import time
 from contextlib import closing
 from typing import Any
 
+from kafka.structs import MemberState, OffsetAndMetadata
+
 from broker.clients import Clients
 from broker.rebalance import keep_outcomes_of_joins
 from broker.topics import TopicLayout, Topics
@@ -39,3 +41,32 @@ def test_a_consumer_that_is_hardly_ever_in_poll_joins_at_its_first_attempt(
         wait_until(poll, deadline_s=30, what="an assignment")
         first = 0 if stack.name == "embedded" else 1
         assert kafka.group_metadata().generation_id == first
+
+
+def test_a_leader_that_rejoins_for_new_partitions_between_two_polls_stays_in_its_group(
+    stack: Stack, namespace: str
+) -> None:
+    clients = Clients(stack.bootstrap_servers)
+    topics = Topics(clients, TopicLayout(1, 1, 3_600_000), namespace=namespace)
+    topic = topics.queue("mail")
+    topics.ensure([topic])
+    settings: dict[str, Any] = {
+        "session_timeout_ms": SESSION_TIMEOUT_MS,
+        "heartbeat_interval_ms": 1_000,
+        "metadata_max_age_ms": 200,
+    }
+    with closing(clients.consumer(group_id=f"{namespace}group", **settings)) as kafka:
+        keep_outcomes_of_joins(kafka)
+        kafka.subscribe([topic])
+
+        def owns(count: int) -> bool:
+            time.sleep(POLL_GAP_S)
+            kafka.poll(timeout_ms=0)
+            return len(kafka.assignment()) == count
+
+        wait_until(lambda: owns(1), deadline_s=30, what="an assignment")
+        with clients.admin() as admin:
+            admin.create_partitions({topic: 3})
+        wait_until(lambda: owns(3), deadline_s=30, what="the new partitions")
+        assert kafka.group_metadata().state is MemberState.STABLE
+        kafka.commit({partition: OffsetAndMetadata(0, "", -1) for partition in kafka.assignment()})
