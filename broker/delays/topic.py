@@ -62,8 +62,8 @@ def look_up(clients: Clients, topics: Topics) -> DelayedTopic:
         topics.say(
             TopicMisconfigured(
                 name,
-                f"The topic {name!r} has cleanup.policy={settings['cleanup.policy']}: Kafka deletes what waits "
-                "in it for longer than its retention. Set cleanup.policy=compact on it.",
+                f"The topic {name!r} has cleanup.policy={settings['cleanup.policy']}: Kafka deletes what "
+                "waits in it for longer than its retention. Set cleanup.policy=compact on it.",
             )
         )
     retention_ms = int(settings.get("delete.retention.ms", DEFAULT_TOMBSTONE_RETENTION_MS))
