@@ -16,6 +16,8 @@ from kafka import KafkaProducer
 from kafka.errors import (
     BrokerResponseError,
     IllegalStateError,
+    InvalidRecordError,
+    InvalidTimestampError,
     KafkaError,
     KafkaTimeoutError,
     MessageSizeTooLargeError,
@@ -47,6 +49,10 @@ LEFT_TO_OTHERS_S = 60.0
 UNKNOWN_TOPIC_PATIENCE_S = 1.0
 #: Failures of the producer that was used, not of the records: another one is tried at once.
 _AGAIN = (IllegalStateError, PartitionGone)
+#: What Kafka takes for "no timestamp", whatever limits it has for them (RecordBatch.NO_TIMESTAMP).
+NO_TIMESTAMP = -1
+#: For how long records go without one after Kafka has refused this machine's time.
+UNTIMED_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +127,7 @@ class Publisher:
         self._owner_pid = 0
         #: Topics that records go on to and that could not be created here, and until when that is believed.
         self._left_to_others: dict[str, float] = {}
+        self._untimed_until_s = -UNTIMED_S
 
     def publish(self, records: Sequence[Record]) -> dict[int, BaseException]:
         """Produce all ``records`` with one wait and return why some failed, by their index.
@@ -211,6 +218,11 @@ class Publisher:
                 failed, more = self._produce(producer, records, again, reach_by_s)
                 failures = {index: e for index, e in failures.items() if index not in again} | failed
                 suspects = [*suspects, *more]
+            if mistimed := self._mistimed(failures):
+                self._retire(producer)
+                producer = self._current(reach_by_s)
+                failed, suspects = self._produce(producer, records, mistimed, reach_by_s)
+                failures = {index: e for index, e in failures.items() if index not in mistimed} | failed
             if suspects or any(not isinstance(e, RECORD_ERRORS) for e in failures.values()):
                 self._retire(producer)
                 self._topics.forget({record.topic for record in records})
@@ -246,6 +258,24 @@ class Publisher:
             refusals = self._topics.refusals(topics)
             return {index: refusals[t] for index in failures if (t := records[index].topic) in refusals}
         return {}
+
+    def _mistimed(self, failures: dict[int, BaseException]) -> list[int]:
+        """The failures that a wrong clock of this machine has caused, to be sent again without a timestamp.
+
+        A topic that keeps its producers' timestamps refuses those that are more than an hour ahead of its own
+        clock (``message.timestamp.after.max.ms``), and others of their batch with them.
+        """
+        if not any(_is_about_time(e) for e in failures.values()):
+            return []
+        if time.monotonic() > self._untimed_until_s:
+            logger.error(
+                "Kafka refuses the time of this machine, %s: records go without a timestamp until it is "
+                "right. Set the clock. %s",
+                time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+                next(e for e in failures.values() if _is_about_time(e)),
+            )  # fmt: skip
+        self._untimed_until_s = time.monotonic() + UNTIMED_S
+        return [index for index, e in failures.items() if _is_about_time(e) or type(e) is KafkaError]
 
     def _sift(
         self,
@@ -324,7 +354,8 @@ class Publisher:
         awaited = Awaited(producer, self._topics, timeout_s=self._timeout_ms / 1000)
 
         def send() -> Sent:
-            return _send(producer, records, known)
+            timestamp_ms = NO_TIMESTAMP if time.monotonic() < self._untimed_until_s else None
+            return _send(producer, records, known, timestamp_ms)
 
         if len(known) > MAX_GATHERED:
             answered, suspects = awaited.outcomes(send())
@@ -371,7 +402,17 @@ class Publisher:
         start_unwaited(close, name="dramatiq-kafka-retired-producer")
 
 
-def _send(producer: KafkaProducer, records: Sequence[Record], indices: Sequence[int]) -> Sent:
+def _is_about_time(error: BaseException) -> bool:
+    # kafka-python 3.0.12 has the general error where two records or more of a batch are refused
+    # (Sender._record_exceptions_fn in producer/sender.py).
+    if isinstance(error, InvalidRecordError):
+        return "timestamp" in str(error).lower()
+    return isinstance(error, InvalidTimestampError)
+
+
+def _send(
+    producer: KafkaProducer, records: Sequence[Record], indices: Sequence[int], timestamp_ms: int | None
+) -> Sent:
     sent = Sent()
     for index in indices:
         record = records[index]
@@ -382,6 +423,7 @@ def _send(producer: KafkaProducer, records: Sequence[Record], indices: Sequence[
                 key=record.key,
                 headers=record.headers,
                 partition=_partition(producer, record),
+                timestamp_ms=timestamp_ms,
             )
         except (KafkaError, BrokerResponseError, TypeError, ValueError, AssertionError) as e:
             sent.failures[index] = e

@@ -240,6 +240,11 @@ class Topics:
             return
 
     def _configs(self, topic: str) -> dict[str, str]:
+        # Kafka's clock stamps the records. By a producer's, retention would delete what one sends whose clock
+        # is behind, and Kafka would refuse what one sends whose clock is an hour ahead.
+        return {"message.timestamp.type": "LogAppendTime", **self._limits(topic)}
+
+    def _limits(self, topic: str) -> dict[str, str]:
         role, queue_topic = self._role_of(topic)
         if role is Role.QUEUE:
             return {"retention.ms": str(self._layout.retention_ms)}
