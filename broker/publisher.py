@@ -221,7 +221,8 @@ class Publisher:
             if mistimed := self._mistimed(failures):
                 self._retire(producer)
                 producer = self._current(reach_by_s)
-                failed, suspects = self._produce(producer, records, mistimed, reach_by_s)
+                failed, more = self._produce(producer, records, mistimed, reach_by_s)
+                suspects = [*(index for index in suspects if index not in mistimed), *more]
                 failures = {index: e for index, e in failures.items() if index not in mistimed} | failed
             if suspects or any(not isinstance(e, RECORD_ERRORS) for e in failures.values()):
                 self._retire(producer)
