@@ -212,7 +212,7 @@ def _message_of(raw: bytes) -> Message[Any] | None:
     sound = (
         all(isinstance(text, str) for text in texts)
         and all(isinstance(mapping, dict) for mapping in (message.kwargs, message.options))
-        and isinstance(message.message_timestamp, int)
+        and isinstance(message.message_timestamp, int | float)
     )
     return message if sound else None
 
