@@ -25,7 +25,8 @@ class Settlement:
 
     Parameters:
       give_up: Called with a delivery and the error when Kafka can never take one of its records (too large,
-        say). It replaces the outbox; what it puts there is published instead.
+        say). It replaces the outbox by a preparation, which makes a dead letter. A delivery that has its dead
+        letter keeps it, and loses just the record that is refused.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Settlement:
         """Complete ``delivery`` once everything in its outbox is durable; at once when there is nothing in
         it.
         """
-        if not delivery.outbox and not delivery.follow_ups:
+        if not delivery.outbox and not delivery.follow_ups and delivery.preparation is None:
             self._ledger.complete(delivery)
             return
         with self._changed:
@@ -115,16 +116,13 @@ class Settlement:
         """Bring each delivery as far as it goes; return those that are not complete, and why the first of
         them is not.
         """
-        for delivery in batch:
-            if delivery.moves and not self._ledger.answers_for(delivery):
-                # Its partition's next owner reads it again, or it was flushed.
-                delivery.outbox.clear()
-                delivery.follow_ups.clear()
-        reason = self._publish(batch)
+        unprepared = self._prepare(batch)
+        reason = self._publish([delivery for delivery in batch if id(delivery) not in unprepared])
+        reason = reason or next(iter(unprepared.values()), None)
         untried: list[Delivery] = []
         failed: list[Delivery] = []
         for delivery in batch:
-            if delivery.outbox or failed:
+            if delivery.outbox or delivery.preparation is not None or failed:
                 # After one failed follow-up the others wait: what it needs is probably away for all of them.
                 untried.append(delivery)
                 continue
@@ -137,6 +135,25 @@ class Settlement:
         # The one that failed goes last, so that one that always fails cannot hold up the others.
         return untried + failed, reason
 
+    def _prepare(self, batch: list[Delivery]) -> dict[int, Exception]:
+        """Let each delivery make what is still to be put into its outbox; return why some cannot, by id."""
+        unprepared: dict[int, Exception] = {}
+        for delivery in batch:
+            begins = delivery.moves or (delivery.unrun and delivery.preparation is not None)
+            if begins and not self._ledger.answers_for(delivery):
+                # Its partition's next owner reads it again, or it was flushed.
+                delivery.outbox.clear()
+                delivery.follow_ups.clear()
+                delivery.preparation = None
+            elif delivery.preparation is not None:
+                try:
+                    delivery.preparation()
+                    delivery.preparation = None
+                except Exception as e:  # noqa: BLE001
+                    # Whatever it was, the delivery is held and prepared again.
+                    unprepared[id(delivery)] = e
+        return unprepared
+
     def _publish(self, batch: list[Delivery]) -> BaseException | None:
         """Publish all outboxes and take out of them what Kafka has."""
         owners = [(delivery, record) for delivery in batch for record in delivery.outbox]
@@ -144,11 +161,18 @@ class Settlement:
         for index, (delivery, record) in enumerate(owners):
             if index not in failures:
                 delivery.outbox.remove(record)
-        hopeless = {
-            id(owners[index][0]): (owners[index][0], e)
-            for index, e in failures.items()
-            if isinstance(e, RECORD_ERRORS)
-        }
+        hopeless: dict[int, tuple[Delivery, BaseException]] = {}
+        for index, e in failures.items():
+            delivery, record = owners[index]
+            if not isinstance(e, RECORD_ERRORS):
+                continue
+            if delivery.dead_letter is None:
+                hopeless[id(delivery)] = delivery, e
+            elif record is not delivery.dead_letter:  # which is held until its topic takes it
+                logger.error(
+                    "A record for %s, sent while %s was given up, is lost: %r", record.topic, delivery, e
+                )
+                delivery.outbox.remove(record)
         for delivery, e in hopeless.values():
             self._give_up(delivery, e)
         return next(iter(failures.values()), None)
