@@ -67,13 +67,23 @@ class Clients:
             "bootstrap_servers": self.bootstrap_servers,
         }
 
+    @property
+    def compresses(self) -> bool:
+        """Whether a record may be smaller on its way than it is."""
+        return bool(self._options.get("compression_type"))
+
     def producer(self, *, within_s: float | None = None, **settings: Any) -> KafkaProducer:
         return self._connect(KafkaProducer, settings, within_s)
 
-    def consumer(self, **settings: Any) -> KafkaConsumer:
-        return self._connect(
-            KafkaConsumer, {"enable_auto_commit": False, "allow_auto_create_topics": False, **settings}
-        )
+    def consumer(self, *, topic: str | None = None, **settings: Any) -> KafkaConsumer:
+        """A consumer without automatic commits.
+
+        Parameters:
+          topic: Whose partitions it knows from its first answer on. To ask for them later takes 0.1 s, which
+            kafka-python rests between two such questions, and then it asks for every topic of the cluster.
+        """
+        settings = {"enable_auto_commit": False, "allow_auto_create_topics": False, **settings}
+        return self._connect(KafkaConsumer, settings, topic=topic)
 
     @contextmanager
     def admin(self, *, within_s: float | None = None, **settings: Any) -> Iterator[KafkaAdminClient]:
@@ -83,7 +93,9 @@ class Clients:
         finally:
             admin.close()
 
-    def _connect(self, kind: Any, settings: dict[str, Any], within_s: float | None = None) -> Any:
+    def _connect(
+        self, kind: Any, settings: dict[str, Any], within_s: float | None = None, topic: str | None = None
+    ) -> Any:
         options = {name: value for name, value in self._options.items() if name in kind.DEFAULT_CONFIG}
         if within_s is not None:
             options["bootstrap_timeout_ms"] = min(options["bootstrap_timeout_ms"], int(within_s * 1000))
@@ -92,6 +104,9 @@ class Clients:
 
         def connect(**configs: Any) -> KafkaNetClient:
             connections.append(KafkaNetClient(**configs))
+            if topic is not None:
+                # What says so in public asks at once, and this client has not begun to run.
+                connections[0]._manager.cluster._topics = {topic}
             return connections[0]
 
         try:

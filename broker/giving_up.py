@@ -1,8 +1,9 @@
 """Gives up a message that no worker thread rejects, and tells those who have to hear it.
 
 Dramatiq's worker threads call the hooks of a message that they reject. A message that kills its workers, one
-that nobody here can run, and one whose retry Kafka can never take get no thread, and somebody may be waiting
-for their results all the same.
+that nobody here can run, and one whose retry Kafka can never take get no thread, nor does one that waits for
+its time or its turn and can never go back to its queue. Somebody may be waiting for their results all the
+same.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from dramatiq.broker import MessageProxy
 from dramatiq.message import Message, get_encoder
 from dramatiq.middleware import MiddlewareError
 from dramatiq.results import Results
@@ -53,35 +55,46 @@ def _name(delivery: Delivery) -> bool:
     return message is not None
 
 
-def _call_before_nack(broker: KafkaBroker, delivery: Delivery) -> None:
+def tell(broker: KafkaBroker, queue_name: str, raw: bytes, error: BaseException) -> None:
+    """Call the hooks of a message that was not delivered here and has its dead letter."""
+    message = named_message(raw, queue_name=queue_name)
+    if message is not None:
+        proxy = MessageProxy(message)
+        proxy.fail()
+        proxy.stuff_exception(error)
+        _call_before_nack(broker, proxy)
+        _call_after_nack(broker, proxy, error)
+
+
+def _call_before_nack(broker: KafkaBroker, message: MessageProxy) -> None:
     try:
-        broker.emit_before("nack", delivery)
+        broker.emit_before("nack", message)
     except MiddlewareError:
         broker.logger.critical(
-            "A before_nack refuses that %s is given up, which it is.", delivery, exc_info=True
+            "A before_nack refuses that %s is given up, which it is.", message, exc_info=True
         )
 
 
-def _call_after_nack(broker: KafkaBroker, delivery: Delivery, error: BaseException) -> None:
-    broker.emit_after("nack", delivery)
-    if delivery.actor_name not in broker.actors:
-        _store_failure(broker, delivery, error)
+def _call_after_nack(broker: KafkaBroker, message: MessageProxy, error: BaseException) -> None:
+    broker.emit_after("nack", message)
+    if message.actor_name not in broker.actors:
+        _store_failure(broker, message, error)
 
 
-def _store_failure(broker: KafkaBroker, delivery: Delivery, error: BaseException) -> None:
+def _store_failure(broker: KafkaBroker, message: MessageProxy, error: BaseException) -> None:
     """Store the failure of an unknown actor's message, which Results takes for one that nobody waits for.
 
     Its actor says whether results are stored, to those who know it. So it is stored unless the message
     declines.
     """
-    options = delivery.options
+    options = message.options
     for middleware in broker.middleware:
         if isinstance(middleware, Results) and options.get("store_results", True):
             try:
                 ttl_ms = options.get("result_ttl", middleware.result_ttl)
-                middleware.backend.store_exception(delivery, error, ttl_ms)
+                middleware.backend.store_exception(message, error, ttl_ms)
             except Exception:
-                broker.logger.critical("The failure of %s could not be stored.", delivery, exc_info=True)
+                broker.logger.critical("The failure of %s could not be stored.", message, exc_info=True)
 
 
 def named_message(raw: bytes, *, queue_name: str) -> Message[Any] | None:
@@ -107,7 +120,7 @@ def named_message(raw: bytes, *, queue_name: str) -> Message[Any] | None:
         kwargs=_if(dict, fields.get("kwargs"), {}),
         options=_if(dict, fields.get("options"), {}),
         message_id=message_id,
-        message_timestamp=sent_ms if type(sent_ms) is int else time.time_ns() // 1_000_000,
+        message_timestamp=_if(int | float, sent_ms, time.time_ns() // 1_000_000),
     )
 
 

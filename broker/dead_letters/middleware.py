@@ -11,7 +11,7 @@ from dramatiq.middleware import default_middleware as dramatiqs_middleware
 from tenacity import Retrying
 
 from ..delivery import Delivery
-from ..error_text import MAX_TRACEBACK_CHARS, excerpt
+from ..error_text import MAX_TRACEBACK_CHARS, shorten_notes
 from ..errors import DeadLetterNotMade
 from ..keys import PartitionKeys
 from ..retries import TenacityRetries
@@ -48,8 +48,7 @@ def bury(broker: KafkaBroker, delivery: Delivery, error: BaseException | None) -
     """
     if delivery.dead_letter is not None:
         return
-    if isinstance(text := delivery.options.get("traceback"), str):
-        delivery.options["traceback"] = excerpt(text, MAX_TRACEBACK_CHARS)
+    shorten_notes(delivery.options, MAX_TRACEBACK_CHARS)
     try:
         record = dead_letter_record(
             broker.topics,

@@ -15,6 +15,7 @@ from kafka.structs import TopicPartition
 from ..clients import Clients
 from ..errors import KafkaUnavailable
 from ..topics import Topics
+from ..unreadable import explained
 from .index import DelayIndex
 from .partitions import (
     MAX_FETCH_BYTES,
@@ -134,7 +135,9 @@ class DelayView:
             self._reset()
             if isinstance(e, KafkaUnavailable):
                 raise
-            raise KafkaUnavailable(f"The topic {self._topics.delayed!r} could not be read: {e!r}") from e
+            raise KafkaUnavailable(
+                f"The topic {self._topics.delayed!r} could not be read: {explained(e)}"
+            ) from e
 
     def _is_behind(self, kafka: KafkaConsumer, partition: TopicPartition, end: int) -> bool:
         # The end that is asked for is too low on the embedded broker: it is in the last batch, not after it.

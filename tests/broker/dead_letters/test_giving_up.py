@@ -116,7 +116,6 @@ def test_who_waits_for_a_message_that_cannot_be_run_gets_the_failure(
     "change",
     [
         {"options": ["no", "mapping"]}, {"kwargs": None}, {"args": "letters"}, {"more": 1},
-        {"message_timestamp": "yesterday"},
     ],
     ids=lambda change: next(iter(change)),
 )  # fmt: skip
