@@ -6,8 +6,10 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Unpack
+from functools import partial
+from typing import Any, Unpack, cast
 
+from dramatiq.actor import Actor
 from dramatiq.broker import Broker, MessageProxy
 from dramatiq.errors import QueueJoinTimeout, QueueNotFound
 from dramatiq.message import Message
@@ -19,23 +21,25 @@ from dramatiq.middleware import (
     MiddlewareError,
     Pipelines,
     Retries,
+    Shutdown,
     SkipMessage,
 )
 
 from .backlog import Backlog
 from .clients import Clients
 from .consumer import QueueConsumer
-from .dead_letters import DeadLetter, DeadLetterQueue, Resolved, bury, default_middleware
+from .dead_letters import DeadLetter, DeadLetterQueue, Resolved, default_middleware
 from .dead_letters.letter import DiscardOptions, Filters, RedriveOptions
 from .dead_letters.record import shortened
 from .dead_letters.waiting import bury_waiting
 from .delays import Delays, Outcome, Pending
 from .delays.records import Delay
 from .delivery import Delivery
-from .error_text import NOTES, shorten_notes
-from .errors import EnqueueFailed
+from .error_text import MAX_TRACEBACK_CHARS, NOTES, error_text, shorten_notes
+from .errors import EnqueueFailed, NotNow, RetryPolicyRefused
 from .failures import Failures
 from .finishing import Finishing
+from .giving_up import give_up
 from .keys import PartitionKeys, key_of
 from .keys.following import Following
 from .keys.records import TICKET_BYTES, lane_header
@@ -45,6 +49,7 @@ from .lifecycle import WorkerLifecycle
 from .listeners import Listeners
 from .mending import Mending
 from .publisher import Publisher, Record
+from .retries import TenacityRetries
 from .settlement import Errand, Settlement
 from .topics import TopicLayout, Topics
 from .unreadable import report_missing_codecs
@@ -66,6 +71,8 @@ NOTES_CHARS = (2_000, 200, 0)
 
 #: Middleware whose failure would lose what follows from a message. Dramatiq logs such a failure and acks.
 _FOLLOW_UP_MIDDLEWARE = (Retries, Pipelines, Callbacks, GroupCallbacks)
+#: How an attempt ends that does not count as one.
+_NO_ATTEMPT = (Shutdown, NotNow)
 _HOOK_FAILED = "Unexpected failure in %s of %r."
 
 
@@ -88,8 +95,8 @@ class KafkaBroker(Broker):
       replication_factor: What a topic is created with; 3 on a cluster of three or more.
       retention_ms: How long Kafka keeps the records of a queue it creates, done or not. A message that waits
         for longer is lost, with an error in the log.
-      middleware: All middleware; by default Dramatiq's, with durable retries and dead letters
-        (see ``default_middleware``).
+      middleware: All middleware; by default Dramatiq's, with durable retries (see ``default_middleware``).
+        Dead letters, delays and partition keys are the broker's own and need none.
       client_options: What else kafka-python is to be given: ``security_protocol``, ``sasl_*``, ``ssl_*``,
         ``client_id``.
       commit_interval_ms: How often finished work is committed: the work of at most that long is repeated by a
@@ -177,6 +184,11 @@ class KafkaBroker(Broker):
         if not any(isinstance(m, PartitionKeys) for m in self.middleware):
             self.add_middleware(PartitionKeys())
         self.add_middleware(WorkerLifecycle())
+        # Without them an ordered key would lose its order, and nothing delayed would ever be forwarded.
+        self._listeners.always = [
+            m for m in self.middleware if isinstance(m, PartitionKeys | WorkerLifecycle)
+        ]
+        self.actor_options.add("retry")  # also where it is refused, with better reasons than Dramatiq has
 
     # Names
 
@@ -188,7 +200,21 @@ class KafkaBroker(Broker):
         """The topics that a worker of a queue needs."""
         return [self.topics.queue(queue_name), self.topics.dead_letters(queue_name), self.topics.delayed]
 
-    # Queues and messages
+    # Actors, queues and messages
+
+    def declare_actor(self, actor: Actor[Any, Any]) -> None:
+        """Declare an actor.
+
+        Raises:
+          RetryPolicyRefused: When its ``retry=`` cannot be run durably, or no middleware would run it.
+        """
+        policy_runs = any(isinstance(m, TenacityRetries) for m in self.middleware)
+        if actor.options.get("retry") is not None and not policy_runs:
+            raise RetryPolicyRefused(
+                f"The retry= of actor {actor.actor_name!r} is refused: it needs TenacityRetries, which is "
+                "not in the broker's middleware. Put it there in the place of Dramatiq's Retries."
+            )
+        super().declare_actor(actor)
 
     def declare_queue(self, queue_name: str) -> None:
         """Declare a queue. Its topics are created when the first message or the first consumer needs them.
@@ -238,16 +264,28 @@ class KafkaBroker(Broker):
         if delivery is None:
             return self.enqueue_many([message], delay=delay)[0]
         try:
-            self.emit_before("enqueue", message, delay)
-            if message.message_id == delivery.message_id:
-                self._make_fit(message, delay)
-            if not self.following.keeps(delivery, message, delay, self.actors):
-                delivery.outbox.append(self._record(message, delay))
+            self._join(delivery, message, delay)
         except Exception as e:
             self._finishing.failure = e
             raise
         self.emit_after("enqueue", message, delay)
         return message
+
+    def _join(self, delivery: Delivery, message: Message[Any], delay: int | None) -> None:
+        is_retry = delivery.is_retry(message)
+        if is_retry:
+            # Dramatiq's Retries bounds its frames and not the error's text.
+            shorten_notes(message.options, MAX_TRACEBACK_CHARS)
+        self.emit_before("enqueue", message, delay)
+        if message.message_id == delivery.message_id:
+            self._make_fit(message, delay)
+        if self.following.keeps(delivery, message, delay, self.actors):
+            return
+        record = self._record(message, delay)
+        if is_retry:
+            delivery.drop_retry()  # two middlewares that retry would double it at every failure
+            delivery.retry = record
+        delivery.outbox.append(record)
 
     def enqueue_many(
         self, messages: Iterable[Message[Any]], *, delay: int | None = None
@@ -426,6 +464,8 @@ class KafkaBroker(Broker):
         hook = f"before_{signal}"
         listeners = self._listeners.of(self.middleware, hook)
         if listeners and signal in ("ack", "nack"):
+            if _is_withdrawn(args[0]):
+                return
             with self._finishing.of(args[0]):
                 self._call_before(listeners, hook, *args, **kwargs)
         else:
@@ -435,8 +475,11 @@ class KafkaBroker(Broker):
         hook = f"after_{signal}"
         listeners = self._listeners.of(self.middleware, hook)
         if signal in ("process_message", "skip_message"):
-            with self._finishing.of(args[0]):
-                self._call_following(listeners, hook, *args, **kwargs)
+            if not _is_withdrawn(args[0]):
+                with self._finishing.of(args[0]):
+                    self._call_following(listeners, hook, *args, **kwargs)
+            return
+        if listeners and signal in ("ack", "nack") and _is_withdrawn(args[0]):
             return
         for middleware in reversed(listeners):
             try:
@@ -456,8 +499,15 @@ class KafkaBroker(Broker):
     def _call_following(
         self, listeners: list[Middleware], hook: str, message: MessageProxy, **kwargs: Any
     ) -> None:
-        """Unlike Dramatiq's emit_after, fail a message whose follow-up was lost instead of acking it."""
+        """Unlike Dramatiq's emit_after, fail a message whose follow-up was lost instead of acking it, and let
+        one Retries decide about a failure: a second one would retry it twice, or give it up besides.
+        """
+        error = kwargs.get("exception")
+        is_decided = False
         for middleware in reversed(listeners):
+            decides = error is not None and isinstance(middleware, Retries)
+            if decides and is_decided:
+                continue
             try:
                 getattr(middleware, hook)(self, message, **kwargs)
             except (Exception, Interrupt) as e:
@@ -466,6 +516,10 @@ class KafkaBroker(Broker):
                 self.logger.critical(_HOOK_FAILED, hook, middleware, exc_info=True)
                 if isinstance(middleware, _FOLLOW_UP_MIDDLEWARE):
                     self._finishing.failure = e
+            if decides:
+                is_decided = message.failed or _is_retried(message)
+        if error is not None and self._is_undecided(message):
+            self._decide(message, error)
         if (failure := self._finishing.failure) is not None:
             if isinstance(message, Delivery):
                 # A dead letter takes the place of all of it: a message is tried again or given up, not both.
@@ -473,25 +527,54 @@ class KafkaBroker(Broker):
             message.stuff_exception(failure)
             message.fail()
 
+    def _is_undecided(self, message: MessageProxy) -> bool:
+        """Whether a failed message has neither been given up nor gets another attempt.
+
+        A Retries that is there decides, also when it does neither. Without one Dramatiq acks the message.
+        """
+        return (
+            isinstance(message, Delivery)
+            and not message.failed
+            and not _is_retried(message)
+            and not any(isinstance(m, Retries) for m in self.middleware)
+        )
+
+    def _decide(self, message: MessageProxy, error: BaseException) -> None:
+        if not isinstance(error, _NO_ATTEMPT):
+            self.logger.warning(
+                "Message %r fails for good, since there is no Retries middleware: %s",
+                message.message_id,
+                error_text(error),
+            )
+            message.fail()
+            return
+        try:
+            self.enqueue(cast("Message[Any]", message))
+        except (Exception, Interrupt) as e:  # noqa: BLE001 - whatever it was, a dead letter says so
+            self._finishing.failure = e
+
     def _begin(self, message: MessageProxy) -> None:
         if isinstance(message, Delivery) and not self.ledger.begin(message):
-            # Results would store None for a skipped message. The one who has the partition now runs it, or
-            # nobody does: it was flushed.
-            message.options["store_results"] = False
+            # The one who has the partition now runs it, and calls the hooks, or nobody does: it was flushed.
+            message.withdrawn = True
             raise SkipMessage("its partition was taken away, or it was flushed, before it began")
 
     def _give_up(self, delivery: Delivery | Errand, error: BaseException) -> None:
-        """Replace an outbox that Kafka can never take by a dead letter that says so."""
+        """Let a dead letter that says so take the place of an outbox that Kafka can never take.
+
+        Another dead letter would be refused, too: one that is there is shortened, and held until its topic
+        takes it.
+        """
         self.logger.error("What follows from %s cannot be published: %r", delivery, error)
-        dead_letters = self.topics.dead_letters(delivery.queue_name)
-        # An ordered retry is in no outbox, so an empty one says nothing about a dead letter.
-        if delivery.outbox and all(record.topic == dead_letters for record in delivery.outbox):
-            # Another one would be refused, too: this one is held until its topic takes it.
+        if isinstance(delivery, Errand):  # it brings nothing but a dead letter
             delivery.outbox[:] = [shortened(self.topics, letter) for letter in delivery.outbox]
             return
-        assert isinstance(delivery, Delivery), "an errand brings nothing but a dead letter"
+        if (letter := delivery.dead_letter) is not None:
+            delivery.dead_letter = shortened(self.topics, letter)
+            delivery.outbox[delivery.outbox.index(letter)] = delivery.dead_letter
+            return
+        delivery.preparation = partial(give_up, self, delivery, error)
         delivery.drop_outbox()
-        bury(self, delivery, error)
 
     def _bury_delayed(self, delay: Delay, error: BaseException) -> Errand:
         """Keep a delayed message in the dead letters whose queue refuses it for good."""
@@ -581,3 +664,11 @@ class KafkaBroker(Broker):
         self._lanes.close()
         self.publisher.close()
         self._settlement_publisher.close()
+
+
+def _is_retried(message: MessageProxy) -> bool:
+    return isinstance(message, Delivery) and message.is_retried
+
+
+def _is_withdrawn(message: MessageProxy) -> bool:
+    return isinstance(message, Delivery) and message.withdrawn

@@ -19,6 +19,7 @@ from kafka.structs import TopicPartition
 from .assignment import Assignment, Capacity
 from .commit_metadata import CommitState
 from .commits import Commits
+from .dead_letters import bury
 from .delivery import Delivery
 from .dispatch import MAX_UNCOMMITTED, Dispatcher
 from .errors import KafkaUnavailable
@@ -172,8 +173,15 @@ class QueueConsumer(Consumer):
         self._settle(message)
 
     def nack(self, message: MessageProxy) -> None:
-        """Mark a delivery as failed. Its dead letter, if the broker has that middleware, is in its outbox."""
-        self._broker.failures.keep(message.message_id, message._exception)
+        """Mark a delivery as failed. It completes once its dead letter is in Kafka.
+
+        Raises:
+          DeadLetterNotMade: When there can be none. Dramatiq then tries again.
+        """
+        assert isinstance(message, Delivery)
+        message.drop_retry()  # it is tried again or given up, not both
+        bury(self._broker, message, message._exception)
+        self._broker.failures.keep(message.message_id, message._exception)  # the dead letter has its frames
         self._settle(message)
 
     def _settle(self, message: MessageProxy) -> None:

@@ -29,6 +29,8 @@ class Errand:
     outbox: list[Record]
     follow_ups: list[Callable[[], None]] = field(default_factory=list)
     completed: bool = False
+    preparation: None = None
+    dead_letter: None = None
 
 
 Settled = Delivery | Errand
@@ -42,7 +44,8 @@ class Settlement:
 
     Parameters:
       give_up: Called with a delivery and the error when Kafka can never take one of its records (too large,
-        say). It replaces the outbox; what it puts there is published instead.
+        say). It replaces the outbox by a preparation, which makes a dead letter. A delivery that has its dead
+        letter keeps it, and loses just the record that is refused; the dead letter itself is shortened.
     """
 
     def __init__(
@@ -71,7 +74,7 @@ class Settlement:
         """Complete ``delivery`` once everything in its outbox is durable; at once when there is nothing in
         it.
         """
-        if not delivery.outbox and not delivery.follow_ups:
+        if not delivery.outbox and not delivery.follow_ups and delivery.preparation is None:
             self._ledger.complete(delivery)
             return
         self._add(delivery)
@@ -145,16 +148,13 @@ class Settlement:
         """Bring each delivery as far as it goes; return those that are not complete, and why the first of
         them is not.
         """
-        for delivery in batch:
-            if isinstance(delivery, Delivery) and delivery.moves and not self._ledger.answers_for(delivery):
-                # Its partition's next owner reads it again, or it was flushed.
-                delivery.outbox.clear()
-                delivery.follow_ups.clear()
-        reason = self._publish(batch)
+        unprepared = self._prepare(batch)
+        reason = self._publish([settled for settled in batch if id(settled) not in unprepared])
+        reason = reason or next(iter(unprepared.values()), None)
         untried: list[Settled] = []
         failed: list[Settled] = []
         for delivery in batch:
-            if delivery.outbox or failed:
+            if delivery.outbox or delivery.preparation is not None or failed:
                 # After one failed follow-up the others wait: what it needs is probably away for all of them.
                 untried.append(delivery)
                 continue
@@ -167,6 +167,27 @@ class Settlement:
         # The one that failed goes last, so that one that always fails cannot hold up the others.
         return untried + failed, reason
 
+    def _prepare(self, batch: list[Settled]) -> dict[int, Exception]:
+        """Let each delivery make what is still to be put into its outbox; return why some cannot, by id."""
+        unprepared: dict[int, Exception] = {}
+        for delivery in batch:
+            if isinstance(delivery, Errand):
+                continue
+            begins = delivery.moves or (delivery.unrun and delivery.preparation is not None)
+            if begins and not self._ledger.answers_for(delivery):
+                # Its partition's next owner reads it again, or it was flushed.
+                delivery.outbox.clear()
+                delivery.follow_ups.clear()
+                delivery.preparation = None
+            elif delivery.preparation is not None:
+                try:
+                    delivery.preparation()
+                    delivery.preparation = None
+                except Exception as e:  # noqa: BLE001
+                    # Whatever it was, the delivery is held and prepared again.
+                    unprepared[id(delivery)] = e
+        return unprepared
+
     def _publish(self, batch: list[Settled]) -> BaseException | None:
         """Publish all outboxes and take out of them what Kafka has."""
         owners = [(delivery, record) for delivery in batch for record in delivery.outbox]
@@ -174,13 +195,20 @@ class Settlement:
         for index, (delivery, record) in enumerate(owners):
             if index not in failures:
                 delivery.outbox.remove(record)
-        hopeless = {
-            id(owners[index][0]): (owners[index][0], e)
-            for index, e in failures.items()
-            if isinstance(e, RECORD_ERRORS)
-        }
-        for delivery, e in hopeless.values():
-            self._give_up(delivery, e)
+        hopeless: dict[int, tuple[Settled, BaseException]] = {}
+        for index, e in failures.items():
+            settled, record = owners[index]
+            if not isinstance(e, RECORD_ERRORS):
+                continue
+            if settled.dead_letter in (None, record):
+                hopeless[id(settled)] = settled, e
+            else:
+                logger.error(
+                    "A record for %s, sent when %s was given up, is lost: %r", record.topic, settled, e
+                )
+                settled.outbox.remove(record)
+        for settled, e in hopeless.values():
+            self._give_up(settled, e)
         return next(iter(failures.values()), None)
 
 

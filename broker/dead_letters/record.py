@@ -2,12 +2,12 @@
 
 The record's value is one JSON object:
 
-    original_message  the message as an object; or, when its record could not be read as one, the bytes of
-                      that record in base64
+    original_message  the message as an object; or, when it is not encoded as one (with PickleEncoder, say, or
+                      because it is no message), its bytes in base64
     error             what the error said
     error_type        the name of its class
     traceback         its traceback, causes included
-    retry_count       how often the message was tried again
+    retry_count       how often the message was tried again, by the count that its record came with
     timestamp         when it was given up, in milliseconds since 1970, as Dramatiq's ``message_timestamp``
 
 Its key is the message's id, so that all dead letters of a message are in one partition, in order. Its
@@ -20,12 +20,13 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dramatiq.broker import MessageProxy
-from dramatiq.message import Message
+from dramatiq.encoder import JSONEncoder
+from dramatiq.message import Message, get_encoder
 
 from ..error_text import error_text, excerpt, shorten_notes, traceback_text
 from ..publisher import Record
@@ -73,7 +74,7 @@ def dead_letter_record(
     Parameters:
       queue_name: The queue whose dead letter it is.
       origin: Where the delivery's record stands; None when that is not known.
-      raw: That record's value.
+      raw: That record's value. It says how often the message was tried again.
       error: Why; None when nothing but ``fail()`` says so.
       message: The message as it is now, options included. Left out, it is read from ``raw``.
       headers: The headers of the delivery's record.
@@ -90,13 +91,16 @@ def dead_letter_record(
     )
     headers = [*(header for header in headers if header[0] not in OWN_HEADERS), *own]
     original = _original(raw, message)
-    key = _key(original, origin, message_id)
+    read = _read(raw)
+    key = _key(read.get("message_id") if message is None else message.message_id, message_id, origin)
+    if message is not None:
+        read = read or {"options": message.options}
     entry: dict[str, Any] = {
         "original_message": original,
         "error": "failed without an error" if error is None else error_text(error),
         "error_type": "" if error is None else type(error).__name__,
         "traceback": "" if error is None else traceback_text(error),
-        "retry_count": _retry_count(original),
+        "retry_count": _retry_count(read),
         "timestamp": time.time_ns() // 1_000_000,
     }
     topic = topics.dead_letters(queue_name)
@@ -139,26 +143,58 @@ def _original(raw: bytes, message: Message[Any] | MessageProxy | None) -> dict[s
     if message is not None:
         try:
             encoded = message.encode()
-        except (TypeError, ValueError):
-            # Something put an option on it that is no JSON; the record it came in has all that matters.
+        except Exception:  # noqa: BLE001 - an encoder of the application's own may raise anything
+            # It was given an option that cannot be encoded; the record it came in has all that matters.
             encoded = raw
     try:
         fields = json.loads(encoded)
-        as_json(fields)
-    except (ValueError, RecursionError):
-        fields = None
-    return fields if isinstance(fields, dict) else base64.b64encode(encoded).decode()
+        again = as_json(fields)
+    except (TypeError, ValueError, RecursionError):
+        fields, again = None, b""
+    if isinstance(fields, dict) and _read_alike(encoded, again):
+        return fields
+    return base64.b64encode(encoded).decode()
 
 
-def _key(original: dict[str, Any] | str, origin: Origin | None, known_id: str | None) -> bytes:
-    message_id = original.get("message_id") if isinstance(original, dict) else known_id
-    if isinstance(message_id, str) and message_id:
+def _read_alike(encoded: bytes, again: bytes) -> bool:
+    """Whether the application's encoder reads ``again`` as it reads ``encoded``, if it does at all."""
+    encoder = get_encoder()
+    if type(encoder) is JSONEncoder:
+        return True
+    try:
+        fields = encoder.decode(encoded)
+    except Exception:  # noqa: BLE001 - as above
+        return True
+    try:
+        return bool(encoder.decode(again) == fields)
+    except Exception:  # noqa: BLE001 - as above
+        return False
+
+
+def _read(raw: bytes) -> dict[str, Any]:
+    """The fields of a record, in the application's encoding or in JSON; none when it is in neither."""
+    return _decoded(get_encoder().decode, raw) or _decoded(json.loads, raw)
+
+
+def _decoded(decode: Callable[[bytes], Any], raw: bytes) -> dict[str, Any]:
+    try:
+        fields = decode(raw)
+    except Exception:  # noqa: BLE001 - as above
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def _key(message_id: object, known_id: str | None, origin: Origin | None) -> bytes:
+    if not isinstance(message_id, str) or not message_id:
+        message_id = known_id
+    if message_id:
         return message_id.encode(errors="backslashreplace")
     return f"{origin.topic}/{origin.partition}/{origin.offset}".encode() if origin is not None else b""
 
 
-def _retry_count(original: dict[str, Any] | str) -> int:
-    options = original.get("options") if isinstance(original, dict) else None
+def _retry_count(read: Mapping[str, Any]) -> int:
+    """The retries that were made. Dramatiq's Retries counts one more in the message when it gives up."""
+    options = read.get("options")
     count = options.get("retries", 0) if isinstance(options, dict) else 0
     return count if isinstance(count, int) and not isinstance(count, bool) else 0
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ..giving_up import tell
 from ..settlement import Errand
 from .letter import read_letter
 from .middleware import DeadLetters
@@ -56,6 +57,7 @@ def bury_waiting(
         for middleware in broker.middleware
         if isinstance(middleware, DeadLetters) and middleware.on_dead_letter is not None
     ]
+    follow_ups.append(partial(tell, broker, queue_name, raw, error))
     if then is not None:
         follow_ups.append(then)
     errand = Errand(queue_name, [record], follow_ups)

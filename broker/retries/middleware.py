@@ -129,7 +129,7 @@ class TenacityRetries(Retries):
             self._follow(broker, message, exception)
         except Interrupt:
             # A shutdown or a time limit that hit this thread in here, and not the task.
-            if not message.failed and not getattr(message, "outbox", None):
+            if not message.failed and not getattr(message, "is_retried", False):
                 broker.enqueue(_as_message(message))
         except Exception as e:
             # Dramatiq would log it and ack the message, which then is gone.
@@ -169,12 +169,12 @@ class TenacityRetries(Retries):
             self._follow_policy(broker, message, actor, policy, error)
 
     def _follow_dramatiq(self, broker: Broker, message: MessageProxy, error: BaseException) -> None:
-        retries = _retries_of(message)
+        _retries_of(message)  # or it would fail with an error that explains nothing
         _note(message, error)
+        noted = message.options["traceback"]
         super().after_process_message(broker, message, exception=error)  # type: ignore[no-untyped-call]
-        if message.failed:
-            # Dramatiq has counted the retry that it then did not make.
-            message.options["retries"] = retries
+        # Dramatiq's bounds its frames and not the error's text.
+        message.options["traceback"] = noted
 
     def _follow_policy(
         self,
