@@ -1,0 +1,141 @@
+"""What becomes of a queue whose log lost its tail in an unclean election, and grew past its old end again."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import dramatiq
+import pytest
+from dramatiq import Worker
+
+from broker import KafkaBroker
+from dev.apache_kafka import ApacheKafkaCluster
+from tests.cluster.truncation import FragileTopics
+from tests.waiting import wait_until
+
+QUEUE = "work"
+DEADLINE_S = 60.0
+
+
+class Station:
+    """Brokers and workers on one namespace; ``runs`` counts how often each number has run."""
+
+    def __init__(self, cluster: ApacheKafkaCluster, namespace: str, home: Path, closing: ExitStack) -> None:
+        self.namespace = namespace
+        self.runs: Counter[int] = Counter()
+        self._cluster = cluster
+        self._home = home
+        self._closing = closing
+        self._lock = threading.Lock()
+        self.broker = self.new_broker()
+
+    def new_broker(self, **options: Any) -> KafkaBroker:
+        broker = KafkaBroker(
+            self._cluster.address,
+            namespace=self.namespace,
+            group_id=f"{self.namespace}workers",
+            replication_factor=2,
+            partitions=1,
+            session_timeout_ms=6_000,
+            enqueue_timeout_ms=30_000,
+            delay_index_dir=str(self._home),
+            **options,
+        )
+
+        @dramatiq.actor(actor_name="note", queue_name=QUEUE, max_retries=0, broker=broker)
+        def note(number: int) -> None:
+            with self._lock:
+                self.runs[number] += 1
+
+        self._closing.callback(broker.close)
+        return broker
+
+    def start_worker(self) -> Worker:
+        """Start a worker that shares nothing but its disk with those before it."""
+        worker = Worker(self.new_broker(), worker_timeout=100, worker_threads=4)
+        worker.start()
+        self._closing.callback(lambda: worker.stop() if any(w.is_alive() for w in worker.workers) else None)
+        return worker
+
+    def send(self, numbers: range, *, delay: int | None = None, **options: Any) -> None:
+        """Send with a producer of its own: an idempotent one is refused once the log lost what it sent."""
+        sender = self.new_broker()
+        note = sender.actors["note"]
+        messages = [note.message_with_options(args=(number,), **options) for number in numbers]
+        sender.enqueue_many(messages, delay=delay)
+
+    def wait_until_run(self, numbers: range) -> None:
+        wait_until(
+            lambda: all(self.runs[number] for number in numbers),
+            deadline_s=DEADLINE_S,
+            what=f"{numbers} to have run",
+        )
+
+    def wait_until_left(self, count: int) -> None:
+        broker = self.broker
+        wait_until(lambda: broker.count(QUEUE) == count, deadline_s=DEADLINE_S, what=f"{count} to be left")
+
+
+@pytest.fixture
+def station(kafka_cluster: ApacheKafkaCluster, namespace: str, tmp_path: Path) -> Iterator[Station]:
+    with ExitStack() as closing:
+        yield Station(kafka_cluster, namespace, tmp_path, closing)
+
+
+def errors_about(caplog: pytest.LogCaptureFixture, text: str) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.levelname == "ERROR" and text in r.getMessage()]
+
+
+def test_after_a_truncation_a_restarted_worker_runs_all_that_is_new_and_nothing_old(
+    station: Station, kafka_cluster: ApacheKafkaCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given a queue of which a worker has done 300 tasks, and 50 more that only one node had
+    topics = FragileTopics(kafka_cluster, {f"{station.namespace}{QUEUE}": {}})
+    worker = station.start_worker()
+    station.send(range(300))
+    station.wait_until_run(range(300))
+    topics.leave_the_follower_behind()
+    station.send(range(300, 350))
+    station.wait_until_run(range(350))
+    station.wait_until_left(0)
+    worker.stop()
+
+    # When that node is lost, and more is sent than it took with it
+    topics.elect_the_follower()
+    station.send(range(1000, 1060))
+
+    # Then all of that counts as left, and runs, and nothing runs again
+    assert station.broker.count(QUEUE) == 60
+    station.start_worker()
+    station.wait_until_run(range(1000, 1060))
+    station.wait_until_left(0)
+    assert set(station.runs.values()) == {1}
+    (line,) = errors_about(caplog, "lost its tail")
+    assert "50 record(s)" in line
+
+
+def test_after_a_truncation_a_live_worker_runs_all_that_is_new_and_nothing_old(
+    station: Station, kafka_cluster: ApacheKafkaCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    topics = FragileTopics(kafka_cluster, {f"{station.namespace}{QUEUE}": {}})
+    station.start_worker()
+    station.send(range(300))
+    station.wait_until_run(range(300))
+    topics.leave_the_follower_behind()
+    station.send(range(300, 350))
+    station.wait_until_run(range(350))
+    station.wait_until_left(0)
+
+    topics.elect_the_follower()
+    station.send(range(1000, 1060))
+
+    station.wait_until_run(range(1000, 1060))
+    station.wait_until_left(0)
+    assert set(station.runs.values()) == {1}
+    (line,) = errors_about(caplog, "lost its tail")
+    assert "50 record(s)" in line
