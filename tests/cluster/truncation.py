@@ -1,4 +1,4 @@
-"""Makes logs lose their tails, by an unclean election: a node that has not all of a log becomes its leader."""
+"""Makes logs lose their tails in an unclean election: a node that has not all of one becomes its leader."""
 
 from __future__ import annotations
 
