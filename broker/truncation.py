@@ -92,6 +92,15 @@ def cut_of(
     return answer.end_offset
 
 
+def is_cut(position: int, epoch: int, answer: EpochEnd) -> bool:
+    """Whether a log has other records below ``position`` than it had when it was read up to there.
+
+    Parameters:
+      epoch: The leader epoch of what stood last below ``position``.
+    """
+    return position > 0 and cut_of(position - 1, epoch, answer, end=position) is not None
+
+
 def forget_from(state: CommitState, cut: int, *, leader_epoch: int = -1) -> CommitState:
     """``state`` without what it says of offsets at or above ``cut``: they are other records now.
 

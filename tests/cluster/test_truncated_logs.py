@@ -20,6 +20,8 @@ from tests.waiting import wait_until
 
 QUEUE = "work"
 DEADLINE_S = 60.0
+#: Longer than any test.
+LONG_MS = 3_600_000
 
 
 class Station:
@@ -139,3 +141,52 @@ def test_after_a_truncation_a_live_worker_runs_all_that_is_new_and_nothing_old(
     assert set(station.runs.values()) == {1}
     (line,) = errors_about(caplog, "lost its tail")
     assert "50 record(s)" in line
+
+
+def test_after_a_truncation_of_the_delayed_topic_all_that_is_new_runs_and_nothing_old(
+    station: Station, kafka_cluster: ApacheKafkaCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given delays that were forwarded, whose tombstones only one node has, and some that only it has at all
+    delayed = f"{station.namespace}delayed"
+    topics = FragileTopics(kafka_cluster, {delayed: {"cleanup.policy": "compact"}})
+    station.send(range(20), delay=LONG_MS)
+    station.send(range(100, 120), delay=15_000)
+    topics.leave_the_follower_behind()
+    worker = station.start_worker()
+    station.wait_until_run(range(100, 120))
+    station.send(range(200, 205), delay=LONG_MS)
+    wait_until(lambda: station.broker.delays.count(QUEUE) == 25, deadline_s=DEADLINE_S, what="25 to wait")
+    station.wait_until_left(25)
+    worker.stop()
+
+    # When that node is lost, and more is delayed than it took with it
+    topics.elect_the_follower()
+    station.send(range(1000, 1100), delay=1)
+    assert station.broker.delays.count(QUEUE) >= 120
+    station.start_worker()
+
+    # Then all of that runs, what still waits waits on, and nothing runs again
+    station.wait_until_run(range(1000, 1100))
+    station.wait_until_left(20)
+    assert set(station.runs.values()) == {1}
+    assert errors_about(caplog, "5 delayed message(s) were lost with its tail")
+
+
+def test_after_a_truncation_of_the_delayed_topic_a_live_forwarder_runs_all_that_is_new_and_nothing_old(
+    station: Station, kafka_cluster: ApacheKafkaCluster
+) -> None:
+    delayed = f"{station.namespace}delayed"
+    topics = FragileTopics(kafka_cluster, {delayed: {"cleanup.policy": "compact"}})
+    station.send(range(20), delay=LONG_MS)
+    station.send(range(100, 120), delay=15_000)
+    topics.leave_the_follower_behind()
+    station.start_worker()
+    station.wait_until_run(range(100, 120))
+    station.wait_until_left(20)
+
+    topics.elect_the_follower()
+    station.send(range(1000, 1100), delay=1)
+
+    station.wait_until_run(range(1000, 1100))
+    station.wait_until_left(20)
+    assert set(station.runs.values()) == {1}
