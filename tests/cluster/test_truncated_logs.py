@@ -14,6 +14,7 @@ import pytest
 from dramatiq import Worker
 
 from broker import KafkaBroker
+from broker.dead_letters.log import Log
 from dev.apache_kafka import ApacheKafkaCluster
 from tests.cluster.truncation import FragileTopics
 from tests.waiting import wait_until
@@ -30,6 +31,8 @@ class Station:
     def __init__(self, cluster: ApacheKafkaCluster, namespace: str, home: Path, closing: ExitStack) -> None:
         self.namespace = namespace
         self.runs: Counter[int] = Counter()
+        #: The keys whose messages succeed.
+        self.open: set[str] = set()
         self._cluster = cluster
         self._home = home
         self._closing = closing
@@ -54,8 +57,26 @@ class Station:
             with self._lock:
                 self.runs[number] += 1
 
+        @dramatiq.actor(
+            actor_name="in_turn", queue_name=QUEUE, max_retries=1_000, min_backoff=500, max_backoff=500,
+            key_order="ordered", broker=broker,
+        )  # fmt: skip
+        def in_turn(number: int, key: str) -> None:
+            if key not in self.open:
+                raise ConnectionError(f"{key} is not open")
+            with self._lock:
+                self.runs[number] += 1
+
         self._closing.callback(broker.close)
         return broker
+
+    def send_keyed(self, numbers: range, key: str) -> None:
+        """Send messages of one key. Until it is opened, they wait in the lanes topic."""
+        sender = self.new_broker()
+        in_turn = sender.actors["in_turn"]
+        sender.enqueue_many(
+            [in_turn.message_with_options(args=(number, key), partition_key=key) for number in numbers]
+        )
 
     def start_worker(self) -> Worker:
         """Start a worker that shares nothing but its disk with those before it."""
@@ -150,7 +171,7 @@ def test_after_a_truncation_of_the_delayed_topic_all_that_is_new_runs_and_nothin
     delayed = f"{station.namespace}delayed"
     topics = FragileTopics(kafka_cluster, {delayed: {"cleanup.policy": "compact"}})
     station.send(range(20), delay=LONG_MS)
-    station.send(range(100, 120), delay=15_000)
+    station.send(range(100, 120), delay=1)
     topics.leave_the_follower_behind()
     worker = station.start_worker()
     station.wait_until_run(range(100, 120))
@@ -178,7 +199,7 @@ def test_after_a_truncation_of_the_delayed_topic_a_live_forwarder_runs_all_that_
     delayed = f"{station.namespace}delayed"
     topics = FragileTopics(kafka_cluster, {delayed: {"cleanup.policy": "compact"}})
     station.send(range(20), delay=LONG_MS)
-    station.send(range(100, 120), delay=15_000)
+    station.send(range(100, 120), delay=1)
     topics.leave_the_follower_behind()
     station.start_worker()
     station.wait_until_run(range(100, 120))
@@ -190,3 +211,46 @@ def test_after_a_truncation_of_the_delayed_topic_a_live_forwarder_runs_all_that_
     station.wait_until_run(range(1000, 1100))
     station.wait_until_left(20)
     assert set(station.runs.values()) == {1}
+
+
+def test_after_a_truncation_of_the_lanes_topic_all_that_waits_runs_and_nothing_old(
+    station: Station, kafka_cluster: ApacheKafkaCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given keyed messages whose end only one node knows of, and others that wait on that node alone
+    topics = FragileTopics(
+        kafka_cluster, {f"{station.namespace}{QUEUE}_lanes": {"cleanup.policy": "compact"}}
+    )
+    worker = station.start_worker()
+    station.send_keyed(range(5), "first")
+    wait_until(lambda: waiting_in_lanes(station) == 5, deadline_s=DEADLINE_S, what="5 to wait")
+    topics.leave_the_follower_behind()
+    station.send_keyed(range(10, 15), "second")
+    wait_until(lambda: waiting_in_lanes(station) == 10, deadline_s=DEADLINE_S, what="10 to wait")
+    station.open.add("first")
+    station.wait_until_run(range(5))
+    wait_until(lambda: waiting_in_lanes(station) == 5, deadline_s=DEADLINE_S, what="5 to be done")
+
+    # When that node is lost, and more comes to wait than it took with it
+    topics.elect_the_follower()
+    station.send_keyed(range(100, 160), "third")
+    wait_until(lambda: waiting_in_lanes(station) == 65, deadline_s=DEADLINE_S, what="all to wait")
+    station.open |= {"second", "third"}
+
+    # Then the live worker runs all that waits, and another one after it finds nothing left to run
+    station.wait_until_run(range(10, 15))
+    station.wait_until_run(range(100, 160))
+    station.wait_until_left(0)
+    worker.stop()
+    station.start_worker()
+    station.send_keyed(range(200, 201), "first")
+    station.wait_until_run(range(200, 201))
+    station.wait_until_left(0)
+    assert set(station.runs.values()) == {1}
+    assert errors_about(caplog, "5 message(s) that wait were written to it again, and 5 that are done")
+
+
+def waiting_in_lanes(station: Station) -> int:
+    """How many messages wait in the lanes topic, as anybody sees it who reads it now."""
+    with Log(station.broker.clients, f"{station.namespace}{QUEUE}_lanes") as log:
+        last = {record.key: record.value for record in log.records(0)}
+    return sum(value is not None for value in last.values())
