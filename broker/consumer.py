@@ -17,11 +17,11 @@ from kafka.future import Future
 from kafka.structs import TopicPartition
 
 from .assignment import Assignment, Capacity
-from .commit_metadata import CommitState
 from .commits import Commits
 from .dead_letters import bury
 from .delivery import Delivery
 from .dispatch import MAX_UNCOMMITTED, Dispatcher
+from .epochs import epoch_of_position, refresh_metadata, seek
 from .errors import KafkaUnavailable
 from .flushing import FlushWatch, Notes
 from .keys.lanes import Lanes
@@ -34,9 +34,17 @@ from .rebalance import (
     learn_partitions,
     poll_apart_from_heartbeats,
 )
-from .restore import Restored, report_removed, restore
+from .restore import (
+    RESTORE_TIMEOUT_MS,
+    Restored,
+    name_of,
+    report_lost_tail,
+    report_removed,
+    restore,
+)
 from .silence import Silence
 from .transactions import OpenTransactions
+from .truncation import ALL_OF_IT, forget_from
 from .unreadable import ReadingAround, explained
 
 if TYPE_CHECKING:
@@ -80,6 +88,7 @@ class QueueConsumer(Consumer):
     def __init__(self, broker: KafkaBroker, queue_name: str, *, prefetch: int, timeout_ms: int) -> None:
         self._broker = broker
         self._queue_name = queue_name
+        self._queue_topic = broker.topics.queue(queue_name)
         self._timeout_s = timeout_ms / 1000
         self._driving = threading.Lock()
         self._closing = False
@@ -252,8 +261,11 @@ class QueueConsumer(Consumer):
         return self._commits.hand_over(leaving) if leaving else None
 
     def _lost(self, partitions: Iterable[TopicPartition]) -> None:
-        logger.warning("This worker was thrown out of the group of %r and joins again: %s may run twice.",
-                       self._queue_name, sorted(partitions))  # fmt: skip
+        logger.warning(
+            "This worker was thrown out of the group of %r and joins again: what it has begun of %s runs "
+            "twice where another worker gets it meanwhile.",
+            self._queue_name, sorted(partitions),
+        )  # fmt: skip
         self._take_away(partitions)
         self._assignor.forget()
 
@@ -272,7 +284,8 @@ class QueueConsumer(Consumer):
         with self._ledger.lock:
             partitions = list(self._unrestored)
         try:
-            self._take_over(restore(self._broker.clients, self._kafka, partitions))
+            remembered = self._ledger.remembered(partitions)
+            self._take_over(restore(self._broker.clients, self._kafka, partitions, remembered))
         except (KafkaError, KafkaUnavailable, ValueError) as e:
             # ValueError: the partition was revoked between the read and the seek.
             self._report_untaken(partitions, e)
@@ -293,7 +306,7 @@ class QueueConsumer(Consumer):
             for partition, left in restored.items()
         }
         for partition, left in restored.items():
-            self._kafka.seek(partition, left.state.next_offset)
+            seek(self._kafka, partition, left.state.next_offset, left.state.leader_epoch)
         # Committed before the first dispatch, so that even a crash on the first record leaves a trace.
         if not self._commits.commit_now(taken.values()):
             self._restore_at_s = time.monotonic() + RESTORE_BACKOFF_S
@@ -308,14 +321,17 @@ class QueueConsumer(Consumer):
     def _assignment(
         self, partition: TopicPartition, left: Restored, lanes: Lanes[ConsumerRecord]
     ) -> Assignment:
-        state = left.state
+        state, probation_end = left.state, left.probation_end
+        if left.unclean:
+            probation_end = min(state.highest + 1 + MAX_UNCOMMITTED, left.end_offset)
         return Assignment(
             partition,
             state,
             epoch=self._ledger.next_epoch(),
             capacity=self._capacity,
-            probation_end=min(state.highest + 1 + MAX_UNCOMMITTED, left.end_offset) if left.unclean else 0,
+            probation_end=probation_end,
             lanes=lanes,
+            topic_id=left.topic_id,
         )
 
     def _wait(self, remaining_s: float) -> None:
@@ -357,17 +373,28 @@ class QueueConsumer(Consumer):
             assignment = self._assignments.get(partition)
             if assignment is not None:
                 self._take_in(assignment, batch)
+        topic_id = self._topic_id()
         for assignment in list(self._assignments.values()):
             self._follow_position(assignment)
+            if assignment.topic_id != topic_id is not None:
+                self._begin_anew(assignment, ALL_OF_IT)
         self._pause_full_partitions()
         self._flush_watch.look(self._polled_at_s)
         self._silence.look(self._polled_at_s)
         self._open_transactions.look(self._polled_at_s, list(self._assignments.values()))
 
     def _take_in(self, assignment: Assignment, batch: list[ConsumerRecord]) -> None:
-        assignment = self._reach(assignment, batch[0].offset)
-        with self._ledger.lock:
-            assignment.take_in(batch)
+        first = batch[0]
+        if first.offset < assignment.expected:
+            # kafka-python has gone back to where the log was cut, or to the beginning of another one.
+            self._begin_anew(assignment, first.offset, first.leader_epoch)
+        elif (foreign := assignment.first_foreign(batch)) is not None:
+            self._begin_anew(assignment, foreign.offset, foreign.leader_epoch)
+        else:
+            if first.offset > assignment.expected:
+                self._look_for_removed(assignment)
+            with self._ledger.lock:
+                assignment.take_in(batch)
 
     def _follow_position(self, assignment: Assignment) -> None:
         """Note that there is no record left below the position: what is there, if anything, is not one.
@@ -377,34 +404,58 @@ class QueueConsumer(Consumer):
         if assignment.buffer or (self._kafka.highwater(assignment.partition) or 0) <= assignment.expected:
             return  # the usual case, without asking for the position
         position = self._kafka.position(assignment.partition, timeout_ms=0)
-        if position is not None and position != assignment.expected:
-            assignment = self._reach(assignment, position)
-            with self._ledger.lock:
-                assignment.skip_to(position)
-
-    def _reach(self, assignment: Assignment, offset: int) -> Assignment:
-        """Account for a partition that goes on from ``offset``, and return who answers for it from now on."""
-        if offset < assignment.expected:
-            return self._begin_anew(assignment, offset)
-        if offset > assignment.expected:
+        if position is not None and position > assignment.expected:
+            leader_epoch = epoch_of_position(self._kafka, assignment.partition)
             self._look_for_removed(assignment)
-        return assignment
+            with self._ledger.lock:
+                assignment.skip_to(position, leader_epoch)
 
-    def _begin_anew(self, assignment: Assignment, first: int) -> Assignment:
-        logger.error(
-            "%s went back from offset %d to %d: the topic was made anew. What it held before is gone, "
-            "%d record(s) of it read and not done.",
-            assignment.partition, assignment.expected, first,
-            len(assignment.tracker) + len(assignment.buffer),
-        )  # fmt: skip
+    def _begin_anew(self, assignment: Assignment, cut: int, leader_epoch: int = -1) -> None:
+        """Forget what is known of the log from ``cut`` on: what was read there is gone.
+
+        All that is left is taken over as if another worker had left it, so that what runs is adopted, and
+        what was read and not begun is read again.
+
+        Parameters:
+          leader_epoch: Of the record that stands at ``cut`` now; -1 when it is not known.
+        """
         partition = assignment.partition
-        anew = Restored(CommitState(first, first - 1), unclean=False, end_offset=first)
+        refresh_metadata(self._kafka, timeout_ms=RESTORE_TIMEOUT_MS)
         lanes = self._releasing.lanes_of([partition])
+        topic_id = self._topic_id()
         with self._ledger.lock:
+            if partition not in self._assignments:
+                return  # it was taken away meanwhile
+            left = assignment.snapshot()
+            # A log loses its tail in an election, and what it gets then is of a later epoch.
+            if topic_id != assignment.topic_id or 0 <= leader_epoch <= left.leader_epoch:
+                cut = ALL_OF_IT
+            state = forget_from(left, cut)
+            position = max(assignment.expected, left.highest + 1)
+            undone = sum(offset >= cut for offset in left.incomplete)
+            undone += sum(record.offset >= cut for record in assignment.buffer)
             self._take_away([partition])
-            successor = self._assignment(partition, anew, lanes[partition])
-            self._dispatcher.add(successor)
-        return successor
+            anew = Restored(
+                state,
+                unclean=False,
+                end_offset=cut,
+                probation_end=assignment.probation_end,
+                topic_id=topic_id,
+            )
+            self._dispatcher.add(self._assignment(partition, anew, lanes[partition]))
+            seek(self._kafka, partition, state.next_offset, state.leader_epoch)
+            self._kafka.resume(partition)
+        if cut == ALL_OF_IT:
+            logger.error(
+                "%s was read up to offset %d and is another log now: the topic was made anew. What it held "
+                "before is gone, %d record(s) of it read and not done.",
+                name_of(partition), position, undone,
+            )  # fmt: skip
+        else:
+            report_lost_tail(partition, position, cut, undone, state.next_offset)
+
+    def _topic_id(self) -> object:
+        return self._kafka._manager.cluster.topic_id(self._queue_topic)
 
     def _look_for_removed(self, assignment: Assignment) -> None:
         """Tell a gap that compaction or a control record leaves from records lost to retention."""

@@ -212,6 +212,10 @@ class Dispatcher:
                     assignment.take_out()
                 elif self._ledger.adopt(assignment, record.offset, record.value):
                     assignment.adopt(record)
+                elif finished := self._ledger.recall(assignment, record.offset, record.value):
+                    assignment.adopt(record)
+                    self._broker.following.come_last(finished)
+                    self._broker.settlement.settle(finished)
                 elif record.key is None or lane_of(record.headers) is None:
                     return True
                 elif lanes.leaving or not assignment.has_room_in_metadata():
@@ -243,7 +247,7 @@ class Dispatcher:
             if assignment.lanes.ready:
                 return assignment.take_ready()
             record = assignment.take_out()
-            assignment.tracker.deliver(record.offset)
+            assignment.tracker.deliver(record.offset, record.leader_epoch)
             return record
 
     def _deliver(self, assignment: Assignment, record: ConsumerRecord) -> Delivery | None:

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from . import mending
 from .records import (
     KEY_SUFFIX_LENGTH,
     CancelDecision,
@@ -130,22 +131,70 @@ class DelayIndex(Store):
 
     # The log
 
+    @property
+    def mend_until(self) -> int:
+        """While ``next_offset`` is below this, the log is compared with what the index knows."""
+        return self._mend_until
+
+    def mend(self, cut: int, now_ms: int) -> None:
+        """Read the log from its beginning again, which was cut at ``cut``, below what has been applied."""
+        cut = min(cut, self._mend_until or cut)
+        with self._understood():
+            with self._transaction():
+                mending.begin(self._db, cut)
+                self._write_progress(0, now_ms, -1)
+            self._load_meta()
+
     def apply(
-        self, entries: Iterable[Entry], next_offset: int, *, now_ms: int, complete_ms: int | None = None
-    ) -> None:
+        self,
+        entries: Iterable[Entry],
+        next_offset: int,
+        *,
+        now_ms: int,
+        complete_ms: int | None = None,
+        leader_epoch: int = -1,
+    ) -> int:
         """Apply what was read of the partition, in its order, in one transaction.
+
+        While the index is mended, ``entries`` are all below ``mend_until`` or all above it.
 
         Parameters:
           next_offset: The offset after the last record read.
           now_ms: The time at which a cancel request among them is decided.
           complete_ms: The time now, when the end of the log was reached.
+          leader_epoch: Of the last record read, or of an earlier one; -1 when it is not known.
+
+        Returns:
+          How many delays were lost, once the index has been mended; nearly always 0.
         """
         complete_ms = self._complete_ms if complete_ms is None else complete_ms
+        leader_epoch = max(leader_epoch, self._leader_epoch)
+        lost, mended = 0, 0 < self._mend_until <= next_offset
+        apply = self._compare if self._next_offset < self._mend_until else self._apply
         with self._understood(), self._transaction():
             for entry in entries:
-                self._apply(entry, now_ms)
-            self._write_progress(next_offset, complete_ms)
+                apply(entry, now_ms)
+            if mended:
+                lost = mending.finish(self._db, WAITING)
+            self._write_progress(next_offset, complete_ms, leader_epoch)
         self._next_offset, self._complete_ms = next_offset, complete_ms
+        self._leader_epoch = leader_epoch
+        if mended:
+            self._mend_until = 0
+        return lost
+
+    def _compare(self, entry: Entry, now_ms: int) -> None:
+        """Apply what was applied before."""
+        match entry:
+            case Delay():
+                if not mending.see(self._db, entry):
+                    self._add(entry, state=FORWARDED)
+            case CancelRequest():
+                mending.ask_again(self._db, entry.id)
+            case Flush():
+                pass  # what waits now came after it
+            case _:
+                self._apply(entry, now_ms)
 
     def _apply(self, entry: Entry, now_ms: int) -> None:
         match entry:
@@ -164,12 +213,21 @@ class DelayIndex(Store):
                     f"UPDATE delays SET state = {FLUSHED} WHERE queue = ? AND state = {WAITING}", (queue,)
                 )
 
-    def _add(self, delay: Delay) -> None:
+    def _add(self, delay: Delay, state: int = WAITING) -> None:
         checksum = _checksum(delay.id, delay.queue, delay.due_ms, delay.value)
         self._db.execute(
-            "INSERT INTO delays (id, queue, due_ms, key, headers, value, checksum)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
-            (delay.id, delay.queue, delay.due_ms, delay.key, _pack(delay.headers), delay.value, checksum),
+            "INSERT INTO delays (state, id, queue, due_ms, key, headers, value, checksum)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+            (
+                state,
+                delay.id,
+                delay.queue,
+                delay.due_ms,
+                delay.key,
+                _pack(delay.headers),
+                delay.value,
+                checksum,
+            ),
         )
 
     def _remove(self, done: Done) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from . import mending
+
 #: SQLite's page cache. Random keys make its B-trees wide; this holds the upper levels of some million rows.
 CACHE_KIB = 8 * 1024
 #: After a flood the file is given back to the operating system in steps of this many pages (of 4 KiB).
@@ -108,6 +110,13 @@ class Store:
         return self._next_offset
 
     @property
+    def leader_epoch(self) -> int:
+        """The leader epoch of the record before ``next_offset``, or of an earlier one; -1 when it is not
+        known.
+        """
+        return self._leader_epoch
+
+    @property
     def complete_ms(self) -> int:
         """A time of which it is known that no tombstone written before it was missed.
 
@@ -127,7 +136,7 @@ class Store:
                 self._db.execute("INSERT INTO meta VALUES ('identity', ?)", (identity,))
                 # Reading starts now. A tombstone that hides what is read from now on was not compacted before
                 # now, so Kafka keeps it for its whole retention yet.
-                self._write_progress(0, now_ms)
+                self._write_progress(0, now_ms, -1)
             self._load_meta()
 
     def shrink(self) -> None:
@@ -150,11 +159,16 @@ class Store:
         self._identity: str | None = meta.get("identity")
         self._next_offset: int = meta.get("next_offset", 0)
         self._complete_ms: int = meta.get("complete_ms", 0)
+        # A version that knows nothing of epochs may have gone on from where this one was.
+        goes_with_it = meta.get("epoch_offset") == self._next_offset
+        self._leader_epoch: int = meta["leader_epoch"] if goes_with_it else -1
+        self._mend_until = mending.until(meta)
 
-    def _write_progress(self, next_offset: int, complete_ms: int) -> None:
+    def _write_progress(self, next_offset: int, complete_ms: int, leader_epoch: int) -> None:
         self._db.execute(
-            "INSERT OR REPLACE INTO meta VALUES ('next_offset', ?), ('complete_ms', ?)",
-            (next_offset, complete_ms),
+            "INSERT OR REPLACE INTO meta VALUES ('next_offset', ?), ('complete_ms', ?), ('epoch_offset', ?),"
+            " ('leader_epoch', ?)",
+            (next_offset, complete_ms, next_offset, leader_epoch),
         )
 
     @contextmanager

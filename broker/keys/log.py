@@ -9,11 +9,14 @@ import time
 
 from kafka import KafkaConsumer
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import KafkaError, KafkaTimeoutError
+from kafka.errors import KafkaError, KafkaTimeoutError, LogTruncationError
 from kafka.structs import TopicPartition
 
 from ..clients import Clients
+from ..epochs import EpochEnds, epoch_of_position
+from ..truncation import is_cut
 from .lanes import Order
+from .mending import SCHEMA, Comparison, unpack
 from .records import Place, Waiting, read
 
 logger = logging.getLogger(__name__)
@@ -22,13 +25,6 @@ logger = logging.getLogger(__name__)
 SILENCE_TIMEOUT_S = 5.0
 REQUEST_TIMEOUT_MS = 5_000
 
-_SCHEMA = """
-CREATE TABLE waiting (
-    partition INTEGER NOT NULL, first_offset INTEGER NOT NULL, timestamp INTEGER NOT NULL,
-    key BLOB NOT NULL, due_ms INTEGER NOT NULL, value BLOB NOT NULL, headers TEXT NOT NULL,
-    PRIMARY KEY (partition, first_offset, timestamp)
-) WITHOUT ROWID
-"""
 _PLACE = "partition = ? AND first_offset = ? AND timestamp = ?"
 
 
@@ -41,6 +37,9 @@ class LanesLog:
     Attributes:
       ended: What has ceased to wait, and the key of each. Whoever has dealt with one takes it out; one that
         waits again is taken out by :meth:`catch_up`.
+      lost: What waited, and is not in the topic any more since that has lost its tail.
+      back: What did not wait any more, and is in the topic again since its tombstone was in that tail.
+        Whoever has dealt with these two clears them.
 
     Raises (its methods that ask Kafka): KafkaError and KafkaUnavailable when it does not answer.
     """
@@ -50,10 +49,14 @@ class LanesLog:
         self._topic = topic
         self._group = group
         self.ended: dict[Place, bytes] = {}
+        self.lost: list[Waiting] = []
+        self.back: list[Waiting] = []
         self._kafka: KafkaConsumer | None = None
         self._partitions: list[TopicPartition] = []
         self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        self._db.execute(_SCHEMA)
+        self._db.execute(SCHEMA)
+        self._comparison = Comparison(self._db, group)
+        self._read_to: dict[TopicPartition, tuple[int, int]] = {}  # the position, and the leader epoch there
 
     def catch_up(self) -> None:
         """Read up to what is the end now."""
@@ -62,7 +65,10 @@ class LanesLog:
                 return
             kafka = self._kafka
             assert kafka is not None
+            epochs = {partition: epoch for partition, (_, epoch) in self._read_to.items()}
+            asked = EpochEnds(kafka, epochs, timeout_ms=REQUEST_TIMEOUT_MS)
             ends = kafka.end_offsets(self._partitions, timeout_ms=REQUEST_TIMEOUT_MS)
+            self._look_for_lost_tail(kafka, asked)
             heard_s = time.monotonic()
             while any(self._is_behind(kafka, partition, end) for partition, end in ends.items()):
                 batches = kafka.poll(timeout_ms=100)
@@ -75,7 +81,10 @@ class LanesLog:
                     heard_s = time.monotonic()
                 elif time.monotonic() - heard_s > SILENCE_TIMEOUT_S:
                     raise KafkaTimeoutError(f"Kafka sends nothing more of the topic {self._topic!r}")
-        except KafkaError:
+            self._note_where(kafka)
+        except KafkaError as e:
+            if isinstance(e, LogTruncationError):
+                self._comparison.begin()
             self._disconnect()
             raise
 
@@ -97,8 +106,7 @@ class LanesLog:
         if found is None:
             return None
         key, due_ms, value, packed = found
-        headers = [(name, text.encode("latin-1")) for name, text in json.loads(packed)]
-        return Waiting(place, key, due_ms, value, headers)
+        return Waiting(place, key, due_ms, value, unpack(packed))
 
     def places(self) -> list[Place]:
         """Where everything that waits first stood."""
@@ -124,6 +132,7 @@ class LanesLog:
         if place.group != self._group:
             return
         if waiting is None:
+            self._comparison.note_done(place)
             found = self._db.execute(
                 f"DELETE FROM waiting WHERE {_PLACE} RETURNING key", (place.partition, *place.order)
             ).fetchone()
@@ -142,7 +151,7 @@ class LanesLog:
         if self._partitions:
             return True
         if self._kafka is None:
-            self._kafka = self._clients.consumer(auto_offset_reset="earliest", fetch_max_wait_ms=10)
+            self._kafka = self._clients.consumer(auto_offset_reset="none", fetch_max_wait_ms=10)
         numbers = sorted(self._kafka.partitions_for_topic(self._topic))
         if not numbers:
             return False
@@ -152,7 +161,28 @@ class LanesLog:
         self._kafka.seek_to_beginning(*self._partitions)
         return True
 
+    def _look_for_lost_tail(self, kafka: KafkaConsumer, asked: EpochEnds) -> None:
+        """Read from the beginning again what has other records now than it had when it was read."""
+        if any(is_cut(*self._read_to[partition], answer) for partition, answer in asked.answers().items()):
+            logger.error(
+                "The topic %r lost its tail, as it does when a replica without it is elected (an unclean "
+                "election); it is read again.", self._topic,
+            )  # fmt: skip
+            self._comparison.begin()
+            kafka.seek_to_beginning(*self._partitions)
+
+    def _note_where(self, kafka: KafkaConsumer) -> None:
+        """Note up to where everything was read."""
+        for partition in self._partitions:
+            position = kafka.position(partition, timeout_ms=REQUEST_TIMEOUT_MS)
+            if position is not None:
+                self._read_to[partition] = position, epoch_of_position(kafka, partition)
+        lost, back = self._comparison.finish()
+        self.lost += lost
+        self.back += back
+
     def _disconnect(self) -> None:
+        self._read_to.clear()
         kafka, self._kafka, self._partitions = self._kafka, None, []
         if kafka is not None:
             kafka.close(autocommit=False)

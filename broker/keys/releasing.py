@@ -13,10 +13,11 @@ from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaError, MessageSizeTooLargeError
 from kafka.structs import TopicPartition
 
+from ..errors import KafkaUnavailable
 from ..unreadable import explained
 from .lanes import Lanes, State, Turn
 from .log import LanesLog
-from .records import Place, ticket
+from .records import Place, Waiting, ticket, tombstone, waiting_record
 from .unreturnable import Unreturnable
 
 if TYPE_CHECKING:
@@ -103,6 +104,8 @@ class Releasing:
     def _catch_up(self) -> None:
         """Read what is new in the lanes topic, and forget what was flushed from there."""
         self._log.catch_up()
+        if self._log.lost or self._log.back:
+            self._mend()
         if not self._log.ended:
             return
         with self._broker.ledger.lock:
@@ -117,6 +120,34 @@ class Releasing:
                 lanes = self._lanes_at(place)
                 if key is not None and lanes is not None:
                     lanes.forget(key, place.order)
+
+    def _mend(self) -> None:
+        """Write again what the lanes topic has lost with its tail, as far as it is this consumer's to say.
+
+        Raises:
+          KafkaUnavailable: When Kafka does not take it. It is tried again before anything is released.
+        """
+        with self._broker.ledger.lock:
+            kept = [waiting for waiting in self._log.lost if self._is_here(waiting) is True]
+            done = [waiting.place for waiting in self._log.back if self._is_here(waiting) is False]
+        records = [waiting_record(self._topic, waiting, bound_for=self._queue_topic) for waiting in kept]
+        records += [tombstone(self._topic, place) for place in done]
+        failures = self._broker.following.publisher.publish(records)
+        if failures:
+            reason = next(iter(failures.values()))
+            raise KafkaUnavailable(f"What {self._topic!r} has lost could not be written again: {reason!r}")
+        logger.error(
+            "The topic %r has lost its tail: %d message(s) that wait were written to it again, and %d that "
+            "are done were noted again.", self._topic, len(kept), len(done),
+        )  # fmt: skip
+        self._log.lost.clear()
+        self._log.back.clear()
+        self._log.catch_up()
+
+    def _is_here(self, waiting: Waiting) -> bool | None:
+        """Whether a message is not done; None when that is for another consumer to say."""
+        lanes = self._lanes_at(waiting.place)
+        return None if lanes is None else lanes.find(waiting.key, waiting.place.order) is not None
 
     def _waits(self, place: Place, key: bytes) -> bool:
         """Whether what has ended in the lanes topic waits here still. What is done is put away."""

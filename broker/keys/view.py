@@ -62,5 +62,6 @@ class LanesView:
             log.catch_up()
         except KafkaError as e:
             raise KafkaUnavailable(f"The topic {topic!r} could not be read: {e!r}") from e
-        log.ended.clear()
+        for dealt_with_by_owners in (log.ended, log.lost, log.back):
+            dealt_with_by_owners.clear()
         return log
