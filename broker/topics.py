@@ -38,6 +38,9 @@ DELAYED_TOMBSTONE_RETENTION_MS = 24 * 3600 * 1000
 #: Kafka compacts whole segments, and never the one it writes to, by default up to 1 GiB and a week old.
 DELAYED_SEGMENT_BYTES = 64 * 1024 * 1024
 DELAYED_SEGMENT_MS = 3600 * 1000
+#: Kafka deletes whole segments, once their last record has been kept for ``retention.ms``. With its default
+#: of a week for a segment, done work would outlive by that the offsets that say it is done.
+QUEUE_SEGMENT_MS = 24 * 3600 * 1000
 #: A message that fits its queue's topic (message.max.bytes, 1,048,588 by default) fits here with its headers.
 MAX_DELAYED_BYTES = 1_048_588 + 64 * 1024
 
@@ -190,7 +193,9 @@ class Topics:
                 "retention.ms": str(DEAD_LETTER_RETENTION_MS),
                 _MAX_MESSAGE_BYTES: str(MAX_DEAD_LETTER_BYTES),
             }
-        return {"retention.ms": str(self._layout.retention_ms)}
+        retention_ms = self._layout.retention_ms
+        segment_ms = retention_ms if 0 < retention_ms < QUEUE_SEGMENT_MS else QUEUE_SEGMENT_MS
+        return {"retention.ms": str(retention_ms), "segment.ms": str(segment_ms)}
 
 
 def _in_metrics(name: str) -> str:
