@@ -16,6 +16,7 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 from .clients import Clients
 from .commit_metadata import CommitState, Suspicion, UnreadableMetadata, decode
 from .epochs import Answers, EpochEnds, leader_epoch_of
+from .expiry import report_replay
 from .remembered import Remembered
 from .truncation import ALL_OF_IT, Log, believe, merge
 from .watermarks import high_watermarks
@@ -74,6 +75,7 @@ def restore(
     left = {p: read_metadata(p, commit) for p, commit in committed.items() if p not in ours}
     left.update((p, _still_ours(known.state)) for p, known in ours.items())
     logs, answers = look_at(clients, kafka, partitions, left)
+    report_replay(clients, kafka, {p: log for p, log in logs.items() if p not in left})
     restored = {p: _reconcile(p, left.get(p), logs[p], answers, is_ours=p in ours) for p in partitions}
     _, answers = look_at(clients, kafka, [], others := {p: own[p].state for p in own if p not in ours})
     for partition, state in others.items():

@@ -39,6 +39,9 @@ DELAYED_TOMBSTONE_RETENTION_MS = 24 * 3600 * 1000
 #: Kafka compacts whole segments, and never the one it writes to, by default up to 1 GiB and a week old.
 DELAYED_SEGMENT_BYTES = 64 * 1024 * 1024
 DELAYED_SEGMENT_MS = 3600 * 1000
+#: Kafka deletes whole segments, once their last record has been kept for ``retention.ms``. With its default
+#: of a week for a segment, done work would outlive by that the offsets that say it is done.
+QUEUE_SEGMENT_MS = 24 * 3600 * 1000
 
 
 class _Refused(KafkaUnavailable):
@@ -283,7 +286,9 @@ class Topics:
     def _limits(self, topic: str) -> dict[str, str]:
         role, queue_topic = self._role_of(topic)
         if role is Role.QUEUE:
-            return {"retention.ms": str(self._layout.retention_ms)}
+            retention_ms = self._layout.retention_ms
+            segment_ms = retention_ms if 0 < retention_ms < QUEUE_SEGMENT_MS else QUEUE_SEGMENT_MS
+            return {"retention.ms": str(retention_ms), "segment.ms": str(segment_ms)}
         limit = str(limit_for(role, self._policies.largest_limit(queue_topic)))
         if role is Role.DEAD_LETTERS:
             return {"retention.ms": str(DEAD_LETTER_RETENTION_MS), MAX_MESSAGE_BYTES: limit}

@@ -137,7 +137,10 @@ class DelayIndex(Store):
         return self._mend_until
 
     def mend(self, cut: int, now_ms: int) -> None:
-        """Read the log from its beginning again, which was cut at ``cut``, below what has been applied."""
+        """Read the log from its beginning again, which was cut at ``cut``, below what has been applied.
+
+        A log that was cut at 0 has nothing to be compared with: reset the index instead.
+        """
         cut = min(cut, self._mend_until or cut)
         with self._understood():
             with self._transaction():

@@ -143,7 +143,7 @@ class OwnedPartitions:
             self._rebuild(e.args[0], now_ms)
         except LogTruncationError as e:
             for partition, divergence in e.divergent_offsets.items():
-                if divergence is None:
+                if divergence is None or divergence.offset == 0:
                     self._rebuild([partition], now_ms)
                 else:
                     self._mend(partition, divergence.offset, now_ms)

@@ -6,6 +6,7 @@ import json
 import logging
 import sqlite3
 import time
+from collections.abc import Callable
 
 from kafka import KafkaConsumer
 from kafka.consumer.fetcher import ConsumerRecord
@@ -34,33 +35,42 @@ class LanesLog:
 
     Nothing is asked of Kafka before :meth:`catch_up`, and a topic that does not exist holds nothing.
 
+    Parameters:
+      mend: Called when the topic has lost its tail, until it does not raise: with what waited and is not in
+        the topic any more, and with what did not wait any more and is in it again.
+
     Attributes:
       ended: What has ceased to wait, and the key of each. Whoever has dealt with one takes it out; one that
         waits again is taken out by :meth:`catch_up`.
-      lost: What waited, and is not in the topic any more since that has lost its tail.
-      back: What did not wait any more, and is in the topic again since its tombstone was in that tail.
-        Whoever has dealt with these two clears them.
 
     Raises (its methods that ask Kafka): KafkaError and KafkaUnavailable when it does not answer.
     """
 
-    def __init__(self, clients: Clients, topic: str, group: str) -> None:
+    def __init__(
+        self,
+        clients: Clients,
+        topic: str,
+        group: str,
+        *,
+        mend: Callable[[list[Waiting], list[Waiting]], None] = lambda lost, back: None,
+    ) -> None:
         self._clients = clients
         self._topic = topic
         self._group = group
         self.ended: dict[Place, bytes] = {}
-        self.lost: list[Waiting] = []
-        self.back: list[Waiting] = []
         self._kafka: KafkaConsumer | None = None
         self._partitions: list[TopicPartition] = []
         self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._db.execute(SCHEMA)
         self._comparison = Comparison(self._db, group)
+        self._mend = mend
+        self._to_mend: tuple[list[Waiting], list[Waiting]] | None = None
         self._read_to: dict[TopicPartition, tuple[int, int]] = {}  # the position, and the leader epoch there
 
     def catch_up(self) -> None:
         """Read up to what is the end now."""
         try:
+            is_new = not self._partitions
             if not self._is_connected():
                 return
             kafka = self._kafka
@@ -69,6 +79,8 @@ class LanesLog:
             asked = EpochEnds(kafka, epochs, timeout_ms=REQUEST_TIMEOUT_MS)
             ends = kafka.end_offsets(self._partitions, timeout_ms=REQUEST_TIMEOUT_MS)
             self._look_for_lost_tail(kafka, asked)
+            if is_new:
+                self._db.execute("DELETE FROM waiting")  # it is read from the beginning
             heard_s = time.monotonic()
             while any(self._is_behind(kafka, partition, end) for partition, end in ends.items()):
                 batches = kafka.poll(timeout_ms=100)
@@ -82,6 +94,10 @@ class LanesLog:
                 elif time.monotonic() - heard_s > SILENCE_TIMEOUT_S:
                     raise KafkaTimeoutError(f"Kafka sends nothing more of the topic {self._topic!r}")
             self._note_where(kafka)
+            if self._to_mend is not None:
+                self._mend(*self._to_mend)
+                self._to_mend = None
+                self.catch_up()
         except KafkaError as e:
             if isinstance(e, LogTruncationError):
                 self._comparison.begin()
@@ -155,7 +171,6 @@ class LanesLog:
         numbers = sorted(self._kafka.partitions_for_topic(self._topic))
         if not numbers:
             return False
-        self._db.execute("DELETE FROM waiting")
         self._partitions = [TopicPartition(self._topic, number) for number in numbers]
         self._kafka.assign(self._partitions)
         self._kafka.seek_to_beginning(*self._partitions)
@@ -177,12 +192,10 @@ class LanesLog:
             position = kafka.position(partition, timeout_ms=REQUEST_TIMEOUT_MS)
             if position is not None:
                 self._read_to[partition] = position, epoch_of_position(kafka, partition)
-        lost, back = self._comparison.finish()
-        self.lost += lost
-        self.back += back
+        if self._comparison.active:
+            self._to_mend = self._comparison.finish()
 
     def _disconnect(self) -> None:
-        self._read_to.clear()
         kafka, self._kafka, self._partitions = self._kafka, None, []
         if kafka is not None:
             kafka.close(autocommit=False)

@@ -50,8 +50,6 @@ class Comparison:
 
     def finish(self) -> tuple[list[Waiting], list[Waiting]]:
         """What was known and is not in the topic any more, and what was not known and is in it."""
-        if not self.active:
-            return [], []
         lost = [waiting for waiting in self._only_in("known", "waiting") if waiting.place not in self._done]
         back = self._only_in("waiting", "known")
         self._db.execute("DROP TABLE known")

@@ -56,7 +56,7 @@ class Releasing:
         self._assignments = assignments
         self._queue_topic = broker.topics.queue(queue_name)
         self._topic = broker.topics.lanes(queue_name)
-        self._log = LanesLog(broker.clients, self._topic, broker.group_id)
+        self._log = LanesLog(broker.clients, self._topic, broker.group_id, mend=self._mend)
         self._unreturnable = Unreturnable(broker, queue_name)
         self._looked_s = 0.0
         self._released_s = 0.0
@@ -104,8 +104,6 @@ class Releasing:
     def _catch_up(self) -> None:
         """Read what is new in the lanes topic, and forget what was flushed from there."""
         self._log.catch_up()
-        if self._log.lost or self._log.back:
-            self._mend()
         if not self._log.ended:
             return
         with self._broker.ledger.lock:
@@ -121,15 +119,15 @@ class Releasing:
                 if key is not None and lanes is not None:
                     lanes.forget(key, place.order)
 
-    def _mend(self) -> None:
+    def _mend(self, lost: list[Waiting], back: list[Waiting]) -> None:
         """Write again what the lanes topic has lost with its tail, as far as it is this consumer's to say.
 
         Raises:
           KafkaUnavailable: When Kafka does not take it. It is tried again before anything is released.
         """
         with self._broker.ledger.lock:
-            kept = [waiting for waiting in self._log.lost if self._is_here(waiting) is True]
-            done = [waiting.place for waiting in self._log.back if self._is_here(waiting) is False]
+            kept = [waiting for waiting in lost if self._is_here(waiting) is True]
+            done = [waiting.place for waiting in back if self._is_here(waiting) is False]
         records = [waiting_record(self._topic, waiting, bound_for=self._queue_topic) for waiting in kept]
         records += [tombstone(self._topic, place) for place in done]
         failures = self._broker.following.publisher.publish(records)
@@ -140,9 +138,6 @@ class Releasing:
             "The topic %r has lost its tail: %d message(s) that wait were written to it again, and %d that "
             "are done were noted again.", self._topic, len(kept), len(done),
         )  # fmt: skip
-        self._log.lost.clear()
-        self._log.back.clear()
-        self._log.catch_up()
 
     def _is_here(self, waiting: Waiting) -> bool | None:
         """Whether a message is not done; None when that is for another consumer to say."""

@@ -62,6 +62,5 @@ class LanesView:
             log.catch_up()
         except KafkaError as e:
             raise KafkaUnavailable(f"The topic {topic!r} could not be read: {e!r}") from e
-        for dealt_with_by_owners in (log.ended, log.lost, log.back):
-            dealt_with_by_owners.clear()
+        log.ended.clear()
         return log

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from dramatiq import Worker
 from broker import KafkaBroker
 from broker.dead_letters.log import Log
 from dev.apache_kafka import ApacheKafkaCluster
+from tests.chaos.arena import Arena
 from tests.cluster.truncation import FragileTopics
 from tests.waiting import wait_until
 
@@ -31,6 +32,7 @@ class Station:
     def __init__(self, cluster: ApacheKafkaCluster, namespace: str, home: Path, closing: ExitStack) -> None:
         self.namespace = namespace
         self.runs: Counter[int] = Counter()
+        self.release = threading.Event()
         #: The keys whose messages succeed.
         self.open: set[str] = set()
         self._cluster = cluster
@@ -54,6 +56,14 @@ class Station:
 
         @dramatiq.actor(actor_name="note", queue_name=QUEUE, max_retries=0, broker=broker)
         def note(number: int) -> None:
+            with self._lock:
+                self.runs[number] += 1
+
+        @dramatiq.actor(
+            actor_name="hold", queue_name=QUEUE, max_retries=0, time_limit=float("inf"), broker=broker
+        )
+        def hold(number: int) -> None:
+            self.release.wait(300)
             with self._lock:
                 self.runs[number] += 1
 
@@ -85,12 +95,10 @@ class Station:
         self._closing.callback(lambda: worker.stop() if any(w.is_alive() for w in worker.workers) else None)
         return worker
 
-    def send(self, numbers: range, *, delay: int | None = None, **options: Any) -> None:
+    def send(self, numbers: range, *, actor: str = "note", delay: int | None = None) -> None:
         """Send with a producer of its own: an idempotent one is refused once the log lost what it sent."""
         sender = self.new_broker()
-        note = sender.actors["note"]
-        messages = [note.message_with_options(args=(number,), **options) for number in numbers]
-        sender.enqueue_many(messages, delay=delay)
+        sender.enqueue_many([sender.actors[actor].message(number) for number in numbers], delay=delay)
 
     def wait_until_run(self, numbers: range) -> None:
         wait_until(
@@ -145,23 +153,65 @@ def test_after_a_truncation_a_restarted_worker_runs_all_that_is_new_and_nothing_
 def test_after_a_truncation_a_live_worker_runs_all_that_is_new_and_nothing_old(
     station: Station, kafka_cluster: ApacheKafkaCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
+    # Given a live worker with one task that runs all the time, below and above what will be lost
     topics = FragileTopics(kafka_cluster, {f"{station.namespace}{QUEUE}": {}})
     station.start_worker()
-    station.send(range(300))
-    station.wait_until_run(range(300))
+    station.send(range(1), actor="hold")
+    station.send(range(1, 300))
+    station.wait_until_run(range(1, 300))
     topics.leave_the_follower_behind()
     station.send(range(300, 350))
-    station.wait_until_run(range(350))
-    station.wait_until_left(0)
+    station.wait_until_run(range(300, 350))
+    station.wait_until_left(1)
 
+    # When the log loses its tail, and more is sent than it has lost
     topics.elect_the_follower()
     station.send(range(1000, 1060))
 
+    # Then all of that runs, and what ran on is completed where it is
     station.wait_until_run(range(1000, 1060))
+    station.wait_until_left(1)
+    station.release.set()
+    station.wait_until_run(range(1))
     station.wait_until_left(0)
     assert set(station.runs.values()) == {1}
     (line,) = errors_about(caplog, "lost its tail")
     assert "50 record(s)" in line
+
+
+def test_after_a_truncation_a_worker_goes_on_from_the_holes_that_a_killed_one_left(
+    kafka_cluster: ApacheKafkaCluster, tmp_path: Path
+) -> None:
+    # Given a worker that was killed with one task at the beginning of the log undone, and others at its end
+    play = Arena(kafka_cluster.address, tmp_path, partitions=1, replication_factor=2)
+    topics = FragileTopics(kafka_cluster, {play.topic(): {}})
+    gate = tmp_path / "gate"
+    with closing(play):
+        worker = play.start_worker(threads=4)
+        play.wait_until_started(play.send("gated", [0], gate=str(gate)))
+        play.wait_until_done(play.send("work", range(1, 100)))
+        topics.leave_the_follower_behind()
+        play.wait_until_started(play.send("gated", [100], gate=str(gate)))
+        play.wait_until_done(play.send("work", range(101, 120)))
+        play.wait_until_left(2)
+        worker.kill()
+
+        # When the log loses its tail, and more is sent than it has lost
+        topics.elect_the_follower()
+        gate.touch()
+        lost, play.sent = {100}, play.sent - {100}
+        new = range(1000, 1060)
+        with closing(Arena(kafka_cluster.address, tmp_path, namespace=play.settings["namespace"])) as sender:
+            play.sent |= sender.send("work", new)
+        worker = play.start_worker(threads=4)
+
+        # Then the new messages run and the one that was left undone, and nothing else
+        play.wait_until_done({0, *new})
+        entries = play.balance("a truncation below the holes", repeats_at_most=1)
+        assert entries.started[0] == 2
+        assert not lost & entries.done.keys()
+        (line,) = worker.log_lines("lost its tail")
+        assert "20 record(s) that were read are gone, 1 of them not done" in line
 
 
 def test_after_a_truncation_of_the_delayed_topic_all_that_is_new_runs_and_nothing_old(
@@ -246,7 +296,7 @@ def test_after_a_truncation_of_the_lanes_topic_all_that_waits_runs_and_nothing_o
     station.wait_until_run(range(200, 201))
     station.wait_until_left(0)
     assert set(station.runs.values()) == {1}
-    assert errors_about(caplog, "5 message(s) that wait were written to it again, and 5 that are done")
+    assert errors_about(caplog, "5 that are done were noted again")
 
 
 def waiting_in_lanes(station: Station) -> int:

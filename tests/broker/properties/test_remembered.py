@@ -1,0 +1,122 @@
+"""What a process remembers of partitions that it lost while it lived."""
+
+from __future__ import annotations
+
+from dramatiq.message import Message
+from kafka.consumer.fetcher import ConsumerRecord
+from kafka.structs import OffsetAndMetadata, TopicPartition
+
+from broker.assignment import Assignment, Capacity
+from broker.commit_metadata import CommitState, encode
+from broker.delivery import Delivery, Origin
+from broker.ledger import MAX_FINISHED, Ledger
+
+PARTITION = TopicPartition("mail", 0)
+
+
+def take_over(ledger: Ledger, state: CommitState, prefetch: int = 10) -> Assignment:
+    assignment = Assignment(PARTITION, state, epoch=ledger.next_epoch(), capacity=Capacity(prefetch))
+    ledger.add(assignment)
+    return assignment
+
+
+def begin(ledger: Ledger, assignment: Assignment, offset: int) -> Delivery:
+    delivery = Delivery(
+        Message("mail", "send", (), {}, {}),
+        origin=Origin(PARTITION.topic, PARTITION.partition, offset),
+        raw=b"%d" % offset,
+        headers=[],
+        assignment=assignment,
+    )
+    assignment.tracker.deliver(offset)
+    assert ledger.dispatch(delivery, "consumer")
+    assert ledger.begin(delivery)
+    return delivery
+
+
+def test_what_a_lost_assignment_had_completed_is_remembered_until_the_partition_is_back() -> None:
+    ledger = Ledger()
+    lost = take_over(ledger, CommitState(0, -1))
+    for offset in range(3):
+        delivery = begin(ledger, lost, offset)
+        if offset != 1:
+            ledger.complete(delivery)
+
+    ledger.revoke(lost)
+
+    remembered = ledger.remembered([PARTITION])[PARTITION]
+    assert (remembered.state.next_offset, remembered.state.highest) == (1, 2)
+    assert remembered.state.incomplete == (1,)
+    take_over(ledger, remembered.state)
+    assert ledger.remembered([PARTITION]) == {}
+
+
+def test_a_task_that_ended_after_its_partition_was_lost_is_recalled_once() -> None:
+    ledger = Ledger()
+    lost = take_over(ledger, CommitState(0, -1))
+    delivery = begin(ledger, lost, 0)
+    ledger.revoke(lost)
+    ledger.complete(delivery)
+    back = take_over(ledger, CommitState(0, -1))
+
+    assert ledger.recall(back, 0, b"another record") is None
+    back.tracker.deliver(0)
+    assert ledger.recall(back, 0, b"0") is delivery
+    ledger.complete(delivery)
+
+    assert back.tracker.next_offset == 1
+    assert ledger.recall(back, 0, b"0") is None
+
+
+def test_what_the_partitions_next_owner_did_is_forgotten() -> None:
+    ledger = Ledger()
+    lost = take_over(ledger, CommitState(0, -1))
+    delivery = begin(ledger, lost, 0)
+    ledger.revoke(lost)
+    ledger.complete(delivery)
+
+    back = take_over(ledger, CommitState(5, 4))
+
+    assert ledger.recall(back, 0, b"0") is None
+
+
+def test_memory_of_ended_tasks_is_bounded_and_keeps_the_latest() -> None:
+    ledger = Ledger()
+    lost = take_over(ledger, CommitState(0, -1), prefetch=MAX_FINISHED + 1)
+    deliveries = [begin(ledger, lost, offset) for offset in range(MAX_FINISHED + 1)]
+    ledger.revoke(lost)
+    for delivery in deliveries:
+        ledger.complete(delivery)
+    back = take_over(ledger, CommitState(0, -1), prefetch=MAX_FINISHED + 1)
+
+    recalled = [ledger.recall(back, offset, b"%d" % offset) for offset in range(MAX_FINISHED + 1)]
+
+    assert recalled == [None, *deliveries[1:]]
+
+
+def test_a_commit_that_says_what_this_process_said_is_its_own() -> None:
+    ledger = Ledger()
+    lost = take_over(ledger, CommitState(0, -1))
+    said = CommitState(0, 3, (0,))
+    lost.said.append((said.next_offset, encode(said)))
+    ledger.revoke(lost)
+
+    remembered = ledger.remembered([PARTITION])[PARTITION]
+
+    anothers = CommitState(0, 4, (0,))
+    assert remembered.is_latest(OffsetAndMetadata(0, encode(said), 0))
+    assert not remembered.is_latest(OffsetAndMetadata(0, encode(anothers), 0))
+    assert remembered.is_latest(None)
+
+
+def test_a_record_of_a_later_epoch_below_the_highest_one_is_another_one() -> None:
+    """An earlier owner read up to offset 9, and the log was cut at 5 after that."""
+    assignment = take_over(Ledger(), CommitState(2, 9, (2,), leader_epoch=3))
+
+    assert assignment.first_foreign([record(2, 1), record(3, 3), record(4, 3)]) is None
+    assert assignment.first_foreign([record(4, 3), record(5, 4), record(6, 4)]) == record(5, 4)
+    assert assignment.first_foreign([record(10, 4)]) is None, "nobody has read it"
+
+
+def record(offset: int, leader_epoch: int) -> ConsumerRecord:
+    return ConsumerRecord("mail", 0, leader_epoch, offset, 0, 0, None, b"", [], None, -1, 0, -1)
