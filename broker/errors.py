@@ -2,9 +2,10 @@
 
 ::
 
-    BrokerConnectionError (Dramatiq)   Kafka could not be reached, or did not answer in time
+    BrokerConnectionError (Dramatiq)   Kafka could not be reached, did not answer in time, or refused
     ├── ConnectionFailed (Dramatiq)
-    │   └── KafkaUnavailable           no server answered at all
+    │   └── KafkaUnavailable           no server answered, or none had the answer
+    ├── NotAuthorized                  Kafka answered that this client lacks a right; the text names it
     ├── EnqueueFailed                  some messages were not acknowledged; `.failures` names them
     └── DeadLetterNotMade              a dead letter could not be made: its message stays incomplete
     ValueError
@@ -31,7 +32,6 @@ from kafka.errors import (
     InvalidTopicError,
     MessageSizeTooLargeError,
     RecordListTooLargeError,
-    TopicAuthorizationFailedError,
 )
 
 #: Errors of the record itself: sending the same bytes again can only fail again.
@@ -39,7 +39,6 @@ RECORD_ERRORS: tuple[type[Exception], ...] = (
     MessageSizeTooLargeError,
     RecordListTooLargeError,
     InvalidTopicError,
-    TopicAuthorizationFailedError,
     TypeError,
     ValueError,
 )
@@ -47,6 +46,16 @@ RECORD_ERRORS: tuple[type[Exception], ...] = (
 
 class KafkaUnavailable(ConnectionFailed):
     """No Kafka server answered within the time allowed."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)  # type: ignore[no-untyped-call]
+
+
+class NotAuthorized(BrokerConnectionError):
+    """Kafka can be reached, and does not allow this client what it asked for.
+
+    The text names the operation, the resource and the right. Once that is granted, the same again succeeds.
+    """
 
     def __init__(self, message: str) -> None:
         super().__init__(message)  # type: ignore[no-untyped-call]
@@ -65,12 +74,12 @@ class EnqueueFailed(BrokerConnectionError):
     def __init__(self, failures: Mapping[str, BaseException]) -> None:
         self.failures = dict(failures)
         message_id, reason = next(iter(self.failures.items()))
-        hopeless = all(isinstance(failure, RECORD_ERRORS) for failure in self.failures.values())
-        advice = (
-            "The same again would fail again"
-            if hopeless
-            else "Enqueue again, or check that Kafka is reachable"
-        )
+        if all(isinstance(failure, RECORD_ERRORS) for failure in self.failures.values()):
+            advice = "The same again would fail again"
+        elif isinstance(reason, NotAuthorized):
+            advice = "Enqueue again once the right is granted"
+        else:
+            advice = "Enqueue again, or check that Kafka is reachable"
         super().__init__(  # type: ignore[no-untyped-call]
             f"Kafka did not acknowledge {len(self.failures)} message(s); the first is {message_id}: "
             f"{type(reason).__name__}: {reason}. {advice}."
