@@ -12,7 +12,7 @@ export PIP_PROGRESS_BAR := off
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-real soak bench bench-smoke bench-moderation bench-plans migrate train evaluate bench-model check lint types walls format clean
+.PHONY: help run test-fast test test-real test-chaos test-cluster soak bench bench-smoke bench-moderation bench-plans migrate train evaluate bench-model check lint types walls format clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "make %-16s %s\n", $$1, $$2 }'
@@ -20,11 +20,20 @@ help: ## list these targets
 run: .venv/runtime.stamp ## start everything on this machine, show a dozen verdicts, serve until Ctrl-C
 	$(BIN)/python -m dev
 
+test-fast: .venv/runtime.stamp ## run the tests that need neither Kafka nor PostgreSQL
+	$(BIN)/python -m pytest tests/ -q --without-servers -n 2
+
 test: .venv/runtime.stamp ## run the tests on the embedded PostgreSQL and Kafka
 	$(BIN)/python -m pytest tests/ -v -n $(TEST_PROCESSES)
 
-test-real: .venv/runtime.stamp ## run the tests on Apache Kafka and this machine's PostgreSQL, or on servers named by variables
-	$(BIN)/python -m pytest tests/ -v --stack=real -n $(TEST_PROCESSES)
+test-real: .venv/runtime.stamp ## run them on Apache Kafka and this machine's PostgreSQL, or on servers named by variables
+	$(BIN)/python -m pytest tests/ -v --stack=real -n $(TEST_PROCESSES) --ignore=tests/chaos --ignore=tests/cluster
+
+test-chaos: .venv/runtime.stamp ## kill workers and an Apache Kafka in every way that is known, one test at a time
+	$(BIN)/python -m pytest tests/chaos -v --stack=real
+
+test-cluster: .venv/runtime.stamp ## harm single nodes of three Apache Kafkas that replicate
+	$(BIN)/python -m pytest tests/cluster -v --stack=real
 
 soak: .venv/runtime.stamp ## harm workers and an Apache Kafka at random: make soak SEED=7 MINUTES=30
 	$(BIN)/python -m tests.chaos.soak $(if $(SEED),--seed $(SEED)) --minutes $(or $(MINUTES),10)

@@ -14,6 +14,7 @@ from .errors import (
     PoisonMessage,
     RetryPolicyRefused,
     TemporaryError,
+    TopicMisconfigured,
 )
 from .keys import PartitionKeys
 from .retries import TenacityRetries, retry_if_temporary
@@ -38,6 +39,7 @@ __all__ = [
     "RetryPolicyRefused",
     "TemporaryError",
     "TenacityRetries",
+    "TopicMisconfigured",
     "default_middleware",
     "retry_if_temporary",
 ]

@@ -31,13 +31,15 @@ from .delays import Delays, Outcome, Pending
 from .delivery import Delivery
 from .errors import EnqueueFailed
 from .finishing import Finishing
+from .forks import survive
 from .keys import PartitionKeys, key_of
 from .keys.following import Following
-from .keys.records import lane_header
+from .keys.records import TICKET_BYTES, lane_header
 from .keys.view import LanesView
 from .ledger import Ledger
 from .lifecycle import WorkerLifecycle
 from .listeners import Listeners
+from .mending import Mending
 from .publisher import Publisher, Record
 from .settlement import Settlement
 from .topics import TopicLayout, Topics
@@ -149,12 +151,21 @@ class KafkaBroker(Broker):
         self._settle_deadline_s: float | None = None
         self.consumers: weakref.WeakSet[QueueConsumer] = weakref.WeakSet()
         self.silent_since_s: dict[str, float] = {}
+        self.mending = Mending()
+        survive(self)
 
         super().__init__(middleware=default_middleware() if middleware is None else middleware)
         self.queues: dict[str, None] = {}
         if not any(isinstance(m, PartitionKeys) for m in self.middleware):
             self.add_middleware(PartitionKeys())
         self.add_middleware(WorkerLifecycle())
+
+    def begin_anew(self) -> None:
+        """Be no worker: in the child of a fork, its consumers and its threads are the parent's."""
+        self.stopping = False
+        self.stop_asked = threading.Event()
+        self.consumers = weakref.WeakSet()
+        self.silent_since_s = {}
 
     # Names
 
@@ -191,6 +202,7 @@ class KafkaBroker(Broker):
         Raises:
           QueueNotFound: When the queue was not declared.
           KafkaUnavailable: When Kafka does not answer.
+          TopicMisconfigured: When a topic that the queue needs loses messages.
         """
         self._check_declared(queue_name)
         self.settlement.start()  # here, because a worker's threads are interrupted
@@ -287,7 +299,7 @@ class KafkaBroker(Broker):
           KafkaUnavailable: When Kafka does not answer.
         """
         self._check_declared(queue_name)
-        self.topics.ensure(self.topics_of(queue_name))
+        self.topics.ensure(self.topics_of(queue_name), for_reading=True)
         before = self.delays.pending(queue_name, limit=0)
         with Backlog(self.clients, self.topics.queue(queue_name), self.group_of(queue_name)) as backlog:
             waiting = backlog.count()
@@ -308,7 +320,7 @@ class KafkaBroker(Broker):
           KafkaUnavailable: When Kafka does not answer. What is not dropped by then stays.
         """
         self._check_declared(queue_name)
-        self.topics.ensure(self.topics_of(queue_name))
+        self.topics.ensure(self.topics_of(queue_name), for_reading=True)
         self.delays.flush(queue_name)
         self._lanes.flush(queue_name)
         self._drop(queue_name)
@@ -461,7 +473,9 @@ class KafkaBroker(Broker):
             headers.append(lane_header(key))
         if delay is not None:
             return self.delays.record(message, delay, headers=headers, key=key)
-        return Record(self.topics.queue(message.queue_name), message.encode(), key=key, headers=headers)
+        spare = 0 if key is None else TICKET_BYTES
+        topic = self.topics.queue(message.queue_name)
+        return Record(topic, message.encode(), key=key, headers=headers, spare=spare)
 
     # The life of a process
 

@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from dramatiq.errors import BrokerConnectionError
@@ -17,7 +19,7 @@ from . import forks
 from .connections import Connection, Producer
 from .errors import KafkaUnavailable
 from .quiet import quieten_kafka_python
-from .refusals import Rights, translated
+from .rights import Rights, translated
 
 T = TypeVar("T")
 
@@ -88,6 +90,11 @@ class Clients:
             "bootstrap_servers": self.bootstrap_servers,
         }
 
+    @property
+    def compresses(self) -> bool:
+        """Whether a record may be smaller on its way than it is."""
+        return bool(self._options.get("compression_type"))
+
     def ask(
         self,
         question: Callable[[], T],
@@ -115,21 +122,23 @@ class Clients:
           KafkaUnavailable: When no node had the answer in time.
           NotAuthorized: When this client may not ask.
         """
-        outer_s = _asking.until_s
-        until_s = deadline_s or outer_s or time.monotonic() + ASK_TIMEOUT_S
+        outer = _asking.get()
+        asking = _Asking(
+            deadline_s or (outer.until_s if outer else time.monotonic() + ASK_TIMEOUT_S),
+            patient=deadline_s is not None or (outer is not None and outer.patient),
+        )
 
         def is_over(state: RetryCallState) -> bool:
-            return time.monotonic() + state.upcoming_sleep >= until_s or (
+            return time.monotonic() + state.upcoming_sleep >= asking.until_s or (
                 unless is not None and unless.is_set()
             )
 
         def ask() -> T:
-            before = _asking.until_s, _asking.patient
-            _asking.until_s, _asking.patient = until_s, deadline_s is not None or _asking.patient
+            token = _asking.set(asking)
             try:
                 return question()
             finally:
-                _asking.until_s, _asking.patient = before
+                _asking.reset(token)
 
         try:
             return Retrying(
@@ -142,8 +151,14 @@ class Clients:
         except KafkaError as e:
             raise self.translated(e, doing, rights) from e
 
+    @property
+    def asking_until_s(self) -> float | None:
+        """Until when the question that this thread asks is asked; None when it asks none."""
+        asking = _asking.get()
+        return None if asking is None else asking.until_s
+
     def translated(self, error: KafkaError, doing: str, rights: Rights | None = None) -> BrokerConnectionError:
-        """What kafka-python says, in this broker's terms; see ``refusals``."""
+        """What kafka-python says, in this broker's terms; see ``rights``."""
         return translated(error, doing, rights, self._options)
 
     def producer(self, *, within_s: float, **settings: Any) -> KafkaProducer:
@@ -182,6 +197,8 @@ class Clients:
                 f"No Kafka server answered at {', '.join(self.bootstrap_servers)}: {e!r}"
             ) from e
         except RuntimeError as e:
+            if "new thread" not in str(e):
+                raise
             raise KafkaUnavailable(
                 f"Kafka cannot be reached any more, as Python ends this process and starts no thread: {e}. "
                 "What is connected before that can be used until the end."
@@ -192,32 +209,34 @@ class Clients:
     def _timeouts(self, kind: Any, settings: Mapping[str, Any], within_s: float | None) -> dict[str, Any]:
         """How long the client may take to find the cluster, and one node for an answer."""
         find_ms = settings.get("bootstrap_timeout_ms", self._options["bootstrap_timeout_ms"])
-        if _asking.until_s is None:
+        if (asking := _asking.get()) is None:
             return {"bootstrap_timeout_ms": find_ms if within_s is None else int(within_s * 1000)}
-        left_ms = max(MIN_FIND_MS, int((_asking.until_s - time.monotonic()) * 1000))
+        left_ms = max(MIN_FIND_MS, int((asking.until_s - time.monotonic()) * 1000))
         answer_ms = settings.get(
             "request_timeout_ms",
             self._options.get("request_timeout_ms", kind.DEFAULT_CONFIG["request_timeout_ms"]),
         )
         return {
-            "bootstrap_timeout_ms": left_ms if _asking.patient else min(find_ms, left_ms),
+            "bootstrap_timeout_ms": left_ms if asking.patient else min(find_ms, left_ms),
             "request_timeout_ms": min(answer_ms, max(MIN_TRY_MS, int(left_ms * TRY_SHARE))),
         }
 
 
-class _Asking(threading.local):
-    """The question that this thread asks: until when, and whether the cluster may take as long to be found."""
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """A question that is being asked.
 
-    until_s: float | None = None
-    patient = False
+    Attributes:
+      until_s: Until when.
+      patient: Whether finding the cluster may take as long.
+    """
+
+    until_s: float
+    patient: bool
 
 
-_asking = _Asking()
-
-
-def time_left_s() -> float | None:
-    """How long the question that this thread asks may still take; None when it asks none."""
-    return None if _asking.until_s is None else max(0.0, _asking.until_s - time.monotonic())
+#: The question that the clients which are made here and now are for.
+_asking: ContextVar[_Asking | None] = ContextVar("asking", default=None)
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -66,6 +66,7 @@ class QueueConsumer(Consumer):
 
     Raises:
       KafkaUnavailable: When Kafka does not answer. Dramatiq then tries again after a while.
+      TopicMisconfigured: When a topic of the queue loses messages. Dramatiq tries again then, too.
     """
 
     def __init__(self, broker: KafkaBroker, queue_name: str, *, prefetch: int, timeout_ms: int) -> None:
@@ -82,7 +83,7 @@ class QueueConsumer(Consumer):
         self._polled_at_s = 0.0
         self._paused: set[TopicPartition] = set()
 
-        broker.topics.ensure(broker.topics_of(queue_name), unless=broker.stop_asked)
+        broker.mending.ensure(broker, queue_name)
         self._assignor = ForgetfulCooperativeStickyAssignor()
         self._kafka = broker.clients.consumer(
             group_id=broker.group_of(queue_name),

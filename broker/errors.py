@@ -7,6 +7,7 @@
     │   └── KafkaUnavailable           no server answered, or none had the answer
     ├── NotAuthorized                  Kafka answered that this client lacks a right; the text names it
     ├── EnqueueFailed                  some messages were not acknowledged; `.failures` names them
+    ├── TopicMisconfigured             a topic's settings lose messages: nothing is put there
     └── DeadLetterNotMade              a dead letter could not be made: its message stays incomplete
     ValueError
     ├── InvalidQueueName               Kafka cannot hold a topic of that name
@@ -24,6 +25,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 from dramatiq.errors import BrokerConnectionError, BrokerError, ConnectionFailed, Retry
@@ -33,6 +35,8 @@ from kafka.errors import (
     MessageSizeTooLargeError,
     RecordListTooLargeError,
 )
+
+from .advice import advice
 
 #: Errors of the record itself: sending the same bytes again can only fail again.
 RECORD_ERRORS: tuple[type[Exception], ...] = (
@@ -57,6 +61,8 @@ class NotAuthorized(BrokerConnectionError):
     The text names the operation, the resource and the right. Once that is granted, the same again succeeds.
     """
 
+    advice = "Enqueue again once the right is granted"
+
     def __init__(self, message: str) -> None:
         super().__init__(message)  # type: ignore[no-untyped-call]
 
@@ -74,16 +80,32 @@ class EnqueueFailed(BrokerConnectionError):
     def __init__(self, failures: Mapping[str, BaseException]) -> None:
         self.failures = dict(failures)
         message_id, reason = next(iter(self.failures.items()))
-        if all(isinstance(failure, RECORD_ERRORS) for failure in self.failures.values()):
-            advice = "The same again would fail again"
-        elif isinstance(reason, NotAuthorized):
-            advice = "Enqueue again once the right is granted"
-        else:
-            advice = "Enqueue again, or check that Kafka is reachable"
-        super().__init__(  # type: ignore[no-untyped-call]
+        first = advice(reason)
+        others = Counter(text for text in map(advice, self.failures.values()) if text != first)
+        text = (
             f"Kafka did not acknowledge {len(self.failures)} message(s); the first is {message_id}: "
-            f"{type(reason).__name__}: {reason}. {advice}."
+            f"{_named(reason)}. {first}."
         )
+        for other, count in others.most_common():
+            text += f" For {count} of the others: {other}."
+        super().__init__(text)  # type: ignore[no-untyped-call]
+
+
+class TopicMisconfigured(BrokerConnectionError):
+    """A topic has settings that lose messages for certain, so nothing is put there until they are mended.
+
+    Its text names the topic, the setting, its value and the command that mends it. It is noticed without a
+    restart when that was done.
+
+    Attributes:
+      topic: The topic's name.
+    """
+
+    advice = "Mend the topic, then enqueue again"
+
+    def __init__(self, topic: str, message: str) -> None:
+        super().__init__(message)  # type: ignore[no-untyped-call]
+        self.topic = topic
 
 
 class DeadLetterNotMade(MiddlewareError, BrokerConnectionError):
@@ -142,3 +164,9 @@ class PoisonMessage(Exception):
 
 class InvalidMessage(Exception):
     """A record that is not a message of the queue it was found in."""
+
+
+def _named(error: BaseException) -> str:
+    """An error with its class, which some of kafka-python's name by themselves."""
+    text, name = str(error), type(error).__name__
+    return text if name in text else f"{name}: {text}"

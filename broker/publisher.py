@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from zlib import crc32
 
+from dramatiq.errors import BrokerConnectionError
 from kafka import KafkaProducer
 from kafka.errors import (
     BrokerResponseError,
@@ -21,28 +21,32 @@ from kafka.errors import (
     RecordListTooLargeError,
 )
 
+from . import forks
+from .answers import Answers
 from .attempts import SharedAttempts
+from .awaited import TOPIC_ERRORS, Awaited, PartitionGone
 from .clients import Clients
-from .errors import RECORD_ERRORS, KafkaUnavailable
+from .errors import RECORD_ERRORS, KafkaUnavailable, TopicMisconfigured
 from .gathering import Gathering, RoundPartitioner, Sent
+from .sizes import batch_bytes, fits
 from .threads import start_unwaited
-from .topics import MAX_DEAD_LETTER_BYTES, Topics
+from .topic_policies import MAX_DEAD_LETTER_BYTES
+from .topics import Topics
 
 logger = logging.getLogger(__name__)
 
-#: The producer reports a record's fate at its delivery timeout; this much later a silent future counts as
-#: failed.
-REPORT_GRACE_S = 5.0
 #: What a producer is given to find the cluster when there is hardly any time left.
 MIN_CONNECT_S = 0.1
 
 #: More records than that in one call fill requests of their own.
 MAX_GATHERED = 16
 
-#: Below this no topic's limit is asked for: nearly every message is far below it.
-WORTH_A_LOOK_BYTES = 64 * 1024
-#: What Kafka adds to a record at most, which the limit is for, too: a batch's header and a record's fields.
-BATCH_BYTES = 128
+#: How long nobody tries again to create a topic that a record goes on to later.
+LEFT_TO_OTHERS_S = 60.0
+#: How long a producer may not know a topic before it is looked whether there is one.
+UNKNOWN_TOPIC_PATIENCE_S = 1.0
+#: Failures of the producer that was used, not of the records: another one is tried at once.
+_AGAIN = (IllegalStateError, PartitionGone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,8 @@ class Record:
       partition: An explicit partition, or None to leave the choice to the producer.
       placement: What decides the partition in place of the key: records of one placement are in one
         partition, as long as the topic's partition count stays.
-      bound_for: The topic that its body goes on to. What is too large for that one is refused here.
+      bound_for: The record that it becomes in another topic. What is too large for that one is refused here.
+      spare: How many bytes more its topic must be able to take, for what may come back in its place.
     """
 
     topic: str
@@ -66,15 +71,17 @@ class Record:
     headers: list[tuple[str, bytes]] = field(default_factory=list)
     partition: int | None = None
     placement: bytes | None = None
-    bound_for: str | None = None
+    bound_for: Record | None = None
+    spare: int = 0
 
     @property
     def size(self) -> int:
-        """Its bytes, but for the few that Kafka adds."""
-        parts = [self.key, self.value]
-        for name, content in self.headers:
-            parts += [name.encode(), content]
-        return sum(len(part) for part in parts if part)
+        """The bytes that its topic must be able to take."""
+        return batch_bytes(self.key, self.value, self.headers) + self.spare
+
+    def fits(self, limit: int) -> bool:
+        """Whether a topic with that limit takes it."""
+        return fits(self.key, self.value, self.headers, limit - self.spare)
 
 
 class Publisher:
@@ -101,9 +108,17 @@ class Publisher:
         self._linger_ms = linger_ms
         self._connecting = SharedAttempts()
         self._gathering = Gathering()
+        self.begin_anew()
+        forks.survive(self)
+        #: Topics that records go on to and that could not be created here, and until when that is believed.
+        self._left_to_others: dict[str, float] = {}
+
+    def begin_anew(self) -> None:
+        """Connect again when there is something to publish: in the child of a fork, the producer is the
+        parent's.
+        """
         self._lock = threading.Lock()
         self._producer: KafkaProducer | None = None
-        self._owner_pid = 0
 
     def publish(self, records: Sequence[Record]) -> dict[int, BaseException]:
         """Produce all ``records`` with one wait and return why some failed, by their index.
@@ -111,54 +126,112 @@ class Publisher:
         An empty result means that Kafka has acknowledged every one of them. Nothing is raised for a failure:
         the caller decides which of them matter.
         """
-        stuck = {index: e for index, record in enumerate(records) if (e := self._would_get_stuck(record))}
-        if not stuck:
-            return self._publish(records)
-        others = [index for index in range(len(records)) if index not in stuck]
-        failures = self._publish([records[index] for index in others])
-        return {**stuck, **{others[number]: e for number, e in failures.items()}}
-
-    def _would_get_stuck(self, record: Record) -> MessageSizeTooLargeError | None:
-        """Why the topic that a record is bound for would never take it."""
-        if record.bound_for is None or record.size < WORTH_A_LOOK_BYTES:
-            return None
-        try:
-            self._topics.ensure([record.bound_for])
-        except KafkaUnavailable:
-            return None  # which publishing finds out, and says
-        limit = self._topics.max_message_bytes(record.bound_for)
-        if limit is None or record.size + BATCH_BYTES <= limit:
-            return None
-        return _too_large(record, record.bound_for, limit)
-
-    def _publish(self, records: Sequence[Record]) -> dict[int, BaseException]:
         if not records:
             return {}
+        forks.look()
         reach_by_s = time.monotonic() + self._timeout_ms / 1000
+        try:
+            refusals = self._ensure(records, reach_by_s)
+        except KafkaUnavailable as e:
+            return dict.fromkeys(range(len(records)), e)
+        refused = self._refused(records, refusals)
+        if not refused:
+            return self._publish(records, reach_by_s)
+        others = [index for index in range(len(records)) if index not in refused]
+        failures = self._publish([records[index] for index in others], reach_by_s)
+        return {**refused, **{others[number]: e for number, e in failures.items()}}
+
+    def _ensure(self, records: Sequence[Record], reach_by_s: float) -> Mapping[str, TopicMisconfigured]:
+        """See to the topics of ``records``, and return why some may not be written to.
+
+        Raises:
+          KafkaUnavailable: When Kafka does not answer, or refuses to create one.
+        """
+        topics = {record.topic for record in records}
+        bound_for = {record.bound_for.topic for record in records if record.bound_for is not None}
+        if self._left_to_others:
+            now_s = time.monotonic()
+            bound_for = {topic for topic in bound_for if self._left_to_others.get(topic, 0.0) <= now_s}
+        try:
+            try:
+                self._topics.ensure(topics | bound_for, deadline_s=reach_by_s)
+            except KafkaUnavailable:
+                if bound_for <= topics:
+                    raise
+                # Whoever brings the records there finds out, and may be allowed to create it.
+                self._topics.ensure(topics, deadline_s=reach_by_s)
+                until_s = time.monotonic() + LEFT_TO_OTHERS_S
+                self._left_to_others |= dict.fromkeys(bound_for - topics, until_s)
+        except TopicMisconfigured:
+            return self._topics.refusals(topics | bound_for)
+        return {}
+
+    def _refused(
+        self, records: Sequence[Record], refusals: Mapping[str, TopicMisconfigured]
+    ) -> dict[int, BaseException]:
+        """Why some records are not sent: their topic loses messages, or never takes them."""
+        refused: dict[int, BaseException] = {}
+        for index, record in enumerate(records):
+            for step in (record,) if record.bound_for is None else (record, record.bound_for):
+                reason = refusals.get(step.topic) or self._too_large(step)
+                if reason is not None:
+                    refused[index] = reason
+                    break
+        return refused
+
+    def _too_large(self, record: Record) -> MessageSizeTooLargeError | None:
+        limit = self._topics.limit_of(record.topic)
+        if limit is None or record.fits(limit) or self._clients.compresses:
+            return None
+        limit = self._topics.max_message_bytes(record.topic)  # an operator may have raised it meanwhile
+        return None if limit is None or record.fits(limit) else too_large(record, limit)
+
+    def _publish(self, records: Sequence[Record], reach_by_s: float) -> dict[int, BaseException]:
+        if not records:
+            return {}
         failures: dict[int, BaseException] = {}
         suspects: Sequence[int] = range(len(records))
         try:
-            self._topics.ensure({record.topic for record in records}, deadline_s=reach_by_s)
             producer = self._current(reach_by_s)
-            failures, suspects = self._produce(producer, records, range(len(records)), reach_by_s)
-            closed = [index for index, e in failures.items() if isinstance(e, IllegalStateError)]
-            if closed:  # by another thread, for whose record's sake it was replaced
+            failures, suspects = self._produce(producer, records, suspects, reach_by_s)
+            again = [index for index, e in failures.items() if isinstance(e, _AGAIN)]
+            if again:  # another thread has replaced the producer, or it knows partitions that are no more
+                if any(isinstance(failures[index], PartitionGone) for index in again):
+                    self._retire(producer)
                 producer = self._current(reach_by_s)
-                failed, more = self._produce(producer, records, closed, reach_by_s)
-                failures = {index: e for index, e in failures.items() if index not in closed} | failed
+                failed, more = self._produce(producer, records, again, reach_by_s)
+                failures = {index: e for index, e in failures.items() if index not in again} | failed
                 suspects = [*suspects, *more]
             if suspects or any(not isinstance(e, RECORD_ERRORS) for e in failures.values()):
                 self._retire(producer)
                 self._topics.forget({record.topic for record in records})
+                failures |= self._misconfigured(records, failures, reach_by_s)
+                suspects = [
+                    index for index in suspects if not isinstance(failures[index], TopicMisconfigured)
+                ]
             if suspects:
                 self._sift(records, suspects, failures, reach_by_s + self._timeout_ms / 1000)
         except KafkaUnavailable as e:
             failures.update(dict.fromkeys(suspects, e))
         for index, failure in failures.items():
             if isinstance(failure, MessageSizeTooLargeError | RecordListTooLargeError):
-                topic = records[index].topic
-                failures[index] = _too_large(records[index], topic, self._topics.max_message_bytes(topic))
+                limit = self._topics.max_message_bytes(records[index].topic)
+                failures[index] = too_large(records[index], limit)
         return failures
+
+    def _misconfigured(
+        self, records: Sequence[Record], failures: Mapping[int, BaseException], reach_by_s: float
+    ) -> dict[int, BaseException]:
+        """The failures that come of their topic's settings, when Kafka says those."""
+        topics = {records[index].topic for index, e in failures.items() if isinstance(e, TOPIC_ERRORS)}
+        try:
+            self._topics.ensure(topics, deadline_s=reach_by_s)
+        except KafkaUnavailable as e:
+            logger.info("The settings of %s could not be looked at: %s", sorted(topics), e)
+        except TopicMisconfigured:
+            refusals = self._topics.refusals(topics)
+            return {index: refusals[t] for index in failures if (t := records[index].topic) in refusals}
+        return {}
 
     def _sift(
         self,
@@ -186,33 +259,30 @@ class Publisher:
                 groups += _halves(suspects)
 
     def close(self) -> None:
-        """Close the producer, if this process made one. Everything published has been waited for already."""
+        """Close the producer. Everything published has been waited for already."""
+        forks.look()
         with self._lock:
             producer, self._producer = self._producer, None
-            inherited = self._owner_pid != os.getpid()
-        if producer is not None and not inherited:
+        if producer is not None:
             _close(producer, timeout_s=1.0)
 
     def _current(self, deadline_s: float) -> KafkaProducer:
         return self._own() or self._connecting.run(lambda: self._renew(deadline_s), deadline_s=deadline_s)
 
     def _own(self) -> KafkaProducer | None:
-        # A producer inherited through fork() has no I/O thread here: it is dropped, its owner closes it.
         with self._lock:
-            return self._producer if self._owner_pid == os.getpid() else None
+            return self._producer
 
     def _renew(self, deadline_s: float) -> KafkaProducer:
         if (producer := self._own()) is not None:
             return producer
         producer = self._new_producer(deadline_s)
         with self._lock:
-            if self._owner_pid != os.getpid():
-                self._gathering = Gathering()  # its thread, too, stayed with the parent
-            self._producer, self._owner_pid = producer, os.getpid()
+            self._producer = producer
         return producer
 
     def _new_producer(self, deadline_s: float) -> KafkaProducer:
-        return self._clients.producer(
+        producer = self._clients.producer(
             within_s=max(MIN_CONNECT_S, deadline_s - time.monotonic()),
             acks="all",
             enable_idempotence=True,
@@ -224,6 +294,8 @@ class Publisher:
             linger_ms=self._linger_ms,
             partitioner=RoundPartitioner(),
         )
+        producer.answers = Answers(producer)
+        return producer
 
     def _produce(
         self, producer: KafkaProducer, records: Sequence[Record], indices: Sequence[int], reach_by_s: float
@@ -232,14 +304,17 @@ class Publisher:
         unknown = self._look_up({records[index].topic for index in indices}, producer, reach_by_s)
         failures = {index: unknown[t] for index in indices if (t := records[index].topic) in unknown}
         known = [index for index in indices if index not in failures]
+        awaited = Awaited(producer, self._topics, timeout_s=self._timeout_ms / 1000)
 
         def send() -> Sent:
             return _send(producer, records, known)
 
         if len(known) > MAX_GATHERED:
-            answered, suspects = self._wait(send())
+            answered, suspects = awaited.outcomes(send())
         else:
-            answered, suspects = self._gathering.produce(send, self._wait, timeout_s=self._timeout_ms / 1000)
+            answered, suspects = self._gathering.produce(
+                send, awaited.outcomes, timeout_s=self._timeout_ms / 1000
+            )
         return failures | answered, suspects
 
     def _look_up(
@@ -252,24 +327,20 @@ class Publisher:
         unknown: dict[str, BaseException] = {}
         for topic in topics:
             try:
-                producer._wait_on_metadata(topic, max(0.0, reach_by_s - time.monotonic()) * 1000)
-            except (KafkaError, BrokerResponseError, TypeError, ValueError, AssertionError) as e:
+                self._wait_until_known(topic, producer, reach_by_s)
+            except (KafkaError, BrokerConnectionError, TypeError, ValueError, AssertionError) as e:
                 unknown[topic] = e
         return unknown
 
-    def _wait(self, sent: Sent) -> tuple[dict[int, BaseException], list[int]]:
-        failures, suspects = dict(sent.failures), []
-        silent_at_s = time.monotonic() + self._timeout_ms / 1000 + REPORT_GRACE_S
-        for index, future in sent.pending:
-            if future.succeeded():
-                continue  # the usual case in bulk: most have their answer while the first are waited for
-            try:
-                future.get(timeout=max(0.0, silent_at_s - time.monotonic()))
-            except (KafkaError, BrokerResponseError) as e:
-                failures[index] = e
-                if isinstance(e, RECORD_ERRORS):
-                    suspects.append(index)
-        return failures, suspects
+    def _wait_until_known(self, topic: str, producer: KafkaProducer, reach_by_s: float) -> None:
+        left_s = max(0.0, reach_by_s - time.monotonic())
+        try:
+            producer._wait_on_metadata(topic, min(left_s, UNKNOWN_TOPIC_PATIENCE_S) * 1000)
+        except KafkaTimeoutError:
+            if left_s <= UNKNOWN_TOPIC_PATIENCE_S:
+                raise
+            self._topics.look_again(topic, deadline_s=reach_by_s)  # it may have been deleted
+            producer._wait_on_metadata(topic, max(0.0, reach_by_s - time.monotonic()) * 1000)
 
     def _retire(self, producer: KafkaProducer) -> None:
         with self._lock:
@@ -302,11 +373,13 @@ def _send(producer: KafkaProducer, records: Sequence[Record], indices: Sequence[
     return sent
 
 
-def _too_large(record: Record, topic: str, limit: int | None) -> MessageSizeTooLargeError:
+def too_large(record: Record, limit: int | None) -> MessageSizeTooLargeError:
     """Kafka's error, which names neither the size nor the limit, with both."""
     takes = "its max.message.bytes" if limit is None else f"{limit:,} bytes (its max.message.bytes)"
+    if limit is not None and record.fits(limit):
+        takes += f", but no client of this broker sends more than {MAX_DEAD_LETTER_BYTES:,} bytes"
     return MessageSizeTooLargeError(
-        f"its record has {record.size:,} bytes, and the topic {topic!r} takes {takes}"
+        f"its record has {record.size:,} bytes, and the topic {record.topic!r} takes {takes}"
     )
 
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 
 from .delivery import Delivery
+from .forks import survive
 from .errors import RECORD_ERRORS
 from .ledger import Ledger
 from .publisher import Publisher
@@ -34,6 +35,11 @@ class Settlement:
         self._publisher = publisher
         self._ledger = ledger
         self._give_up = give_up
+        self.begin_anew()
+        survive(self)
+
+    def begin_anew(self) -> None:
+        """Have nothing to settle: what waits is the parent's, whose thread goes on there."""
         self._changed = threading.Condition()
         self._waiting: list[Delivery] = []
         self._busy = False

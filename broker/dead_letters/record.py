@@ -28,7 +28,8 @@ from dramatiq.message import Message
 
 from ..error_text import error_text, excerpt, traceback_text
 from ..publisher import Record
-from ..topics import MAX_DEAD_LETTER_BYTES, Topics
+from ..topic_policies import MAX_DEAD_LETTER_BYTES
+from ..topics import Topics
 
 if TYPE_CHECKING:
     from ..delivery import Origin

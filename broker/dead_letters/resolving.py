@@ -128,7 +128,7 @@ class Resolver:
         self._order = order
         self._queue_topic = topics.queue(order.queue_name)
         self._topic = topics.dead_letters(order.queue_name)
-        topics.ensure([self._queue_topic, self._topic])
+        topics.ensure([self._queue_topic, self._topic], for_reading=order.dry_run)
         self._pace = _Pace(order.rate_per_s)
         self._sent: set[Life] = set()
         self._too_large: set[Life] = set()

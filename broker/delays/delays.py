@@ -10,6 +10,7 @@ from dramatiq.message import Message
 
 from ..clients import Clients
 from ..errors import KafkaUnavailable
+from ..keys.records import TICKET_BYTES
 from ..publisher import Publisher, Record
 from ..topics import Topics
 from .cancel import Cancelling
@@ -62,6 +63,7 @@ class Delays:
             headers=headers,
             key=key,
             bound_for=self._topics.queue(message.queue_name),
+            spare=0 if key is None else TICKET_BYTES,
         )
 
     def forwarder(self, settings: Mapping[str, Any] | None = None) -> Forwarder:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..forks import leave_to_parent, survive
+
 #: SQLite's page cache. Random keys make its B-trees wide; this holds the upper levels of some million rows.
 CACHE_KIB = 8 * 1024
 #: After a flood the file is given back to the operating system in steps of this many pages (of 4 KiB).
@@ -65,6 +67,11 @@ class Store:
         except BaseException:
             self._db.close()
             raise
+        survive(self)
+
+    def begin_anew(self) -> None:
+        """Leave the file to the parent: SQLite's own close() would write into it, and delete its log."""
+        leave_to_parent(self._db)
 
     def _prepare(self) -> None:
         self._db.execute("PRAGMA locking_mode = EXCLUSIVE")

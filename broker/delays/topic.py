@@ -47,7 +47,7 @@ def look_up(clients: Clients, topics: Topics) -> DelayedTopic:
       KafkaUnavailable: When Kafka does not answer.
     """
     name = topics.delayed
-    topics.ensure([name])
+    topics.ensure([name], for_reading=True)
     try:
         with clients.admin() as admin:
             cluster_id = admin.describe_cluster()["cluster_id"]

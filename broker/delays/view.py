@@ -14,6 +14,7 @@ from kafka.structs import TopicPartition
 
 from ..clients import Clients
 from ..errors import KafkaUnavailable
+from ..forks import look, survive
 from ..topics import Topics
 from .index import DelayIndex
 from .partitions import (
@@ -81,6 +82,11 @@ class DelayView:
     def __init__(self, clients: Clients, topics: Topics) -> None:
         self._clients = clients
         self._topics = topics
+        self.begin_anew()
+        survive(self)
+
+    def begin_anew(self) -> None:
+        """Connect, and read the topic, once more when it is needed: what was read is the parent's."""
         self._lock = threading.Lock()
         self._kafka: KafkaConsumer | None = None
         self._topic: DelayedTopic | None = None
@@ -88,6 +94,7 @@ class DelayView:
         self._indexes: dict[TopicPartition, DelayIndex] = {}
 
     def pending(self, queue: str, *, limit: int) -> Pending:
+        look()
         with self._lock:
             self._catch_up()
             indexes = list(self._indexes.values())
@@ -106,6 +113,7 @@ class DelayView:
 
     def outcome(self, message_id: str) -> Outcome | None:
         """What was decided about cancelling a message; None when nothing was asked, or nothing is decided."""
+        look()
         with self._lock:
             self._catch_up()
             decided = (index.outcome(message_id) for index in self._indexes.values())

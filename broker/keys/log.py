@@ -13,6 +13,7 @@ from kafka.errors import KafkaError, KafkaTimeoutError
 from kafka.structs import TopicPartition
 
 from ..clients import Clients
+from ..forks import leave_to_parent, survive
 from .lanes import Order
 from .records import Place, Waiting, read
 
@@ -54,6 +55,11 @@ class LanesLog:
         self._partitions: list[TopicPartition] = []
         self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._db.execute(_SCHEMA)
+        survive(self)
+
+    def begin_anew(self) -> None:
+        """Leave the file to the parent. Whoever has one of these in the child makes another."""
+        leave_to_parent(self._db)
 
     def catch_up(self) -> None:
         """Read up to what is the end now."""

@@ -26,6 +26,8 @@ from .lanes import Order
 KEY = "lane-key"
 DUE = "lane-due-ms"
 TICKET = "lane-ticket"
+#: What a ticket's header adds to its message, at most: three numbers of up to 19 digits.
+TICKET_BYTES = 80
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -81,7 +83,7 @@ def waiting_record(topic: str, waiting: Waiting, *, bound_for: str) -> Record:
         waiting.value,
         key=str(waiting.place).encode(),
         headers=own + list(waiting.headers),
-        bound_for=bound_for,
+        bound_for=ticket(bound_for, waiting),
     )
 
 

@@ -8,6 +8,7 @@ from kafka.errors import KafkaError
 
 from ..clients import Clients
 from ..errors import KafkaUnavailable
+from ..forks import look, survive
 from ..publisher import Publisher
 from ..topics import Topics
 from .log import LanesLog
@@ -25,17 +26,24 @@ class LanesView:
         self._clients = clients
         self._topics = topics
         self._publisher = publisher
+        self.begin_anew()
+        survive(self)
+
+    def begin_anew(self) -> None:
+        """Connect, and read the topics, once more when they are needed: what was read is the parent's."""
         self._lock = threading.Lock()
         self._logs: dict[str, LanesLog] = {}
 
     def count(self, queue_name: str) -> int:
         """How many messages of a queue wait in their lanes, or run and have waited there."""
+        look()
         with self._lock:
             return self._read(queue_name).count()
 
     def flush(self, queue_name: str) -> int:
         """Drop what waits now; return how many messages that was."""
         topic = self._topics.lanes(queue_name)
+        look()
         with self._lock:
             places = self._read(queue_name).places()
         failures = self._publisher.publish([tombstone(topic, place) for place in places])

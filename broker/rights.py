@@ -51,14 +51,14 @@ def writing(*topics: str) -> Rights:
     return Rights(topics, on_topic="WRITE")
 
 
-def is_refusal(error: BaseException) -> bool:
+def is_denial(error: BaseException) -> bool:
     """Whether Kafka has refused a request because a right is missing."""
     return isinstance(error, AuthorizationError | NotAuthorized) or (
         type(error) is KafkaError and _NO_PRODUCER_ID.search(str(error)) is not None
     )
 
 
-def refused_topics(error: BaseException) -> set[str]:
+def denied_topics(error: BaseException) -> set[str]:
     """The topics that kafka-python's error names."""
     named = error.args[0] if isinstance(error, TopicAuthorizationFailedError) and error.args else ()
     candidates = [named] if isinstance(named, str) else named if isinstance(named, Iterable) else ()
@@ -75,13 +75,13 @@ def translated(
       rights: What it needs.
       options: The clients' settings, which name the cluster and who they are.
     """
-    if not is_refusal(error):
+    if not is_denial(error):
         return KafkaUnavailable(f"{doing}: {error!r}")
     rights = rights or Rights()
     if isinstance(error, GroupAuthorizationFailedError):
         needs = [_Right(rights.on_group, "group", rights.group or _group_of(error))]
     elif isinstance(error, TopicAuthorizationFailedError):
-        names = refused_topics(error) or rights.topics
+        names = denied_topics(error) or rights.topics
         needs = [_Right(rights.on_topic, "topic", name) for name in sorted(names)]
     elif rights.on_topic == "WRITE" and rights.topics:
         # A producer without the right to write anywhere gets no id, which Kafka reports as the cluster's.
@@ -118,7 +118,7 @@ def _group_of(error: KafkaError) -> str | None:
     return named if isinstance(named, str) and _TOPIC_NAME.fullmatch(named) else None
 
 
-class Refusals:
+class Denials:
     """Says once that a part of a worker lacks a right, and once that it has it.
 
     The part goes on trying, so that it works as soon as the right is granted.
