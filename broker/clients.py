@@ -101,6 +101,7 @@ class Clients:
         doing: str,
         *,
         deadline_s: float | None = None,
+        patient: bool = True,
         unless: threading.Event | None = None,
         rights: Rights | None = None,
     ) -> T:
@@ -112,9 +113,10 @@ class Clients:
         Parameters:
           question: Asks, with clients that it makes here, and can be asked again from its beginning.
           doing: What that is, for an error's text: ``"The topic 'x' could not be read"``.
-          deadline_s: Until when (of ``time.monotonic()``), also to find the cluster. By default ASK_TIMEOUT_S
-            from now, and the option ``bootstrap_timeout_ms`` to find it. A question within a question has
-            the outer one's time.
+          deadline_s: Until when (of ``time.monotonic()``); by default ASK_TIMEOUT_S from now. A question
+            within a question has the outer one's time.
+          patient: Whether the cluster may take as long to be found, where there is a deadline. Otherwise it
+            is taken to be away after ``bootstrap_timeout_ms``.
           unless: Nothing is asked again once it is set.
           rights: What the question needs, for the error when that is missing.
 
@@ -125,13 +127,16 @@ class Clients:
         outer = _asking.get()
         asking = _Asking(
             deadline_s or (outer.until_s if outer else time.monotonic() + ASK_TIMEOUT_S),
-            patient=deadline_s is not None or (outer is not None and outer.patient),
+            patient=(patient and deadline_s is not None) or (outer is not None and outer.patient),
         )
 
         def is_over(state: RetryCallState) -> bool:
             return time.monotonic() + state.upcoming_sleep >= asking.until_s or (
                 unless is not None and unless.is_set()
             )
+
+        def pause(pause_s: float) -> None:
+            time.sleep(pause_s) if unless is None else unless.wait(pause_s)
 
         def ask() -> T:
             token = _asking.set(asking)
@@ -145,7 +150,7 @@ class Clients:
                 retry=retry_if_exception(_may_pass),
                 stop=is_over,
                 wait=wait_exponential_jitter(FIRST_PAUSE_S, MAX_PAUSE_S, jitter=FIRST_PAUSE_S),
-                sleep=time.sleep if unless is None else unless.wait,
+                sleep=pause,
                 reraise=True,
             )(ask)
         except KafkaError as e:
@@ -157,7 +162,9 @@ class Clients:
         asking = _asking.get()
         return None if asking is None else asking.until_s
 
-    def translated(self, error: KafkaError, doing: str, rights: Rights | None = None) -> BrokerConnectionError:
+    def translated(
+        self, error: KafkaError, doing: str, rights: Rights | None = None
+    ) -> BrokerConnectionError:
         """What kafka-python says, in this broker's terms; see ``rights``."""
         return translated(error, doing, rights, self._options)
 

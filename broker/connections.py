@@ -1,5 +1,5 @@
-"""What this broker changes in kafka-python's connections: how they find a cluster some nodes of which are dead,
-how they live through a fork, and how they end with the process.
+"""What this broker changes in kafka-python's connections: how they find a cluster of which some nodes are
+dead, how they live through a fork, and how they end with the process.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class Connection(KafkaNetClient):  # type: ignore[misc]
                 yield server
 
     def begin_anew(self) -> None:
-        """Leave everything to the parent. kafka-python's own close() shuts the sockets down, for the parent as
-        well, and takes them out of a set that both share.
+        """Leave everything to the parent. kafka-python's own close() shuts the sockets down, for the parent
+        as well, and takes them out of a set that both share.
         """
         leave_to_parent(self)
         self._net._closed = True

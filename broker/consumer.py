@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from dramatiq.broker import Consumer, MessageProxy
-from dramatiq.errors import ConnectionClosed
+from dramatiq.errors import BrokerConnectionError, ConnectionClosed
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaError
 from kafka.future import Future
@@ -21,7 +21,6 @@ from .commit_metadata import CommitState
 from .commits import Commits
 from .delivery import Delivery
 from .dispatch import MAX_UNCOMMITTED, Dispatcher
-from .errors import KafkaUnavailable
 from .flushing import FlushWatch, Notes
 from .keys.lanes import Lanes
 from .keys.releasing import Releasing
@@ -31,6 +30,7 @@ from .rebalance import (
     keep_outcomes_of_joins,
 )
 from .restore import Restored, report_removed, restore
+from .rights import is_denial, reading
 from .silence import Silence
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ class QueueConsumer(Consumer):
     def __init__(self, broker: KafkaBroker, queue_name: str, *, prefetch: int, timeout_ms: int) -> None:
         self._broker = broker
         self._queue_name = queue_name
+        self._consuming = f"The queue {queue_name!r} cannot be consumed"
         self._timeout_s = timeout_ms / 1000
         self._driving = threading.Lock()
         self._closing = False
@@ -111,12 +112,19 @@ class QueueConsumer(Consumer):
                 is_busy=self._runs_keyed,
             ),
         )
+        topic = broker.topics.queue(queue_name)
+        self._rights = reading(topic, group=broker.group_of(queue_name))
         try:
             # A leader that does not know the partitions yet assigns none, and rebalances again at once.
-            self._kafka.partitions_for_topic(broker.topics.queue(queue_name))
-        except KafkaError as e:
+            broker.clients.ask(
+                lambda: self._kafka.partitions_for_topic(topic),
+                f"The partitions of {queue_name!r} could not be read",
+                unless=broker.stop_asked,
+                rights=self._rights,
+            )
+        except BrokerConnectionError:
             self.close()
-            raise KafkaUnavailable(f"The partitions of {queue_name!r} could not be read: {e!r}") from e
+            raise
 
     # Dramatiq's side
 
@@ -150,8 +158,16 @@ class QueueConsumer(Consumer):
                 # What finishes in a worker that is stopping is committed at once.
                 self._wait(min(deadline_s - now_s, MAX_POLL_GAP_S if self._broker.stopping else math.inf))
         except KafkaError as e:
-            raise ConnectionClosed(f"Consuming {self._queue_name!r} failed: {e!r}") from e
+            if not is_denial(e):
+                raise ConnectionClosed(f"Consuming {self._queue_name!r} failed: {e!r}") from e
+            self._note_denial(e)
+            self._broker.stop_asked.wait(self._timeout_s)
         return None
+
+    def _note_denial(self, error: KafkaError) -> None:
+        """Say which right is missing. The consumer goes on as it is: once it has the right, it works."""
+        said = self._broker.clients.translated(error, self._consuming, self._rights)
+        self._broker.denials.note(self._consuming, said)
 
     def ack(self, message: MessageProxy) -> None:
         """Mark a delivery as processed. It completes once everything in its outbox is in Kafka."""
@@ -248,8 +264,10 @@ class QueueConsumer(Consumer):
             partitions = list(self._unrestored)
         try:
             self._take_over(restore(self._broker.clients, self._kafka, partitions))
-        except (KafkaError, KafkaUnavailable, ValueError) as e:
+        except (KafkaError, BrokerConnectionError, ValueError) as e:
             # ValueError: the partition was revoked between the read and the seek.
+            if isinstance(e, KafkaError) and is_denial(e):
+                self._note_denial(e)
             logger.info("The partitions %s cannot be taken over yet: %r", partitions, e)
             self._restore_at_s = time.monotonic() + RESTORE_BACKOFF_S
 
@@ -327,6 +345,7 @@ class QueueConsumer(Consumer):
         self._silence.look(self._polled_at_s)
 
     def _take_in(self, assignment: Assignment, batch: list[ConsumerRecord]) -> None:
+        self._broker.denials.is_over(self._consuming)
         assignment = self._reach(assignment, batch[0].offset)
         with self._ledger.lock:
             assignment.take_in(batch)

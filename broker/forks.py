@@ -1,10 +1,10 @@
-"""Lets everything that a broker holds survive a fork: gunicorn and uWSGI import an application, and may send in
-it, before they fork.
+"""Lets everything that a broker holds survive a fork: gunicorn and uWSGI import an application, and may send
+in it, before they fork.
 
 Only the thread that forks goes on in the child. Locks that other threads held stay taken there for ever, and
-what those threads did, they do no more. The connections are the parent's: one byte sent on them, one shutdown,
-or one change to the set of files that its selector watches would break the parent's. So a part that holds any
-of this registers itself, and in the child it lets go of all of it and begins anew.
+the work of those threads stands still. The connections are the parent's: one byte sent on them, one shutdown,
+or one change to the set of files that their selector watches would break them for the parent. So a part that
+holds any of this registers itself, and in the child it lets go of all of it and begins anew.
 """
 
 from __future__ import annotations

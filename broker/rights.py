@@ -100,6 +100,17 @@ def translated(
     )
 
 
+def not_published(doing: str, failure: BaseException) -> BrokerConnectionError:
+    """What to raise when a record was not published that had to be.
+
+    Parameters:
+      failure: What the publisher says of it.
+    """
+    if isinstance(failure, NotAuthorized):
+        return NotAuthorized(f"{doing}: {failure}")
+    return KafkaUnavailable(f"{doing}: {failure!r}")
+
+
 @dataclass(frozen=True, slots=True)
 class _Right:
     operation: str
@@ -128,13 +139,18 @@ class Denials:
         self._said: dict[str, set[str]] = {}
 
     def note(self, part: str, error: BaseException) -> None:
-        """Log what is news of it."""
+        """Log what is news of it.
+
+        Parameters:
+          part: What does not work.
+        """
         said = self._said.setdefault(part, set())
         if str(error) not in said:
             said.add(str(error))
             logger.error("%s It is tried again until then.", f"{error}.".replace("..", "."))
 
     def is_over(self, part: str) -> None:
-        """The part has done what it was refused before, if it was."""
-        if self._said and self._said.pop(part, None):
-            logger.warning("Kafka allows again what it had refused to %s.", part)
+        """Log that it works, if it was denied before."""
+        if part in self._said:
+            del self._said[part]
+            logger.warning("Kafka allows now what it had denied (%s).", part)

@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable
 
 from .delivery import Delivery
+from .errors import RECORD_ERRORS, NotAuthorized
 from .forks import survive
-from .errors import RECORD_ERRORS
 from .ledger import Ledger
 from .publisher import Publisher
 
@@ -107,11 +107,13 @@ class Settlement:
                 self._busy = False
                 self._changed.notify_all()
             if held and not backoff_s:
-                logger.warning(
-                    "%d deliveries are held until what follows from them is durable: %r",
+                denied = isinstance(reason, NotAuthorized)
+                logger.log(
+                    logging.ERROR if denied else logging.WARNING,
+                    "%d deliveries are held until what follows from them is durable: %s",
                     len(held),
-                    reason,
-                    exc_info=reason,
+                    reason if denied else repr(reason),
+                    exc_info=None if denied else reason,
                 )
             elif backoff_s and not held:
                 logger.info("What was held is durable now.")

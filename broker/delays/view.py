@@ -7,14 +7,15 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from dramatiq.errors import BrokerConnectionError
 from dramatiq.message import Message
 from kafka import KafkaConsumer
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, KafkaTimeoutError
 from kafka.structs import TopicPartition
 
 from ..clients import Clients
-from ..errors import KafkaUnavailable
 from ..forks import look, survive
+from ..rights import reading
 from ..topics import Topics
 from .index import DelayIndex
 from .partitions import (
@@ -124,9 +125,22 @@ class DelayView:
             self._reset()
 
     def _catch_up(self) -> None:
-        """Read up to what is the end now."""
+        """Read up to what is the end now.
+
+        What was read is kept while that is tried again: a long topic takes its time to be read.
+        """
+        name = self._topics.delayed
         try:
-            kafka = self._connected()
+            self._clients.ask(
+                self._catch_up_once, f"The topic {name!r} could not be read", rights=reading(name)
+            )
+        except BrokerConnectionError:
+            self._reset()
+            raise
+
+    def _catch_up_once(self) -> None:
+        kafka = self._connected()
+        try:
             ends = kafka.end_offsets(list(self._indexes), timeout_ms=REQUEST_TIMEOUT_MS)
             heard_s = time.monotonic()
             while any(self._is_behind(kafka, partition, end) for partition, end in ends.items()):
@@ -137,12 +151,11 @@ class DelayView:
                 if batches:
                     heard_s = time.monotonic()
                 elif time.monotonic() - heard_s > SILENCE_TIMEOUT_S:
-                    raise KafkaUnavailable(f"Kafka sends nothing more of the topic {self._topics.delayed!r}")
-        except (KafkaError, KafkaUnavailable) as e:
-            self._reset()
-            if isinstance(e, KafkaUnavailable):
-                raise
-            raise KafkaUnavailable(f"The topic {self._topics.delayed!r} could not be read: {e!r}") from e
+                    raise KafkaTimeoutError(f"Kafka sends nothing more of the topic {self._topics.delayed!r}")
+        except BaseException as e:
+            if not (isinstance(e, KafkaError) and e.retriable):
+                self._reset()
+            raise
 
     def _is_behind(self, kafka: KafkaConsumer, partition: TopicPartition, end: int) -> bool:
         # The end that is asked for is too low on the embedded broker: it is in the last batch, not after it.
@@ -156,20 +169,28 @@ class DelayView:
         self._looked_up_s = time.monotonic()
         if self._kafka is None or topic != self._topic:
             self._reset()
-            self._topic = topic
-            partitions = [TopicPartition(topic.name, number) for number in range(topic.partition_count)]
-            self._kafka = self._clients.consumer(
-                auto_offset_reset="none",
-                max_poll_records=MAX_POLL_RECORDS,
-                max_partition_fetch_bytes=MAX_PARTITION_FETCH_BYTES,
-                fetch_max_bytes=MAX_FETCH_BYTES,
-            )
-            self._kafka.assign(partitions)
-            beginnings = self._kafka.beginning_offsets(partitions, timeout_ms=REQUEST_TIMEOUT_MS)
-            for partition, beginning in beginnings.items():
-                self._kafka.seek(partition, beginning)
+            kafka, partitions = self._at_beginning(topic)
+            self._topic, self._kafka = topic, kafka
             self._indexes = {partition: DelayIndex() for partition in partitions}
         return self._kafka
+
+    def _at_beginning(self, topic: DelayedTopic) -> tuple[KafkaConsumer, list[TopicPartition]]:
+        partitions = [TopicPartition(topic.name, number) for number in range(topic.partition_count)]
+        kafka = self._clients.consumer(
+            auto_offset_reset="none",
+            max_poll_records=MAX_POLL_RECORDS,
+            max_partition_fetch_bytes=MAX_PARTITION_FETCH_BYTES,
+            fetch_max_bytes=MAX_FETCH_BYTES,
+        )
+        try:
+            kafka.assign(partitions)
+            beginnings = kafka.beginning_offsets(partitions, timeout_ms=REQUEST_TIMEOUT_MS)
+            for partition, beginning in beginnings.items():
+                kafka.seek(partition, beginning)
+        except BaseException:
+            kafka.close(autocommit=False)
+            raise
+        return kafka, partitions
 
     def _reset(self) -> None:
         if self._kafka is not None:
