@@ -12,7 +12,7 @@ export PIP_PROGRESS_BAR := off
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test-fast test test-real test-chaos test-cluster soak bench bench-smoke bench-moderation bench-plans migrate train evaluate bench-model check lint types walls format clean
+.PHONY: help run test-fast test test-real test-chaos test-cluster test-package soak bench bench-smoke bench-moderation bench-plans migrate train evaluate bench-model check lint types walls format clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "make %-16s %s\n", $$1, $$2 }'
@@ -34,6 +34,9 @@ test-chaos: .venv/runtime.stamp ## kill workers and an Apache Kafka in every way
 
 test-cluster: .venv/runtime.stamp ## harm single nodes of three Apache Kafkas that replicate
 	$(BIN)/python -m pytest tests/cluster -v --stack=real
+
+test-package: .venv/dev.stamp ## build the broker's wheel, install it alone, and run an application on it
+	$(BIN)/python -m pytest tests/package -v --package-index
 
 soak: .venv/runtime.stamp ## harm workers and an Apache Kafka at random: make soak SEED=7 MINUTES=30
 	$(BIN)/python -m tests.chaos.soak $(if $(SEED),--seed $(SEED)) --minutes $(or $(MINUTES),10)

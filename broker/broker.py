@@ -28,8 +28,12 @@ from .clients import ASK_TIMEOUT_S, Clients
 from .consumer import QueueConsumer
 from .dead_letters import DeadLetter, DeadLetterQueue, Resolved, bury, default_middleware
 from .dead_letters.letter import DiscardOptions, Filters, RedriveOptions
+from .dead_letters.record import shortened
+from .dead_letters.waiting import bury_waiting
 from .delays import Delays, Outcome, Pending
+from .delays.records import Delay
 from .delivery import Delivery
+from .error_text import NOTES, shorten_notes
 from .errors import EnqueueFailed
 from .finishing import Finishing
 from .forks import survive
@@ -43,7 +47,7 @@ from .listeners import Listeners
 from .mending import Mending
 from .publisher import Publisher, Record
 from .rights import Denials, Rights
-from .settlement import Settlement
+from .settlement import Errand, Settlement
 from .topics import TopicLayout, Topics
 
 DEFAULT_RETENTION_MS = 7 * 24 * 3600 * 1000
@@ -58,6 +62,9 @@ JOIN_POLL_S = 0.1
 MIN_COUNT_S = 5.0
 #: What a consumer waits for an answer at most. kafka-python's own 30 s would hold up a shutdown as long.
 REQUEST_TIMEOUT_MS = 10_000
+
+#: Tried in order until a retry fits: how many characters of its traceback and its error's text stay.
+NOTES_CHARS = (2_000, 200, 0)
 
 #: Middleware whose failure would lose what follows from a message. Dramatiq logs such a failure and acks.
 _FOLLOW_UP_MIDDLEWARE = (Retries, Pipelines, Callbacks, GroupCallbacks)
@@ -141,7 +148,9 @@ class KafkaBroker(Broker):
         # Its own producer: what a worker owes Kafka is not to wait behind what its tasks send.
         self._settlement_publisher = Publisher(self.clients, self.topics, timeout_ms=enqueue_timeout_ms)
         self.settlement = Settlement(self._settlement_publisher, self.ledger, give_up=self._give_up)
-        self.delays = Delays(self.clients, self.topics, self.publisher, index_dir=delay_index_dir)
+        self.delays = Delays(
+            self.clients, self.topics, self.publisher, index_dir=delay_index_dir, bury=self._bury_delayed
+        )
         self.dead_letter_queue = DeadLetterQueue(self.clients, self.topics, self.publisher)
         self.following = Following(
             self.topics, self._settlement_publisher, self.ledger, group=group_id, give_up=self._give_up
@@ -232,6 +241,8 @@ class KafkaBroker(Broker):
             return self.enqueue_many([message], delay=delay)[0]
         try:
             self.emit_before("enqueue", message, delay)
+            if message.message_id == delivery.message_id:
+                self._make_fit(message, delay)
             if not self.following.keeps(delivery, message, delay, self.actors):
                 delivery.outbox.append(self._record(message, delay))
         except Exception as e:
@@ -491,14 +502,38 @@ class KafkaBroker(Broker):
             message.options["store_results"] = False
             raise SkipMessage("its partition was taken away, or it was flushed, before it began")
 
-    def _give_up(self, delivery: Delivery, error: BaseException) -> None:
+    def _give_up(self, delivery: Delivery | Errand, error: BaseException) -> None:
         """Replace an outbox that Kafka can never take by a dead letter that says so."""
         self.logger.error("What follows from %s cannot be published: %r", delivery, error)
         dead_letters = self.topics.dead_letters(delivery.queue_name)
-        if all(record.topic == dead_letters for record in delivery.outbox):
-            return  # another dead letter would be refused too: this one is held until its topic takes it
+        if isinstance(delivery, Errand) or all(record.topic == dead_letters for record in delivery.outbox):
+            # Another one would be refused, too: this one is held until its topic takes it.
+            delivery.outbox[:] = [shortened(self.topics, letter) for letter in delivery.outbox]
+            return
         delivery.drop_outbox()
         bury(self, delivery, error)
+
+    def _bury_delayed(self, delay: Delay, error: BaseException) -> Errand:
+        """Keep a delayed message in the dead letters whose queue refuses it for good."""
+        return bury_waiting(
+            self,
+            delay.queue,
+            message_id=delay.message_id,
+            origin=None,
+            raw=delay.value,
+            headers=delay.headers,
+            error=error,
+        )
+
+    def _make_fit(self, message: Message[Any], delay: int | None) -> None:
+        """Shorten what a retry says about its last failure, when the message would not fit for it."""
+        notes = {name: message.options[name] for name in NOTES if name in message.options}
+        for at_most in NOTES_CHARS:
+            if self.publisher.seems_to_fit(self._record(message, delay)):
+                return
+            shorten_notes(message.options, at_most)
+        if not self.publisher.seems_to_fit(self._record(message, delay)):
+            message.options.update(notes)  # for its dead letter
 
     def _record(self, message: Message[Any], delay: int | None) -> Record:
         if message.queue_name not in self.queues:  # those were checked when they were declared

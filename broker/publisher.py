@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from zlib import crc32
@@ -83,6 +83,14 @@ class Record:
     def size(self) -> int:
         """The bytes that its topic must be able to take."""
         return batch_bytes(self.key, self.value, self.headers) + self.spare
+
+    @property
+    def steps(self) -> Iterator[Record]:
+        """The record, and what it becomes."""
+        step: Record | None = self
+        while step is not None:
+            yield step
+            step = step.bound_for
 
     def fits(self, limit: int) -> bool:
         """Whether a topic with that limit takes it."""
@@ -190,12 +198,20 @@ class Publisher:
         """Why some records are not sent: their topic loses messages, or never takes them."""
         refused: dict[int, BaseException] = {}
         for index, record in enumerate(records):
-            for step in (record,) if record.bound_for is None else (record, record.bound_for):
+            for step in record.steps:
                 reason = refusals.get(step.topic) or self._too_large(step)
                 if reason is not None:
                     refused[index] = reason
                     break
         return refused
+
+    def seems_to_fit(self, record: Record) -> bool:
+        """Whether its topic, and those that it goes on to, take a record as far as is known. It costs
+        nothing.
+        """
+        return self._clients.compresses or all(
+            (limit := self._topics.limit_of(step.topic)) is None or step.fits(limit) for step in record.steps
+        )
 
     def _too_large(self, record: Record) -> MessageSizeTooLargeError | None:
         limit = self._topics.limit_of(record.topic)

@@ -5,17 +5,34 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from .delivery import Delivery
 from .errors import RECORD_ERRORS, NotAuthorized
 from .forks import survive
 from .ledger import Ledger
-from .publisher import Publisher
+from .publisher import Publisher, Record
 
 logger = logging.getLogger(__name__)
 
 FIRST_BACKOFF_S = 0.1
 MAX_BACKOFF_S = 5.0
+
+
+@dataclass(eq=False, slots=True)
+class Errand:
+    """What has to be made durable of a message that was not delivered here.
+
+    Its attributes are those of a Delivery.
+    """
+
+    queue_name: str
+    outbox: list[Record]
+    follow_ups: list[Callable[[], None]] = field(default_factory=list)
+    completed: bool = False
+
+
+Settled = Delivery | Errand
 
 
 class Settlement:
@@ -30,7 +47,7 @@ class Settlement:
     """
 
     def __init__(
-        self, publisher: Publisher, ledger: Ledger, *, give_up: Callable[[Delivery, BaseException], None]
+        self, publisher: Publisher, ledger: Ledger, *, give_up: Callable[[Settled, BaseException], None]
     ) -> None:
         self._publisher = publisher
         self._ledger = ledger
@@ -41,7 +58,7 @@ class Settlement:
     def begin_anew(self) -> None:
         """Have nothing to settle: what waits is the parent's, whose thread goes on there."""
         self._changed = threading.Condition()
-        self._waiting: list[Delivery] = []
+        self._waiting: list[Settled] = []
         self._busy = False
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -63,8 +80,15 @@ class Settlement:
         if not delivery.outbox and not delivery.follow_ups:
             self._ledger.complete(delivery)
             return
+        self._add(delivery)
+
+    def run(self, errand: Errand) -> None:
+        """Complete ``errand`` once everything in its outbox is durable and its follow-ups are done."""
+        self._add(errand)
+
+    def _add(self, settled: Settled) -> None:
         with self._changed:
-            self._waiting.append(delivery)
+            self._waiting.append(settled)
             self._changed.notify_all()
 
     def drain(self, timeout_s: float) -> bool:
@@ -119,18 +143,24 @@ class Settlement:
                 logger.info("What was held is durable now.")
             backoff_s = min(MAX_BACKOFF_S, max(FIRST_BACKOFF_S, 2 * backoff_s)) if held else 0.0
 
-    def _settle_batch(self, batch: list[Delivery]) -> tuple[list[Delivery], BaseException | None]:
+    def _complete(self, delivery: Settled) -> None:
+        if isinstance(delivery, Errand):
+            delivery.completed = True
+        else:
+            self._ledger.complete(delivery)
+
+    def _settle_batch(self, batch: list[Settled]) -> tuple[list[Settled], BaseException | None]:
         """Bring each delivery as far as it goes; return those that are not complete, and why the first of
         them is not.
         """
         for delivery in batch:
-            if delivery.moves and not self._ledger.answers_for(delivery):
+            if isinstance(delivery, Delivery) and delivery.moves and not self._ledger.answers_for(delivery):
                 # Its partition's next owner reads it again, or it was flushed.
                 delivery.outbox.clear()
                 delivery.follow_ups.clear()
         reason = self._publish(batch)
-        untried: list[Delivery] = []
-        failed: list[Delivery] = []
+        untried: list[Settled] = []
+        failed: list[Settled] = []
         for delivery in batch:
             if delivery.outbox or failed:
                 # After one failed follow-up the others wait: what it needs is probably away for all of them.
@@ -138,14 +168,14 @@ class Settlement:
                 continue
             error = _follow_up(delivery)
             if error is None:
-                self._ledger.complete(delivery)
+                self._complete(delivery)
             else:
                 failed.append(delivery)
                 reason = reason or error
         # The one that failed goes last, so that one that always fails cannot hold up the others.
         return untried + failed, reason
 
-    def _publish(self, batch: list[Delivery]) -> BaseException | None:
+    def _publish(self, batch: list[Settled]) -> BaseException | None:
         """Publish all outboxes and take out of them what Kafka has."""
         owners = [(delivery, record) for delivery in batch for record in delivery.outbox]
         failures = self._publisher.publish([record for _, record in owners])
@@ -162,7 +192,7 @@ class Settlement:
         return next(iter(failures.values()), None)
 
 
-def _follow_up(delivery: Delivery) -> Exception | None:
+def _follow_up(delivery: Settled) -> Exception | None:
     while delivery.follow_ups:
         try:
             delivery.follow_ups[0]()

@@ -222,7 +222,7 @@ class TopicPolicies:
         return time.monotonic() - self._looked_s.get(topic, float("-inf"))
 
     def say(self, refusal: TopicMisconfigured) -> None:
-        """Log once why a topic is refused, for a use that goes on all the same."""
+        """Log once why a topic is refused, where nobody is told by an exception."""
         self._say(logging.ERROR, str(refusal))
 
     def _note(self, topic: str, settings: Settings, now_s: float) -> None:

@@ -161,11 +161,15 @@ class Topics:
         for refusal in self._policies.refusals(both).values():
             if not for_reading:
                 raise refusal
-            self._policies.say(refusal)
+            self.say(refusal)
 
     def refusals(self, topics: Iterable[str]) -> dict[str, TopicMisconfigured]:
         """Why some of ``topics``, which were ensured, may not be written to."""
         return self._policies.refusals(topics)
+
+    def say(self, refusal: TopicMisconfigured) -> None:
+        """Log, once in a process, why a topic may not be written to."""
+        self._policies.say(refusal)
 
     def _is_refused_for_now(self, topics: set[str]) -> bool:
         """Whether nothing new can be said yet: what is refused was looked at a moment ago."""

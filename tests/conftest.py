@@ -47,6 +47,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="the tests that show how a cost grows, or how long something lasts, at full size: minutes each",
     )
     parser.addoption(
+        "--package-index",
+        action="store_true",
+        help="also the tests that build the wheel and install it with its dependencies",
+    )
+    parser.addoption(
         "--without-servers", action="store_true", help="only the tests that need neither Kafka nor PostgreSQL"
     )
 

@@ -21,12 +21,13 @@ import base64
 import json
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dramatiq.broker import MessageProxy
 from dramatiq.message import Message
 
-from ..error_text import error_text, excerpt, traceback_text
+from ..error_text import error_text, excerpt, shorten_notes, traceback_text
 from ..publisher import Record
 from ..topic_policies import MAX_DEAD_LETTER_BYTES
 from ..topics import Topics
@@ -45,6 +46,9 @@ OWN_HEADERS = frozenset({ORIGIN_TOPIC, ORIGIN_PARTITION, ORIGIN_OFFSET, TRUNCATE
 
 #: Kafka's limit is on the batch: its header (61 bytes), the record's own fields and what a client adds.
 OVERHEAD_BYTES = 4_096
+#: The same at the least, for a topic whose limit is so low that every byte counts.
+LEAST_OVERHEAD_BYTES = 128
+HEADER_OVERHEAD_BYTES = 10
 #: Tried in order until the dead letter fits: how many characters of the error and of the traceback stay.
 _LESS_TEXT = ((500, 2_000), (100, 0))
 
@@ -53,33 +57,40 @@ def dead_letter_record(
     topics: Topics,
     *,
     queue_name: str,
-    origin: Origin,
+    origin: Origin | None,
     raw: bytes,
     error: BaseException | None,
     message: Message[Any] | MessageProxy | None = None,
     headers: Headers = (),
+    message_id: str | None = None,
 ) -> Record:
     """Make the record that keeps a message which is given up. It always fits MAX_DEAD_LETTER_BYTES.
 
-    When it would not, texts are shortened first; an original that is too large by itself loses its end, and
-    the header ``original-truncated`` has its size.
+    When it would not, or when its topic is known to take less, texts are shortened first. An original that
+    is too large by itself for MAX_DEAD_LETTER_BYTES loses its end, and the header ``original-truncated`` has
+    its size. One that is too large for its topic alone is left whole: an operator can raise that limit.
 
     Parameters:
       queue_name: The queue whose dead letter it is.
-      origin: Where the delivery's record stands.
+      origin: Where the delivery's record stands; None when that is not known.
       raw: That record's value.
       error: Why; None when nothing but ``fail()`` says so.
       message: The message as it is now, options included. Left out, it is read from ``raw``.
       headers: The headers of the delivery's record.
+      message_id: The message's id, for when it cannot be read from ``raw``.
     """
-    own = [
-        (ORIGIN_TOPIC, origin.topic.encode()),
-        (ORIGIN_PARTITION, b"%d" % origin.partition),
-        (ORIGIN_OFFSET, b"%d" % origin.offset),
-    ]
+    own = (
+        []
+        if origin is None
+        else [
+            (ORIGIN_TOPIC, origin.topic.encode()),
+            (ORIGIN_PARTITION, b"%d" % origin.partition),
+            (ORIGIN_OFFSET, b"%d" % origin.offset),
+        ]
+    )
     headers = [*(header for header in headers if header[0] not in OWN_HEADERS), *own]
     original = _original(raw, message)
-    key = _key(original, origin)
+    key = _key(original, origin, message_id)
     entry: dict[str, Any] = {
         "original_message": original,
         "error": "failed without an error" if error is None else error_text(error),
@@ -88,17 +99,31 @@ def dead_letter_record(
         "retry_count": _retry_count(original),
         "timestamp": time.time_ns() // 1_000_000,
     }
-    room = (
-        MAX_DEAD_LETTER_BYTES
-        - OVERHEAD_BYTES
-        - len(key)
-        - sum(len(n.encode()) + len(v or b"") for n, v in headers)
-    )
-    value = _fit(entry, room)
-    if value is None:
+    topic = topics.dead_letters(queue_name)
+    room = MAX_DEAD_LETTER_BYTES - OVERHEAD_BYTES - _bytes_beside(key, headers)
+    limit = topics.limit_of(topic)
+    value = _fit(entry, room if limit is None else min(room, _room_of(limit, key, headers)))
+    if len(value) > room:
         headers.append((TRUNCATED, b"%d" % len(raw)))
         value = _truncated(entry, raw, room)
-    return Record(topics.dead_letters(queue_name), value, key=key, headers=headers)
+    return Record(topic, value, key=key, headers=headers)
+
+
+def shortened(topics: Topics, letter: Record) -> Record:
+    """A dead letter that its topic does not take, with its texts as short as it needs."""
+    limit = topics.limit_of(letter.topic) or 0
+    entry = json.loads(letter.value or b"{}")
+    return replace(letter, value=_fit(entry, _room_of(limit, letter.key or b"", letter.headers)))
+
+
+def _room_of(limit: int, key: bytes, headers: Headers) -> int:
+    """What a topic with that limit takes of a value."""
+    lengths = LEAST_OVERHEAD_BYTES + HEADER_OVERHEAD_BYTES * len(headers)
+    return limit - lengths - _bytes_beside(key, headers)
+
+
+def _bytes_beside(key: bytes, headers: Headers) -> int:
+    return len(key) + sum(len(name.encode()) + len(content or b"") for name, content in headers)
 
 
 def as_json(value: object) -> bytes:
@@ -125,11 +150,11 @@ def _original(raw: bytes, message: Message[Any] | MessageProxy | None) -> dict[s
     return fields if isinstance(fields, dict) else base64.b64encode(encoded).decode()
 
 
-def _key(original: dict[str, Any] | str, origin: Origin) -> bytes:
-    message_id = original.get("message_id") if isinstance(original, dict) else None
+def _key(original: dict[str, Any] | str, origin: Origin | None, known_id: str | None) -> bytes:
+    message_id = original.get("message_id") if isinstance(original, dict) else known_id
     if isinstance(message_id, str) and message_id:
         return message_id.encode(errors="backslashreplace")
-    return f"{origin.topic}/{origin.partition}/{origin.offset}".encode()
+    return f"{origin.topic}/{origin.partition}/{origin.offset}".encode() if origin is not None else b""
 
 
 def _retry_count(original: dict[str, Any] | str) -> int:
@@ -138,8 +163,10 @@ def _retry_count(original: dict[str, Any] | str) -> int:
     return count if isinstance(count, int) and not isinstance(count, bool) else 0
 
 
-def _fit(entry: dict[str, Any], room: int) -> bytes | None:
-    """The entry in at most ``room`` bytes, or None when the original alone takes more."""
+def _fit(entry: dict[str, Any], room: int) -> bytes:
+    """The entry in at most ``room`` bytes, or, when the original alone takes more, with texts at their
+    shortest.
+    """
     value = as_json(entry)
     for error_chars, traceback_chars in _LESS_TEXT:
         if len(value) <= room:
@@ -147,7 +174,10 @@ def _fit(entry: dict[str, Any], room: int) -> bytes | None:
         entry["error"] = excerpt(entry["error"], error_chars)
         entry["traceback"] = excerpt(entry["traceback"], traceback_chars)
         value = as_json(entry)
-    return value if len(value) <= room else None
+    if len(value) > room and isinstance(entry["original_message"], dict):
+        shorten_notes(entry["original_message"].get("options"), 0)
+        value = as_json(entry)
+    return value
 
 
 def _truncated(entry: dict[str, Any], raw: bytes, room: int) -> bytes:

@@ -5,13 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from ..errors import RECORD_ERRORS, KafkaUnavailable
+from dramatiq.errors import BrokerConnectionError
+from kafka.errors import MessageSizeTooLargeError
+
+from ..awaited import TOPIC_ERRORS
+from ..errors import RECORD_ERRORS, KafkaUnavailable, NotAuthorized, TopicMisconfigured
 from ..publisher import Publisher, Record
+from ..rights import Denials
 from ..topics import Topics
 from .index import Progress, Row, Settlement
 from .partitions import OwnedPartition
-from .records import CancelDecision, cancel_decision, cancel_forgotten, tombstone
+from .records import CancelDecision, Delay, cancel_decision, cancel_forgotten, tombstone
 
 logger = logging.getLogger(__name__)
 
@@ -20,10 +26,21 @@ PAGE_ROWS = 500
 PAGE_BYTES = 4 * 1024 * 1024
 #: Until the next attempt for a message that could not be forwarded.
 FAILED_BACKOFF_MS = 500
-#: The same, for one that its queue's topic refuses (too large, not authorized): only an operator can help.
+#: The same, for one whose queue this client may not write to: how soon it is noticed that it may.
+DENIED_BACKOFF_MS = 5_000
+#: The same, for one that its queue's topic refuses (by a rule of its own, say): only an operator can help.
 REFUSED_BACKOFF_MS = 60_000
 #: How long the outcome of a cancel can be read.
 OUTCOME_RETENTION_MS = 7 * 24 * 3600 * 1000
+
+
+class Buried(Protocol):
+    """A message on its way to the dead letters."""
+
+    completed: bool
+
+
+Bury = Callable[[Delay, BaseException], Buried]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +59,20 @@ class Forwarding:
     What Kafka has acknowledged is noted in the index, and what is noted is not done again. A page is
     forwarded and settled in one step: between two steps a partition can be given away, and nothing is done
     twice.
+
+    Parameters:
+      bury: See ``Delays``.
     """
 
-    def __init__(self, topics: Topics, publisher: Publisher) -> None:
+    def __init__(self, topics: Topics, publisher: Publisher, bury: Bury | None = None) -> None:
         self._topics = topics
         self._publisher = publisher
+        self._bury = bury
+        #: What is on its way to the dead letters, by the delay's id.
+        self._buried: dict[str, Buried] = {}
+        self._denials = Denials()
         #: The topics that could not be created in this step.
-        self._missing: dict[str, KafkaUnavailable] = {}
+        self._missing: dict[str, BrokerConnectionError] = {}
 
     def step(self, ready: Sequence[OwnedPartition], now_ms: int) -> BaseException | None:
         """Do a page of what there is to do.
@@ -85,7 +109,12 @@ class Forwarding:
         ]
         failures = self._publisher.publish([task.record for _, task in tasks])
         for number, (noted, task) in enumerate(tasks):
-            _note(noted, task, failures.get(number), now_ms)
+            if isinstance(task.about, Row) and self._begin_to_bury(task.about, failures.get(number)):
+                noted.postponed.append((task.about, now_ms + FAILED_BACKOFF_MS))
+                del failures[number]
+            else:
+                self._note_denial(task, failures.get(number))
+                _note(noted, task, failures.get(number), now_ms)
         for owned, noted in zip(ready, progress, strict=True):
             owned.index.note(noted)
         return len(tasks) - len(failures), next(iter(failures.values()), None)
@@ -94,7 +123,13 @@ class Forwarding:
         """What is due. Each partition has the same share of a page, however long its backlog."""
         tried = []
         for row in owned.index.due(now_ms, limit=PAGE_ROWS // shares + 1, limit_bytes=PAGE_BYTES // shares):
-            if self._is_there(self._topics.queue(row.delay.queue)):
+            if (buried := self._buried.get(row.delay.id)) is not None:
+                if buried.completed:
+                    del self._buried[row.delay.id]
+                    noted.forwarded.append(row)
+                else:
+                    noted.postponed.append((row, now_ms + FAILED_BACKOFF_MS))
+            elif self._is_there(self._topics.queue(row.delay.queue)):
                 tried.append(row)
             else:
                 noted.postponed.append((row, now_ms + FAILED_BACKOFF_MS))
@@ -106,11 +141,30 @@ class Forwarding:
             )
             yield _Task(record, row)
 
+    def _note_denial(self, task: _Task, failure: BaseException | None) -> None:
+        if isinstance(failure, NotAuthorized):
+            self._denials.note(_part(task.record.topic), failure)
+        elif failure is None:
+            self._denials.is_over(_part(task.record.topic))
+
+    def _begin_to_bury(self, row: Row, failure: BaseException | None) -> bool:
+        """Let the dead letters have a message that its queue never takes; it waits here until they do."""
+        if self._bury is None or not isinstance(failure, MessageSizeTooLargeError):
+            return False
+        self._buried[row.delay.id] = self._bury(row.delay, failure)
+        return True
+
     def _is_there(self, topic: str) -> bool:
         """Whether the topic is there by now. One that cannot be created must not hold up the others' page."""
         if topic not in self._missing:
             try:
-                self._topics.ensure([topic])
+                self._topics.ensure([topic], right="WRITE")
+            except TopicMisconfigured as e:
+                self._topics.say(e)
+                self._missing[topic] = e
+            except NotAuthorized as e:
+                self._denials.note(_part(topic), e)
+                self._missing[topic] = e
             except KafkaUnavailable as e:
                 logger.info("Delayed messages for %r wait on: %s", topic, e)
                 self._missing[topic] = e
@@ -127,15 +181,21 @@ class Forwarding:
             yield _Task(cancel_forgotten(topic, request_id, partition=partition), None)
 
 
+def _part(topic: str) -> str:
+    return f"Delayed messages cannot be put into {topic!r}"
+
+
 def _note(progress: Progress, task: _Task, failure: BaseException | None, now_ms: int) -> None:
     match task.about:
         case Row() as row if failure is None:
             progress.forwarded.append(row)
-        case Row() as row if isinstance(failure, RECORD_ERRORS):
+        case Row() as row if isinstance(failure, (*RECORD_ERRORS, *TOPIC_ERRORS)):
             logger.error(
                 "Kafka refuses the delayed message %s; it is kept: %r", row.delay.message_id, failure
             )
             progress.postponed.append((row, now_ms + REFUSED_BACKOFF_MS))
+        case Row() as row if isinstance(failure, NotAuthorized):
+            progress.postponed.append((row, now_ms + DENIED_BACKOFF_MS))
         case Row() as row:
             progress.postponed.append((row, now_ms + FAILED_BACKOFF_MS))
         case Settlement() as settled if failure is None:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from dramatiq.errors import BrokerConnectionError
 from kafka import KafkaConsumer
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, MessageSizeTooLargeError
 from kafka.structs import TopicPartition
 
 from .lanes import Lanes, State, Turn
 from .log import LanesLog
 from .records import Place, ticket
+from .unreturnable import Unreturnable
 
 if TYPE_CHECKING:
     from ..assignment import Assignment
@@ -54,6 +55,7 @@ class Releasing:
         self._queue_topic = broker.topics.queue(queue_name)
         self._topic = broker.topics.lanes(queue_name)
         self._log = LanesLog(broker.clients, self._topic, broker.group_id)
+        self._unreturnable = Unreturnable(broker, queue_name)
         self._looked_s = 0.0
         self._released_s = 0.0
         self._failing = False
@@ -138,6 +140,7 @@ class Releasing:
 
     def _release(self, assignment: Assignment, turns: list[Turn[ConsumerRecord]], now_s: float) -> None:
         partition = assignment.partition.partition
+        turns = [turn for turn in turns if self._place_of(turn, partition) not in self._unreturnable]
         failures: dict[int, Any] = {}
         try:
             self._catch_up()
@@ -145,23 +148,27 @@ class Releasing:
             failures = dict.fromkeys(range(len(turns)), e)
             found = []
         else:
-            places = [Place(self._broker.group_id, partition, turn.order) for turn in turns]
+            places = [self._place_of(turn, partition) for turn in turns]
             found = [(turn, self._log.get(place)) for turn, place in zip(turns, places, strict=True)]
             tickets = [ticket(self._queue_topic, waiting) for _, waiting in found if waiting is not None]
             failures = self._broker.following.publisher.publish(tickets)
         with self._broker.ledger.lock:
             if not assignment.revoked:
-                self._note(assignment.lanes, turns, found, failures)
+                self._note(assignment, turns, found, failures)
         self._released_s = now_s
         self._report(next(iter(failures.values()), None), now_s)
 
+    def _place_of(self, turn: Turn[ConsumerRecord], partition: int) -> Place:
+        return Place(self._broker.group_id, partition, turn.order)
+
     def _note(
         self,
-        lanes: Lanes[ConsumerRecord],
+        assignment: Assignment,
         turns: list[Turn[ConsumerRecord]],
         found: list[tuple[Turn[ConsumerRecord], Any]],
         failures: dict[int, Any],
     ) -> None:
+        lanes = assignment.lanes
         if not found:
             for turn in turns:
                 lanes.recall(turn)
@@ -171,7 +178,10 @@ class Releasing:
                 lanes.forget(turn.key, turn.order)  # it was flushed
                 continue
             turn.due_ms = waiting.due_ms
-            lanes.recall(turn) if number in failures else lanes.release(turn)
+            if isinstance(failures.get(number), MessageSizeTooLargeError):
+                self._unreturnable.bury(assignment, turn, waiting, failures.pop(number))
+            else:
+                lanes.recall(turn) if number in failures else lanes.release(turn)
             number += 1
 
     def _has_lost_tickets(self, assignment: Assignment, now_s: float) -> bool:
