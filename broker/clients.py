@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from dramatiq.errors import BrokerConnectionError
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.errors import BrokerNotAvailableError, KafkaError, UnknownBrokerIdError
-from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential_jitter
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
 from . import forks
 from .connections import Connection, Producer
@@ -28,13 +28,14 @@ BOOTSTRAP_TIMEOUT_MS = 10_000
 #: How long a question may take that nobody has set a time for. Kafka notices the death of a node after its
 #: broker.session.timeout.ms, 9 s by default, and what that node led or coordinated moves then.
 ASK_TIMEOUT_S = 30.0
-#: One node is given this share of what is left, and at least so long, before another one is asked.
+#: One node is given this share of what is left, within these bounds, before another one is asked.
 TRY_SHARE = 1 / 3
 MIN_TRY_MS = 3_000
+MAX_TRY_MS = 10_000
 #: What a client is given to find the cluster when there is hardly any time left.
 MIN_FIND_MS = 100
-#: The pause before another node is asked, doubling from the first to the second.
-FIRST_PAUSE_S = 0.05
+#: The pause before another node is asked: at random up to the first, which doubles up to the second.
+PAUSE_S = 0.1
 MAX_PAUSE_S = 1.0
 #: kafka-python's own ceiling of 30 s would leave a worker idle long after Kafka is back.
 RECONNECT_BACKOFF_MAX_MS = 1_000
@@ -149,7 +150,7 @@ class Clients:
             return Retrying(
                 retry=retry_if_exception(_may_pass),
                 stop=is_over,
-                wait=wait_exponential_jitter(FIRST_PAUSE_S, MAX_PAUSE_S, jitter=FIRST_PAUSE_S),
+                wait=wait_random_exponential(PAUSE_S, MAX_PAUSE_S),
                 sleep=pause,
                 reraise=True,
             )(ask)
@@ -168,7 +169,7 @@ class Clients:
         """What kafka-python says, in this broker's terms; see ``rights``."""
         return translated(error, doing, rights, self._options)
 
-    def producer(self, *, within_s: float, **settings: Any) -> KafkaProducer:
+    def producer(self, *, within_s: float | None = None, **settings: Any) -> KafkaProducer:
         return self._connect(Producer, settings, within_s)
 
     def consumer(self, **settings: Any) -> KafkaConsumer:
@@ -225,7 +226,7 @@ class Clients:
         )
         return {
             "bootstrap_timeout_ms": left_ms if asking.patient else min(find_ms, left_ms),
-            "request_timeout_ms": min(answer_ms, max(MIN_TRY_MS, int(left_ms * TRY_SHARE))),
+            "request_timeout_ms": min(answer_ms, MAX_TRY_MS, max(MIN_TRY_MS, int(left_ms * TRY_SHARE))),
         }
 
 

@@ -39,9 +39,10 @@ logger = logging.getLogger(__name__)
 #: What a producer is given to find the cluster when there is hardly any time left.
 MIN_CONNECT_S = 0.1
 
-#: How long one node may take to answer, a third of the whole time otherwise: one that is frozen keeps its
-#: connections, and another one that leads in its place by then is asked only after this.
+#: How long one node may take to answer: a third of the whole time, within these bounds. One that is frozen
+#: keeps its connections, and the node that leads in its place by then is asked only after this.
 MIN_ANSWER_MS = 5_000
+MAX_ANSWER_MS = 30_000
 
 #: More records than that in one call fill requests of their own.
 MAX_GATHERED = 16
@@ -119,6 +120,7 @@ class Publisher:
         self._topics = topics
         self._timeout_ms = timeout_ms
         self._linger_ms = linger_ms
+        self._answer_ms = min(max(min(timeout_ms, MIN_ANSWER_MS), timeout_ms // 3), MAX_ANSWER_MS)
         self._connecting = SharedAttempts()
         self._gathering = Gathering()
         self.begin_anew()
@@ -332,7 +334,7 @@ class Publisher:
             enable_idempotence=True,
             allow_auto_create_topics=False,
             delivery_timeout_ms=self._timeout_ms,
-            request_timeout_ms=max(min(self._timeout_ms, MIN_ANSWER_MS), self._timeout_ms // 3),
+            request_timeout_ms=self._answer_ms,
             max_block_ms=self._timeout_ms,
             max_request_size=MAX_DEAD_LETTER_BYTES,
             linger_ms=self._linger_ms,
