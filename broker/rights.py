@@ -147,7 +147,9 @@ class Denials:
         said = self._said.setdefault(part, set())
         if str(error) not in said:
             said.add(str(error))
-            logger.error("%s It is tried again until then.", f"{error}.".replace("..", "."))
+            logger.error("%s. It is tried again until then.", error)
+        else:
+            logger.debug("%s. It was tried again.", error)
 
     def is_over(self, part: str) -> None:
         """Log that it works, if it was denied before."""

@@ -22,7 +22,7 @@ from kafka.errors import (
 from .attempts import SharedAttempts
 from .clients import ASK_TIMEOUT_S, Clients
 from .errors import InvalidQueueName, KafkaUnavailable, TopicMisconfigured
-from .rights import Rights
+from .rights import Rights, denied_topics
 from .topic_policies import CLEANUP_POLICY, MAX_MESSAGE_BYTES, RECHECK_S, Role, TopicPolicies, limit_for
 
 logger = logging.getLogger(__name__)
@@ -190,7 +190,7 @@ class Topics:
         gone: set[str] = set()
         try:
             self._clients.ask(
-                lambda: self._create_once(topics, beside, gone),
+                lambda: self._create_once(topics, beside, gone, right),
                 f"The topics {sorted(topics)} could not be looked up or created",
                 deadline_s=deadline_s,
                 unless=unless,
@@ -209,14 +209,18 @@ class Topics:
                 "again.", sorted(gone),
             )  # fmt: skip
 
-    def _create_once(self, topics: set[str], beside: set[str], gone: set[str]) -> None:
+    def _create_once(self, topics: set[str], beside: set[str], gone: set[str], right: str) -> None:
         """Look ``topics`` up, and create those that are missing.
 
         Parameters:
           gone: Takes those that were there before.
         """
         with self._clients.admin() as admin:
-            present = _present(admin, topics, beside)
+            try:
+                present = _present(admin, topics, beside)
+            except TopicAuthorizationFailedError as e:
+                unseen = f"The topics {sorted(denied_topics(e))} do not exist, or this client may not see them"
+                raise self._clients.translated(e, unseen, Rights(on_topic=right)) from e
             missing = topics - present
             gone |= missing & self._seen
             queues = {topic for topic in missing if self._role_of(topic)[0] is Role.QUEUE}
