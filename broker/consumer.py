@@ -96,7 +96,12 @@ class QueueConsumer(Consumer):
             **broker.consumer_settings,
         )
         keep_outcomes_of_joins(self._kafka)
-        self._commits = Commits(self._kafka, self._ledger, interval_s=broker.commit_interval_ms / 1000)
+        self._commits = Commits(
+            self._kafka,
+            self._ledger,
+            interval_s=broker.commit_interval_ms / 1000,
+            on_denial=self._note_denial,
+        )
         self._dispatcher = Dispatcher(broker, queue_name, self._commits, self._capacity)
         self._assignments = self._dispatcher.assignments
         self._releasing = Releasing(broker, queue_name, self._kafka, self._assignments)

@@ -79,7 +79,7 @@ def translated(
         return KafkaUnavailable(f"{doing}: {error!r}")
     rights = rights or Rights()
     if isinstance(error, GroupAuthorizationFailedError):
-        needs = [_Right(rights.on_group, "group", rights.group or _group_of(error))]
+        needs = [_Right(rights.on_group, "group", _group_of(error) or rights.group)]
     elif isinstance(error, TopicAuthorizationFailedError):
         names = denied_topics(error) or rights.topics
         needs = [_Right(rights.on_topic, "topic", name) for name in sorted(names)]

@@ -263,6 +263,7 @@ def test_a_question_without_a_right_names_it_and_is_answered_once_it_is_granted(
     question, operation, kind, name = ASKS[ask]
     missing = client.right(operation, kind, name)
     client.owner.enqueue(message())
+    client.owner.enqueue(message(), delay=3_600_000)
     bury(client.owner, [message()])
     client.grant_all_but(missing)
     broker = make_broker(client)
