@@ -12,7 +12,7 @@ export PIP_PROGRESS_BAR := off
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test-fast test test-real test-chaos test-cluster test-package soak bench bench-smoke bench-moderation bench-plans migrate train evaluate bench-model check lint types walls format clean
+.PHONY: help run test-fast test test-real test-chaos test-cluster test-package test-ecosystem soak bench bench-smoke bench-moderation bench-plans migrate train evaluate bench-model check lint types walls format clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "make %-16s %s\n", $$1, $$2 }'
@@ -37,6 +37,9 @@ test-cluster: .venv/runtime.stamp ## harm single nodes of three Apache Kafkas th
 
 test-package: .venv/dev.stamp ## build the broker's wheel, install it alone, and run an application on it
 	$(BIN)/python -m pytest tests/package -v --package-index
+
+test-ecosystem: .venv/ecosystem.stamp ## drive packages that people use Dramatiq with: flask-dramatiq, django_dramatiq, Sentry...
+	$(BIN)/python -m pytest tests/ecosystem -v --stack=real
 
 soak: .venv/runtime.stamp ## harm workers and an Apache Kafka at random: make soak SEED=7 MINUTES=30
 	$(BIN)/python -m tests.chaos.soak $(if $(SEED),--seed $(SEED)) --minutes $(or $(MINUTES),10)
@@ -96,6 +99,10 @@ clean: ## remove the virtual environment and what `make run` keeps (.dev: data, 
 
 .venv/bench.stamp: .venv/runtime.stamp requirements-bench.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-bench.txt
+	@touch $@
+
+.venv/ecosystem.stamp: .venv/runtime.stamp requirements-ecosystem.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-ecosystem.txt
 	@touch $@
 
 .venv/dev.stamp: .venv/runtime.stamp requirements-dev.txt

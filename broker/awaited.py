@@ -18,6 +18,7 @@ from kafka.errors import (
     UnknownTopicOrPartitionError,
 )
 from kafka.producer.future import FutureRecordMetadata
+from kafka.structs import TopicPartition
 
 from .answers import timed_out
 from .errors import RECORD_ERRORS
@@ -70,6 +71,7 @@ class Awaited:
         self._timeout_s = timeout_s
         self._began_s = time.monotonic()
         self._looked_s: dict[str, float] = {}
+        self._gone: set[TopicPartition] = set()
 
     def outcomes(self, sent: Sent) -> tuple[dict[int, BaseException], list[int]]:
         """Why some records failed, and which of these may have failed because of another one."""
@@ -89,6 +91,8 @@ class Awaited:
     def _wait(self, future: FutureRecordMetadata, silent_at_s: float) -> None:
         while True:
             left_s = max(0.0, silent_at_s - time.monotonic())
+            if self._gone and not future.is_done:
+                self._check_partition(future)  # many may be in one batch: the first has waited for all
             try:
                 future.get(timeout=min(LOOK_GAP_S, left_s))
             except KafkaTimeoutError as e:
@@ -114,10 +118,16 @@ class Awaited:
         """
         if not isinstance(self._answer_about(future), _GONE):
             return
-        topic, partition = future._produce_future.topic_partition
+        topic, partition = where = future._produce_future.topic_partition
         if time.monotonic() - self._looked_s.get(topic, 0.0) >= LOOK_AGAIN_S:
             self._topics.look_again(topic, deadline_s=silent_at_s)
             self._looked_s[topic] = time.monotonic()
         known = self._producer._metadata.partitions_for_topic(topic)
         if known is not None and partition not in known:
+            self._gone.add(where)
+            self._check_partition(future)
+
+    def _check_partition(self, future: FutureRecordMetadata) -> None:
+        topic, partition = where = future._produce_future.topic_partition
+        if where in self._gone:
             raise PartitionGone(f"the topic {topic!r} has no partition {partition} any more")

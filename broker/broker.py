@@ -35,6 +35,7 @@ from .delays.records import Delay
 from .delivery import Delivery
 from .error_text import NOTES, shorten_notes
 from .errors import EnqueueFailed
+from .failures import Failures
 from .finishing import Finishing
 from .forks import survive
 from .keys import PartitionKeys, key_of
@@ -49,6 +50,8 @@ from .publisher import Publisher, Record
 from .rights import Denials, Rights
 from .settlement import Errand, Settlement
 from .topics import TopicLayout, Topics
+from .unreadable import report_missing_codecs
+from .url import reads_url
 
 DEFAULT_RETENTION_MS = 7 * 24 * 3600 * 1000
 #: How long a stopping worker waits for what its last tasks left to publish, and then for its goodbye to the
@@ -80,6 +83,8 @@ class KafkaBroker(Broker):
 
     Parameters:
       bootstrap_servers: ``host:port``, several separated by commas, or a list.
+      url: The other parameters but ``middleware`` in one text, for frameworks that hand a broker over so:
+        ``kafka://user:password@host:9092,host2:9092/namespace?group_id=shop``; see ``url.py``.
       group_id: Workers with the same group share the work. Each queue has a consumer group of its own,
         ``{group_id}.{namespace}{queue}``.
       namespace: Put before the name of every topic, so that several applications can share a cluster.
@@ -101,15 +106,18 @@ class KafkaBroker(Broker):
         At least 3: the first crash shows that there is a culprit, the second who it may be, the third that
         it is.
       delay_index_dir: Where the index of delayed messages is kept (a cache; see ``broker/delays``).
+      fail_fast_default: Whether :meth:`join` raises the error of a message that failed, where it is not said.
 
     Raises:
-      ValueError: When a parameter is out of its range.
+      ValueError: When a parameter is out of its range, or is given in the URL, too.
     """
 
+    @reads_url
     def __init__(
         self,
         bootstrap_servers: str | list[str] = "localhost:9092",
         *,
+        url: str | None = None,
         group_id: str = "dramatiq",
         namespace: str = "",
         partitions: int = 4,
@@ -122,6 +130,7 @@ class KafkaBroker(Broker):
         session_timeout_ms: int = 10_000,
         max_crashes: int = 3,
         delay_index_dir: str | None = None,
+        fail_fast_default: bool = False,
     ) -> None:
         if max_crashes < 3:
             raise ValueError(
@@ -152,6 +161,8 @@ class KafkaBroker(Broker):
             self.clients, self.topics, self.publisher, index_dir=delay_index_dir, bury=self._bury_delayed
         )
         self.dead_letter_queue = DeadLetterQueue(self.clients, self.topics, self.publisher)
+        self.fail_fast_default = fail_fast_default
+        self.failures = Failures(self.dead_letter_queue)
         self.following = Following(
             self.topics, self._settlement_publisher, self.ledger, group=group_id, give_up=self._give_up
         )
@@ -220,6 +231,7 @@ class KafkaBroker(Broker):
         """
         self._check_declared(queue_name)
         self.settlement.start()  # here, because a worker's threads are interrupted
+        report_missing_codecs()
         consumer = QueueConsumer(self, queue_name, prefetch=prefetch, timeout_ms=timeout)
         self.consumers.add(consumer)
         return consumer
@@ -288,15 +300,21 @@ class KafkaBroker(Broker):
 
     # What waits
 
-    def join(self, queue_name: str, *, timeout: int | None = None) -> None:
+    def join(self, queue_name: str, *, timeout: int | None = None, fail_fast: bool | None = None) -> None:
         """Wait until every message of a queue, delayed ones included, is complete, whichever worker runs it.
 
         Parameters:
           timeout: Milliseconds.
+          fail_fast: Then raise the error of the first message that became a dead letter since the last such
+            join or flush of the queue, or since this broker was made: for tests. By default what
+            ``fail_fast_default`` says. It reads the queue's dead letters.
 
         Raises:
           QueueNotFound: When the queue was not declared.
           QueueJoinTimeout: When messages are left after ``timeout``.
+          Exception: The error of the task, when it ran in this process. Its traceback is in its notes.
+          MessageFailed: When another process ran it, or no task did; it says what the dead letter says.
+          KafkaUnavailable: When Kafka does not answer.
         """
         self._check_declared(queue_name)
         deadline_s = None if timeout is None else time.monotonic() + timeout / 1000
@@ -306,6 +324,10 @@ class KafkaBroker(Broker):
                     f"{left} message(s) are left in the queue {queue_name!r} after {timeout} ms"
                 )
             time.sleep(JOIN_POLL_S)
+        if fail_fast or (fail_fast is None and self.fail_fast_default):
+            error = self.failures.first(queue_name)
+            if error is not None:
+                raise error
 
     def count(self, queue_name: str) -> int:
         """How many messages of a queue are not complete: waiting, delayed, running or being settled.
@@ -363,6 +385,7 @@ class KafkaBroker(Broker):
         if self._lanes.flush(queue_name):
             # What a worker held had moved there meanwhile, and some of it may be on its way back.
             self._drop(queue_name)
+        self.failures.forget(queue_name)
 
     def _drop(self, queue_name: str) -> None:
         topic, group = self.topics.queue(queue_name), self.group_of(queue_name)
@@ -506,10 +529,12 @@ class KafkaBroker(Broker):
         """Replace an outbox that Kafka can never take by a dead letter that says so."""
         self.logger.error("What follows from %s cannot be published: %r", delivery, error)
         dead_letters = self.topics.dead_letters(delivery.queue_name)
-        if isinstance(delivery, Errand) or all(record.topic == dead_letters for record in delivery.outbox):
+        # An ordered retry is in no outbox, so an empty one says nothing about a dead letter.
+        if delivery.outbox and all(record.topic == dead_letters for record in delivery.outbox):
             # Another one would be refused, too: this one is held until its topic takes it.
             delivery.outbox[:] = [shortened(self.topics, letter) for letter in delivery.outbox]
             return
+        assert isinstance(delivery, Delivery), "an errand brings nothing but a dead letter"
         delivery.drop_outbox()
         bury(self, delivery, error)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.errors import BrokerConnectionError, ConnectionClosed
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import KafkaError
+from kafka.errors import CorruptRecordError, KafkaError, UnsupportedCodecError
 from kafka.future import Future
 from kafka.structs import TopicPartition
 
@@ -27,11 +27,15 @@ from .keys.releasing import Releasing
 from .rebalance import (
     ForgetfulCooperativeStickyAssignor,
     RebalanceListener,
+    is_joining,
     keep_outcomes_of_joins,
+    poll_apart_from_heartbeats,
 )
 from .restore import Restored, report_removed, restore
 from .rights import is_denial, reading
 from .silence import Silence
+from .transactions import OpenTransactions
+from .unreadable import ReadingAround, explained
 
 if TYPE_CHECKING:
     from .broker import KafkaBroker
@@ -48,6 +52,8 @@ EVERYTHING = 1_000_000_000
 MAX_FETCH_BYTES = 8 * 1024 * 1024
 #: How often Kafka is polled while there is no need for records: it is how a rebalance begins.
 MAX_POLL_GAP_S = 0.05
+#: The same for a member of the group that has no partition, and waits until another one leaves.
+SPARE_POLL_GAP_S = 0.25
 #: How soon records are looked for again while some wait only for others of their key to end.
 LANE_POLL_GAP_S = 0.005
 #: How long a failed read of the committed offsets rests before it is repeated.
@@ -81,6 +87,7 @@ class QueueConsumer(Consumer):
         self._capacity = Capacity(prefetch)
         self._unrestored: set[TopicPartition] = set()
         self._restore_at_s = 0.0
+        self._untaken_why = ""
         self._polled_at_s = 0.0
         self._paused: set[TopicPartition] = set()
 
@@ -89,13 +96,19 @@ class QueueConsumer(Consumer):
         self._kafka = broker.clients.consumer(
             group_id=broker.group_of(queue_name),
             auto_offset_reset="earliest",
+            # A queue's topic is anybody's to write to, in transactions, too. The broker's own topics are not:
+            # nobody's open transaction is to hide there what this broker has written behind it.
+            isolation_level="read_committed",
             partition_assignment_strategy=[self._assignor],
             max_poll_records=EVERYTHING,
             max_partition_fetch_bytes=MAX_BUFFERED_BYTES,
             fetch_max_bytes=MAX_FETCH_BYTES,
+            topic=broker.topics.queue(queue_name),
             **broker.consumer_settings,
         )
         keep_outcomes_of_joins(self._kafka)
+        poll_apart_from_heartbeats(self._kafka)
+        self._reading = ReadingAround(self._kafka)
         self._commits = Commits(
             self._kafka,
             self._ledger,
@@ -107,6 +120,7 @@ class QueueConsumer(Consumer):
         self._releasing = Releasing(broker, queue_name, self._kafka, self._assignments)
         notes = Notes(broker.clients, broker.group_of(queue_name))
         self._flush_watch = FlushWatch(self._kafka, self._dispatcher, notes)
+        self._open_transactions = OpenTransactions(self._kafka)
         self._silence = Silence(self._kafka, queue_name, broker.silent_since_s)
         self._kafka.subscribe(
             [broker.topics.queue(queue_name)],
@@ -180,6 +194,7 @@ class QueueConsumer(Consumer):
 
     def nack(self, message: MessageProxy) -> None:
         """Mark a delivery as failed. Its dead letter, if the broker has that middleware, is in its outbox."""
+        self._broker.failures.keep(message.message_id, message._exception)
         self._settle(message)
 
     def _settle(self, message: MessageProxy) -> None:
@@ -259,6 +274,8 @@ class QueueConsumer(Consumer):
         with self._ledger.lock:
             self._unrestored.difference_update(partitions)
             self._paused.difference_update(partitions)
+            for partition in partitions:
+                self._reading.forget(partition)
             return [a for p in list(partitions) if (a := self._dispatcher.remove(p)) is not None]
 
     # The consumer thread's own steps
@@ -273,8 +290,16 @@ class QueueConsumer(Consumer):
             # ValueError: the partition was revoked between the read and the seek.
             if isinstance(e, KafkaError) and is_denial(e):
                 self._note_denial(e)
-            logger.info("The partitions %s cannot be taken over yet: %r", partitions, e)
+            self._report_untaken(partitions, e)
             self._restore_at_s = time.monotonic() + RESTORE_BACKOFF_S
+
+    def _report_untaken(self, partitions: list[TopicPartition], error: Exception) -> None:
+        reason = f"The partitions {partitions} cannot be taken over yet: {explained(error)}"
+        is_news = reason != self._untaken_why and isinstance(
+            error, UnsupportedCodecError | CorruptRecordError
+        )
+        logger.log(logging.ERROR if is_news else logging.INFO, "%s", reason)
+        self._untaken_why = reason
 
     def _take_over(self, restored: Mapping[TopicPartition, Restored]) -> None:
         lanes = self._releasing.lanes_of(restored)
@@ -317,6 +342,10 @@ class QueueConsumer(Consumer):
 
     def _wait_for_records(self, remaining_s: float) -> None:
         assignments = self._assignments.values()
+        if not assignments:
+            # The poll in which this consumer is given partitions does not end with that.
+            gap_s = MAX_POLL_GAP_S if is_joining(self._kafka) else SPARE_POLL_GAP_S
+            remaining_s = min(remaining_s, gap_s)
         if any(assignment.in_flight or assignment.dirty for assignment in assignments):
             remaining_s = min(remaining_s, self._broker.commit_interval_ms / 1000)
         if any(assignment.lanes for assignment in assignments):
@@ -337,7 +366,7 @@ class QueueConsumer(Consumer):
         )
 
     def _poll(self, timeout_s: float) -> None:
-        records = self._kafka.poll(timeout_ms=int(timeout_s * 1000))
+        records = self._reading.poll(int(timeout_s * 1000))
         self._polled_at_s = time.monotonic()
         for partition, batch in records.items():
             assignment = self._assignments.get(partition)
@@ -348,6 +377,7 @@ class QueueConsumer(Consumer):
         self._pause_full_partitions()
         self._flush_watch.look(self._polled_at_s)
         self._silence.look(self._polled_at_s)
+        self._open_transactions.look(self._polled_at_s, list(self._assignments.values()))
 
     def _take_in(self, assignment: Assignment, batch: list[ConsumerRecord]) -> None:
         self._broker.denials.is_over(self._consuming)

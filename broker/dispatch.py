@@ -248,7 +248,9 @@ class Dispatcher:
     def _deliver(self, assignment: Assignment, record: ConsumerRecord) -> Delivery | None:
         """Make a delivery of a record, or a dead letter when it is no message that this worker can run."""
         try:
-            message = read_message(record.value, queue_name=self._queue_name, actors=self._broker.actors)
+            message = read_message(
+                record.value, queue_name=self._queue_name, actors=self._broker.actors, record=record
+            )
         except InvalidMessage as e:
             self._reject(assignment, record, e)
             return None

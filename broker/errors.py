@@ -17,6 +17,7 @@
     └── CancelUndecided                no worker has decided about a cancel yet (``broker/delays``)
     Retry (Dramatiq)
     └── NotNow                         raised by actors: no attempt was made, run it again
+    MessageFailed                      raised by a join that fails fast: a message failed in another process
     TemporaryError                     raised by actors: worth another attempt
     PermanentError                     raised by actors: never worth another attempt
     PoisonMessage                      in dead letters: the message keeps killing its worker
@@ -146,6 +147,25 @@ class PartitionKeyRefused(MiddlewareError, ValueError):
 
     A MiddlewareError because Dramatiq swallows every other error of a hook.
     """
+
+
+class MessageFailed(Exception):
+    """A message that a join has waited for ended as a dead letter, and its error is not in this process.
+
+    Attributes:
+      message_id: The message's id; None when its record is no message.
+      error_type: The name of the error's class; empty when it has failed without one.
+      error: What the error said.
+      traceback: Its traceback, as text.
+    """
+
+    def __init__(self, message_id: str | None, *, error_type: str, error: str, traceback: str) -> None:
+        self.message_id = message_id
+        self.error_type = error_type
+        self.error = error
+        self.traceback = traceback
+        reason = f"{error_type}: {error}" if error_type else error
+        super().__init__(f"The message {message_id} is a dead letter: {reason}")
 
 
 class TemporaryError(Exception):

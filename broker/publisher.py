@@ -15,6 +15,8 @@ from kafka import KafkaProducer
 from kafka.errors import (
     BrokerResponseError,
     IllegalStateError,
+    InvalidRecordError,
+    InvalidTimestampError,
     KafkaError,
     KafkaTimeoutError,
     MessageSizeTooLargeError,
@@ -53,6 +55,10 @@ LEFT_TO_OTHERS_S = 60.0
 UNKNOWN_TOPIC_PATIENCE_S = 1.0
 #: Failures of the producer that was used, not of the records: another one is tried at once.
 _AGAIN = (IllegalStateError, PartitionGone)
+#: What Kafka takes for "no timestamp", whatever limits it has for them (RecordBatch.NO_TIMESTAMP).
+NO_TIMESTAMP = -1
+#: For how long records go without one after Kafka has refused this machine's time.
+UNTIMED_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +133,7 @@ class Publisher:
         forks.survive(self)
         #: Topics that records go on to and that could not be created here, and until when that is believed.
         self._left_to_others: dict[str, float] = {}
+        self._untimed_until_s = -UNTIMED_S
 
     def begin_anew(self) -> None:
         """Connect again when there is something to publish: in the child of a fork, the producer is the
@@ -238,6 +245,11 @@ class Publisher:
                 failed, more = self._produce(producer, records, again, reach_by_s)
                 failures = {index: e for index, e in failures.items() if index not in again} | failed
                 suspects = [*suspects, *more]
+            if mistimed := self._mistimed(failures):
+                self._retire(producer)
+                producer = self._current(reach_by_s)
+                failed, suspects = self._produce(producer, records, mistimed, reach_by_s)
+                failures = {index: e for index, e in failures.items() if index not in mistimed} | failed
             denied = {index for index, e in failures.items() if _is_denied(records[index], e)}
             suspects = [index for index in suspects if index not in denied]
             others = [e for index, e in failures.items() if index not in denied]
@@ -257,13 +269,18 @@ class Publisher:
             failures.update(dict.fromkeys(suspects, e))
         for index, failure in failures.items():
             if isinstance(failure, MessageSizeTooLargeError | RecordListTooLargeError):
-                limit = self._topics.max_message_bytes(records[index].topic)
-                failures[index] = too_large(records[index], limit)
+                failures[index] = self._why_too_large(records[index])
             elif isinstance(failure, KafkaError) and is_denial(failure):
                 topic = records[index].topic
                 doing = f"Nothing could be put into the topic {topic!r}"
                 failures[index] = self._clients.translated(failure, doing, Rights((topic,), "WRITE"))
         return failures
+
+    def _why_too_large(self, record: Record) -> MessageSizeTooLargeError:
+        limit = self._topics.limit_of(record.topic)
+        if limit is None or record.fits(limit):  # which is not Kafka's any more
+            limit = self._topics.max_message_bytes(record.topic, max_age_s=0.0)
+        return too_large(record, limit)
 
     def _misconfigured(
         self, records: Sequence[Record], failures: Mapping[int, BaseException], reach_by_s: float
@@ -278,6 +295,24 @@ class Publisher:
             refusals = self._topics.refusals(topics)
             return {index: refusals[t] for index in failures if (t := records[index].topic) in refusals}
         return {}
+
+    def _mistimed(self, failures: dict[int, BaseException]) -> list[int]:
+        """The failures that a wrong clock of this machine has caused, to be sent again without a timestamp.
+
+        A topic that keeps its producers' timestamps refuses those that are more than an hour ahead of its own
+        clock (``message.timestamp.after.max.ms``), and others of their batch with them.
+        """
+        if not any(_is_about_time(e) for e in failures.values()):
+            return []
+        if time.monotonic() > self._untimed_until_s:
+            logger.error(
+                "Kafka refuses the time of this machine, %s: records go without a timestamp until it is "
+                "right. Set the clock. %s",
+                time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+                next(e for e in failures.values() if _is_about_time(e)),
+            )  # fmt: skip
+        self._untimed_until_s = time.monotonic() + UNTIMED_S
+        return [index for index, e in failures.items() if _is_about_time(e) or type(e) is KafkaError]
 
     def _sift(
         self,
@@ -353,7 +388,8 @@ class Publisher:
         awaited = Awaited(producer, self._topics, timeout_s=self._timeout_ms / 1000)
 
         def send() -> Sent:
-            return _send(producer, records, known)
+            timestamp_ms = NO_TIMESTAMP if time.monotonic() < self._untimed_until_s else None
+            return _send(producer, records, known, timestamp_ms)
 
         if len(known) > MAX_GATHERED:
             answered, suspects = awaited.outcomes(send())
@@ -399,7 +435,17 @@ class Publisher:
         start_unwaited(close, name="dramatiq-kafka-retired-producer")
 
 
-def _send(producer: KafkaProducer, records: Sequence[Record], indices: Sequence[int]) -> Sent:
+def _is_about_time(error: BaseException) -> bool:
+    # kafka-python 3.0.12 has the general error where two records or more of a batch are refused
+    # (Sender._record_exceptions_fn in producer/sender.py).
+    if isinstance(error, InvalidRecordError):
+        return "timestamp" in str(error).lower()
+    return isinstance(error, InvalidTimestampError)
+
+
+def _send(
+    producer: KafkaProducer, records: Sequence[Record], indices: Sequence[int], timestamp_ms: int | None
+) -> Sent:
     sent = Sent()
     for index in indices:
         record = records[index]
@@ -410,6 +456,7 @@ def _send(producer: KafkaProducer, records: Sequence[Record], indices: Sequence[
                 key=record.key,
                 headers=record.headers,
                 partition=_partition(producer, record),
+                timestamp_ms=timestamp_ms,
             )
         except (KafkaError, BrokerResponseError, TypeError, ValueError, AssertionError) as e:
             sent.failures[index] = e

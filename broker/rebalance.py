@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -52,6 +53,19 @@ def keep_outcomes_of_joins(kafka: KafkaConsumer) -> None:
 
     coordinator._do_join_and_sync_async = join_unless_joined
     coordinator._on_join_complete_async = take_outcome
+
+
+def poll_apart_from_heartbeats(kafka: KafkaConsumer) -> None:
+    """Let poll() wait for records for as long as its caller says.
+
+    kafka-python 3.0.12 sends heartbeats from its I/O thread, whether anybody polls or not, and all the same
+    ends a wait for records when the next heartbeat is due (``KafkaConsumer._poll_once``, consumer/group.py).
+    While Kafka does not answer the last one, the next one is overdue: every wait is 0 s long then, poll()
+    turns in a circle, and each turn hangs another callback onto the fetch that is not answered
+    (``Fetcher.fetch_records`` in consumer/fetcher.py). Memory grows by megabytes a second.
+    """
+    # Besides heartbeats the coordinator waits only for automatic commits, which no consumer of ours makes.
+    kafka._coordinator.time_to_next_poll = lambda: math.inf
 
 
 class ForgetfulCooperativeStickyAssignor(CooperativeStickyAssignor):  # type: ignore[misc]

@@ -18,6 +18,7 @@ from kafka.errors import (
 )
 
 from .errors import KafkaUnavailable, NotAuthorized
+from .unreadable import explained
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ def translated(
       options: The clients' settings, which name the cluster and who they are.
     """
     if not is_denial(error):
-        return KafkaUnavailable(f"{doing}: {error!r}")
+        return KafkaUnavailable(f"{doing}: {explained(error)}")
     rights = rights or Rights()
     if isinstance(error, GroupAuthorizationFailedError):
         needs = [_Right(rights.on_group, "group", _group_of(error) or rights.group)]

@@ -219,7 +219,9 @@ class Topics:
             try:
                 present = _present(admin, topics, beside)
             except TopicAuthorizationFailedError as e:
-                unseen = f"The topics {sorted(denied_topics(e))} do not exist, or this client may not see them"
+                unseen = (
+                    f"The topics {sorted(denied_topics(e))} do not exist, or this client may not see them"
+                )
                 raise self._clients.translated(e, unseen, Rights(on_topic=right)) from e
             missing = topics - present
             gone |= missing & self._seen
@@ -242,9 +244,9 @@ class Topics:
         """
         return self._policies.limits.get(topic)
 
-    def max_message_bytes(self, topic: str) -> int | None:
-        """The same, and asked for when it is not known of just now."""
-        if self._policies.age_s(topic) < MAX_LIMIT_AGE_S:
+    def max_message_bytes(self, topic: str, *, max_age_s: float = MAX_LIMIT_AGE_S) -> int | None:
+        """The same, and asked for when what is known of it is older."""
+        if self._policies.age_s(topic) < max_age_s:
             return self.limit_of(topic)
 
         def look() -> None:
@@ -292,6 +294,11 @@ class Topics:
         admin.wait_for_topics([topic])
 
     def _configs(self, topic: str) -> dict[str, str]:
+        # Kafka's clock stamps the records. By a producer's, retention would delete what one sends whose clock
+        # is behind, and Kafka would refuse what one sends whose clock is an hour ahead.
+        return {"message.timestamp.type": "LogAppendTime", **self._limits(topic)}
+
+    def _limits(self, topic: str) -> dict[str, str]:
         role, queue_topic = self._role_of(topic)
         if role is Role.QUEUE:
             return {"retention.ms": str(self._layout.retention_ms)}

@@ -123,8 +123,9 @@ class Forwarder:
             return min(MAX_WAIT_MS, rest_s * 1000)
         if any(owned.index.to_settle(1) for owned in ready):
             return 0.0
-        due_ms = [next_ms for owned in ready if (next_ms := owned.index.next_try_ms()) is not None]
-        return min(MAX_WAIT_MS, max(0.0, min(due_ms) - time.time() * 1000)) if due_ms else MAX_WAIT_MS
+        now_ms, now_s = _now_ms(), time.monotonic()
+        waits_s = [w for owned in ready if (w := owned.index.seconds_until_due(now_ms, now_s)) is not None]
+        return min(MAX_WAIT_MS, 1000 * min(waits_s, default=MAX_WAIT_MS))
 
     def _rest(self, reason: BaseException) -> None:
         """Leave off for a while, and say so when that is news."""

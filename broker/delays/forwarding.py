@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -25,11 +26,11 @@ logger = logging.getLogger(__name__)
 PAGE_ROWS = 500
 PAGE_BYTES = 4 * 1024 * 1024
 #: Until the next attempt for a message that could not be forwarded.
-FAILED_BACKOFF_MS = 500
+FAILED_BACKOFF_S = 0.5
 #: The same, for one whose queue this client may not write to: how soon it is noticed that it may.
-DENIED_BACKOFF_MS = 5_000
+DENIED_BACKOFF_S = 5.0
 #: The same, for one that its queue's topic refuses (by a rule of its own, say): only an operator can help.
-REFUSED_BACKOFF_MS = 60_000
+REFUSED_BACKOFF_S = 60.0
 #: How long the outcome of a cancel can be read.
 OUTCOME_RETENTION_MS = 7 * 24 * 3600 * 1000
 
@@ -62,9 +63,18 @@ class Forwarding:
 
     Parameters:
       bury: See ``Delays``.
+      clock: What pauses after failures go by, in seconds: one that nobody sets.
     """
 
-    def __init__(self, topics: Topics, publisher: Publisher, bury: Bury | None = None) -> None:
+    def __init__(
+        self,
+        topics: Topics,
+        publisher: Publisher,
+        bury: Bury | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
         self._topics = topics
         self._publisher = publisher
         self._bury = bury
@@ -83,9 +93,9 @@ class Forwarding:
         self._missing = {}
         shares = len(ready)
         forwarded, why_not = self._do(
-            ready, lambda owned, noted: self._forwards(owned, noted, now_ms, shares), now_ms
+            ready, lambda owned, noted: self._forwards(owned, noted, now_ms, shares)
         )
-        settled, why_not_either = self._do(ready, lambda owned, _: self._answers(owned, now_ms), now_ms)
+        settled, why_not_either = self._do(ready, lambda owned, _: self._answers(owned, now_ms))
         if forwarded + settled:
             return None
         return why_not or why_not_either or next(iter(self._missing.values()), None)
@@ -94,7 +104,6 @@ class Forwarding:
         self,
         ready: Sequence[OwnedPartition],
         tasks_of: Callable[[OwnedPartition, Progress], Iterator[_Task]],
-        now_ms: int,
     ) -> tuple[int, BaseException | None]:
         """Publish what there is to do for each partition, and note what came of it.
 
@@ -110,11 +119,11 @@ class Forwarding:
         failures = self._publisher.publish([task.record for _, task in tasks])
         for number, (noted, task) in enumerate(tasks):
             if isinstance(task.about, Row) and self._begin_to_bury(task.about, failures.get(number)):
-                noted.postponed.append((task.about, now_ms + FAILED_BACKOFF_MS))
+                noted.postponed.append((task.about, self._clock() + FAILED_BACKOFF_S))
                 del failures[number]
             else:
                 self._note_denial(task, failures.get(number))
-                _note(noted, task, failures.get(number), now_ms)
+                _note(noted, task, failures.get(number), self._clock())
         for owned, noted in zip(ready, progress, strict=True):
             owned.index.note(noted)
         return len(tasks) - len(failures), next(iter(failures.values()), None)
@@ -122,17 +131,18 @@ class Forwarding:
     def _forwards(self, owned: OwnedPartition, noted: Progress, now_ms: int, shares: int) -> Iterator[_Task]:
         """What is due. Each partition has the same share of a page, however long its backlog."""
         tried = []
-        for row in owned.index.due(now_ms, limit=PAGE_ROWS // shares + 1, limit_bytes=PAGE_BYTES // shares):
+        limit, limit_bytes, now_s = PAGE_ROWS // shares + 1, PAGE_BYTES // shares, self._clock()
+        for row in owned.index.due(now_ms, limit=limit, limit_bytes=limit_bytes, now_s=now_s):
             if (buried := self._buried.get(row.delay.id)) is not None:
                 if buried.completed:
                     del self._buried[row.delay.id]
                     noted.forwarded.append(row)
                 else:
-                    noted.postponed.append((row, now_ms + FAILED_BACKOFF_MS))
+                    noted.postponed.append((row, now_s + FAILED_BACKOFF_S))
             elif self._is_there(self._topics.queue(row.delay.queue)):
                 tried.append(row)
             else:
-                noted.postponed.append((row, now_ms + FAILED_BACKOFF_MS))
+                noted.postponed.append((row, now_s + FAILED_BACKOFF_S))
         owned.index.mark_tried(tried)
         for row in tried:
             delay = row.delay
@@ -185,7 +195,7 @@ def _part(topic: str) -> str:
     return f"Delayed messages cannot be put into {topic!r}"
 
 
-def _note(progress: Progress, task: _Task, failure: BaseException | None, now_ms: int) -> None:
+def _note(progress: Progress, task: _Task, failure: BaseException | None, now_s: float) -> None:
     match task.about:
         case Row() as row if failure is None:
             progress.forwarded.append(row)
@@ -193,11 +203,11 @@ def _note(progress: Progress, task: _Task, failure: BaseException | None, now_ms
             logger.error(
                 "Kafka refuses the delayed message %s; it is kept: %r", row.delay.message_id, failure
             )
-            progress.postponed.append((row, now_ms + REFUSED_BACKOFF_MS))
+            progress.postponed.append((row, now_s + REFUSED_BACKOFF_S))
         case Row() as row if isinstance(failure, NotAuthorized):
-            progress.postponed.append((row, now_ms + DENIED_BACKOFF_MS))
+            progress.postponed.append((row, now_s + DENIED_BACKOFF_S))
         case Row() as row:
-            progress.postponed.append((row, now_ms + FAILED_BACKOFF_MS))
+            progress.postponed.append((row, now_s + FAILED_BACKOFF_S))
         case Settlement() as settled if failure is None:
             progress.settled.append(settled)
         case CancelDecision() as told if failure is None:

@@ -15,9 +15,15 @@ from kafka.errors import LogTruncationError, OffsetOutOfRangeError
 from kafka.structs import TopicPartition
 
 from ..clients import Clients
-from ..rebalance import ForgetfulCooperativeStickyAssignor, RebalanceListener, keep_outcomes_of_joins
+from ..rebalance import (
+    ForgetfulCooperativeStickyAssignor,
+    RebalanceListener,
+    keep_outcomes_of_joins,
+    poll_apart_from_heartbeats,
+)
 from ..rights import reading
 from ..topics import Topics
+from ..unreadable import ReadingAround
 from .files import IndexFiles
 from .index import DelayIndex
 from .lease import Lease
@@ -116,6 +122,8 @@ class OwnedPartitions:
             **{"session_timeout_ms": SESSION_TIMEOUT_MS, **settings},
         )
         keep_outcomes_of_joins(self._kafka)
+        poll_apart_from_heartbeats(self._kafka)
+        self._reading = ReadingAround(self._kafka)
         self._lease = Lease(self._kafka, self._kafka.config["session_timeout_ms"])
         listener = RebalanceListener(on_assigned=self._assigned, on_revoked=self._revoked, on_lost=self._lost)
         self._kafka.subscribe([topics.delayed], listener=listener)
@@ -141,7 +149,7 @@ class OwnedPartitions:
         """Read what there is, waiting for at most ``timeout_ms`` for the first of it."""
         started_s = time.monotonic()
         try:
-            batches = self._kafka.poll(timeout_ms=timeout_ms)
+            batches = self._reading.poll(timeout_ms)
         except OffsetOutOfRangeError as e:
             self._rebuild(e.args[0], now_ms)
             return
@@ -187,6 +195,7 @@ class OwnedPartitions:
     def _drop(self, partitions: Iterable[TopicPartition]) -> None:
         for partition in partitions:
             self._added.discard(partition)
+            self._reading.forget(partition)
             if (owned := self._owned.pop(partition, None)) is not None:
                 owned.index.close()
 
@@ -237,7 +246,8 @@ class OwnedPartitions:
         highwater = self._kafka.highwater(owned.partition)
         if highwater is None:
             return
-        silent = now_ms - owned.index.complete_ms > COMPLETE_NOTE_INTERVAL_MS
+        # A time in the future was noted while the clock was ahead; it would make the index look younger.
+        silent = not 0 <= now_ms - owned.index.complete_ms <= COMPLETE_NOTE_INTERVAL_MS
         if owned.ready and not silent and highwater <= owned.index.next_offset:
             return  # the usual case; to tell one position kafka-python looks at all partitions
         # Not the last record's offset: what is at the end of the log may have been compacted away.
@@ -263,7 +273,7 @@ class OwnedPartitions:
         unread = {
             owned.partition: owned.end - owned.index.next_offset
             for owned in self._owned.values()
-            if not owned.ready
+            if not owned.ready and not self._reading.is_aside(owned.partition)
         }
         if unread and self._kafka.paused().issuperset(unread):
             little = max(READ_TOGETHER, min(unread.values()))

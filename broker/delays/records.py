@@ -191,7 +191,7 @@ def delay_record(
         value=value,
         key=f"{_DELAY}{_numbered(message.message_id)}".encode(),
         headers=own + carried,
-        placement=message.message_id.encode(),
+        placement=str(message.message_id).encode(),  # it may be a number
         bound_for=None
         if bound_for is None
         else Record(bound_for, value, key=key, headers=carried, spare=spare),

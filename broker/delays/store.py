@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,6 +48,8 @@ class Store:
       path: The file, which is made when missing; None for a private one that goes away when it is closed.
       schema: Its tables, as SQL.
       version: Changes with the schema: a file of another version is emptied.
+      upgrades: The statements that make a file of this version out of one of an earlier version, by that
+        version.
 
     Raises (every method):
       IndexDamaged: When the file is damaged.
@@ -55,8 +57,16 @@ class Store:
       IndexInUse: When another process has it; only when it is opened.
     """
 
-    def __init__(self, path: Path | None, *, schema: str, version: int) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        schema: str,
+        version: int,
+        upgrades: Mapping[int, Sequence[str]] | None = None,
+    ) -> None:
         self.path = path
+        self._upgrades = upgrades or {}
         self._schema = f"CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID; {schema}"
         self._version = version
         with self._understood():
@@ -82,9 +92,16 @@ class Store:
         self._db.execute(f"PRAGMA synchronous = {'OFF' if self.path is None else 'NORMAL'}")
         self._db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         with self._transaction():
-            if self._db.execute("PRAGMA user_version").fetchone()[0] != self._version:
-                self._clear()
+            self._bring_to_version(self._db.execute("PRAGMA user_version").fetchone()[0])
         self._load_meta()
+
+    def _bring_to_version(self, found: int) -> None:
+        if found in self._upgrades:
+            for statement in self._upgrades[found]:
+                self._db.execute(statement)
+            self._db.execute(f"PRAGMA user_version = {self._version}")
+        elif found != self._version:
+            self._clear()
 
     def close(self) -> None:
         """Close it. It can be closed twice, and by another thread than the one that uses it."""

@@ -13,6 +13,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaError, MessageSizeTooLargeError
 from kafka.structs import TopicPartition
 
+from ..unreadable import explained
 from .lanes import Lanes, State, Turn
 from .log import LanesLog
 from .records import Place, ticket
@@ -197,7 +198,9 @@ class Releasing:
         if failure is not None:
             self.next_step_s = now_s + BACKOFF_S
             if not self._failing:
-                logger.warning("What waits in the lanes cannot be brought back for now: %r", failure)
+                logger.warning(
+                    "What waits in the lanes cannot be brought back for now: %s", explained(failure)
+                )
         elif self._failing:
             logger.info("What waits in the lanes is brought back again.")
         self._failing = failure is not None

@@ -34,8 +34,8 @@ def no_thread(*args: object, **kwargs: object) -> NoReturn:
 
 def start_no_thread_any_more() -> None:
     """What Python itself does from 3.12 on, before it calls the first handler."""
-    _thread.start_new_thread = no_thread  # type: ignore[assignment]
-    threading._start_new_thread = no_thread
+    vars(_thread)["start_new_thread"] = no_thread
+    vars(threading)["_start_new_thread"] = no_thread
 
 
 atexit.register(send, "registered before the first send")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
+from typing import Any
 
 from broker.clients import Clients
 from broker.rebalance import keep_outcomes_of_joins
@@ -22,7 +23,10 @@ def test_a_consumer_that_is_hardly_ever_in_poll_joins_at_its_first_attempt(
     clients = Clients(stack.bootstrap_servers)
     topics = Topics(clients, TopicLayout(1, 1, 3_600_000), namespace=namespace)
     topics.ensure([topics.queue("mail")])
-    settings = {"session_timeout_ms": SESSION_TIMEOUT_MS, "heartbeat_interval_ms": 1_000}
+    settings: dict[str, Any] = {
+        "session_timeout_ms": SESSION_TIMEOUT_MS,
+        "heartbeat_interval_ms": 1_000,
+    }
     with closing(clients.consumer(group_id=f"{namespace}group", **settings)) as kafka:
         keep_outcomes_of_joins(kafka)
         kafka.subscribe([topics.queue("mail")])
