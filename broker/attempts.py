@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Generic, TypeVar
 
-from .errors import KafkaUnavailable
+from . import forks
+from .errors import KafkaUnavailable, NotAuthorized
 from .threads import start_unwaited
 
 T = TypeVar("T")
@@ -29,8 +32,13 @@ class SharedAttempts:
     """
 
     def __init__(self) -> None:
+        self.begin_anew()
+        forks.survive(self)
+
+    def begin_anew(self) -> None:
+        """Give the turn back that a thread of the parent had when this process was forked."""
         self._turn = threading.Lock()
-        self._failed: tuple[float, KafkaUnavailable] | None = None
+        self._failed: tuple[float, KafkaUnavailable | NotAuthorized] | None = None
 
     def run(self, attempt: Callable[[], T], *, deadline_s: float, unless: threading.Event | None = None) -> T:
         """Call ``attempt``, which ends by ``deadline_s`` (of ``time.monotonic()``).
@@ -42,28 +50,31 @@ class SharedAttempts:
 
         Raises:
           KafkaUnavailable: When it failed, when another thread's failed that began after this call, when it
-            was nobody's turn by ``deadline_s``, or when ``unless`` was set first.
+            was nobody's turn by ``deadline_s``, or when ``unless`` was set first. NotAuthorized likewise.
         """
+        forks.look()
         asked_s = time.monotonic()
-        while not self._turn.acquire(timeout=max(0.0, min(LOOK_GAP_S, deadline_s - time.monotonic()))):
+        turn = self._turn
+        while not turn.acquire(timeout=max(0.0, min(LOOK_GAP_S, deadline_s - time.monotonic()))):
             _check(unless)
             if time.monotonic() >= deadline_s:
                 raise KafkaUnavailable("Kafka was not reached in time; another thread still tries to.")
-        call = _Call(attempt, self._end_turn)
+        call = _Call(partial(contextvars.copy_context().run, attempt), partial(self._end_turn, turn))
         try:
             if self._failed is not None and self._failed[0] >= asked_s:
-                raise KafkaUnavailable(str(self._failed[1])) from self._failed[1]
+                failure = self._failed[1]
+                raise type(failure)(str(failure)) from failure
             _check(unless)
             return call.made_elsewhere(unless)
         finally:
             # When nobody waits any more, the turn lasts until the attempt has ended.
             if call.taken.acquire(blocking=False):
-                self._turn.release()
+                turn.release()
 
-    def _end_turn(self, began_s: float, error: Exception | None) -> None:
-        if isinstance(error, KafkaUnavailable):
+    def _end_turn(self, turn: threading.Lock, began_s: float, error: Exception | None) -> None:
+        if isinstance(error, KafkaUnavailable | NotAuthorized):
             self._failed = began_s, error
-        self._turn.release()
+        turn.release()
 
 
 class _Call(Generic[T]):
@@ -84,7 +95,8 @@ class _Call(Generic[T]):
         started_s = -PATIENCE_S
         while not self._ended.acquire(blocking=False):
             if not self.taken.locked() and time.monotonic() - started_s >= PATIENCE_S:
-                start_unwaited(self._make, name="dramatiq-kafka-attempt")
+                if not start_unwaited(self._make, name="dramatiq-kafka-attempt"):
+                    self._make()  # nobody is interrupted any more
                 started_s = time.monotonic()
             if self._ended.acquire(timeout=LOOK_GAP_S):
                 break

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 
 from kafka import KafkaAdminClient, KafkaConsumer
-from kafka.errors import KafkaError
 from kafka.structs import TopicPartition
 
 from .clients import Clients
 from .commit_metadata import CommitState
 from .epochs import EpochEnds, leader_epoch_of
-from .errors import KafkaUnavailable
 from .flushing import Notes
 from .restore import RESTORE_TIMEOUT_MS, read_committed, read_metadata
 from .truncation import Log, believe
@@ -26,6 +23,8 @@ logger = logging.getLogger(__name__)
 #: moment later; one that does not answer for so long is thrown out of its group.
 FLUSH_TIMEOUT_S = 10.0
 FLUSH_POLL_S = 0.05
+#: How long a group's coordinator is looked for. kafka-python would look for ever.
+REQUEST_TIMEOUT_MS = 10_000
 
 
 class Backlog:
@@ -35,8 +34,8 @@ class Backlog:
       topic: The queue's topic. It has to exist.
       group_id: The queue's consumer group.
 
-    Use it as a context manager: it holds a connection. Every method raises KafkaUnavailable when Kafka does
-    not answer.
+    Use it as a context manager: it holds a connection. Every method raises KafkaError when a node does not
+    answer, and can then be called again on another one of these.
     """
 
     def __init__(self, clients: Clients, topic: str, group_id: str) -> None:
@@ -56,39 +55,38 @@ class Backlog:
 
         Taken from the commits, it lags behind by their interval: never too low for what was sent before.
         """
-        with _translated(self._topic):
-            left = deleted = 0
-            ranges = self._ranges()
-            states = self._believed(ranges)
-            for partition, (beginning, end) in ranges.items():
-                state = states.get(partition)
-                if state is None:  # the topic is new
-                    left += end - beginning
-                else:
-                    left += max(0, end - max(state.highest + 1, beginning))
-                    left += sum(offset >= beginning for offset in state.incomplete)
-                    # Read, and not begun, it is above the highest: what retention deletes there is still run.
-                    deleted += max(0, beginning - (state.highest + 1))
-                    deleted += sum(offset < beginning for offset in state.incomplete)
-            # What is deleted can be held by a worker still, but no other one will run it.
-            if deleted:
-                with self._clients.admin() as admin:
-                    return left + deleted if self._has_owners(admin) else left
-            return left
+        left = deleted = 0
+        ranges = self._ranges()
+        states = self._believed(ranges)
+        for partition, (beginning, end) in ranges.items():
+            state = states.get(partition)
+            if state is None:  # the topic is new
+                left += end - beginning
+            else:
+                left += max(0, end - max(state.highest + 1, beginning))
+                left += sum(offset >= beginning for offset in state.incomplete)
+                # Read, and not begun, it is above the highest: what retention deletes there is still run.
+                deleted += max(0, beginning - (state.highest + 1))
+                deleted += sum(offset < beginning for offset in state.incomplete)
+        # What is deleted can be held by a worker still, but no other one will run it.
+        if deleted:
+            with self._clients.admin() as admin:
+                return left + deleted if self._has_owners(admin) else left
+        return left
 
-    def drop(self) -> None:
-        """Delete every record that is in the topic now, and wait until its workers have dropped what they
-        have read of it and not begun.
+    def ends(self) -> dict[TopicPartition, int]:
+        """Where the partitions end that have records."""
+        return {partition: end for partition, (beginning, end) in self._ranges().items() if end > beginning}
+
+    def drop(self, ends: Mapping[TopicPartition, int]) -> None:
+        """Delete every record below ``ends``, and wait until the topic's workers have dropped what they have
+        read of it and not begun.
         """
-        with _translated(self._topic):
-            ends = {
-                partition: end for partition, (beginning, end) in self._ranges().items() if end > beginning
-            }
-            if ends:
-                Notes(self._clients, self._group_id).write(ends)
-                with self._clients.admin() as admin:
-                    admin.delete_records(ends)
-                    self._wait_for_owners(admin, ends)
+        if ends:
+            Notes(self._clients, self._group_id).write(ends)
+            with self._clients.admin() as admin:
+                admin.delete_records(ends)
+                self._wait_for_owners(admin, ends)
 
     def _wait_for_owners(self, admin: KafkaAdminClient, ends: Mapping[TopicPartition, int]) -> None:
         deadline_s = time.monotonic() + FLUSH_TIMEOUT_S
@@ -113,7 +111,7 @@ class Backlog:
         ]
 
     def _committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, CommitState]:
-        committed = read_committed(self._kafka, partitions)
+        committed = read_committed(self._kafka, partitions, timeout_ms=REQUEST_TIMEOUT_MS)
         return {partition: read_metadata(partition, commit) for partition, commit in committed.items()}
 
     def _believed(
@@ -138,11 +136,3 @@ class Backlog:
         beginning = self._kafka.beginning_offsets(partitions)
         end = high_watermarks(self._kafka, partitions)
         return {partition: (beginning[partition], end[partition]) for partition in partitions}
-
-
-@contextmanager
-def _translated(topic: str) -> Iterator[None]:
-    try:
-        yield
-    except KafkaError as e:
-        raise KafkaUnavailable(f"The backlog of {topic!r} could not be read or changed: {e!r}") from e

@@ -24,9 +24,10 @@ from dramatiq.middleware import (
     Shutdown,
     SkipMessage,
 )
+from kafka.structs import TopicPartition
 
 from .backlog import Backlog
-from .clients import Clients
+from .clients import ASK_TIMEOUT_S, Clients
 from .consumer import QueueConsumer
 from .dead_letters import DeadLetter, DeadLetterQueue, Resolved, default_middleware
 from .dead_letters.letter import DiscardOptions, Filters, RedriveOptions
@@ -39,6 +40,7 @@ from .error_text import MAX_TRACEBACK_CHARS, NOTES, error_text, shorten_notes
 from .errors import EnqueueFailed, NotNow, RetryPolicyRefused
 from .failures import Failures
 from .finishing import Finishing
+from .forks import survive
 from .giving_up import give_up
 from .keys import PartitionKeys, key_of
 from .keys.following import Following
@@ -50,6 +52,7 @@ from .listeners import Listeners
 from .mending import Mending
 from .publisher import Publisher, Record
 from .retries import TenacityRetries
+from .rights import Denials, Rights
 from .settlement import Errand, Settlement
 from .topics import TopicLayout, Topics
 from .unreadable import report_missing_codecs
@@ -63,6 +66,8 @@ CLOSE_TIMEOUT_MS = 5_000
 #: What is left of it for each further queue once others have waited for Kafka in vain.
 SHORT_GOODBYE_S = 0.25
 JOIN_POLL_S = 0.1
+#: What a count in join() may take at least, however soon its time is up.
+MIN_COUNT_S = 5.0
 #: What a consumer waits for an answer at most. kafka-python's own 30 s would hold up a shutdown as long.
 REQUEST_TIMEOUT_MS = 10_000
 
@@ -128,7 +133,7 @@ class KafkaBroker(Broker):
         middleware: list[Middleware] | None = None,
         client_options: Mapping[str, Any] | None = None,
         commit_interval_ms: int = 250,
-        enqueue_timeout_ms: int = 10_000,
+        enqueue_timeout_ms: int = 30_000,
         session_timeout_ms: int = 10_000,
         max_crashes: int = 3,
         delay_index_dir: str | None = None,
@@ -178,6 +183,8 @@ class KafkaBroker(Broker):
         self.consumers: weakref.WeakSet[QueueConsumer] = weakref.WeakSet()
         self.silent_since_s: dict[str, float] = {}
         self.mending = Mending()
+        self.denials = Denials()
+        survive(self)
 
         super().__init__(middleware=default_middleware() if middleware is None else middleware)
         self.queues: dict[str, None] = {}
@@ -189,6 +196,13 @@ class KafkaBroker(Broker):
             m for m in self.middleware if isinstance(m, PartitionKeys | WorkerLifecycle)
         ]
         self.actor_options.add("retry")  # also where it is refused, with better reasons than Dramatiq has
+
+    def begin_anew(self) -> None:
+        """Be no worker: in the child of a fork, its consumers and its threads are the parent's."""
+        self.stopping = False
+        self.stop_asked = threading.Event()
+        self.consumers = weakref.WeakSet()
+        self.silent_since_s = {}
 
     # Names
 
@@ -315,9 +329,12 @@ class KafkaBroker(Broker):
         Raises:
           KafkaUnavailable: When none comes within ``timeout_s``.
         """
-        timeout_ms = int(timeout_s * 1000)
-        with self.clients.admin(bootstrap_timeout_ms=timeout_ms, request_timeout_ms=timeout_ms):
-            pass
+
+        def find() -> None:
+            with self.clients.admin():
+                pass
+
+        self.clients.ask(find, "Kafka gave no sign of life", deadline_s=time.monotonic() + timeout_s)
 
     # What waits
 
@@ -339,7 +356,7 @@ class KafkaBroker(Broker):
         """
         self._check_declared(queue_name)
         deadline_s = None if timeout is None else time.monotonic() + timeout / 1000
-        while left := self.count(queue_name):
+        while left := self._count(queue_name, until_s=deadline_s):
             if deadline_s is not None and time.monotonic() >= deadline_s:
                 raise QueueJoinTimeout(
                     f"{left} message(s) are left in the queue {queue_name!r} after {timeout} ms"
@@ -361,6 +378,23 @@ class KafkaBroker(Broker):
           KafkaUnavailable: When Kafka does not answer.
         """
         self._check_declared(queue_name)
+        return self._count(queue_name)
+
+    def _count(self, queue_name: str, *, until_s: float | None = None) -> int:
+        now_s = time.monotonic()
+        deadline_s = now_s + ASK_TIMEOUT_S
+        if until_s is not None:  # one that has passed leaves time for an answer all the same
+            deadline_s = min(deadline_s, max(until_s, now_s + MIN_COUNT_S))
+        topic, group = self.topics.queue(queue_name), self.group_of(queue_name)
+        return self.clients.ask(
+            lambda: self._count_once(queue_name),
+            f"What is left of the queue {queue_name!r} could not be counted",
+            deadline_s=deadline_s,
+            patient=False,
+            rights=Rights((topic,), group=group, on_group="DESCRIBE"),
+        )
+
+    def _count_once(self, queue_name: str) -> int:
         self.topics.ensure(self.topics_of(queue_name), for_reading=True)
         before = self.delays.pending(queue_name, limit=0)
         with Backlog(self.clients, self.topics.queue(queue_name), self.group_of(queue_name)) as backlog:
@@ -392,8 +426,19 @@ class KafkaBroker(Broker):
         self.failures.forget(queue_name)
 
     def _drop(self, queue_name: str) -> None:
-        with Backlog(self.clients, self.topics.queue(queue_name), self.group_of(queue_name)) as backlog:
-            backlog.drop()
+        topic, group = self.topics.queue(queue_name), self.group_of(queue_name)
+
+        def ends() -> dict[TopicPartition, int]:
+            with Backlog(self.clients, topic, group) as backlog:
+                return backlog.ends()
+
+        def drop() -> None:
+            with Backlog(self.clients, topic, group) as backlog:
+                backlog.drop(dropped)
+
+        doing = f"The queue {queue_name!r} could not be flushed"
+        dropped = self.clients.ask(ends, doing, rights=Rights((topic,), group=group))
+        self.clients.ask(drop, doing, rights=Rights((topic,), on_topic="DELETE", group=group))
 
     def flush_all(self) -> None:
         """Drop every message of every declared queue."""

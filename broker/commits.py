@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 from .assignment import Assignment
 from .commit_metadata import CommitState, encode
 from .ledger import Ledger
+from .rights import is_denial
 
 logger = logging.getLogger(__name__)
 
@@ -55,9 +56,20 @@ class Commits:
 
     At most one interval commit is under way, so none overtakes another. Driven by the consumer's thread,
     except :meth:`hand_over`, which the rebalance listener calls on kafka-python's I/O thread.
+
+    Parameters:
+      on_denial: Takes the error of a commit that this client has no right to.
     """
 
-    def __init__(self, kafka: KafkaConsumer, ledger: Ledger, *, interval_s: float) -> None:
+    def __init__(
+        self,
+        kafka: KafkaConsumer,
+        ledger: Ledger,
+        *,
+        interval_s: float,
+        on_denial: Callable[[KafkaError], None] = lambda error: None,
+    ) -> None:
+        self._on_denial = on_denial
         self._kafka = kafka
         self._ledger = ledger
         self._interval_s = interval_s
@@ -128,7 +140,9 @@ class Commits:
         failed = isinstance(response, BaseException)
         with self._ledger.lock:
             snapshot.refused() if failed else snapshot.taken()
-        if failed and not self._failing and not isinstance(response, RebalanceInProgressError):
+        if isinstance(response, KafkaError) and is_denial(response):
+            self._on_denial(response)
+        elif failed and not self._failing and not isinstance(response, RebalanceInProgressError):
             logger.warning("A commit failed; the next one says what it would have said: %r", response)
             self._failing = True
         elif not failed:

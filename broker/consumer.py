@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from dramatiq.broker import Consumer, MessageProxy
-from dramatiq.errors import ConnectionClosed
+from dramatiq.errors import BrokerConnectionError, ConnectionClosed
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import CorruptRecordError, KafkaError, UnsupportedCodecError
 from kafka.future import Future
@@ -22,7 +22,6 @@ from .dead_letters import bury
 from .delivery import Delivery
 from .dispatch import MAX_UNCOMMITTED, Dispatcher
 from .epochs import epoch_of_position, refresh_metadata, seek
-from .errors import KafkaUnavailable
 from .flushing import FlushWatch, Notes
 from .keys.lanes import Lanes
 from .keys.releasing import Releasing
@@ -42,6 +41,7 @@ from .restore import (
     report_removed,
     restore,
 )
+from .rights import is_denial, reading
 from .silence import Silence
 from .transactions import OpenTransactions
 from .truncation import ALL_OF_IT, forget_from
@@ -89,6 +89,7 @@ class QueueConsumer(Consumer):
         self._broker = broker
         self._queue_name = queue_name
         self._queue_topic = broker.topics.queue(queue_name)
+        self._consuming = f"The queue {queue_name!r} cannot be consumed"
         self._timeout_s = timeout_ms / 1000
         self._driving = threading.Lock()
         self._closing = False
@@ -118,7 +119,12 @@ class QueueConsumer(Consumer):
         keep_outcomes_of_joins(self._kafka)
         poll_apart_from_heartbeats(self._kafka)
         self._reading = ReadingAround(self._kafka)
-        self._commits = Commits(self._kafka, self._ledger, interval_s=broker.commit_interval_ms / 1000)
+        self._commits = Commits(
+            self._kafka,
+            self._ledger,
+            interval_s=broker.commit_interval_ms / 1000,
+            on_denial=self._note_denial,
+        )
         self._dispatcher = Dispatcher(broker, queue_name, self._commits, self._capacity)
         self._assignments = self._dispatcher.assignments
         self._releasing = Releasing(broker, queue_name, self._kafka, self._assignments)
@@ -135,12 +141,19 @@ class QueueConsumer(Consumer):
                 is_busy=self._runs_keyed,
             ),
         )
+        topic = broker.topics.queue(queue_name)
+        self._rights = reading(topic, group=broker.group_of(queue_name))
         try:
             # A leader that does not know the partitions yet assigns none, and rebalances again at once.
-            learn_partitions(self._kafka, broker.topics.queue(queue_name))
-        except KafkaError as e:
+            broker.clients.ask(
+                lambda: learn_partitions(self._kafka, topic),
+                f"The partitions of {queue_name!r} could not be read",
+                unless=broker.stop_asked,
+                rights=self._rights,
+            )
+        except BrokerConnectionError:
             self.close()
-            raise KafkaUnavailable(f"The partitions of {queue_name!r} could not be read: {e!r}") from e
+            raise
 
     # Dramatiq's side
 
@@ -174,8 +187,16 @@ class QueueConsumer(Consumer):
                 # What finishes in a worker that is stopping is committed at once.
                 self._wait(min(deadline_s - now_s, MAX_POLL_GAP_S if self._broker.stopping else math.inf))
         except KafkaError as e:
-            raise ConnectionClosed(f"Consuming {self._queue_name!r} failed: {e!r}") from e
+            if not is_denial(e):
+                raise ConnectionClosed(f"Consuming {self._queue_name!r} failed: {e!r}") from e
+            self._note_denial(e)
+            self._broker.stop_asked.wait(self._timeout_s)
         return None
+
+    def _note_denial(self, error: KafkaError) -> None:
+        """Say which right is missing. The consumer goes on as it is: once it has the right, it works."""
+        said = self._broker.clients.translated(error, self._consuming, self._rights)
+        self._broker.denials.note(self._consuming, said)
 
     def ack(self, message: MessageProxy) -> None:
         """Mark a delivery as processed. It completes once everything in its outbox is in Kafka."""
@@ -286,8 +307,10 @@ class QueueConsumer(Consumer):
         try:
             remembered = self._ledger.remembered(partitions)
             self._take_over(restore(self._broker.clients, self._kafka, partitions, remembered))
-        except (KafkaError, KafkaUnavailable, ValueError) as e:
+        except (KafkaError, BrokerConnectionError, ValueError) as e:
             # ValueError: the partition was revoked between the read and the seek.
+            if isinstance(e, KafkaError) and is_denial(e):
+                self._note_denial(e)
             self._report_untaken(partitions, e)
             self._restore_at_s = time.monotonic() + RESTORE_BACKOFF_S
 
@@ -384,6 +407,7 @@ class QueueConsumer(Consumer):
         self._open_transactions.look(self._polled_at_s, list(self._assignments.values()))
 
     def _take_in(self, assignment: Assignment, batch: list[ConsumerRecord]) -> None:
+        self._broker.denials.is_over(self._consuming)
         first = batch[0]
         if first.offset < assignment.expected:
             # kafka-python has gone back to where the log was cut, or to the beginning of another one.

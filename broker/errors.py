@@ -2,9 +2,10 @@
 
 ::
 
-    BrokerConnectionError (Dramatiq)   Kafka could not be reached, or did not answer in time
+    BrokerConnectionError (Dramatiq)   Kafka could not be reached, did not answer in time, or refused
     ├── ConnectionFailed (Dramatiq)
-    │   └── KafkaUnavailable           no server answered at all
+    │   └── KafkaUnavailable           no server answered, or none had the answer
+    ├── NotAuthorized                  Kafka answered that this client lacks a right; the text names it
     ├── EnqueueFailed                  some messages were not acknowledged; `.failures` names them
     ├── TopicMisconfigured             a topic's settings lose messages: nothing is put there
     └── DeadLetterNotMade              a dead letter could not be made: its message stays incomplete
@@ -34,7 +35,6 @@ from kafka.errors import (
     InvalidTopicError,
     MessageSizeTooLargeError,
     RecordListTooLargeError,
-    TopicAuthorizationFailedError,
 )
 
 from .advice import advice
@@ -44,7 +44,6 @@ RECORD_ERRORS: tuple[type[Exception], ...] = (
     MessageSizeTooLargeError,
     RecordListTooLargeError,
     InvalidTopicError,
-    TopicAuthorizationFailedError,
     TypeError,
     ValueError,
 )
@@ -52,6 +51,18 @@ RECORD_ERRORS: tuple[type[Exception], ...] = (
 
 class KafkaUnavailable(ConnectionFailed):
     """No Kafka server answered within the time allowed."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)  # type: ignore[no-untyped-call]
+
+
+class NotAuthorized(BrokerConnectionError):
+    """Kafka can be reached, and does not allow this client what it asked for.
+
+    The text names the operation, the resource and the right. Once that is granted, the same again succeeds.
+    """
+
+    advice = "Enqueue again once the right is granted"
 
     def __init__(self, message: str) -> None:
         super().__init__(message)  # type: ignore[no-untyped-call]

@@ -8,6 +8,7 @@ from collections import OrderedDict
 
 from .dead_letters import DeadLetter, DeadLetterQueue
 from .errors import MessageFailed
+from .forks import survive
 
 #: How many errors of this process's own messages are kept for a join; of others only their text is known.
 MAX_KEPT = 64
@@ -21,12 +22,17 @@ class Failures:
 
     def __init__(self, dead_letters: DeadLetterQueue) -> None:
         self._dead_letters = dead_letters
-        self._lock = threading.Lock()
+        self.begin_anew()
+        survive(self)
         self._made_ms = _now_ms()
         self._flushed_ms: dict[str, int] = {}
         #: By queue and partition: the offset after the last dead letter that was seen.
         self._seen: dict[tuple[str, int], int] = {}
         self._errors: OrderedDict[str, BaseException] = OrderedDict()
+
+    def begin_anew(self) -> None:
+        """Give up the lock, which another thread of the parent may have held when this process was forked."""
+        self._lock = threading.Lock()
 
     def keep(self, message_id: str, error: BaseException | None) -> None:
         """Remember the error that a message of this process has ended with, without what it refers to.

@@ -48,7 +48,8 @@ class Notes:
     def write(self, ends: Mapping[TopicPartition, int]) -> None:
         with closing(self._clients.consumer(group_id=self._group_id)) as kafka:
             kafka.assign(list(ends))
-            kafka.commit({partition: OffsetAndMetadata(end, "", -1) for partition, end in ends.items()})
+            offsets = {partition: OffsetAndMetadata(end, "", -1) for partition, end in ends.items()}
+            kafka.commit(offsets, timeout_ms=LOOK_TIMEOUT_MS)
 
     def read(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         """The offset after the last one that was flushed of each partition; 0 where none was."""

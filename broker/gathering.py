@@ -13,6 +13,7 @@ from kafka.partitioner import DefaultPartitioner
 from kafka.producer.future import FutureRecordMetadata
 
 from .errors import KafkaUnavailable
+from .forks import survive
 
 #: How long a round waits for callers that were just answered and may send again.
 GATHER_S = 0.001
@@ -103,6 +104,11 @@ class Gathering:
     """
 
     def __init__(self) -> None:
+        self.begin_anew()
+        survive(self)
+
+    def begin_anew(self) -> None:
+        """Begin without callers, and without the thread, which stays with the parent of a fork."""
         # Thread ids, and not a count: an interrupt that skips the end of a call leaves an entry that the
         # thread's next call takes away, and that costs the others GATHER_S at most.
         self._callers: set[int] = set()
@@ -139,7 +145,10 @@ class Gathering:
                 self._running = True
                 # Thread.start() waits for the new thread, which has this one's id until it runs: an interrupt
                 # that is meant for this one may end the new one before it says that it runs.
-                _thread.start_new_thread(self._run, ())
+                try:
+                    _thread.start_new_thread(self._run, ())
+                except RuntimeError:
+                    self._running = False  # the process ends: each sends by itself, after PATIENCE_S
             elif len(self._calls) == 1 or self._all_have_come():
                 self._changed.notify()
         if not call.answered.acquire(timeout=min(PATIENCE_S, timeout_s)):

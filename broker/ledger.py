@@ -10,6 +10,7 @@ from kafka.structs import TopicPartition
 
 from .assignment import Assignment
 from .delivery import Delivery
+from .forks import survive
 from .remembered import Remembered
 
 #: How many tasks that ended after their partition was lost are remembered, with their messages.
@@ -29,8 +30,13 @@ class Ledger:
     """
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
         self._epochs = itertools.count(1)
+        self.begin_anew()
+        survive(self)
+
+    def begin_anew(self) -> None:
+        """Run nothing: in the child of a fork, all of it is the parent's."""
+        self.lock = threading.RLock()
         self._assignments: set[Assignment] = set()
         self._orphans: dict[tuple[TopicPartition, int], Delivery] = {}
         self._finished: dict[tuple[TopicPartition, int], Delivery] = {}  # the longest known first

@@ -1,4 +1,4 @@
-"""Keeps a worker from a queue whose topics lose messages, until they are mended."""
+"""Keeps a worker from a queue whose topics lose messages, or that it may not use, until that is mended."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from .errors import TopicMisconfigured
+from .errors import NotAuthorized, TopicMisconfigured
 from .topic_policies import RECHECK_S
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ SAY_AGAIN_S = 60.0
 
 
 class Mending:
-    """The queues of a worker that are not consumed because of a topic's settings."""
+    """The queues of a worker that are not consumed because of a topic's settings, or a missing right."""
 
     def __init__(self) -> None:
         self._said: dict[str, str] = {}
@@ -35,6 +35,7 @@ class Mending:
         Raises:
           KafkaUnavailable: When Kafka does not answer.
           TopicMisconfigured: When the settings of one lose messages.
+          NotAuthorized: When one may not be seen, or not be created.
         """
         give_up_s = time.monotonic() + SAY_AGAIN_S
         while True:
@@ -44,7 +45,7 @@ class Mending:
                     beside=[broker.topics.lanes(queue_name)],
                     unless=broker.stop_asked,
                 )
-            except TopicMisconfigured as e:
+            except (TopicMisconfigured, NotAuthorized) as e:
                 if self._said.get(queue_name) != str(e) or time.monotonic() >= give_up_s:
                     self._said[queue_name] = str(e)
                     raise
@@ -52,5 +53,5 @@ class Mending:
                     raise
             else:
                 if self._said.pop(queue_name, None) is not None:
-                    logger.info("The topics of %r were mended; the queue is consumed.", queue_name)
+                    logger.warning("The topics of %r were mended; the queue is consumed.", queue_name)
                 return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,12 +23,14 @@ from kafka.errors import (
     RecordListTooLargeError,
 )
 
+from . import forks
 from .answers import Answers
 from .attempts import SharedAttempts
 from .awaited import TOPIC_ERRORS, Awaited, PartitionGone
 from .clients import Clients
-from .errors import RECORD_ERRORS, KafkaUnavailable, TopicMisconfigured
+from .errors import RECORD_ERRORS, KafkaUnavailable, NotAuthorized, TopicMisconfigured
 from .gathering import Gathering, RoundPartitioner, Sent
+from .rights import Rights, denied_topics, is_denial
 from .sizes import batch_bytes, fits
 from .threads import start_unwaited
 from .topic_policies import MAX_DEAD_LETTER_BYTES
@@ -39,6 +40,11 @@ logger = logging.getLogger(__name__)
 
 #: What a producer is given to find the cluster when there is hardly any time left.
 MIN_CONNECT_S = 0.1
+
+#: How long one node may take to answer: a third of the whole time, within these bounds. One that is frozen
+#: keeps its connections, and the node that leads in its place by then is asked only after this.
+MIN_ANSWER_MS = 5_000
+MAX_ANSWER_MS = 30_000
 
 #: More records than that in one call fill requests of their own.
 MAX_GATHERED = 16
@@ -120,14 +126,21 @@ class Publisher:
         self._topics = topics
         self._timeout_ms = timeout_ms
         self._linger_ms = linger_ms
+        self._answer_ms = min(max(min(timeout_ms, MIN_ANSWER_MS), timeout_ms // 3), MAX_ANSWER_MS)
         self._connecting = SharedAttempts()
         self._gathering = Gathering()
-        self._lock = threading.Lock()
-        self._producer: KafkaProducer | None = None
-        self._owner_pid = 0
+        self.begin_anew()
+        forks.survive(self)
         #: Topics that records go on to and that could not be created here, and until when that is believed.
         self._left_to_others: dict[str, float] = {}
         self._untimed_until_s = -UNTIMED_S
+
+    def begin_anew(self) -> None:
+        """Connect again when there is something to publish: in the child of a fork, the producer is the
+        parent's.
+        """
+        self._lock = threading.Lock()
+        self._producer: KafkaProducer | None = None
 
     def publish(self, records: Sequence[Record]) -> dict[int, BaseException]:
         """Produce all ``records`` with one wait and return why some failed, by their index.
@@ -137,10 +150,11 @@ class Publisher:
         """
         if not records:
             return {}
+        forks.look()
         reach_by_s = time.monotonic() + self._timeout_ms / 1000
         try:
             refusals = self._ensure(records, reach_by_s)
-        except KafkaUnavailable as e:
+        except (KafkaUnavailable, NotAuthorized) as e:
             return dict.fromkeys(range(len(records)), e)
         refused = self._refused(records, refusals)
         if not refused:
@@ -149,11 +163,12 @@ class Publisher:
         failures = self._publish([records[index] for index in others], reach_by_s)
         return {**refused, **{others[number]: e for number, e in failures.items()}}
 
-    def _ensure(self, records: Sequence[Record], reach_by_s: float) -> Mapping[str, TopicMisconfigured]:
+    def _ensure(self, records: Sequence[Record], reach_by_s: float) -> Mapping[str, BrokerConnectionError]:
         """See to the topics of ``records``, and return why some may not be written to.
 
         Raises:
           KafkaUnavailable: When Kafka does not answer, or refuses to create one.
+          NotAuthorized: When the only one may not be written to.
         """
         topics = {record.topic for record in records}
         bound_for = {record.bound_for.topic for record in records if record.bound_for is not None}
@@ -162,20 +177,32 @@ class Publisher:
             bound_for = {topic for topic in bound_for if self._left_to_others.get(topic, 0.0) <= now_s}
         try:
             try:
-                self._topics.ensure(topics | bound_for, deadline_s=reach_by_s)
-            except KafkaUnavailable:
+                self._topics.ensure(topics | bound_for, right="WRITE", deadline_s=reach_by_s)
+            except (KafkaUnavailable, NotAuthorized) as e:
                 if bound_for <= topics:
-                    raise
+                    if isinstance(e, KafkaUnavailable) or len(topics) == 1:
+                        raise
+                    return self._ensure_each(topics, reach_by_s)
                 # Whoever brings the records there finds out, and may be allowed to create it.
-                self._topics.ensure(topics, deadline_s=reach_by_s)
+                self._topics.ensure(topics, right="WRITE", deadline_s=reach_by_s)
                 until_s = time.monotonic() + LEFT_TO_OTHERS_S
                 self._left_to_others |= dict.fromkeys(bound_for - topics, until_s)
         except TopicMisconfigured:
             return self._topics.refusals(topics | bound_for)
         return {}
 
+    def _ensure_each(self, topics: Iterable[str], reach_by_s: float) -> dict[str, BrokerConnectionError]:
+        """See to each topic by itself: one that may not be written to is not to hold the others up."""
+        refusals: dict[str, BrokerConnectionError] = {}
+        for topic in topics:
+            try:
+                self._topics.ensure([topic], right="WRITE", deadline_s=reach_by_s)
+            except (NotAuthorized, TopicMisconfigured) as e:
+                refusals[topic] = e
+        return refusals
+
     def _refused(
-        self, records: Sequence[Record], refusals: Mapping[str, TopicMisconfigured]
+        self, records: Sequence[Record], refusals: Mapping[str, BrokerConnectionError]
     ) -> dict[int, BaseException]:
         """Why some records are not sent: their topic loses messages, or never takes them."""
         refused: dict[int, BaseException] = {}
@@ -224,13 +251,19 @@ class Publisher:
                 failed, more = self._produce(producer, records, mistimed, reach_by_s)
                 suspects = [*(index for index in suspects if index not in mistimed), *more]
                 failures = {index: e for index, e in failures.items() if index not in mistimed} | failed
-            if suspects or any(not isinstance(e, RECORD_ERRORS) for e in failures.values()):
+            denied = {index for index, e in failures.items() if _is_denied(records[index], e)}
+            suspects = [index for index in suspects if index not in denied]
+            others = [e for index, e in failures.items() if index not in denied]
+            if suspects or any(not isinstance(e, RECORD_ERRORS) for e in others):
+                logger.warning("Kafka did not take everything; the producer is replaced.")
                 self._retire(producer)
                 self._topics.forget({record.topic for record in records})
                 failures |= self._misconfigured(records, failures, reach_by_s)
                 suspects = [
                     index for index in suspects if not isinstance(failures[index], TopicMisconfigured)
                 ]
+            elif denied:
+                self._retire(producer)  # kafka-python's is of no use after that
             if suspects:
                 self._sift(records, suspects, failures, reach_by_s + self._timeout_ms / 1000)
         except KafkaUnavailable as e:
@@ -238,6 +271,10 @@ class Publisher:
         for index, failure in failures.items():
             if isinstance(failure, MessageSizeTooLargeError | RecordListTooLargeError):
                 failures[index] = self._why_too_large(records[index])
+            elif isinstance(failure, KafkaError) and is_denial(failure):
+                topic = records[index].topic
+                doing = f"Nothing could be put into the topic {topic!r}"
+                failures[index] = self._clients.translated(failure, doing, Rights((topic,), "WRITE"))
         return failures
 
     def _why_too_large(self, record: Record) -> MessageSizeTooLargeError:
@@ -253,7 +290,7 @@ class Publisher:
         topics = {records[index].topic for index, e in failures.items() if isinstance(e, TOPIC_ERRORS)}
         try:
             self._topics.ensure(topics, deadline_s=reach_by_s)
-        except KafkaUnavailable as e:
+        except (KafkaUnavailable, NotAuthorized) as e:
             logger.info("The settings of %s could not be looked at: %s", sorted(topics), e)
         except TopicMisconfigured:
             refusals = self._topics.refusals(topics)
@@ -304,29 +341,26 @@ class Publisher:
                 groups += _halves(suspects)
 
     def close(self) -> None:
-        """Close the producer, if this process made one. Everything published has been waited for already."""
+        """Close the producer. Everything published has been waited for already."""
+        forks.look()
         with self._lock:
             producer, self._producer = self._producer, None
-            inherited = self._owner_pid != os.getpid()
-        if producer is not None and not inherited:
+        if producer is not None:
             _close(producer, timeout_s=1.0)
 
     def _current(self, deadline_s: float) -> KafkaProducer:
         return self._own() or self._connecting.run(lambda: self._renew(deadline_s), deadline_s=deadline_s)
 
     def _own(self) -> KafkaProducer | None:
-        # A producer inherited through fork() has no I/O thread here: it is dropped, its owner closes it.
         with self._lock:
-            return self._producer if self._owner_pid == os.getpid() else None
+            return self._producer
 
     def _renew(self, deadline_s: float) -> KafkaProducer:
         if (producer := self._own()) is not None:
             return producer
         producer = self._new_producer(deadline_s)
         with self._lock:
-            if self._owner_pid != os.getpid():
-                self._gathering = Gathering()  # its thread, too, stayed with the parent
-            self._producer, self._owner_pid = producer, os.getpid()
+            self._producer = producer
         return producer
 
     def _new_producer(self, deadline_s: float) -> KafkaProducer:
@@ -336,7 +370,7 @@ class Publisher:
             enable_idempotence=True,
             allow_auto_create_topics=False,
             delivery_timeout_ms=self._timeout_ms,
-            request_timeout_ms=self._timeout_ms,
+            request_timeout_ms=self._answer_ms,
             max_block_ms=self._timeout_ms,
             max_request_size=MAX_DEAD_LETTER_BYTES,
             linger_ms=self._linger_ms,
@@ -396,7 +430,6 @@ class Publisher:
             if self._producer is not producer:
                 return  # another thread saw the same failure first
             self._producer = None
-        logger.warning("Kafka did not take everything; the producer is replaced.")
         # Other threads may still wait on its futures, so it is closed in the background, once they have their
         # answer.
         close = partial(_close, producer, timeout_s=self._timeout_ms / 1000)
@@ -431,6 +464,11 @@ def _send(
         else:
             sent.pending.append((index, future))
     return sent
+
+
+def _is_denied(record: Record, error: BaseException) -> bool:
+    """Whether Kafka denies this record's topic, and not that of another one of its producer."""
+    return is_denial(error) and (denied_topics(error) or {record.topic}) == {record.topic}
 
 
 def too_large(record: Record, limit: int | None) -> MessageSizeTooLargeError:

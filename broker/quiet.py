@@ -8,6 +8,8 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
+from .forks import survive
+
 #: So many lines of each place in kafka-python's code are let through in so many seconds. Each client tries to
 #: connect once a second, and an attempt that fails is worth five lines of a warning or worse.
 LINES = 3
@@ -24,8 +26,13 @@ class Quiet(logging.Filter):
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._clock = clock
+        self.begin_anew()
+        survive(self)
+
+    def begin_anew(self) -> None:
+        """Give up the lock, which another thread of the parent may have held when this process was forked."""
         self._lock = threading.Lock()
-        self._began_s = clock()
+        self._began_s = self._clock()
         self._said: Counter[tuple[str, int]] = Counter()
 
     def filter(self, record: logging.LogRecord) -> bool:

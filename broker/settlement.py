@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .delivery import Delivery
-from .errors import RECORD_ERRORS
+from .errors import RECORD_ERRORS, NotAuthorized
+from .forks import survive
 from .ledger import Ledger
 from .publisher import Publisher, Record
 
@@ -54,6 +55,11 @@ class Settlement:
         self._publisher = publisher
         self._ledger = ledger
         self._give_up = give_up
+        self.begin_anew()
+        survive(self)
+
+    def begin_anew(self) -> None:
+        """Have nothing to settle: what waits is the parent's, whose thread goes on there."""
         self._changed = threading.Condition()
         self._waiting: list[Settled] = []
         self._busy = False
@@ -128,11 +134,13 @@ class Settlement:
                 self._busy = False
                 self._changed.notify_all()
             if held and not backoff_s:
-                logger.warning(
-                    "%d deliveries are held until what follows from them is durable: %r",
+                denied = isinstance(reason, NotAuthorized)
+                logger.log(
+                    logging.ERROR if denied else logging.WARNING,
+                    "%d deliveries are held until what follows from them is durable: %s",
                     len(held),
-                    reason,
-                    exc_info=reason,
+                    reason if denied else repr(reason),
+                    exc_info=None if denied else reason,
                 )
             elif backoff_s and not held:
                 logger.info("What was held is durable now.")

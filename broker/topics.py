@@ -9,18 +9,25 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from threading import Event
 
+from dramatiq.errors import BrokerConnectionError
 from kafka import KafkaAdminClient
-from kafka.errors import BrokerResponseError, KafkaError, TopicAlreadyExistsError, for_code
+from kafka.errors import (
+    BrokerResponseError,
+    NotControllerError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 
 from .attempts import SharedAttempts
-from .clients import Clients
-from .errors import InvalidQueueName, KafkaUnavailable, TopicMisconfigured
+from .clients import ASK_TIMEOUT_S, Clients
+from .errors import InvalidQueueName, KafkaUnavailable, NotAuthorized, TopicMisconfigured
+from .rights import Rights, denied_topics
 from .topic_policies import CLEANUP_POLICY, MAX_MESSAGE_BYTES, RECHECK_S, Role, TopicPolicies, limit_for
 
 logger = logging.getLogger(__name__)
 
-#: How long looking topics up and creating them may take.
-ENSURE_TIMEOUT_S = 15.0
 #: How long it may take to find Kafka for a question that can go without an answer.
 LOOK_UP_TIMEOUT_S = 2.0
 #: A record that seems too large for its topic is compared with a limit that is no older.
@@ -42,10 +49,6 @@ DELAYED_SEGMENT_MS = 3600 * 1000
 #: Kafka deletes whole segments, once their last record has been kept for ``retention.ms``. With its default
 #: of a week for a segment, done work would outlive by that the offsets that say it is done.
 QUEUE_SEGMENT_MS = 24 * 3600 * 1000
-
-
-class _Refused(KafkaUnavailable):
-    """Kafka was reached, and does not create one of the topics. It says nothing of others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,7 @@ class Topics:
         *,
         beside: Iterable[str] = (),
         for_reading: bool = False,
+        right: str = "DESCRIBE",
         deadline_s: float | None = None,
         unless: Event | None = None,
     ) -> None:
@@ -135,11 +139,14 @@ class Topics:
         Parameters:
           beside: Topics that are checked when they exist, and not created.
           for_reading: Nothing is to be written there: settings that lose messages are logged, not raised.
-          deadline_s: Of ``time.monotonic()``; by default ENSURE_TIMEOUT_S from now.
+          right: What is wanted there, for the error when a topic may not even be seen.
+          deadline_s: Of ``time.monotonic()``, also to find Kafka; by default ASK_TIMEOUT_S from now, and as
+            long as any client may take to find it.
           unless: Once it is set, nothing is waited for.
 
         Raises:
           KafkaUnavailable: When Kafka does not answer until then, or refuses to create one.
+          NotAuthorized: When this client may not see one, or may not create it.
           TopicMisconfigured: When the settings of one lose messages for certain.
         """
         wanted, also = set(topics), set(beside)
@@ -147,10 +154,12 @@ class Topics:
             return
         both = wanted | also
         if not self._is_refused_for_now(both):
-            by_s = time.monotonic() + ENSURE_TIMEOUT_S if deadline_s is None else deadline_s
+            by_s = deadline_s or self._clients.asking_until_s or time.monotonic() + ASK_TIMEOUT_S
             self._asked_for |= wanted
             refused = self._attempts.run(
-                lambda: self._create_asked_for(wanted, also, by_s), deadline_s=by_s, unless=unless
+                lambda: self._create_asked_for(wanted, also, right, deadline_s, unless),
+                deadline_s=by_s,
+                unless=unless,
             )
             if refused is not None:
                 raise refused
@@ -160,27 +169,36 @@ class Topics:
             self.say(refusal)
 
     def _create_asked_for(
-        self, wanted: set[str], beside: set[str], deadline_s: float
-    ) -> KafkaUnavailable | None:
+        self,
+        wanted: set[str],
+        beside: set[str],
+        right: str,
+        deadline_s: float | None,
+        unless: Event | None,
+    ) -> BrokerConnectionError | None:
         """Create ``wanted``, and what other threads wait to create meanwhile.
 
         Returns:
           Kafka's refusal of one that is wanted. It is raised only where that one is.
         """
         asked_for, self._asked_for = self._asked_for, set()
-        missing = wanted - self._existing
-        if missing and (others := asked_for - self._existing - missing):
+
+        def create(topics: set[str]) -> BrokerConnectionError | None:
             try:
-                self._create_missing(missing | others, beside - self._existing, deadline_s)
-            except _Refused:
-                missing = wanted - self._existing  # it may be one of theirs, and they will hear of it
-            else:
-                return None
-        try:
-            self._create_missing(missing, beside - self._existing, deadline_s)
-        except _Refused as e:
-            return e
-        return None
+                self._create_missing(
+                    topics, beside - self._existing, right=right, deadline_s=deadline_s, unless=unless
+                )
+            except BrokerConnectionError as e:
+                if not _is_refusal(e):
+                    raise
+                return e
+            return None
+
+        missing = wanted - self._existing
+        others = asked_for - self._existing - missing
+        if missing and others and create(missing | others) is None:
+            return None
+        return create(wanted - self._existing)  # what was refused may be one of theirs, who will hear of it
 
     def refusals(self, topics: Iterable[str]) -> dict[str, TopicMisconfigured]:
         """Why some of ``topics``, which were ensured, may not be written to."""
@@ -195,40 +213,62 @@ class Topics:
         missing = topics - self._existing
         return all(self._policies.is_refused(t) and self._policies.age_s(t) < RECHECK_S for t in missing)
 
-    def _create_missing(self, topics: set[str], beside: set[str], deadline_s: float) -> None:
+    def _create_missing(
+        self,
+        topics: set[str],
+        beside: set[str],
+        *,
+        right: str,
+        deadline_s: float | None,
+        unless: Event | None,
+    ) -> None:
         if not topics and not beside:
             return
-        left_s = max(0.1, deadline_s - time.monotonic())
         gone: set[str] = set()
         try:
-            with self._clients.admin(within_s=left_s, request_timeout_ms=int(left_s * 1000)) as admin:
-                present = {
-                    topic["name"]
-                    for topic in admin.describe_topics(sorted(topics | beside))
-                    if topic.get("error_code", 0) == 0
-                }
-                missing = topics - present
-                gone = missing & self._seen
-                queues = {topic for topic in missing if self._role_of(topic)[0] is Role.QUEUE}
-                self._create(admin, queues)
-                self._policies.look(admin, present | queues, new=queues)
-                # With limits that their queue's messages fit into, which only the queue's topic tells.
-                self._create(admin, missing - queues)
-                if missing - queues:
-                    self._policies.look(admin, missing - queues, new=missing - queues)
-        except KafkaError as e:
-            kind = _Refused if isinstance(e, BrokerResponseError) and not e.retriable else KafkaUnavailable
-            if gone:
-                raise kind(
-                    f"The topics {sorted(gone)} are gone: somebody has deleted them, with what they held, "
-                    f"and they could not be created again: {e!r}"
-                ) from e
-            raise kind(f"The topics {sorted(topics)} could not be looked up or created: {e!r}") from e
+            self._clients.ask(
+                lambda: self._create_once(topics, beside, gone, right),
+                f"The topics {sorted(topics)} could not be looked up or created",
+                deadline_s=deadline_s,
+                unless=unless,
+                rights=Rights(tuple(topics), on_topic=right),
+            )
+        except KafkaUnavailable as e:
+            if not gone:
+                raise
+            raise KafkaUnavailable(
+                f"The topics {sorted(gone)} are gone: somebody has deleted them, with what they held, "
+                f"and they could not be created again: {e}"
+            ) from (e.__cause__ or e)
         if gone:
             logger.error(
                 "The topics %s were gone: somebody had deleted them, with what they held. They were created "
                 "again.", sorted(gone),
             )  # fmt: skip
+
+    def _create_once(self, topics: set[str], beside: set[str], gone: set[str], right: str) -> None:
+        """Look ``topics`` up, and create those that are missing.
+
+        Parameters:
+          gone: Takes those that were there before.
+        """
+        with self._clients.admin() as admin:
+            try:
+                present = _present(admin, topics, beside)
+            except TopicAuthorizationFailedError as e:
+                unseen = (
+                    f"The topics {sorted(denied_topics(e))} do not exist, or this client may not see them"
+                )
+                raise self._clients.translated(e, unseen, Rights(on_topic=right)) from e
+            missing = topics - present
+            gone |= missing & self._seen
+            queues = {topic for topic in missing if self._role_of(topic)[0] is Role.QUEUE}
+            self._create(admin, queues)
+            self._policies.look(admin, present | queues, new=queues)
+            # With limits that their queue's messages fit into, which only the queue's topic tells.
+            self._create(admin, missing - queues)
+            if missing - queues:
+                self._policies.look(admin, missing - queues, new=missing - queues)
         self._seen |= present | missing
         self._existing.update(present | missing)
         self._existing.difference_update(self._policies.refusals(self._existing.copy()))
@@ -243,10 +283,15 @@ class Topics:
         """The same, and asked for when what is known of it is older."""
         if self._policies.age_s(topic) < max_age_s:
             return self.limit_of(topic)
-        try:
-            with self._clients.admin(within_s=LOOK_UP_TIMEOUT_S) as admin:
+
+        def look() -> None:
+            with self._clients.admin() as admin:
                 self._policies.look(admin, [topic])
-        except (KafkaError, KafkaUnavailable):
+
+        try:
+            until_s = time.monotonic() + LOOK_UP_TIMEOUT_S
+            self._clients.ask(look, f"The settings of {topic!r} could not be read", deadline_s=until_s)
+        except BrokerConnectionError:
             return self.limit_of(topic)
         self._existing.difference_update(self._policies.refusals([topic]))
         return self.limit_of(topic)
@@ -271,11 +316,21 @@ class Topics:
         }
         if not specs:
             return
-        answer = admin.create_topics(specs, raise_errors=False)
-        for topic in answer["topics"]:
+        try:
+            answer = admin.create_topics(specs, raise_errors=False)
+        except RuntimeError as e:  # kafka-python's, when the controller has changed twice
+            raise NotControllerError(str(e)) from e
+        for found in answer["topics"]:
+            topic, error = found["name"], for_code(found["error_code"])
+            if error is TopicAuthorizationFailedError:
+                raise self._clients.translated(
+                    TopicAuthorizationFailedError({topic}),
+                    f"The topic {topic!r} does not exist, and could not be created",
+                    Rights(on_topic="CREATE"),
+                )
             # Another process may have created one between our look and our request; theirs is respected.
-            if topic["error_code"] not in (0, TopicAlreadyExistsError.errno):
-                raise for_code(topic["error_code"])(f"{topic['name']}: {topic['error_message']}")
+            if found["error_code"] != 0 and error is not TopicAlreadyExistsError:
+                raise error(f"{topic}: {found.get('error_message') or 'it could not be created'}")
         admin.wait_for_topics(list(specs))
 
     def _configs(self, topic: str) -> dict[str, str]:
@@ -314,3 +369,32 @@ class Topics:
 def _in_metrics(name: str) -> str:
     """Two topics that are equal here cannot be on one cluster (Topic.unifyCollisionChars in Kafka)."""
     return name.replace(".", "_")
+
+
+def _is_refusal(error: BrokerConnectionError) -> bool:
+    """Whether Kafka was reached, and does not create one of the topics. It says nothing of others."""
+    cause = error.__cause__
+    return isinstance(error, NotAuthorized) or (
+        isinstance(cause, BrokerResponseError) and not cause.retriable
+    )
+
+
+def _present(admin: KafkaAdminClient, topics: set[str], beside: set[str]) -> set[str]:
+    """Those of ``topics`` and ``beside`` that exist.
+
+    Raises:
+      KafkaError: When it cannot be told of one of ``topics``: this client may not see it, say.
+    """
+    present: set[str] = set()
+    denied: set[str] = set()
+    for found in admin.describe_topics(sorted(topics | beside)):
+        error = for_code(found.get("error_code", 0))
+        if found.get("error_code", 0) == 0:
+            present.add(found["name"])
+        elif error is TopicAuthorizationFailedError:
+            denied.add(found["name"])
+        elif error is not UnknownTopicOrPartitionError and found["name"] in topics:
+            raise error(found["name"])
+    if denied & topics:
+        raise TopicAuthorizationFailedError(denied & topics)
+    return present

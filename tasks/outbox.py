@@ -34,7 +34,10 @@ MANY = 16
 GATHER_S = 0.02
 #: Submissions that wait in memory to be sent; beyond this they wait in PostgreSQL for the relay.
 MAX_WAITING = 10_000
-#: A send that could outlast its lease is left to the relay. The broker's enqueue deadline, and some room.
+#: How long a send may take to reach Kafka, and then Kafka to acknowledge. The broker's own 30 s, which
+#: outlast the death of a node, are not needed here: a relay sends again what failed.
+ENQUEUE_TIMEOUT_MS = 10_000
+#: A send that could outlast its lease is left to the relay: the time to reach Kafka, and some room.
 LEASE_RESERVE_S = 12.0
 PING_TIMEOUT_S = 2.0
 #: How long PostgreSQL may not know what Kafka has: many are noted at once, and of those that have a verdict

@@ -12,7 +12,7 @@ from settings import get_settings
 from tasks.batching import Batcher
 from tasks.failures import record_failure
 from tasks.intake import Intake
-from tasks.outbox import Outbox
+from tasks.outbox import ENQUEUE_TIMEOUT_MS, Outbox
 from tasks.resources import model, ping_database, statements
 from tasks.results import SubmissionResults
 from tasks.verdicts import Job, Moderator
@@ -35,6 +35,7 @@ def _make_broker() -> KafkaBroker:
         replication_factor=settings.kafka_replication,
         session_timeout_ms=settings.kafka_session_timeout_ms,
         client_options=settings.kafka_client_options,
+        enqueue_timeout_ms=ENQUEUE_TIMEOUT_MS,
         middleware=[
             *default_middleware(on_dead_letter=record_failure),
             CurrentMessage(),

@@ -14,7 +14,7 @@ from kafka.structs import TopicPartition
 
 from ..clients import Clients
 from ..errors import KafkaUnavailable
-from ..unreadable import explained
+from ..rights import reading
 from ..watermarks import high_watermarks
 
 #: A read that gets nothing for so long, although there is more, is given up.
@@ -26,24 +26,28 @@ class Log:
     """A topic's records from its beginning, or from given offsets, to the end it has when this is made.
 
     Use it as a context manager: it holds a connection, which belongs to no consumer group. Every method
-    raises KafkaUnavailable when Kafka does not answer.
+    raises KafkaUnavailable when Kafka does not answer, and NotAuthorized when this client may not read it.
 
     Parameters:
       topic: It has to exist.
     """
 
     def __init__(self, clients: Clients, topic: str) -> None:
+        self._clients = clients
         self._topic = topic
-        self._kafka: KafkaConsumer = clients.consumer(fetch_max_wait_ms=50)
+        self._doing = f"The topic {topic!r} could not be read"
+        self._kafka, self._beginnings, ends = clients.ask(self._open, self._doing, rights=reading(topic))
+        self.ends: dict[int, int] = {p.partition: ends[p] for p in sorted(ends)}
+
+    def _open(self) -> tuple[KafkaConsumer, dict[TopicPartition, int], dict[TopicPartition, int]]:
+        kafka = self._clients.consumer(fetch_max_wait_ms=50)
         try:
-            with _translated(topic):
-                partitions = [TopicPartition(topic, p) for p in self._kafka.partitions_for_topic(topic)]
-                ends = high_watermarks(self._kafka, partitions)
-                self._beginnings = self._kafka.beginning_offsets(partitions)
+            partitions = [TopicPartition(self._topic, p) for p in kafka.partitions_for_topic(self._topic)]
+            ends = high_watermarks(kafka, partitions)
+            return kafka, kafka.beginning_offsets(partitions), ends
         except BaseException:
-            self._kafka.close(autocommit=False)
+            kafka.close(autocommit=False)
             raise
-        self.ends: dict[int, int] = {p.partition: ends[p] for p in sorted(partitions)}
 
     def __enter__(self) -> Log:
         return self
@@ -58,7 +62,7 @@ class Log:
 
         One such read at a time: the next one ends it.
         """
-        with _translated(self._topic):
+        with self._translated():
             where, end = TopicPartition(self._topic, partition), self.ends[partition]
             self._kafka.assign([where])
             self._kafka.seek(where, max(start, self._beginnings[where]))
@@ -77,15 +81,14 @@ class Log:
                         f"Nothing was read from {where} at {position} of {end} for {STALLED_S} s"
                     )
 
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except KafkaError as e:
+            raise self._clients.translated(e, self._doing, reading(self._topic)) from e
+
     def records_since(self, starts: Mapping[int, int]) -> Iterator[ConsumerRecord]:
         """The records of all partitions, each from its offset in ``starts``, or else from its first."""
         for partition in self.ends:
             yield from self.records(partition, starts.get(partition, 0))
-
-
-@contextmanager
-def _translated(topic: str) -> Iterator[None]:
-    try:
-        yield
-    except KafkaError as e:
-        raise KafkaUnavailable(f"The topic {topic!r} could not be read: {explained(e)}") from e

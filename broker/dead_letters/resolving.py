@@ -23,8 +23,9 @@ from kafka.errors import MessageSizeTooLargeError
 
 from ..clients import Clients
 from ..delivery import Origin
-from ..errors import EnqueueFailed, KafkaUnavailable
+from ..errors import EnqueueFailed
 from ..publisher import Publisher
+from ..rights import not_published
 from ..topics import Topics
 from .audit import Action, Resolution, State, is_resolution, now_ms, read_resolution
 from .letter import DeadLetter, Selection, read_letter
@@ -220,9 +221,10 @@ class Resolver:
             queue_ends=queue_ends or {},
         )
         for error in self._publisher.publish([resolution.record(self._topic)]).values():
-            raise KafkaUnavailable(
+            raise not_published(
                 f"The {self._order.action.value} stopped, because what it did could not be written down. "
-                f"Run it again: {error!r}"
+                "Run it again",
+                error,
             ) from error
 
 

@@ -7,16 +7,15 @@ also forwards, so there is no moment at which a message is both forwarded and ca
 from __future__ import annotations
 
 import time
+from contextlib import closing
 
 from kafka import KafkaConsumer
-from kafka.errors import KafkaError
 from kafka.structs import TopicPartition
 
 from ..clients import Clients
-from ..errors import KafkaUnavailable
 from ..publisher import Publisher, partition_of
+from ..rights import not_published, reading
 from ..topics import Topics
-from ..unreadable import explained
 from .partitions import REQUEST_TIMEOUT_MS, entries_of
 from .records import CancelDecision, CancelRequest, Outcome, cancel_request
 from .topic import look_up
@@ -40,23 +39,32 @@ class Cancelling:
         topic = look_up(self._clients, self._topics)
         number = partition_of(message_id.encode(), topic.partition_count)
         partition = TopicPartition(topic.name, number)
-        try:
-            kafka = self._clients.consumer(auto_offset_reset="none")
-            try:
-                kafka.assign([partition])
-                kafka.seek(
-                    partition, kafka.end_offsets([partition], timeout_ms=REQUEST_TIMEOUT_MS)[partition]
-                )
-                request, record = cancel_request(topic.name, message_id, partition=number)
-                if failures := self._publisher.publish([record]):
-                    raise KafkaUnavailable(f"Kafka did not acknowledge the cancel: {failures[0]!r}")
-                return _decision(kafka, request, time.monotonic() + timeout_s)
-            finally:
-                kafka.close(autocommit=False)
-        except KafkaError as e:
-            raise KafkaUnavailable(
-                f"The decision about {message_id} could not be read: {explained(e)}"
-            ) from e
+        doing = f"The decision about {message_id} could not be read"
+        end = self._clients.ask(lambda: self._end_of(partition), doing, rights=reading(topic.name))
+        request, record = cancel_request(topic.name, message_id, partition=number)
+        for failure in self._publisher.publish([record]).values():
+            raise not_published(f"Kafka did not acknowledge the cancel of {message_id}", failure) from failure
+        deadline_s = time.monotonic() + timeout_s
+        return self._clients.ask(
+            lambda: self._decision(partition, end, request, deadline_s),
+            doing,
+            deadline_s=deadline_s,
+            rights=reading(topic.name),
+        )
+
+    def _end_of(self, partition: TopicPartition) -> int:
+        with closing(self._clients.consumer()) as kafka:
+            kafka.assign([partition])
+            end: int = kafka.end_offsets([partition], timeout_ms=REQUEST_TIMEOUT_MS)[partition]
+            return end
+
+    def _decision(
+        self, partition: TopicPartition, start: int, request: CancelRequest, deadline_s: float
+    ) -> Outcome:
+        with closing(self._clients.consumer(auto_offset_reset="none")) as kafka:
+            kafka.assign([partition])
+            kafka.seek(partition, start)
+            return _decision(kafka, request, deadline_s)
 
 
 def _decision(kafka: KafkaConsumer, request: CancelRequest, deadline_s: float) -> Outcome:

@@ -9,9 +9,9 @@ from typing import Any
 from dramatiq.message import Message
 
 from ..clients import Clients
-from ..errors import KafkaUnavailable
 from ..keys.records import TICKET_BYTES
 from ..publisher import Publisher, Record
+from ..rights import not_published
 from ..topics import Topics
 from .cancel import Cancelling
 from .files import IndexFiles
@@ -134,8 +134,8 @@ class Delays:
             flush_command(topic.name, queue, partition=number) for number in range(topic.partition_count)
         ]
         failures = self._publisher.publish(commands)
-        if failures:
-            raise KafkaUnavailable(f"Kafka did not acknowledge the flush of {queue!r}: {failures!r}")
+        for failure in failures.values():
+            raise not_published(f"Kafka did not acknowledge the flush of {queue!r}", failure) from failure
 
     def close(self) -> None:
         """Close this process's connections. They are made again when they are needed."""

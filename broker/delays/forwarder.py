@@ -12,10 +12,12 @@ from dramatiq.errors import BrokerConnectionError
 from kafka.errors import KafkaError
 
 from ..clients import Clients
+from ..errors import NotAuthorized
+from ..rights import is_denial, reading
 from ..topics import Topics
 from .files import IndexFiles
 from .forwarding import Forwarding
-from .partitions import OwnedPartition, OwnedPartitions
+from .partitions import OwnedPartition, OwnedPartitions, group_of
 from .store import IndexDamaged, IndexInUse, IndexUnusable, discard
 
 logger = logging.getLogger(__name__)
@@ -49,6 +51,7 @@ class Forwarder:
     ) -> None:
         self._clients = clients
         self._topics = topics
+        self._rights = reading(topics.delayed, group=group_of(topics))
         self._files = files
         self._settings = dict(settings)
         self._forwarding = forwarding
@@ -109,7 +112,7 @@ class Forwarder:
         failure = self._forwarding.step(partitions.ready, _now_ms())
         if failure is not None:
             self._rest(failure)
-        elif self._trouble is not None:
+        elif self._trouble is not None and (partitions.ready or self._trouble != NotAuthorized.__name__):
             logger.info("Delayed messages are forwarded again.")
             self._trouble = None
             self._backoff_s = MIN_BACKOFF_S
@@ -128,10 +131,14 @@ class Forwarder:
         """Leave off for a while, and say so when that is news."""
         if self._stop.is_set():
             return
+        if isinstance(reason, KafkaError) and is_denial(reason):
+            reason = self._clients.translated(reason, "The delayed messages cannot be followed", self._rights)
         kind = type(reason).__name__
         if self._trouble != kind:
-            logger.warning(
-                "Delayed messages cannot be forwarded for now; trying on: %s", reason or repr(reason)
+            logger.log(
+                logging.ERROR if isinstance(reason, NotAuthorized) else logging.WARNING,
+                "Delayed messages cannot be forwarded for now; trying on: %s",
+                reason or repr(reason),
             )
             self._trouble = kind
         self._rest_until_s = time.monotonic() + self._backoff_s

@@ -12,8 +12,9 @@ from dramatiq.errors import BrokerConnectionError
 from kafka.errors import MessageSizeTooLargeError
 
 from ..awaited import TOPIC_ERRORS
-from ..errors import RECORD_ERRORS, KafkaUnavailable, TopicMisconfigured
+from ..errors import RECORD_ERRORS, KafkaUnavailable, NotAuthorized, TopicMisconfigured
 from ..publisher import Publisher, Record
+from ..rights import Denials
 from ..topics import Topics
 from .index import Progress, Row, Settlement
 from .partitions import OwnedPartition
@@ -26,7 +27,9 @@ PAGE_ROWS = 500
 PAGE_BYTES = 4 * 1024 * 1024
 #: Until the next attempt for a message that could not be forwarded.
 FAILED_BACKOFF_S = 0.5
-#: The same, for one that its queue's topic refuses (not authorized, say): only an operator can help.
+#: The same, for one whose queue this client may not write to: how soon it is noticed that it may.
+DENIED_BACKOFF_S = 5.0
+#: The same, for one that its queue's topic refuses (by a rule of its own, say): only an operator can help.
 REFUSED_BACKOFF_S = 60.0
 #: How long the outcome of a cancel can be read.
 OUTCOME_RETENTION_MS = 7 * 24 * 3600 * 1000
@@ -77,6 +80,7 @@ class Forwarding:
         self._bury = bury
         #: What is on its way to the dead letters, by the delay's id.
         self._buried: dict[str, Buried] = {}
+        self._denials = Denials()
         #: The topics that could not be created in this step.
         self._missing: dict[str, BrokerConnectionError] = {}
 
@@ -118,6 +122,7 @@ class Forwarding:
                 noted.postponed.append((task.about, self._clock() + FAILED_BACKOFF_S))
                 del failures[number]
             else:
+                self._note_denial(task, failures.get(number))
                 _note(noted, task, failures.get(number), self._clock())
         for owned, noted in zip(ready, progress, strict=True):
             owned.index.note(noted)
@@ -146,6 +151,12 @@ class Forwarding:
             )
             yield _Task(record, row)
 
+    def _note_denial(self, task: _Task, failure: BaseException | None) -> None:
+        if isinstance(failure, NotAuthorized):
+            self._denials.note(_part(task.record.topic), failure)
+        elif failure is None:
+            self._denials.is_over(_part(task.record.topic))
+
     def _begin_to_bury(self, row: Row, failure: BaseException | None) -> bool:
         """Let the dead letters have a message that its queue never takes; it waits here until they do."""
         if self._bury is None or not isinstance(failure, MessageSizeTooLargeError):
@@ -157,9 +168,12 @@ class Forwarding:
         """Whether the topic is there by now. One that cannot be created must not hold up the others' page."""
         if topic not in self._missing:
             try:
-                self._topics.ensure([topic])
+                self._topics.ensure([topic], right="WRITE")
             except TopicMisconfigured as e:
                 self._topics.say(e)
+                self._missing[topic] = e
+            except NotAuthorized as e:
+                self._denials.note(_part(topic), e)
                 self._missing[topic] = e
             except KafkaUnavailable as e:
                 logger.info("Delayed messages for %r wait on: %s", topic, e)
@@ -177,6 +191,10 @@ class Forwarding:
             yield _Task(cancel_forgotten(topic, request_id, partition=partition), None)
 
 
+def _part(topic: str) -> str:
+    return f"Delayed messages cannot be put into {topic!r}"
+
+
 def _note(progress: Progress, task: _Task, failure: BaseException | None, now_s: float) -> None:
     match task.about:
         case Row() as row if failure is None:
@@ -186,6 +204,8 @@ def _note(progress: Progress, task: _Task, failure: BaseException | None, now_s:
                 "Kafka refuses the delayed message %s; it is kept: %r", row.delay.message_id, failure
             )
             progress.postponed.append((row, now_s + REFUSED_BACKOFF_S))
+        case Row() as row if isinstance(failure, NotAuthorized):
+            progress.postponed.append((row, now_s + DENIED_BACKOFF_S))
         case Row() as row:
             progress.postponed.append((row, now_s + FAILED_BACKOFF_S))
         case Settlement() as settled if failure is None:

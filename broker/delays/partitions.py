@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from threading import Event
 from typing import Any
 
+from dramatiq.errors import BrokerConnectionError
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import KafkaError, LogTruncationError, OffsetOutOfRangeError
+from kafka.errors import LogTruncationError, OffsetOutOfRangeError
 from kafka.structs import TopicPartition
 
 from ..clients import Clients
 from ..epochs import epoch_of_position, seek
-from ..errors import KafkaUnavailable
 from ..rebalance import (
     ForgetfulCooperativeStickyAssignor,
     RebalanceListener,
@@ -23,13 +23,14 @@ from ..rebalance import (
     poll_apart_from_heartbeats,
 )
 from ..restore import name_of
+from ..rights import reading
 from ..topics import Topics
 from ..unreadable import ReadingAround
 from .files import IndexFiles
 from .index import DelayIndex
 from .lease import Lease
 from .records import Entry, UnreadableRecord, read
-from .topic import look_up
+from .topic import DelayedTopic, look_up
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +73,11 @@ class OwnedPartition:
     ready: bool = False
 
 
+def group_of(topics: Topics) -> str:
+    """The consumer group of a namespace's forwarders."""
+    return f"{topics.delayed}.forwarders"
+
+
 class OwnedPartitions:
     """Joins the group of forwarders and keeps an index of every partition it is given.
 
@@ -106,7 +112,7 @@ class OwnedPartitions:
         topics.ensure([topics.delayed], unless=unless)
         self._assignor = ForgetfulCooperativeStickyAssignor()
         self._kafka = clients.consumer(
-            group_id=f"{topics.delayed}.forwarders",
+            group_id=group_of(topics),
             # A position is always set from the index; one that is out of range means another log than it was
             # made from.
             auto_offset_reset="none",
@@ -123,10 +129,16 @@ class OwnedPartitions:
         self._lease = Lease(self._kafka, self._kafka.config["session_timeout_ms"])
         listener = RebalanceListener(on_assigned=self._assigned, on_revoked=self._revoked, on_lost=self._lost)
         self._kafka.subscribe([topics.delayed], listener=listener)
+        self._unless = unless
         try:
             # A leader that does not know the partitions yet assigns none, and rebalances again at once.
-            self._kafka.partitions_for_topic(topics.delayed)
-        except KafkaError:
+            clients.ask(
+                lambda: self._kafka.partitions_for_topic(topics.delayed),
+                f"The topic {topics.delayed!r} could not be looked up",
+                unless=unless,
+                rights=reading(topics.delayed),
+            )
+        except BrokerConnectionError:
             self._kafka.close(autocommit=False, timeout_ms=0)
             raise
 
@@ -199,7 +211,7 @@ class OwnedPartitions:
     # Reading
 
     def _open_added(self, now_ms: int) -> None:
-        topic = look_up(self._clients, self._topics)
+        topic = self._look_up()
         added = sorted(self._added)
         beginnings = self._kafka.beginning_offsets(added, timeout_ms=REQUEST_TIMEOUT_MS)
         ends = self._kafka.end_offsets(added, timeout_ms=REQUEST_TIMEOUT_MS)
@@ -213,11 +225,16 @@ class OwnedPartitions:
             logger.debug("%s: the index is at %d of %d", partition, index.next_offset, ends[partition])
         self._added.clear()
 
+    def _look_up(self) -> DelayedTopic:
+        # The group is not to wait for this process longer than for any other answer.
+        within_s = REQUEST_TIMEOUT_MS / 1000
+        return look_up(self._clients, self._topics, within_s=within_s, unless=self._unless)
+
     def _check_topic(self, now_ms: int) -> None:
         self._looked_up_s = time.monotonic()
         try:
-            topic = look_up(self._clients, self._topics)
-        except KafkaUnavailable as e:
+            topic = self._look_up()
+        except BrokerConnectionError as e:
             logger.info("The delayed topic could not be checked; it will be later: %s", e)
             return
         identities = {partition: str(topic.identity(partition.partition)) for partition in self._owned}
@@ -230,7 +247,7 @@ class OwnedPartitions:
             if (owned := self._owned.get(partition)) is None:
                 continue
             logger.warning("The delay index of %s is rebuilt: its log has become another one.", partition)
-            identity = look_up(self._clients, self._topics).identity(partition.partition)
+            identity = self._look_up().identity(partition.partition)
             owned.index.reset(str(identity), now_ms)
             self._read_again(owned)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..forks import leave_to_parent, survive
 from . import mending
 
 #: SQLite's page cache. Random keys make its B-trees wide; this holds the upper levels of some million rows.
@@ -77,6 +78,11 @@ class Store:
         except BaseException:
             self._db.close()
             raise
+        survive(self)
+
+    def begin_anew(self) -> None:
+        """Leave the file to the parent: SQLite's own close() would write into it, and delete its log."""
+        leave_to_parent(self._db)
 
     def _prepare(self) -> None:
         self._db.execute("PRAGMA locking_mode = EXCLUSIVE")

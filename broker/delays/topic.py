@@ -4,15 +4,18 @@ create it."""
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
+from threading import Event
 from typing import Any
 
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, for_code
 
 from ..clients import Clients
-from ..errors import KafkaUnavailable, TopicMisconfigured
+from ..errors import TopicMisconfigured
+from ..rights import Rights
 from ..topics import Topics
 from .files import Identity
 
@@ -40,24 +43,39 @@ class DelayedTopic:
         return Identity(self.cluster_id, self.name, self.topic_id, partition)
 
 
-def look_up(clients: Clients, topics: Topics) -> DelayedTopic:
+def look_up(
+    clients: Clients, topics: Topics, *, within_s: float | None = None, unless: Event | None = None
+) -> DelayedTopic:
     """Ask the cluster about the delayed topic, which is created when missing.
+
+    Parameters:
+      within_s: How long that may take; ``clients.ASK_TIMEOUT_S`` by default.
+      unless: Nothing is asked again once it is set.
 
     Raises:
       KafkaUnavailable: When Kafka does not answer.
+      NotAuthorized: When this client may not see it.
     """
+    return clients.ask(
+        lambda: _look_up(clients, topics),
+        f"The topic {topics.delayed!r} could not be looked up",
+        deadline_s=None if within_s is None else time.monotonic() + within_s,
+        patient=False,
+        unless=unless,
+        rights=Rights((topics.delayed,), on_topic="DESCRIBE"),
+    )
+
+
+def _look_up(clients: Clients, topics: Topics) -> DelayedTopic:
     name = topics.delayed
     topics.ensure([name], for_reading=True)
-    try:
-        with clients.admin() as admin:
-            cluster_id = admin.describe_cluster()["cluster_id"]
-            (found,) = admin.describe_topics([name])
-            if found["error_code"] != 0:
-                topics.forget([name])
-                raise KafkaUnavailable(f"The topic {name!r} is not there (error {found['error_code']})")
-            settings = _settings(admin, name)
-    except KafkaError as e:
-        raise KafkaUnavailable(f"The topic {name!r} could not be looked up: {e!r}") from e
+    with clients.admin() as admin:
+        cluster_id = admin.describe_cluster()["cluster_id"]
+        (found,) = admin.describe_topics([name])
+        if found["error_code"] != 0:
+            topics.forget([name])
+            raise for_code(found["error_code"])(f"the topic {name!r} is not there")
+        settings = _settings(admin, name)
     if "compact" not in settings.get("cleanup.policy", "compact"):  # since this process looked first
         topics.say(
             TopicMisconfigured(

@@ -7,17 +7,18 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from dramatiq.errors import BrokerConnectionError
 from dramatiq.message import Message
 from kafka import KafkaConsumer
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, KafkaTimeoutError
 from kafka.structs import TopicPartition
 
 from ..clients import Clients
 from ..epochs import EpochEnds
-from ..errors import KafkaUnavailable
+from ..forks import look, survive
+from ..rights import reading
 from ..topics import Topics
 from ..truncation import is_cut
-from ..unreadable import explained
 from .index import DelayIndex
 from .partitions import (
     MAX_FETCH_BYTES,
@@ -84,6 +85,11 @@ class DelayView:
     def __init__(self, clients: Clients, topics: Topics) -> None:
         self._clients = clients
         self._topics = topics
+        self.begin_anew()
+        survive(self)
+
+    def begin_anew(self) -> None:
+        """Connect, and read the topic, once more when it is needed: what was read is the parent's."""
         self._lock = threading.Lock()
         self._kafka: KafkaConsumer | None = None
         self._topic: DelayedTopic | None = None
@@ -91,6 +97,7 @@ class DelayView:
         self._indexes: dict[TopicPartition, DelayIndex] = {}
 
     def pending(self, queue: str, *, limit: int) -> Pending:
+        look()
         with self._lock:
             self._catch_up()
             indexes = list(self._indexes.values())
@@ -109,6 +116,7 @@ class DelayView:
 
     def outcome(self, message_id: str) -> Outcome | None:
         """What was decided about cancelling a message; None when nothing was asked, or nothing is decided."""
+        look()
         with self._lock:
             self._catch_up()
             decided = (index.outcome(message_id) for index in self._indexes.values())
@@ -119,9 +127,22 @@ class DelayView:
             self._reset()
 
     def _catch_up(self) -> None:
-        """Read up to what is the end now."""
+        """Read up to what is the end now.
+
+        What was read is kept while that is tried again: a long topic takes its time to be read.
+        """
+        name = self._topics.delayed
         try:
-            kafka = self._connected()
+            self._clients.ask(
+                self._catch_up_once, f"The topic {name!r} could not be read", rights=reading(name)
+            )
+        except BrokerConnectionError:
+            self._reset()
+            raise
+
+    def _catch_up_once(self) -> None:
+        kafka = self._connected()
+        try:
             if self._has_lost_its_tail(kafka):
                 self._reset()
                 kafka = self._connected()
@@ -140,14 +161,11 @@ class DelayView:
                 if batches:
                     heard_s = time.monotonic()
                 elif time.monotonic() - heard_s > SILENCE_TIMEOUT_S:
-                    raise KafkaUnavailable(f"Kafka sends nothing more of the topic {self._topics.delayed!r}")
-        except (KafkaError, KafkaUnavailable) as e:
-            self._reset()
-            if isinstance(e, KafkaUnavailable):
-                raise
-            raise KafkaUnavailable(
-                f"The topic {self._topics.delayed!r} could not be read: {explained(e)}"
-            ) from e
+                    raise KafkaTimeoutError(f"Kafka sends nothing more of the topic {self._topics.delayed!r}")
+        except BaseException as e:
+            if not (isinstance(e, KafkaError) and e.retriable):
+                self._reset()
+            raise
 
     def _has_lost_its_tail(self, kafka: KafkaConsumer) -> bool:
         """Whether something that was read is not in the log any more, which may have grown again since."""
@@ -170,20 +188,28 @@ class DelayView:
         self._looked_up_s = time.monotonic()
         if self._kafka is None or topic != self._topic:
             self._reset()
-            self._topic = topic
-            partitions = [TopicPartition(topic.name, number) for number in range(topic.partition_count)]
-            self._kafka = self._clients.consumer(
-                auto_offset_reset="none",
-                max_poll_records=MAX_POLL_RECORDS,
-                max_partition_fetch_bytes=MAX_PARTITION_FETCH_BYTES,
-                fetch_max_bytes=MAX_FETCH_BYTES,
-            )
-            self._kafka.assign(partitions)
-            beginnings = self._kafka.beginning_offsets(partitions, timeout_ms=REQUEST_TIMEOUT_MS)
-            for partition, beginning in beginnings.items():
-                self._kafka.seek(partition, beginning)
+            kafka, partitions = self._at_beginning(topic)
+            self._topic, self._kafka = topic, kafka
             self._indexes = {partition: DelayIndex() for partition in partitions}
         return self._kafka
+
+    def _at_beginning(self, topic: DelayedTopic) -> tuple[KafkaConsumer, list[TopicPartition]]:
+        partitions = [TopicPartition(topic.name, number) for number in range(topic.partition_count)]
+        kafka = self._clients.consumer(
+            auto_offset_reset="none",
+            max_poll_records=MAX_POLL_RECORDS,
+            max_partition_fetch_bytes=MAX_PARTITION_FETCH_BYTES,
+            fetch_max_bytes=MAX_FETCH_BYTES,
+        )
+        try:
+            kafka.assign(partitions)
+            beginnings = kafka.beginning_offsets(partitions, timeout_ms=REQUEST_TIMEOUT_MS)
+            for partition, beginning in beginnings.items():
+                kafka.seek(partition, beginning)
+        except BaseException:
+            kafka.close(autocommit=False)
+            raise
+        return kafka, partitions
 
     def _reset(self) -> None:
         if self._kafka is not None:

@@ -15,6 +15,7 @@ from kafka.structs import TopicPartition
 
 from ..clients import Clients
 from ..epochs import EpochEnds, epoch_of_position
+from ..forks import leave_to_parent, survive
 from ..truncation import is_cut
 from .lanes import Order
 from .mending import SCHEMA, Comparison, unpack
@@ -66,6 +67,11 @@ class LanesLog:
         self._mend = mend
         self._to_mend: tuple[list[Waiting], list[Waiting]] | None = None
         self._read_to: dict[TopicPartition, tuple[int, int]] = {}  # the position, and the leader epoch there
+        survive(self)
+
+    def begin_anew(self) -> None:
+        """Leave the file to the parent. Whoever has one of these in the child makes another."""
+        leave_to_parent(self._db)
 
     def catch_up(self) -> None:
         """Read up to what is the end now."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import threading
 
-from kafka.errors import KafkaError
-
 from ..clients import Clients
-from ..errors import KafkaUnavailable
+from ..forks import look, survive
 from ..publisher import Publisher
+from ..rights import not_published, reading
 from ..topics import Topics
 from .log import LanesLog
 from .records import tombstone
@@ -25,25 +24,30 @@ class LanesView:
         self._clients = clients
         self._topics = topics
         self._publisher = publisher
+        self.begin_anew()
+        survive(self)
+
+    def begin_anew(self) -> None:
+        """Connect, and read the topics, once more when they are needed: what was read is the parent's."""
         self._lock = threading.Lock()
         self._logs: dict[str, LanesLog] = {}
 
     def count(self, queue_name: str) -> int:
         """How many messages of a queue wait in their lanes, or run and have waited there."""
+        look()
         with self._lock:
             return self._read(queue_name).count()
 
     def flush(self, queue_name: str) -> int:
         """Drop what waits now; return how many messages that was."""
         topic = self._topics.lanes(queue_name)
+        look()
         with self._lock:
             places = self._read(queue_name).places()
         failures = self._publisher.publish([tombstone(topic, place) for place in places])
-        if failures:
-            reason = next(iter(failures.values()))
-            raise KafkaUnavailable(
-                f"Kafka did not acknowledge the flush of {len(failures)} message(s) in {topic!r}: {reason!r}"
-            )
+        for reason in failures.values():
+            doing = f"Kafka did not acknowledge the flush of {len(failures)} message(s) in {topic!r}"
+            raise not_published(doing, reason) from reason
         return len(places)
 
     def close(self) -> None:
@@ -58,9 +62,7 @@ class LanesView:
         log = self._logs.get(queue_name)
         if log is None:
             log = self._logs[queue_name] = LanesLog(self._clients, topic, self._group)
-        try:
-            log.catch_up()
-        except KafkaError as e:
-            raise KafkaUnavailable(f"The topic {topic!r} could not be read: {e!r}") from e
+        doing = f"The topic {topic!r} could not be read"
+        self._clients.ask(log.catch_up, doing, rights=reading(topic))
         log.ended.clear()
         return log
