@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import dramatiq
+import pytest
 from kafka import KafkaAdminClient
 
 from broker import KafkaUnavailable
@@ -93,6 +94,7 @@ def test_topics_that_many_threads_need_at_once_are_created_together(stack: Stack
     assert clients.questions < len(names) / 2
 
 
+@pytest.mark.real_kafka("it takes any name for a topic's")
 def test_a_topic_that_cannot_be_created_fails_those_who_need_it_and_no_others(
     stack: Stack, namespace: str
 ) -> None:

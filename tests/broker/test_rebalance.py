@@ -6,6 +6,7 @@ import time
 from contextlib import closing
 from typing import Any
 
+import pytest
 from kafka.structs import MemberState, OffsetAndMetadata
 
 from broker.clients import Clients
@@ -43,6 +44,7 @@ def test_a_consumer_that_is_hardly_ever_in_poll_joins_at_its_first_attempt(
         assert kafka.group_metadata().generation_id == first
 
 
+@pytest.mark.real_kafka("it adds no partitions to a topic")
 def test_a_leader_that_rejoins_for_new_partitions_between_two_polls_stays_in_its_group(
     stack: Stack, namespace: str
 ) -> None:
