@@ -90,7 +90,7 @@ def test_an_open_transaction_is_reported_and_what_waits_for_its_end_counted_and_
         wait_until(lambda: "waits at offset 1: a transaction" in caplog.text, deadline_s=60, what="a warning")
         assert f"{broker.topics.queue('default')}-0 waits at offset 1" in caplog.text
         assert ran == ["before"]
-        assert broker.count("default") == 2
+        wait_until(lambda: broker.count("default") == 2, deadline_s=60, what="a count of what waits")
         producer.abort_transaction()
 
     wait_until(lambda: ran == ["before", "behind it"], deadline_s=60, what="what waited")
@@ -100,9 +100,16 @@ def test_an_open_transaction_is_reported_and_what_waits_for_its_end_counted_and_
 
 
 def test_a_worker_that_takes_over_goes_on_behind_an_open_transaction_once_it_ends(
-    queue: tuple[dramatiq.Actor[[str], None], KafkaBroker, list[str]], start_worker: StartWorker
+    queue: tuple[dramatiq.Actor[[str], None], KafkaBroker, list[str]],
+    make_broker: MakeBroker,
+    start_worker: StartWorker,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     task, broker, ran = queue
+    monkeypatch.setattr(transactions, "PATIENCE_S", 1.0)
+    successor = make_broker(namespace=broker.topics.queue(""))
+    dramatiq.actor(broker=successor, actor_name="task")(task.fn)
     task.send("before")
     first = start_worker(broker)
     wait_until(lambda: ran == ["before"], deadline_s=60, what="the first message")
@@ -110,7 +117,8 @@ def test_a_worker_that_takes_over_goes_on_behind_an_open_transaction_once_it_end
     with transactional(broker) as producer:
         send(producer, task, "in it")
         task.send("behind it")
-        start_worker(broker)
+        start_worker(successor)
+        wait_until(lambda: "waits at offset 1: a transaction" in caplog.text, deadline_s=60, what="a warning")
         producer.commit_transaction()
 
     wait_until(lambda: len(ran) > 2, deadline_s=60, what="the others")
