@@ -6,9 +6,10 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from threading import Event
 from zlib import crc32
 
 from kafka import KafkaProducer
@@ -19,6 +20,7 @@ from kafka.errors import (
     KafkaTimeoutError,
     MessageSizeTooLargeError,
     RecordListTooLargeError,
+    UnknownTopicOrPartitionError,
 )
 
 from .attempts import SharedAttempts
@@ -43,6 +45,8 @@ MAX_GATHERED = 16
 WORTH_A_LOOK_BYTES = 64 * 1024
 #: What Kafka adds to a record at most, which the limit is for, too: a batch's header and a record's fields.
 BATCH_BYTES = 128
+#: How kafka-python's ValueError begins for a partition that it has not heard of.
+_UNRECOGNIZED = "Unrecognized partition"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,8 @@ class Record:
       placement: What decides the partition in place of the key: records of one placement are in one
         partition, as long as the topic's partition count stays.
       bound_for: The topic that its body goes on to. What is too large for that one is refused here.
+      watch: Called, on the publishing thread, with the partition that was chosen and the offset there, or
+        None for one that was not acknowledged and may be there all the same.
     """
 
     topic: str
@@ -67,6 +73,7 @@ class Record:
     partition: int | None = None
     placement: bytes | None = None
     bound_for: str | None = None
+    watch: Callable[[int, int | None], None] | None = field(default=None, compare=False)
 
     @property
     def size(self) -> int:
@@ -229,8 +236,7 @@ class Publisher:
         self, producer: KafkaProducer, records: Sequence[Record], indices: Sequence[int], reach_by_s: float
     ) -> tuple[dict[int, BaseException], list[int]]:
         """Produce some of ``records``: why some failed, and which of these Kafka seems to refuse for good."""
-        unknown = self._look_up({records[index].topic for index in indices}, producer, reach_by_s)
-        failures = {index: unknown[t] for index in indices if (t := records[index].topic) in unknown}
+        failures = self._look_up(producer, records, indices, reach_by_s)
         known = [index for index in indices if index not in failures]
 
         def send() -> Sent:
@@ -243,19 +249,30 @@ class Publisher:
         return failures | answered, suspects
 
     def _look_up(
-        self, topics: Iterable[str], producer: KafkaProducer, reach_by_s: float
-    ) -> dict[str, BaseException]:
-        """Wait until the producer knows ``topics``, and return why it does not know some of them.
+        self, producer: KafkaProducer, records: Sequence[Record], indices: Sequence[int], reach_by_s: float
+    ) -> dict[int, BaseException]:
+        """Wait until the producer knows where the records go, and return why it does not know it of some.
 
         Its send() would wait for as long again, and for each topic.
         """
         unknown: dict[str, BaseException] = {}
-        for topic in topics:
+        known: dict[str, set[int]] = {}
+        for topic in {records[index].topic for index in indices}:
             try:
-                producer._wait_on_metadata(topic, max(0.0, reach_by_s - time.monotonic()) * 1000)
+                known[topic] = producer._wait_on_metadata(topic, _left_s(reach_by_s) * 1000)
             except (KafkaError, BrokerResponseError, TypeError, ValueError, AssertionError) as e:
                 unknown[topic] = e
-        return unknown
+        failures = {index: unknown[t] for index in indices if (t := records[index].topic) in unknown}
+        for index in indices:
+            record = records[index]
+            if record.partition is None or index in failures:
+                continue
+            if record.partition not in known[record.topic]:
+                # It was added since the producer last looked.
+                known[record.topic] = _partitions_now(producer, record.topic, _left_s(reach_by_s))
+                if record.partition not in known[record.topic]:
+                    failures[index] = _no_partition(record)
+        return failures
 
     def _wait(self, sent: Sent) -> tuple[dict[int, BaseException], list[int]]:
         failures, suspects = dict(sent.failures), []
@@ -269,6 +286,8 @@ class Publisher:
                 failures[index] = e
                 if isinstance(e, RECORD_ERRORS):
                     suspects.append(index)
+        for watch, partition, future in sent.watched:
+            watch(partition, future.value.offset if future.succeeded() else None)
         return failures, suspects
 
     def _retire(self, producer: KafkaProducer) -> None:
@@ -296,10 +315,33 @@ def _send(producer: KafkaProducer, records: Sequence[Record], indices: Sequence[
                 partition=_partition(producer, record),
             )
         except (KafkaError, BrokerResponseError, TypeError, ValueError, AssertionError) as e:
-            sent.failures[index] = e
+            sent.failures[index] = _no_partition(record) if str(e).startswith(_UNRECOGNIZED) else e
         else:
             sent.pending.append((index, future))
+            if record.watch is not None:
+                sent.watched.append((record.watch, future._produce_future.topic_partition.partition, future))
     return sent
+
+
+def _partitions_now(producer: KafkaProducer, topic: str, timeout_s: float) -> set[int]:
+    """The partitions that a topic has now, or those that are known when Kafka does not answer in time."""
+    told = Event()
+    producer._metadata.request_update().add_both(lambda _: told.set())
+    producer._sender.wakeup()
+    told.wait(timeout_s)
+    return set(producer._metadata.partitions_for_topic(topic) or ())
+
+
+def _no_partition(record: Record) -> UnknownTopicOrPartitionError:
+    """No fault of the record: whoever named the partition has heard of it before the producer did."""
+    return UnknownTopicOrPartitionError(
+        f"the topic {record.topic!r} has no partition {record.partition} as far as Kafka says: it was added "
+        "just now, or the topic was recreated with fewer"
+    )
+
+
+def _left_s(deadline_s: float) -> float:
+    return max(0.0, deadline_s - time.monotonic())
 
 
 def _too_large(record: Record, topic: str, limit: int | None) -> MessageSizeTooLargeError:

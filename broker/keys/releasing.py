@@ -38,6 +38,7 @@ class Releasing:
 
     Only the owner of a partition writes about it, so what was read when it was taken over, and what it wrote
     itself since, is what is true. A flush from elsewhere is looked for now and then, and before a release.
+    What was not read is no evidence: a leader that stood still shows its log as it was before.
     """
 
     def __init__(
@@ -53,7 +54,13 @@ class Releasing:
         self._assignments = assignments
         self._queue_topic = broker.topics.queue(queue_name)
         self._topic = broker.topics.lanes(queue_name)
-        self._log = LanesLog(broker.clients, self._topic, broker.group_id)
+        self._log = LanesLog(
+            broker.clients,
+            self._topic,
+            broker.group_id,
+            publisher=broker.following.publisher,
+            written=broker.following.written,
+        )
         self._looked_s = 0.0
         self._released_s = 0.0
         self._failing = False
@@ -66,7 +73,8 @@ class Releasing:
         """
         lanes: dict[TopicPartition, Lanes[ConsumerRecord]] = {partition: Lanes() for partition in partitions}
         if self._kafka.partitions_for_topic(self._topic):  # asked over the connection that there is anyway
-            self._catch_up()
+            # The last owner may have written the last of it to a leader that another one answers for here.
+            self._log.catch_up_with_all()
             for partition, restored in lanes.items():
                 restored.restore(self._log.waiting(partition.partition))
         return lanes
@@ -137,15 +145,15 @@ class Releasing:
         self._log.close()
 
     def _release(self, assignment: Assignment, turns: list[Turn[ConsumerRecord]], now_s: float) -> None:
-        partition = assignment.partition.partition
+        places = [Place(self._broker.group_id, assignment.partition.partition, turn.order) for turn in turns]
         failures: dict[int, Any] = {}
         try:
             self._catch_up()
+            self._account_for(assignment, turns, places)
         except (KafkaError, BrokerConnectionError) as e:
             failures = dict.fromkeys(range(len(turns)), e)
             found = []
         else:
-            places = [Place(self._broker.group_id, partition, turn.order) for turn in turns]
             found = [(turn, self._log.get(place)) for turn, place in zip(turns, places, strict=True)]
             tickets = [ticket(self._queue_topic, waiting) for _, waiting in found if waiting is not None]
             failures = self._broker.following.publisher.publish(tickets)
@@ -154,6 +162,28 @@ class Releasing:
                 self._note(assignment.lanes, turns, found, failures)
         self._released_s = now_s
         self._report(next(iter(failures.values()), None), now_s)
+
+    def _account_for(
+        self, assignment: Assignment, turns: list[Turn[ConsumerRecord]], places: list[Place]
+    ) -> None:
+        """Make sure of those that wait here and are not in the log: no tombstone of theirs was read."""
+
+        def missing() -> list[Place]:
+            absent = [n for n, place in enumerate(places) if self._log.get(place) is None]
+            with self._broker.ledger.lock:
+                find = assignment.lanes.find
+                return [places[n] for n in absent if find(turns[n].key, turns[n].order) is turns[n]]
+
+        if not missing():
+            return
+        self._log.catch_up_with_all()
+        if lost := [place for place in missing() if place not in self._log.ended]:
+            logger.error(
+                "%d message(s) that waited in their lanes are in the topic %r no more, and nothing says that "
+                "they were flushed: it was recreated, or has lost its tail. Those behind them go on. The "
+                "first is %s.",
+                len(lost), self._topic, lost[0],
+            )  # fmt: skip
 
     def _note(
         self,
@@ -168,9 +198,9 @@ class Releasing:
         number = 0
         for turn, waiting in found:
             if waiting is None:
-                lanes.forget(turn.key, turn.order)  # it was flushed
+                lanes.forget(turn.key, turn.order)  # it was flushed, or is lost
                 continue
-            turn.due_ms = waiting.due_ms
+            turn.due_ms, turn.kept_in = waiting.due_ms, waiting.kept_in
             lanes.recall(turn) if number in failures else lanes.release(turn)
             number += 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from kafka.errors import KafkaError
 
@@ -12,6 +13,7 @@ from ..publisher import Publisher
 from ..topics import Topics
 from .log import LanesLog
 from .records import tombstone
+from .written import Written
 
 
 class LanesView:
@@ -20,8 +22,17 @@ class LanesView:
     Raises (every method): KafkaUnavailable when Kafka does not answer.
     """
 
-    def __init__(self, clients: Clients, topics: Topics, publisher: Publisher, *, group: str) -> None:
+    def __init__(
+        self,
+        clients: Clients,
+        topics: Topics,
+        publisher: Publisher,
+        *,
+        group: str,
+        written: Written | None = None,
+    ) -> None:
         self._group = group
+        self._written = written or Written()
         self._clients = clients
         self._topics = topics
         self._publisher = publisher
@@ -31,14 +42,22 @@ class LanesView:
     def count(self, queue_name: str) -> int:
         """How many messages of a queue wait in their lanes, or run and have waited there."""
         with self._lock:
-            return self._read(queue_name).count()
+            log = self._log(queue_name)
+            self._ask(log.catch_up, queue_name)
+            log.ended.clear()
+            return log.count()
 
     def flush(self, queue_name: str) -> int:
         """Drop what waits now; return how many messages that was."""
         topic = self._topics.lanes(queue_name)
         with self._lock:
-            places = self._read(queue_name).places()
-        failures = self._publisher.publish([tombstone(topic, place) for place in places])
+            log = self._log(queue_name)
+            self._ask(log.catch_up_with_all, queue_name)
+            log.ended.clear()
+            places = log.places()
+        failures = self._publisher.publish(
+            [tombstone(topic, place, partition=kept_in) for place, kept_in in places]
+        )
         if failures:
             reason = next(iter(failures.values()))
             raise KafkaUnavailable(
@@ -53,14 +72,18 @@ class LanesView:
                 log.close()
             self._logs.clear()
 
-    def _read(self, queue_name: str) -> LanesLog:
-        topic = self._topics.lanes(queue_name)
+    def _log(self, queue_name: str) -> LanesLog:
         log = self._logs.get(queue_name)
         if log is None:
-            log = self._logs[queue_name] = LanesLog(self._clients, topic, self._group)
-        try:
-            log.catch_up()
-        except KafkaError as e:
-            raise KafkaUnavailable(f"The topic {topic!r} could not be read: {e!r}") from e
-        log.ended.clear()
+            topic = self._topics.lanes(queue_name)
+            log = self._logs[queue_name] = LanesLog(
+                self._clients, topic, self._group, publisher=self._publisher, written=self._written
+            )
         return log
+
+    def _ask(self, question: Callable[[], None], queue_name: str) -> None:
+        try:
+            question()
+        except KafkaError as e:
+            topic = self._topics.lanes(queue_name)
+            raise KafkaUnavailable(f"The topic {topic!r} could not be read: {e!r}") from e
