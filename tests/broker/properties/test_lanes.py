@@ -387,6 +387,26 @@ def small_lanes() -> object:
 @example(seed=5762, messages=[b"b"], failing=0.6, crashes=0, revocations=0, flushes=3, stalls=0)
 # One is flushed while it runs and comes to wait for a retry while its worker reads of the flush.
 @example(seed=1419, messages=[b"b"], failing=0.6, crashes=0, revocations=0, flushes=3, stalls=0)
+# A retry is released from a lanes topic that shows the one before it.
+@example(
+    seed=1976276153,
+    messages=[b"a", b"c", b"c", b"a", b"a", b"c", b"a", b"b", b"c", b"b", b"c", b"a", b"a", b"a", b"c", b"c",
+              b"c", b"c", b"c", b"b", b"c", b"b", b"c"],
+    failing=0.6, crashes=4, revocations=3, flushes=1, stalls=3,
+)  # fmt: skip
+# A successor reads a lanes topic that shows less than its predecessor was acknowledged.
+@example(
+    seed=2185722313,
+    messages=[b"b", b"a", b"c", b"c", b"b", b"c", b"c", b"a", b"a", b"c", b"a", b"a", b"a", b"b", b"a", b"a",
+              b"c", b"c"],
+    failing=0.6, crashes=4, revocations=3, flushes=0, stalls=3,
+)  # fmt: skip
+# One that moved behind a retry is not shown yet when its turn comes.
+@example(
+    seed=4077601664,
+    messages=[b"c", b"b", b"c", b"b", b"a", b"a", b"c", b"c", b"c", b"a", b"a", b"c"],
+    failing=0.2, crashes=1, revocations=0, flushes=0, stalls=3,
+)  # fmt: skip
 @given(
     seed=st.integers(0, 2**32),
     messages=st.lists(st.sampled_from(KEYS), min_size=1, max_size=25),
