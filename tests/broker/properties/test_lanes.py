@@ -185,11 +185,11 @@ class Owner:
 
     def _take_over(self) -> Lanes[Record]:
         try:
-            return self.releasing.lanes_of([PARTITION])[PARTITION]  # type: ignore[return-value]
+            return self.releasing.lanes_of([PARTITION])[PARTITION]
         except StaleRead:
             assert self.kafka.shown_end is not None
             self.kafka.shown_end = None  # it is tried until the true leader answers
-            return self.releasing.lanes_of([PARTITION])[PARTITION]  # type: ignore[return-value]
+            return self.releasing.lanes_of([PARTITION])[PARTITION]
 
     def _releasing(self) -> Releasing:
         broker = SimpleNamespace(
