@@ -94,9 +94,20 @@ class OldLeader:
                 elif partition.high_watermark > end:
                     self.hidden += 1
                     partition.high_watermark = partition.last_stable_offset = end
-                    partition.records = b""
+                    partition.records = _below(end, bytes(partition.records or b""))
         message.with_header(correlation_id=correlation_id)
         return bytes(message.encode(header=True))
+
+
+def _below(end: int, batches: bytes) -> bytes:
+    """The batches of records that begin below an offset."""
+    place = 0
+    while place < len(batches):
+        first, size = struct.unpack_from(">qi", batches, place)
+        if first >= end:
+            break
+        place += 12 + size
+    return batches[:place]
 
 
 def _frame(connection: socket.socket) -> bytes | None:
