@@ -2,6 +2,9 @@
 
 The request is a record in the message's partition. Only the partition's forwarder decides, on the thread that
 also forwards, so there is no moment at which a message is both forwarded and cancelled.
+
+A message's partition follows from its id and the number of partitions. One that was delayed before partitions
+were added is in another one, so the others are asked where the message is not known.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from ..errors import KafkaUnavailable
 from ..publisher import Publisher, partition_of
 from ..topics import Topics
 from .partitions import REQUEST_TIMEOUT_MS, entries_of
-from .records import CancelDecision, CancelRequest, Outcome, cancel_request
+from .records import CancelDecision, Outcome, cancel_request, strongest
 from .topic import look_up
 
 
@@ -36,33 +39,47 @@ class Cancelling:
 
     def cancel(self, message_id: str, *, timeout_s: float) -> Outcome:
         """See ``Delays.cancel``."""
+        deadline_s = time.monotonic() + timeout_s
         topic = look_up(self._clients, self._topics)
         number = partition_of(message_id.encode(), topic.partition_count)
-        partition = TopicPartition(topic.name, number)
+        outcome = self._ask(topic.name, message_id, [number], deadline_s)
+        others = [other for other in range(topic.partition_count) if other != number]
+        if outcome is Outcome.UNKNOWN and others:
+            outcome = self._ask(topic.name, message_id, others, deadline_s)
+        return outcome
+
+    def _ask(self, topic: str, message_id: str, numbers: list[int], deadline_s: float) -> Outcome:
+        partitions = [TopicPartition(topic, number) for number in numbers]
         try:
             kafka = self._clients.consumer(auto_offset_reset="none")
             try:
-                kafka.assign([partition])
-                kafka.seek(
-                    partition, kafka.end_offsets([partition], timeout_ms=REQUEST_TIMEOUT_MS)[partition]
-                )
-                request, record = cancel_request(topic.name, message_id, partition=number)
-                if failures := self._publisher.publish([record]):
-                    raise KafkaUnavailable(f"Kafka did not acknowledge the cancel: {failures[0]!r}")
-                return _decision(kafka, request, time.monotonic() + timeout_s)
+                kafka.assign(partitions)
+                for partition, end in kafka.end_offsets(partitions, timeout_ms=REQUEST_TIMEOUT_MS).items():
+                    kafka.seek(partition, end)
+                asked = [cancel_request(topic, message_id, partition=number) for number in numbers]
+                if failures := self._publisher.publish([record for _, record in asked]):
+                    reason = next(iter(failures.values()))
+                    raise KafkaUnavailable(f"Kafka did not acknowledge the cancel: {reason!r}")
+                return _decision(kafka, message_id, {request.id for request, _ in asked}, deadline_s)
             finally:
                 kafka.close(autocommit=False)
         except KafkaError as e:
             raise KafkaUnavailable(f"The decision about {message_id} could not be read: {e!r}") from e
 
 
-def _decision(kafka: KafkaConsumer, request: CancelRequest, deadline_s: float) -> Outcome:
+def _decision(kafka: KafkaConsumer, message_id: str, requests: set[str], deadline_s: float) -> Outcome:
+    """What the forwarders have decided together. One that has cancelled it is enough."""
+    decided: dict[str, Outcome] = {}
     while (left_s := deadline_s - time.monotonic()) > 0:
         for records in kafka.poll(timeout_ms=left_s * 1000).values():
             for entry in entries_of(records):
-                if isinstance(entry, CancelDecision) and entry.id == request.id:
-                    return entry.outcome
+                if isinstance(entry, CancelDecision) and entry.id in requests:
+                    decided[entry.id] = entry.outcome
+        if Outcome.CANCELLED in decided.values() or decided.keys() == requests:
+            outcome = strongest(decided.values())
+            assert outcome is not None
+            return outcome
     raise CancelUndecided(
-        f"No forwarder has decided about {request.message_id} yet. The request stands and is decided when a "
-        "worker runs; read the outcome then."
+        f"No forwarder has decided about {message_id} yet. The request stands and is decided when a worker "
+        "runs; read the outcome then."
     )

@@ -50,6 +50,7 @@ class Forwarder:
     ) -> None:
         self._clients = clients
         self._topics = topics
+        self._publisher = publisher
         self._files = files
         self._settings = dict(settings)
         self._forwarding = Forwarding(topics, publisher)
@@ -95,7 +96,7 @@ class Forwarder:
 
     def _own_partitions(self) -> None:
         partitions = OwnedPartitions(
-            self._clients, self._topics, self._files, self._settings, unless=self._stop
+            self._clients, self._topics, self._publisher, self._files, self._settings, unless=self._stop
         )
         try:
             while not self._stop.is_set():

@@ -78,10 +78,15 @@ class LanesLog:
         self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._db.execute(_SCHEMA)
 
-    def catch_up(self) -> None:
-        """Read up to what is the end now, and at least what this process was acknowledged."""
+    def catch_up(self, *, ask_for_partitions: bool = False) -> None:
+        """Read up to what is the end now, and at least what this process was acknowledged.
+
+        Parameters:
+          ask_for_partitions: Whether Kafka is asked for partitions that were added. They are noticed without
+            that, after a while, and when this process writes there.
+        """
         try:
-            self._read({})
+            self._read({}, ask_for_partitions=ask_for_partitions)
         except StaleRead:
             # It may also be another log by now, recreated or cut off; then nobody would ever get there.
             known = self._known()
@@ -142,7 +147,7 @@ class LanesLog:
 
     # Where the log ends
 
-    def _read(self, marks: Mapping[int, int]) -> None:
+    def _read(self, marks: Mapping[int, int], *, ask_for_partitions: bool = False) -> None:
         try:
             if not self._is_connected():
                 return
@@ -151,7 +156,7 @@ class LanesLog:
             if kafka._cluster.topic_id(self._topic) != self._topic_id:
                 raise UnknownTopicOrPartitionError(f"The topic {self._topic!r} was recreated")
             least = _highest(self._known(), marks)
-            self._follow_partitions(kafka, least)
+            self._follow_partitions(kafka, least, ask=ask_for_partitions)
             ends = kafka.end_offsets(self._partitions, timeout_ms=REQUEST_TIMEOUT_MS)
             self._read_up_to(kafka, ends, least)
         except StaleRead:
@@ -263,11 +268,11 @@ class LanesLog:
         self._add(self._kafka, numbers)
         return True
 
-    def _follow_partitions(self, kafka: KafkaConsumer, least: Mapping[int, int]) -> None:
+    def _follow_partitions(self, kafka: KafkaConsumer, least: Mapping[int, int], *, ask: bool) -> None:
         """Read partitions, too, that were added."""
         known = {partition.partition for partition in self._partitions}
         numbers = kafka.partitions_for_topic(self._topic)
-        if not least.keys() <= numbers | known:
+        if ask or not least.keys() <= numbers | known:
             numbers = partitions_now(kafka, self._topic, timeout_ms=REQUEST_TIMEOUT_MS)
         if added := numbers - known:
             self._add(kafka, added)

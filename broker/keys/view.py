@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from kafka.errors import KafkaError
 
@@ -43,7 +44,7 @@ class LanesView:
         """How many messages of a queue wait in their lanes, or run and have waited there."""
         with self._lock:
             log = self._log(queue_name)
-            self._ask(log.catch_up, queue_name)
+            self._ask(partial(log.catch_up, ask_for_partitions=True), queue_name)
             log.ended.clear()
             return log.count()
 
