@@ -34,10 +34,10 @@ def keep_outcomes_of_joins(kafka: KafkaConsumer) -> None:
     on a busy machine a consumer can go on so for long without a partition. Here the next poll gets the
     outcome, unless this consumer has left the generation that it is of.
 
-    A join for partitions that were added is worse off: it counts as unneeded once the new partitions have been
-    shared out, and when that is between two polls, no later one asks for its outcome. The consumer then has
-    the partitions that it had, and no heartbeats: it is thrown out of its group and does not see it. So a join
-    that has begun is needed until its outcome has been taken.
+    A join for partitions that were added is worse off: it counts as unneeded once the new partitions have
+    been shared out, and when that is between two polls, no later one asks for its outcome. The consumer then
+    has the partitions that it had, and no heartbeats: it is thrown out of its group and does not see it. So a
+    join that has begun is needed until its outcome has been taken.
     """
     coordinator: Any = kafka._coordinator
     join, complete = coordinator._do_join_and_sync_async, coordinator._on_join_complete_async

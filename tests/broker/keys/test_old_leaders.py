@@ -16,7 +16,7 @@ from kafka.structs import TopicPartition
 from broker import KafkaBroker, default_middleware
 from dev.apache_kafka import ApacheKafkaServer
 from tests.broker.conftest import MakeBroker, stop
-from tests.broker.keys.old_leader import SEES_ALL, OldLeader
+from tests.broker.old_leader import SEES_ALL, OldLeader
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.real_kafka("its answers are not Kafka's, and they are changed on the way")
