@@ -12,7 +12,7 @@ export PIP_PROGRESS_BAR := off
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-real soak bench bench-smoke bench-moderation bench-plans migrate train evaluate bench-model check lint types walls format clean
+.PHONY: help run test-fast test test-real test-chaos test-cluster test-package test-ecosystem soak bench bench-smoke bench-moderation bench-plans migrate train evaluate bench-model check lint types walls format clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "make %-16s %s\n", $$1, $$2 }'
@@ -20,11 +20,26 @@ help: ## list these targets
 run: .venv/runtime.stamp ## start everything on this machine, show a dozen verdicts, serve until Ctrl-C
 	$(BIN)/python -m dev
 
+test-fast: .venv/runtime.stamp ## run the tests that need neither Kafka nor PostgreSQL
+	$(BIN)/python -m pytest tests/ -q --without-servers -n 2
+
 test: .venv/runtime.stamp ## run the tests on the embedded PostgreSQL and Kafka
 	$(BIN)/python -m pytest tests/ -v -n $(TEST_PROCESSES)
 
-test-real: .venv/runtime.stamp ## run the tests on Apache Kafka and this machine's PostgreSQL, or on servers named by variables
-	$(BIN)/python -m pytest tests/ -v --stack=real -n $(TEST_PROCESSES)
+test-real: .venv/runtime.stamp ## run them on Apache Kafka and this machine's PostgreSQL, or on servers named by variables
+	$(BIN)/python -m pytest tests/ -v --stack=real -n $(TEST_PROCESSES) --ignore=tests/chaos --ignore=tests/cluster
+
+test-chaos: .venv/runtime.stamp ## kill workers and an Apache Kafka in every way that is known, one test at a time
+	$(BIN)/python -m pytest tests/chaos -v --stack=real
+
+test-cluster: .venv/runtime.stamp ## harm single nodes of three Apache Kafkas that replicate
+	$(BIN)/python -m pytest tests/cluster -v --stack=real
+
+test-package: .venv/dev.stamp ## build the broker's wheel, install it alone, and run an application on it
+	$(BIN)/python -m pytest tests/package -v --package-index
+
+test-ecosystem: .venv/ecosystem.stamp ## drive packages that people use Dramatiq with: flask-dramatiq, django_dramatiq, Sentry...
+	$(BIN)/python -m pytest tests/ecosystem -v --stack=real
 
 soak: .venv/runtime.stamp ## harm workers and an Apache Kafka at random: make soak SEED=7 MINUTES=30
 	$(BIN)/python -m tests.chaos.soak $(if $(SEED),--seed $(SEED)) --minutes $(or $(MINUTES),10)
@@ -84,6 +99,10 @@ clean: ## remove the virtual environment and what `make run` keeps (.dev: data, 
 
 .venv/bench.stamp: .venv/runtime.stamp requirements-bench.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-bench.txt
+	@touch $@
+
+.venv/ecosystem.stamp: .venv/runtime.stamp requirements-ecosystem.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-ecosystem.txt
 	@touch $@
 
 .venv/dev.stamp: .venv/runtime.stamp requirements-dev.txt

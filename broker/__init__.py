@@ -8,12 +8,14 @@ from .errors import (
     InvalidMessage,
     InvalidQueueName,
     KafkaUnavailable,
+    MessageFailed,
     NotNow,
     PartitionKeyRefused,
     PermanentError,
     PoisonMessage,
     RetryPolicyRefused,
     TemporaryError,
+    TopicMisconfigured,
 )
 from .keys import PartitionKeys
 from .retries import TenacityRetries, retry_if_temporary
@@ -28,6 +30,7 @@ __all__ = [
     "InvalidQueueName",
     "KafkaBroker",
     "KafkaUnavailable",
+    "MessageFailed",
     "NotNow",
     "Outcome",
     "PartitionKeyRefused",
@@ -38,6 +41,7 @@ __all__ = [
     "RetryPolicyRefused",
     "TemporaryError",
     "TenacityRetries",
+    "TopicMisconfigured",
     "default_middleware",
     "retry_if_temporary",
 ]

@@ -17,6 +17,8 @@ from .tracker import AckTracker
 #: Below this many incomplete offsets the metadata cannot reach its limit: 9 bytes, 12 characters, for each
 #: gap at most, and as many again for a crash count.
 CERTAINLY_FITS = MAX_METADATA_CHARS // 24 - 4
+#: How many commits of its own an assignment knows again. At most one is under way besides that of a handover.
+REMEMBERED_COMMITS = 4
 #: Room kept free for one more incomplete offset and the flags.
 _HEADROOM_CHARS = 48
 
@@ -41,7 +43,9 @@ class Assignment:
     Attributes:
       epoch: How many assignments this process was given before. An ack for an older epoch of the same
         partition does not touch this one.
+      topic_id: Of the topic as it was when the partition was taken over; None when Kafka has not said.
       expected: The offset that the next record read should have.
+      expected_epoch: The leader epoch of what stands last below ``expected``; -1 when it is not known.
       buffer: Records that were read and not dispatched.
       buffered_bytes: The size of the values in the buffer.
       in_flight: Deliveries that Dramatiq has and that are not complete, by offset.
@@ -56,6 +60,7 @@ class Assignment:
       dirty: Whether there is anything that the last commit did not say.
       unanswered: How many commits of it are under way.
       uncommitted: How many records were dispatched since a commit was last acknowledged.
+      said: The last commits of it that were sent, as (offset, metadata), whether or not Kafka took them.
     """
 
     def __init__(
@@ -67,13 +72,21 @@ class Assignment:
         capacity: Capacity,
         probation_end: int = 0,
         lanes: Lanes[ConsumerRecord] | None = None,
+        topic_id: object = None,
     ) -> None:
         self.partition = partition
         self.epoch = epoch
-        self.tracker = AckTracker(state.next_offset, highest=state.highest, incomplete=state.incomplete)
+        self.topic_id = topic_id
+        self.tracker = AckTracker(
+            state.next_offset,
+            highest=state.highest,
+            incomplete=state.incomplete,
+            leader_epoch=state.leader_epoch,
+        )
         self.suspicions: dict[int, Suspicion] = dict(state.suspicions)
         self.probation_end = probation_end
         self.expected = state.next_offset
+        self.expected_epoch = -1
         self.buffer: deque[ConsumerRecord] = deque()
         self.buffered_bytes = 0
         self.lanes: Lanes[ConsumerRecord] = Lanes() if lanes is None else lanes
@@ -85,6 +98,7 @@ class Assignment:
         self.dirty = True
         self.unanswered = 0
         self.uncommitted = 0
+        self.said: deque[tuple[int, str]] = deque(maxlen=REMEMBERED_COMMITS)
         self._capacity = capacity
 
     def take_in(self, batch: list[ConsumerRecord]) -> None:
@@ -92,11 +106,24 @@ class Assignment:
         self.buffer.extend(batch)
         self.buffered_bytes += sum(record.serialized_value_size for record in batch)
         self.expected = batch[-1].offset + 1
+        self.expected_epoch = batch[-1].leader_epoch
 
-    def skip_to(self, position: int) -> None:
+    def skip_to(self, position: int, leader_epoch: int) -> None:
         """Note that there are no records below ``position`` any more that were not read."""
         self.expected = position
+        self.expected_epoch = leader_epoch
         self.dirty = True
+
+    def first_foreign(self, batch: list[ConsumerRecord]) -> ConsumerRecord | None:
+        """The first record of ``batch`` that stands where an earlier owner read another one.
+
+        The log was cut since, and has grown again: what stands there was written under a later leader than
+        the last of what that owner read.
+        """
+        highest, leader_epoch = self.tracker.highest, self.tracker.leader_epoch
+        if batch[0].offset > highest or leader_epoch < 0:
+            return None  # the usual case
+        return next((r for r in batch if r.offset <= highest and r.leader_epoch > leader_epoch), None)
 
     @property
     def head(self) -> ConsumerRecord | None:
@@ -116,7 +143,7 @@ class Assignment:
     def take_into_lane(self) -> None:
         """Take the next record of the buffer to the others of its key."""
         record = self.take_out()
-        self.tracker.deliver(record.offset)
+        self.tracker.deliver(record.offset, record.leader_epoch)
         order, due_ms = _order_of(record)
         key = lane_of(record.headers)
         assert key is not None
@@ -125,7 +152,7 @@ class Assignment:
     def adopt(self, record: ConsumerRecord) -> None:
         """Note that the next record of the buffer runs already."""
         self.take_out()
-        self.tracker.deliver(record.offset)
+        self.tracker.deliver(record.offset, record.leader_epoch)
         if record.key is not None and (key := lane_of(record.headers)) is not None:
             turn = self.lanes.adopt(key, _order_of(record)[0])
             self.turns[record.offset] = self.in_flight[record.offset].turn = turn
@@ -221,7 +248,7 @@ class Assignment:
         """What a commit made now has to say."""
         next_unread = self.buffer[0].offset if self.buffer else self.expected
         if not self.buffer:
-            self.tracker.skip_to(self.expected)
+            self.tracker.skip_to(self.expected, self.expected_epoch)
         incomplete = dict.fromkeys(self.tracker.incomplete)
         suspicions = {offset: s for offset, s in self.suspicions.items() if offset in incomplete}
         if clean:
@@ -238,6 +265,7 @@ class Assignment:
             clean=clean and next_unread >= self.probation_end,
             suspicions=suspicions,
             log_start=self.log_start if self.log_start > self.tracker.next_offset else 0,
+            leader_epoch=self.tracker.leader_epoch,
         )
 
     def has_room_in_metadata(self) -> bool:

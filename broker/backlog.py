@@ -13,9 +13,11 @@ from kafka.structs import TopicPartition
 
 from .clients import Clients
 from .commit_metadata import CommitState
+from .epochs import EpochEnds, leader_epoch_of
 from .errors import KafkaUnavailable
 from .flushing import Notes
-from .restore import read_committed, read_metadata
+from .restore import RESTORE_TIMEOUT_MS, read_committed, read_metadata
+from .truncation import Log, believe
 from .watermarks import high_watermarks
 
 logger = logging.getLogger(__name__)
@@ -57,10 +59,10 @@ class Backlog:
         with _translated(self._topic):
             left = deleted = 0
             ranges = self._ranges()
-            states = self._committed(ranges)
+            states = self._believed(ranges)
             for partition, (beginning, end) in ranges.items():
                 state = states.get(partition)
-                if state is None or state.next_offset > end:  # the topic is new, or was made anew
+                if state is None:  # the topic is new
                     left += end - beginning
                 else:
                     left += max(0, end - max(state.highest + 1, beginning))
@@ -113,6 +115,18 @@ class Backlog:
     def _committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, CommitState]:
         committed = read_committed(self._kafka, partitions)
         return {partition: read_metadata(partition, commit) for partition, commit in committed.items()}
+
+    def _believed(
+        self, ranges: Mapping[TopicPartition, tuple[int, int]]
+    ) -> dict[TopicPartition, CommitState]:
+        """What is committed, without what a truncation has made untrue: as a worker would take it over."""
+        states = self._committed(ranges)
+        epochs = {partition: state.leader_epoch for partition, state in states.items()}
+        answers = EpochEnds(self._kafka, epochs, timeout_ms=RESTORE_TIMEOUT_MS).answers()
+        return {
+            p: believe(state, Log(*ranges[p], leader_epoch_of(self._kafka, p)), answers.get(p))[0]
+            for p, state in states.items()
+        }
 
     def _has_owners(self, admin: KafkaAdminClient) -> bool:
         return bool(admin.describe_groups([self._group_id])[self._group_id]["members"])

@@ -6,8 +6,10 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Unpack
+from functools import partial
+from typing import Any, Unpack, cast
 
+from dramatiq.actor import Actor
 from dramatiq.broker import Broker, MessageProxy
 from dramatiq.errors import QueueJoinTimeout, QueueNotFound
 from dramatiq.message import Message
@@ -19,28 +21,39 @@ from dramatiq.middleware import (
     MiddlewareError,
     Pipelines,
     Retries,
+    Shutdown,
     SkipMessage,
 )
 
 from .backlog import Backlog
 from .clients import Clients
 from .consumer import QueueConsumer
-from .dead_letters import DeadLetter, DeadLetterQueue, Resolved, bury, default_middleware
+from .dead_letters import DeadLetter, DeadLetterQueue, Resolved, default_middleware
 from .dead_letters.letter import DiscardOptions, Filters, RedriveOptions
+from .dead_letters.record import shortened
+from .dead_letters.waiting import bury_waiting
 from .delays import Delays, Outcome, Pending
+from .delays.records import Delay
 from .delivery import Delivery
-from .errors import EnqueueFailed
+from .error_text import MAX_TRACEBACK_CHARS, NOTES, error_text, shorten_notes
+from .errors import EnqueueFailed, NotNow, RetryPolicyRefused
+from .failures import Failures
 from .finishing import Finishing
+from .giving_up import give_up
 from .keys import PartitionKeys, key_of
 from .keys.following import Following
-from .keys.records import lane_header
+from .keys.records import TICKET_BYTES, lane_header
 from .keys.view import LanesView
 from .ledger import Ledger
 from .lifecycle import WorkerLifecycle
 from .listeners import Listeners
+from .mending import Mending
 from .publisher import Publisher, Record
-from .settlement import Settlement
+from .retries import TenacityRetries
+from .settlement import Errand, Settlement
 from .topics import TopicLayout, Topics
+from .unreadable import report_missing_codecs
+from .url import reads_url
 
 DEFAULT_RETENTION_MS = 7 * 24 * 3600 * 1000
 #: How long a stopping worker waits for what its last tasks left to publish, and then for its goodbye to the
@@ -53,8 +66,13 @@ JOIN_POLL_S = 0.1
 #: What a consumer waits for an answer at most. kafka-python's own 30 s would hold up a shutdown as long.
 REQUEST_TIMEOUT_MS = 10_000
 
+#: Tried in order until a retry fits: how many characters of its traceback and its error's text stay.
+NOTES_CHARS = (2_000, 200, 0)
+
 #: Middleware whose failure would lose what follows from a message. Dramatiq logs such a failure and acks.
 _FOLLOW_UP_MIDDLEWARE = (Retries, Pipelines, Callbacks, GroupCallbacks)
+#: How an attempt ends that does not count as one.
+_NO_ATTEMPT = (Shutdown, NotNow)
 _HOOK_FAILED = "Unexpected failure in %s of %r."
 
 
@@ -67,6 +85,8 @@ class KafkaBroker(Broker):
 
     Parameters:
       bootstrap_servers: ``host:port``, several separated by commas, or a list.
+      url: The other parameters but ``middleware`` in one text, for frameworks that hand a broker over so:
+        ``kafka://user:password@host:9092,host2:9092/namespace?group_id=shop``; see ``url.py``.
       group_id: Workers with the same group share the work. Each queue has a consumer group of its own,
         ``{group_id}.{namespace}{queue}``.
       namespace: Put before the name of every topic, so that several applications can share a cluster.
@@ -75,8 +95,8 @@ class KafkaBroker(Broker):
       replication_factor: What a topic is created with; 3 on a cluster of three or more.
       retention_ms: How long Kafka keeps the records of a queue it creates, done or not. A message that waits
         for longer is lost, with an error in the log.
-      middleware: All middleware; by default Dramatiq's, with durable retries and dead letters
-        (see ``default_middleware``).
+      middleware: All middleware; by default Dramatiq's, with durable retries (see ``default_middleware``).
+        Dead letters, delays and partition keys are the broker's own and need none.
       client_options: What else kafka-python is to be given: ``security_protocol``, ``sasl_*``, ``ssl_*``,
         ``client_id``.
       commit_interval_ms: How often finished work is committed: the work of at most that long is repeated by a
@@ -88,15 +108,18 @@ class KafkaBroker(Broker):
         At least 3: the first crash shows that there is a culprit, the second who it may be, the third that
         it is.
       delay_index_dir: Where the index of delayed messages is kept (a cache; see ``broker/delays``).
+      fail_fast_default: Whether :meth:`join` raises the error of a message that failed, where it is not said.
 
     Raises:
-      ValueError: When a parameter is out of its range.
+      ValueError: When a parameter is out of its range, or is given in the URL, too.
     """
 
+    @reads_url
     def __init__(
         self,
         bootstrap_servers: str | list[str] = "localhost:9092",
         *,
+        url: str | None = None,
         group_id: str = "dramatiq",
         namespace: str = "",
         partitions: int = 4,
@@ -109,6 +132,7 @@ class KafkaBroker(Broker):
         session_timeout_ms: int = 10_000,
         max_crashes: int = 3,
         delay_index_dir: str | None = None,
+        fail_fast_default: bool = False,
     ) -> None:
         if max_crashes < 3:
             raise ValueError(
@@ -135,8 +159,12 @@ class KafkaBroker(Broker):
         # Its own producer: what a worker owes Kafka is not to wait behind what its tasks send.
         self._settlement_publisher = Publisher(self.clients, self.topics, timeout_ms=enqueue_timeout_ms)
         self.settlement = Settlement(self._settlement_publisher, self.ledger, give_up=self._give_up)
-        self.delays = Delays(self.clients, self.topics, self.publisher, index_dir=delay_index_dir)
+        self.delays = Delays(
+            self.clients, self.topics, self.publisher, index_dir=delay_index_dir, bury=self._bury_delayed
+        )
         self.dead_letter_queue = DeadLetterQueue(self.clients, self.topics, self.publisher)
+        self.fail_fast_default = fail_fast_default
+        self.failures = Failures(self.dead_letter_queue)
         self.following = Following(
             self.topics, self._settlement_publisher, self.ledger, group=group_id, give_up=self._give_up
         )
@@ -151,12 +179,18 @@ class KafkaBroker(Broker):
         self._settle_deadline_s: float | None = None
         self.consumers: weakref.WeakSet[QueueConsumer] = weakref.WeakSet()
         self.silent_since_s: dict[str, float] = {}
+        self.mending = Mending()
 
         super().__init__(middleware=default_middleware() if middleware is None else middleware)
         self.queues: dict[str, None] = {}
         if not any(isinstance(m, PartitionKeys) for m in self.middleware):
             self.add_middleware(PartitionKeys())
         self.add_middleware(WorkerLifecycle())
+        # Without them an ordered key would lose its order, and nothing delayed would ever be forwarded.
+        self._listeners.always = [
+            m for m in self.middleware if isinstance(m, PartitionKeys | WorkerLifecycle)
+        ]
+        self.actor_options.add("retry")  # also where it is refused, with better reasons than Dramatiq has
 
     # Names
 
@@ -168,7 +202,21 @@ class KafkaBroker(Broker):
         """The topics that a worker of a queue needs."""
         return [self.topics.queue(queue_name), self.topics.dead_letters(queue_name), self.topics.delayed]
 
-    # Queues and messages
+    # Actors, queues and messages
+
+    def declare_actor(self, actor: Actor[Any, Any]) -> None:
+        """Declare an actor.
+
+        Raises:
+          RetryPolicyRefused: When its ``retry=`` cannot be run durably, or no middleware would run it.
+        """
+        policy_runs = any(isinstance(m, TenacityRetries) for m in self.middleware)
+        if actor.options.get("retry") is not None and not policy_runs:
+            raise RetryPolicyRefused(
+                f"The retry= of actor {actor.actor_name!r} is refused: it needs TenacityRetries, which is "
+                "not in the broker's middleware. Put it there in the place of Dramatiq's Retries."
+            )
+        super().declare_actor(actor)
 
     def declare_queue(self, queue_name: str) -> None:
         """Declare a queue. Its topics are created when the first message or the first consumer needs them.
@@ -193,9 +241,11 @@ class KafkaBroker(Broker):
         Raises:
           QueueNotFound: When the queue was not declared.
           KafkaUnavailable: When Kafka does not answer.
+          TopicMisconfigured: When a topic that the queue needs loses messages.
         """
         self._check_declared(queue_name)
         self.settlement.start()  # here, because a worker's threads are interrupted
+        report_missing_codecs()
         consumer = QueueConsumer(self, queue_name, prefetch=prefetch, timeout_ms=timeout)
         self.consumers.add(consumer)
         return consumer
@@ -216,14 +266,28 @@ class KafkaBroker(Broker):
         if delivery is None:
             return self.enqueue_many([message], delay=delay)[0]
         try:
-            self.emit_before("enqueue", message, delay)
-            if not self.following.keeps(delivery, message, delay, self.actors):
-                delivery.outbox.append(self._record(message, delay))
+            self._join(delivery, message, delay)
         except Exception as e:
             self._finishing.failure = e
             raise
         self.emit_after("enqueue", message, delay)
         return message
+
+    def _join(self, delivery: Delivery, message: Message[Any], delay: int | None) -> None:
+        is_retry = delivery.is_retry(message)
+        if is_retry:
+            # Dramatiq's Retries bounds its frames and not the error's text.
+            shorten_notes(message.options, MAX_TRACEBACK_CHARS)
+        self.emit_before("enqueue", message, delay)
+        if message.message_id == delivery.message_id:
+            self._make_fit(message, delay)
+        if self.following.keeps(delivery, message, delay, self.actors):
+            return
+        record = self._record(message, delay)
+        if is_retry:
+            delivery.drop_retry()  # two middlewares that retry would double it at every failure
+            delivery.retry = record
+        delivery.outbox.append(record)
 
     def enqueue_many(
         self, messages: Iterable[Message[Any]], *, delay: int | None = None
@@ -259,15 +323,21 @@ class KafkaBroker(Broker):
 
     # What waits
 
-    def join(self, queue_name: str, *, timeout: int | None = None) -> None:
+    def join(self, queue_name: str, *, timeout: int | None = None, fail_fast: bool | None = None) -> None:
         """Wait until every message of a queue, delayed ones included, is complete, whichever worker runs it.
 
         Parameters:
           timeout: Milliseconds.
+          fail_fast: Then raise the error of the first message that became a dead letter since the last such
+            join or flush of the queue, or since this broker was made: for tests. By default what
+            ``fail_fast_default`` says. It reads the queue's dead letters.
 
         Raises:
           QueueNotFound: When the queue was not declared.
           QueueJoinTimeout: When messages are left after ``timeout``.
+          Exception: The error of the task, when it ran in this process. Its traceback is in its notes.
+          MessageFailed: When another process ran it, or no task did; it says what the dead letter says.
+          KafkaUnavailable: When Kafka does not answer.
         """
         self._check_declared(queue_name)
         deadline_s = None if timeout is None else time.monotonic() + timeout / 1000
@@ -277,6 +347,10 @@ class KafkaBroker(Broker):
                     f"{left} message(s) are left in the queue {queue_name!r} after {timeout} ms"
                 )
             time.sleep(JOIN_POLL_S)
+        if fail_fast or (fail_fast is None and self.fail_fast_default):
+            error = self.failures.first(queue_name)
+            if error is not None:
+                raise error
 
     def count(self, queue_name: str) -> int:
         """How many messages of a queue are not complete: waiting, delayed, running or being settled.
@@ -289,7 +363,7 @@ class KafkaBroker(Broker):
           KafkaUnavailable: When Kafka does not answer.
         """
         self._check_declared(queue_name)
-        self.topics.ensure(self.topics_of(queue_name))
+        self.topics.ensure(self.topics_of(queue_name), for_reading=True)
         before = self.delays.pending(queue_name, limit=0)
         with Backlog(self.clients, self.topics.queue(queue_name), self.group_of(queue_name)) as backlog:
             waiting = backlog.count()
@@ -310,13 +384,14 @@ class KafkaBroker(Broker):
           KafkaUnavailable: When Kafka does not answer. What is not dropped by then stays.
         """
         self._check_declared(queue_name)
-        self.topics.ensure(self.topics_of(queue_name))
+        self.topics.ensure(self.topics_of(queue_name), for_reading=True)
         self.delays.flush(queue_name)
         self._lanes.flush(queue_name)
         self._drop(queue_name)
         if self._lanes.flush(queue_name):
             # What a worker held had moved there meanwhile, and some of it may be on its way back.
             self._drop(queue_name)
+        self.failures.forget(queue_name)
 
     def _drop(self, queue_name: str) -> None:
         with Backlog(self.clients, self.topics.queue(queue_name), self.group_of(queue_name)) as backlog:
@@ -391,6 +466,8 @@ class KafkaBroker(Broker):
         hook = f"before_{signal}"
         listeners = self._listeners.of(self.middleware, hook)
         if listeners and signal in ("ack", "nack"):
+            if _is_withdrawn(args[0]):
+                return
             with self._finishing.of(args[0]):
                 self._call_before(listeners, hook, *args, **kwargs)
         else:
@@ -400,8 +477,11 @@ class KafkaBroker(Broker):
         hook = f"after_{signal}"
         listeners = self._listeners.of(self.middleware, hook)
         if signal in ("process_message", "skip_message"):
-            with self._finishing.of(args[0]):
-                self._call_following(listeners, hook, *args, **kwargs)
+            if not _is_withdrawn(args[0]):
+                with self._finishing.of(args[0]):
+                    self._call_following(listeners, hook, *args, **kwargs)
+            return
+        if listeners and signal in ("ack", "nack") and _is_withdrawn(args[0]):
             return
         for middleware in reversed(listeners):
             try:
@@ -421,8 +501,15 @@ class KafkaBroker(Broker):
     def _call_following(
         self, listeners: list[Middleware], hook: str, message: MessageProxy, **kwargs: Any
     ) -> None:
-        """Unlike Dramatiq's emit_after, fail a message whose follow-up was lost instead of acking it."""
+        """Unlike Dramatiq's emit_after, fail a message whose follow-up was lost instead of acking it, and let
+        one Retries decide about a failure: a second one would retry it twice, or give it up besides.
+        """
+        error = kwargs.get("exception")
+        is_decided = False
         for middleware in reversed(listeners):
+            decides = error is not None and isinstance(middleware, Retries)
+            if decides and is_decided:
+                continue
             try:
                 getattr(middleware, hook)(self, message, **kwargs)
             except (Exception, Interrupt) as e:
@@ -431,6 +518,10 @@ class KafkaBroker(Broker):
                 self.logger.critical(_HOOK_FAILED, hook, middleware, exc_info=True)
                 if isinstance(middleware, _FOLLOW_UP_MIDDLEWARE):
                     self._finishing.failure = e
+            if decides:
+                is_decided = message.failed or _is_retried(message)
+        if error is not None and self._is_undecided(message):
+            self._decide(message, error)
         if (failure := self._finishing.failure) is not None:
             if isinstance(message, Delivery):
                 # A dead letter takes the place of all of it: a message is tried again or given up, not both.
@@ -438,21 +529,76 @@ class KafkaBroker(Broker):
             message.stuff_exception(failure)
             message.fail()
 
+    def _is_undecided(self, message: MessageProxy) -> bool:
+        """Whether a failed message has neither been given up nor gets another attempt.
+
+        A Retries that is there decides, also when it does neither. Without one Dramatiq acks the message.
+        """
+        return (
+            isinstance(message, Delivery)
+            and not message.failed
+            and not _is_retried(message)
+            and not any(isinstance(m, Retries) for m in self.middleware)
+        )
+
+    def _decide(self, message: MessageProxy, error: BaseException) -> None:
+        if not isinstance(error, _NO_ATTEMPT):
+            self.logger.warning(
+                "Message %r fails for good, since there is no Retries middleware: %s",
+                message.message_id,
+                error_text(error),
+            )
+            message.fail()
+            return
+        try:
+            self.enqueue(cast("Message[Any]", message))
+        except (Exception, Interrupt) as e:  # noqa: BLE001 - whatever it was, a dead letter says so
+            self._finishing.failure = e
+
     def _begin(self, message: MessageProxy) -> None:
         if isinstance(message, Delivery) and not self.ledger.begin(message):
-            # Results would store None for a skipped message. The one who has the partition now runs it, or
-            # nobody does: it was flushed.
-            message.options["store_results"] = False
+            # The one who has the partition now runs it, and calls the hooks, or nobody does: it was flushed.
+            message.withdrawn = True
             raise SkipMessage("its partition was taken away, or it was flushed, before it began")
 
-    def _give_up(self, delivery: Delivery, error: BaseException) -> None:
-        """Replace an outbox that Kafka can never take by a dead letter that says so."""
+    def _give_up(self, delivery: Delivery | Errand, error: BaseException) -> None:
+        """Let a dead letter that says so take the place of an outbox that Kafka can never take.
+
+        Another dead letter would be refused, too: one that is there is shortened, and held until its topic
+        takes it.
+        """
         self.logger.error("What follows from %s cannot be published: %r", delivery, error)
-        dead_letters = self.topics.dead_letters(delivery.queue_name)
-        if all(record.topic == dead_letters for record in delivery.outbox):
-            return  # another dead letter would be refused too: this one is held until its topic takes it
+        if isinstance(delivery, Errand):  # it brings nothing but a dead letter
+            delivery.outbox[:] = [shortened(self.topics, letter) for letter in delivery.outbox]
+            return
+        if (letter := delivery.dead_letter) is not None:
+            delivery.dead_letter = shortened(self.topics, letter)
+            delivery.outbox[delivery.outbox.index(letter)] = delivery.dead_letter
+            return
+        delivery.preparation = partial(give_up, self, delivery, error)
         delivery.drop_outbox()
-        bury(self, delivery, error)
+
+    def _bury_delayed(self, delay: Delay, error: BaseException) -> Errand:
+        """Keep a delayed message in the dead letters whose queue refuses it for good."""
+        return bury_waiting(
+            self,
+            delay.queue,
+            message_id=delay.message_id,
+            origin=None,
+            raw=delay.value,
+            headers=delay.headers,
+            error=error,
+        )
+
+    def _make_fit(self, message: Message[Any], delay: int | None) -> None:
+        """Shorten what a retry says about its last failure, when the message would not fit for it."""
+        notes = {name: message.options[name] for name in NOTES if name in message.options}
+        for at_most in NOTES_CHARS:
+            if self.publisher.seems_to_fit(self._record(message, delay)):
+                return
+            shorten_notes(message.options, at_most)
+        if not self.publisher.seems_to_fit(self._record(message, delay)):
+            message.options.update(notes)  # for its dead letter
 
     def _record(self, message: Message[Any], delay: int | None) -> Record:
         if message.queue_name not in self.queues:  # those were checked when they were declared
@@ -463,7 +609,9 @@ class KafkaBroker(Broker):
             headers.append(lane_header(key))
         if delay is not None:
             return self.delays.record(message, delay, headers=headers, key=key)
-        return Record(self.topics.queue(message.queue_name), message.encode(), key=key, headers=headers)
+        spare = 0 if key is None else TICKET_BYTES
+        topic = self.topics.queue(message.queue_name)
+        return Record(topic, message.encode(), key=key, headers=headers, spare=spare)
 
     # The life of a process
 
@@ -518,3 +666,11 @@ class KafkaBroker(Broker):
         self._lanes.close()
         self.publisher.close()
         self._settlement_publisher.close()
+
+
+def _is_retried(message: MessageProxy) -> bool:
+    return isinstance(message, Delivery) and message.is_retried
+
+
+def _is_withdrawn(message: MessageProxy) -> bool:
+    return isinstance(message, Delivery) and message.withdrawn

@@ -71,6 +71,11 @@ class Clients:
             "bootstrap_servers": self.bootstrap_servers,
         }
 
+    @property
+    def compresses(self) -> bool:
+        """Whether a record may be smaller on its way than it is."""
+        return bool(self._options.get("compression_type"))
+
     def producer(self, *, within_s: float | None = None, **settings: Any) -> KafkaProducer:
         return self._connect(KafkaProducer, settings, within_s)
 

@@ -55,6 +55,9 @@ class CommitState:
       suspicions: Crash counts by offset; each offset is one of ``incomplete``.
       log_start: Where the log began when the owner last looked, if that is above ``next_offset``, and
         otherwise 0. What a flush has deleted below it and no thread had begun is not in ``incomplete``.
+      leader_epoch: Of the record at ``highest``, -1 when it is not known. Kafka's commits have a field of
+        their own for it, so it is not in the text. It may be too low where ``highest`` is no record and what
+        is below it was deleted: nothing is left there that could be taken for done.
     """
 
     next_offset: int
@@ -63,6 +66,7 @@ class CommitState:
     clean: bool = False
     suspicions: Mapping[int, Suspicion] = field(default_factory=dict)
     log_start: int = 0
+    leader_epoch: int = -1
 
 
 def encode(state: CommitState) -> str:

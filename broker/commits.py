@@ -33,7 +33,8 @@ class Snapshot:
         self.offsets: Offsets = {}
         self._counted: list[tuple[Assignment, int]] = []
         for assignment in assignments:
-            self.offsets[assignment.partition] = to_kafka(assignment.snapshot(clean=clean))
+            said = self.offsets[assignment.partition] = to_kafka(assignment.snapshot(clean=clean))
+            assignment.said.append((said.offset, said.metadata))
             assignment.dirty = False
             assignment.unanswered += 1
             self._counted.append((assignment, assignment.uncommitted))
@@ -135,4 +136,4 @@ class Commits:
 
 
 def to_kafka(state: CommitState) -> OffsetAndMetadata:
-    return OffsetAndMetadata(state.next_offset, encode(state), -1)
+    return OffsetAndMetadata(state.next_offset, encode(state), state.leader_epoch)

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING
 from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.errors import ConnectionClosed
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import KafkaError
+from kafka.errors import CorruptRecordError, KafkaError, UnsupportedCodecError
 from kafka.future import Future
 from kafka.structs import TopicPartition
 
 from .assignment import Assignment, Capacity
-from .commit_metadata import CommitState
 from .commits import Commits
+from .dead_letters import bury
 from .delivery import Delivery
 from .dispatch import MAX_UNCOMMITTED, Dispatcher
+from .epochs import epoch_of_position, refresh_metadata, seek
 from .errors import KafkaUnavailable
 from .flushing import FlushWatch, Notes
 from .keys.lanes import Lanes
@@ -28,10 +29,23 @@ from .keys.releasing import Releasing
 from .rebalance import (
     ForgetfulCooperativeStickyAssignor,
     RebalanceListener,
+    is_joining,
     keep_outcomes_of_joins,
+    learn_partitions,
+    poll_apart_from_heartbeats,
 )
-from .restore import Restored, report_removed, restore
+from .restore import (
+    RESTORE_TIMEOUT_MS,
+    Restored,
+    name_of,
+    report_lost_tail,
+    report_removed,
+    restore,
+)
 from .silence import Silence
+from .transactions import OpenTransactions
+from .truncation import ALL_OF_IT, forget_from
+from .unreadable import ReadingAround, explained
 
 if TYPE_CHECKING:
     from .broker import KafkaBroker
@@ -48,6 +62,8 @@ EVERYTHING = 1_000_000_000
 MAX_FETCH_BYTES = 8 * 1024 * 1024
 #: How often Kafka is polled while there is no need for records: it is how a rebalance begins.
 MAX_POLL_GAP_S = 0.05
+#: The same for a member of the group that has no partition, and waits until another one leaves.
+SPARE_POLL_GAP_S = 0.25
 #: How soon records are looked for again while some wait only for others of their key to end.
 LANE_POLL_GAP_S = 0.005
 #: How long a failed read of the committed offsets rests before it is repeated.
@@ -66,11 +82,13 @@ class QueueConsumer(Consumer):
 
     Raises:
       KafkaUnavailable: When Kafka does not answer. Dramatiq then tries again after a while.
+      TopicMisconfigured: When a topic of the queue loses messages. Dramatiq tries again then, too.
     """
 
     def __init__(self, broker: KafkaBroker, queue_name: str, *, prefetch: int, timeout_ms: int) -> None:
         self._broker = broker
         self._queue_name = queue_name
+        self._queue_topic = broker.topics.queue(queue_name)
         self._timeout_s = timeout_ms / 1000
         self._driving = threading.Lock()
         self._closing = False
@@ -79,14 +97,18 @@ class QueueConsumer(Consumer):
         self._capacity = Capacity(prefetch)
         self._unrestored: set[TopicPartition] = set()
         self._restore_at_s = 0.0
+        self._untaken_why = ""
         self._polled_at_s = 0.0
         self._paused: set[TopicPartition] = set()
 
-        broker.topics.ensure(broker.topics_of(queue_name), unless=broker.stop_asked)
+        broker.mending.ensure(broker, queue_name)
         self._assignor = ForgetfulCooperativeStickyAssignor()
         self._kafka = broker.clients.consumer(
             group_id=broker.group_of(queue_name),
             auto_offset_reset="earliest",
+            # A queue's topic is anybody's to write to, in transactions, too. The broker's own topics are not:
+            # nobody's open transaction is to hide there what this broker has written behind it.
+            isolation_level="read_committed",
             partition_assignment_strategy=[self._assignor],
             max_poll_records=EVERYTHING,
             max_partition_fetch_bytes=MAX_BUFFERED_BYTES,
@@ -94,12 +116,15 @@ class QueueConsumer(Consumer):
             **broker.consumer_settings,
         )
         keep_outcomes_of_joins(self._kafka)
+        poll_apart_from_heartbeats(self._kafka)
+        self._reading = ReadingAround(self._kafka)
         self._commits = Commits(self._kafka, self._ledger, interval_s=broker.commit_interval_ms / 1000)
         self._dispatcher = Dispatcher(broker, queue_name, self._commits, self._capacity)
         self._assignments = self._dispatcher.assignments
         self._releasing = Releasing(broker, queue_name, self._kafka, self._assignments)
         notes = Notes(broker.clients, broker.group_of(queue_name))
         self._flush_watch = FlushWatch(self._kafka, self._dispatcher, notes)
+        self._open_transactions = OpenTransactions(self._kafka)
         self._silence = Silence(self._kafka, queue_name, broker.silent_since_s)
         self._kafka.subscribe(
             [broker.topics.queue(queue_name)],
@@ -112,7 +137,7 @@ class QueueConsumer(Consumer):
         )
         try:
             # A leader that does not know the partitions yet assigns none, and rebalances again at once.
-            self._kafka.partitions_for_topic(broker.topics.queue(queue_name))
+            learn_partitions(self._kafka, broker.topics.queue(queue_name))
         except KafkaError as e:
             self.close()
             raise KafkaUnavailable(f"The partitions of {queue_name!r} could not be read: {e!r}") from e
@@ -157,7 +182,15 @@ class QueueConsumer(Consumer):
         self._settle(message)
 
     def nack(self, message: MessageProxy) -> None:
-        """Mark a delivery as failed. Its dead letter, if the broker has that middleware, is in its outbox."""
+        """Mark a delivery as failed. It completes once its dead letter is in Kafka.
+
+        Raises:
+          DeadLetterNotMade: When there can be none. Dramatiq then tries again.
+        """
+        assert isinstance(message, Delivery)
+        message.drop_retry()  # it is tried again or given up, not both
+        bury(self._broker, message, message._exception)
+        self._broker.failures.keep(message.message_id, message._exception)  # the dead letter has its frames
         self._settle(message)
 
     def _settle(self, message: MessageProxy) -> None:
@@ -228,8 +261,11 @@ class QueueConsumer(Consumer):
         return self._commits.hand_over(leaving) if leaving else None
 
     def _lost(self, partitions: Iterable[TopicPartition]) -> None:
-        logger.warning("This worker was thrown out of the group of %r and joins again: %s may run twice.",
-                       self._queue_name, sorted(partitions))  # fmt: skip
+        logger.warning(
+            "This worker was thrown out of the group of %r and joins again: what it has begun of %s runs "
+            "twice where another worker gets it meanwhile.",
+            self._queue_name, sorted(partitions),
+        )  # fmt: skip
         self._take_away(partitions)
         self._assignor.forget()
 
@@ -237,6 +273,8 @@ class QueueConsumer(Consumer):
         with self._ledger.lock:
             self._unrestored.difference_update(partitions)
             self._paused.difference_update(partitions)
+            for partition in partitions:
+                self._reading.forget(partition)
             return [a for p in list(partitions) if (a := self._dispatcher.remove(p)) is not None]
 
     # The consumer thread's own steps
@@ -246,11 +284,20 @@ class QueueConsumer(Consumer):
         with self._ledger.lock:
             partitions = list(self._unrestored)
         try:
-            self._take_over(restore(self._broker.clients, self._kafka, partitions))
+            remembered = self._ledger.remembered(partitions)
+            self._take_over(restore(self._broker.clients, self._kafka, partitions, remembered))
         except (KafkaError, KafkaUnavailable, ValueError) as e:
             # ValueError: the partition was revoked between the read and the seek.
-            logger.info("The partitions %s cannot be taken over yet: %r", partitions, e)
+            self._report_untaken(partitions, e)
             self._restore_at_s = time.monotonic() + RESTORE_BACKOFF_S
+
+    def _report_untaken(self, partitions: list[TopicPartition], error: Exception) -> None:
+        reason = f"The partitions {partitions} cannot be taken over yet: {explained(error)}"
+        is_news = reason != self._untaken_why and isinstance(
+            error, UnsupportedCodecError | CorruptRecordError
+        )
+        logger.log(logging.ERROR if is_news else logging.INFO, "%s", reason)
+        self._untaken_why = reason
 
     def _take_over(self, restored: Mapping[TopicPartition, Restored]) -> None:
         lanes = self._releasing.lanes_of(restored)
@@ -259,7 +306,7 @@ class QueueConsumer(Consumer):
             for partition, left in restored.items()
         }
         for partition, left in restored.items():
-            self._kafka.seek(partition, left.state.next_offset)
+            seek(self._kafka, partition, left.state.next_offset, left.state.leader_epoch)
         # Committed before the first dispatch, so that even a crash on the first record leaves a trace.
         if not self._commits.commit_now(taken.values()):
             self._restore_at_s = time.monotonic() + RESTORE_BACKOFF_S
@@ -274,14 +321,17 @@ class QueueConsumer(Consumer):
     def _assignment(
         self, partition: TopicPartition, left: Restored, lanes: Lanes[ConsumerRecord]
     ) -> Assignment:
-        state = left.state
+        state, probation_end = left.state, left.probation_end
+        if left.unclean:
+            probation_end = min(state.highest + 1 + MAX_UNCOMMITTED, left.end_offset)
         return Assignment(
             partition,
             state,
             epoch=self._ledger.next_epoch(),
             capacity=self._capacity,
-            probation_end=min(state.highest + 1 + MAX_UNCOMMITTED, left.end_offset) if left.unclean else 0,
+            probation_end=probation_end,
             lanes=lanes,
+            topic_id=left.topic_id,
         )
 
     def _wait(self, remaining_s: float) -> None:
@@ -293,6 +343,10 @@ class QueueConsumer(Consumer):
 
     def _wait_for_records(self, remaining_s: float) -> None:
         assignments = self._assignments.values()
+        if not assignments:
+            # The poll in which this consumer is given partitions does not end with that.
+            gap_s = MAX_POLL_GAP_S if is_joining(self._kafka) else SPARE_POLL_GAP_S
+            remaining_s = min(remaining_s, gap_s)
         if any(assignment.in_flight or assignment.dirty for assignment in assignments):
             remaining_s = min(remaining_s, self._broker.commit_interval_ms / 1000)
         if any(assignment.lanes for assignment in assignments):
@@ -313,22 +367,34 @@ class QueueConsumer(Consumer):
         )
 
     def _poll(self, timeout_s: float) -> None:
-        records = self._kafka.poll(timeout_ms=int(timeout_s * 1000))
+        records = self._reading.poll(int(timeout_s * 1000))
         self._polled_at_s = time.monotonic()
         for partition, batch in records.items():
             assignment = self._assignments.get(partition)
             if assignment is not None:
                 self._take_in(assignment, batch)
+        topic_id = self._topic_id()
         for assignment in list(self._assignments.values()):
             self._follow_position(assignment)
+            if assignment.topic_id != topic_id is not None:
+                self._begin_anew(assignment, ALL_OF_IT)
         self._pause_full_partitions()
         self._flush_watch.look(self._polled_at_s)
         self._silence.look(self._polled_at_s)
+        self._open_transactions.look(self._polled_at_s, list(self._assignments.values()))
 
     def _take_in(self, assignment: Assignment, batch: list[ConsumerRecord]) -> None:
-        assignment = self._reach(assignment, batch[0].offset)
-        with self._ledger.lock:
-            assignment.take_in(batch)
+        first = batch[0]
+        if first.offset < assignment.expected:
+            # kafka-python has gone back to where the log was cut, or to the beginning of another one.
+            self._begin_anew(assignment, first.offset, first.leader_epoch)
+        elif (foreign := assignment.first_foreign(batch)) is not None:
+            self._begin_anew(assignment, foreign.offset, foreign.leader_epoch)
+        else:
+            if first.offset > assignment.expected:
+                self._look_for_removed(assignment)
+            with self._ledger.lock:
+                assignment.take_in(batch)
 
     def _follow_position(self, assignment: Assignment) -> None:
         """Note that there is no record left below the position: what is there, if anything, is not one.
@@ -338,34 +404,58 @@ class QueueConsumer(Consumer):
         if assignment.buffer or (self._kafka.highwater(assignment.partition) or 0) <= assignment.expected:
             return  # the usual case, without asking for the position
         position = self._kafka.position(assignment.partition, timeout_ms=0)
-        if position is not None and position != assignment.expected:
-            assignment = self._reach(assignment, position)
-            with self._ledger.lock:
-                assignment.skip_to(position)
-
-    def _reach(self, assignment: Assignment, offset: int) -> Assignment:
-        """Account for a partition that goes on from ``offset``, and return who answers for it from now on."""
-        if offset < assignment.expected:
-            return self._begin_anew(assignment, offset)
-        if offset > assignment.expected:
+        if position is not None and position > assignment.expected:
+            leader_epoch = epoch_of_position(self._kafka, assignment.partition)
             self._look_for_removed(assignment)
-        return assignment
+            with self._ledger.lock:
+                assignment.skip_to(position, leader_epoch)
 
-    def _begin_anew(self, assignment: Assignment, first: int) -> Assignment:
-        logger.error(
-            "%s went back from offset %d to %d: the topic was made anew. What it held before is gone, "
-            "%d record(s) of it read and not done.",
-            assignment.partition, assignment.expected, first,
-            len(assignment.tracker) + len(assignment.buffer),
-        )  # fmt: skip
+    def _begin_anew(self, assignment: Assignment, cut: int, leader_epoch: int = -1) -> None:
+        """Forget what is known of the log from ``cut`` on: what was read there is gone.
+
+        All that is left is taken over as if another worker had left it, so that what runs is adopted, and
+        what was read and not begun is read again.
+
+        Parameters:
+          leader_epoch: Of the record that stands at ``cut`` now; -1 when it is not known.
+        """
         partition = assignment.partition
-        anew = Restored(CommitState(first, first - 1), unclean=False, end_offset=first)
+        refresh_metadata(self._kafka, timeout_ms=RESTORE_TIMEOUT_MS)
         lanes = self._releasing.lanes_of([partition])
+        topic_id = self._topic_id()
         with self._ledger.lock:
+            if partition not in self._assignments:
+                return  # it was taken away meanwhile
+            left = assignment.snapshot()
+            # A log loses its tail in an election, and what it gets then is of a later epoch.
+            if topic_id != assignment.topic_id or 0 <= leader_epoch <= left.leader_epoch:
+                cut = ALL_OF_IT
+            state = forget_from(left, cut)
+            position = max(assignment.expected, left.highest + 1)
+            undone = sum(offset >= cut for offset in left.incomplete)
+            undone += sum(record.offset >= cut for record in assignment.buffer)
             self._take_away([partition])
-            successor = self._assignment(partition, anew, lanes[partition])
-            self._dispatcher.add(successor)
-        return successor
+            anew = Restored(
+                state,
+                unclean=False,
+                end_offset=cut,
+                probation_end=assignment.probation_end,
+                topic_id=topic_id,
+            )
+            self._dispatcher.add(self._assignment(partition, anew, lanes[partition]))
+            seek(self._kafka, partition, state.next_offset, state.leader_epoch)
+            self._kafka.resume(partition)
+        if cut == ALL_OF_IT:
+            logger.error(
+                "%s was read up to offset %d and is another log now: the topic was made anew. What it held "
+                "before is gone, %d record(s) of it read and not done.",
+                name_of(partition), position, undone,
+            )  # fmt: skip
+        else:
+            report_lost_tail(partition, position, cut, undone, state.next_offset)
+
+    def _topic_id(self) -> object:
+        return self._kafka._manager.cluster.topic_id(self._queue_topic)
 
     def _look_for_removed(self, assignment: Assignment) -> None:
         """Tell a gap that compaction or a control record leaves from records lost to retention."""

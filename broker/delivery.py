@@ -41,12 +41,23 @@ class Delivery(MessageProxy):
       begun: Whether a worker thread has started on it.
       completed: Whether everything that follows from it is durable.
       flushed: Whether it was completed because a flush has dropped it.
+      withdrawn: Whether its partition was taken away, or it was flushed, before a thread could begin it. No
+        hook is called for it.
+      unrun: Whether no worker thread gets it at all. Its record is kept as it was read.
+      preparation: Called before anything of it is published, and again until it does not raise.
+      retry: The record in its outbox that is its own retry.
+      dead_letter: Its dead letter, once that was made.
       turn: Its place among the messages of its key, when it has one.
       wait: What the lanes topic is to keep of it, in its place, after the outbox is in Kafka.
     """
 
     turn: Turn[ConsumerRecord] | None = None
     wait: Waiting | None = None
+    withdrawn = False
+    unrun = False
+    preparation: Callable[[], None] | None = None
+    retry: Record | None = None
+    dead_letter: Record | None = None
 
     def __init__(
         self,
@@ -75,10 +86,32 @@ class Delivery(MessageProxy):
         """Whether it is no run: its record only moves to the lanes topic."""
         return self.wait is not None and not self.wait.due_ms
 
+    @property
+    def is_retried(self) -> bool:
+        """Whether its own retry is among what follows from it."""
+        return self.retry is not None or self.wait is not None
+
+    def is_retry(self, message: Message[Any]) -> bool:
+        """Whether ``message`` is this delivery's own message, to be run again."""
+        return (message.message_id, message.queue_name, message.actor_name) == (
+            self.message_id, self.queue_name, self.actor_name
+        )  # fmt: skip
+
+    def drop_retry(self) -> None:
+        """Forget its own retry: a dead letter, or another retry, takes its place."""
+        if self.retry is not None:
+            self.outbox.remove(self.retry)
+        self.retry = self.wait = None
+
     def drop_outbox(self) -> None:
         """Forget what was to follow: something else takes the place of all of it."""
         self.outbox.clear()
-        self.wait = None
+        self.retry = self.wait = None
+
+    def become(self, message: Message[Any]) -> None:
+        """Take the fields of the message that its record was found to hold."""
+        self._message = message
+        self.__dict__.update(message.__dict__)
 
 
 def make_delivery(message: Message[Any], record: ConsumerRecord, assignment: Assignment) -> Delivery:

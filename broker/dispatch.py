@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dramatiq.message import Message
@@ -14,9 +15,9 @@ from kafka.structs import TopicPartition
 from .assignment import CERTAINLY_FITS, Assignment, Capacity
 from .commit_metadata import Suspicion
 from .commits import Commits
-from .dead_letters import bury
 from .delivery import Delivery, make_delivery
 from .errors import InvalidMessage, PoisonMessage
+from .giving_up import give_up
 from .intake import read_message
 from .keys.records import lane_of
 
@@ -211,6 +212,10 @@ class Dispatcher:
                     assignment.take_out()
                 elif self._ledger.adopt(assignment, record.offset, record.value):
                     assignment.adopt(record)
+                elif finished := self._ledger.recall(assignment, record.offset, record.value):
+                    assignment.adopt(record)
+                    self._broker.following.come_last(finished)
+                    self._broker.settlement.settle(finished)
                 elif record.key is None or lane_of(record.headers) is None:
                     return True
                 elif lanes.leaving or not assignment.has_room_in_metadata():
@@ -231,7 +236,7 @@ class Dispatcher:
                     assignment.complete_unrun(record.offset)
                     continue
                 assignment.turns[record.offset] = turn
-            delivery = make_delivery(self._unread(), record, assignment)
+            delivery = self._unrun(record, assignment)
             self._broker.following.move(delivery)
             if self._ledger.hold(delivery):
                 self._broker.settlement.settle(delivery)
@@ -242,13 +247,15 @@ class Dispatcher:
             if assignment.lanes.ready:
                 return assignment.take_ready()
             record = assignment.take_out()
-            assignment.tracker.deliver(record.offset)
+            assignment.tracker.deliver(record.offset, record.leader_epoch)
             return record
 
     def _deliver(self, assignment: Assignment, record: ConsumerRecord) -> Delivery | None:
         """Make a delivery of a record, or a dead letter when it is no message that this worker can run."""
         try:
-            message = read_message(record.value, queue_name=self._queue_name, actors=self._broker.actors)
+            message = read_message(
+                record.value, queue_name=self._queue_name, actors=self._broker.actors, record=record
+            )
         except InvalidMessage as e:
             self._reject(assignment, record, e)
             return None
@@ -262,12 +269,16 @@ class Dispatcher:
 
     def _reject(self, assignment: Assignment, record: ConsumerRecord, error: Exception) -> None:
         """Dead-letter a record that never reaches a worker thread."""
-        delivery = make_delivery(self._unread(), record, assignment)
-        bury(self._broker, delivery, error)
+        delivery = self._unrun(record, assignment)
+        delivery.preparation = partial(give_up, self._broker, delivery, error)
         self._broker.following.come_last(delivery)
         if self._ledger.hold(delivery):  # unless its partition was taken away: its new owner does this then
             logger.error("The record %s is dead-lettered: %s", delivery.origin, error)
             self._broker.settlement.settle(delivery)
 
-    def _unread(self) -> Message[Any]:
-        return Message(self._queue_name, actor_name="", args=(), kwargs={}, options={})
+    def _unrun(self, record: ConsumerRecord, assignment: Assignment) -> Delivery:
+        """Make a delivery of a record that is not looked into and that no worker thread gets."""
+        message: Message[Any] = Message(self._queue_name, actor_name="", args=(), kwargs={}, options={})
+        delivery = make_delivery(message, record, assignment)
+        delivery.unrun = True
+        return delivery

@@ -7,6 +7,8 @@ import traceback
 #: An error's text may hold a whole response body; what travels with a message must not grow with it.
 MAX_ERROR_CHARS = 2_000
 MAX_TRACEBACK_CHARS = 16_000
+#: The options of a message that say in many words why it failed last.
+NOTES = ("traceback", "last_error")
 #: How many frames Dramatiq keeps. Here they are the innermost ones, where the error is.
 MAX_FRAMES = 30
 
@@ -23,6 +25,17 @@ def error_text(error: BaseException) -> str:
 def traceback_text(error: BaseException) -> str:
     """The traceback with the errors it was caused by, the outermost frames left out."""
     return excerpt("".join(traceback.format_exception(error, limit=-MAX_FRAMES)), MAX_TRACEBACK_CHARS)
+
+
+def shorten_notes(options: object, max_chars: int) -> None:
+    """Shorten the notes about the last failure in a message's options.
+
+    They are there for people to read, and a message must not be given up because of them.
+    """
+    if isinstance(options, dict):
+        for name in NOTES:
+            if isinstance(text := options.get(name), str):
+                options[name] = excerpt(text, max_chars)
 
 
 def excerpt(text: str, max_chars: int) -> str:

@@ -6,6 +6,7 @@
     ├── ConnectionFailed (Dramatiq)
     │   └── KafkaUnavailable           no server answered at all
     ├── EnqueueFailed                  some messages were not acknowledged; `.failures` names them
+    ├── TopicMisconfigured             a topic's settings lose messages: nothing is put there
     └── DeadLetterNotMade              a dead letter could not be made: its message stays incomplete
     ValueError
     ├── InvalidQueueName               Kafka cannot hold a topic of that name
@@ -15,6 +16,7 @@
     └── CancelUndecided                no worker has decided about a cancel yet (``broker/delays``)
     Retry (Dramatiq)
     └── NotNow                         raised by actors: no attempt was made, run it again
+    MessageFailed                      raised by a join that fails fast: a message failed in another process
     TemporaryError                     raised by actors: worth another attempt
     PermanentError                     raised by actors: never worth another attempt
     PoisonMessage                      in dead letters: the message keeps killing its worker
@@ -23,6 +25,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 from dramatiq.errors import BrokerConnectionError, BrokerError, ConnectionFailed, Retry
@@ -33,6 +36,8 @@ from kafka.errors import (
     RecordListTooLargeError,
     TopicAuthorizationFailedError,
 )
+
+from .advice import advice
 
 #: Errors of the record itself: sending the same bytes again can only fail again.
 RECORD_ERRORS: tuple[type[Exception], ...] = (
@@ -65,16 +70,32 @@ class EnqueueFailed(BrokerConnectionError):
     def __init__(self, failures: Mapping[str, BaseException]) -> None:
         self.failures = dict(failures)
         message_id, reason = next(iter(self.failures.items()))
-        hopeless = all(isinstance(failure, RECORD_ERRORS) for failure in self.failures.values())
-        advice = (
-            "The same again would fail again"
-            if hopeless
-            else "Enqueue again, or check that Kafka is reachable"
-        )
-        super().__init__(  # type: ignore[no-untyped-call]
+        first = advice(reason)
+        others = Counter(text for text in map(advice, self.failures.values()) if text != first)
+        text = (
             f"Kafka did not acknowledge {len(self.failures)} message(s); the first is {message_id}: "
-            f"{type(reason).__name__}: {reason}. {advice}."
+            f"{_named(reason)}. {first}."
         )
+        for other, count in others.most_common():
+            text += f" For {count} of the others: {other}."
+        super().__init__(text)  # type: ignore[no-untyped-call]
+
+
+class TopicMisconfigured(BrokerConnectionError):
+    """A topic has settings that lose messages for certain, so nothing is put there until they are mended.
+
+    Its text names the topic, the setting, its value and the command that mends it. It is noticed without a
+    restart when that was done.
+
+    Attributes:
+      topic: The topic's name.
+    """
+
+    advice = "Mend the topic, then enqueue again"
+
+    def __init__(self, topic: str, message: str) -> None:
+        super().__init__(message)  # type: ignore[no-untyped-call]
+        self.topic = topic
 
 
 class DeadLetterNotMade(MiddlewareError, BrokerConnectionError):
@@ -117,6 +138,25 @@ class PartitionKeyRefused(MiddlewareError, ValueError):
     """
 
 
+class MessageFailed(Exception):
+    """A message that a join has waited for ended as a dead letter, and its error is not in this process.
+
+    Attributes:
+      message_id: The message's id; None when its record is no message.
+      error_type: The name of the error's class; empty when it has failed without one.
+      error: What the error said.
+      traceback: Its traceback, as text.
+    """
+
+    def __init__(self, message_id: str | None, *, error_type: str, error: str, traceback: str) -> None:
+        self.message_id = message_id
+        self.error_type = error_type
+        self.error = error
+        self.traceback = traceback
+        reason = f"{error_type}: {error}" if error_type else error
+        super().__init__(f"The message {message_id} is a dead letter: {reason}")
+
+
 class TemporaryError(Exception):
     """Raise from an actor when another attempt may succeed: a connection, a timeout, a lock."""
 
@@ -133,3 +173,9 @@ class PoisonMessage(Exception):
 
 class InvalidMessage(Exception):
     """A record that is not a message of the queue it was found in."""
+
+
+def _named(error: BaseException) -> str:
+    """An error with its class, which some of kafka-python's name by themselves."""
+    text, name = str(error), type(error).__name__
+    return text if name in text else f"{name}: {text}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import uuid
 from collections.abc import Container
 from json import JSONDecodeError
 from operator import itemgetter
@@ -9,9 +11,11 @@ from typing import Any
 
 from dramatiq.errors import DecodeError
 from dramatiq.message import Message, get_encoder
+from kafka.consumer.fetcher import ConsumerRecord
 
 from .errors import InvalidMessage
 from .keys import why_refused
+from .keys.records import read_ticket
 
 _FIELDS: dict[str, type | tuple[type, ...]] = {
     "queue_name": str,
@@ -20,25 +24,32 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "kwargs": dict,
     "options": dict,
     "message_id": str,
-    "message_timestamp": int,
 }
+#: Dramatiq runs a message whatever is in there, so that this broker does, too: a point in time of any kind.
+_TIMESTAMP = "message_timestamp"
+_MAX_SHOWN = 10**100
 #: What nearly every message looks like, to be seen in one comparison.
 _USUAL_TYPES = (str, str, list, dict, dict, str, int)
-_values = itemgetter(*_FIELDS)
+_values = itemgetter(*_FIELDS, _TIMESTAMP)
 _EXPECTED: dict[type | tuple[type, ...], str] = {
     str: "a string",
     (list, tuple): "an array",
     dict: "an object",
-    int: "a whole number",
 }
 
 
-def read_message(raw: bytes | None, *, queue_name: str, actors: Container[str]) -> Message[Any]:
+def read_message(
+    raw: bytes | None, *, queue_name: str, actors: Container[str], record: ConsumerRecord | None = None
+) -> Message[Any]:
     """Decode and check one record's value.
 
-    What Dramatiq itself does not check would kill one of its threads (a foreign ``queue_name``, ``throws``
-    that are no classes), restart its consumer (options that are not a mapping), give the message another id
-    at every delivery (none) or make arguments of a text's letters.
+    What Dramatiq's own brokers run is run. What Dramatiq does not check is refused where it would kill one of
+    its threads (a foreign ``queue_name``, ``throws`` that are no classes), restart its consumer (options that
+    are not a mapping) or make arguments of a text's letters.
+
+    Parameters:
+      record: The record. It gives a message that has no id or no time of its own one that stays the same at
+        every delivery; Dramatiq would make up a new one each time.
 
     Raises:
       InvalidMessage: When it is not a message for this queue and one of ``actors``; the text says why.
@@ -51,6 +62,8 @@ def read_message(raw: bytes | None, *, queue_name: str, actors: Container[str]) 
         # An encoder of the application's own may raise anything.
         raise InvalidMessage(f"not a Dramatiq message: {_why_undecodable(e)}") from e
     if not _is_usual(fields):
+        if isinstance(fields, dict):
+            _fill_in(fields, record)
         _check_fields(fields)
     _check_values(fields)
     message: Message[Any] = Message(**fields)
@@ -68,12 +81,35 @@ def read_message(raw: bytes | None, *, queue_name: str, actors: Container[str]) 
 
 def _is_usual(fields: Any) -> bool:
     """Whether `_check_fields` would find nothing, as far as a quick look can tell."""
-    if type(fields) is not dict or len(fields) != len(_FIELDS):
+    if type(fields) is not dict or len(fields) != len(_USUAL_TYPES):
         return False
     try:
-        return tuple(map(type, _values(fields))) == _USUAL_TYPES
+        return tuple(map(type, _values(fields))) == _USUAL_TYPES and fields["message_id"] != ""
     except KeyError:
         return False
+
+
+def _fill_in(fields: dict[Any, Any], record: ConsumerRecord | None) -> None:
+    """Add the id and the time that Dramatiq makes up for a message without one."""
+    if fields.get(_TIMESTAMP) is None:
+        written_ms = -1 if record is None else record.timestamp  # -1, too, where Kafka has none
+        fields[_TIMESTAMP] = written_ms if written_ms >= 0 else time.time_ns() // 1_000_000
+    message_id = fields.get("message_id")
+    if isinstance(message_id, int | float) and not isinstance(message_id, bool):
+        fields["message_id"] = str(message_id)
+    elif message_id in (None, "") and record is not None:
+        fields["message_id"] = _id_of(record)
+
+
+def _id_of(record: ConsumerRecord) -> str:
+    """An id that no other record has; the same for one that comes back from its lane at a later offset."""
+    ticket = read_ticket(record.headers or ())
+    offset, timestamp = (
+        (record.offset, record.timestamp) if ticket is None else (ticket[0].offset, ticket[0].timestamp)
+    )
+    # The time tells it from the record that has its offset in a topic that was deleted and created again.
+    name = f"kafka:{record.topic}/{record.partition}/{offset}/{timestamp}"
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, name))
 
 
 def _check_fields(fields: Any) -> None:
@@ -85,7 +121,7 @@ def _check_fields(fields: Any) -> None:
         value = fields[name]
         if not isinstance(value, kind) or isinstance(value, bool):
             raise InvalidMessage(f"{name} is {_in_json(value)}, not {_EXPECTED[kind]}")
-    if unknown := fields.keys() - _FIELDS.keys():
+    if unknown := fields.keys() - _FIELDS.keys() - {_TIMESTAMP}:
         names = ", ".join(sorted(map(str, unknown)))
         raise InvalidMessage(f"not a Dramatiq message of this version: it also has {names}")
 
@@ -97,6 +133,8 @@ def _in_json(value: Any) -> str:
             return "null"
         case bool():
             return "true" if value else "false"
+        case int() if abs(value) > _MAX_SHOWN:  # too large for any float, or for this text
+            return "a number"
         case int() | float():
             return f"the number {value:g}"
         case str():

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Iterable
 
 from kafka.structs import TopicPartition
 
 from .assignment import Assignment
 from .delivery import Delivery
+from .remembered import Remembered
+
+#: How many tasks that ended after their partition was lost are remembered, with their messages.
+MAX_FINISHED = 1_000
 
 
 class Ledger:
@@ -17,7 +22,8 @@ class Ledger:
     It outlives consumers: Dramatiq makes a new one after every error, and a task that still runs then belongs
     to no assignment. It stays here as an *orphan*. When its partition comes back to this process, the new
     assignment adopts it instead of running it a second time; otherwise the new owner runs the record again,
-    and the orphan's ack is ignored.
+    and the orphan's ack is ignored. An orphan that has ended is remembered, too, and so is what the lost
+    assignment had completed (see ``remembered``).
 
     It also lets one consumer have the process to itself, so that a crash names its culprit.
     """
@@ -27,6 +33,8 @@ class Ledger:
         self._epochs = itertools.count(1)
         self._assignments: set[Assignment] = set()
         self._orphans: dict[tuple[TopicPartition, int], Delivery] = {}
+        self._finished: dict[tuple[TopicPartition, int], Delivery] = {}  # the longest known first
+        self._remembered: dict[TopicPartition, Remembered] = {}
         self._running = 0
         self._isolated_for: object | None = None
 
@@ -92,29 +100,43 @@ class Ledger:
                 assignment.complete(offset)
             elif self._orphans.get((assignment.partition, offset)) is delivery:
                 del self._orphans[assignment.partition, offset]
+                self._finished[assignment.partition, offset] = delivery
+                while len(self._finished) > MAX_FINISHED:
+                    del self._finished[next(iter(self._finished))]
 
     def answers_for(self, delivery: Delivery) -> bool:
         """Whether this process still decides what becomes of ``delivery``.
 
-        When its partition was taken away, it ends here: no later assignment adopts it.
+        When its partition was taken away, it ends here: no later assignment adopts it. One that has run is
+        remembered, and what is left to say of it is said if the partition comes back.
         """
         with self.lock:
             if delivery.completed:
                 return False
             if delivery.assignment.revoked:
+                if delivery.moves:  # it has not run
+                    self._orphans.pop((delivery.assignment.partition, delivery.origin.offset), None)
                 self.complete(delivery)
                 return False
             return True
 
     def add(self, assignment: Assignment) -> None:
-        """Take charge of a partition."""
+        """Take charge of a partition. Its tracker says by now what was remembered of it."""
         with self.lock:
             self._assignments.add(assignment)
+            self._remembered.pop(assignment.partition, None)
+            next_offset = assignment.tracker.next_offset
+            for partition, offset in list(self._finished):
+                if partition == assignment.partition and offset < next_offset:
+                    del self._finished[partition, offset]
 
     def revoke(self, assignment: Assignment) -> None:
         """Take a partition away: what has begun becomes an orphan, what has not will be skipped."""
         with self.lock:
             self._assignments.discard(assignment)
+            self._remembered[assignment.partition] = Remembered(
+                assignment.snapshot(), tuple(assignment.said), assignment.probation_end, assignment.topic_id
+            )
             for delivery in assignment.revoke():
                 if delivery.begun:
                     self._orphans[assignment.partition, delivery.origin.offset] = delivery
@@ -143,6 +165,30 @@ class Ledger:
             orphan.assignment = assignment
             assignment.dispatch(orphan)
             return True
+
+    def recall(self, assignment: Assignment, offset: int, raw: bytes) -> Delivery | None:
+        """The orphan that has run the record at ``offset`` to its end since its partition was lost.
+
+        It is outstanding again until the caller has settled it: what was left to say of it is still to be
+        said. None when there is none.
+        """
+        if not self._finished:
+            return None
+        with self.lock:
+            delivery = self._finished.get((assignment.partition, offset))
+            if delivery is None or delivery.raw != raw or assignment.revoked:
+                return None
+            del self._finished[assignment.partition, offset]
+            delivery.completed = False
+            delivery.assignment = assignment
+            self._running += 1
+            assignment.dispatch(delivery)
+            return delivery
+
+    def remembered(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Remembered]:
+        """What this process knows of partitions that it has owned before."""
+        with self.lock:
+            return {p: self._remembered[p] for p in partitions if p in self._remembered}
 
     def excludes(self, consumer: object) -> bool:
         """Whether another consumer's suspect has the process to itself."""

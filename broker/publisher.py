@@ -6,16 +6,18 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from threading import Event
 from zlib import crc32
 
+from dramatiq.errors import BrokerConnectionError
 from kafka import KafkaProducer
 from kafka.errors import (
     BrokerResponseError,
     IllegalStateError,
+    InvalidRecordError,
+    InvalidTimestampError,
     KafkaError,
     KafkaTimeoutError,
     MessageSizeTooLargeError,
@@ -23,30 +25,38 @@ from kafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
+from .answers import Answers
 from .attempts import SharedAttempts
+from .awaited import TOPIC_ERRORS, Awaited, PartitionGone
 from .clients import Clients
-from .errors import RECORD_ERRORS, KafkaUnavailable
+from .errors import RECORD_ERRORS, KafkaUnavailable, TopicMisconfigured
 from .gathering import Gathering, RoundPartitioner, Sent
+from .metadata import refresh_metadata_of
+from .sizes import batch_bytes, fits
 from .threads import start_unwaited
-from .topics import MAX_DEAD_LETTER_BYTES, Topics
+from .topic_policies import MAX_DEAD_LETTER_BYTES
+from .topics import Topics
 
 logger = logging.getLogger(__name__)
 
-#: The producer reports a record's fate at its delivery timeout; this much later a silent future counts as
-#: failed.
-REPORT_GRACE_S = 5.0
 #: What a producer is given to find the cluster when there is hardly any time left.
 MIN_CONNECT_S = 0.1
 
 #: More records than that in one call fill requests of their own.
 MAX_GATHERED = 16
 
-#: Below this no topic's limit is asked for: nearly every message is far below it.
-WORTH_A_LOOK_BYTES = 64 * 1024
-#: What Kafka adds to a record at most, which the limit is for, too: a batch's header and a record's fields.
-BATCH_BYTES = 128
+#: How long nobody tries again to create a topic that a record goes on to later.
+LEFT_TO_OTHERS_S = 60.0
+#: How long a producer may not know a topic before it is looked whether there is one.
+UNKNOWN_TOPIC_PATIENCE_S = 1.0
+#: Failures of the producer that was used, not of the records: another one is tried at once.
+_AGAIN = (IllegalStateError, PartitionGone)
+#: What Kafka takes for "no timestamp", whatever limits it has for them (RecordBatch.NO_TIMESTAMP).
+NO_TIMESTAMP = -1
 #: How kafka-python's ValueError begins for a partition that it has not heard of.
 _UNRECOGNIZED = "Unrecognized partition"
+#: For how long records go without one after Kafka has refused this machine's time.
+UNTIMED_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +71,8 @@ class Record:
       partition: An explicit partition, or None to leave the choice to the producer.
       placement: What decides the partition in place of the key: records of one placement are in one
         partition, as long as the topic's partition count stays.
-      bound_for: The topic that its body goes on to. What is too large for that one is refused here.
+      bound_for: The record that it becomes in another topic. What is too large for that one is refused here.
+      spare: How many bytes more its topic must be able to take, for what may come back in its place.
       watch: Called, on the publishing thread, with the partition that was chosen and the offset there, or
         None for one that was not acknowledged and may be there all the same.
     """
@@ -72,16 +83,26 @@ class Record:
     headers: list[tuple[str, bytes]] = field(default_factory=list)
     partition: int | None = None
     placement: bytes | None = None
-    bound_for: str | None = None
+    bound_for: Record | None = None
+    spare: int = 0
     watch: Callable[[int, int | None], None] | None = field(default=None, compare=False)
 
     @property
     def size(self) -> int:
-        """Its bytes, but for the few that Kafka adds."""
-        parts = [self.key, self.value]
-        for name, content in self.headers:
-            parts += [name.encode(), content]
-        return sum(len(part) for part in parts if part)
+        """The bytes that its topic must be able to take."""
+        return batch_bytes(self.key, self.value, self.headers) + self.spare
+
+    @property
+    def steps(self) -> Iterator[Record]:
+        """The record, and what it becomes."""
+        step: Record | None = self
+        while step is not None:
+            yield step
+            step = step.bound_for
+
+    def fits(self, limit: int) -> bool:
+        """Whether a topic with that limit takes it."""
+        return fits(self.key, self.value, self.headers, limit - self.spare)
 
 
 class Publisher:
@@ -111,6 +132,9 @@ class Publisher:
         self._lock = threading.Lock()
         self._producer: KafkaProducer | None = None
         self._owner_pid = 0
+        #: Topics that records go on to and that could not be created here, and until when that is believed.
+        self._left_to_others: dict[str, float] = {}
+        self._untimed_until_s = -UNTIMED_S
 
     def publish(self, records: Sequence[Record]) -> dict[int, BaseException]:
         """Produce all ``records`` with one wait and return why some failed, by their index.
@@ -118,54 +142,148 @@ class Publisher:
         An empty result means that Kafka has acknowledged every one of them. Nothing is raised for a failure:
         the caller decides which of them matter.
         """
-        stuck = {index: e for index, record in enumerate(records) if (e := self._would_get_stuck(record))}
-        if not stuck:
-            return self._publish(records)
-        others = [index for index in range(len(records)) if index not in stuck]
-        failures = self._publish([records[index] for index in others])
-        return {**stuck, **{others[number]: e for number, e in failures.items()}}
-
-    def _would_get_stuck(self, record: Record) -> MessageSizeTooLargeError | None:
-        """Why the topic that a record is bound for would never take it."""
-        if record.bound_for is None or record.size < WORTH_A_LOOK_BYTES:
-            return None
-        try:
-            self._topics.ensure([record.bound_for])
-        except KafkaUnavailable:
-            return None  # which publishing finds out, and says
-        limit = self._topics.max_message_bytes(record.bound_for)
-        if limit is None or record.size + BATCH_BYTES <= limit:
-            return None
-        return _too_large(record, record.bound_for, limit)
-
-    def _publish(self, records: Sequence[Record]) -> dict[int, BaseException]:
         if not records:
             return {}
         reach_by_s = time.monotonic() + self._timeout_ms / 1000
+        try:
+            refusals = self._ensure(records, reach_by_s)
+        except KafkaUnavailable as e:
+            return dict.fromkeys(range(len(records)), e)
+        refused = self._refused(records, refusals)
+        if not refused:
+            return self._publish(records, reach_by_s)
+        others = [index for index in range(len(records)) if index not in refused]
+        failures = self._publish([records[index] for index in others], reach_by_s)
+        return {**refused, **{others[number]: e for number, e in failures.items()}}
+
+    def _ensure(self, records: Sequence[Record], reach_by_s: float) -> Mapping[str, TopicMisconfigured]:
+        """See to the topics of ``records``, and return why some may not be written to.
+
+        Raises:
+          KafkaUnavailable: When Kafka does not answer, or refuses to create one.
+        """
+        topics = {record.topic for record in records}
+        bound_for = {record.bound_for.topic for record in records if record.bound_for is not None}
+        if self._left_to_others:
+            now_s = time.monotonic()
+            bound_for = {topic for topic in bound_for if self._left_to_others.get(topic, 0.0) <= now_s}
+        try:
+            try:
+                self._topics.ensure(topics | bound_for, deadline_s=reach_by_s)
+            except KafkaUnavailable:
+                if bound_for <= topics:
+                    raise
+                # Whoever brings the records there finds out, and may be allowed to create it.
+                self._topics.ensure(topics, deadline_s=reach_by_s)
+                until_s = time.monotonic() + LEFT_TO_OTHERS_S
+                self._left_to_others |= dict.fromkeys(bound_for - topics, until_s)
+        except TopicMisconfigured:
+            return self._topics.refusals(topics | bound_for)
+        return {}
+
+    def _refused(
+        self, records: Sequence[Record], refusals: Mapping[str, TopicMisconfigured]
+    ) -> dict[int, BaseException]:
+        """Why some records are not sent: their topic loses messages, or never takes them."""
+        refused: dict[int, BaseException] = {}
+        for index, record in enumerate(records):
+            for step in record.steps:
+                reason = refusals.get(step.topic) or self._too_large(step)
+                if reason is not None:
+                    refused[index] = reason
+                    break
+        return refused
+
+    def seems_to_fit(self, record: Record) -> bool:
+        """Whether its topic, and those that it goes on to, take a record as far as is known. It costs
+        nothing.
+        """
+        return self._clients.compresses or all(
+            (limit := self._topics.limit_of(step.topic)) is None or step.fits(limit) for step in record.steps
+        )
+
+    def _too_large(self, record: Record) -> MessageSizeTooLargeError | None:
+        limit = self._topics.limit_of(record.topic)
+        if limit is None or record.fits(limit) or self._clients.compresses:
+            return None
+        limit = self._topics.max_message_bytes(record.topic)  # an operator may have raised it meanwhile
+        return None if limit is None or record.fits(limit) else too_large(record, limit)
+
+    def _publish(self, records: Sequence[Record], reach_by_s: float) -> dict[int, BaseException]:
+        if not records:
+            return {}
         failures: dict[int, BaseException] = {}
         suspects: Sequence[int] = range(len(records))
         try:
-            self._topics.ensure({record.topic for record in records}, deadline_s=reach_by_s)
             producer = self._current(reach_by_s)
-            failures, suspects = self._produce(producer, records, range(len(records)), reach_by_s)
-            closed = [index for index, e in failures.items() if isinstance(e, IllegalStateError)]
-            if closed:  # by another thread, for whose record's sake it was replaced
+            failures, suspects = self._produce(producer, records, suspects, reach_by_s)
+            again = [index for index, e in failures.items() if isinstance(e, _AGAIN)]
+            if again:  # another thread has replaced the producer, or it knows partitions that are no more
+                if any(isinstance(failures[index], PartitionGone) for index in again):
+                    self._retire(producer)
                 producer = self._current(reach_by_s)
-                failed, more = self._produce(producer, records, closed, reach_by_s)
-                failures = {index: e for index, e in failures.items() if index not in closed} | failed
+                failed, more = self._produce(producer, records, again, reach_by_s)
+                failures = {index: e for index, e in failures.items() if index not in again} | failed
                 suspects = [*suspects, *more]
+            if mistimed := self._mistimed(failures):
+                self._retire(producer)
+                producer = self._current(reach_by_s)
+                failed, more = self._produce(producer, records, mistimed, reach_by_s)
+                suspects = [*(index for index in suspects if index not in mistimed), *more]
+                failures = {index: e for index, e in failures.items() if index not in mistimed} | failed
             if suspects or any(not isinstance(e, RECORD_ERRORS) for e in failures.values()):
                 self._retire(producer)
                 self._topics.forget({record.topic for record in records})
+                failures |= self._misconfigured(records, failures, reach_by_s)
+                suspects = [
+                    index for index in suspects if not isinstance(failures[index], TopicMisconfigured)
+                ]
             if suspects:
                 self._sift(records, suspects, failures, reach_by_s + self._timeout_ms / 1000)
         except KafkaUnavailable as e:
             failures.update(dict.fromkeys(suspects, e))
         for index, failure in failures.items():
             if isinstance(failure, MessageSizeTooLargeError | RecordListTooLargeError):
-                topic = records[index].topic
-                failures[index] = _too_large(records[index], topic, self._topics.max_message_bytes(topic))
+                failures[index] = self._why_too_large(records[index])
         return failures
+
+    def _why_too_large(self, record: Record) -> MessageSizeTooLargeError:
+        limit = self._topics.limit_of(record.topic)
+        if limit is None or record.fits(limit):  # which is not Kafka's any more
+            limit = self._topics.max_message_bytes(record.topic, max_age_s=0.0)
+        return too_large(record, limit)
+
+    def _misconfigured(
+        self, records: Sequence[Record], failures: Mapping[int, BaseException], reach_by_s: float
+    ) -> dict[int, BaseException]:
+        """The failures that come of their topic's settings, when Kafka says those."""
+        topics = {records[index].topic for index, e in failures.items() if isinstance(e, TOPIC_ERRORS)}
+        try:
+            self._topics.ensure(topics, deadline_s=reach_by_s)
+        except KafkaUnavailable as e:
+            logger.info("The settings of %s could not be looked at: %s", sorted(topics), e)
+        except TopicMisconfigured:
+            refusals = self._topics.refusals(topics)
+            return {index: refusals[t] for index in failures if (t := records[index].topic) in refusals}
+        return {}
+
+    def _mistimed(self, failures: dict[int, BaseException]) -> list[int]:
+        """The failures that a wrong clock of this machine has caused, to be sent again without a timestamp.
+
+        A topic that keeps its producers' timestamps refuses those that are more than an hour ahead of its own
+        clock (``message.timestamp.after.max.ms``), and others of their batch with them.
+        """
+        if not any(_is_about_time(e) for e in failures.values()):
+            return []
+        if time.monotonic() > self._untimed_until_s:
+            logger.error(
+                "Kafka refuses the time of this machine, %s: records go without a timestamp until it is "
+                "right. Set the clock. %s",
+                time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+                next(e for e in failures.values() if _is_about_time(e)),
+            )  # fmt: skip
+        self._untimed_until_s = time.monotonic() + UNTIMED_S
+        return [index for index, e in failures.items() if _is_about_time(e) or type(e) is KafkaError]
 
     def _sift(
         self,
@@ -219,7 +337,7 @@ class Publisher:
         return producer
 
     def _new_producer(self, deadline_s: float) -> KafkaProducer:
-        return self._clients.producer(
+        producer = self._clients.producer(
             within_s=max(MIN_CONNECT_S, deadline_s - time.monotonic()),
             acks="all",
             enable_idempotence=True,
@@ -231,6 +349,8 @@ class Publisher:
             linger_ms=self._linger_ms,
             partitioner=RoundPartitioner(),
         )
+        producer.answers = Answers(producer)
+        return producer
 
     def _produce(
         self, producer: KafkaProducer, records: Sequence[Record], indices: Sequence[int], reach_by_s: float
@@ -238,14 +358,18 @@ class Publisher:
         """Produce some of ``records``: why some failed, and which of these Kafka seems to refuse for good."""
         failures = self._look_up(producer, records, indices, reach_by_s)
         known = [index for index in indices if index not in failures]
+        awaited = Awaited(producer, self._topics, timeout_s=self._timeout_ms / 1000)
 
         def send() -> Sent:
-            return _send(producer, records, known)
+            timestamp_ms = NO_TIMESTAMP if time.monotonic() < self._untimed_until_s else None
+            return _send(producer, records, known, timestamp_ms)
 
         if len(known) > MAX_GATHERED:
-            answered, suspects = self._wait(send())
+            answered, suspects = awaited.outcomes(send())
         else:
-            answered, suspects = self._gathering.produce(send, self._wait, timeout_s=self._timeout_ms / 1000)
+            answered, suspects = self._gathering.produce(
+                send, awaited.outcomes, timeout_s=self._timeout_ms / 1000
+            )
         return failures | answered, suspects
 
     def _look_up(
@@ -256,39 +380,30 @@ class Publisher:
         Its send() would wait for as long again, and for each topic.
         """
         unknown: dict[str, BaseException] = {}
-        known: dict[str, set[int]] = {}
         for topic in {records[index].topic for index in indices}:
             try:
-                known[topic] = producer._wait_on_metadata(topic, _left_s(reach_by_s) * 1000)
-            except (KafkaError, BrokerResponseError, TypeError, ValueError, AssertionError) as e:
+                self._wait_until_known(topic, producer, reach_by_s)
+            except (KafkaError, BrokerConnectionError, TypeError, ValueError, AssertionError) as e:
                 unknown[topic] = e
         failures = {index: unknown[t] for index in indices if (t := records[index].topic) in unknown}
         for index in indices:
             record = records[index]
-            if record.partition is None or index in failures:
+            if record.partition is None or index in failures or _is_known(producer, record):
                 continue
-            if record.partition not in known[record.topic]:
-                # It was added since the producer last looked.
-                known[record.topic] = _partitions_now(producer, record.topic, _left_s(reach_by_s))
-                if record.partition not in known[record.topic]:
-                    failures[index] = _no_partition(record)
+            refresh_metadata_of(producer, timeout_s=max(0.0, reach_by_s - time.monotonic()))
+            if not _is_known(producer, record):
+                failures[index] = no_partition(record)
         return failures
 
-    def _wait(self, sent: Sent) -> tuple[dict[int, BaseException], list[int]]:
-        failures, suspects = dict(sent.failures), []
-        silent_at_s = time.monotonic() + self._timeout_ms / 1000 + REPORT_GRACE_S
-        for index, future in sent.pending:
-            if future.succeeded():
-                continue  # the usual case in bulk: most have their answer while the first are waited for
-            try:
-                future.get(timeout=max(0.0, silent_at_s - time.monotonic()))
-            except (KafkaError, BrokerResponseError) as e:
-                failures[index] = e
-                if isinstance(e, RECORD_ERRORS):
-                    suspects.append(index)
-        for watch, partition, future in sent.watched:
-            watch(partition, future.value.offset if future.succeeded() else None)
-        return failures, suspects
+    def _wait_until_known(self, topic: str, producer: KafkaProducer, reach_by_s: float) -> None:
+        left_s = max(0.0, reach_by_s - time.monotonic())
+        try:
+            producer._wait_on_metadata(topic, min(left_s, UNKNOWN_TOPIC_PATIENCE_S) * 1000)
+        except KafkaTimeoutError:
+            if left_s <= UNKNOWN_TOPIC_PATIENCE_S:
+                raise
+            self._topics.look_again(topic, deadline_s=reach_by_s)  # it may have been deleted
+            producer._wait_on_metadata(topic, max(0.0, reach_by_s - time.monotonic()) * 1000)
 
     def _retire(self, producer: KafkaProducer) -> None:
         with self._lock:
@@ -302,7 +417,17 @@ class Publisher:
         start_unwaited(close, name="dramatiq-kafka-retired-producer")
 
 
-def _send(producer: KafkaProducer, records: Sequence[Record], indices: Sequence[int]) -> Sent:
+def _is_about_time(error: BaseException) -> bool:
+    # kafka-python 3.0.12 has the general error where two records or more of a batch are refused
+    # (Sender._record_exceptions_fn in producer/sender.py).
+    if isinstance(error, InvalidRecordError):
+        return "timestamp" in str(error).lower()
+    return isinstance(error, InvalidTimestampError)
+
+
+def _send(
+    producer: KafkaProducer, records: Sequence[Record], indices: Sequence[int], timestamp_ms: int | None
+) -> Sent:
     sent = Sent()
     for index in indices:
         record = records[index]
@@ -313,9 +438,10 @@ def _send(producer: KafkaProducer, records: Sequence[Record], indices: Sequence[
                 key=record.key,
                 headers=record.headers,
                 partition=_partition(producer, record),
+                timestamp_ms=timestamp_ms,
             )
         except (KafkaError, BrokerResponseError, TypeError, ValueError, AssertionError) as e:
-            sent.failures[index] = _no_partition(record) if str(e).startswith(_UNRECOGNIZED) else e
+            sent.failures[index] = no_partition(record) if str(e).startswith(_UNRECOGNIZED) else e
         else:
             sent.pending.append((index, future))
             if record.watch is not None:
@@ -323,32 +449,26 @@ def _send(producer: KafkaProducer, records: Sequence[Record], indices: Sequence[
     return sent
 
 
-def _partitions_now(producer: KafkaProducer, topic: str, timeout_s: float) -> set[int]:
-    """The partitions that a topic has now, or those that are known when Kafka does not answer in time."""
-    told = Event()
-    producer._metadata.request_update().add_both(lambda _: told.set())
-    producer._sender.wakeup()
-    told.wait(timeout_s)
-    return set(producer._metadata.partitions_for_topic(topic) or ())
+def _is_known(producer: KafkaProducer, record: Record) -> bool:
+    """Whether a producer has heard of the partition that a record names."""
+    return record.partition in (producer._metadata.partitions_for_topic(record.topic) or ())
 
 
-def _no_partition(record: Record) -> UnknownTopicOrPartitionError:
-    """No fault of the record: whoever named the partition has heard of it before the producer did."""
+def no_partition(record: Record) -> UnknownTopicOrPartitionError:
+    """No fault of the record: whoever named the partition may have heard of it before the producer did."""
     return UnknownTopicOrPartitionError(
         f"the topic {record.topic!r} has no partition {record.partition} as far as Kafka says: it was added "
         "just now, or the topic was recreated with fewer"
     )
 
 
-def _left_s(deadline_s: float) -> float:
-    return max(0.0, deadline_s - time.monotonic())
-
-
-def _too_large(record: Record, topic: str, limit: int | None) -> MessageSizeTooLargeError:
+def too_large(record: Record, limit: int | None) -> MessageSizeTooLargeError:
     """Kafka's error, which names neither the size nor the limit, with both."""
     takes = "its max.message.bytes" if limit is None else f"{limit:,} bytes (its max.message.bytes)"
+    if limit is not None and record.fits(limit):
+        takes += f", but no client of this broker sends more than {MAX_DEAD_LETTER_BYTES:,} bytes"
     return MessageSizeTooLargeError(
-        f"its record has {record.size:,} bytes, and the topic {topic!r} takes {takes}"
+        f"its record has {record.size:,} bytes, and the topic {record.topic!r} takes {takes}"
     )
 
 

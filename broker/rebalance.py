@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -20,11 +21,29 @@ logger = logging.getLogger(__name__)
 #: Nothing more of it is dispatched meanwhile.
 REVOKE_PATIENCE_S = 5.0
 _LOOK_GAP_S = 0.02
+#: How long the answer about a topic is waited for before all topics are asked for.
+_METADATA_PATIENCE_S = 1.0
+_METADATA_LOOK_GAP_S = 0.005
 
 
 def is_joining(kafka: KafkaConsumer) -> bool:
     """Whether the consumer is on its way into its group's next generation."""
     return bool(kafka.group_metadata().state is not MemberState.STABLE)
+
+
+def learn_partitions(kafka: KafkaConsumer, topic: str) -> None:
+    """Wait until a consumer knows the partitions of a topic that it has subscribed to.
+
+    It has asked for that one already, and has the answer after some 0.1 s. Asked about a topic it does not
+    know, kafka-python asks for every topic of the cluster.
+
+    Raises:
+      KafkaError: When Kafka does not answer.
+    """
+    deadline_s = time.monotonic() + _METADATA_PATIENCE_S
+    while kafka._cluster.partitions_for_topic(topic) is None and time.monotonic() < deadline_s:
+        time.sleep(_METADATA_LOOK_GAP_S)
+    kafka.partitions_for_topic(topic)
 
 
 def keep_outcomes_of_joins(kafka: KafkaConsumer) -> None:
@@ -34,18 +53,18 @@ def keep_outcomes_of_joins(kafka: KafkaConsumer) -> None:
     on a busy machine a consumer can go on so for long without a partition. Here the next poll gets the
     outcome, unless this consumer has left the generation that it is of.
 
-    A join for partitions that were added is worse off: it counts as unneeded once the new partitions have
-    been shared out, and when that is between two polls, no later one asks for its outcome. The consumer then
-    has the partitions that it had, and no heartbeats: it is thrown out of its group and does not see it. So a
-    join that has begun is needed until its outcome has been taken.
+    And a join that has begun is seen through. kafka-python joins again as the group's leader when a topic has
+    more partitions than at its last assignment, and makes the next assignment in the middle of the join: if a
+    poll ends there, no later one finds a reason to join. The consumer then sends no heartbeats any more,
+    commits nothing, does not notice when it is thrown out, and reads on beside the partitions' next owners.
     """
     coordinator: Any = kafka._coordinator
     join, complete = coordinator._do_join_and_sync_async, coordinator._on_join_complete_async
+    need_rejoin = coordinator.need_rejoin
     kept: tuple[object, bytes] | None = None
 
     async def join_unless_joined() -> bytes:
         nonlocal kept
-        coordinator.request_rejoin()
         if kept is None or kept[0] is not coordinator._generation:
             assignment = await join()
             kept = (coordinator._generation, assignment)
@@ -56,8 +75,22 @@ def keep_outcomes_of_joins(kafka: KafkaConsumer) -> None:
         kept = None
         await complete(*args)
 
+    coordinator.need_rejoin = lambda: coordinator.rejoining or need_rejoin()
     coordinator._do_join_and_sync_async = join_unless_joined
     coordinator._on_join_complete_async = take_outcome
+
+
+def poll_apart_from_heartbeats(kafka: KafkaConsumer) -> None:
+    """Let poll() wait for records for as long as its caller says.
+
+    kafka-python 3.0.12 sends heartbeats from its I/O thread, whether anybody polls or not, and all the same
+    ends a wait for records when the next heartbeat is due (``KafkaConsumer._poll_once``, consumer/group.py).
+    While Kafka does not answer the last one, the next one is overdue: every wait is 0 s long then, poll()
+    turns in a circle, and each turn hangs another callback onto the fetch that is not answered
+    (``Fetcher.fetch_records`` in consumer/fetcher.py). Memory grows by megabytes a second.
+    """
+    # Besides heartbeats the coordinator waits only for automatic commits, which no consumer of ours makes.
+    kafka._coordinator.time_to_next_poll = lambda: math.inf
 
 
 class ForgetfulCooperativeStickyAssignor(CooperativeStickyAssignor):  # type: ignore[misc]

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from threading import Event
 
-from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import KafkaError, TopicAlreadyExistsError
+from kafka import KafkaAdminClient
+from kafka.errors import BrokerResponseError, KafkaError, TopicAlreadyExistsError, for_code
 
 from .attempts import SharedAttempts
 from .clients import Clients
-from .errors import InvalidQueueName, KafkaUnavailable
+from .errors import InvalidQueueName, KafkaUnavailable, TopicMisconfigured
+from .topic_policies import CLEANUP_POLICY, MAX_MESSAGE_BYTES, RECHECK_S, Role, TopicPolicies, limit_for
+
+logger = logging.getLogger(__name__)
 
 #: How long looking topics up and creating them may take.
 ENSURE_TIMEOUT_S = 15.0
 #: How long it may take to find Kafka for a question that can go without an answer.
 LOOK_UP_TIMEOUT_S = 2.0
-_MAX_MESSAGE_BYTES = "max.message.bytes"
+#: A record that seems too large for its topic is compared with a limit that is no older.
+MAX_LIMIT_AGE_S = 1.0
 #: Kafka's limit on a topic's name (org.apache.kafka.common.internals.Topic.MAX_NAME_LENGTH).
 MAX_TOPIC_NAME_LENGTH = 249
 _TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]+")
@@ -28,18 +33,16 @@ DEAD_LETTER_SUFFIX = "_dlq"
 LANES_SUFFIX = "_lanes"
 DELAYED = "delayed"
 
-#: A dead letter holds its message (escaped or base64 when undecodable) and a traceback, so its topic takes
-#: records of four times the size that a queue's topic takes by default (Kafka's message.max.bytes, 1,048,588
-#: bytes).
-MAX_DEAD_LETTER_BYTES = 4 * 1_048_588
 DEAD_LETTER_RETENTION_MS = 30 * 24 * 3600 * 1000
 #: Tombstones in the delayed topic must outlive the longest absence of a forwarder that remembers its offset.
 DELAYED_TOMBSTONE_RETENTION_MS = 24 * 3600 * 1000
 #: Kafka compacts whole segments, and never the one it writes to, by default up to 1 GiB and a week old.
 DELAYED_SEGMENT_BYTES = 64 * 1024 * 1024
 DELAYED_SEGMENT_MS = 3600 * 1000
-#: A message that fits its queue's topic (message.max.bytes, 1,048,588 by default) fits here with its headers.
-MAX_DELAYED_BYTES = 1_048_588 + 64 * 1024
+
+
+class _Refused(KafkaUnavailable):
+    """Kafka was reached, and does not create one of the topics. It says nothing of others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,9 @@ class Topics:
         self._layout = layout
         self._namespace = namespace
         self._existing: set[str] = set()
+        self._asked_for: set[str] = set()
+        self._seen: set[str] = set()
+        self._policies = TopicPolicies(clients.bootstrap_servers, self._role_of)
         self._attempts = SharedAttempts()
 
     @property
@@ -110,87 +116,194 @@ class Topics:
         raise InvalidQueueName(f"Kafka cannot hold a queue named {queue_name!r}: {rule}.")
 
     def ensure(
-        self, topics: Iterable[str], *, deadline_s: float | None = None, unless: Event | None = None
+        self,
+        topics: Iterable[str],
+        *,
+        beside: Iterable[str] = (),
+        for_reading: bool = False,
+        deadline_s: float | None = None,
+        unless: Event | None = None,
     ) -> None:
-        """Create those of ``topics`` that do not exist.
+        """Create those of ``topics`` that do not exist, and check the settings of those that do.
+
+        What several threads ask for at the same time, a worker's consumers at its boot, is created with one
+        request.
 
         Parameters:
+          beside: Topics that are checked when they exist, and not created.
+          for_reading: Nothing is to be written there: settings that lose messages are logged, not raised.
           deadline_s: Of ``time.monotonic()``; by default ENSURE_TIMEOUT_S from now.
           unless: Once it is set, nothing is waited for.
 
         Raises:
           KafkaUnavailable: When Kafka does not answer until then, or refuses to create one.
+          TopicMisconfigured: When the settings of one lose messages for certain.
         """
-        wanted = set(topics)
-        if wanted <= self._existing:
+        wanted, also = set(topics), set(beside)
+        if wanted <= self._existing and also <= self._existing:
             return
-        by_s = time.monotonic() + ENSURE_TIMEOUT_S if deadline_s is None else deadline_s
-        self._attempts.run(
-            lambda: self._create_missing(wanted - self._existing, by_s), deadline_s=by_s, unless=unless
-        )
+        both = wanted | also
+        if not self._is_refused_for_now(both):
+            by_s = time.monotonic() + ENSURE_TIMEOUT_S if deadline_s is None else deadline_s
+            self._asked_for |= wanted
+            refused = self._attempts.run(
+                lambda: self._create_asked_for(wanted, also, by_s), deadline_s=by_s, unless=unless
+            )
+            if refused is not None:
+                raise refused
+        for refusal in self._policies.refusals(both).values():
+            if not for_reading:
+                raise refusal
+            self.say(refusal)
 
-    def _create_missing(self, topics: set[str], deadline_s: float) -> None:
-        if not topics:
+    def _create_asked_for(
+        self, wanted: set[str], beside: set[str], deadline_s: float
+    ) -> KafkaUnavailable | None:
+        """Create ``wanted``, and what other threads wait to create meanwhile.
+
+        Returns:
+          Kafka's refusal of one that is wanted. It is raised only where that one is.
+        """
+        asked_for, self._asked_for = self._asked_for, set()
+        missing = wanted - self._existing
+        if missing and (others := asked_for - self._existing - missing):
+            try:
+                self._create_missing(missing | others, beside - self._existing, deadline_s)
+            except _Refused:
+                missing = wanted - self._existing  # it may be one of theirs, and they will hear of it
+            else:
+                return None
+        try:
+            self._create_missing(missing, beside - self._existing, deadline_s)
+        except _Refused as e:
+            return e
+        return None
+
+    def refusals(self, topics: Iterable[str]) -> dict[str, TopicMisconfigured]:
+        """Why some of ``topics``, which were ensured, may not be written to."""
+        return self._policies.refusals(topics)
+
+    def say(self, refusal: TopicMisconfigured) -> None:
+        """Log, once in a process, why a topic may not be written to."""
+        self._policies.say(refusal)
+
+    def _is_refused_for_now(self, topics: set[str]) -> bool:
+        """Whether nothing new can be said yet: what is refused was looked at a moment ago."""
+        missing = topics - self._existing
+        return all(self._policies.is_refused(t) and self._policies.age_s(t) < RECHECK_S for t in missing)
+
+    def _create_missing(self, topics: set[str], beside: set[str], deadline_s: float) -> None:
+        if not topics and not beside:
             return
         left_s = max(0.1, deadline_s - time.monotonic())
+        gone: set[str] = set()
         try:
             with self._clients.admin(within_s=left_s, request_timeout_ms=int(left_s * 1000)) as admin:
                 present = {
                     topic["name"]
-                    for topic in admin.describe_topics(sorted(topics))
+                    for topic in admin.describe_topics(sorted(topics | beside))
                     if topic.get("error_code", 0) == 0
                 }
-                for topic in sorted(topics - present):
-                    self._create(admin, topic)
+                missing = topics - present
+                gone = missing & self._seen
+                queues = {topic for topic in missing if self._role_of(topic)[0] is Role.QUEUE}
+                self._create(admin, queues)
+                self._policies.look(admin, present | queues, new=queues)
+                # With limits that their queue's messages fit into, which only the queue's topic tells.
+                self._create(admin, missing - queues)
+                if missing - queues:
+                    self._policies.look(admin, missing - queues, new=missing - queues)
         except KafkaError as e:
-            raise KafkaUnavailable(
-                f"The topics {sorted(topics)} could not be looked up or created: {e!r}"
-            ) from e
-        self._existing.update(topics)
+            kind = _Refused if isinstance(e, BrokerResponseError) and not e.retriable else KafkaUnavailable
+            if gone:
+                raise kind(
+                    f"The topics {sorted(gone)} are gone: somebody has deleted them, with what they held, "
+                    f"and they could not be created again: {e!r}"
+                ) from e
+            raise kind(f"The topics {sorted(topics)} could not be looked up or created: {e!r}") from e
+        if gone:
+            logger.error(
+                "The topics %s were gone: somebody had deleted them, with what they held. They were created "
+                "again.", sorted(gone),
+            )  # fmt: skip
+        self._seen |= present | missing
+        self._existing.update(present | missing)
+        self._existing.difference_update(self._policies.refusals(self._existing.copy()))
 
-    def max_message_bytes(self, topic: str) -> int | None:
-        """The largest record, or batch of records, that a topic takes; None when Kafka does not say."""
-        wanted = ConfigResource(ConfigResourceType.TOPIC, topic, {_MAX_MESSAGE_BYTES: None})
+    def limit_of(self, topic: str) -> int | None:
+        """The largest record, or batch of records, that a topic took when it was looked at last; None when
+        Kafka has not said. It costs nothing.
+        """
+        return self._policies.limits.get(topic)
+
+    def max_message_bytes(self, topic: str, *, max_age_s: float = MAX_LIMIT_AGE_S) -> int | None:
+        """The same, and asked for when what is known of it is older."""
+        if self._policies.age_s(topic) < max_age_s:
+            return self.limit_of(topic)
         try:
             with self._clients.admin(within_s=LOOK_UP_TIMEOUT_S) as admin:
-                found = admin.describe_configs([wanted], config_filter="all")
+                self._policies.look(admin, [topic])
         except (KafkaError, KafkaUnavailable):
-            return None
-        setting = found.get("topic", {}).get(topic, {}).get(_MAX_MESSAGE_BYTES)
-        return None if setting is None else int(setting["value"])
+            return self.limit_of(topic)
+        self._existing.difference_update(self._policies.refusals([topic]))
+        return self.limit_of(topic)
 
     def forget(self, topics: Iterable[str]) -> None:
         """Look ``topics`` up again the next time: one of them may have been deleted."""
         self._existing.difference_update(topics)
 
-    def _create(self, admin: object, topic: str) -> None:
-        spec = {
-            "num_partitions": self._layout.partitions,
-            "replication_factor": self._layout.replication_factor,
-            "configs": self._configs(topic),
+    def look_again(self, topic: str, *, deadline_s: float) -> None:
+        """Create a topic again that Kafka does not know any more; see :meth:`ensure`."""
+        self.forget([topic])
+        self.ensure([topic], deadline_s=deadline_s)
+
+    def _create(self, admin: KafkaAdminClient, topics: Collection[str]) -> None:
+        specs = {
+            topic: {
+                "num_partitions": self._layout.partitions,
+                "replication_factor": self._layout.replication_factor,
+                "configs": self._configs(topic),
+            }
+            for topic in sorted(topics)
         }
-        try:
-            admin.create_topics({topic: spec}, wait_for_metadata=True)  # type: ignore[attr-defined]
-        except TopicAlreadyExistsError:
-            # Another process created it between our look and our request; theirs is respected.
+        if not specs:
             return
+        answer = admin.create_topics(specs, raise_errors=False)
+        for topic in answer["topics"]:
+            # Another process may have created one between our look and our request; theirs is respected.
+            if topic["error_code"] not in (0, TopicAlreadyExistsError.errno):
+                raise for_code(topic["error_code"])(f"{topic['name']}: {topic['error_message']}")
+        admin.wait_for_topics(list(specs))
 
     def _configs(self, topic: str) -> dict[str, str]:
-        if topic == self.delayed or topic.endswith(LANES_SUFFIX):
-            return {
-                "cleanup.policy": "compact",
-                "delete.retention.ms": str(DELAYED_TOMBSTONE_RETENTION_MS),
-                "segment.bytes": str(DELAYED_SEGMENT_BYTES),
-                "segment.ms": str(DELAYED_SEGMENT_MS),
-                "max.compaction.lag.ms": str(DELAYED_SEGMENT_MS),
-                _MAX_MESSAGE_BYTES: str(MAX_DELAYED_BYTES),
-            }
-        if topic.endswith(DEAD_LETTER_SUFFIX):
-            return {
-                "retention.ms": str(DEAD_LETTER_RETENTION_MS),
-                _MAX_MESSAGE_BYTES: str(MAX_DEAD_LETTER_BYTES),
-            }
-        return {"retention.ms": str(self._layout.retention_ms)}
+        # Kafka's clock stamps the records. By a producer's, retention would delete what one sends whose clock
+        # is behind, and Kafka would refuse what one sends whose clock is an hour ahead.
+        return {"message.timestamp.type": "LogAppendTime", **self._limits(topic)}
+
+    def _limits(self, topic: str) -> dict[str, str]:
+        role, queue_topic = self._role_of(topic)
+        if role is Role.QUEUE:
+            return {"retention.ms": str(self._layout.retention_ms)}
+        limit = str(limit_for(role, self._policies.largest_limit(queue_topic)))
+        if role is Role.DEAD_LETTERS:
+            return {"retention.ms": str(DEAD_LETTER_RETENTION_MS), MAX_MESSAGE_BYTES: limit}
+        return {
+            CLEANUP_POLICY: "compact",
+            "delete.retention.ms": str(DELAYED_TOMBSTONE_RETENTION_MS),
+            "segment.bytes": str(DELAYED_SEGMENT_BYTES),
+            "segment.ms": str(DELAYED_SEGMENT_MS),
+            "max.compaction.lag.ms": str(DELAYED_SEGMENT_MS),
+            MAX_MESSAGE_BYTES: limit,
+        }
+
+    def _role_of(self, topic: str) -> tuple[Role, str | None]:
+        """What a topic is for, and whose messages come there: the topic of a queue, or None for all."""
+        if topic == self.delayed:
+            return Role.DELAYED, None
+        for suffix, role in ((DEAD_LETTER_SUFFIX, Role.DEAD_LETTERS), (LANES_SUFFIX, Role.LANES)):
+            if topic.endswith(suffix):
+                return role, topic.removesuffix(suffix)
+        return Role.QUEUE, topic
 
 
 def _in_metrics(name: str) -> str:

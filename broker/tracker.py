@@ -23,14 +23,21 @@ class AckTracker:
       highest: The highest offset that was ever delivered, or None when there is none at or above
         ``next_offset``.
       incomplete: The offsets in ``[next_offset, highest]`` that are not complete.
+      leader_epoch: Of the record at ``highest``; -1 when it is not known.
 
     Raises:
       ValueError: When an incomplete offset is outside ``[next_offset, highest]``.
     """
 
     def __init__(
-        self, next_offset: int, *, highest: int | None = None, incomplete: Iterable[int] = ()
+        self,
+        next_offset: int,
+        *,
+        highest: int | None = None,
+        incomplete: Iterable[int] = (),
+        leader_epoch: int = -1,
     ) -> None:
+        self.leader_epoch = leader_epoch
         self.highest = next_offset - 1 if highest is None else highest
         # Ascending, which insertion order then keeps: later deliveries are higher. So the first key is the
         # minimum.
@@ -61,13 +68,15 @@ class AckTracker:
         """Whether the record at ``offset`` was neither delivered before nor completed by an earlier owner."""
         return offset > self.highest or offset in self._restored
 
-    def deliver(self, offset: int) -> bool:
-        """Note that the record at ``offset`` was read, and say whether it is to be run.
+    def deliver(self, offset: int, leader_epoch: int = -1) -> bool:
+        """Note that the record at ``offset``, of that leader epoch, was read, and say whether it is to be
+        run.
 
         False means that an earlier owner has completed it already.
         """
         if offset > self.highest:
             self.highest = offset
+            self.leader_epoch = leader_epoch
             self._incomplete[offset] = None
             return True
         if offset in self._restored:
@@ -88,12 +97,19 @@ class AckTracker:
         """
         return sum(start <= offset < stop for offset in self._restored)
 
-    def skip_to(self, position: int) -> None:
+    def skip_to(self, position: int, leader_epoch: int = -1) -> None:
         """Note that every record below ``position`` that still exists was delivered.
 
         What an earlier owner left incomplete below it is no longer in the log and cannot be run.
+
+        Parameters:
+          leader_epoch: Of what stands last below ``position``; -1 when that is not known. Then the epoch
+            of the last record that was delivered stands for it.
         """
         for offset in [offset for offset in self._restored if offset < position]:
             self._restored.discard(offset)
             del self._incomplete[offset]
-        self.highest = max(self.highest, position - 1)
+        if position > self.highest + 1:
+            self.highest = position - 1
+            if leader_epoch >= 0:
+                self.leader_epoch = leader_epoch

@@ -8,11 +8,10 @@ from tenacity import Retrying, stop_after_attempt, wait_exponential_jitter
 
 from broker import NotNow, PermanentError, retry_if_temporary
 from db import submissions
-from db.errors import DatabaseAway
 from settings import get_settings
 from tasks.message import ACTOR, QUEUE, generation_of
-from tasks.verdicts import Job
-from tasks.wiring import intake, moderator
+from tasks.verdicts import Job, NothingTaken
+from tasks.wiring import moderator
 
 ATTEMPTS = 3
 
@@ -48,8 +47,9 @@ def moderate_item(item_id: int) -> dict[str, Any]:
     message = CurrentMessage.get_current_message()
     try:
         verdict = moderator.answer(_job(item_id, message))
-    except DatabaseAway as error:
-        if message is not None and intake.is_closed:
+    except NothingTaken as error:
+        # The intake may be open again by now: this thread had to wait for its turn to be told.
+        if message is not None:
             raise NotNow(str(error)) from None
         raise
     return {"is_violation": verdict.is_violation, "probability": verdict.probability}

@@ -29,6 +29,10 @@ class Job:
     generation: int = 0
 
 
+class NothingTaken(DatabaseAway):
+    """PostgreSQL was away, and the intake closed: the job counts as never taken, whenever its caller asks."""
+
+
 class Moderator:
     """Does jobs, a batch with one SELECT, one ``predict_proba`` and one UPDATE.
 
@@ -50,15 +54,15 @@ class Moderator:
 
     def moderate(self, jobs: Sequence[Job]) -> list[Verdict | BaseException]:
         """Return for each job its verdict, or the error that its caller is to get: whatever one job runs
-        into, the others do not. Where PostgreSQL is away, all of them get DatabaseAway and the intake is
+        into, the others do not. Where PostgreSQL is away, all of them get NothingTaken and the intake is
         closed."""
         if self._intake.is_closed:
-            return [DatabaseAway("PostgreSQL is away") for _ in jobs]
+            return [NothingTaken("PostgreSQL is away") for _ in jobs]
         try:
             return self._moderate_together(jobs)
         except Exception as error:  # noqa: BLE001 - it is one job's, which gets it below
             if isinstance(error, DatabaseUnavailable) and self._intake.close_if_away():
-                return [DatabaseAway(str(error)) for _ in jobs]
+                return [NothingTaken(str(error)) for _ in jobs]
             if len(jobs) == 1:
                 return [error]
         return [answer for job in jobs for answer in self.moderate([job])]

@@ -46,6 +46,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="the tests that show how a cost grows, or how long something lasts, at full size: minutes each",
     )
+    parser.addoption(
+        "--package-index",
+        action="store_true",
+        help="also the tests that build the wheel and install it with its dependencies",
+    )
+    parser.addoption(
+        "--without-servers", action="store_true", help="only the tests that need neither Kafka nor PostgreSQL"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -65,6 +73,8 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--without-servers"):
+        _deselect(config, items, _needs_servers)
     if config.getoption("--stack") == "real":
         return
     for item in items:
@@ -75,12 +85,29 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             )
 
 
+def _deselect(
+    config: pytest.Config, items: list[pytest.Item], unwanted: Callable[[pytest.Item], bool]
+) -> None:
+    dropped = [item for item in items if unwanted(item)]
+    config.hook.pytest_deselected(items=dropped)
+    items[:] = [item for item in items if item not in set(dropped)]
+
+
+def _needs_servers(item: pytest.Item) -> bool:
+    """Every server is started in a directory from `server_home`; a test that hides that is marked."""
+    return (
+        "server_home" in getattr(item, "fixturenames", ()) or item.get_closest_marker("servers") is not None
+    )
+
+
 @pytest.fixture(scope="session")
-def server_home() -> Iterator[Callable[[], Path]]:
+def server_home(request: pytest.FixtureRequest) -> Iterator[Callable[[], Path]]:
     """Makes a directory for one server, removed after the run.
 
     Not pytest's own: those are closed to the account that PostgreSQL runs as when we are root.
     """
+    if request.config.getoption("--without-servers"):
+        pytest.fail("this test starts a server, and pytest could not know: mark it with `servers`")
     with ExitStack() as homes:
 
         def make() -> Path:

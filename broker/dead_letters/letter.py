@@ -209,10 +209,8 @@ def _message_of(raw: bytes) -> Message[Any] | None:
     except DecodeError:
         return None
     texts = (message.queue_name, message.actor_name, message.message_id)
-    sound = (
-        all(isinstance(text, str) for text in texts)
-        and all(isinstance(mapping, dict) for mapping in (message.kwargs, message.options))
-        and isinstance(message.message_timestamp, int)
+    sound = all(isinstance(text, str) for text in texts) and all(
+        isinstance(mapping, dict) for mapping in (message.kwargs, message.options)
     )
     return message if sound else None
 

@@ -10,7 +10,7 @@ from dramatiq.errors import DecodeError
 from dramatiq.message import Message
 
 from ..keys import key_of
-from ..keys.records import lane_header
+from ..keys.records import TICKET_BYTES, lane_header
 from ..publisher import Record
 from .audit import MAX_ID_CHARS, Resolution, now_ms
 from .letter import REDRIVES, DeadLetter
@@ -40,7 +40,8 @@ def redriven(letter: DeadLetter, topic: str) -> Record:
     headers = carried(letter.headers)
     if (key := key_of(again)) is not None:
         headers.append(lane_header(key))
-    return Record(topic, again.encode(), key=key, headers=headers)
+    spare = 0 if key is None else TICKET_BYTES
+    return Record(topic, again.encode(), key=key, headers=headers, spare=spare)
 
 
 def lives_sent(queue: Log, begun: Iterable[Resolution]) -> set[Life]:

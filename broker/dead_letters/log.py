@@ -14,6 +14,7 @@ from kafka.structs import TopicPartition
 
 from ..clients import Clients
 from ..errors import KafkaUnavailable
+from ..unreadable import explained
 from ..watermarks import high_watermarks
 
 #: A read that gets nothing for so long, although there is more, is given up.
@@ -87,4 +88,4 @@ def _translated(topic: str) -> Iterator[None]:
     try:
         yield
     except KafkaError as e:
-        raise KafkaUnavailable(f"The topic {topic!r} could not be read: {e!r}") from e
+        raise KafkaUnavailable(f"The topic {topic!r} could not be read: {explained(e)}") from e

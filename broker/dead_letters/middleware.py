@@ -6,12 +6,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from dramatiq.broker import Broker, MessageProxy
 from dramatiq.middleware import Middleware, Retries
 from dramatiq.middleware import default_middleware as dramatiqs_middleware
 from tenacity import Retrying
 
 from ..delivery import Delivery
+from ..error_text import MAX_TRACEBACK_CHARS, shorten_notes
 from ..errors import DeadLetterNotMade
 from ..keys import PartitionKeys
 from ..retries import TenacityRetries
@@ -25,7 +25,7 @@ OnDeadLetter = Callable[[DeadLetter], None]
 
 
 class DeadLetters(Middleware):
-    """Keeps what is rejected: its dead letter joins the delivery, which completes only when Kafka has it.
+    """Tells an application of each dead letter. The broker keeps them with this middleware or without it.
 
     Parameters:
       on_dead_letter: Called after the dead letter is in Kafka and before the delivery completes, never on a
@@ -35,10 +35,6 @@ class DeadLetters(Middleware):
 
     def __init__(self, *, on_dead_letter: OnDeadLetter | None = None) -> None:
         self.on_dead_letter = on_dead_letter
-
-    def before_nack(self, broker: Broker, message: MessageProxy) -> None:
-        if isinstance(message, Delivery):
-            bury(cast("KafkaBroker", broker), message, message._exception)
 
 
 def bury(broker: KafkaBroker, delivery: Delivery, error: BaseException | None) -> None:
@@ -50,9 +46,9 @@ def bury(broker: KafkaBroker, delivery: Delivery, error: BaseException | None) -
     Raises:
       DeadLetterNotMade: When it cannot be made. The delivery must not be completed then.
     """
-    topic = broker.topics.dead_letters(delivery.queue_name)
-    if any(record.topic == topic for record in delivery.outbox):
+    if delivery.dead_letter is not None:
         return
+    shorten_notes(delivery.options, MAX_TRACEBACK_CHARS)
     try:
         record = dead_letter_record(
             broker.topics,
@@ -60,13 +56,14 @@ def bury(broker: KafkaBroker, delivery: Delivery, error: BaseException | None) -
             origin=delivery.origin,
             raw=delivery.raw,
             error=error,
-            message=delivery._message if delivery._message.actor_name else None,
-            headers=getattr(delivery, "headers", ()),
+            message=None if delivery.unrun else delivery._message,
+            headers=delivery.headers,
         )
         letter = read_letter(delivery.queue_name, record.value, record.headers)
     except Exception as e:
-        # Dramatiq swallows any other error here and completes the delivery, which would then be gone.
+        # Dramatiq tries a nack again only after an error of the connection.
         raise DeadLetterNotMade(f"The dead letter of {delivery.origin} could not be made: {e!r}") from e
+    delivery.dead_letter = record
     delivery.outbox.append(record)
     for middleware in broker.middleware:
         if isinstance(middleware, DeadLetters) and middleware.on_dead_letter is not None:
@@ -78,6 +75,9 @@ def default_middleware(
 ) -> list[Middleware]:
     """Dramatiq's default middleware, with TenacityRetries in the place of its Retries, PartitionKeys, and
     DeadLetters.
+
+    An application that has a list of its own puts TenacityRetries there for actors with ``retry=``, and
+    DeadLetters for ``on_dead_letter``; it needs neither otherwise.
 
     Parameters:
       retry: The policy of actors that name none; see TenacityRetries.

@@ -125,7 +125,7 @@ class DeadLetterQueue:
 
     def _log(self, queue_name: str) -> Log:
         topic = self._topics.dead_letters(queue_name)
-        self._topics.ensure([topic])
+        self._topics.ensure([topic], for_reading=True)
         return Log(self._clients, topic)
 
 

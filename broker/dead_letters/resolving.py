@@ -34,6 +34,10 @@ from .log import Log
 #: A batch is what an interruption leaves to be looked for, and what is held in memory.
 MAX_BATCH = 100
 MAX_BATCH_BYTES = 4 * 1024 * 1024
+#: What a resolution takes with a reason of some length, and with the ends of a hundred partitions.
+RESOLUTION_BYTES = 4_096
+#: What it takes for each of its letters, whose ids are cut at MAX_ID_CHARS.
+BYTES_OF_A_LETTER = 256
 #: Only the queue can say so: a dead letter may be larger than what its queue takes.
 TOO_LARGE = "its message is larger than its queue takes"
 
@@ -128,8 +132,8 @@ class Resolver:
         self._order = order
         self._queue_topic = topics.queue(order.queue_name)
         self._topic = topics.dead_letters(order.queue_name)
-        topics.ensure([self._queue_topic, self._topic])
-        self._pace = _Pace(order.rate_per_s)
+        topics.ensure([self._queue_topic, self._topic], for_reading=order.dry_run)
+        self._pace = _Pace(order.rate_per_s, at_most=_letters_in(topics.limit_of(self._topic)))
         self._sent: set[Life] = set()
         self._too_large: set[Life] = set()
         self._resolved = Resolved(order.operation, order.action, order.dry_run)
@@ -225,9 +229,9 @@ class Resolver:
 class _Pace:
     """Lets through so many a second, a batch at a time."""
 
-    def __init__(self, rate_per_s: float | None) -> None:
+    def __init__(self, rate_per_s: float | None, *, at_most: int) -> None:
         self._rate_per_s = rate_per_s
-        self.at_once = MAX_BATCH if rate_per_s is None else max(1, min(MAX_BATCH, int(rate_per_s)))
+        self.at_once = at_most if rate_per_s is None else max(1, min(at_most, int(rate_per_s)))
         self._free_at_s = 0.0
 
     def wait(self, count: int) -> None:
@@ -236,6 +240,13 @@ class _Pace:
         now_s = time.monotonic()
         time.sleep(max(0.0, self._free_at_s - now_s))
         self._free_at_s = max(now_s, self._free_at_s) + count / self._rate_per_s
+
+
+def _letters_in(limit: int | None) -> int:
+    """How many dead letters fit into a resolution, when its topic has that limit."""
+    if limit is None:
+        return MAX_BATCH
+    return max(1, min(MAX_BATCH, (limit - RESOLUTION_BYTES) // BYTES_OF_A_LETTER))
 
 
 def _batches(letters: Iterable[DeadLetter], at_most: int) -> Iterator[list[DeadLetter]]:

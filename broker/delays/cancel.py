@@ -19,6 +19,7 @@ from ..clients import Clients
 from ..errors import KafkaUnavailable
 from ..publisher import Publisher, partition_of
 from ..topics import Topics
+from ..unreadable import explained
 from .partitions import REQUEST_TIMEOUT_MS, entries_of
 from .records import CancelDecision, Outcome, cancel_request, strongest
 from .topic import look_up
@@ -64,7 +65,9 @@ class Cancelling:
             finally:
                 kafka.close(autocommit=False)
         except KafkaError as e:
-            raise KafkaUnavailable(f"The decision about {message_id} could not be read: {e!r}") from e
+            raise KafkaUnavailable(
+                f"The decision about {message_id} could not be read: {explained(e)}"
+            ) from e
 
 
 def _decision(kafka: KafkaConsumer, message_id: str, requests: set[str], deadline_s: float) -> Outcome:

@@ -10,11 +10,13 @@ from dramatiq.message import Message
 
 from ..clients import Clients
 from ..errors import KafkaUnavailable
+from ..keys.records import TICKET_BYTES
 from ..publisher import Publisher, Record
 from ..topics import Topics
 from .cancel import Cancelling
 from .files import IndexFiles
 from .forwarder import Forwarder
+from .forwarding import Bury, Forwarding
 from .records import Outcome, delay_record, flush_command
 from .topic import look_up
 from .view import DelayView, Pending
@@ -25,15 +27,24 @@ class Delays:
 
     Parameters:
       index_dir: Where this machine's indexes are kept; None for the user's cache directory.
+      bury: Called with a due delay that its queue refuses for its size, and the error: it begins to keep the
+        message in the dead letters. Without it the message is kept where it is.
     """
 
     def __init__(
-        self, clients: Clients, topics: Topics, publisher: Publisher, *, index_dir: str | Path | None = None
+        self,
+        clients: Clients,
+        topics: Topics,
+        publisher: Publisher,
+        *,
+        index_dir: str | Path | None = None,
+        bury: Bury | None = None,
     ) -> None:
         self._clients = clients
         self._topics = topics
         self._publisher = publisher
         self._files = IndexFiles(index_dir)
+        self._bury = bury
         self._cancelling = Cancelling(clients, topics, publisher)
         self._view = DelayView(clients, topics)
 
@@ -62,6 +73,7 @@ class Delays:
             headers=headers,
             key=key,
             bound_for=self._topics.queue(message.queue_name),
+            spare=0 if key is None else TICKET_BYTES,
         )
 
     def forwarder(self, settings: Mapping[str, Any] | None = None) -> Forwarder:
@@ -70,7 +82,8 @@ class Delays:
         Parameters:
           settings: What kafka-python's consumer is given beside its own, such as ``session_timeout_ms``.
         """
-        return Forwarder(self._clients, self._topics, self._publisher, self._files, settings or {})
+        forwarding = Forwarding(self._topics, self._publisher, self._bury)
+        return Forwarder(self._clients, self._topics, forwarding, self._files, settings or {})
 
     def count(self, queue: str) -> int:
         """How many messages wait for a queue.

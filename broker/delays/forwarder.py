@@ -12,7 +12,6 @@ from dramatiq.errors import BrokerConnectionError
 from kafka.errors import KafkaError
 
 from ..clients import Clients
-from ..publisher import Publisher
 from ..topics import Topics
 from .files import IndexFiles
 from .forwarding import Forwarding
@@ -44,16 +43,15 @@ class Forwarder:
         self,
         clients: Clients,
         topics: Topics,
-        publisher: Publisher,
+        forwarding: Forwarding,
         files: IndexFiles,
         settings: Mapping[str, Any],
     ) -> None:
         self._clients = clients
         self._topics = topics
-        self._publisher = publisher
         self._files = files
         self._settings = dict(settings)
-        self._forwarding = Forwarding(topics, publisher)
+        self._forwarding = forwarding
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="delay-forwarder", daemon=True)
         self._trouble: str | None = None
@@ -96,7 +94,12 @@ class Forwarder:
 
     def _own_partitions(self) -> None:
         partitions = OwnedPartitions(
-            self._clients, self._topics, self._publisher, self._files, self._settings, unless=self._stop
+            self._clients,
+            self._topics,
+            self._forwarding.publisher,
+            self._files,
+            self._settings,
+            unless=self._stop,
         )
         try:
             while not self._stop.is_set():
@@ -122,8 +125,9 @@ class Forwarder:
             return min(MAX_WAIT_MS, rest_s * 1000)
         if any(owned.index.to_settle(1) for owned in ready):
             return 0.0
-        due_ms = [next_ms for owned in ready if (next_ms := owned.index.next_try_ms()) is not None]
-        return min(MAX_WAIT_MS, max(0.0, min(due_ms) - time.time() * 1000)) if due_ms else MAX_WAIT_MS
+        now_ms, now_s = _now_ms(), time.monotonic()
+        waits_s = [w for owned in ready if (w := owned.index.seconds_until_due(now_ms, now_s)) is not None]
+        return min(MAX_WAIT_MS, 1000 * min(waits_s, default=MAX_WAIT_MS))
 
     def _rest(self, reason: BaseException) -> None:
         """Leave off for a while, and say so when that is news."""

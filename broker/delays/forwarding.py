@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from ..errors import RECORD_ERRORS, KafkaUnavailable
+from dramatiq.errors import BrokerConnectionError
+from kafka.errors import MessageSizeTooLargeError
+
+from ..awaited import TOPIC_ERRORS
+from ..errors import RECORD_ERRORS, KafkaUnavailable, TopicMisconfigured
 from ..publisher import Publisher, Record
 from ..topics import Topics
 from .index import Progress, Row, Settlement
 from .partitions import OwnedPartition
-from .records import CancelDecision, cancel_decision, cancel_forgotten, tombstone
+from .records import CancelDecision, Delay, cancel_decision, cancel_forgotten, tombstone
 
 logger = logging.getLogger(__name__)
 
@@ -19,11 +25,20 @@ logger = logging.getLogger(__name__)
 PAGE_ROWS = 500
 PAGE_BYTES = 4 * 1024 * 1024
 #: Until the next attempt for a message that could not be forwarded.
-FAILED_BACKOFF_MS = 500
-#: The same, for one that its queue's topic refuses (too large, not authorized): only an operator can help.
-REFUSED_BACKOFF_MS = 60_000
+FAILED_BACKOFF_S = 0.5
+#: The same, for one that its queue's topic refuses (not authorized, say): only an operator can help.
+REFUSED_BACKOFF_S = 60.0
 #: How long the outcome of a cancel can be read.
 OUTCOME_RETENTION_MS = 7 * 24 * 3600 * 1000
+
+
+class Buried(Protocol):
+    """A message on its way to the dead letters."""
+
+    completed: bool
+
+
+Bury = Callable[[Delay, BaseException], Buried]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +57,28 @@ class Forwarding:
     What Kafka has acknowledged is noted in the index, and what is noted is not done again. A page is
     forwarded and settled in one step: between two steps a partition can be given away, and nothing is done
     twice.
+
+    Parameters:
+      bury: See ``Delays``.
+      clock: What pauses after failures go by, in seconds: one that nobody sets.
     """
 
-    def __init__(self, topics: Topics, publisher: Publisher) -> None:
+    def __init__(
+        self,
+        topics: Topics,
+        publisher: Publisher,
+        bury: Bury | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
         self._topics = topics
-        self._publisher = publisher
+        self.publisher = publisher
+        self._bury = bury
+        #: What is on its way to the dead letters, by the delay's id.
+        self._buried: dict[str, Buried] = {}
         #: The topics that could not be created in this step.
-        self._missing: dict[str, KafkaUnavailable] = {}
+        self._missing: dict[str, BrokerConnectionError] = {}
 
     def step(self, ready: Sequence[OwnedPartition], now_ms: int) -> BaseException | None:
         """Do a page of what there is to do.
@@ -59,9 +89,9 @@ class Forwarding:
         self._missing = {}
         shares = len(ready)
         forwarded, why_not = self._do(
-            ready, lambda owned, noted: self._forwards(owned, noted, now_ms, shares), now_ms
+            ready, lambda owned, noted: self._forwards(owned, noted, now_ms, shares)
         )
-        settled, why_not_either = self._do(ready, lambda owned, _: self._answers(owned, now_ms), now_ms)
+        settled, why_not_either = self._do(ready, lambda owned, _: self._answers(owned, now_ms))
         if forwarded + settled:
             return None
         return why_not or why_not_either or next(iter(self._missing.values()), None)
@@ -70,7 +100,6 @@ class Forwarding:
         self,
         ready: Sequence[OwnedPartition],
         tasks_of: Callable[[OwnedPartition, Progress], Iterator[_Task]],
-        now_ms: int,
     ) -> tuple[int, BaseException | None]:
         """Publish what there is to do for each partition, and note what came of it.
 
@@ -83,9 +112,13 @@ class Forwarding:
             for owned, noted in zip(ready, progress, strict=True)
             for task in tasks_of(owned, noted)
         ]
-        failures = self._publisher.publish([task.record for _, task in tasks])
+        failures = self.publisher.publish([task.record for _, task in tasks])
         for number, (noted, task) in enumerate(tasks):
-            _note(noted, task, failures.get(number), now_ms)
+            if isinstance(task.about, Row) and self._begin_to_bury(task.about, failures.get(number)):
+                noted.postponed.append((task.about, self._clock() + FAILED_BACKOFF_S))
+                del failures[number]
+            else:
+                _note(noted, task, failures.get(number), self._clock())
         for owned, noted in zip(ready, progress, strict=True):
             owned.index.note(noted)
         return len(tasks) - len(failures), next(iter(failures.values()), None)
@@ -93,11 +126,18 @@ class Forwarding:
     def _forwards(self, owned: OwnedPartition, noted: Progress, now_ms: int, shares: int) -> Iterator[_Task]:
         """What is due. Each partition has the same share of a page, however long its backlog."""
         tried = []
-        for row in owned.index.due(now_ms, limit=PAGE_ROWS // shares + 1, limit_bytes=PAGE_BYTES // shares):
-            if self._is_there(self._topics.queue(row.delay.queue)):
+        limit, limit_bytes, now_s = PAGE_ROWS // shares + 1, PAGE_BYTES // shares, self._clock()
+        for row in owned.index.due(now_ms, limit=limit, limit_bytes=limit_bytes, now_s=now_s):
+            if (buried := self._buried.get(row.delay.id)) is not None:
+                if buried.completed:
+                    del self._buried[row.delay.id]
+                    noted.forwarded.append(row)
+                else:
+                    noted.postponed.append((row, now_s + FAILED_BACKOFF_S))
+            elif self._is_there(self._topics.queue(row.delay.queue)):
                 tried.append(row)
             else:
-                noted.postponed.append((row, now_ms + FAILED_BACKOFF_MS))
+                noted.postponed.append((row, now_s + FAILED_BACKOFF_S))
         owned.index.mark_tried(tried)
         for row in tried:
             delay = row.delay
@@ -106,11 +146,21 @@ class Forwarding:
             )
             yield _Task(record, row)
 
+    def _begin_to_bury(self, row: Row, failure: BaseException | None) -> bool:
+        """Let the dead letters have a message that its queue never takes; it waits here until they do."""
+        if self._bury is None or not isinstance(failure, MessageSizeTooLargeError):
+            return False
+        self._buried[row.delay.id] = self._bury(row.delay, failure)
+        return True
+
     def _is_there(self, topic: str) -> bool:
         """Whether the topic is there by now. One that cannot be created must not hold up the others' page."""
         if topic not in self._missing:
             try:
                 self._topics.ensure([topic])
+            except TopicMisconfigured as e:
+                self._topics.say(e)
+                self._missing[topic] = e
             except KafkaUnavailable as e:
                 logger.info("Delayed messages for %r wait on: %s", topic, e)
                 self._missing[topic] = e
@@ -127,17 +177,17 @@ class Forwarding:
             yield _Task(cancel_forgotten(topic, request_id, partition=partition), None)
 
 
-def _note(progress: Progress, task: _Task, failure: BaseException | None, now_ms: int) -> None:
+def _note(progress: Progress, task: _Task, failure: BaseException | None, now_s: float) -> None:
     match task.about:
         case Row() as row if failure is None:
             progress.forwarded.append(row)
-        case Row() as row if isinstance(failure, RECORD_ERRORS):
+        case Row() as row if isinstance(failure, (*RECORD_ERRORS, *TOPIC_ERRORS)):
             logger.error(
                 "Kafka refuses the delayed message %s; it is kept: %r", row.delay.message_id, failure
             )
-            progress.postponed.append((row, now_ms + REFUSED_BACKOFF_MS))
+            progress.postponed.append((row, now_s + REFUSED_BACKOFF_S))
         case Row() as row:
-            progress.postponed.append((row, now_ms + FAILED_BACKOFF_MS))
+            progress.postponed.append((row, now_s + FAILED_BACKOFF_S))
         case Settlement() as settled if failure is None:
             progress.settled.append(settled)
         case CancelDecision() as told if failure is None:

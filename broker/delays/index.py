@@ -8,16 +8,21 @@ from Kafka. What the index knows beyond the log is how far this forwarder has go
             -> CANCELLED ─┼-> settled -> (tombstone read) gone
             -> FLUSHED  ──┘
                decided: needs a tombstone     Kafka has it
+
+A delay that could not be forwarded rests for a while. How long goes by a monotonic clock and is not written
+down: a clock that is wrong for seconds, or a process that ends, must not hold it back for longer.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from . import mending
 from .records import (
     KEY_SUFFIX_LENGTH,
     CancelDecision,
@@ -37,17 +42,17 @@ REMEMBERED_MESSAGES = 100_000
 WAITING, FORWARDED, CANCELLED, FLUSHED = range(4)
 _DECIDED = {FORWARDED: Outcome.FORWARDED, CANCELLED: Outcome.CANCELLED, FLUSHED: Outcome.FLUSHED}
 
-_VERSION = 1
+_VERSION = 2
+_TO_FORWARD = f"CREATE INDEX to_forward ON delays (due_ms) WHERE state = {WAITING}"
 _SCHEMA = f"""
 CREATE TABLE delays (
     row INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, queue TEXT NOT NULL,
     state INTEGER NOT NULL DEFAULT {WAITING}, settled INTEGER NOT NULL DEFAULT 0,
-    due_ms INTEGER NOT NULL,    -- when it is due
-    try_ms INTEGER NOT NULL,    -- when to forward it: later than due_ms when that has failed
+    due_ms INTEGER NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0,    -- how often it may have been forwarded
     key BLOB, headers TEXT, value BLOB NOT NULL, checksum INTEGER NOT NULL
 );
-CREATE INDEX to_forward ON delays (try_ms) WHERE state = {WAITING};
+{_TO_FORWARD};
 CREATE INDEX by_queue ON delays (queue, due_ms) WHERE state = {WAITING};
 CREATE INDEX to_settle ON delays (state) WHERE state <> {WAITING} AND settled = 0;
 CREATE TABLE forwarded (row INTEGER PRIMARY KEY, message_id TEXT NOT NULL UNIQUE);
@@ -57,9 +62,20 @@ CREATE TABLE cancels (
 CREATE INDEX to_tell ON cancels (id) WHERE told = 0;
 CREATE INDEX by_age ON cancels (decided_ms) WHERE told = 1
 """
+#: Version 1 wrote down, by the wall clock, until when a delay rested.
+_UPGRADES = {1: ["DROP INDEX to_forward", "ALTER TABLE delays DROP COLUMN try_ms", _TO_FORWARD]}
+#: What rests in this process, and until when by its monotonic clock. It ends with the connection.
+_RESTING = """
+PRAGMA temp_store = MEMORY;
+CREATE TEMP TABLE resting (row INTEGER PRIMARY KEY, until_s REAL NOT NULL);
+CREATE INDEX temp.by_end ON resting (until_s)
+"""
 #: The ids that belong to one message: a colon and a number of a fixed length follow its own.
 _MINE = "id > ? AND id < ? AND length(id) = ?"
-_ROW = "row, id, queue, due_ms, value, headers, key, checksum"
+_ROW = "delays.row, id, queue, due_ms, value, headers, key, checksum"
+#: What waits and does not rest, and what waits and rests or has rested.
+_FRESH = f"state = {WAITING} AND row NOT IN (SELECT row FROM resting)"
+_RESTED = f"resting JOIN delays ON delays.row = resting.row AND delays.state = {WAITING}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +101,14 @@ class Progress:
 
     Attributes:
       forwarded: Kafka has them in their queues.
-      postponed: They were not forwarded, or not surely; until when they rest.
+      postponed: They were not forwarded, or not surely; until when they rest, in seconds of a monotonic
+        clock.
       settled: Kafka has their tombstones.
       told: Kafka has them.
     """
 
     forwarded: list[Row] = field(default_factory=list)
-    postponed: list[tuple[Row, int]] = field(default_factory=list)
+    postponed: list[tuple[Row, float]] = field(default_factory=list)
     settled: list[Settlement] = field(default_factory=list)
     told: list[CancelDecision] = field(default_factory=list)
 
@@ -104,26 +121,80 @@ class DelayIndex(Store):
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        super().__init__(path, schema=_SCHEMA, version=_VERSION)
+        super().__init__(path, schema=_SCHEMA, version=_VERSION, upgrades=_UPGRADES)
+        for statement in _RESTING.split(";"):
+            self._db.execute(statement)
+
+    def reset(self, identity: str, now_ms: int) -> None:
+        super().reset(identity, now_ms)
+        self._db.execute("DELETE FROM resting")
 
     # The log
 
+    @property
+    def mend_until(self) -> int:
+        """While ``next_offset`` is below this, the log is compared with what the index knows."""
+        return self._mend_until
+
+    def mend(self, cut: int, now_ms: int) -> None:
+        """Read the log from its beginning again, which was cut at ``cut``, below what has been applied."""
+        cut = min(cut, self._mend_until or cut)
+        with self._understood():
+            with self._transaction():
+                mending.begin(self._db, cut)
+                self._write_progress(0, now_ms, -1)
+            self._load_meta()
+
     def apply(
-        self, entries: Iterable[Entry], next_offset: int, *, now_ms: int, complete_ms: int | None = None
-    ) -> None:
+        self,
+        entries: Iterable[Entry],
+        next_offset: int,
+        *,
+        now_ms: int,
+        complete_ms: int | None = None,
+        leader_epoch: int = -1,
+    ) -> int:
         """Apply what was read of the partition, in its order, in one transaction.
+
+        While the index is mended, ``entries`` are all below ``mend_until`` or all above it.
 
         Parameters:
           next_offset: The offset after the last record read.
           now_ms: The time at which a cancel request among them is decided.
           complete_ms: The time now, when the end of the log was reached.
+          leader_epoch: Of the last record read, or of an earlier one; -1 when it is not known.
+
+        Returns:
+          How many delays were lost, once the index has been mended; nearly always 0.
         """
         complete_ms = self._complete_ms if complete_ms is None else complete_ms
+        leader_epoch = max(leader_epoch, self._leader_epoch)
+        lost, mended = 0, 0 < self._mend_until <= next_offset
+        apply = self._compare if self._next_offset < self._mend_until else self._apply
         with self._understood(), self._transaction():
             for entry in entries:
-                self._apply(entry, now_ms)
-            self._write_progress(next_offset, complete_ms)
+                apply(entry, now_ms)
+            if mended:
+                lost = mending.finish(self._db, WAITING)
+            self._write_progress(next_offset, complete_ms, leader_epoch)
         self._next_offset, self._complete_ms = next_offset, complete_ms
+        self._leader_epoch = leader_epoch
+        if mended:
+            self._mend_until = 0
+        return lost
+
+    def _compare(self, entry: Entry, now_ms: int) -> None:
+        """Apply what was applied before."""
+        match entry:
+            case Delay():
+                if not mending.see(self._db, entry):
+                    self._add(entry, state=FORWARDED)
+            case CancelRequest():
+                mending.ask_again(self._db, entry.id)
+            case Flush():
+                pass  # what waits now came after it
+            case _:
+                self._apply(entry, now_ms)
 
     def _apply(self, entry: Entry, now_ms: int) -> None:
         match entry:
@@ -142,15 +213,15 @@ class DelayIndex(Store):
                     f"UPDATE delays SET state = {FLUSHED} WHERE queue = ? AND state = {WAITING}", (queue,)
                 )
 
-    def _add(self, delay: Delay) -> None:
+    def _add(self, delay: Delay, state: int = WAITING) -> None:
         checksum = _checksum(delay.id, delay.queue, delay.due_ms, delay.value)
         self._db.execute(
-            "INSERT INTO delays (id, queue, due_ms, try_ms, key, headers, value, checksum)"
+            "INSERT INTO delays (state, id, queue, due_ms, key, headers, value, checksum)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
             (
+                state,
                 delay.id,
                 delay.queue,
-                delay.due_ms,
                 delay.due_ms,
                 delay.key,
                 _pack(delay.headers),
@@ -161,10 +232,14 @@ class DelayIndex(Store):
 
     def _remove(self, done: Done) -> None:
         message_id = done.id[:-KEY_SUFFIX_LENGTH]
-        state = self._db.execute("DELETE FROM delays WHERE id = ? RETURNING state", (done.id,)).fetchone()
+        found = self._db.execute(
+            "DELETE FROM delays WHERE id = ? RETURNING row, state", (done.id,)
+        ).fetchone()
+        if found is not None:  # SQLite gives a row's number to another one once it is gone
+            self._db.execute("DELETE FROM resting WHERE row = ?", found[:1])
         if done.outcome is Outcome.FORWARDED:
             self._remember(message_id)
-            if state != (FORWARDED,):
+            if found is None or found[1] != FORWARDED:
                 # An earlier owner had forwarded it, and came to no request that is further up in the log.
                 self._correct(message_id, Outcome.TOO_LATE, wrong=[Outcome.CANCELLED, Outcome.UNKNOWN])
         elif done.outcome is Outcome.CANCELLED:
@@ -187,26 +262,53 @@ class DelayIndex(Store):
 
     # What is due
 
-    def next_try_ms(self) -> int | None:
-        """When the next delay is to be forwarded; None when none waits."""
-        with self._understood():
-            next_ms: int | None = self._db.execute(
-                f"SELECT min(try_ms) FROM delays WHERE state = {WAITING}"
-            ).fetchone()[0]
-        return next_ms
+    def seconds_until_due(self, now_ms: int, now_s: float) -> float | None:
+        """How long there is nothing to forward; None when none waits.
 
-    def due(self, now_ms: int, *, limit: int, limit_bytes: int) -> list[Row]:
-        """What is due, the longest due first: at most ``limit`` rows, of ``limit_bytes`` but for the last."""
-        rows: list[Row] = []
+        Parameters:
+          now_ms: The time now, which due times go by.
+          now_s: The time now of the monotonic clock that rests go by.
+        """
         with self._understood():
-            for found in self._db.execute(
-                f"SELECT {_ROW} FROM delays WHERE state = {WAITING} AND try_ms <= ? ORDER BY try_ms LIMIT ?",
-                (now_ms, limit),
-            ):
-                rows.append(self._row(found))
-                limit_bytes -= len(rows[-1].delay.value)
-                if limit_bytes <= 0:
-                    break
+            due_ms = self._db.execute(
+                f"SELECT due_ms FROM delays WHERE {_FRESH} ORDER BY due_ms LIMIT 1"
+            ).fetchone()
+            until_s = self._db.execute(f"SELECT until_s FROM {_RESTED} ORDER BY until_s LIMIT 1").fetchone()
+        waits_s = [(due_ms[0] - now_ms) / 1000] if due_ms else []
+        if until_s:
+            waits_s.append(until_s[0] - now_s)
+        return max(0.0, min(waits_s)) if waits_s else None
+
+    def due(self, now_ms: int, *, limit: int, limit_bytes: int, now_s: float = math.inf) -> list[Row]:
+        """What is due, the longest due first: at most ``limit`` rows, of ``limit_bytes`` but for the last.
+
+        What has rested comes first, and has half of it at most: neither keeps the other from its turn.
+
+        Parameters:
+          now_s: The time now of the monotonic clock that rests go by; by default every rest is over.
+        """
+        with self._understood():
+            rested = self._page(
+                f"SELECT {_ROW} FROM {_RESTED} WHERE until_s <= ? ORDER BY until_s LIMIT ?",
+                (now_s, (limit + 1) // 2),
+                limit_bytes // 2,
+            )
+            left_bytes = limit_bytes - sum(len(row.delay.value) for row in rested)
+            if len(rested) == limit or left_bytes <= 0:
+                return rested
+            return rested + self._page(
+                f"SELECT {_ROW} FROM delays WHERE {_FRESH} AND due_ms <= ? ORDER BY due_ms LIMIT ?",
+                (now_ms, limit - len(rested)),
+                left_bytes,
+            )
+
+    def _page(self, query: str, parameters: tuple[float, int], limit_bytes: int) -> list[Row]:
+        rows: list[Row] = []
+        for found in self._db.execute(query, parameters):
+            rows.append(self._row(found))
+            limit_bytes -= len(rows[-1].delay.value)
+            if limit_bytes <= 0:
+                break
         return rows
 
     def mark_tried(self, rows: Sequence[Row]) -> None:
@@ -240,8 +342,8 @@ class DelayIndex(Store):
                 [(row.row,) for row in progress.forwarded],
             )
             self._db.executemany(
-                "UPDATE delays SET try_ms = max(try_ms, ?) WHERE row = ?",
-                [(until_ms, row.row) for row, until_ms in progress.postponed],
+                "INSERT OR REPLACE INTO resting VALUES (?, ?)",
+                [(row.row, until_s) for row, until_s in progress.postponed],
             )
             self._db.executemany(
                 "UPDATE delays SET settled = 1 WHERE row = ?", [(done.row,) for done in progress.settled]

@@ -14,10 +14,18 @@ from kafka.errors import KafkaError, LogTruncationError, OffsetOutOfRangeError
 from kafka.structs import TopicPartition
 
 from ..clients import Clients
+from ..epochs import epoch_of_position, seek
 from ..errors import KafkaUnavailable
 from ..publisher import Publisher
-from ..rebalance import ForgetfulCooperativeStickyAssignor, RebalanceListener, keep_outcomes_of_joins
+from ..rebalance import (
+    ForgetfulCooperativeStickyAssignor,
+    RebalanceListener,
+    keep_outcomes_of_joins,
+    poll_apart_from_heartbeats,
+)
+from ..restore import name_of
 from ..topics import Topics
+from ..unreadable import ReadingAround
 from .files import IndexFiles
 from .index import DelayIndex
 from .lease import Lease
@@ -112,6 +120,8 @@ class OwnedPartitions:
             **{"session_timeout_ms": SESSION_TIMEOUT_MS, **settings},
         )
         keep_outcomes_of_joins(self._kafka)
+        poll_apart_from_heartbeats(self._kafka)
+        self._reading = ReadingAround(self._kafka)
         self._lease = Lease(self._kafka, self._kafka.config["session_timeout_ms"])
         listener = RebalanceListener(on_assigned=self._assigned, on_revoked=self._revoked, on_lost=self._lost)
         self._kafka.subscribe([topics.delayed], listener=listener)
@@ -129,20 +139,27 @@ class OwnedPartitions:
 
     def poll(self, timeout_ms: float, now_ms: int) -> None:
         """Read what there is, waiting for at most ``timeout_ms`` for the first of it."""
-        started_s = time.monotonic()
         try:
-            batches = self._kafka.poll(timeout_ms=timeout_ms)
+            self._read(timeout_ms, now_ms)
         except OffsetOutOfRangeError as e:
             self._rebuild(e.args[0], now_ms)
-            return
         except LogTruncationError as e:
-            self._rebuild(e.divergent_offsets, now_ms)
-            return
+            for partition, divergence in e.divergent_offsets.items():
+                if divergence is None:
+                    self._rebuild([partition], now_ms)
+                else:
+                    self._mend(partition, divergence.offset, now_ms)
+
+    def _read(self, timeout_ms: float, now_ms: int) -> None:
+        started_s = time.monotonic()
+        batches = self._reading.poll(timeout_ms)
         if self._added:
             self._open_added(now_ms)
         for partition, records in batches.items():
             if (owned := self._owned.get(partition)) is not None:
-                self._advance(owned, entries_of(records), records[-1].offset + 1, now_ms)
+                for part, next_offset in _split(records, owned.index.mend_until):
+                    leader_epoch = part[-1].leader_epoch if part else -1
+                    self._advance(owned, entries_of(part), next_offset, leader_epoch, now_ms)
         for owned in self._owned.values():
             self._note_progress(owned, now_ms)
         self._read_next_unready()
@@ -177,6 +194,7 @@ class OwnedPartitions:
     def _drop(self, partitions: Iterable[TopicPartition]) -> None:
         for partition in partitions:
             self._added.discard(partition)
+            self._reading.forget(partition)
             if (owned := self._owned.pop(partition, None)) is not None:
                 owned.index.close()
 
@@ -191,7 +209,9 @@ class OwnedPartitions:
         for partition in added:
             index = self._files.open(topic.identity(partition.partition), now_ms=now_ms, keep_ms=keep_ms)
             self._owned[partition] = OwnedPartition(partition, index, ends[partition])
-            self._kafka.seek(partition, max(index.next_offset, beginnings[partition]))
+            # kafka-python asks whether the log is still the one that the index was made from, by the epoch.
+            position = max(index.next_offset, beginnings[partition])
+            seek(self._kafka, partition, position, index.leader_epoch)
             logger.debug("%s: the index is at %d of %d", partition, index.next_offset, ends[partition])
         self._added.clear()
 
@@ -231,16 +251,34 @@ class OwnedPartitions:
             logger.warning("The delay index of %s is rebuilt: its log has become another one.", partition)
             identity = look_up(self._clients, self._topics).identity(partition.partition)
             owned.index.reset(str(identity), now_ms)
-            owned.ready = owned.confirmed = False
-            owned.end = self._mark([partition])[partition]
-            beginnings = self._kafka.beginning_offsets([partition], timeout_ms=REQUEST_TIMEOUT_MS)
-            self._kafka.seek(partition, beginnings[partition])
+            self._read_again(owned)
+
+    def _mend(self, partition: TopicPartition, cut: int, now_ms: int) -> None:
+        """Bring an index and its log together again that has lost its tail."""
+        if (owned := self._owned.get(partition)) is None:
+            return
+        logger.error(
+            "%s lost its tail, as it does when a replica without it is elected (an unclean election): it was "
+            "read up to offset %d, and is another log from offset %d on. What was delayed since is gone; the "
+            "rest is read again, and nothing of it is forwarded before.",
+            name_of(partition), owned.index.next_offset, cut,
+        )  # fmt: skip
+        owned.index.mend(cut, now_ms)
+        self._read_again(owned)
+
+    def _read_again(self, owned: OwnedPartition) -> None:
+        partition = owned.partition
+        owned.ready = owned.confirmed = False
+        owned.end = self._mark([partition])[partition]
+        beginnings = self._kafka.beginning_offsets([partition], timeout_ms=REQUEST_TIMEOUT_MS)
+        self._kafka.seek(partition, beginnings[partition])
 
     def _note_progress(self, owned: OwnedPartition, now_ms: int) -> None:
         highwater = self._kafka.highwater(owned.partition)
         if highwater is None:
             return
-        silent = now_ms - owned.index.complete_ms > COMPLETE_NOTE_INTERVAL_MS
+        # A time in the future was noted while the clock was ahead; it would make the index look younger.
+        silent = not 0 <= now_ms - owned.index.complete_ms <= COMPLETE_NOTE_INTERVAL_MS
         if owned.ready and not silent and highwater <= owned.index.next_offset:
             return  # the usual case; to tell one position kafka-python looks at all partitions
         # Not the last record's offset: what is at the end of the log may have been compacted away.
@@ -251,12 +289,22 @@ class OwnedPartitions:
             owned.end, owned.confirmed = max(owned.end, highwater), True
         owned.ready = owned.ready or position >= owned.end
         if position > owned.index.next_offset or (owned.ready and silent):
-            self._advance(owned, [], position, now_ms)
+            self._advance(owned, [], position, epoch_of_position(self._kafka, owned.partition), now_ms)
 
-    def _advance(self, owned: OwnedPartition, entries: list[Entry], next_offset: int, now_ms: int) -> None:
+    def _advance(
+        self, owned: OwnedPartition, entries: list[Entry], next_offset: int, leader_epoch: int, now_ms: int
+    ) -> None:
         highwater = self._kafka.highwater(owned.partition)
         caught_up = owned.ready and highwater is not None and next_offset >= highwater
-        owned.index.apply(entries, next_offset, now_ms=now_ms, complete_ms=now_ms if caught_up else None)
+        lost = owned.index.apply(
+            entries,
+            next_offset,
+            now_ms=now_ms,
+            complete_ms=now_ms if caught_up else None,
+            leader_epoch=leader_epoch,
+        )
+        if lost:
+            logger.error("%s: %d delayed message(s) were lost with its tail.", name_of(owned.partition), lost)
         owned.index.shrink()
 
     def _read_next_unready(self) -> None:
@@ -266,11 +314,22 @@ class OwnedPartitions:
         unread = {
             owned.partition: owned.end - owned.index.next_offset
             for owned in self._owned.values()
-            if not owned.ready
+            if not owned.ready and not self._reading.is_aside(owned.partition)
         }
         if unread and self._kafka.paused().issuperset(unread):
             little = max(READ_TOGETHER, min(unread.values()))
             self._kafka.resume(*(partition for partition, left in unread.items() if left <= little))
+
+
+def _split(records: list[ConsumerRecord], at: int) -> list[tuple[list[ConsumerRecord], int]]:
+    """Part records at an offset, if they go beyond it; with each part, the offset that follows it."""
+    next_offset = records[-1].offset + 1
+    if not 0 < at < next_offset:
+        return [(records, next_offset)]
+    return [
+        ([r for r in records if r.offset < at], at),
+        ([r for r in records if r.offset >= at], next_offset),
+    ]
 
 
 def entries_of(records: Iterable[ConsumerRecord]) -> list[Entry]:

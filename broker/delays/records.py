@@ -171,12 +171,14 @@ def delay_record(
     key: bytes | None = None,
     now_ms: int | None = None,
     bound_for: str | None = None,
+    spare: int = 0,
 ) -> Record:
     """The record that keeps ``message`` until ``delay_ms`` from now.
 
     Parameters:
       topic: The delayed topic.
       bound_for: The queue's topic.
+      spare: See ``Record``; of the record in the queue's topic.
       headers: What its record in the queue's topic is to have.
       key: The key of its record in the queue's topic.
       now_ms: The time now, in milliseconds since 1970; by default this machine's.
@@ -192,13 +194,16 @@ def delay_record(
     carried = list(headers)
     if taken := _OWN_HEADERS.intersection(name for name, _ in carried):
         raise ValueError(f"the headers {sorted(taken)} are the broker's own")
+    value = message.encode()
     return Record(
         topic,
-        value=message.encode(),
+        value=value,
         key=f"{_DELAY}{_numbered(message.message_id)}".encode(),
         headers=own + carried,
-        placement=message.message_id.encode(),
-        bound_for=bound_for,
+        placement=str(message.message_id).encode(),  # it may be a number
+        bound_for=None
+        if bound_for is None
+        else Record(bound_for, value, key=key, headers=carried, spare=spare),
     )
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from . import mending
 
 #: SQLite's page cache. Random keys make its B-trees wide; this holds the upper levels of some million rows.
 CACHE_KIB = 8 * 1024
@@ -46,6 +48,8 @@ class Store:
       path: The file, which is made when missing; None for a private one that goes away when it is closed.
       schema: Its tables, as SQL.
       version: Changes with the schema: a file of another version is emptied.
+      upgrades: The statements that make a file of this version out of one of an earlier version, by that
+        version.
 
     Raises (every method):
       IndexDamaged: When the file is damaged.
@@ -53,8 +57,16 @@ class Store:
       IndexInUse: When another process has it; only when it is opened.
     """
 
-    def __init__(self, path: Path | None, *, schema: str, version: int) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        schema: str,
+        version: int,
+        upgrades: Mapping[int, Sequence[str]] | None = None,
+    ) -> None:
         self.path = path
+        self._upgrades = upgrades or {}
         self._schema = f"CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID; {schema}"
         self._version = version
         with self._understood():
@@ -75,9 +87,16 @@ class Store:
         self._db.execute(f"PRAGMA synchronous = {'OFF' if self.path is None else 'NORMAL'}")
         self._db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         with self._transaction():
-            if self._db.execute("PRAGMA user_version").fetchone()[0] != self._version:
-                self._clear()
+            self._bring_to_version(self._db.execute("PRAGMA user_version").fetchone()[0])
         self._load_meta()
+
+    def _bring_to_version(self, found: int) -> None:
+        if found in self._upgrades:
+            for statement in self._upgrades[found]:
+                self._db.execute(statement)
+            self._db.execute(f"PRAGMA user_version = {self._version}")
+        elif found != self._version:
+            self._clear()
 
     def close(self) -> None:
         """Close it. It can be closed twice, and by another thread than the one that uses it."""
@@ -89,6 +108,13 @@ class Store:
     def next_offset(self) -> int:
         """The offset up to which records have been applied; 0 when none has."""
         return self._next_offset
+
+    @property
+    def leader_epoch(self) -> int:
+        """The leader epoch of the record before ``next_offset``, or of an earlier one; -1 when it is not
+        known.
+        """
+        return self._leader_epoch
 
     @property
     def complete_ms(self) -> int:
@@ -110,7 +136,7 @@ class Store:
                 self._db.execute("INSERT INTO meta VALUES ('identity', ?)", (identity,))
                 # Reading starts now. A tombstone that hides what is read from now on was not compacted before
                 # now, so Kafka keeps it for its whole retention yet.
-                self._write_progress(0, now_ms)
+                self._write_progress(0, now_ms, -1)
             self._load_meta()
 
     def shrink(self) -> None:
@@ -133,11 +159,16 @@ class Store:
         self._identity: str | None = meta.get("identity")
         self._next_offset: int = meta.get("next_offset", 0)
         self._complete_ms: int = meta.get("complete_ms", 0)
+        # A version that knows nothing of epochs may have gone on from where this one was.
+        goes_with_it = meta.get("epoch_offset") == self._next_offset
+        self._leader_epoch: int = meta["leader_epoch"] if goes_with_it else -1
+        self._mend_until = mending.until(meta)
 
-    def _write_progress(self, next_offset: int, complete_ms: int) -> None:
+    def _write_progress(self, next_offset: int, complete_ms: int, leader_epoch: int) -> None:
         self._db.execute(
-            "INSERT OR REPLACE INTO meta VALUES ('next_offset', ?), ('complete_ms', ?)",
-            (next_offset, complete_ms),
+            "INSERT OR REPLACE INTO meta VALUES ('next_offset', ?), ('complete_ms', ?), ('epoch_offset', ?),"
+            " ('leader_epoch', ?)",
+            (next_offset, complete_ms, next_offset, leader_epoch),
         )
 
     @contextmanager

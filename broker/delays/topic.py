@@ -12,7 +12,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError
 
 from ..clients import Clients
-from ..errors import KafkaUnavailable
+from ..errors import KafkaUnavailable, TopicMisconfigured
 from ..topics import Topics
 from .files import Identity
 
@@ -47,7 +47,7 @@ def look_up(clients: Clients, topics: Topics) -> DelayedTopic:
       KafkaUnavailable: When Kafka does not answer.
     """
     name = topics.delayed
-    topics.ensure([name])
+    topics.ensure([name], for_reading=True)
     try:
         with clients.admin() as admin:
             cluster_id = admin.describe_cluster()["cluster_id"]
@@ -58,11 +58,14 @@ def look_up(clients: Clients, topics: Topics) -> DelayedTopic:
             settings = _settings(admin, name)
     except KafkaError as e:
         raise KafkaUnavailable(f"The topic {name!r} could not be looked up: {e!r}") from e
-    if "compact" not in settings.get("cleanup.policy", "compact"):
-        logger.error(
-            "The topic %r has cleanup.policy=%s: Kafka deletes what waits in it for longer than its "
-            "retention. Set cleanup.policy=compact on it.", name, settings["cleanup.policy"],
-        )  # fmt: skip
+    if "compact" not in settings.get("cleanup.policy", "compact"):  # since this process looked first
+        topics.say(
+            TopicMisconfigured(
+                name,
+                f"The topic {name!r} has cleanup.policy={settings['cleanup.policy']}: Kafka deletes what "
+                "waits in it for longer than its retention. Set cleanup.policy=compact on it.",
+            )
+        )
     retention_ms = int(settings.get("delete.retention.ms", DEFAULT_TOMBSTONE_RETENTION_MS))
     return DelayedTopic(name, str(cluster_id), str(found["topic_id"]), len(found["partitions"]), retention_ms)
 

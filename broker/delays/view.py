@@ -13,9 +13,12 @@ from kafka.errors import KafkaError
 from kafka.structs import TopicPartition
 
 from ..clients import Clients
+from ..epochs import EpochEnds
 from ..errors import KafkaUnavailable
 from ..metadata import partitions_now
 from ..topics import Topics
+from ..truncation import is_cut
+from ..unreadable import explained
 from .index import DelayIndex
 from .partitions import (
     MAX_FETCH_BYTES,
@@ -120,13 +123,21 @@ class DelayView:
         """Read up to what is the end now."""
         try:
             kafka = self._connected()
+            if self._has_lost_its_tail(kafka):
+                self._reset()
+                kafka = self._connected()
             ends = kafka.end_offsets(list(self._indexes), timeout_ms=REQUEST_TIMEOUT_MS)
             heard_s = time.monotonic()
             while any(self._is_behind(kafka, partition, end) for partition, end in ends.items()):
                 batches = kafka.poll(timeout_ms=100)
                 for partition, records in batches.items():
                     now_ms = time.time_ns() // 1_000_000
-                    self._indexes[partition].apply(entries_of(records), records[-1].offset + 1, now_ms=now_ms)
+                    self._indexes[partition].apply(
+                        entries_of(records),
+                        records[-1].offset + 1,
+                        now_ms=now_ms,
+                        leader_epoch=records[-1].leader_epoch,
+                    )
                 if batches:
                     heard_s = time.monotonic()
                 elif time.monotonic() - heard_s > SILENCE_TIMEOUT_S:
@@ -135,7 +146,18 @@ class DelayView:
             self._reset()
             if isinstance(e, KafkaUnavailable):
                 raise
-            raise KafkaUnavailable(f"The topic {self._topics.delayed!r} could not be read: {e!r}") from e
+            raise KafkaUnavailable(
+                f"The topic {self._topics.delayed!r} could not be read: {explained(e)}"
+            ) from e
+
+    def _has_lost_its_tail(self, kafka: KafkaConsumer) -> bool:
+        """Whether something that was read is not in the log any more, which may have grown again since."""
+        epochs = {partition: index.leader_epoch for partition, index in self._indexes.items()}
+        answers = EpochEnds(kafka, epochs, timeout_ms=REQUEST_TIMEOUT_MS).answers()
+        return any(
+            is_cut(self._indexes[partition].next_offset, epochs[partition], answer)
+            for partition, answer in answers.items()
+        )
 
     def _is_behind(self, kafka: KafkaConsumer, partition: TopicPartition, end: int) -> bool:
         # The end that is asked for is too low on the embedded broker: it is in the last batch, not after it.

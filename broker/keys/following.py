@@ -117,16 +117,17 @@ class Following:
             wait,
             bound_for=self._topics.queue(delivery.queue_name),
             partition=delivery.turn.kept_in,
-            watch=partial(self._note, topic, delivery.turn),
+            watch=partial(self.note, topic, delivery.turn),
         )
 
     def _tombstone(self, delivery: Delivery) -> Record:
         assert delivery.turn is not None
         topic, turn = self._topics.lanes(delivery.queue_name), delivery.turn
         place = self._place_of(delivery)
-        return tombstone(topic, place, partition=turn.kept_in, watch=partial(self._note, topic, turn))
+        return tombstone(topic, place, partition=turn.kept_in, watch=partial(self.note, topic, turn))
 
-    def _note(self, topic: str, turn: Turn[Any], partition: int, offset: int | None) -> None:
+    def note(self, topic: str, turn: Turn[Any], partition: int, offset: int | None) -> None:
+        """Note where a record of a turn was sent to."""
         # Of what was not acknowledged, there may be a record all the same: the next one has to be behind it.
         turn.kept_in = partition
         if offset is not None:

@@ -10,14 +10,22 @@ from collections.abc import Mapping
 
 from kafka import KafkaConsumer
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
+from kafka.errors import (
+    KafkaError,
+    KafkaTimeoutError,
+    LogTruncationError,
+    UnknownTopicOrPartitionError,
+)
 from kafka.structs import TopicPartition
 
 from ..clients import Clients
+from ..epochs import EpochEnds, epoch_of_position
 from ..errors import KafkaUnavailable
 from ..metadata import partitions_now
 from ..publisher import Publisher
+from ..truncation import is_cut
 from .lanes import Order
+from .mending import SCHEMA, Comparison, unpack
 from .records import Place, Waiting, mark, read
 from .written import Written
 
@@ -29,19 +37,15 @@ SILENCE_TIMEOUT_S = 5.0
 STALE_TIMEOUT_S = 1.0
 REQUEST_TIMEOUT_MS = 5_000
 
-_SCHEMA = """
-CREATE TABLE waiting (
-    partition INTEGER NOT NULL, first_offset INTEGER NOT NULL, timestamp INTEGER NOT NULL,
-    key BLOB NOT NULL, due_ms INTEGER NOT NULL, value BLOB NOT NULL, headers TEXT NOT NULL,
-    kept_in INTEGER NOT NULL,
-    PRIMARY KEY (partition, first_offset, timestamp)
-) WITHOUT ROWID
-"""
 _PLACE = "partition = ? AND first_offset = ? AND timestamp = ?"
 
 
 class StaleRead(KafkaTimeoutError):  # type: ignore[misc]
     """Kafka answers with less of a lanes topic than it has acknowledged."""
+
+
+class Recreated(UnknownTopicOrPartitionError):  # type: ignore[misc]
+    """A lanes topic that was read is not there any more; another one has its name."""
 
 
 class LanesLog:
@@ -57,6 +61,9 @@ class LanesLog:
     Attributes:
       ended: What has ceased to wait, and the key of each. Whoever has dealt with one takes it out; one that
         waits again is taken out by :meth:`catch_up`.
+      lost: What waited, and is not in the topic any more since that has lost its tail.
+      back: What did not wait any more, and is in the topic again since its tombstone was in that tail.
+        Whoever has dealt with these two clears them.
 
     Raises (its methods that ask Kafka): KafkaError and KafkaUnavailable when it does not answer, or answers
       with less than it has acknowledged.
@@ -71,12 +78,16 @@ class LanesLog:
         self._publisher = publisher
         self._written = written
         self.ended: dict[Place, bytes] = {}
+        self.lost: list[Waiting] = []
+        self.back: list[Waiting] = []
         self._kafka: KafkaConsumer | None = None
         self._partitions: list[TopicPartition] = []
-        self._reached: dict[int, int] = {}
-        self._topic_id: object = None
         self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        self._db.execute(_SCHEMA)
+        self._db.execute(SCHEMA)
+        self._comparison = Comparison(self._db, group)
+        self._read_to: dict[TopicPartition, tuple[int, int]] = {}  # the position, and the leader epoch there
+        self._reached: dict[int, int] = {}  # the positions, also those of earlier connections
+        self._topic_id: object = None
 
     def catch_up(self, *, ask_for_partitions: bool = False) -> None:
         """Read up to what is the end now, and at least what this process was acknowledged.
@@ -104,6 +115,55 @@ class LanesLog:
         self._is_another_log(known, marks)
         self._read(marks)
 
+    def _read(self, marks: Mapping[int, int], *, ask_for_partitions: bool = False) -> None:
+        try:
+            if not self._is_connected():
+                return
+            kafka = self._kafka
+            assert kafka is not None
+            if kafka._cluster.topic_id(self._topic) != self._topic_id:
+                raise Recreated(f"The topic {self._topic!r} was recreated; it is read again")
+            least = _highest(self._known(), marks)
+            self._follow_partitions(kafka, least, ask=ask_for_partitions)
+            epochs = {partition: epoch for partition, (_, epoch) in self._read_to.items()}
+            asked = EpochEnds(kafka, epochs, timeout_ms=REQUEST_TIMEOUT_MS)
+            ends = kafka.end_offsets(self._partitions, timeout_ms=REQUEST_TIMEOUT_MS)
+            self._look_for_lost_tail(kafka, asked)
+            self._read_up_to(kafka, ends, least)
+            self._note_where(kafka)
+        except StaleRead:
+            raise
+        except KafkaError as e:
+            if isinstance(e, LogTruncationError | Recreated):
+                self._comparison.begin()
+            self._disconnect()
+            raise
+
+    def _read_up_to(
+        self, kafka: KafkaConsumer, ends: Mapping[TopicPartition, int], least: Mapping[int, int]
+    ) -> None:
+        heard_s = time.monotonic()
+        while behind := [p for p, end in ends.items() if self._is_behind(kafka, p, end, least)]:
+            batches = kafka.poll(timeout_ms=100)
+            self._db.execute("BEGIN")
+            for records in batches.values():
+                for record in records:
+                    self._apply(record)
+            self._db.execute("COMMIT")
+            silent_s = time.monotonic() - heard_s
+            if batches:
+                heard_s = time.monotonic()
+            elif silent_s > STALE_TIMEOUT_S and not any(
+                self._is_behind(kafka, partition, ends[partition], {}) for partition in behind
+            ):
+                kafka._cluster.request_update()  # another one leads, perhaps
+                raise StaleRead(
+                    f"Kafka shows less of {sorted(behind)} than it has acknowledged: at least "
+                    f"{ {p.partition: least[p.partition] for p in behind} } record(s)"
+                )
+            elif silent_s > SILENCE_TIMEOUT_S:
+                raise KafkaTimeoutError(f"Kafka sends nothing more of the topic {self._topic!r}")
+
     def waiting(self, partition: int) -> list[tuple[bytes, Order, int, int]]:
         """What waits of a partition of the queue, as (key, order number, due time, partition that keeps it),
         in order.
@@ -126,8 +186,7 @@ class LanesLog:
         if found is None:
             return None
         key, due_ms, value, packed, kept_in = found
-        headers = [(name, text.encode("latin-1")) for name, text in json.loads(packed)]
-        return Waiting(place, key, due_ms, value, headers, kept_in)
+        return Waiting(place, key, due_ms, value, unpack(packed), kept_in)
 
     def places(self) -> list[tuple[Place, int]]:
         """Where everything that waits first stood, and the partition that keeps it."""
@@ -145,60 +204,38 @@ class LanesLog:
         self._disconnect()
         self._db.close()
 
-    # Where the log ends
-
-    def _read(self, marks: Mapping[int, int], *, ask_for_partitions: bool = False) -> None:
+    def _apply(self, record: ConsumerRecord) -> None:
         try:
-            if not self._is_connected():
-                return
-            kafka = self._kafka
-            assert kafka is not None
-            if kafka._cluster.topic_id(self._topic) != self._topic_id:
-                raise UnknownTopicOrPartitionError(f"The topic {self._topic!r} was recreated")
-            least = _highest(self._known(), marks)
-            self._follow_partitions(kafka, least, ask=ask_for_partitions)
-            ends = kafka.end_offsets(self._partitions, timeout_ms=REQUEST_TIMEOUT_MS)
-            self._read_up_to(kafka, ends, least)
-        except StaleRead:
-            raise
-        except KafkaError:
-            self._disconnect()
-            raise
+            place, waiting = read(record.key, record.value, record.headers)
+        except (KeyError, ValueError) as e:
+            logger.error("%s-%d at %d is left alone: %r", record.topic, record.partition, record.offset, e)
+            return
+        if place.group != self._group:
+            return
+        if waiting is None:
+            self._comparison.note_done(place)
+            found = self._db.execute(
+                f"DELETE FROM waiting WHERE {_PLACE} RETURNING key", (place.partition, *place.order)
+            ).fetchone()
+            if found is not None:
+                self.ended[place] = found[0]
+            return
+        self.ended.pop(place, None)
+        packed = json.dumps([(name, (text or b"").decode("latin-1")) for name, text in waiting.headers])
+        self._db.execute(
+            "INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                place.partition,
+                *place.order,
+                waiting.key,
+                waiting.due_ms,
+                waiting.value,
+                packed,
+                record.partition,
+            ),
+        )
 
-    def _read_up_to(
-        self, kafka: KafkaConsumer, ends: Mapping[TopicPartition, int], least: Mapping[int, int]
-    ) -> None:
-        heard_s = time.monotonic()
-        while behind := [p for p, end in ends.items() if self._is_behind(kafka, p, end, least)]:
-            batches = kafka.poll(timeout_ms=100)
-            self._db.execute("BEGIN")
-            for records in batches.values():
-                for record in records:
-                    self._apply(record)
-            self._db.execute("COMMIT")
-            silent_s = time.monotonic() - heard_s
-            if batches:
-                heard_s = time.monotonic()
-            elif silent_s > STALE_TIMEOUT_S and not any(
-                self._is_behind(kafka, p, ends[p], {}) for p in behind
-            ):
-                kafka._cluster.request_update()  # another one leads, perhaps
-                raise StaleRead(
-                    f"Kafka shows less of {sorted(behind)} than it has acknowledged: at least "
-                    f"{ {p.partition: least[p.partition] for p in behind} } record(s)"
-                )
-            elif silent_s > SILENCE_TIMEOUT_S:
-                raise KafkaTimeoutError(f"Kafka sends nothing more of the topic {self._topic!r}")
-        for partition in ends:
-            self._reached[partition.partition] = kafka.position(partition, timeout_ms=REQUEST_TIMEOUT_MS)
-
-    def _is_behind(
-        self, kafka: KafkaConsumer, partition: TopicPartition, end: int, least: Mapping[int, int]
-    ) -> bool:
-        # The end that is asked for is too low on the embedded broker: it is in the last batch, not after it.
-        position = kafka.position(partition, timeout_ms=REQUEST_TIMEOUT_MS)
-        wanted = max(end, kafka.highwater(partition) or 0, least.get(partition.partition, 0))
-        return position is None or position < wanted
+    # Where the log ends
 
     def _known(self) -> dict[int, int]:
         """Where the log ended at least, as far as this process was told."""
@@ -241,9 +278,10 @@ class LanesLog:
             return False
         logger.error(
             "The topic %r was recreated or has lost its tail: its partitions had at least %s records and "
-            "have %s now. Messages that waited there are lost.",
+            "have %s now. It is read again.",
             self._topic, lost, {partition: marks[partition] for partition in lost},
         )  # fmt: skip
+        self._comparison.begin()
         self._written.restart(self._topic, marks)
         self._reached.clear()
         self._disconnect()
@@ -279,46 +317,44 @@ class LanesLog:
 
     def _add(self, kafka: KafkaConsumer, numbers: set[int]) -> None:
         added = [TopicPartition(self._topic, number) for number in sorted(numbers)]
-        beginnings = kafka.beginning_offsets(added, timeout_ms=REQUEST_TIMEOUT_MS)
         kafka.assign(self._partitions + added)
-        for partition in added:
-            kafka.seek(partition, beginnings[partition])
-        self._partitions += added
+        kafka.seek_to_beginning(*added)
+        self._partitions = self._partitions + added
+
+    def _look_for_lost_tail(self, kafka: KafkaConsumer, asked: EpochEnds) -> None:
+        """Read from the beginning again what has other records now than it had when it was read."""
+        if any(is_cut(*self._read_to[partition], answer) for partition, answer in asked.answers().items()):
+            logger.error(
+                "The topic %r lost its tail, as it does when a replica without it is elected (an unclean "
+                "election); it is read again.", self._topic,
+            )  # fmt: skip
+            self._comparison.begin()
+            kafka.seek_to_beginning(*self._partitions)
+
+    def _note_where(self, kafka: KafkaConsumer) -> None:
+        """Note up to where everything was read."""
+        for partition in self._partitions:
+            position = kafka.position(partition, timeout_ms=REQUEST_TIMEOUT_MS)
+            if position is not None:
+                self._read_to[partition] = position, epoch_of_position(kafka, partition)
+                self._reached[partition.partition] = position
+        lost, back = self._comparison.finish()
+        self.lost += lost
+        self.back += back
 
     def _disconnect(self) -> None:
+        self._read_to.clear()
         kafka, self._kafka, self._partitions = self._kafka, None, []
         if kafka is not None:
             kafka.close(autocommit=False)
 
-    def _apply(self, record: ConsumerRecord) -> None:
-        try:
-            place, waiting = read(record.key, record.value, record.headers)
-        except (KeyError, ValueError) as e:
-            logger.error("%s-%d at %d is left alone: %r", record.topic, record.partition, record.offset, e)
-            return
-        if place.group != self._group:
-            return
-        if waiting is None:
-            found = self._db.execute(
-                f"DELETE FROM waiting WHERE {_PLACE} RETURNING key", (place.partition, *place.order)
-            ).fetchone()
-            if found is not None:
-                self.ended[place] = found[0]
-            return
-        self.ended.pop(place, None)
-        packed = json.dumps([(name, (text or b"").decode("latin-1")) for name, text in waiting.headers])
-        self._db.execute(
-            "INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                place.partition,
-                *place.order,
-                waiting.key,
-                waiting.due_ms,
-                waiting.value,
-                packed,
-                record.partition,
-            ),
-        )
+    def _is_behind(
+        self, kafka: KafkaConsumer, partition: TopicPartition, end: int, least: Mapping[int, int]
+    ) -> bool:
+        # The end that is asked for is too low on the embedded broker: it is in the last batch, not after it.
+        position = kafka.position(partition, timeout_ms=REQUEST_TIMEOUT_MS)
+        wanted = max(end, kafka.highwater(partition) or 0, least.get(partition.partition, 0))
+        return position is None or position < wanted
 
 
 def _highest(*ends: Mapping[int, int]) -> dict[int, int]:

@@ -30,6 +30,8 @@ from .lanes import Order
 KEY = "lane-key"
 DUE = "lane-due-ms"
 TICKET = "lane-ticket"
+#: What a ticket's header adds to its message, at most: three numbers of up to 19 digits.
+TICKET_BYTES = 80
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -103,7 +105,7 @@ def waiting_record(
         key=str(waiting.place).encode(),
         headers=own + list(waiting.headers),
         partition=partition,
-        bound_for=bound_for,
+        bound_for=ticket(bound_for, waiting),
         watch=watch,
     )
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dramatiq.errors import BrokerConnectionError
 from kafka import KafkaConsumer
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, MessageSizeTooLargeError
 from kafka.structs import TopicPartition
 
+from ..errors import KafkaUnavailable
+from ..unreadable import explained
 from .lanes import Lanes, State, Turn
 from .log import LanesLog
-from .records import Place, ticket
+from .records import Place, Waiting, ticket, tombstone, waiting_record
+from .unreturnable import Unreturnable
 
 if TYPE_CHECKING:
     from ..assignment import Assignment
@@ -61,6 +65,7 @@ class Releasing:
             publisher=broker.following.publisher,
             written=broker.following.written,
         )
+        self._unreturnable = Unreturnable(broker, queue_name)
         self._looked_s = 0.0
         self._released_s = 0.0
         self._failing = False
@@ -75,6 +80,7 @@ class Releasing:
         if self._kafka.partitions_for_topic(self._topic):  # asked over the connection that there is anyway
             # The last owner may have written the last of it to a leader that another one answers for here.
             self._log.catch_up_with_all()
+            self._catch_up()
             for partition, restored in lanes.items():
                 restored.restore(self._log.waiting(partition.partition))
         return lanes
@@ -108,6 +114,8 @@ class Releasing:
     def _catch_up(self) -> None:
         """Read what is new in the lanes topic, and forget what was flushed from there."""
         self._log.catch_up()
+        if self._log.lost or self._log.back:
+            self._mend()
         if not self._log.ended:
             return
         with self._broker.ledger.lock:
@@ -122,6 +130,49 @@ class Releasing:
                 lanes = self._lanes_at(place)
                 if key is not None and lanes is not None:
                     lanes.forget(key, place.order)
+
+    def _mend(self) -> None:
+        """Write again what the lanes topic has lost with its tail, as far as it is this consumer's to say.
+
+        Raises:
+          KafkaUnavailable: When Kafka does not take it. It is tried again before anything is released.
+        """
+        with self._broker.ledger.lock:
+            kept = [
+                (waiting, turn) for waiting in self._log.lost if (turn := self._turn_of(waiting)) is not None
+            ]
+            done = [waiting for waiting in self._log.back if self._is_done(waiting)]
+        following = self._broker.following
+        records = [
+            waiting_record(
+                self._topic,
+                waiting,
+                bound_for=self._queue_topic,
+                watch=partial(following.note, self._topic, turn),
+            )
+            for waiting, turn in kept
+        ]
+        records += [tombstone(self._topic, waiting.place, partition=waiting.kept_in) for waiting in done]
+        failures = following.publisher.publish(records)
+        if failures:
+            reason = next(iter(failures.values()))
+            raise KafkaUnavailable(f"What {self._topic!r} has lost could not be written again: {reason!r}")
+        logger.error(
+            "The topic %r has lost its tail: %d message(s) that wait were written to it again, and %d that "
+            "are done were noted again.", self._topic, len(kept), len(done),
+        )  # fmt: skip
+        self._log.lost.clear()
+        self._log.back.clear()
+        self._log.catch_up()
+
+    def _turn_of(self, waiting: Waiting) -> Turn[ConsumerRecord] | None:
+        """A message's turn, while it is not done and this consumer answers for it."""
+        lanes = self._lanes_at(waiting.place)
+        return None if lanes is None else lanes.find(waiting.key, waiting.place.order)
+
+    def _is_done(self, waiting: Waiting) -> bool:
+        """Whether a message is done, and this consumer is the one to say so."""
+        return self._lanes_at(waiting.place) is not None and self._turn_of(waiting) is None
 
     def _waits(self, place: Place, key: bytes) -> bool:
         """Whether what has ended in the lanes topic waits here still. What is done is put away."""
@@ -145,7 +196,9 @@ class Releasing:
         self._log.close()
 
     def _release(self, assignment: Assignment, turns: list[Turn[ConsumerRecord]], now_s: float) -> None:
-        places = [Place(self._broker.group_id, assignment.partition.partition, turn.order) for turn in turns]
+        partition = assignment.partition.partition
+        turns = [turn for turn in turns if self._place_of(turn, partition) not in self._unreturnable]
+        places = [self._place_of(turn, partition) for turn in turns]
         failures: dict[int, Any] = {}
         try:
             self._catch_up()
@@ -159,7 +212,7 @@ class Releasing:
             failures = self._broker.following.publisher.publish(tickets)
         with self._broker.ledger.lock:
             if not assignment.revoked:
-                self._note(assignment.lanes, turns, found, failures)
+                self._note(assignment, turns, found, failures)
         self._released_s = now_s
         self._report(next(iter(failures.values()), None), now_s)
 
@@ -177,7 +230,8 @@ class Releasing:
         if not missing():
             return
         self._log.catch_up_with_all()
-        if lost := [place for place in missing() if place not in self._log.ended]:
+        self._catch_up()
+        if lost := missing():
             logger.error(
                 "%d message(s) that waited in their lanes are in the topic %r no more, and nothing says that "
                 "they were flushed: it was recreated, or has lost its tail. Those behind them go on. The "
@@ -185,13 +239,17 @@ class Releasing:
                 len(lost), self._topic, lost[0],
             )  # fmt: skip
 
+    def _place_of(self, turn: Turn[ConsumerRecord], partition: int) -> Place:
+        return Place(self._broker.group_id, partition, turn.order)
+
     def _note(
         self,
-        lanes: Lanes[ConsumerRecord],
+        assignment: Assignment,
         turns: list[Turn[ConsumerRecord]],
         found: list[tuple[Turn[ConsumerRecord], Any]],
         failures: dict[int, Any],
     ) -> None:
+        lanes = assignment.lanes
         if not found:
             for turn in turns:
                 lanes.recall(turn)
@@ -201,7 +259,10 @@ class Releasing:
                 lanes.forget(turn.key, turn.order)  # it was flushed, or is lost
                 continue
             turn.due_ms, turn.kept_in = waiting.due_ms, waiting.kept_in
-            lanes.recall(turn) if number in failures else lanes.release(turn)
+            if isinstance(failures.get(number), MessageSizeTooLargeError):
+                self._unreturnable.bury(assignment, turn, waiting, failures.pop(number))
+            else:
+                lanes.recall(turn) if number in failures else lanes.release(turn)
             number += 1
 
     def _has_lost_tickets(self, assignment: Assignment, now_s: float) -> bool:
@@ -217,7 +278,9 @@ class Releasing:
         if failure is not None:
             self.next_step_s = now_s + BACKOFF_S
             if not self._failing:
-                logger.warning("What waits in the lanes cannot be brought back for now: %r", failure)
+                logger.warning(
+                    "What waits in the lanes cannot be brought back for now: %s", explained(failure)
+                )
         elif self._failing:
             logger.info("What waits in the lanes is brought back again.")
         self._failing = failure is not None

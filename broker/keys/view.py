@@ -44,8 +44,7 @@ class LanesView:
         """How many messages of a queue wait in their lanes, or run and have waited there."""
         with self._lock:
             log = self._log(queue_name)
-            self._ask(partial(log.catch_up, ask_for_partitions=True), queue_name)
-            log.ended.clear()
+            self._ask(log, partial(log.catch_up, ask_for_partitions=True), queue_name)
             return log.count()
 
     def flush(self, queue_name: str) -> int:
@@ -53,8 +52,7 @@ class LanesView:
         topic = self._topics.lanes(queue_name)
         with self._lock:
             log = self._log(queue_name)
-            self._ask(log.catch_up_with_all, queue_name)
-            log.ended.clear()
+            self._ask(log, log.catch_up_with_all, queue_name)
             places = log.places()
         failures = self._publisher.publish(
             [tombstone(topic, place, partition=kept_in) for place, kept_in in places]
@@ -82,9 +80,11 @@ class LanesView:
             )
         return log
 
-    def _ask(self, question: Callable[[], None], queue_name: str) -> None:
+    def _ask(self, log: LanesLog, question: Callable[[], None], queue_name: str) -> None:
         try:
             question()
         except KafkaError as e:
             topic = self._topics.lanes(queue_name)
             raise KafkaUnavailable(f"The topic {topic!r} could not be read: {e!r}") from e
+        for dealt_with_by_owners in (log.ended, log.lost, log.back):
+            dealt_with_by_owners.clear()

@@ -129,7 +129,7 @@ class TenacityRetries(Retries):
             self._follow(broker, message, exception)
         except Interrupt:
             # A shutdown or a time limit that hit this thread in here, and not the task.
-            if not message.failed and not getattr(message, "outbox", None):
+            if not message.failed and not getattr(message, "is_retried", False):
                 broker.enqueue(_as_message(message))
         except Exception as e:
             # Dramatiq would log it and ack the message, which then is gone.
@@ -169,12 +169,12 @@ class TenacityRetries(Retries):
             self._follow_policy(broker, message, actor, policy, error)
 
     def _follow_dramatiq(self, broker: Broker, message: MessageProxy, error: BaseException) -> None:
-        retries = _retries_of(message)
+        _retries_of(message)  # or it would fail with an error that explains nothing
         _note(message, error)
+        noted = message.options["traceback"]
         super().after_process_message(broker, message, exception=error)  # type: ignore[no-untyped-call]
-        if message.failed:
-            # Dramatiq has counted the retry that it then did not make.
-            message.options["retries"] = retries
+        # Dramatiq's bounds its frames and not the error's text.
+        message.options["traceback"] = noted
 
     def _follow_policy(
         self,
@@ -231,17 +231,33 @@ def _for_this_failure(policy: Retrying, message: MessageProxy, error: BaseExcept
 def _state_of(
     policy: Retrying, message: MessageProxy, actor: Actor[Any, Any], error: BaseException | None = None
 ) -> RetryCallState:
+    idle_for_s = float(message.options.get("idle_for_s", 0.0))
     return call_state(
         policy,
         actor.fn,
         message.args,
         message.kwargs,
         attempt_number=_retries_of(message) + 1,
-        # Another machine's clock may be ahead of ours.
-        age_s=max(0.0, time.time() - message.message_timestamp / 1000),
-        idle_for_s=float(message.options.get("idle_for_s", 0.0)),
+        age_s=_age_s(message.message_timestamp, at_least_s=idle_for_s),
+        idle_for_s=idle_for_s,
         error=error,
     )
+
+
+def _age_s(sent_at_ms: object, *, at_least_s: float) -> float:
+    """How long ago a message was sent, as far as it says so: another producer may write any time, or none.
+
+    Parameters:
+      at_least_s: The sum of its waits. It is never younger, though another machine's clock may be ahead of
+        ours, and a policy that stops after a time does stop.
+    """
+    if not isinstance(sent_at_ms, int | float):
+        return at_least_s
+    try:
+        age_s = time.time() - sent_at_ms / 1000
+    except OverflowError:  # an integer that no float can hold
+        return at_least_s
+    return max(at_least_s, age_s) if math.isfinite(age_s) else at_least_s
 
 
 def _retries_of(message: MessageProxy) -> int:

@@ -4,6 +4,7 @@ Each task writes into the outside ledger when it starts and when it is done (see
 message may be put into any of the queues, whichever actor it names.
 """
 
+import ctypes
 import json
 import logging
 import os
@@ -63,6 +64,14 @@ def kill_worker(number: int, seconds: float = 0.0) -> None:
         ledger.write("start", number)
         time.sleep(seconds)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dramatiq.actor(queue_name=default_queue, max_retries=0)
+def hold_python(number: int, seconds: int) -> None:
+    """A task that lets no other thread of its process run, as a C extension may that keeps Python's lock."""
+    ledger.write("start", number)
+    ctypes.PyDLL(None).sleep(seconds)
+    ledger.write("done", number)
 
 
 @dramatiq.actor(queue_name=default_queue, max_retries=0)

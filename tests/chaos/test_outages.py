@@ -10,7 +10,7 @@ import psutil
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from broker import EnqueueFailed
-from broker.topics import MAX_DEAD_LETTER_BYTES
+from broker.topic_policies import MAX_DEAD_LETTER_BYTES
 from dev.server import Server
 from tests.chaos.arena import Arena, Worker
 from tests.waiting import wait_until
@@ -85,11 +85,11 @@ def test_a_delivery_is_held_while_its_dead_letter_topic_takes_nothing_also_over_
 ) -> None:
     # Who takes over within any deadline here has not waited for the session to end.
     play = arena(partitions=1, enqueue_timeout_ms=ENQUEUE_TIMEOUT_MS, session_timeout_ms=120_000)
-    play.broker.topics.ensure(play.broker.topics_of("work"))
+    worker = play.start_worker(threads=4)
+    play.wait_until_done(play.send("work", range(200, 201)))  # it has found its topics in order
     limit_dead_letters(play, 1)
     failing = play.send("fail", range(5))
     working = play.send("work", range(10, 60))
-    worker = play.start_worker(threads=4)
     play.wait_until_done(working)
     wait_until(lambda: worker.log_lines("are held until"), deadline_s=30, what="it to say what it holds")
     play.wait_until_left(len(failing))
@@ -97,9 +97,12 @@ def test_a_delivery_is_held_while_its_dead_letter_topic_takes_nothing_also_over_
     worker.ask_to_stop()
     assert worker.wait(timeout_s=60) == 0
     assert play.waiting() == len(failing)
-    play.start_worker(threads=4)
-    play.wait_until_done(play.send("work", range(60, 100)))
+    later = play.start_worker(threads=4)
+    wait_until(
+        lambda: later.log_lines("max.message.bytes=1,"), deadline_s=60, what="it to leave the queue alone"
+    )
     limit_dead_letters(play, MAX_DEAD_LETTER_BYTES)
+    play.wait_until_done(play.send("work", range(60, 100)))
 
     play.balance("dead-letter topic that takes nothing, and a shutdown", repeats_at_most=len(failing))
     assert play.dead_letters().keys() == failing

@@ -46,4 +46,6 @@ def test_killers_in_two_queues_and_processes_are_both_found_and_no_other(
     assert dead.keys() == killers
     assert {letter.error_type for letter in dead.values()} == {"PoisonMessage"}
     print(f"the command line was started again {supervisor.deaths} times")
-    assert supervisor.deaths <= 6
+    # Three each. A killer that still runs when its process has handed its partitions over, because the other
+    # killer ended the command, takes one more: that crash is counted by nobody.
+    assert supervisor.deaths <= 8

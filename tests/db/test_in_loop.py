@@ -17,6 +17,11 @@ from tests.db.rows import execute, load_sample_ads, submission_of
 from tests.waiting import wait_until
 
 WHO_AM_I = Statement(text("SELECT pg_backend_pid()"))
+WHO_AM_I_ONCE_LOCKED = Statement(text("SELECT pg_advisory_xact_lock_shared(7), pg_backend_pid()"))
+WAITING_FOR_THE_LOCK = (
+    "SELECT pid FROM pg_locks JOIN pg_stat_activity USING (pid)"
+    " WHERE locktype = 'advisory' AND NOT granted AND application_name = 'in the loop'"
+)
 MINE = "SELECT pid FROM pg_stat_activity WHERE application_name = 'in the loop'"
 
 
@@ -50,15 +55,25 @@ def test_what_was_inserted_is_committed_and_ads_that_are_not_there_get_no_row(da
         assert (found.task_id, found.status) == (task_id, "pending")
 
 
-def test_a_connection_serves_one_statement_after_the_other_and_two_at_once_take_two(database: Engine) -> None:
-    async def use(connections: LoopConnections) -> list[set[Any]]:
-        async def ask() -> Any:
-            return (await connections.execute(WHO_AM_I, {}))[0][0]
+def test_a_connection_serves_one_statement_after_the_other_and_three_at_once_take_three(
+    database: Engine,
+) -> None:
+    with database.connect() as holder:
+        holder.execute(text("SELECT pg_advisory_xact_lock(7)"))
 
-        in_turn = {await ask() for _ in range(5)}
-        return [in_turn, set(await asyncio.gather(ask(), ask(), ask()))]
+        async def use(connections: LoopConnections) -> list[set[Any]]:
+            in_turn = {(await connections.execute(WHO_AM_I, {}))[0][0] for _ in range(5)}
+            at_once = asyncio.gather(*(connections.execute(WHO_AM_I_ONCE_LOCKED, {}) for _ in range(3)))
+            await asyncio.to_thread(
+                wait_until,
+                lambda: len(execute(database, WAITING_FOR_THE_LOCK)) == 3,
+                deadline_s=20,
+                what="three statements to be under way at the same time",
+            )
+            holder.rollback()
+            return [in_turn, {rows[0][1] for rows in await at_once}]
 
-    in_turn, at_once = run(url_of(database), use)
+        in_turn, at_once = run(url_of(database), use)
     assert len(in_turn) == 1
     assert len(at_once) == 3
     wait_until(lambda: not execute(database, MINE), deadline_s=20, what="the connections to be closed")

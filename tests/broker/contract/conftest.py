@@ -9,6 +9,7 @@ import pytest
 from dramatiq import Broker, Worker
 from dramatiq.middleware import CurrentMessage, Middleware
 
+from dev.stack import Stack
 from tests.broker.contract.backends import Backend, KafkaBackend, StubBackend
 
 #: How long a worker waits for work before it looks whether it is to stop.
@@ -19,7 +20,7 @@ MakeBroker = Callable[..., Broker]
 StartWorker = Callable[..., Worker]
 
 
-@pytest.fixture(scope="session", params=["kafka", "stub"])
+@pytest.fixture(scope="session", params=[pytest.param("kafka", marks=pytest.mark.servers), "stub"])
 def backend(request: pytest.FixtureRequest) -> Backend:
     """The kind of broker that a test runs on. The stub shows that the suite tests a *Dramatiq* broker."""
     if request.param == "stub":
@@ -29,12 +30,10 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 
 @pytest.fixture(scope="session")
 def kafka_backend(
-    request: pytest.FixtureRequest,
-    new_namespace: Callable[[], str],
-    tmp_path_factory: pytest.TempPathFactory,
+    stack: Stack, new_namespace: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
 ) -> KafkaBackend:
     return KafkaBackend(
-        request.getfixturevalue("stack").bootstrap_servers,
+        stack.bootstrap_servers,
         new_namespace=new_namespace,
         delay_index_dir=tmp_path_factory.mktemp("delay-index"),
     )

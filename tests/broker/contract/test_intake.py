@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import dramatiq
 import pytest
 from dramatiq import Message, Worker
+from dramatiq.middleware import CurrentMessage
 from kafka import KafkaProducer
 
 from broker import DeadLetter, KafkaBroker
 from broker.delivery import Origin
+from broker.intake import read_message
 from tests.broker.contract.backends import KafkaBackend
 from tests.broker.contract.conftest import WORKER_THREADS, WORKER_TIMEOUT_MS
 
@@ -26,8 +29,7 @@ WRONG_VALUES: dict[str, tuple[Any, ...]] = {
     "args": (None, 5, "abc", {"a": 1}, True),
     "kwargs": (None, 5, "abc", [], True),
     "options": (None, 5, "abc", [], True),
-    "message_id": (None, 5, "", [], {}),
-    "message_timestamp": (None, "now", 1.5, True, [], {}, float("nan")),
+    "message_id": (True, [], {}),
 }
 
 
@@ -53,10 +55,14 @@ UNREADABLE: dict[str, tuple[bytes | None, str]] = {
         encoded(args=[1]).replace(b"[1]", b"[" + b"9" * 5_000 + b"]"), "not a Dramatiq message",
     ),
     "large garbage": (b"x" * 900_000, "not a Dramatiq message"),
-    **{f"no {name}": (encoded(without=name), f"{name} is missing") for name in WRONG_VALUES},
+    **{
+        f"no {name}": (encoded(without=name), f"{name} is missing")
+        for name in WRONG_VALUES
+        if name != "message_id"
+    },
     "one field too many": (encoded(surprise=1), "it also has surprise"),
     "no options": (encoded(options=None), "options is null, not an object"),
-    "half a time": (encoded(message_timestamp=1.5), "is the number 1.5, not a whole number"),
+    "a name beyond any float": (encoded(actor_name=10**400), "actor_name is a number, not a string"),
     **{
         f"{name} is {json.dumps(value)}": (encoded("", **{name: value}), name)
         for name, values in WRONG_VALUES.items()
@@ -99,8 +105,15 @@ ODD_OPTIONS: dict[str, tuple[dict[str, Any], str, str]] = {
     "no errors to be thrown": ({"throws": None}, "done", "dead"),
 }  # fmt: skip
 
+#: Times that Dramatiq's own brokers run a message with. They look at none.
+ODD_TIMES: tuple[Any, ...] = (
+    1.5, 1_700_000_000_123.25, 0, -1, -1e300, 1e300, 10**400, -(10**400),
+    float("nan"), float("inf"), float("-inf"), None, "now", "2026-11-28T04:00:00Z", True, [], {},
+)  # fmt: skip
+
 #: By name: other fields that are valid and unusual.
 ODD_FIELDS: dict[str, dict[str, Any]] = {
+    **{f"the time {str(value)[:30]!r}": {"message_timestamp": value} for value in ODD_TIMES},
     "an id with half a character": {"message_id": "\ud800"},
     "an id of 200,000 characters": {"message_id": "x" * 200_000},
     "a time beyond the calendar": {"message_timestamp": 10**300},
@@ -261,3 +274,78 @@ def test_no_thread_dies_of_any_of_it_and_no_consumer_is_made_anew(
     assert all(thread.is_alive() for thread in intake.worker.workers)
     assert intake.worker.consumers[QUEUE].is_alive()
     assert intake.worker.consumers[QUEUE].consumer is consumer
+
+
+#: By name: ids as other producers write them, and the one that the message then has; None for one of its own.
+ODD_IDS: dict[str, tuple[dict[str, Any], str | None]] = {
+    "a number": ({"message_id": 5}, "5"),
+    "a fraction": ({"message_id": 5.25}, "5.25"),
+    "null": ({"message_id": None}, None),
+    "empty": ({"message_id": ""}, None),
+    "none": ({}, None),
+}
+
+
+@pytest.fixture(scope="module")
+def after_odd_ids(kafka_backend: KafkaBackend) -> Iterator[dict[str, list[Message[Any]]]]:
+    """What was seen of messages without a usual id, each of which is tried twice and then given up."""
+    broker = kafka_backend.broker(CurrentMessage())
+    broker.declare_queue(QUEUE)
+    broker.topics.ensure(broker.topics_of(QUEUE))
+    worker = Worker(broker, worker_timeout=WORKER_TIMEOUT_MS, worker_threads=WORKER_THREADS)
+    intake = Intake(broker, worker)
+    seen: dict[str, list[Message[Any]]] = {name: [] for name in ODD_IDS}
+
+    @dramatiq.actor(broker=broker, max_retries=1, min_backoff=1, max_backoff=1)
+    def work(name: str) -> None:
+        message = CurrentMessage.get_current_message()
+        assert message is not None
+        seen[name].append(message)
+        raise ValueError("asked to")
+
+    for name, (fields, _) in ODD_IDS.items():
+        intake.put(name, encoded("" if fields else "message_id", **fields, args=[name]))
+    worker.start()
+    intake.settle()
+    for letters in intake.letters.values():
+        for letter in letters:
+            assert letter.message is not None
+            seen[letter.message.args[0]].append(letter.message)
+    yield seen
+    worker.stop()
+    intake.close()
+    broker.close()
+
+
+@pytest.mark.parametrize("name", ODD_IDS)
+def test_a_message_without_a_usual_id_runs_and_has_one_id_in_all_its_attempts_and_its_dead_letter(
+    after_odd_ids: dict[str, list[Message[Any]]], name: str
+) -> None:
+    ids = [message.message_id for message in after_odd_ids[name]]
+    assert len(ids) == 3
+    assert set(ids) == {ODD_IDS[name][1] or ids[0]}
+    others = {m.message_id for other, messages in after_odd_ids.items() if other != name for m in messages}
+    assert ids[0]
+    assert ids[0] not in others
+
+
+def test_a_message_without_a_time_has_the_one_of_its_record() -> None:
+    record = SimpleNamespace(topic="default", partition=0, offset=7, timestamp=1_700_000_000_123, headers=())
+    for raw in (encoded(without="message_timestamp"), encoded(message_timestamp=None)):
+        message = read_message(raw, queue_name=QUEUE, actors={"work"}, record=record)
+        assert message.message_timestamp == 1_700_000_000_123
+
+
+def test_a_message_without_an_id_has_the_same_one_whenever_it_is_read_and_back_from_its_lane() -> None:
+    first = SimpleNamespace(topic="default", partition=1, offset=7, timestamp=1_700_000_000_123, headers=())
+    back = SimpleNamespace(
+        topic="default", partition=1, offset=95, timestamp=1_700_000_999_999,
+        headers=[("lane-ticket", b"7:1700000000123:0")],
+    )  # fmt: skip
+    later = SimpleNamespace(topic="default", partition=1, offset=7, timestamp=1_800_000_000_000, headers=())
+    raw = encoded(without="message_id")
+    ids = [
+        read_message(raw, queue_name=QUEUE, actors={"work"}, record=record).message_id
+        for record in (first, first, back, later)
+    ]
+    assert ids[0] == ids[1] == ids[2] != ids[3], "a topic that was made anew has its offsets anew"

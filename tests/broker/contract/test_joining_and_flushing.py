@@ -7,7 +7,9 @@ import threading
 import dramatiq
 import pytest
 from dramatiq import Broker
+from dramatiq.broker import MessageProxy
 from dramatiq.errors import QueueJoinTimeout, QueueNotFound
+from dramatiq.middleware import Middleware
 from dramatiq.results import ResultMissing, Results
 from dramatiq.results.backends import StubBackend as ResultsBackend
 
@@ -173,3 +175,61 @@ def test_flushing_everything_drops_waiting_and_delayed_messages_of_every_queue(
         actor.send_with_options(args=("new and delayed",), delay=1_500)
     wait_until(lambda: len(seen) >= 4, deadline_s=DEADLINE_S, what="the new messages")
     assert sorted(seen) == ["new", "new", "new and delayed", "new and delayed"]
+
+
+class Broken(Exception):
+    """A task's own error."""
+
+
+@pytest.fixture
+def failing(broker: Broker, start_worker: StartWorker) -> dramatiq.Actor[[str], None]:
+    """An actor that fails for good, or in its first attempt, and a worker that runs it."""
+    attempts: set[str] = set()
+
+    @dramatiq.actor(broker=broker, max_retries=1, min_backoff=10, max_backoff=10)
+    def task(how: str) -> None:
+        if how == "for good" or how not in attempts:
+            attempts.add(how)
+            raise Broken(how)
+
+    start_worker(broker)
+    return task
+
+
+def test_a_join_that_fails_fast_raises_the_error_of_the_message_that_failed(
+    broker: Broker, failing: dramatiq.Actor[[str], None]
+) -> None:
+    failing.send("once")
+    broker.join("default", timeout=JOIN_TIMEOUT_MS, fail_fast=True)  # type: ignore[call-arg]
+    failing.send("for good")
+    broker.join("default", timeout=JOIN_TIMEOUT_MS, fail_fast=False)  # type: ignore[call-arg]
+    with pytest.raises(Broken, match="for good"):
+        broker.join("default", timeout=JOIN_TIMEOUT_MS, fail_fast=True)  # type: ignore[call-arg]
+
+
+def test_a_join_fails_fast_by_default_where_the_broker_says_so(
+    broker: Broker, failing: dramatiq.Actor[[str], None]
+) -> None:
+    failing.send("for good")
+    broker.join("default", timeout=JOIN_TIMEOUT_MS)
+    broker.fail_fast_default = True  # type: ignore[attr-defined]
+    with pytest.raises(Broken):
+        broker.join("default", timeout=JOIN_TIMEOUT_MS)
+
+
+def test_a_join_that_fails_fast_raises_for_a_message_that_fails_without_an_error(
+    make_broker: MakeBroker, start_worker: StartWorker
+) -> None:
+    class Refuses(Middleware):
+        def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
+            message.fail()
+
+    broker = make_broker(Refuses())
+
+    @dramatiq.actor(broker=broker)
+    def task() -> None: ...
+
+    task.send()
+    start_worker(broker)
+    with pytest.raises(Exception, match=r"without an error|unknown error"):
+        broker.join("default", timeout=JOIN_TIMEOUT_MS, fail_fast=True)  # type: ignore[call-arg]

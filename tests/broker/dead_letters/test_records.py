@@ -16,7 +16,8 @@ from broker.dead_letters import DeadLetter, dead_letter_record
 from broker.dead_letters.letter import read_letter
 from broker.delivery import Origin
 from broker.publisher import Record
-from broker.topics import MAX_DEAD_LETTER_BYTES, TopicLayout, Topics
+from broker.topic_policies import MAX_DEAD_LETTER_BYTES
+from broker.topics import TopicLayout, Topics
 
 TOPICS = Topics(Clients("localhost:9092"), TopicLayout(1, 1, 1000), namespace="shop-")
 ORIGIN = Origin("shop-mail", 3, 42)

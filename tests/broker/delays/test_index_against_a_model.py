@@ -129,7 +129,9 @@ class Machine(RuleBasedStateMachine):
         #: What this forwarder knows may be in its queue, and what any knew.
         self.tried: set[str] = set()
         self.ever_tried: set[str] = set()
-        self.forwarding = Forwarding(cast(Topics, _TopicNames()), cast(Publisher, self.log))
+        self.forwarding = Forwarding(
+            cast(Topics, _TopicNames()), cast(Publisher, self.log), clock=lambda: self.log.now_ms / 1000
+        )
 
     @initialize()
     def open(self) -> None:
@@ -351,7 +353,8 @@ class Machine(RuleBasedStateMachine):
             while self.index.next_offset < len(self.log.records):
                 self.read(1000)
             self.step()
-            if self.index.next_offset == len(self.log.records) and not self.index.next_try_ms():
+            none_waits = self.index.seconds_until_due(self.log.now_ms, self.log.now_ms / 1000) is None
+            if self.index.next_offset == len(self.log.records) and none_waits:
                 return
             self.log.now_ms += 10_000
         pytest.fail("the forwarder does not come to an end")

@@ -19,12 +19,19 @@ class CommandLine(Child):
 
     Parameters:
       arguments: The application's module and the options.
-      program: `dramatiq` or `dramatiq-gevent`.
+      program: `dramatiq`, or another one of this environment that starts it.
     """
 
-    def __init__(self, *arguments: str, env: Mapping[str, str], log: Path, program: str = "dramatiq") -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        env: Mapping[str, str],
+        log: Path,
+        program: str = "dramatiq",
+        cwd: Path = ROOT,
+    ) -> None:
         super().__init__(
-            program, [Path(sys.executable).with_name(program), *arguments], log=log, env=env, cwd=ROOT
+            program, [Path(sys.executable).with_name(program), *arguments], log=log, env=env, cwd=cwd
         )
 
     def output(self) -> str:

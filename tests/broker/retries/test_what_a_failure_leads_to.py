@@ -76,6 +76,39 @@ def test_a_task_that_succeeds_in_the_end_is_no_dead_letter(
     assert task.runs == 3
 
 
+ODD_TIMES: tuple[Any, ...] = (
+    1_700_000_000_000.25, -1e300, 10**400, -(10**400), math.nan, math.inf, -math.inf,
+    None, "now", True, [],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("sent_at", ODD_TIMES, ids=lambda sent_at: str(sent_at)[:12])
+@pytest.mark.parametrize("policy", ["tenacity's", "Dramatiq's"])
+def test_a_message_of_any_time_is_tried_again(
+    stub_broker: StubBroker, start_stub_worker: StartStubWorker, policy: str, sent_at: Any
+) -> None:
+    rules = {"retry": three_attempts()} if policy == "tenacity's" else {"max_retries": 2, "max_backoff": 1}
+    task = Task(stub_broker, [Locked()], **rules)
+    start_stub_worker()
+    stub_broker.enqueue(task.actor.message().copy(message_timestamp=sent_at))
+    stub_broker.join("default", timeout=JOIN_TIMEOUT_MS)
+    assert task.runs == 2
+    assert stub_broker.dead_letters == []
+
+
+@pytest.mark.parametrize("sent_at", [10**400, math.nan, math.inf, -math.inf, None], ids=lambda t: str(t)[:12])
+def test_a_policy_that_stops_after_a_time_does_so_when_the_message_does_not_say_when_it_was_sent(
+    stub_broker: StubBroker, start_stub_worker: StartStubWorker, sent_at: Any
+) -> None:
+    policy = three_attempts(stop=tenacity.stop_after_delay(0.05), wait=wait_fixed(0.03))
+    task = Task(stub_broker, [Locked()] * 1_000, retry=policy)
+    start_stub_worker()
+    stub_broker.enqueue(task.actor.message().copy(message_timestamp=sent_at))
+    stub_broker.join("default", timeout=JOIN_TIMEOUT_MS)
+    assert task.runs == 3, "its waits, 0.06 s, are all that is known of its age"
+    assert len(stub_broker.dead_letters) == 1
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -399,4 +432,4 @@ def test_an_actor_can_decline_the_brokers_default(
     letter = task.finish(start_stub_worker)
     assert task.runs == 5
     assert letter is not None
-    assert letter.options["retries"] == 4
+    assert letter.options["retries"] == 5, "Dramatiq counts the retry that it does not make"

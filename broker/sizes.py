@@ -1,0 +1,32 @@
+"""How large a record is for Kafka, which compares that with its topic's ``max.message.bytes``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kafka.record.default_records import DefaultRecordBatchBuilder
+
+#: More than a batch's header and a record's own fields take.
+ROOM_BYTES = 128
+#: More than the lengths of one header's name and content take, and a character of its name.
+HEADER_LENGTHS_BYTES = 10
+CHARACTER_BYTES = 4
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+def batch_bytes(key: bytes | None, value: bytes | None, headers: Headers) -> int:
+    """The bytes of a batch that holds this record alone and is not compressed."""
+    of_record: int = DefaultRecordBatchBuilder.size_in_bytes(0, 0, key, value, headers)
+    of_batch: int = DefaultRecordBatchBuilder.HEADER_STRUCT.size
+    return of_batch + of_record
+
+
+def fits(key: bytes | None, value: bytes | None, headers: Headers, limit: int) -> bool:
+    """Whether a topic with that limit takes the record. It costs next to nothing unless that is a close
+    thing.
+    """
+    room = limit - ROOM_BYTES - len(key or b"") - len(value or b"")
+    for name, content in headers:
+        room -= HEADER_LENGTHS_BYTES + CHARACTER_BYTES * len(name) + len(content or b"")
+    return room >= 0 or batch_bytes(key, value, headers) <= limit

@@ -1,0 +1,192 @@
+"""A broker's parameters in one text: ``kafka://user:password@host:9092,host2:9092/namespace?group_id=shop``.
+
+Frameworks hand a broker over as a URL (flask-dramatiq, django_dramatiq, a twelve-factor environment). Any
+character may be percent-encoded, and ``@ / ? # , % & : =`` have to be where they are part of a name or a
+password. A ``+`` is a plus sign.
+
+No error here repeats a value that can hold a password.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from functools import wraps
+from typing import Any, ParamSpec
+from urllib.parse import unquote
+
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+
+from .clients import RESERVED_OPTIONS
+
+P = ParamSpec("P")
+
+SCHEME = "kafka"
+_SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+)(:(?P<port>[0-9]{1,5}))?")
+_WHOLE_NUMBER = re.compile(r"-?[0-9]+")
+_SWITCH = {"true": True, "1": True, "false": False, "0": False}
+
+#: Parameters of KafkaBroker that the query may set, each with its type.
+PARAMETERS: Mapping[str, type] = {
+    "group_id": str,
+    "namespace": str,
+    "partitions": int,
+    "replication_factor": int,
+    "retention_ms": int,
+    "commit_interval_ms": int,
+    "enqueue_timeout_ms": int,
+    "session_timeout_ms": int,
+    "max_crashes": int,
+    "delay_index_dir": str,
+    "fail_fast_default": bool,
+}
+#: Settings of kafka-python whose default, None, does not tell their type.
+_TEXTS = frozenset(
+    {
+        "compression_type", "group_instance_id", "proxy_url", "sasl_kerberos_domain_name",
+        "sasl_kerberos_name", "sasl_mechanism", "sasl_plain_password", "sasl_plain_username", "socks5_proxy",
+        "ssl_cafile", "ssl_certfile", "ssl_ciphers", "ssl_crlfile", "ssl_keyfile", "ssl_password",
+    }
+)  # fmt: skip
+_NUMBERS = frozenset({"receive_buffer_bytes", "send_buffer_bytes"})
+_SECURITY_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+
+
+def reads_url(make: Callable[P, None]) -> Callable[P, None]:
+    """Let ``__init__`` be given its other parameters in ``url=``, and refuse one that is given twice."""
+
+    @wraps(make)
+    def init(*args: P.args, **kwargs: P.kwargs) -> None:
+        url = kwargs.get("url")
+        if url is not None:
+            options = kwargs.pop("client_options", None) or {}
+            given = {"bootstrap_servers"} if len(args) > 1 else set()  # the first is the broker itself
+            kwargs.update(_beside(read_url(url), given.union(kwargs), options))
+        make(*args, **kwargs)
+
+    return init
+
+
+def _beside(said: dict[str, Any], given: set[str], options: Any) -> dict[str, Any]:
+    if twice := sorted(given & said.keys() | options.keys() & said["client_options"].keys()):
+        raise ValueError(f"the url= and a parameter both set {', '.join(twice)}: keep one of the two")
+    said["client_options"] = {**options, **said["client_options"]}
+    return said
+
+
+def read_url(url: object) -> dict[str, Any]:
+    """The parameters of a KafkaBroker that ``url`` says.
+
+    Raises:
+      TypeError: When it is no text.
+      ValueError: When it is no such URL; the text says what is wrong and repeats no value.
+    """
+    if not isinstance(url, str):
+        raise TypeError(f"url= is a {type(url).__name__}, not a text such as 'kafka://host:9092/namespace'")
+    scheme, separator, rest = url.strip().partition("://")
+    if not separator or scheme.lower() != SCHEME:
+        raise _error("it does not begin with kafka://. TLS is said in the query: security_protocol=SSL")
+    location, _, query = rest.partition("?")
+    authority, _, path = location.partition("/")
+    login, at, servers = authority.rpartition("@")
+    if "#" in rest or (not at and "@" in rest):
+        raise _error("one of @ / ? # in a name or a password has to be written %40 %2F %3F %23")
+    said: dict[str, Any] = {"bootstrap_servers": _servers(servers), "client_options": {}}
+    if path:
+        said["namespace"] = _decoded(path, "namespace")
+    for name, value in _pairs(query):
+        into = said if name in PARAMETERS else said["client_options"]
+        if name in into:
+            raise _error(f"it sets {name} twice")
+        into[name] = _converted(name, value)
+    if at:
+        _log_in(login, said["client_options"])
+    if said["client_options"].get("security_protocol", "SSL") not in _SECURITY_PROTOCOLS:
+        raise _error(f"security_protocol is none of {', '.join(_SECURITY_PROTOCOLS)}")
+    return said
+
+
+def _servers(text: str) -> list[str]:
+    servers = [server.strip() for server in text.split(",")]
+    for number, server in enumerate(servers, start=1):
+        found = _SERVER.fullmatch(server)
+        if found is None or not 0 < int(found["port"] or 9092) < 65536:
+            raise _error(f"server {number} of {len(servers)} is not host:port, [IPv6 address]:port or a host")
+    return servers
+
+
+def _log_in(login: str, options: dict[str, Any]) -> None:
+    user, _, password = (_decoded(part, "user or password") for part in login.partition(":"))
+    if not user or not password:
+        raise _error("before the @ there is not user:password")
+    if twice := sorted({"sasl_plain_username", "sasl_plain_password"} & options.keys()):
+        raise _error(f"it has user:password@ and sets {', '.join(twice)}, too")
+    # A password goes unencrypted only where that is asked for.
+    if not options.setdefault("security_protocol", "SASL_SSL").startswith("SASL_"):
+        raise _error("user:password@ takes security_protocol=SASL_SSL, the default, or SASL_PLAINTEXT")
+    options.setdefault("sasl_mechanism", "PLAIN")
+    options.update(sasl_plain_username=user, sasl_plain_password=password)
+
+
+def _pairs(query: str) -> list[tuple[str, str]]:
+    pairs = []
+    for part in filter(None, query.split("&")):
+        name, equals, value = part.partition("=")
+        if not equals or not value:
+            # Unless it is a parameter's name, it may be the rest of a password with an & in it.
+            raise _error(f"{name if name in _known() else 'a parameter'} has no value")
+        pairs.append((name, _decoded(value, f"value of {name}")))
+    return pairs
+
+
+def _converted(name: str, value: str) -> Any:
+    kind = PARAMETERS.get(name) or _kind_of_option(name)
+    if kind is str:
+        return value
+    if kind is bool and value.lower() in _SWITCH:
+        return _SWITCH[value.lower()]
+    if kind is int and _WHOLE_NUMBER.fullmatch(value):
+        return int(value)
+    raise _error(f"{name} is not {'true or false' if kind is bool else 'a whole number'}")
+
+
+def _kind_of_option(name: str) -> type:
+    if name in RESERVED_OPTIONS:
+        raise _error(
+            f"{name} cannot be set: the broker's guarantees rest on it, or it has another place here"
+        )
+    if name in _TEXTS:
+        return str
+    if name in _NUMBERS:
+        return int
+    known = _known()
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        raise _error(f"{name!r} is no parameter" + (f"; is {near[0]} meant?" if near else ""))
+    kind = type(known[name])
+    if kind not in (str, int, bool):
+        raise _error(f"{name} cannot be written in a URL: pass it in client_options")
+    return kind
+
+
+def _decoded(text: str, meaning: str) -> str:
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise _error(f"its {meaning} is not percent-encoded UTF-8") from None
+
+
+def _known() -> dict[str, Any]:
+    """The names of all parameters, and the defaults of kafka-python's."""
+    defaults: dict[str, Any] = dict.fromkeys(PARAMETERS)
+    for client in (KafkaProducer, KafkaConsumer, KafkaAdminClient):
+        defaults.update(client.DEFAULT_CONFIG)
+    return defaults
+
+
+def _error(reason: str) -> ValueError:
+    return ValueError(
+        f"url= is not kafka://[user:password@]host[:port][,host[:port]...][/namespace][?parameter=value&...]:"
+        f" {reason}."
+    )

@@ -1,0 +1,98 @@
+"""Which settings of a topic are taken for a loss of messages, and which for a doubt."""
+
+from __future__ import annotations
+
+import pytest
+
+from broker.topic_policies import (
+    MAX_DEAD_LETTER_BYTES,
+    MAX_DELAYED_BYTES,
+    Role,
+    findings,
+    limit_for,
+)
+
+FOR_EVER = {"retention.ms": "-1", "retention.bytes": "-1"}
+WEEK = {"retention.ms": "604800000", "retention.bytes": "-1"}
+MIB = {"shop-mail": 1_048_588}
+
+
+@pytest.mark.parametrize("role", [Role.QUEUE, Role.DEAD_LETTERS])
+@pytest.mark.parametrize("policy", ["compact", "compact,delete", "delete, compact"])
+def test_a_topic_of_single_messages_may_not_be_compacted(role: Role, policy: str) -> None:
+    (found,) = findings(role, {"cleanup.policy": policy, **WEEK}, MIB)
+    assert (found.setting, found.value, found.remedy) == ("cleanup.policy", policy, "delete")
+    assert found.certain
+
+
+@pytest.mark.parametrize("role", [Role.DELAYED, Role.LANES])
+@pytest.mark.parametrize("policy", ["delete", "compact,delete"])
+def test_a_topic_of_waiting_messages_may_not_delete(role: Role, policy: str) -> None:
+    (found,) = findings(role, {"cleanup.policy": policy, **WEEK}, MIB)
+    assert (found.setting, found.value, found.remedy) == ("cleanup.policy", policy, "compact")
+    assert found.certain
+    assert findings(role, {"cleanup.policy": policy, **FOR_EVER}, MIB) == []
+
+
+@pytest.mark.parametrize(
+    ("role", "settings"),
+    [
+        (Role.QUEUE, {"cleanup.policy": "delete", **WEEK, "max.message.bytes": "100"}),
+        (Role.QUEUE, {"cleanup.policy": "", **FOR_EVER}),
+        (Role.DEAD_LETTERS, {"cleanup.policy": "delete", **WEEK}),
+        (Role.DELAYED, {"cleanup.policy": "compact", "retention.ms": "1"}),
+        (Role.LANES, {"cleanup.policy": "compact", "max.message.bytes": "1048588"}),
+        (Role.DELAYED, {}),
+        (Role.QUEUE, {}),
+    ],
+)
+def test_a_topic_that_keeps_messages_and_one_that_may_not_be_looked_at_are_let_alone(
+    role: Role, settings: dict[str, str]
+) -> None:
+    assert findings(role, settings, MIB) == []
+
+
+@pytest.mark.parametrize("role", [Role.DEAD_LETTERS, Role.DELAYED, Role.LANES])
+def test_a_topic_may_not_take_less_than_the_largest_queue_whose_messages_come_there(role: Role) -> None:
+    queues = {"shop-small": 10_000, "shop-mail": 1_048_588}
+    (found,) = findings(role, {"max.message.bytes": "1048587"}, queues)
+    assert (found.setting, found.value) == ("max.message.bytes", "1048587")
+    assert found.certain
+    assert "'shop-mail'" in found.effect
+    assert findings(role, {"max.message.bytes": found.remedy}, queues) == []
+    assert findings(role, {"max.message.bytes": "20000"}, {"shop-small": 10_000}) == []
+    assert findings(role, {"max.message.bytes": "1"}, {}) == []
+
+
+@pytest.mark.parametrize(
+    ("role", "limit"),
+    [
+        (Role.DEAD_LETTERS, MAX_DEAD_LETTER_BYTES),
+        (Role.DELAYED, MAX_DELAYED_BYTES),
+        (Role.LANES, MAX_DELAYED_BYTES),
+    ],
+)
+def test_a_limit_that_this_broker_has_given_a_topic_is_no_more_than_doubted(role: Role, limit: int) -> None:
+    (found,) = findings(role, {"max.message.bytes": str(limit)}, {"shop-mail": 10_000_000})
+    assert not found.certain
+    assert int(found.remedy) == limit_for(role, 10_000_000) > 10_000_000
+
+
+@pytest.mark.parametrize(
+    ("settings", "setting"),
+    [
+        ({"retention.ms": "1000", "retention.bytes": "-1"}, "retention.ms"),
+        ({"retention.bytes": "1"}, "retention.bytes"),
+    ],
+)
+@pytest.mark.parametrize("role", [Role.QUEUE, Role.DEAD_LETTERS])
+def test_what_may_lose_messages_is_doubted(role: Role, settings: dict[str, str], setting: str) -> None:
+    (found,) = findings(role, settings, MIB)
+    assert found.setting == setting
+    assert not found.certain
+
+
+def test_a_dead_letter_topic_that_takes_no_more_than_its_queue_is_doubted() -> None:
+    (found,) = findings(Role.DEAD_LETTERS, {"max.message.bytes": "1048588"}, MIB)
+    assert found.setting == "max.message.bytes"
+    assert not found.certain
