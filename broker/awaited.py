@@ -86,6 +86,8 @@ class Awaited:
                 failures[index] = e
                 if may_be_anothers(e):
                     suspects.append(index)
+        for watch, partition, future in sent.watched:
+            watch(partition, future.value.offset if future.succeeded() else None)
         return failures, suspects
 
     def _wait(self, future: FutureRecordMetadata, silent_at_s: float) -> None:

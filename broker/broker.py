@@ -173,7 +173,9 @@ class KafkaBroker(Broker):
         self.following = Following(
             self.topics, self._settlement_publisher, self.ledger, group=group_id, give_up=self._give_up
         )
-        self._lanes = LanesView(self.clients, self.topics, self.publisher, group=group_id)
+        self._lanes = LanesView(
+            self.clients, self.topics, self.publisher, group=group_id, written=self.following.written
+        )
         self._finishing = Finishing()
         self._listeners = Listeners()
         self.stopping = False

@@ -39,6 +39,9 @@ PAUSE_S = 0.1
 MAX_PAUSE_S = 1.0
 #: kafka-python's own ceiling of 30 s would leave a worker idle long after Kafka is back.
 RECONNECT_BACKOFF_MAX_MS = 1_000
+#: How old what a client knows of its topics may be. Partitions that were added are served, and sent to, after
+#: that long; kafka-python's own five minutes would let the messages in them wait.
+METADATA_MAX_AGE_MS = 5_000
 #: Decided by this broker's guarantees; a caller's option of that name would break one of them silently.
 RESERVED_OPTIONS = frozenset(
     {
@@ -86,6 +89,7 @@ class Clients:
             "client_id": "dramatiq",
             "bootstrap_timeout_ms": BOOTSTRAP_TIMEOUT_MS,
             "reconnect_backoff_max_ms": RECONNECT_BACKOFF_MAX_MS,
+            "metadata_max_age_ms": METADATA_MAX_AGE_MS,
             "metrics_enabled": False,
             **options,
             "bootstrap_servers": self.bootstrap_servers,

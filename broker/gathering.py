@@ -65,10 +65,14 @@ class Sent:
     Attributes:
       pending: Those that are on their way.
       failures: Why the others could not be sent.
+      watched: Those of which somebody wants to know where they are: who, the partition and the answer.
     """
 
     pending: list[tuple[int, FutureRecordMetadata]] = field(default_factory=list)
     failures: dict[int, BaseException] = field(default_factory=dict)
+    watched: list[tuple[Callable[[int, int | None], None], int, FutureRecordMetadata]] = field(
+        default_factory=list
+    )
 
 
 T = TypeVar("T")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from zlib import crc32
@@ -21,6 +21,7 @@ from kafka.errors import (
     KafkaTimeoutError,
     MessageSizeTooLargeError,
     RecordListTooLargeError,
+    UnknownTopicOrPartitionError,
 )
 
 from . import forks
@@ -30,6 +31,7 @@ from .awaited import TOPIC_ERRORS, Awaited, PartitionGone
 from .clients import Clients
 from .errors import RECORD_ERRORS, KafkaUnavailable, NotAuthorized, TopicMisconfigured
 from .gathering import Gathering, RoundPartitioner, Sent
+from .metadata import refresh_metadata_of
 from .rights import Rights, denied_topics, is_denial
 from .sizes import batch_bytes, fits
 from .threads import start_unwaited
@@ -57,6 +59,8 @@ UNKNOWN_TOPIC_PATIENCE_S = 1.0
 _AGAIN = (IllegalStateError, PartitionGone)
 #: What Kafka takes for "no timestamp", whatever limits it has for them (RecordBatch.NO_TIMESTAMP).
 NO_TIMESTAMP = -1
+#: How kafka-python's ValueError begins for a partition that it has not heard of.
+_UNRECOGNIZED = "Unrecognized partition"
 #: For how long records go without one after Kafka has refused this machine's time.
 UNTIMED_S = 60.0
 
@@ -75,6 +79,8 @@ class Record:
         partition, as long as the topic's partition count stays.
       bound_for: The record that it becomes in another topic. What is too large for that one is refused here.
       spare: How many bytes more its topic must be able to take, for what may come back in its place.
+      watch: Called, on the publishing thread, with the partition that was chosen and the offset there, or
+        None for one that was not acknowledged and may be there all the same.
     """
 
     topic: str
@@ -85,6 +91,7 @@ class Record:
     placement: bytes | None = None
     bound_for: Record | None = None
     spare: int = 0
+    watch: Callable[[int, int | None], None] | None = field(default=None, compare=False)
 
     @property
     def size(self) -> int:
@@ -383,8 +390,7 @@ class Publisher:
         self, producer: KafkaProducer, records: Sequence[Record], indices: Sequence[int], reach_by_s: float
     ) -> tuple[dict[int, BaseException], list[int]]:
         """Produce some of ``records``: why some failed, and which of these Kafka seems to refuse for good."""
-        unknown = self._look_up({records[index].topic for index in indices}, producer, reach_by_s)
-        failures = {index: unknown[t] for index in indices if (t := records[index].topic) in unknown}
+        failures = self._look_up(producer, records, indices, reach_by_s)
         known = [index for index in indices if index not in failures]
         awaited = Awaited(producer, self._topics, timeout_s=self._timeout_ms / 1000)
 
@@ -401,19 +407,27 @@ class Publisher:
         return failures | answered, suspects
 
     def _look_up(
-        self, topics: Iterable[str], producer: KafkaProducer, reach_by_s: float
-    ) -> dict[str, BaseException]:
-        """Wait until the producer knows ``topics``, and return why it does not know some of them.
+        self, producer: KafkaProducer, records: Sequence[Record], indices: Sequence[int], reach_by_s: float
+    ) -> dict[int, BaseException]:
+        """Wait until the producer knows where the records go, and return why it does not know it of some.
 
         Its send() would wait for as long again, and for each topic.
         """
         unknown: dict[str, BaseException] = {}
-        for topic in topics:
+        for topic in {records[index].topic for index in indices}:
             try:
                 self._wait_until_known(topic, producer, reach_by_s)
             except (KafkaError, BrokerConnectionError, TypeError, ValueError, AssertionError) as e:
                 unknown[topic] = e
-        return unknown
+        failures = {index: unknown[t] for index in indices if (t := records[index].topic) in unknown}
+        for index in indices:
+            record = records[index]
+            if record.partition is None or index in failures or _is_known(producer, record):
+                continue
+            refresh_metadata_of(producer, timeout_s=max(0.0, reach_by_s - time.monotonic()))
+            if not _is_known(producer, record):
+                failures[index] = no_partition(record)
+        return failures
 
     def _wait_until_known(self, topic: str, producer: KafkaProducer, reach_by_s: float) -> None:
         left_s = max(0.0, reach_by_s - time.monotonic())
@@ -460,15 +474,30 @@ def _send(
                 timestamp_ms=timestamp_ms,
             )
         except (KafkaError, BrokerResponseError, TypeError, ValueError, AssertionError) as e:
-            sent.failures[index] = e
+            sent.failures[index] = no_partition(record) if str(e).startswith(_UNRECOGNIZED) else e
         else:
             sent.pending.append((index, future))
+            if record.watch is not None:
+                sent.watched.append((record.watch, future._produce_future.topic_partition.partition, future))
     return sent
 
 
 def _is_denied(record: Record, error: BaseException) -> bool:
     """Whether Kafka denies this record's topic, and not that of another one of its producer."""
     return is_denial(error) and (denied_topics(error) or {record.topic}) == {record.topic}
+
+
+def _is_known(producer: KafkaProducer, record: Record) -> bool:
+    """Whether a producer has heard of the partition that a record names."""
+    return record.partition in (producer._metadata.partitions_for_topic(record.topic) or ())
+
+
+def no_partition(record: Record) -> UnknownTopicOrPartitionError:
+    """No fault of the record: whoever named the partition may have heard of it before the producer did."""
+    return UnknownTopicOrPartitionError(
+        f"the topic {record.topic!r} has no partition {record.partition} as far as Kafka says: it was added "
+        "just now, or the topic was recreated with fewer"
+    )
 
 
 def too_large(record: Record, limit: int | None) -> MessageSizeTooLargeError:

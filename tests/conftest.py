@@ -205,11 +205,14 @@ def apache_kafka(server_home: Callable[[], Path]) -> Iterator[Callable[..., Apac
     with ExitStack() as servers:
 
         def start(
-            listeners: Mapping[str, str] | None = None, properties: Mapping[str, str] | None = None
+            listeners: Mapping[str, str] | None = None,
+            properties: Mapping[str, str] | None = None,
+            *,
+            port: int | None = None,
         ) -> ApacheKafkaServer:
             libs = fetch_apache_kafka(KAFKA_JARS)
             server = ApacheKafkaServer(
-                server_home(), libs=libs, port=free_port(), listeners=listeners, properties=properties
+                server_home(), libs=libs, port=port or free_port(), listeners=listeners, properties=properties
             )
             _run(server, servers)
             return server

@@ -2,6 +2,9 @@
 
 The request is a record in the message's partition. Only the partition's forwarder decides, on the thread that
 also forwards, so there is no moment at which a message is both forwarded and cancelled.
+
+A message's partition follows from its id and the number of partitions. One that was delayed before partitions
+were added is in another one, so the others are asked where the message is not known.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from ..publisher import Publisher, partition_of
 from ..rights import not_published, reading
 from ..topics import Topics
 from .partitions import REQUEST_TIMEOUT_MS, entries_of
-from .records import CancelDecision, CancelRequest, Outcome, cancel_request
+from .records import CancelDecision, Outcome, cancel_request, strongest
 from .topic import look_up
 
 
@@ -36,44 +39,59 @@ class Cancelling:
 
     def cancel(self, message_id: str, *, timeout_s: float) -> Outcome:
         """See ``Delays.cancel``."""
+        deadline_s = time.monotonic() + timeout_s
         topic = look_up(self._clients, self._topics)
         number = partition_of(message_id.encode(), topic.partition_count)
-        partition = TopicPartition(topic.name, number)
+        outcome = self._ask(topic.name, message_id, [number], deadline_s)
+        others = [other for other in range(topic.partition_count) if other != number]
+        if outcome is Outcome.UNKNOWN and others:
+            outcome = self._ask(topic.name, message_id, others, deadline_s)
+        return outcome
+
+    def _ask(self, topic: str, message_id: str, numbers: list[int], deadline_s: float) -> Outcome:
+        partitions = [TopicPartition(topic, number) for number in numbers]
         doing = f"The decision about {message_id} could not be read"
-        end = self._clients.ask(lambda: self._end_of(partition), doing, rights=reading(topic.name))
-        request, record = cancel_request(topic.name, message_id, partition=number)
-        for failure in self._publisher.publish([record]).values():
+        ends = self._clients.ask(lambda: self._ends_of(partitions), doing, rights=reading(topic))
+        asked = [cancel_request(topic, message_id, partition=number) for number in numbers]
+        for failure in self._publisher.publish([record for _, record in asked]).values():
             raise not_published(f"Kafka did not acknowledge the cancel of {message_id}", failure) from failure
-        deadline_s = time.monotonic() + timeout_s
+        requests = {request.id for request, _ in asked}
         return self._clients.ask(
-            lambda: self._decision(partition, end, request, deadline_s),
+            lambda: self._decision(ends, message_id, requests, deadline_s),
             doing,
             deadline_s=deadline_s,
-            rights=reading(topic.name),
+            rights=reading(topic),
         )
 
-    def _end_of(self, partition: TopicPartition) -> int:
+    def _ends_of(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         with closing(self._clients.consumer()) as kafka:
-            kafka.assign([partition])
-            end: int = kafka.end_offsets([partition], timeout_ms=REQUEST_TIMEOUT_MS)[partition]
-            return end
+            kafka.assign(partitions)
+            ends: dict[TopicPartition, int] = kafka.end_offsets(partitions, timeout_ms=REQUEST_TIMEOUT_MS)
+            return ends
 
     def _decision(
-        self, partition: TopicPartition, start: int, request: CancelRequest, deadline_s: float
+        self, starts: dict[TopicPartition, int], message_id: str, requests: set[str], deadline_s: float
     ) -> Outcome:
         with closing(self._clients.consumer(auto_offset_reset="none")) as kafka:
-            kafka.assign([partition])
-            kafka.seek(partition, start)
-            return _decision(kafka, request, deadline_s)
+            kafka.assign(list(starts))
+            for partition, start in starts.items():
+                kafka.seek(partition, start)
+            return _decision(kafka, message_id, requests, deadline_s)
 
 
-def _decision(kafka: KafkaConsumer, request: CancelRequest, deadline_s: float) -> Outcome:
+def _decision(kafka: KafkaConsumer, message_id: str, requests: set[str], deadline_s: float) -> Outcome:
+    """What the forwarders have decided together. One that has cancelled it is enough."""
+    decided: dict[str, Outcome] = {}
     while (left_s := deadline_s - time.monotonic()) > 0:
         for records in kafka.poll(timeout_ms=left_s * 1000).values():
             for entry in entries_of(records):
-                if isinstance(entry, CancelDecision) and entry.id == request.id:
-                    return entry.outcome
+                if isinstance(entry, CancelDecision) and entry.id in requests:
+                    decided[entry.id] = entry.outcome
+        if Outcome.CANCELLED in decided.values() or decided.keys() == requests:
+            outcome = strongest(decided.values())
+            assert outcome is not None
+            return outcome
     raise CancelUndecided(
-        f"No forwarder has decided about {request.message_id} yet. The request stands and is decided when a "
-        "worker runs; read the outcome then."
+        f"No forwarder has decided about {message_id} yet. The request stands and is decided when a worker "
+        "runs; read the outcome then."
     )

@@ -97,7 +97,12 @@ class Forwarder:
 
     def _own_partitions(self) -> None:
         partitions = OwnedPartitions(
-            self._clients, self._topics, self._files, self._settings, unless=self._stop
+            self._clients,
+            self._topics,
+            self._forwarding.publisher,
+            self._files,
+            self._settings,
+            unless=self._stop,
         )
         try:
             while not self._stop.is_set():

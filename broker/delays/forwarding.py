@@ -76,7 +76,7 @@ class Forwarding:
     ) -> None:
         self._clock = clock
         self._topics = topics
-        self._publisher = publisher
+        self.publisher = publisher
         self._bury = bury
         #: What is on its way to the dead letters, by the delay's id.
         self._buried: dict[str, Buried] = {}
@@ -116,7 +116,7 @@ class Forwarding:
             for owned, noted in zip(ready, progress, strict=True)
             for task in tasks_of(owned, noted)
         ]
-        failures = self._publisher.publish([task.record for _, task in tasks])
+        failures = self.publisher.publish([task.record for _, task in tasks])
         for number, (noted, task) in enumerate(tasks):
             if isinstance(task.about, Row) and self._begin_to_bury(task.about, failures.get(number)):
                 noted.postponed.append((task.about, self._clock() + FAILED_BACKOFF_S))

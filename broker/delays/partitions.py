@@ -16,6 +16,8 @@ from kafka.structs import TopicPartition
 
 from ..clients import Clients
 from ..epochs import epoch_of_position, seek
+from ..errors import KafkaUnavailable
+from ..publisher import Publisher
 from ..rebalance import (
     ForgetfulCooperativeStickyAssignor,
     RebalanceListener,
@@ -29,7 +31,7 @@ from ..unreadable import ReadingAround
 from .files import IndexFiles
 from .index import DelayIndex
 from .lease import Lease
-from .records import Entry, UnreadableRecord, read
+from .records import Entry, UnreadableRecord, mark, read
 from .topic import DelayedTopic, look_up
 
 logger = logging.getLogger(__name__)
@@ -49,8 +51,7 @@ KEEP_MARGIN = 0.5
 REQUEST_TIMEOUT_MS = 10_000
 SESSION_TIMEOUT_MS = 10_000
 #: How often it is checked that the topic was not deleted and made anew. kafka-python goes on reading at the
-#: old offset then, past what the new log has below it; or, when it looked while there was no topic, it gives
-#: its partitions up and looks again after five minutes unless it is told otherwise.
+#: old offset then, past what the new log has below it.
 LOOK_UP_INTERVAL_S = 30.0
 
 
@@ -59,7 +60,8 @@ class OwnedPartition:
     """One partition that this process answers for.
 
     Attributes:
-      end: The end of the log when it was assigned. A delay read below it may be over: its tombstone may be
+      end: The end of the log when it was assigned, behind a record that this process wrote there: a leader
+        that stood still would name an earlier one. A delay read below it may be over: its tombstone may be
         anywhere further on. So nothing is forwarded until everything below it has been read.
       confirmed: Whether ``end`` has been heard from the partition's leader with the first records. What is
         asked for beforehand is too low on the embedded broker.
@@ -98,6 +100,7 @@ class OwnedPartitions:
         self,
         clients: Clients,
         topics: Topics,
+        publisher: Publisher,
         files: IndexFiles,
         settings: dict[str, Any],
         *,
@@ -105,6 +108,7 @@ class OwnedPartitions:
     ) -> None:
         self._clients = clients
         self._topics = topics
+        self._publisher = publisher
         self._files = files
         self._owned: dict[TopicPartition, OwnedPartition] = {}
         self._added: set[TopicPartition] = set()
@@ -120,7 +124,6 @@ class OwnedPartitions:
             max_poll_records=MAX_POLL_RECORDS,
             max_partition_fetch_bytes=MAX_PARTITION_FETCH_BYTES,
             fetch_max_bytes=MAX_FETCH_BYTES,
-            metadata_max_age_ms=int(LOOK_UP_INTERVAL_S * 1000),
             **{"session_timeout_ms": SESSION_TIMEOUT_MS, **settings},
         )
         keep_outcomes_of_joins(self._kafka)
@@ -214,7 +217,7 @@ class OwnedPartitions:
         topic = self._look_up()
         added = sorted(self._added)
         beginnings = self._kafka.beginning_offsets(added, timeout_ms=REQUEST_TIMEOUT_MS)
-        ends = self._kafka.end_offsets(added, timeout_ms=REQUEST_TIMEOUT_MS)
+        ends = self._mark(added)
         keep_ms = int(topic.tombstone_retention_ms * KEEP_MARGIN)
         for partition in added:
             index = self._files.open(topic.identity(partition.partition), now_ms=now_ms, keep_ms=keep_ms)
@@ -229,6 +232,23 @@ class OwnedPartitions:
         # The group is not to wait for this process longer than for any other answer.
         within_s = REQUEST_TIMEOUT_MS / 1000
         return look_up(self._clients, self._topics, within_s=within_s, unless=self._unless)
+
+    def _mark(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        """Write a record into each partition, and return where it ends behind that. Only a true leader takes
+        one.
+        """
+        ends: dict[TopicPartition, int] = {}
+
+        def note(partition: int, offset: int | None) -> None:
+            if offset is not None:
+                ends[TopicPartition(self._topics.delayed, partition)] = offset + 1
+
+        marks = [mark(self._topics.delayed, partition=p.partition, watch=note) for p in partitions]
+        for failure in self._publisher.publish(marks).values():
+            raise KafkaUnavailable(
+                f"It cannot be told where the topic {self._topics.delayed!r} ends: {failure!r}"
+            ) from failure
+        return ends
 
     def _check_topic(self, now_ms: int) -> None:
         self._looked_up_s = time.monotonic()
@@ -267,7 +287,7 @@ class OwnedPartitions:
     def _read_again(self, owned: OwnedPartition) -> None:
         partition = owned.partition
         owned.ready = owned.confirmed = False
-        owned.end = self._kafka.end_offsets([partition], timeout_ms=REQUEST_TIMEOUT_MS)[partition]
+        owned.end = self._mark([partition])[partition]
         beginnings = self._kafka.beginning_offsets([partition], timeout_ms=REQUEST_TIMEOUT_MS)
         self._kafka.seek(partition, beginnings[partition])
 

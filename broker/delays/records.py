@@ -8,7 +8,7 @@ counts, and compaction removes the others:
                                     none (tombstone)       it is done; ``delay-outcome`` says how
     cancel:{message_id}:{number}    JSON, outcome null     someone wants what waits of this message dropped
                                     JSON, an outcome       what the forwarder decided about that
-                                    none (tombstone)       long ago; forgotten
+                                    none (tombstone)       long ago; forgotten, or of no message: a mark
     flush:{queue}                   JSON                   drop what was written for this queue before it
 
 ``number`` is a delay's own, and a request's. Were the key the message id alone, the tombstone of a delay just
@@ -21,8 +21,8 @@ import json
 import math
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -42,6 +42,9 @@ _NUMBER_BYTES = 8
 #: ``:`` and the number in hexadecimal digits.
 KEY_SUFFIX_LENGTH = 1 + 2 * _NUMBER_BYTES
 
+#: The id of no message's request. Its tombstone is a mark (see `mark`), and says nothing to any version.
+NOBODY = ":" + "0" * 2 * _NUMBER_BYTES
+
 _DELAY, _CANCEL, _FLUSH = "delay:", "cancel:", "flush:"
 
 Headers = Sequence[tuple[str, bytes]]
@@ -55,6 +58,12 @@ class Outcome(Enum):
     FLUSHED = "flushed"
     TOO_LATE = "too late"
     UNKNOWN = "unknown"
+
+
+def strongest(outcomes: Iterable[Outcome]) -> Outcome | None:
+    """What several partitions have decided about cancelling a message, taken together; None for nothing."""
+    found = set(outcomes)
+    return next((o for o in (Outcome.CANCELLED, Outcome.TOO_LATE, Outcome.UNKNOWN) if o in found), None)
 
 
 class UnreadableRecord(ValueError):
@@ -217,6 +226,12 @@ def cancel_decision(topic: str, decision: CancelDecision, *, partition: int) -> 
 
 def cancel_forgotten(topic: str, request_id: str, *, partition: int) -> Record:
     return Record(topic, value=None, key=f"{_CANCEL}{request_id}".encode(), partition=partition)
+
+
+def mark(topic: str, *, partition: int, watch: Callable[[int, int | None], None]) -> Record:
+    """A record that means nothing, and whose offset is above everything that was acknowledged before."""
+    record = cancel_forgotten(topic, NOBODY, partition=partition)
+    return replace(record, watch=watch)
 
 
 def flush_command(topic: str, queue: str, *, partition: int) -> Record:

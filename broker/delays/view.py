@@ -16,6 +16,7 @@ from kafka.structs import TopicPartition
 from ..clients import Clients
 from ..epochs import EpochEnds
 from ..forks import look, survive
+from ..metadata import partitions_now
 from ..rights import reading
 from ..topics import Topics
 from ..truncation import is_cut
@@ -27,7 +28,7 @@ from .partitions import (
     REQUEST_TIMEOUT_MS,
     entries_of,
 )
-from .records import Outcome
+from .records import Outcome, strongest
 from .topic import DelayedTopic, look_up
 
 #: How long Kafka may send nothing of what it says it has.
@@ -120,7 +121,7 @@ class DelayView:
         with self._lock:
             self._catch_up()
             decided = (index.outcome(message_id) for index in self._indexes.values())
-            return next((outcome for outcome in decided if outcome is not None), None)
+            return strongest(outcome for outcome in decided if outcome is not None)
 
     def close(self) -> None:
         with self._lock:
@@ -183,7 +184,9 @@ class DelayView:
 
     def _connected(self) -> KafkaConsumer:
         if self._kafka is not None and time.monotonic() - self._looked_up_s < LOOK_UP_INTERVAL_S:
-            return self._kafka
+            now = partitions_now(self._kafka, self._topics.delayed, timeout_ms=REQUEST_TIMEOUT_MS)
+            if len(now) <= len(self._indexes):  # else some were added, and there may be something in them
+                return self._kafka
         topic = look_up(self._clients, self._topics)
         self._looked_up_s = time.monotonic()
         if self._kafka is None or topic != self._topic:

@@ -16,8 +16,10 @@ from ..errors import RECORD_ERRORS
 from ..ledger import Ledger
 from ..publisher import Publisher, Record
 from ..topics import Topics
+from .lanes import Turn
 from .options import ORDER, ORDERED
 from .records import Place, Waiting, tombstone, waiting_record, without_own
+from .written import Written
 
 
 class Following:
@@ -29,6 +31,9 @@ class Following:
     Parameters:
       give_up: Called with a delivery and the error when Kafka can never take its retry (too large, say); it
         puts a dead letter into the outbox.
+
+    Attributes:
+      written: What Kafka has acknowledged of that.
     """
 
     def __init__(
@@ -41,6 +46,7 @@ class Following:
         give_up: Callable[[Delivery, BaseException], None],
     ) -> None:
         self.publisher = publisher
+        self.written = Written()
         self._topics = topics
         self._ledger = ledger
         self._group = group
@@ -76,8 +82,7 @@ class Following:
     def _forget_flushed(self, delivery: Delivery) -> None:
         """A flush that came while it moved has completed it."""
         if delivery.flushed:
-            topic = self._topics.lanes(delivery.queue_name)
-            self._publish(tombstone(topic, self._place_of(delivery)))
+            self._publish(self._tombstone(delivery))
 
     def come_last(self, delivery: Delivery) -> None:
         """Say how a delivery ended, after everything else that follows from it."""
@@ -89,11 +94,10 @@ class Following:
         assert delivery.turn is not None
         if not self._ledger.answers_for(delivery):
             return  # the partition's next owner runs it, and says what comes of that
-        topic = self._topics.lanes(delivery.queue_name)
         if delivery.wait is not None:
             record = self._record(delivery, delivery.wait)
         elif delivery.turn.kept:
-            record = tombstone(topic, self._place_of(delivery))
+            record = self._tombstone(delivery)
         else:
             return
         try:
@@ -106,8 +110,28 @@ class Following:
             raise
 
     def _record(self, delivery: Delivery, wait: Waiting) -> Record:
-        queue_name = delivery.queue_name
-        return waiting_record(self._topics.lanes(queue_name), wait, bound_for=self._topics.queue(queue_name))
+        assert delivery.turn is not None
+        topic = self._topics.lanes(delivery.queue_name)
+        return waiting_record(
+            topic,
+            wait,
+            bound_for=self._topics.queue(delivery.queue_name),
+            partition=delivery.turn.kept_in,
+            watch=partial(self.note, topic, delivery.turn),
+        )
+
+    def _tombstone(self, delivery: Delivery) -> Record:
+        assert delivery.turn is not None
+        topic, turn = self._topics.lanes(delivery.queue_name), delivery.turn
+        place = self._place_of(delivery)
+        return tombstone(topic, place, partition=turn.kept_in, watch=partial(self.note, topic, turn))
+
+    def note(self, topic: str, turn: Turn[Any], partition: int, offset: int | None) -> None:
+        """Note where a record of a turn was sent to."""
+        # Of what was not acknowledged, there may be a record all the same: the next one has to be behind it.
+        turn.kept_in = partition
+        if offset is not None:
+            self.written.note(topic, partition, offset)
 
     def _publish(self, record: Record) -> None:
         failure = self.publisher.publish([record]).get(0)

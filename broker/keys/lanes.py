@@ -63,9 +63,10 @@ class Turn(Generic[R]):
       kept: Whether the lanes topic has it.
       due_ms: When it may run, in milliseconds since 1970; 0 for one that only waits for those before it.
       released: Whether its ticket is on the way: a record that brings it back to the queue.
+      kept_in: The partition of the lanes topic that its records go to, once that was chosen.
     """
 
-    __slots__ = ("due_ms", "kept", "key", "order", "record", "released", "size", "state")
+    __slots__ = ("due_ms", "kept", "kept_in", "key", "order", "record", "released", "size", "state")
 
     def __init__(self, key: bytes, order: Order, state: State) -> None:
         self.key = key
@@ -74,6 +75,7 @@ class Turn(Generic[R]):
         self.record: R | None = None
         self.size = 0
         self.kept = False
+        self.kept_in: int | None = None
         self.due_ms = 0
         self.released = False
 
@@ -150,10 +152,11 @@ class Lanes(Generic[R]):
 
     # What arrives
 
-    def restore(self, waiting: Iterable[tuple[bytes, Order, int]]) -> None:
-        """Put in what the lanes topic has, as (key, order number, due time)."""
-        for key, order, due_ms in sorted(waiting, key=lambda found: found[1]):
+    def restore(self, waiting: Iterable[tuple[bytes, Order, int, int | None]]) -> None:
+        """Put in what the lanes topic has, as (key, order number, due time, partition that keeps it)."""
+        for key, order, due_ms, kept_in in sorted(waiting, key=lambda found: found[1]):
             turn: Turn[R] = Turn(key, order, State.WAITING)
+            turn.kept_in = kept_in
             lane = self._lanes.setdefault(key, Lane())
             lane.turns.append(turn)
             self._keep(lane, turn, due_ms)

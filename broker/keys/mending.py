@@ -17,6 +17,7 @@ SCHEMA = """
 CREATE TABLE waiting (
     partition INTEGER NOT NULL, first_offset INTEGER NOT NULL, timestamp INTEGER NOT NULL,
     key BLOB NOT NULL, due_ms INTEGER NOT NULL, value BLOB NOT NULL, headers TEXT NOT NULL,
+    kept_in INTEGER NOT NULL,
     PRIMARY KEY (partition, first_offset, timestamp)
 ) WITHOUT ROWID
 """
@@ -59,14 +60,19 @@ class Comparison:
 
     def _only_in(self, here: str, there: str) -> list[Waiting]:
         found = self._db.execute(
-            f"SELECT {_PLACE}, key, due_ms, value, headers FROM {here}"
+            f"SELECT {_PLACE}, key, due_ms, value, headers, kept_in FROM {here}"
             f" WHERE ({_PLACE}) NOT IN (SELECT {_PLACE} FROM {there})"
         )
         return [
             Waiting(
-                Place(self._group, partition, Order(offset, timestamp)), key, due_ms, value, unpack(packed)
+                Place(self._group, partition, Order(offset, timestamp)),
+                key,
+                due_ms,
+                value,
+                unpack(packed),
+                kept_in,
             )
-            for partition, offset, timestamp, key, due_ms, value, packed in found
+            for partition, offset, timestamp, key, due_ms, value, packed, kept_in in found
         ]
 
 

@@ -7,6 +7,10 @@ One compacted topic a queue, ``{queue}_lanes``. The latest record of a key count
                                                                       ``lane-key``
                                                none (tombstone)       it is done, or was flushed
 
+All records of a key are in the partition that its first one went to, also when partitions are added later.
+A *mark* is a tombstone of no message (``{group}:{partition of the lanes topic}:-1:-1``): whoever has read it
+has read everything that was acknowledged before it was sent.
+
 ``group`` is the workers' ``group_id``: two groups may read one queue, and what waits in one may be done in
 the other. ``partition`` is the queue's, ``offset`` and ``timestamp`` are the message's order number.
 
@@ -17,7 +21,7 @@ been done.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ..publisher import Record
@@ -30,6 +34,9 @@ TICKET = "lane-ticket"
 TICKET_BYTES = 80
 
 Headers = Sequence[tuple[str, bytes]]
+
+#: The order number of no message.
+NOWHERE = Order(-1, -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,7 @@ class Waiting:
       due_ms: When it may run; 0 for one that only waits for those before it.
       value: The encoded message.
       headers: What its record in the queue's topic had and will have.
+      kept_in: The partition of the lanes topic that its record was read from. None when it was not read.
     """
 
     place: Place
@@ -60,6 +68,7 @@ class Waiting:
     due_ms: int
     value: bytes
     headers: Headers = ()
+    kept_in: int | None = None
 
 
 def lane_header(key: bytes) -> tuple[str, bytes]:
@@ -75,20 +84,46 @@ def lane_of(headers: Headers) -> bytes | None:
     return None
 
 
-def waiting_record(topic: str, waiting: Waiting, *, bound_for: str) -> Record:
-    """What the lanes topic ``topic`` keeps of a message until it goes back to ``bound_for``, its queue's."""
+def waiting_record(
+    topic: str,
+    waiting: Waiting,
+    *,
+    bound_for: str,
+    partition: int | None = None,
+    watch: Callable[[int, int | None], None] | None = None,
+) -> Record:
+    """What the lanes topic ``topic`` keeps of a message until it goes back to ``bound_for``, its queue's.
+
+    Parameters:
+      partition: The partition that keeps it already; None when none does.
+      watch: See ``Record``.
+    """
     own = [lane_header(waiting.key), (DUE, b"%d" % waiting.due_ms)]
     return Record(
         topic,
         waiting.value,
         key=str(waiting.place).encode(),
         headers=own + list(waiting.headers),
+        partition=partition,
         bound_for=ticket(bound_for, waiting),
+        watch=watch,
     )
 
 
-def tombstone(topic: str, place: Place) -> Record:
-    return Record(topic, None, key=str(place).encode())
+def tombstone(
+    topic: str,
+    place: Place,
+    *,
+    partition: int | None,
+    watch: Callable[[int, int | None], None] | None = None,
+) -> Record:
+    """What ends the wait at ``place``, which ``partition`` keeps; None when that is not known."""
+    return Record(topic, None, key=str(place).encode(), partition=partition, watch=watch)
+
+
+def mark(topic: str, group: str, partition: int, *, watch: Callable[[int, int | None], None]) -> Record:
+    """A record that means nothing, and whose offset is above everything that was acknowledged before."""
+    return tombstone(topic, Place(group, partition, NOWHERE), partition=partition, watch=watch)
 
 
 def ticket(queue_topic: str, waiting: Waiting) -> Record:

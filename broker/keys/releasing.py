@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dramatiq.errors import BrokerConnectionError
@@ -41,6 +42,7 @@ class Releasing:
 
     Only the owner of a partition writes about it, so what was read when it was taken over, and what it wrote
     itself since, is what is true. A flush from elsewhere is looked for now and then, and before a release.
+    What was not read is no evidence: a leader that stood still shows its log as it was before.
     """
 
     def __init__(
@@ -56,7 +58,14 @@ class Releasing:
         self._assignments = assignments
         self._queue_topic = broker.topics.queue(queue_name)
         self._topic = broker.topics.lanes(queue_name)
-        self._log = LanesLog(broker.clients, self._topic, broker.group_id, mend=self._mend)
+        self._log = LanesLog(
+            broker.clients,
+            self._topic,
+            broker.group_id,
+            publisher=broker.following.publisher,
+            written=broker.following.written,
+            mend=self._mend,
+        )
         self._unreturnable = Unreturnable(broker, queue_name)
         self._looked_s = 0.0
         self._released_s = 0.0
@@ -70,6 +79,8 @@ class Releasing:
         """
         lanes: dict[TopicPartition, Lanes[ConsumerRecord]] = {partition: Lanes() for partition in partitions}
         if self._kafka.partitions_for_topic(self._topic):  # asked over the connection that there is anyway
+            # The last owner may have written the last of it to a leader that another one answers for here.
+            self._log.catch_up_with_all()
             self._catch_up()
             for partition, restored in lanes.items():
                 restored.restore(self._log.waiting(partition.partition))
@@ -126,11 +137,20 @@ class Releasing:
           KafkaUnavailable: When Kafka does not take it. It is tried again before anything is released.
         """
         with self._broker.ledger.lock:
-            kept = [waiting for waiting in lost if self._is_here(waiting) is True]
-            done = [waiting.place for waiting in back if self._is_here(waiting) is False]
-        records = [waiting_record(self._topic, waiting, bound_for=self._queue_topic) for waiting in kept]
-        records += [tombstone(self._topic, place) for place in done]
-        failures = self._broker.following.publisher.publish(records)
+            kept = [(waiting, turn) for waiting in lost if (turn := self._turn_of(waiting)) is not None]
+            done = [waiting for waiting in back if self._is_done(waiting)]
+        following = self._broker.following
+        records = [
+            waiting_record(
+                self._topic,
+                waiting,
+                bound_for=self._queue_topic,
+                watch=partial(following.note, self._topic, turn),
+            )
+            for waiting, turn in kept
+        ]
+        records += [tombstone(self._topic, waiting.place, partition=waiting.kept_in) for waiting in done]
+        failures = following.publisher.publish(records)
         if failures:
             reason = next(iter(failures.values()))
             raise KafkaUnavailable(f"What {self._topic!r} has lost could not be written again: {reason!r}")
@@ -139,10 +159,14 @@ class Releasing:
             "are done were noted again.", self._topic, len(kept), len(done),
         )  # fmt: skip
 
-    def _is_here(self, waiting: Waiting) -> bool | None:
-        """Whether a message is not done; None when that is for another consumer to say."""
+    def _turn_of(self, waiting: Waiting) -> Turn[ConsumerRecord] | None:
+        """A message's turn, while it is not done and this consumer answers for it."""
         lanes = self._lanes_at(waiting.place)
-        return None if lanes is None else lanes.find(waiting.key, waiting.place.order) is not None
+        return None if lanes is None else lanes.find(waiting.key, waiting.place.order)
+
+    def _is_done(self, waiting: Waiting) -> bool:
+        """Whether a message is done, and this consumer is the one to say so."""
+        return self._lanes_at(waiting.place) is not None and self._turn_of(waiting) is None
 
     def _waits(self, place: Place, key: bytes) -> bool:
         """Whether what has ended in the lanes topic waits here still. What is done is put away."""
@@ -168,14 +192,15 @@ class Releasing:
     def _release(self, assignment: Assignment, turns: list[Turn[ConsumerRecord]], now_s: float) -> None:
         partition = assignment.partition.partition
         turns = [turn for turn in turns if self._place_of(turn, partition) not in self._unreturnable]
+        places = [self._place_of(turn, partition) for turn in turns]
         failures: dict[int, Any] = {}
         try:
             self._catch_up()
+            self._account_for(assignment, turns, places)
         except (KafkaError, BrokerConnectionError) as e:
             failures = dict.fromkeys(range(len(turns)), e)
             found = []
         else:
-            places = [self._place_of(turn, partition) for turn in turns]
             found = [(turn, self._log.get(place)) for turn, place in zip(turns, places, strict=True)]
             tickets = [ticket(self._queue_topic, waiting) for _, waiting in found if waiting is not None]
             failures = self._broker.following.publisher.publish(tickets)
@@ -184,6 +209,29 @@ class Releasing:
                 self._note(assignment, turns, found, failures)
         self._released_s = now_s
         self._report(next(iter(failures.values()), None), now_s)
+
+    def _account_for(
+        self, assignment: Assignment, turns: list[Turn[ConsumerRecord]], places: list[Place]
+    ) -> None:
+        """Make sure of those that wait here and are not in the log: no tombstone of theirs was read."""
+
+        def missing() -> list[Place]:
+            absent = [n for n, place in enumerate(places) if self._log.get(place) is None]
+            with self._broker.ledger.lock:
+                find = assignment.lanes.find
+                return [places[n] for n in absent if find(turns[n].key, turns[n].order) is turns[n]]
+
+        if not missing():
+            return
+        self._log.catch_up_with_all()
+        self._catch_up()
+        if lost := missing():
+            logger.error(
+                "%d message(s) that waited in their lanes are in the topic %r no more, and nothing says that "
+                "they were flushed: it was recreated, or has lost its tail. Those behind them go on. The "
+                "first is %s.",
+                len(lost), self._topic, lost[0],
+            )  # fmt: skip
 
     def _place_of(self, turn: Turn[ConsumerRecord], partition: int) -> Place:
         return Place(self._broker.group_id, partition, turn.order)
@@ -202,9 +250,9 @@ class Releasing:
         number = 0
         for turn, waiting in found:
             if waiting is None:
-                lanes.forget(turn.key, turn.order)  # it was flushed
+                lanes.forget(turn.key, turn.order)  # it was flushed, or is lost
                 continue
-            turn.due_ms = waiting.due_ms
+            turn.due_ms, turn.kept_in = waiting.due_ms, waiting.kept_in
             if isinstance(failures.get(number), MessageSizeTooLargeError):
                 self._unreturnable.bury(assignment, turn, waiting, failures.pop(number))
             else:

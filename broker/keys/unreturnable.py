@@ -36,7 +36,7 @@ class Unreturnable:
 
         def end() -> None:
             if not assignment.revoked:  # else it is its partition's next owner's
-                self._publish_tombstone(place)
+                self._publish_tombstone(waiting)
                 with self._broker.ledger.lock:
                     assignment.lanes.forget(turn.key, turn.order)
             self._places.discard(place)
@@ -52,8 +52,9 @@ class Unreturnable:
             then=end,
         )
 
-    def _publish_tombstone(self, place: Place) -> None:
-        record = tombstone(self._broker.topics.lanes(self._queue_name), place)
+    def _publish_tombstone(self, waiting: Waiting) -> None:
+        topic = self._broker.topics.lanes(self._queue_name)
+        record = tombstone(topic, waiting.place, partition=waiting.kept_in)
         failure = self._broker.following.publisher.publish([record]).get(0)
         if failure is not None:
             raise failure

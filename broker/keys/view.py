@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from functools import partial
 
 from ..clients import Clients
 from ..forks import look, survive
@@ -11,6 +13,7 @@ from ..rights import not_published, reading
 from ..topics import Topics
 from .log import LanesLog
 from .records import tombstone
+from .written import Written
 
 
 class LanesView:
@@ -19,8 +22,17 @@ class LanesView:
     Raises (every method): KafkaUnavailable when Kafka does not answer.
     """
 
-    def __init__(self, clients: Clients, topics: Topics, publisher: Publisher, *, group: str) -> None:
+    def __init__(
+        self,
+        clients: Clients,
+        topics: Topics,
+        publisher: Publisher,
+        *,
+        group: str,
+        written: Written | None = None,
+    ) -> None:
         self._group = group
+        self._written = written or Written()
         self._clients = clients
         self._topics = topics
         self._publisher = publisher
@@ -36,15 +48,21 @@ class LanesView:
         """How many messages of a queue wait in their lanes, or run and have waited there."""
         look()
         with self._lock:
-            return self._read(queue_name).count()
+            log = self._log(queue_name)
+            self._ask(log, partial(log.catch_up, ask_for_partitions=True), queue_name)
+            return log.count()
 
     def flush(self, queue_name: str) -> int:
         """Drop what waits now; return how many messages that was."""
         topic = self._topics.lanes(queue_name)
         look()
         with self._lock:
-            places = self._read(queue_name).places()
-        failures = self._publisher.publish([tombstone(topic, place) for place in places])
+            log = self._log(queue_name)
+            self._ask(log, log.catch_up_with_all, queue_name)
+            places = log.places()
+        failures = self._publisher.publish(
+            [tombstone(topic, place, partition=kept_in) for place, kept_in in places]
+        )
         for reason in failures.values():
             doing = f"Kafka did not acknowledge the flush of {len(failures)} message(s) in {topic!r}"
             raise not_published(doing, reason) from reason
@@ -57,12 +75,16 @@ class LanesView:
                 log.close()
             self._logs.clear()
 
-    def _read(self, queue_name: str) -> LanesLog:
-        topic = self._topics.lanes(queue_name)
+    def _log(self, queue_name: str) -> LanesLog:
         log = self._logs.get(queue_name)
         if log is None:
-            log = self._logs[queue_name] = LanesLog(self._clients, topic, self._group)
-        doing = f"The topic {topic!r} could not be read"
-        self._clients.ask(log.catch_up, doing, rights=reading(topic))
-        log.ended.clear()
+            topic = self._topics.lanes(queue_name)
+            log = self._logs[queue_name] = LanesLog(
+                self._clients, topic, self._group, publisher=self._publisher, written=self._written
+            )
         return log
+
+    def _ask(self, log: LanesLog, question: Callable[[], None], queue_name: str) -> None:
+        topic = self._topics.lanes(queue_name)
+        self._clients.ask(question, f"The topic {topic!r} could not be read", rights=reading(topic))
+        log.ended.clear()  # which its owners deal with

@@ -12,7 +12,7 @@ from kafka.structs import TopicPartition
 
 from broker.clients import Clients
 from broker.delays import Delays, Forwarder
-from broker.publisher import Publisher, Record
+from broker.publisher import Publisher, Record, partition_of
 from broker.topics import TopicLayout, Topics
 from tests.waiting import wait_until
 
@@ -58,6 +58,14 @@ class Station:
         messages = [message(queue) for _ in delays_ms]
         self.publish(*(self.delays.record(m, ms) for m, ms in zip(messages, delays_ms, strict=True)))
         return [m.message_id for m in messages]
+
+    def delay_in(self, partition: int) -> str:
+        """Delay a message that waits in a partition and is due, and return its id."""
+        due = next(
+            m for m in iter(message, None) if partition_of(m.message_id.encode(), PARTITIONS) == partition
+        )
+        self.publish(self.delays.record(due, 0))
+        return due.message_id
 
     def publish(self, *records: Record) -> None:
         assert not self.publisher.publish(records)

@@ -314,7 +314,9 @@ def test_a_short_partition_is_served_before_a_long_one_has_been_read(
     of = {number: [m for m in messages if placed(m) == number] for number in (short, long)}
     station.publish(*(station.delays.record(m, 60_000) for m in [*of[long], *of[short][:10]]))
     settings = {"session_timeout_ms": SESSION_TIMEOUT_MS}
-    partitions = OwnedPartitions(station.clients, station.topics, IndexFiles(tmp_path), settings)
+    partitions = OwnedPartitions(
+        station.clients, station.topics, station.publisher, IndexFiles(tmp_path), settings
+    )
 
     def ready() -> list[int]:
         partitions.poll(100, now_ms())
