@@ -116,8 +116,8 @@ class LanesTopic:
         self._kafka, self._meanwhile = kafka, meanwhile
         self._position = 0
         self._cluster = self
-        self._net = SimpleNamespace(run=lambda *call: None)
-        self._manager = SimpleNamespace(wait_for=None)
+        self._manager = SimpleNamespace(run=lambda *call: None, wait_for=None, cluster=self)
+        self._subscription = SimpleNamespace(assignment={})
 
     def partitions_for_topic(self, topic: str) -> set[int]:
         return {LANES.partition}
@@ -131,17 +131,14 @@ class LanesTopic:
     def assign(self, partitions: list[TopicPartition]) -> None:
         pass
 
-    def seek(self, partition: TopicPartition, offset: int) -> None:
-        self._position = offset
+    def seek_to_beginning(self, *partitions: TopicPartition) -> None:
+        self._position = 0
 
     def position(self, partition: TopicPartition, *, timeout_ms: int) -> int:
         return self._position
 
     def highwater(self, partition: TopicPartition) -> int:
         return self._kafka.lanes_end
-
-    def beginning_offsets(self, partitions: list[TopicPartition], *, timeout_ms: int) -> dict[object, int]:
-        return dict.fromkeys(partitions, 0)
 
     def end_offsets(self, partitions: list[TopicPartition], *, timeout_ms: int) -> dict[object, int]:
         ends = dict.fromkeys(partitions, self._kafka.lanes_end)
