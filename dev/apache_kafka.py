@@ -135,7 +135,14 @@ class ApacheKafkaServer(Server):
             "".join(f"{name}={value}\n" for name, value in self._properties.items()), encoding="utf-8"
         )
         done = subprocess.run(
-            [*self._java, "kafka.tools.StorageTool", "format", "-t", self._cluster_id, "-c", config],
+            [
+                *self._java,
+                "kafka.tools.StorageTool",
+                "format",
+                f"--cluster-id={self._cluster_id}",
+                "-c",
+                config,
+            ],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
