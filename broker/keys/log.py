@@ -58,8 +58,6 @@ class LanesLog:
     Parameters:
       publisher: Writes the marks by which the true end of the log is found.
       written: What is never taken for absent.
-
-    Parameters:
       mend: Called when the topic has lost its tail, until it does not raise: with what waited and is not in
         the topic any more, and with what did not wait any more and is in it again.
 
@@ -89,6 +87,7 @@ class LanesLog:
         self.ended: dict[Place, bytes] = {}
         self._kafka: KafkaConsumer | None = None
         self._partitions: list[TopicPartition] = []
+        self._is_new = False  # connected, and nothing was read since
         self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._db.execute(SCHEMA)
         self._comparison = Comparison(self._db, group)
@@ -131,7 +130,6 @@ class LanesLog:
 
     def _read(self, marks: Mapping[int, int], *, ask_for_partitions: bool = False) -> None:
         try:
-            is_new = not self._partitions
             if not self._is_connected():
                 return
             kafka = self._kafka
@@ -144,8 +142,9 @@ class LanesLog:
             asked = EpochEnds(kafka, epochs, timeout_ms=REQUEST_TIMEOUT_MS)
             ends = kafka.end_offsets(self._partitions, timeout_ms=REQUEST_TIMEOUT_MS)
             self._look_for_lost_tail(kafka, asked)
-            if is_new:
+            if self._is_new:
                 self._db.execute("DELETE FROM waiting")  # it is read from the beginning
+                self._is_new = False
             self._read_up_to(kafka, ends, least)
             self._note_where(kafka)
             if self._to_mend is not None:
@@ -324,6 +323,7 @@ class LanesLog:
             self._topic_id = topic_id
             self._reached.clear()
         self._add(self._kafka, numbers)
+        self._is_new = True
         return True
 
     def _follow_partitions(self, kafka: KafkaConsumer, least: Mapping[int, int], *, ask: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import random
 from contextlib import closing
 from typing import Any
 
@@ -23,6 +24,7 @@ from broker.publisher import Record
 from tests.broker.conftest import MakeBroker, StartWorker
 from tests.broker.contract.signal_log import SignalLog
 from tests.broker.dead_letters.letters import QUEUE
+from tests.broker.topics.made import configure
 from tests.waiting import wait_until
 
 DEADLINE_S = 90.0
@@ -171,12 +173,29 @@ def test_a_record_that_names_no_message_of_its_queue_calls_no_hook(application: 
 def test_who_waits_for_a_message_whose_retry_kafka_refuses_gets_the_failure(
     application: Application,
 ) -> None:
-    # The options that a retry adds make it larger than the message was.
-    sent = application.stored.send("x" * 1_047_900)
+    # The options that a retry needs make it larger than the message was, however little it says of its error.
+    sent = application.stored.send("x" * 1_048_150)
     assert application.failure_of(sent) == "MessageSizeTooLargeError"
     application.broker.join(QUEUE, timeout=TIMEOUT_MS)
     [letter] = application.broker.dead_letters(QUEUE, message_id=sent.message_id)
     assert (letter.error_type, letter.retry_count) == ("MessageSizeTooLargeError", 0)
+    assert application.log.of(sent)[-2:] == ["before_nack", "after_nack"]
+
+
+@pytest.mark.real_kafka("a topic's max.message.bytes")
+def test_who_waits_for_a_delayed_message_that_its_queue_has_come_to_refuse_gets_the_failure(
+    make_broker: MakeBroker, start_worker: StartWorker
+) -> None:
+    application = Application(make_broker, partitions=1)
+    broker = application.broker
+    sent = application.stored.send_with_options(args=("".join(random.choices("abcdef", k=9_000)),), delay=100)
+    configure(broker, broker.topics.queue(QUEUE), {"max.message.bytes": "2000"})
+    start_worker(broker)
+    assert application.failure_of(sent) == "MessageSizeTooLargeError"
+    broker.join(QUEUE, timeout=TIMEOUT_MS)
+    [letter] = broker.dead_letters(QUEUE)
+    assert letter.message is not None
+    assert letter.message.message_id == sent.message_id
     assert application.log.of(sent)[-2:] == ["before_nack", "after_nack"]
 
 
@@ -211,7 +230,7 @@ def test_a_callback_that_kafka_refuses_does_not_take_the_place_of_the_tasks_own_
         raise RuntimeError("asked to")
 
     dramatiq.actor(broker=broker, actor_name="failed", queue_name="other")(lambda *_: None)
-    sent = task.send("x" * 1_047_900)
+    sent = task.send("x" * 1_048_150)
     start_worker(broker)
     broker.join(QUEUE, timeout=TIMEOUT_MS)
     # A record that Kafka refuses makes kafka-python send what was on its way with it twice, at times.
