@@ -169,19 +169,6 @@ def test_a_record_that_names_no_message_of_its_queue_calls_no_hook(application: 
         foreign.get_result(backend=application.results)
 
 
-@pytest.mark.real_kafka("refuse a large record")
-def test_who_waits_for_a_message_whose_retry_kafka_refuses_gets_the_failure(
-    application: Application,
-) -> None:
-    # The options that a retry needs make it larger than the message was, however little it says of its error.
-    sent = application.stored.send("x" * 1_048_150)
-    assert application.failure_of(sent) == "MessageSizeTooLargeError"
-    application.broker.join(QUEUE, timeout=TIMEOUT_MS)
-    [letter] = application.broker.dead_letters(QUEUE, message_id=sent.message_id)
-    assert (letter.error_type, letter.retry_count) == ("MessageSizeTooLargeError", 0)
-    assert application.log.of(sent)[-2:] == ["before_nack", "after_nack"]
-
-
 @pytest.mark.real_kafka("a topic's max.message.bytes")
 def test_who_waits_for_a_delayed_message_that_its_queue_has_come_to_refuse_gets_the_failure(
     make_broker: MakeBroker, start_worker: StartWorker
