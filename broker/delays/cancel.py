@@ -39,16 +39,15 @@ class Cancelling:
 
     def cancel(self, message_id: str, *, timeout_s: float) -> Outcome:
         """See ``Delays.cancel``."""
-        deadline_s = time.monotonic() + timeout_s
         topic = look_up(self._clients, self._topics)
         number = partition_of(message_id.encode(), topic.partition_count)
-        outcome = self._ask(topic.name, message_id, [number], deadline_s)
+        outcome = self._ask(topic.name, message_id, [number], timeout_s)
         others = [other for other in range(topic.partition_count) if other != number]
         if outcome is Outcome.UNKNOWN and others:
-            outcome = self._ask(topic.name, message_id, others, deadline_s)
+            outcome = self._ask(topic.name, message_id, others, timeout_s)
         return outcome
 
-    def _ask(self, topic: str, message_id: str, numbers: list[int], deadline_s: float) -> Outcome:
+    def _ask(self, topic: str, message_id: str, numbers: list[int], timeout_s: float) -> Outcome:
         partitions = [TopicPartition(topic, number) for number in numbers]
         doing = f"The decision about {message_id} could not be read"
         ends = self._clients.ask(lambda: self._ends_of(partitions), doing, rights=reading(topic))
@@ -56,6 +55,7 @@ class Cancelling:
         for failure in self._publisher.publish([record for _, record in asked]).values():
             raise not_published(f"Kafka did not acknowledge the cancel of {message_id}", failure) from failure
         requests = {request.id for request, _ in asked}
+        deadline_s = time.monotonic() + timeout_s  # from when somebody can decide
         return self._clients.ask(
             lambda: self._decision(ends, message_id, requests, deadline_s),
             doing,

@@ -124,10 +124,13 @@ def test_the_next_consumer_gets_exactly_what_the_last_one_did_not_finish(
     assert ids(take(consume(kafka_broker), 3)) == ids(deliveries[0::2])
 
 
-def test_a_nacked_message_does_not_come_back(kafka_broker: Broker, consume: Consume) -> None:
+def test_a_nacked_message_does_not_come_back_once_its_dead_letter_is_in_kafka(
+    kafka_broker: KafkaBroker, consume: Consume
+) -> None:
     send(kafka_broker, 1)
     first = consume(kafka_broker)
     first.nack(*take(first, 1))
+    assert kafka_broker.settlement.drain(JOIN_TIMEOUT_MS / 1000)
     first.close()
     kafka_broker.join("default", timeout=JOIN_TIMEOUT_MS)
     sent_later = send(kafka_broker, 1)

@@ -46,7 +46,7 @@ class Refusing:
 
 
 class ThereTopics:
-    def ensure(self, topics: list[str]) -> None:
+    def ensure(self, topics: list[str], *, right: str = "") -> None:
         """They are all there."""
 
     def queue(self, name: str) -> str:

@@ -380,7 +380,7 @@ class Machine(RuleBasedStateMachine):
 
 
 class _TopicNames:
-    def ensure(self, topics: list[str]) -> None:
+    def ensure(self, topics: list[str], *, right: str = "") -> None:
         """They are all there."""
 
     def queue(self, name: str) -> str:
