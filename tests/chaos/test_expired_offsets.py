@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from kafka import KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType
 
+from tests.broker.topics.made import configure
 from tests.chaos.arena import Arena
 
 DAY_MS = 24 * 3600 * 1000
@@ -44,6 +45,8 @@ def test_a_replay_after_the_offsets_have_expired_is_an_error_with_its_extent(
     # Given a queue whose work is done, by a group that had no workers for so long that its offsets expired
     play = arena(partitions=1, retention_ms=30 * DAY_MS)
     play.broker.topics.ensure([play.topic()])
+    # The producer's times, so that records can be as old as they need to be.
+    configure(play.broker, play.topic(), {"message.timestamp.type": "CreateTime"})
     old = send_aged(play, range(20), EXPIRED_MS)
     worker = play.start_worker()
     play.wait_until_left(0)
@@ -71,6 +74,8 @@ def test_a_replay_after_the_offsets_have_expired_is_an_error_with_its_extent(
 def test_a_new_group_says_nothing_of_records_that_cannot_have_run(arena: Callable[..., Arena]) -> None:
     play = arena(partitions=1, retention_ms=30 * DAY_MS)
     play.broker.topics.ensure([play.topic()])
+    # The producer's times, so that records can be as old as they need to be.
+    configure(play.broker, play.topic(), {"message.timestamp.type": "CreateTime"})
     sent = send_aged(play, range(5), DAY_MS) | play.send("work", range(5, 10))
 
     worker = play.start_worker()
