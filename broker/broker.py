@@ -26,37 +26,37 @@ from dramatiq.middleware import (
 )
 from kafka.structs import TopicPartition
 
-from .backlog import Backlog
-from .clients import ASK_TIMEOUT_S, Clients
-from .consumer import QueueConsumer
+from .admin.backlog import Backlog
+from .admin.lane_backlog import LanesView
+from .complete.completer import Errand, Settlement
+from .complete.current_delivery import Finishing
+from .complete.lane_writer import Following
+from .consume.consumer import QueueConsumer
 from .dead_letters import DeadLetter, DeadLetterQueue, Resolved, default_middleware
-from .dead_letters.letter import DiscardOptions, Filters, RedriveOptions
-from .dead_letters.record import shortened
-from .dead_letters.waiting import bury_waiting
+from .dead_letters.dead_letter import DiscardOptions, Filters, RedriveOptions
+from .dead_letters.failures import Failures
+from .dead_letters.giving_up import give_up
+from .dead_letters.record_format import shortened
+from .dead_letters.undelivered import bury_waiting
 from .delays import Delays, Outcome, Pending
-from .delays.records import Delay
-from .delivery import Delivery
+from .delays.record_format import Delay
+from .deliveries.delivery import Delivery
+from .deliveries.in_flight import Ledger
 from .error_text import MAX_TRACEBACK_CHARS, NOTES, error_text, shorten_notes
 from .errors import EnqueueFailed, NotNow, RetryPolicyRefused
-from .failures import Failures
-from .finishing import Finishing
-from .forks import survive
-from .giving_up import give_up
-from .keys import PartitionKeys, key_of
-from .keys.following import Following
-from .keys.records import TICKET_BYTES, lane_header
-from .keys.view import LanesView
-from .ledger import Ledger
-from .lifecycle import WorkerLifecycle
-from .listeners import Listeners
-from .mending import Mending
-from .publisher import Publisher, Record
+from .kafka.clients import ASK_TIMEOUT_S, Clients
+from .kafka.rights import Denials, Rights
+from .kafka.topics import TopicLayout, Topics
+from .kafka.unreadable_batches import report_missing_codecs
+from .partition_keys import PartitionKeys, key_of
+from .partition_keys.record_format import TICKET_BYTES, lane_header
+from .process.forks import survive
+from .produce.publisher import Publisher, Record
 from .retries import TenacityRetries
-from .rights import Denials, Rights
-from .settlement import Errand, Settlement
-from .topics import TopicLayout, Topics
-from .unreadable import report_missing_codecs
 from .url import reads_url
+from .worker.hooks import Listeners
+from .worker.lifecycle import WorkerLifecycle
+from .worker.topic_repair import Mending
 
 DEFAULT_RETENTION_MS = 7 * 24 * 3600 * 1000
 #: How long a stopping worker waits for what its last tasks left to publish, and then for its goodbye to the

@@ -37,7 +37,7 @@ from kafka.errors import (
     RecordListTooLargeError,
 )
 
-from .advice import advice
+from .error_advice import advice
 
 #: Errors of the record itself: sending the same bytes again can only fail again.
 RECORD_ERRORS: tuple[type[Exception], ...] = (

@@ -1,11 +1,11 @@
 """Dead letters: messages that will not be tried again by themselves, kept in ``{queue}_dlq``."""
 
-from .audit import Resolution
-from .letter import DeadLetter
+from .dead_letter import DeadLetter
 from .middleware import DeadLetters, bury, default_middleware
 from .queue import DeadLetterQueue, caller
-from .record import dead_letter_record
-from .resolving import Resolved
+from .record_format import dead_letter_record
+from .redriving import Resolved
+from .resolution import Resolution
 
 __all__ = [
     "DeadLetter",

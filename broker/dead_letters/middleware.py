@@ -10,13 +10,13 @@ from dramatiq.middleware import Middleware, Retries
 from dramatiq.middleware import default_middleware as dramatiqs_middleware
 from tenacity import Retrying
 
-from ..delivery import Delivery
+from ..deliveries.delivery import Delivery
 from ..error_text import MAX_TRACEBACK_CHARS, shorten_notes
 from ..errors import DeadLetterNotMade
-from ..keys import PartitionKeys
+from ..partition_keys import PartitionKeys
 from ..retries import TenacityRetries
-from .letter import DeadLetter, read_letter
-from .record import dead_letter_record
+from .dead_letter import DeadLetter, read_letter
+from .record_format import dead_letter_record
 
 if TYPE_CHECKING:
     from ..broker import KafkaBroker

@@ -9,13 +9,13 @@ import socket
 from collections.abc import Iterator
 from typing import Unpack
 
-from ..clients import Clients
-from ..publisher import Publisher
-from ..topics import Topics
-from .audit import Action, Resolution, State, is_resolution, read_resolution
-from .letter import DeadLetter, Filters, Selection
-from .log import Log
-from .resolving import History, Order, Resolved, Resolver, open_letters
+from ..kafka.clients import Clients
+from ..kafka.topics import Topics
+from ..produce.publisher import Publisher
+from .dead_letter import DeadLetter, Filters, Selection
+from .redriving import History, Order, Resolved, Resolver, open_letters
+from .resolution import Action, Resolution, State, is_resolution, read_resolution
+from .topic_log import Log
 
 
 class DeadLetterQueue:

@@ -8,17 +8,17 @@ from typing import Any
 
 from dramatiq.message import Message
 
-from ..clients import Clients
-from ..keys.records import TICKET_BYTES
-from ..publisher import Publisher, Record
-from ..rights import not_published
-from ..topics import Topics
-from .cancel import Cancelling
-from .files import IndexFiles
+from ..kafka.clients import Clients
+from ..kafka.rights import not_published
+from ..kafka.topics import Topics
+from ..partition_keys.record_format import TICKET_BYTES
+from ..produce.publisher import Publisher, Record
+from .cancellation import Cancelling
+from .delayed_topic import look_up
 from .forwarder import Forwarder
 from .forwarding import Bury, Forwarding
-from .records import Outcome, delay_record, flush_command
-from .topic import look_up
+from .index_files import IndexFiles
+from .record_format import Outcome, delay_record, flush_command
 from .view import DelayView, Pending
 
 

@@ -11,14 +11,14 @@ from typing import Protocol
 from dramatiq.errors import BrokerConnectionError
 from kafka.errors import MessageSizeTooLargeError
 
-from ..awaited import TOPIC_ERRORS
 from ..errors import RECORD_ERRORS, KafkaUnavailable, NotAuthorized, TopicMisconfigured
-from ..publisher import Publisher, Record
-from ..rights import Denials
-from ..topics import Topics
+from ..kafka.rights import Denials
+from ..kafka.topics import Topics
+from ..produce.delivery_reports import TOPIC_ERRORS
+from ..produce.publisher import Publisher, Record
 from .index import Progress, Row, Settlement
-from .partitions import OwnedPartition
-from .records import CancelDecision, Delay, cancel_decision, cancel_forgotten, tombstone
+from .owned_partitions import OwnedPartition
+from .record_format import CancelDecision, Delay, cancel_decision, cancel_forgotten, tombstone
 
 logger = logging.getLogger(__name__)
 

@@ -22,8 +22,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import mending
-from .records import (
+from . import index_repair as mending
+from .index_store import IndexDamaged, Store
+from .record_format import (
     KEY_SUFFIX_LENGTH,
     CancelDecision,
     CancelForgotten,
@@ -34,7 +35,6 @@ from .records import (
     Flush,
     Outcome,
 )
-from .store import IndexDamaged, Store
 
 #: How many forwarded messages are remembered, to tell "too late" from "unknown" when one is cancelled.
 REMEMBERED_MESSAGES = 100_000

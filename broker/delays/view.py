@@ -13,23 +13,23 @@ from kafka import KafkaConsumer
 from kafka.errors import KafkaError, KafkaTimeoutError
 from kafka.structs import TopicPartition
 
-from ..clients import Clients
-from ..epochs import EpochEnds
-from ..forks import look, survive
-from ..metadata import partitions_now
-from ..rights import reading
-from ..topics import Topics
-from ..truncation import is_cut
+from ..kafka.clients import Clients
+from ..kafka.leader_epochs import EpochEnds
+from ..kafka.metadata import partitions_now
+from ..kafka.rights import reading
+from ..kafka.topics import Topics
+from ..offsets.truncation import is_cut
+from ..process.forks import look, survive
+from .delayed_topic import DelayedTopic, look_up
 from .index import DelayIndex
-from .partitions import (
+from .owned_partitions import (
     MAX_FETCH_BYTES,
     MAX_PARTITION_FETCH_BYTES,
     MAX_POLL_RECORDS,
     REQUEST_TIMEOUT_MS,
     entries_of,
 )
-from .records import Outcome, strongest
-from .topic import DelayedTopic, look_up
+from .record_format import Outcome, strongest
 
 #: How long Kafka may send nothing of what it says it has.
 SILENCE_TIMEOUT_S = 10.0

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from broker import KafkaUnavailable
-from broker.attempts import SharedAttempts
+from broker.kafka.single_flight import SharedAttempts
 from tests.waiting import wait_until
 
 DEADLINE_S = 30.0

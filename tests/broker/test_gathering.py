@@ -16,8 +16,9 @@ import pytest
 from kafka.producer.future import FutureProduceResult, FutureRecordMetadata
 from kafka.structs import TopicPartition
 
-from broker import KafkaBroker, KafkaUnavailable, gathering
-from broker.gathering import Gathering, Sent
+from broker import KafkaBroker, KafkaUnavailable
+from broker.produce import send_batching as gathering
+from broker.produce.send_batching import Gathering, Sent
 from dev.stack import Stack
 from tests.waiting import wait_until
 

@@ -10,11 +10,11 @@ import pytest
 from dramatiq.brokers.stub import StubBroker
 
 from broker import PartitionKeyRefused, default_middleware
+from broker.consume.decoding import read_message
 from broker.errors import InvalidMessage
-from broker.intake import read_message
-from broker.keys.lanes import Order
-from broker.keys.options import MAX_KEY_BYTES
-from broker.keys.records import TICKET, read_ticket
+from broker.partition_keys.lanes import Order
+from broker.partition_keys.options import MAX_KEY_BYTES
+from broker.partition_keys.record_format import TICKET, read_ticket
 
 
 @pytest.fixture

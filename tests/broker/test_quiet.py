@@ -2,7 +2,7 @@
 
 import logging
 
-from broker.quiet import INTERVAL_S, LINES, Quiet
+from broker.kafka.log_filter import INTERVAL_S, LINES, Quiet
 
 
 def record(line: int, level: int = logging.ERROR, attempt: int = 0) -> logging.LogRecord:

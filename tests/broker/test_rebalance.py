@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from kafka.structs import MemberState, OffsetAndMetadata
 
-from broker.clients import Clients
-from broker.rebalance import keep_outcomes_of_joins
-from broker.topics import TopicLayout, Topics
+from broker.kafka.clients import Clients
+from broker.kafka.rebalance import keep_outcomes_of_joins
+from broker.kafka.topics import TopicLayout, Topics
 from dev.stack import Stack
 from tests.waiting import wait_until
 

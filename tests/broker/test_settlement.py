@@ -8,9 +8,9 @@ from dramatiq.message import Message
 from kafka.structs import TopicPartition
 
 from broker import KafkaBroker
-from broker.assignment import Assignment, Capacity
-from broker.commit_metadata import CommitState
-from broker.delivery import Delivery, Origin
+from broker.deliveries.assigned_partition import Assignment, Capacity
+from broker.deliveries.delivery import Delivery, Origin
+from broker.offsets.commit_metadata import CommitState
 from tests.waiting import wait_until
 
 

@@ -14,7 +14,7 @@ import pytest
 from dramatiq import Worker
 
 from broker import KafkaBroker
-from broker.dead_letters.log import Log
+from broker.dead_letters.topic_log import Log
 from dev.apache_kafka import ApacheKafkaCluster
 from tests.chaos.arena import Arena
 from tests.cluster.truncation import FragileTopics

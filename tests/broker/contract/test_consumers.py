@@ -11,8 +11,8 @@ from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.errors import QueueJoinTimeout
 
 from broker import KafkaBroker
-from broker.delivery import Delivery
-from broker.publisher import Record
+from broker.deliveries.delivery import Delivery
+from broker.produce.publisher import Record
 from tests.broker.contract.backends import KafkaBackend
 from tests.waiting import wait_until
 

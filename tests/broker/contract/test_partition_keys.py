@@ -16,9 +16,9 @@ from dramatiq.middleware import CurrentMessage, GroupCallbacks
 from dramatiq.rate_limits.backends import StubBackend
 
 from broker import KafkaBroker, PermanentError
-from broker.backlog import Backlog
-from broker.keys.lanes import MAX_PARKED_OF_A_KEY
-from broker.keys.view import LanesView
+from broker.admin.backlog import Backlog
+from broker.admin.lane_backlog import LanesView
+from broker.partition_keys.lanes import MAX_PARKED_OF_A_KEY
 from dev.stack import Stack
 from tests.broker.contract.backends import KafkaBackend
 from tests.broker.contract.conftest import WORKER_TIMEOUT_MS

@@ -307,7 +307,7 @@ def test_a_worker_without_a_right_says_so_once_and_works_once_it_is_granted(
         ran.append("task")
 
     client.owner.enqueue(message())
-    caplog.set_level(logging.DEBUG, logger="broker.rights")
+    caplog.set_level(logging.DEBUG, logger="broker.kafka.rights")
     start_worker(broker)
     said = f"--{missing[1]} {missing[2]}"
     wait_until(lambda: lines(caplog, said), deadline_s=DEADLINE_S, what="the worker to say what it lacks")

@@ -9,8 +9,8 @@ from dramatiq import Message
 
 from broker import KafkaBroker
 from broker.dead_letters import dead_letter_record
-from broker.dead_letters.log import Log
-from broker.delivery import Origin
+from broker.dead_letters.topic_log import Log
+from broker.deliveries.delivery import Origin
 
 QUEUE = "default"
 

@@ -17,10 +17,10 @@ from dramatiq.encoder import Encoder, JSONEncoder, MessageData, PickleEncoder
 
 from broker import KafkaBroker
 from broker.dead_letters import DeadLetter, dead_letter_record
-from broker.dead_letters.letter import read_letter
-from broker.dead_letters.log import Log
-from broker.delivery import Origin
-from broker.publisher import Record
+from broker.dead_letters.dead_letter import read_letter
+from broker.dead_letters.topic_log import Log
+from broker.deliveries.delivery import Origin
+from broker.produce.publisher import Record
 from tests.broker.conftest import MakeBroker, StartWorker
 from tests.broker.dead_letters.letters import QUEUE
 from tests.waiting import wait_until

@@ -9,7 +9,7 @@ import pytest
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from broker import DeadLetter, KafkaBroker, PermanentError, default_middleware
-from broker.topic_policies import MAX_DEAD_LETTER_BYTES
+from broker.kafka.topic_policies import MAX_DEAD_LETTER_BYTES
 from dev.server import Server
 from tests.broker.conftest import MakeBroker, StartWorker
 from tests.broker.dead_letters.letters import QUEUE

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from broker import DeadLetter, KafkaBroker, KafkaUnavailable
-from broker.publisher import Record
+from broker.produce.publisher import Record
 from dev.ports import free_port
 from tests.broker.conftest import MakeBroker
 from tests.broker.dead_letters.letters import QUEUE, bury, message

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.clients import Clients
 from broker.dead_letters import DeadLetter, dead_letter_record
-from broker.dead_letters.letter import read_letter
-from broker.delivery import Origin
-from broker.publisher import Record
-from broker.topic_policies import MAX_DEAD_LETTER_BYTES
-from broker.topics import TopicLayout, Topics
+from broker.dead_letters.dead_letter import read_letter
+from broker.deliveries.delivery import Origin
+from broker.kafka.clients import Clients
+from broker.kafka.topic_policies import MAX_DEAD_LETTER_BYTES
+from broker.kafka.topics import TopicLayout, Topics
+from broker.produce.publisher import Record
 
 TOPICS = Topics(Clients("localhost:9092"), TopicLayout(1, 1, 1000), namespace="shop-")
 ORIGIN = Origin("shop-mail", 3, 42)

@@ -14,8 +14,8 @@ import pytest
 import tenacity
 
 from broker import KafkaBroker, TemporaryError
-from broker.dead_letters.audit import Action, State
-from broker.publisher import Record
+from broker.dead_letters.resolution import Action, State
+from broker.produce.publisher import Record
 from dev.stack import ROOT, Stack
 from tests.broker.conftest import MakeBroker, StartWorker
 from tests.broker.dead_letters.letters import QUEUE, bury, message, on_queue, records_on_queue

@@ -19,12 +19,12 @@ from kafka.consumer.fetcher import ConsumerRecord
 from kafka.structs import TopicPartition
 
 from broker import KafkaBroker
-from broker.assignment import Assignment, Capacity
-from broker.commit_metadata import MAX_METADATA_CHARS, CommitState, decode, encode
-from broker.delivery import Delivery
-from broker.dispatch import Dispatcher
-from broker.keys.records import lane_header
-from broker.restore import after_a_crash
+from broker.consume.dispatcher import Dispatcher
+from broker.deliveries.assigned_partition import Assignment, Capacity
+from broker.deliveries.delivery import Delivery
+from broker.offsets.commit_metadata import MAX_METADATA_CHARS, CommitState, decode, encode
+from broker.offsets.committed_state import after_a_crash
+from broker.partition_keys.record_format import lane_header
 
 QUEUES = ["mail", "work"]
 PARTITIONS = [TopicPartition(queue, number) for queue in QUEUES for number in range(2)]

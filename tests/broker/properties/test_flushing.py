@@ -8,11 +8,11 @@ from kafka.consumer.fetcher import ConsumerRecord
 from kafka.structs import TopicPartition
 
 from broker import KafkaBroker
-from broker.assignment import Assignment, Capacity
-from broker.commit_metadata import CommitState
-from broker.delivery import Delivery
-from broker.dispatch import Dispatcher
-from broker.keys.records import lane_header
+from broker.consume.dispatcher import Dispatcher
+from broker.deliveries.assigned_partition import Assignment, Capacity
+from broker.deliveries.delivery import Delivery
+from broker.offsets.commit_metadata import CommitState
+from broker.partition_keys.record_format import lane_header
 
 FLUSHED = 10
 RECORDS = 14

@@ -19,16 +19,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from kafka.structs import TopicPartition
 
-from broker.clients import Clients
-from broker.keys import lanes as lanes_module
-from broker.keys import log as log_module
-from broker.keys.lanes import Lanes, Order, State, Turn
-from broker.keys.log import StaleRead
-from broker.keys.records import Place, Waiting, read_ticket, tombstone, waiting_record
-from broker.keys.releasing import Releasing
-from broker.keys.written import Written
-from broker.publisher import Record as Sent
-from broker.topics import TopicLayout, Topics
+from broker.consume.lane_releaser import Releasing
+from broker.kafka.clients import Clients
+from broker.kafka.topics import TopicLayout, Topics
+from broker.partition_keys import lanes as lanes_module
+from broker.partition_keys import waiting_store as log_module
+from broker.partition_keys.acknowledged_ends import Written
+from broker.partition_keys.lanes import Lanes, Order, State, Turn
+from broker.partition_keys.record_format import Place, Waiting, read_ticket, tombstone, waiting_record
+from broker.partition_keys.waiting_store import StaleRead
+from broker.produce.publisher import Record as Sent
 
 KEYS = [b"a", b"b", b"c"]
 MAX_STEPS = 20_000

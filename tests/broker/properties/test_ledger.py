@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from kafka.structs import TopicPartition
 
-from broker.assignment import Assignment, Capacity
-from broker.commit_metadata import CommitState
-from broker.delivery import Delivery, Origin
-from broker.ledger import Ledger
+from broker.deliveries.assigned_partition import Assignment, Capacity
+from broker.deliveries.delivery import Delivery, Origin
+from broker.deliveries.in_flight import Ledger
+from broker.offsets.commit_metadata import CommitState
 
 PREFETCH = 6
 PARTITIONS = [TopicPartition("mail", 0), TopicPartition("mail", 1)]

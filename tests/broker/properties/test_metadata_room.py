@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.structs import TopicPartition
 
-from broker.assignment import Assignment, Capacity
-from broker.commit_metadata import MAX_METADATA_CHARS, CommitState, Suspicion, decode, encode
+from broker.deliveries.assigned_partition import Assignment, Capacity
+from broker.offsets.commit_metadata import MAX_METADATA_CHARS, CommitState, Suspicion, decode, encode
 
 PARTITION = TopicPartition("mail", 0)
 

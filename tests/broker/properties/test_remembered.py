@@ -6,10 +6,10 @@ from dramatiq.message import Message
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
-from broker.assignment import Assignment, Capacity
-from broker.commit_metadata import CommitState, encode
-from broker.delivery import Delivery, Origin
-from broker.ledger import MAX_FINISHED, Ledger
+from broker.deliveries.assigned_partition import Assignment, Capacity
+from broker.deliveries.delivery import Delivery, Origin
+from broker.deliveries.in_flight import MAX_FINISHED, Ledger
+from broker.offsets.commit_metadata import CommitState, encode
 
 PARTITION = TopicPartition("mail", 0)
 

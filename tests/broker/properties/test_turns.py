@@ -10,9 +10,9 @@ from kafka.consumer.fetcher import ConsumerRecord
 from kafka.structs import TopicPartition
 
 from broker import KafkaBroker
-from broker.assignment import Assignment, Capacity
-from broker.commit_metadata import CommitState
-from broker.dispatch import Dispatcher
+from broker.consume.dispatcher import Dispatcher
+from broker.deliveries.assigned_partition import Assignment, Capacity
+from broker.offsets.commit_metadata import CommitState
 
 PREFETCH = 4
 
