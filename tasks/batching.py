@@ -16,7 +16,7 @@ SLICE_S = 0.1
 MANY = 8
 BACK_WITHIN_S = 0.05
 #: So long a batch then gathers, while calls keep coming in. A batch has its price, whatever its size.
-GATHER_S = 0.005
+BATCH_LINGER_S = 0.005
 #: In which nobody calls when nobody is coming.
 PAUSE_S = 0.001
 
@@ -114,7 +114,7 @@ class Batcher(Generic[Item, Answer]):
         batch = [self._waiting.get()]
         self._take_into(batch)
         if (now_s := time.monotonic()) < busy_until_s:
-            until_s = now_s + GATHER_S
+            until_s = now_s + BATCH_LINGER_S
             while len(batch) < self._max_items and time.monotonic() < until_s:
                 self._pause(PAUSE_S)
                 if not self._take_into(batch):

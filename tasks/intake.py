@@ -30,7 +30,7 @@ class Intake:
 
     @property
     def is_closed(self) -> bool:
-        return self._broker.intake_paused
+        return self._broker.consumption_paused
 
     def start(self) -> None:
         """Have this process's intake looked after. Before, and after a stop, it stays as it is."""
@@ -44,7 +44,7 @@ class Intake:
         closed, also by an earlier call."""
         if self._stopped.is_set() or self.is_closed or self._answers():
             return self.is_closed
-        self._broker.intake_paused = True
+        self._broker.consumption_paused = True
         threading.Thread(target=self._reopen, name="intake", daemon=True).start()
         return True
 
@@ -52,7 +52,7 @@ class Intake:
         while not self._stopped.wait(ASK_INTERVAL_S):
             if self._answers():
                 break
-        self._broker.intake_paused = False
+        self._broker.consumption_paused = False
 
     def _answers(self) -> bool:
         try:

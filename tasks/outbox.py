@@ -31,7 +31,7 @@ BATCH = 500
 #: Where so many were sent at once, submissions are coming in: the next batch gathers for a moment. Every send
 #: has its price, whatever its size, and nobody waits for it: the replies are out.
 MANY = 16
-GATHER_S = 0.02
+BATCH_LINGER_S = 0.02
 #: Submissions that wait in memory to be sent; beyond this they wait in PostgreSQL for the relay.
 MAX_WAITING = 10_000
 #: How long a send may take to reach Kafka, and then Kafka to acknowledge. The broker's own 30 s, which
@@ -155,7 +155,7 @@ class Outbox:
             if sendable and not self._kafka.is_away:
                 self._keep_in_mind(self._send(sendable))
                 if len(sendable) >= MANY and len(self._waiting) < BATCH:
-                    self._stopping.wait(GATHER_S)
+                    self._stopping.wait(BATCH_LINGER_S)
 
     def _relay(self) -> bool:
         """Send a batch of rows whose lease ran out; tell whether there may be more."""

@@ -29,7 +29,7 @@ from tasks.wiring import broker
 BATCH = 500
 
 #: A message in one of its lives: its id, and how often it had been redriven.
-Life = tuple[str, int]
+Generation = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,19 +136,19 @@ def _put_letters_away(about_to_go: set[str], *, reason: str, by: str, dry_run: b
     return resolved.selected
 
 
-def _lives() -> Iterator[Life]:
+def _lives() -> Iterator[Generation]:
     for letter in broker.dead_letters(QUEUE, actor=ACTOR):
         if (life := _life(letter)) is not None:
             yield life
 
 
-def _life(letter: DeadLetter) -> Life | None:
+def _life(letter: DeadLetter) -> Generation | None:
     if letter.message is None or letter.message.actor_name != ACTOR:
         return None
     return letter.message.message_id, letter.generation
 
 
-def _left_behind(lives: Iterable[Life], about_to_go: set[str]) -> Iterator[Life]:
+def _left_behind(lives: Iterable[Generation], about_to_go: set[str]) -> Iterator[Generation]:
     """Those whose submission is in a later generation, or is ``about_to_go`` there."""
     every = sorted(set(lives))
     for start in range(0, len(every), BATCH):

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping
 from kafka import KafkaAdminClient, KafkaConsumer
 from kafka.structs import TopicPartition
 
-from ..consume.flush_watcher import Notes
+from ..consume.flush_watcher import FlushMarkers
 from ..kafka.clients import Clients
 from ..kafka.leader_epochs import EpochEnds, leader_epoch_of
 from ..kafka.watermarks import high_watermarks
 from ..offsets.commit_metadata import CommitState
 from ..offsets.committed_state import RESTORE_TIMEOUT_MS, read_committed, read_metadata
-from ..offsets.truncation import Log, believe
+from ..offsets.truncation import PartitionLog, believe
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class Backlog:
         read of it and not begun.
         """
         if ends:
-            Notes(self._clients, self._group_id).write(ends)
+            FlushMarkers(self._clients, self._group_id).write(ends)
             with self._clients.admin() as admin:
                 admin.delete_records(ends)
                 self._wait_for_owners(admin, ends)
@@ -122,7 +122,7 @@ class Backlog:
         epochs = {partition: state.leader_epoch for partition, state in states.items()}
         answers = EpochEnds(self._kafka, epochs, timeout_ms=RESTORE_TIMEOUT_MS).answers()
         return {
-            p: believe(state, Log(*ranges[p], leader_epoch_of(self._kafka, p)), answers.get(p))[0]
+            p: believe(state, PartitionLog(*ranges[p], leader_epoch_of(self._kafka, p)), answers.get(p))[0]
             for p, state in states.items()
         }
 

@@ -9,14 +9,14 @@ from functools import partial
 from ..kafka.clients import Clients
 from ..kafka.rights import not_published, reading
 from ..kafka.topics import Topics
-from ..partition_keys.acknowledged_ends import Written
+from ..partition_keys.acknowledged_ends import AcknowledgedEnds
 from ..partition_keys.record_format import tombstone
-from ..partition_keys.waiting_store import LanesLog
-from ..process.forks import look, survive
+from ..partition_keys.waiting_store import WaitingStore
+from ..process.forks import check_for_fork, reset_on_fork
 from ..produce.publisher import Publisher
 
 
-class LanesView:
+class LaneBacklog:
     """Counts and drops what waits for a group of workers. Making one connects to nothing. Thread-safe.
 
     Raises (every method): KafkaUnavailable when Kafka does not answer.
@@ -29,24 +29,24 @@ class LanesView:
         publisher: Publisher,
         *,
         group: str,
-        written: Written | None = None,
+        written: AcknowledgedEnds | None = None,
     ) -> None:
         self._group = group
-        self._written = written or Written()
+        self._written = written or AcknowledgedEnds()
         self._clients = clients
         self._topics = topics
         self._publisher = publisher
-        self.begin_anew()
-        survive(self)
+        self.reset_after_fork()
+        reset_on_fork(self)
 
-    def begin_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Connect, and read the topics, once more when they are needed: what was read is the parent's."""
         self._lock = threading.Lock()
-        self._logs: dict[str, LanesLog] = {}
+        self._logs: dict[str, WaitingStore] = {}
 
     def count(self, queue_name: str) -> int:
         """How many messages of a queue wait in their lanes, or run and have waited there."""
-        look()
+        check_for_fork()
         with self._lock:
             log = self._log(queue_name)
             self._ask(log, partial(log.catch_up, ask_for_partitions=True), queue_name)
@@ -55,7 +55,7 @@ class LanesView:
     def flush(self, queue_name: str) -> int:
         """Drop what waits now; return how many messages that was."""
         topic = self._topics.lanes(queue_name)
-        look()
+        check_for_fork()
         with self._lock:
             log = self._log(queue_name)
             self._ask(log, log.catch_up_with_all, queue_name)
@@ -75,16 +75,16 @@ class LanesView:
                 log.close()
             self._logs.clear()
 
-    def _log(self, queue_name: str) -> LanesLog:
+    def _log(self, queue_name: str) -> WaitingStore:
         log = self._logs.get(queue_name)
         if log is None:
             topic = self._topics.lanes(queue_name)
-            log = self._logs[queue_name] = LanesLog(
+            log = self._logs[queue_name] = WaitingStore(
                 self._clients, topic, self._group, publisher=self._publisher, written=self._written
             )
         return log
 
-    def _ask(self, log: LanesLog, question: Callable[[], None], queue_name: str) -> None:
+    def _ask(self, log: WaitingStore, question: Callable[[], None], queue_name: str) -> None:
         topic = self._topics.lanes(queue_name)
         self._clients.ask(question, f"The topic {topic!r} could not be read", rights=reading(topic))
         log.ended.clear()  # which its owners deal with

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..deliveries.delivery import Delivery
-from ..deliveries.in_flight import Ledger
+from ..deliveries.in_flight import InFlightDeliveries
 from ..errors import RECORD_ERRORS, NotAuthorized
-from ..process.forks import survive
+from ..process.forks import reset_on_fork
 from ..produce.publisher import Publisher, Record
 
 logger = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ MAX_BACKOFF_S = 5.0
 
 
 @dataclass(eq=False, slots=True)
-class Errand:
+class PendingDeadLetter:
     """What has to be made durable of a message that was not delivered here.
 
     Its attributes are those of a Delivery.
@@ -34,10 +34,10 @@ class Errand:
     dead_letter: None = None
 
 
-Settled = Delivery | Errand
+Settled = Delivery | PendingDeadLetter
 
 
-class Settlement:
+class Completer:
     """One thread that publishes outboxes, runs follow-ups and completes deliveries, until it succeeds.
 
     Worker threads only hand a delivery over, so an outage holds deliveries (and, once ``prefetch`` of them
@@ -50,15 +50,19 @@ class Settlement:
     """
 
     def __init__(
-        self, publisher: Publisher, ledger: Ledger, *, give_up: Callable[[Settled, BaseException], None]
+        self,
+        publisher: Publisher,
+        in_flight: InFlightDeliveries,
+        *,
+        give_up: Callable[[Settled, BaseException], None],
     ) -> None:
         self._publisher = publisher
-        self._ledger = ledger
+        self._in_flight = in_flight
         self._give_up = give_up
-        self.begin_anew()
-        survive(self)
+        self.reset_after_fork()
+        reset_on_fork(self)
 
-    def begin_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Have nothing to settle: what waits is the parent's, whose thread goes on there."""
         self._changed = threading.Condition()
         self._waiting: list[Settled] = []
@@ -81,13 +85,13 @@ class Settlement:
         it.
         """
         if not delivery.outbox and not delivery.follow_ups and delivery.preparation is None:
-            self._ledger.complete(delivery)
+            self._in_flight.complete(delivery)
             return
         self._add(delivery)
 
-    def run(self, errand: Errand) -> None:
+    def run(self, pending: PendingDeadLetter) -> None:
         """Complete ``errand`` once everything in its outbox is durable and its follow-ups are done."""
-        self._add(errand)
+        self._add(pending)
 
     def _add(self, settled: Settled) -> None:
         with self._changed:
@@ -147,10 +151,10 @@ class Settlement:
             backoff_s = min(MAX_BACKOFF_S, max(FIRST_BACKOFF_S, 2 * backoff_s)) if held else 0.0
 
     def _complete(self, delivery: Settled) -> None:
-        if isinstance(delivery, Errand):
+        if isinstance(delivery, PendingDeadLetter):
             delivery.completed = True
         else:
-            self._ledger.complete(delivery)
+            self._in_flight.complete(delivery)
 
     def _settle_batch(self, batch: list[Settled]) -> tuple[list[Settled], BaseException | None]:
         """Bring each delivery as far as it goes; return those that are not complete, and why the first of
@@ -179,10 +183,10 @@ class Settlement:
         """Let each delivery make what is still to be put into its outbox; return why some cannot, by id."""
         unprepared: dict[int, Exception] = {}
         for delivery in batch:
-            if isinstance(delivery, Errand):
+            if isinstance(delivery, PendingDeadLetter):
                 continue
             begins = delivery.moves or (delivery.unrun and delivery.preparation is not None)
-            if begins and not self._ledger.answers_for(delivery):
+            if begins and not self._in_flight.answers_for(delivery):
                 # Its partition's next owner reads it again, or it was flushed.
                 delivery.outbox.clear()
                 delivery.follow_ups.clear()

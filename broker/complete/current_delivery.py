@@ -9,7 +9,7 @@ from dramatiq.broker import MessageProxy
 from ..deliveries.delivery import Delivery
 
 
-class Finishing(threading.local):
+class CurrentDelivery(threading.local):
     """Each thread sees its own. ``with finishing.of(message):`` names what is being finished.
 
     Attributes:
@@ -20,7 +20,7 @@ class Finishing(threading.local):
     delivery: Delivery | None = None
     failure: BaseException | None = None
 
-    def of(self, message: MessageProxy) -> Finishing:
+    def of(self, message: MessageProxy) -> CurrentDelivery:
         """Nothing joins a message that is no delivery of this broker."""
         self.delivery, self.failure = message if isinstance(message, Delivery) else None, None
         return self

@@ -12,17 +12,17 @@ from dramatiq.message import Message
 
 from ..delays.record_format import check_delay_ms
 from ..deliveries.delivery import Delivery
-from ..deliveries.in_flight import Ledger
+from ..deliveries.in_flight import InFlightDeliveries
 from ..errors import RECORD_ERRORS
 from ..kafka.topics import Topics
-from ..partition_keys.acknowledged_ends import Written
-from ..partition_keys.lanes import Turn
+from ..partition_keys.acknowledged_ends import AcknowledgedEnds
+from ..partition_keys.lanes import LaneEntry
 from ..partition_keys.options import ORDER, ORDERED
 from ..partition_keys.record_format import Place, Waiting, tombstone, waiting_record, without_own
 from ..produce.publisher import Publisher, Record
 
 
-class Following:
+class LaneWriter:
     """What follows from a keyed delivery besides its outbox. It comes last.
 
     Were a retry in the lanes topic before the rest of its outbox is in Kafka, a crash in between would lose
@@ -40,15 +40,15 @@ class Following:
         self,
         topics: Topics,
         publisher: Publisher,
-        ledger: Ledger,
+        in_flight: InFlightDeliveries,
         *,
         group: str,
         give_up: Callable[[Delivery, BaseException], None],
     ) -> None:
         self.publisher = publisher
-        self.written = Written()
+        self.written = AcknowledgedEnds()
         self._topics = topics
-        self._ledger = ledger
+        self._in_flight = in_flight
         self._group = group
         self._give_up = give_up
 
@@ -64,7 +64,7 @@ class Following:
         Raises:
           TypeError, ValueError: When the delay is none.
         """
-        if delivery.turn is None or message.message_id != delivery.message_id:
+        if delivery.lane_entry is None or message.message_id != delivery.message_id:
             return False
         actor = actors.get(message.actor_name)
         if actor is None or actor.options.get(ORDER) != ORDERED or message.queue_name != delivery.queue_name:
@@ -84,19 +84,19 @@ class Following:
         if delivery.flushed:
             self._publish(self._tombstone(delivery))
 
-    def come_last(self, delivery: Delivery) -> None:
+    def append_lane_update(self, delivery: Delivery) -> None:
         """Say how a delivery ended, after everything else that follows from it."""
-        turn = delivery.turn
-        if turn is not None and (delivery.wait is not None or turn.kept):
+        entry = delivery.lane_entry
+        if entry is not None and (delivery.wait is not None or entry.kept):
             delivery.follow_ups.append(partial(self._tell, delivery))
 
     def _tell(self, delivery: Delivery) -> None:
-        assert delivery.turn is not None
-        if not self._ledger.answers_for(delivery):
+        assert delivery.lane_entry is not None
+        if not self._in_flight.answers_for(delivery):
             return  # the partition's next owner runs it, and says what comes of that
         if delivery.wait is not None:
             record = self._record(delivery, delivery.wait)
-        elif delivery.turn.kept:
+        elif delivery.lane_entry.kept:
             record = self._tombstone(delivery)
         else:
             return
@@ -110,26 +110,26 @@ class Following:
             raise
 
     def _record(self, delivery: Delivery, wait: Waiting) -> Record:
-        assert delivery.turn is not None
+        assert delivery.lane_entry is not None
         topic = self._topics.lanes(delivery.queue_name)
         return waiting_record(
             topic,
             wait,
-            bound_for=self._topics.queue(delivery.queue_name),
-            partition=delivery.turn.kept_in,
-            watch=partial(self.note, topic, delivery.turn),
+            destination=self._topics.queue(delivery.queue_name),
+            partition=delivery.lane_entry.kept_in,
+            watch=partial(self.note, topic, delivery.lane_entry),
         )
 
     def _tombstone(self, delivery: Delivery) -> Record:
-        assert delivery.turn is not None
-        topic, turn = self._topics.lanes(delivery.queue_name), delivery.turn
+        assert delivery.lane_entry is not None
+        topic, entry = self._topics.lanes(delivery.queue_name), delivery.lane_entry
         place = self._place_of(delivery)
-        return tombstone(topic, place, partition=turn.kept_in, watch=partial(self.note, topic, turn))
+        return tombstone(topic, place, partition=entry.kept_in, watch=partial(self.note, topic, entry))
 
-    def note(self, topic: str, turn: Turn[Any], partition: int, offset: int | None) -> None:
+    def note(self, topic: str, entry: LaneEntry[Any], partition: int, offset: int | None) -> None:
         """Note where a record of a turn was sent to."""
         # Of what was not acknowledged, there may be a record all the same: the next one has to be behind it.
-        turn.kept_in = partition
+        entry.kept_in = partition
         if offset is not None:
             self.written.note(topic, partition, offset)
 
@@ -139,10 +139,10 @@ class Following:
             raise failure
 
     def _waiting(self, delivery: Delivery, value: bytes, due_ms: int) -> Waiting:
-        assert delivery.turn is not None
+        assert delivery.lane_entry is not None
         headers = without_own(delivery.headers)
-        return Waiting(self._place_of(delivery), delivery.turn.key, due_ms, value, headers)
+        return Waiting(self._place_of(delivery), delivery.lane_entry.key, due_ms, value, headers)
 
     def _place_of(self, delivery: Delivery) -> Place:
-        assert delivery.turn is not None
-        return Place(self._group, delivery.origin.partition, delivery.turn.order)
+        assert delivery.lane_entry is not None
+        return Place(self._group, delivery.origin.partition, delivery.lane_entry.sequence)

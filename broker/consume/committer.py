@@ -13,8 +13,8 @@ from kafka.errors import KafkaError, RebalanceInProgressError
 from kafka.future import Future
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
-from ..deliveries.assigned_partition import Assignment
-from ..deliveries.in_flight import Ledger
+from ..deliveries.assigned_partition import AssignedPartition
+from ..deliveries.in_flight import InFlightDeliveries
 from ..kafka.rights import is_denial
 from ..offsets.commit_metadata import CommitState, encode
 
@@ -30,28 +30,28 @@ Offsets = dict[TopicPartition, OffsetAndMetadata]
 class Snapshot:
     """What one commit says, and the assignments that say it."""
 
-    def __init__(self, assignments: Iterable[Assignment], *, clean: bool = False) -> None:
+    def __init__(self, assigned_partitions: Iterable[AssignedPartition], *, clean: bool = False) -> None:
         self.offsets: Offsets = {}
-        self._counted: list[tuple[Assignment, int]] = []
-        for assignment in assignments:
-            said = self.offsets[assignment.partition] = to_kafka(assignment.snapshot(clean=clean))
-            assignment.said.append((said.offset, said.metadata))
-            assignment.dirty = False
-            assignment.unanswered += 1
-            self._counted.append((assignment, assignment.uncommitted))
+        self._counted: list[tuple[AssignedPartition, int]] = []
+        for assigned in assigned_partitions:
+            said = self.offsets[assigned.partition] = to_kafka(assigned.snapshot(clean=clean))
+            assigned.said.append((said.offset, said.metadata))
+            assigned.dirty = False
+            assigned.unanswered += 1
+            self._counted.append((assigned, assigned.uncommitted))
 
     def taken(self) -> None:
-        for assignment, counted in self._counted:
-            assignment.unanswered -= 1
-            assignment.uncommitted -= counted
+        for assigned, counted in self._counted:
+            assigned.unanswered -= 1
+            assigned.uncommitted -= counted
 
     def refused(self) -> None:
-        for assignment, _ in self._counted:
-            assignment.unanswered -= 1
-            assignment.dirty = True
+        for assigned, _ in self._counted:
+            assigned.unanswered -= 1
+            assigned.dirty = True
 
 
-class Commits:
+class Committer:
     """Sends the commits of one consumer.
 
     At most one interval commit is under way, so none overtakes another. Driven by the consumer's thread,
@@ -64,58 +64,60 @@ class Commits:
     def __init__(
         self,
         kafka: KafkaConsumer,
-        ledger: Ledger,
+        in_flight: InFlightDeliveries,
         *,
         interval_s: float,
         on_denial: Callable[[KafkaError], None] = lambda error: None,
     ) -> None:
         self._on_denial = on_denial
         self._kafka = kafka
-        self._ledger = ledger
+        self._in_flight = in_flight
         self._interval_s = interval_s
         self._next_at_s = 0.0
         self._under_way = False
         self._failing = False
 
-    def commit_when_due(self, assignments: Iterable[Assignment], *, at_once: bool = False) -> None:
+    def commit_when_due(
+        self, assigned_partitions: Iterable[AssignedPartition], *, force: bool = False
+    ) -> None:
         """Start a commit of what has changed, if the last one was answered and the interval has passed.
 
         Parameters:
           at_once: Whether the interval need not have passed.
         """
         now_s = time.monotonic()
-        if self._under_way or (now_s < self._next_at_s and not at_once):
+        if self._under_way or (now_s < self._next_at_s and not force):
             return
         self._next_at_s = now_s + self._interval_s
-        with self._ledger.lock:
+        with self._in_flight.lock:
             changed = [
-                assignment for assignment in assignments if assignment.dirty and not assignment.revoked
+                assigned for assigned in assigned_partitions if assigned.dirty and not assigned.revoked
             ]
             snapshot = Snapshot(changed)
         if changed:
             self._under_way = True
             self._kafka.commit_async(snapshot.offsets, callback=partial(self._interval_answer, snapshot))
 
-    def commit_now(self, assignments: Iterable[Assignment]) -> bool:
+    def commit_now(self, assigned_partitions: Iterable[AssignedPartition]) -> bool:
         """Commit ``assignments`` and wait for the answer; False when Kafka did not take it."""
-        with self._ledger.lock:
-            snapshot = Snapshot(assignments)
+        with self._in_flight.lock:
+            snapshot = Snapshot(assigned_partitions)
         failure = self._commit(snapshot, SYNC_COMMIT_TIMEOUT_S)
         self._answer(snapshot, failure)
         return failure is None
 
-    def hand_over(self, assignments: Iterable[Assignment]) -> Future:
+    def hand_over(self, assigned_partitions: Iterable[AssignedPartition]) -> Future:
         """Start the last commit of partitions that another member of the group will get."""
-        with self._ledger.lock:
-            snapshot = Snapshot(assignments, clean=True)
+        with self._in_flight.lock:
+            snapshot = Snapshot(assigned_partitions, clean=True)
         return self._kafka.commit_async(
             snapshot.offsets, callback=lambda _, response: self._answer(snapshot, response)
         )
 
-    def hand_over_now(self, assignments: Iterable[Assignment], *, timeout_s: float) -> None:
+    def hand_over_now(self, assigned_partitions: Iterable[AssignedPartition], *, timeout_s: float) -> None:
         """Make the last commit before leaving the group, however far a rebalance has got."""
-        with self._ledger.lock:
-            snapshot = Snapshot(assignments, clean=True)
+        with self._in_flight.lock:
+            snapshot = Snapshot(assigned_partitions, clean=True)
         deadline_s = time.monotonic() + timeout_s
         failure = self._commit(snapshot, timeout_s)
         while isinstance(failure, RebalanceInProgressError) and (left_s := deadline_s - time.monotonic()) > 0:
@@ -138,7 +140,7 @@ class Commits:
     def _answer(self, snapshot: Snapshot, response: Any) -> None:
         """Note how a commit ended. What one that failed would have said is said by the next one."""
         failed = isinstance(response, BaseException)
-        with self._ledger.lock:
+        with self._in_flight.lock:
             snapshot.refused() if failed else snapshot.taken()
         if isinstance(response, KafkaError) and is_denial(response):
             self._on_denial(response)

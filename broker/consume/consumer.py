@@ -16,21 +16,21 @@ from kafka.errors import CorruptRecordError, KafkaError, UnsupportedCodecError
 from kafka.future import Future
 from kafka.structs import TopicPartition
 
-from ..dead_letters import bury
-from ..deliveries.assigned_partition import Assignment, Capacity
+from ..dead_letters import add_dead_letter
+from ..deliveries.assigned_partition import AssignedPartition, Capacity
 from ..deliveries.delivery import Delivery
-from ..kafka.heartbeat_monitor import Silence
+from ..kafka.heartbeat_monitor import HeartbeatMonitor
 from ..kafka.leader_epochs import epoch_of_position, refresh_metadata, seek
 from ..kafka.rebalance import (
     ForgetfulCooperativeStickyAssignor,
     RebalanceListener,
     is_joining,
-    keep_outcomes_of_joins,
+    keep_join_outcomes,
     learn_partitions,
     poll_apart_from_heartbeats,
 )
 from ..kafka.rights import is_denial, reading
-from ..kafka.unreadable_batches import ReadingAround, explained
+from ..kafka.unreadable_batches import UnreadableBatchSkipper, explained
 from ..offsets.committed_state import (
     RESTORE_TIMEOUT_MS,
     Restored,
@@ -41,10 +41,10 @@ from ..offsets.committed_state import (
 )
 from ..offsets.truncation import ALL_OF_IT, forget_from
 from ..partition_keys.lanes import Lanes
-from .committer import Commits
+from .committer import Committer
 from .dispatcher import MAX_UNCOMMITTED, Dispatcher
-from .flush_watcher import FlushWatch, Notes
-from .lane_releaser import Releasing
+from .flush_watcher import FlushMarkers, FlushWatcher
+from .lane_releaser import LaneReleaser
 from .open_transactions import OpenTransactions
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class QueueConsumer(Consumer):
         self._driving = threading.Lock()
         self._closing = False
         self._closed = False
-        self._ledger = broker.ledger
+        self._in_flight = broker.in_flight
         self._capacity = Capacity(prefetch)
         self._unrestored: set[TopicPartition] = set()
         self._restore_at_s = 0.0
@@ -116,28 +116,28 @@ class QueueConsumer(Consumer):
             fetch_max_bytes=MAX_FETCH_BYTES,
             **broker.consumer_settings,
         )
-        keep_outcomes_of_joins(self._kafka)
+        keep_join_outcomes(self._kafka)
         poll_apart_from_heartbeats(self._kafka)
-        self._reading = ReadingAround(self._kafka)
-        self._commits = Commits(
+        self._reading = UnreadableBatchSkipper(self._kafka)
+        self._committer = Committer(
             self._kafka,
-            self._ledger,
+            self._in_flight,
             interval_s=broker.commit_interval_ms / 1000,
             on_denial=self._note_denial,
         )
-        self._dispatcher = Dispatcher(broker, queue_name, self._commits, self._capacity)
-        self._assignments = self._dispatcher.assignments
-        self._releasing = Releasing(broker, queue_name, self._kafka, self._assignments)
-        notes = Notes(broker.clients, broker.group_of(queue_name))
-        self._flush_watch = FlushWatch(self._kafka, self._dispatcher, notes)
+        self._dispatcher = Dispatcher(broker, queue_name, self._committer, self._capacity)
+        self._assigned_partitions = self._dispatcher.assigned_partitions
+        self._lane_releaser = LaneReleaser(broker, queue_name, self._kafka, self._assigned_partitions)
+        notes = FlushMarkers(broker.clients, broker.group_of(queue_name))
+        self._flush_watcher = FlushWatcher(self._kafka, self._dispatcher, notes)
         self._open_transactions = OpenTransactions(self._kafka)
-        self._silence = Silence(self._kafka, queue_name, broker.silent_since_s)
+        self._heartbeat_monitor = HeartbeatMonitor(self._kafka, queue_name, broker.silent_since_s)
         self._kafka.subscribe(
             [broker.topics.queue(queue_name)],
             listener=RebalanceListener(
-                on_assigned=self._assigned,
-                on_revoked=self._revoked,
-                on_lost=self._lost,
+                on_assigned=self._on_assigned,
+                on_revoked=self._on_revoked,
+                on_lost=self._on_lost,
                 is_busy=self._runs_keyed,
             ),
         )
@@ -169,11 +169,13 @@ class QueueConsumer(Consumer):
         try:
             while not self._closing:
                 now_s = time.monotonic()
-                self._commits.commit_when_due(self._assignments.values(), at_once=self._broker.stopping)
+                self._committer.commit_when_due(
+                    self._assigned_partitions.values(), force=self._broker.stopping
+                )
                 if self._unrestored and now_s >= self._restore_at_s:
                     self._restore()
-                if now_s >= self._releasing.next_step_s:
-                    self._releasing.step(now_s)
+                if now_s >= self._lane_releaser.next_step_s:
+                    self._lane_releaser.step(now_s)
                 if now_s - self._polled_at_s > MAX_POLL_GAP_S:
                     self._poll(0.0)
                 delivery = self._dispatcher.next()
@@ -210,15 +212,15 @@ class QueueConsumer(Consumer):
         """
         assert isinstance(message, Delivery)
         message.drop_retry()  # it is tried again or given up, not both
-        bury(self._broker, message, message._exception)
+        add_dead_letter(self._broker, message, message._exception)
         self._broker.failures.keep(message.message_id, message._exception)  # the dead letter has its frames
         self._settle(message)
 
     def _settle(self, message: MessageProxy) -> None:
         assert isinstance(message, Delivery)
-        if message.turn is not None:
-            self._broker.following.come_last(message)
-        self._broker.settlement.settle(message)
+        if message.lane_entry is not None:
+            self._broker.lane_writer.append_lane_update(message)
+        self._broker.completer.settle(message)
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
         """Nothing to do: an offset that is not complete is delivered again, to the partition's owner."""
@@ -239,15 +241,15 @@ class QueueConsumer(Consumer):
             self._driving.release()
 
     def _leave(self) -> None:
-        leaving = self._take_away(list(self._assignments))
+        leaving = self._take_away(list(self._assigned_partitions))
         self._dispatcher.close()
-        timeout_s, began_s = self._broker.goodbye_timeout_s(), time.monotonic()
+        timeout_s, began_s = self._broker.leave_group_timeout_s(), time.monotonic()
         if leaving:
-            self._commits.hand_over_now(leaving, timeout_s=timeout_s)
+            self._committer.hand_over_now(leaving, timeout_s=timeout_s)
         if (waited_s := time.monotonic() - began_s) >= timeout_s:
-            self._broker.waited_in_vain(waited_s)
-            timeout_s = self._broker.goodbye_timeout_s()
-        self._releasing.close()
+            self._broker.note_close_timeout(waited_s)
+            timeout_s = self._broker.leave_group_timeout_s()
+        self._lane_releaser.close()
         try:
             self._kafka.close(autocommit=False, timeout_ms=int(timeout_s * 1000))
         except KafkaError as e:
@@ -259,9 +261,9 @@ class QueueConsumer(Consumer):
 
     # Kafka's side: called on kafka-python's I/O thread
 
-    def _assigned(self, partitions: Iterable[TopicPartition]) -> None:
+    def _on_assigned(self, partitions: Iterable[TopicPartition]) -> None:
         # Reading the committed state needs round trips, which this thread must not wait for.
-        with self._ledger.lock:
+        with self._in_flight.lock:
             self._kafka.pause(*partitions)
             self._unrestored.update(partitions)
         self._capacity.changed.set()
@@ -271,17 +273,17 @@ class QueueConsumer(Consumer):
 
         The next of its key is not begun any more, or this would never end.
         """
-        with self._ledger.lock:
-            leaving = [self._assignments[p] for p in partitions if p in self._assignments]
-            for assignment in leaving:
-                assignment.leaving = True
-            return any(a.turns and a.runs_keyed() for a in leaving)
+        with self._in_flight.lock:
+            leaving = [self._assigned_partitions[p] for p in partitions if p in self._assigned_partitions]
+            for assigned in leaving:
+                assigned.leaving = True
+            return any(a.lane_entries and a.runs_keyed() for a in leaving)
 
-    def _revoked(self, partitions: Iterable[TopicPartition]) -> Future | None:
+    def _on_revoked(self, partitions: Iterable[TopicPartition]) -> Future | None:
         leaving = self._take_away(partitions)
-        return self._commits.hand_over(leaving) if leaving else None
+        return self._committer.hand_over(leaving) if leaving else None
 
-    def _lost(self, partitions: Iterable[TopicPartition]) -> None:
+    def _on_lost(self, partitions: Iterable[TopicPartition]) -> None:
         logger.warning(
             "This worker was thrown out of the group of %r and joins again: what it has begun of %s runs "
             "twice where another worker gets it meanwhile.",
@@ -290,8 +292,8 @@ class QueueConsumer(Consumer):
         self._take_away(partitions)
         self._assignor.forget()
 
-    def _take_away(self, partitions: Iterable[TopicPartition]) -> list[Assignment]:
-        with self._ledger.lock:
+    def _take_away(self, partitions: Iterable[TopicPartition]) -> list[AssignedPartition]:
+        with self._in_flight.lock:
             self._unrestored.difference_update(partitions)
             self._paused.difference_update(partitions)
             for partition in partitions:
@@ -302,10 +304,10 @@ class QueueConsumer(Consumer):
 
     def _restore(self) -> None:
         """Take over what was assigned. Nothing of it is dispatched before this has succeeded."""
-        with self._ledger.lock:
+        with self._in_flight.lock:
             partitions = list(self._unrestored)
         try:
-            remembered = self._ledger.remembered(partitions)
+            remembered = self._in_flight.remembered(partitions)
             self._take_over(restore(self._broker.clients, self._kafka, partitions, remembered))
         except (KafkaError, BrokerConnectionError, ValueError) as e:
             # ValueError: the partition was revoked between the read and the seek.
@@ -323,34 +325,34 @@ class QueueConsumer(Consumer):
         self._untaken_why = reason
 
     def _take_over(self, restored: Mapping[TopicPartition, Restored]) -> None:
-        lanes = self._releasing.lanes_of(restored)
+        lanes = self._lane_releaser.lanes_of(restored)
         taken = {
-            partition: self._assignment(partition, left, lanes[partition])
+            partition: self._new_assigned_partition(partition, left, lanes[partition])
             for partition, left in restored.items()
         }
         for partition, left in restored.items():
             seek(self._kafka, partition, left.state.next_offset, left.state.leader_epoch)
         # Committed before the first dispatch, so that even a crash on the first record leaves a trace.
-        if not self._commits.commit_now(taken.values()):
+        if not self._committer.commit_now(taken.values()):
             self._restore_at_s = time.monotonic() + RESTORE_BACKOFF_S
             return
-        with self._ledger.lock:
+        with self._in_flight.lock:
             ours = self._unrestored.intersection(taken)  # without what was revoked meanwhile
             self._unrestored.difference_update(ours)
             for partition in ours:
                 self._dispatcher.add(taken[partition])
         self._kafka.resume(*ours)
 
-    def _assignment(
+    def _new_assigned_partition(
         self, partition: TopicPartition, left: Restored, lanes: Lanes[ConsumerRecord]
-    ) -> Assignment:
+    ) -> AssignedPartition:
         state, probation_end = left.state, left.probation_end
         if left.unclean:
             probation_end = min(state.highest + 1 + MAX_UNCOMMITTED, left.end_offset)
-        return Assignment(
+        return AssignedPartition(
             partition,
             state,
-            epoch=self._ledger.next_epoch(),
+            epoch=self._in_flight.next_epoch(),
             capacity=self._capacity,
             probation_end=probation_end,
             lanes=lanes,
@@ -365,20 +367,20 @@ class QueueConsumer(Consumer):
             self._capacity.changed.wait(min(remaining_s, MAX_POLL_GAP_S))
 
     def _wait_for_records(self, remaining_s: float) -> None:
-        assignments = self._assignments.values()
-        if not assignments:
+        assigned_partitions = self._assigned_partitions.values()
+        if not assigned_partitions:
             # The poll in which this consumer is given partitions does not end with that.
             gap_s = MAX_POLL_GAP_S if is_joining(self._kafka) else SPARE_POLL_GAP_S
             remaining_s = min(remaining_s, gap_s)
-        if any(assignment.in_flight or assignment.dirty for assignment in assignments):
+        if any(assigned.in_flight or assigned.dirty for assigned in assigned_partitions):
             remaining_s = min(remaining_s, self._broker.commit_interval_ms / 1000)
-        if any(assignment.lanes for assignment in assignments):
-            due_s = self._releasing.seconds_until_due()
+        if any(assigned.lanes for assigned in assigned_partitions):
+            due_s = self._lane_releaser.seconds_until_due()
             # A retry may come to wait at any time, and then be due soon.
             remaining_s = min(remaining_s, MAX_POLL_GAP_S)
             if due_s is not None:
                 remaining_s = min(remaining_s, due_s + LANE_POLL_GAP_S)
-            if any(assignment.lanes.parked for assignment in assignments):
+            if any(assigned.lanes.parked for assigned in assigned_partitions):
                 # They wait for worker threads and not for Kafka, which would be waited for in poll().
                 self._capacity.changed.wait(min(remaining_s, LANE_POLL_GAP_S))
                 remaining_s = 0.0
@@ -386,55 +388,55 @@ class QueueConsumer(Consumer):
 
     def _can_read(self) -> bool:
         return self._capacity.free > 0 and not any(
-            a.buffer or a.lanes.ready or a.lanes.leaving for a in self._assignments.values()
+            a.buffer or a.lanes.ready or a.lanes.leaving for a in self._assigned_partitions.values()
         )
 
     def _poll(self, timeout_s: float) -> None:
         records = self._reading.poll(int(timeout_s * 1000))
         self._polled_at_s = time.monotonic()
         for partition, batch in records.items():
-            assignment = self._assignments.get(partition)
-            if assignment is not None:
-                self._take_in(assignment, batch)
+            assigned = self._assigned_partitions.get(partition)
+            if assigned is not None:
+                self._take_in(assigned, batch)
         topic_id = self._topic_id()
-        for assignment in list(self._assignments.values()):
-            self._follow_position(assignment)
-            if assignment.topic_id != topic_id is not None:
-                self._begin_anew(assignment, ALL_OF_IT)
+        for assigned in list(self._assigned_partitions.values()):
+            self._follow_position(assigned)
+            if assigned.topic_id != topic_id is not None:
+                self._reload_log(assigned, ALL_OF_IT)
         self._pause_full_partitions()
-        self._flush_watch.look(self._polled_at_s)
-        self._silence.look(self._polled_at_s)
-        self._open_transactions.look(self._polled_at_s, list(self._assignments.values()))
+        self._flush_watcher.look(self._polled_at_s)
+        self._heartbeat_monitor.look(self._polled_at_s)
+        self._open_transactions.look(self._polled_at_s, list(self._assigned_partitions.values()))
 
-    def _take_in(self, assignment: Assignment, batch: list[ConsumerRecord]) -> None:
+    def _take_in(self, assigned: AssignedPartition, batch: list[ConsumerRecord]) -> None:
         self._broker.denials.is_over(self._consuming)
         first = batch[0]
-        if first.offset < assignment.expected:
+        if first.offset < assigned.expected:
             # kafka-python has gone back to where the log was cut, or to the beginning of another one.
-            self._begin_anew(assignment, first.offset, first.leader_epoch)
-        elif (foreign := assignment.first_foreign(batch)) is not None:
-            self._begin_anew(assignment, foreign.offset, foreign.leader_epoch)
+            self._reload_log(assigned, first.offset, first.leader_epoch)
+        elif (foreign := assigned.first_foreign(batch)) is not None:
+            self._reload_log(assigned, foreign.offset, foreign.leader_epoch)
         else:
-            if first.offset > assignment.expected:
-                self._look_for_removed(assignment)
-            with self._ledger.lock:
-                assignment.take_in(batch)
+            if first.offset > assigned.expected:
+                self._look_for_removed(assigned)
+            with self._in_flight.lock:
+                assigned.take_in(batch)
 
-    def _follow_position(self, assignment: Assignment) -> None:
+    def _follow_position(self, assigned: AssignedPartition) -> None:
         """Note that there is no record left below the position: what is there, if anything, is not one.
 
         Control records, aborted and compacted ones are not handed out, nor is what retention has removed.
         """
-        if assignment.buffer or (self._kafka.highwater(assignment.partition) or 0) <= assignment.expected:
+        if assigned.buffer or (self._kafka.highwater(assigned.partition) or 0) <= assigned.expected:
             return  # the usual case, without asking for the position
-        position = self._kafka.position(assignment.partition, timeout_ms=0)
-        if position is not None and position > assignment.expected:
-            leader_epoch = epoch_of_position(self._kafka, assignment.partition)
-            self._look_for_removed(assignment)
-            with self._ledger.lock:
-                assignment.skip_to(position, leader_epoch)
+        position = self._kafka.position(assigned.partition, timeout_ms=0)
+        if position is not None and position > assigned.expected:
+            leader_epoch = epoch_of_position(self._kafka, assigned.partition)
+            self._look_for_removed(assigned)
+            with self._in_flight.lock:
+                assigned.skip_to(position, leader_epoch)
 
-    def _begin_anew(self, assignment: Assignment, cut: int, leader_epoch: int = -1) -> None:
+    def _reload_log(self, assigned: AssignedPartition, cut: int, leader_epoch: int = -1) -> None:
         """Forget what is known of the log from ``cut`` on: what was read there is gone.
 
         All that is left is taken over as if another worker had left it, so that what runs is adopted, and
@@ -443,30 +445,30 @@ class QueueConsumer(Consumer):
         Parameters:
           leader_epoch: Of the record that stands at ``cut`` now; -1 when it is not known.
         """
-        partition = assignment.partition
+        partition = assigned.partition
         refresh_metadata(self._kafka, timeout_ms=RESTORE_TIMEOUT_MS)
-        lanes = self._releasing.lanes_of([partition])
+        lanes = self._lane_releaser.lanes_of([partition])
         topic_id = self._topic_id()
-        with self._ledger.lock:
-            if partition not in self._assignments:
+        with self._in_flight.lock:
+            if partition not in self._assigned_partitions:
                 return  # it was taken away meanwhile
-            left = assignment.snapshot()
+            left = assigned.snapshot()
             # A log loses its tail in an election, and what it gets then is of a later epoch.
-            if topic_id != assignment.topic_id or 0 <= leader_epoch <= left.leader_epoch:
+            if topic_id != assigned.topic_id or 0 <= leader_epoch <= left.leader_epoch:
                 cut = ALL_OF_IT
             state = forget_from(left, cut)
-            position = max(assignment.expected, left.highest + 1)
+            position = max(assigned.expected, left.highest + 1)
             undone = sum(offset >= cut for offset in left.incomplete)
-            undone += sum(record.offset >= cut for record in assignment.buffer)
+            undone += sum(record.offset >= cut for record in assigned.buffer)
             self._take_away([partition])
             anew = Restored(
                 state,
                 unclean=False,
                 end_offset=cut,
-                probation_end=assignment.probation_end,
+                probation_end=assigned.probation_end,
                 topic_id=topic_id,
             )
-            self._dispatcher.add(self._assignment(partition, anew, lanes[partition]))
+            self._dispatcher.add(self._new_assigned_partition(partition, anew, lanes[partition]))
             seek(self._kafka, partition, state.next_offset, state.leader_epoch)
             self._kafka.resume(partition)
         if cut == ALL_OF_IT:
@@ -481,22 +483,24 @@ class QueueConsumer(Consumer):
     def _topic_id(self) -> object:
         return self._kafka._manager.cluster.topic_id(self._queue_topic)
 
-    def _look_for_removed(self, assignment: Assignment) -> None:
+    def _look_for_removed(self, assigned: AssignedPartition) -> None:
         """Tell a gap that compaction or a control record leaves from records lost to retention."""
-        beginning = self._kafka.beginning_offsets([assignment.partition])[assignment.partition]
-        with self._ledger.lock:
-            tracker, expected = assignment.tracker, assignment.expected
+        beginning = self._kafka.beginning_offsets([assigned.partition])[assigned.partition]
+        with self._in_flight.lock:
+            tracker, expected = assigned.tracker, assigned.expected
             removed = max(0, beginning - max(expected, tracker.highest + 1)) + tracker.left_behind(
                 expected, beginning
             )
         if removed:
-            report_removed(assignment.partition, removed, beginning)
+            report_removed(assigned.partition, removed, beginning)
 
     def _pause_full_partitions(self) -> None:
-        with self._ledger.lock:
-            full = {p for p, a in self._assignments.items() if a.buffered_bytes >= MAX_BUFFERED_BYTES}
+        with self._in_flight.lock:
+            full = {p for p, a in self._assigned_partitions.items() if a.buffered_bytes >= MAX_BUFFERED_BYTES}
             drained = {
-                p for p in self._paused if self._assignments[p].buffered_bytes < MAX_BUFFERED_BYTES // 2
+                p
+                for p in self._paused
+                if self._assigned_partitions[p].buffered_bytes < MAX_BUFFERED_BYTES // 2
             }
             if full - self._paused:
                 self._kafka.pause(*(full - self._paused))

@@ -15,7 +15,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 
 from ..errors import InvalidMessage
 from ..partition_keys import why_refused
-from ..partition_keys.record_format import read_ticket
+from ..partition_keys.record_format import read_requeue_headers
 
 _FIELDS: dict[str, type | tuple[type, ...]] = {
     "queue_name": str,
@@ -103,9 +103,11 @@ def _fill_in(fields: dict[Any, Any], record: ConsumerRecord | None) -> None:
 
 def _id_of(record: ConsumerRecord) -> str:
     """An id that no other record has; the same for one that comes back from its lane at a later offset."""
-    ticket = read_ticket(record.headers or ())
+    requeue_record = read_requeue_headers(record.headers or ())
     offset, timestamp = (
-        (record.offset, record.timestamp) if ticket is None else (ticket[0].offset, ticket[0].timestamp)
+        (record.offset, record.timestamp)
+        if requeue_record is None
+        else (requeue_record[0].offset, requeue_record[0].timestamp)
     )
     # The time tells it from the record that has its offset in a topic that was deleted and created again.
     name = f"kafka:{record.topic}/{record.partition}/{offset}/{timestamp}"

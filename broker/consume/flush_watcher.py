@@ -23,7 +23,7 @@ from kafka.future import Future
 from kafka.protocol.consumer import OffsetSpec
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
-from ..deliveries.assigned_partition import Assignment
+from ..deliveries.assigned_partition import AssignedPartition
 from ..kafka.clients import Clients
 from ..offsets.committed_state import read_committed
 from .dispatcher import Dispatcher
@@ -31,11 +31,11 @@ from .dispatcher import Dispatcher
 logger = logging.getLogger(__name__)
 
 #: How often it is looked where a log begins, while something of it is held.
-LOOK_GAP_S = 0.5
-LOOK_TIMEOUT_MS = 5_000
+POLL_INTERVAL_S = 0.5
+POLL_TIMEOUT_MS = 5_000
 
 
-class Notes:
+class FlushMarkers:
     """Up to where the partitions of a group's queue were flushed.
 
     Raises (every method): KafkaError and KafkaUnavailable when Kafka does not answer.
@@ -49,21 +49,21 @@ class Notes:
         with closing(self._clients.consumer(group_id=self._group_id)) as kafka:
             kafka.assign(list(ends))
             offsets = {partition: OffsetAndMetadata(end, "", -1) for partition, end in ends.items()}
-            kafka.commit(offsets, timeout_ms=LOOK_TIMEOUT_MS)
+            kafka.commit(offsets, timeout_ms=POLL_TIMEOUT_MS)
 
     def read(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         """The offset after the last one that was flushed of each partition; 0 where none was."""
         with closing(self._clients.consumer(group_id=self._group_id)) as kafka:
-            noted = read_committed(kafka, partitions, timeout_ms=LOOK_TIMEOUT_MS)
+            noted = read_committed(kafka, partitions, timeout_ms=POLL_TIMEOUT_MS)
         return {partition: noted[partition].offset if partition in noted else 0 for partition in partitions}
 
 
-class FlushWatch:
+class FlushWatcher:
     """Drops what was flushed from elsewhere. Driven by the consumer's thread, which waits for no answer but
     the note's.
     """
 
-    def __init__(self, kafka: KafkaConsumer, dispatcher: Dispatcher, notes: Notes) -> None:
+    def __init__(self, kafka: KafkaConsumer, dispatcher: Dispatcher, notes: FlushMarkers) -> None:
         self._kafka = kafka
         self._dispatcher = dispatcher
         self._notes = notes
@@ -75,14 +75,14 @@ class FlushWatch:
         if now_s < self._next_look_s:
             return
         if self._asked is None:
-            assignments = self._dispatcher.assignments.values()
-            if held := [a.partition for a in assignments if a.buffer or len(a.tracker)]:
+            assigned_partitions = self._dispatcher.assigned_partitions.values()
+            if held := [a.partition for a in assigned_partitions if a.buffer or len(a.tracker)]:
                 self._asked = self._ask(held)
             else:
-                self._next_look_s = now_s + LOOK_GAP_S
+                self._next_look_s = now_s + POLL_INTERVAL_S
         elif self._asked.is_done:
             answer, self._asked = self._asked, None
-            self._next_look_s = now_s + LOOK_GAP_S
+            self._next_look_s = now_s + POLL_INTERVAL_S
             if answer.succeeded():
                 self._compare({partition: found.offset for partition, found in answer.value.items()})
 
@@ -90,47 +90,47 @@ class FlushWatch:
         # What beginning_offsets() does, without its wait.
         fetcher: Any = self._kafka._fetcher
         earliest = dict.fromkeys(partitions, OffsetSpec.EARLIEST)
-        return fetcher._manager.call_soon(fetcher._fetch_offsets_by_times_async, earliest, LOOK_TIMEOUT_MS)
+        return fetcher._manager.call_soon(fetcher._fetch_offsets_by_times_async, earliest, POLL_TIMEOUT_MS)
 
     def _compare(self, starts: dict[TopicPartition, int]) -> None:
-        moved: list[Assignment] = []
+        moved: list[AssignedPartition] = []
         for partition, start in starts.items():
-            assignment = self._dispatcher.assignments.get(partition)
-            if assignment is None or start <= assignment.log_start:
+            assigned = self._dispatcher.assigned_partitions.get(partition)
+            if assigned is None or start <= assigned.log_start:
                 continue
-            if assignment.holds_below(start):
-                moved.append(assignment)
+            if assigned.holds_below(start):
+                moved.append(assigned)
             else:
-                assignment.log_start = start
+                assigned.log_start = start
         if not moved:
             return
         try:
-            flushed = self._notes.read([assignment.partition for assignment in moved])
+            flushed = self._notes.read([assigned.partition for assigned in moved])
         except (KafkaError, BrokerConnectionError) as e:
             logger.info("It cannot be seen yet whether %s was flushed: %r", starts, e)
             return
-        for assignment in moved:
-            assignment.log_start = starts[assignment.partition]
-            self._drop(assignment, min(flushed[assignment.partition], assignment.log_start))
+        for assigned in moved:
+            assigned.log_start = starts[assigned.partition]
+            self._drop(assigned, min(flushed[assigned.partition], assigned.log_start))
 
-    def _drop(self, assignment: Assignment, flushed: int) -> None:
-        if assignment.revoked:
+    def _drop(self, assigned: AssignedPartition, flushed: int) -> None:
+        if assigned.revoked:
             return
-        if not assignment.holds_below(flushed):
+        if not assigned.holds_below(flushed):
             logger.info(
                 "%s begins at offset %d now, by retention: what was read from below it is still run.",
-                assignment.partition, assignment.log_start,
+                assigned.partition, assigned.log_start,
             )  # fmt: skip
             return
-        is_behind = assignment.expected < flushed
-        dropped = self._dispatcher.drop_below(assignment, flushed)
+        is_behind = assigned.expected < flushed
+        dropped = self._dispatcher.drop_below(assigned, flushed)
         if is_behind:
             try:
-                self._kafka.seek(assignment.partition, flushed)
+                self._kafka.seek(assigned.partition, flushed)
             except ValueError:
                 return  # the partition was revoked meanwhile
-        running = sum(offset < flushed for offset in assignment.in_flight)
+        running = sum(offset < flushed for offset in assigned.in_flight)
         logger.info(
             "%s was flushed up to offset %d: %d record(s) that were read are dropped, %d run on.",
-            assignment.partition, flushed, dropped, running,
+            assigned.partition, flushed, dropped, running,
         )  # fmt: skip

@@ -15,13 +15,13 @@ from kafka.future import Future
 from kafka.protocol.consumer import OffsetSpec
 from kafka.structs import TopicPartition
 
-from ..deliveries.assigned_partition import Assignment
+from ..deliveries.assigned_partition import AssignedPartition
 
 logger = logging.getLogger(__name__)
 
-LOOK_GAP_S = 1.0
+POLL_INTERVAL_S = 1.0
 #: How long a partition has to stand still before Kafka is asked why. Most transactions are shorter.
-PATIENCE_S = 10.0
+ASK_AFTER_S = 10.0
 ASK_TIMEOUT_MS = 5_000
 
 
@@ -38,12 +38,12 @@ class OpenTransactions:
         self._stands: dict[TopicPartition, tuple[int, float]] = {}
         self._told: dict[TopicPartition, int] = {}
 
-    def look(self, now_s: float, assignments: Iterable[Assignment]) -> None:
+    def look(self, now_s: float, assigned_partitions: Iterable[AssignedPartition]) -> None:
         """Take a step; nearly always there is none to take."""
         if now_s < self._next_look_s:
             return
-        self._next_look_s = now_s + LOOK_GAP_S
-        self._note_where_they_stand(now_s, assignments)
+        self._next_look_s = now_s + POLL_INTERVAL_S
+        self._note_where_they_stand(now_s, assigned_partitions)
         if self._asked is not None and self._asked.is_done:
             answer, self._asked = self._asked, None
             if answer.succeeded():
@@ -52,11 +52,11 @@ class OpenTransactions:
         elif self._asked is None and (held := self._held_for_long(now_s)):
             self._asked = self._ask(held)
 
-    def _note_where_they_stand(self, now_s: float, assignments: Iterable[Assignment]) -> None:
+    def _note_where_they_stand(self, now_s: float, assigned_partitions: Iterable[AssignedPartition]) -> None:
         before, self._stands = self._stands, {}
-        for assignment in assignments:
-            partition, position = assignment.partition, assignment.expected
-            if not assignment.buffer and (self._kafka.highwater(partition) or 0) > position:
+        for assigned in assigned_partitions:
+            partition, position = assigned.partition, assigned.expected
+            if not assigned.buffer and (self._kafka.highwater(partition) or 0) > position:
                 stands = before.get(partition)
                 same = stands is not None and stands[0] == position
                 self._stands[partition] = stands if stands is not None and same else (position, now_s)
@@ -70,7 +70,7 @@ class OpenTransactions:
         return [
             partition
             for partition, (position, since_s) in self._stands.items()
-            if now_s - since_s >= PATIENCE_S and self._told.get(partition) != position
+            if now_s - since_s >= ASK_AFTER_S and self._told.get(partition) != position
         ]
 
     def _ask(self, partitions: list[TopicPartition]) -> Future:
@@ -82,7 +82,7 @@ class OpenTransactions:
 
     def _compare(self, partition: TopicPartition, last_stable: int, now_s: float) -> None:
         position, since_s = self._stands.get(partition, (last_stable + 1, now_s))
-        if last_stable > position or now_s - since_s < PATIENCE_S:
+        if last_stable > position or now_s - since_s < ASK_AFTER_S:
             return  # it waits for something else, or not any more
         self._told[partition] = position
         waiting = (self._kafka.highwater(partition) or 0) - position

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..dead_letters.undelivered import bury_waiting
+from ..dead_letters.undelivered import dead_letter_undelivered
 from ..deliveries.delivery import Origin
-from ..partition_keys.lanes import Turn
+from ..partition_keys.lanes import LaneEntry
 from ..partition_keys.record_format import Place, Waiting, tombstone
 
 if TYPE_CHECKING:
     from ..broker import KafkaBroker
-    from ..deliveries.assigned_partition import Assignment
+    from ..deliveries.assigned_partition import AssignedPartition
 
 
-class Unreturnable:
+class UnreturnableEntries:
     """Dead-letters what waits in the lanes of a queue whose topic has come to refuse it for its size.
 
     It would otherwise block its lane for good.
@@ -29,23 +29,25 @@ class Unreturnable:
         """Whether what waits there is on its way to the dead letters."""
         return place in self._places
 
-    def bury(self, assignment: Assignment, turn: Turn[Any], waiting: Waiting, error: BaseException) -> None:
+    def add_dead_letter(
+        self, assigned: AssignedPartition, entry: LaneEntry[Any], waiting: Waiting, error: BaseException
+    ) -> None:
         """Begin to keep a message in the dead letters. Its lane goes on without it once they have it."""
         place = waiting.place
         self._places.add(place)
 
         def end() -> None:
-            if not assignment.revoked:  # else it is its partition's next owner's
+            if not assigned.revoked:  # else it is its partition's next owner's
                 self._publish_tombstone(waiting)
-                with self._broker.ledger.lock:
-                    assignment.lanes.forget(turn.key, turn.order)
+                with self._broker.in_flight.lock:
+                    assigned.lanes.forget(entry.key, entry.sequence)
             self._places.discard(place)
 
-        bury_waiting(
+        dead_letter_undelivered(
             self._broker,
             self._queue_name,
             message_id=str(place),
-            origin=Origin(assignment.partition.topic, place.partition, place.order.offset),
+            origin=Origin(assigned.partition.topic, place.partition, place.sequence.offset),
             raw=waiting.value,
             headers=waiting.headers,
             error=error,
@@ -55,6 +57,6 @@ class Unreturnable:
     def _publish_tombstone(self, waiting: Waiting) -> None:
         topic = self._broker.topics.lanes(self._queue_name)
         record = tombstone(topic, waiting.place, partition=waiting.kept_in)
-        failure = self._broker.following.publisher.publish([record]).get(0)
+        failure = self._broker.lane_writer.publisher.publish([record]).get(0)
         if failure is not None:
             raise failure

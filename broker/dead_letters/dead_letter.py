@@ -148,19 +148,19 @@ class Selection:
                 )
         return cls(**filters)
 
-    def __contains__(self, letter: DeadLetter) -> bool:
-        message = letter.message
+    def __contains__(self, dead_letter: DeadLetter) -> bool:
+        message = dead_letter.message
         return (
-            (self.error_type is None or letter.error_type == self.error_type)
-            and (self.since is None or letter.timestamp >= self.since.timestamp() * 1000)
-            and (self.until is None or letter.timestamp < self.until.timestamp() * 1000)
+            (self.error_type is None or dead_letter.error_type == self.error_type)
+            and (self.since is None or dead_letter.timestamp >= self.since.timestamp() * 1000)
+            and (self.until is None or dead_letter.timestamp < self.until.timestamp() * 1000)
             and (self.message_id is None or (message is not None and message.message_id == self.message_id))
             and (self.actor is None or (message is not None and message.actor_name == self.actor))
-            and (self.where is None or self.where(letter))
+            and (self.where is None or self.where(dead_letter))
         )
 
 
-def read_letter(
+def read_dead_letter(
     queue_name: str,
     value: bytes | None,
     headers: Sequence[tuple[str, bytes]],

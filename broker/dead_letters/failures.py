@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 
 from ..errors import MessageFailed
-from ..process.forks import survive
+from ..process.forks import reset_on_fork
 from . import DeadLetter, DeadLetterQueue
 
 #: How many errors of this process's own messages are kept for a join; of others only their text is known.
@@ -22,15 +22,15 @@ class Failures:
 
     def __init__(self, dead_letters: DeadLetterQueue) -> None:
         self._dead_letters = dead_letters
-        self.begin_anew()
-        survive(self)
+        self.reset_after_fork()
+        reset_on_fork(self)
         self._made_ms = _now_ms()
         self._flushed_ms: dict[str, int] = {}
         #: By queue and partition: the offset after the last dead letter that was seen.
         self._seen: dict[tuple[str, int], int] = {}
         self._errors: OrderedDict[str, BaseException] = OrderedDict()
 
-    def begin_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Give up the lock, which another thread of the parent may have held when this process was forked."""
         self._lock = threading.Lock()
 
@@ -60,31 +60,39 @@ class Failures:
           KafkaUnavailable: When Kafka does not answer.
         """
         since_ms = max(self._made_ms, self._flushed_ms.get(queue_name, 0))
-        letters = []
-        for letter in self._dead_letters.read(queue_name):
-            assert letter.position is not None
-            place = queue_name, letter.position.partition
-            if letter.timestamp >= since_ms and letter.position.offset >= self._seen.get(place, 0):
-                letters.append(letter)
-        for letter in letters:
-            assert letter.position is not None
-            self._seen[queue_name, letter.position.partition] = letter.position.offset + 1
-        return self._error_of(min(letters, key=lambda letter: letter.timestamp)) if letters else None
+        dead_letters = []
+        for dead_letter in self._dead_letters.read(queue_name):
+            assert dead_letter.position is not None
+            place = queue_name, dead_letter.position.partition
+            if dead_letter.timestamp >= since_ms and dead_letter.position.offset >= self._seen.get(place, 0):
+                dead_letters.append(dead_letter)
+        for dead_letter in dead_letters:
+            assert dead_letter.position is not None
+            self._seen[queue_name, dead_letter.position.partition] = dead_letter.position.offset + 1
+        return (
+            self._error_of(min(dead_letters, key=lambda dead_letter: dead_letter.timestamp))
+            if dead_letters
+            else None
+        )
 
-    def _error_of(self, letter: DeadLetter) -> BaseException:
+    def _error_of(self, dead_letter: DeadLetter) -> BaseException:
         with self._lock:
-            own = None if letter.message is None else self._errors.pop(letter.message.message_id, None)
-        if own is not None and type(own).__name__ == letter.error_type:
+            own = (
+                None
+                if dead_letter.message is None
+                else self._errors.pop(dead_letter.message.message_id, None)
+            )
+        if own is not None and type(own).__name__ == dead_letter.error_type:
             error = own
         else:
             error = MessageFailed(
-                None if letter.message is None else letter.message.message_id,
-                error_type=letter.error_type,
-                error=letter.error,
-                traceback=letter.traceback,
+                None if dead_letter.message is None else dead_letter.message.message_id,
+                error_type=dead_letter.error_type,
+                error=dead_letter.error,
+                traceback=dead_letter.traceback,
             )
-        if letter.traceback:
-            error.add_note(f"Where it failed:\n{letter.traceback}")
+        if dead_letter.traceback:
+            error.add_note(f"Where it failed:\n{dead_letter.traceback}")
         return error
 
 

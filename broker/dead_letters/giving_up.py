@@ -18,7 +18,7 @@ from dramatiq.middleware import MiddlewareError
 from dramatiq.results import Results
 
 from ..deliveries.delivery import Delivery
-from . import bury
+from . import add_dead_letter
 
 if TYPE_CHECKING:
     from ..broker import KafkaBroker
@@ -40,7 +40,7 @@ def give_up(broker: KafkaBroker, delivery: Delivery, error: BaseException) -> No
     try:
         if is_named:
             _call_before_nack(broker, delivery)
-        bury(broker, delivery, error)
+        add_dead_letter(broker, delivery, error)
         if is_named:
             delivery.follow_ups.append(partial(_call_after_nack, broker, delivery, error))
     finally:

@@ -113,11 +113,13 @@ def dead_letter_record(
     return Record(topic, value, key=key, headers=headers)
 
 
-def shortened(topics: Topics, letter: Record) -> Record:
+def shortened(topics: Topics, dead_letter: Record) -> Record:
     """A dead letter that its topic does not take, with its texts as short as it needs."""
-    limit = topics.limit_of(letter.topic) or 0
-    entry = json.loads(letter.value or b"{}")
-    return replace(letter, value=_fit(entry, _room_of(limit, letter.key or b"", letter.headers)))
+    limit = topics.limit_of(dead_letter.topic) or 0
+    entry = json.loads(dead_letter.value or b"{}")
+    return replace(
+        dead_letter, value=_fit(entry, _room_of(limit, dead_letter.key or b"", dead_letter.headers))
+    )
 
 
 def _room_of(limit: int, key: bytes, headers: Headers) -> int:

@@ -27,10 +27,10 @@ from ..kafka.clients import Clients
 from ..kafka.rights import not_published
 from ..kafka.topics import Topics
 from ..produce.publisher import Publisher
-from .dead_letter import DeadLetter, Selection, read_letter
-from .generations import Life, lives_sent, next_life, redriven
-from .resolution import Action, Resolution, State, is_resolution, now_ms, read_resolution
-from .topic_log import Log
+from .dead_letter import DeadLetter, Selection, read_dead_letter
+from .generations import Generation, generations_sent, next_generation, redriven
+from .resolution import Action, Resolution, ResolutionState, is_resolution, now_ms, read_resolution
+from .topic_log import DeadLetterTopic
 
 #: A batch is what an interruption leaves to be looked for, and what is held in memory.
 MAX_BATCH = 100
@@ -44,7 +44,7 @@ TOO_LARGE = "its message is larger than its queue takes"
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class RedriveRequest:
     """What is to be done, by whom and why."""
 
     operation: str
@@ -94,7 +94,7 @@ class History:
     begun: dict[int, Resolution]
 
     @classmethod
-    def of(cls, log: Log, partition: int) -> History:
+    def of(cls, log: DeadLetterTopic, partition: int) -> History:
         history = cls(set(), {})
         for record in log.records(partition):
             if is_resolution(record.headers):
@@ -102,107 +102,123 @@ class History:
         return history
 
     def _add(self, resolution: Resolution) -> None:
-        if resolution.state is State.DONE:
-            self.done.update(resolution.letters)
-        for offset in resolution.letters:
+        if resolution.state is ResolutionState.DONE:
+            self.done.update(resolution.dead_letters)
+        for offset in resolution.dead_letters:
             if offset in self.done:
                 self.begun.pop(offset, None)
             else:
                 self.begun.setdefault(offset, resolution)
 
 
-def open_letters(
-    log: Log, partition: int, queue_name: str, history: History, selection: Selection
+def open_dead_letters(
+    log: DeadLetterTopic, partition: int, queue_name: str, history: History, selection: Selection
 ) -> Iterator[DeadLetter]:
     """The selected dead letters of one partition that are not resolved."""
     for record in log.records(partition):
         if record.offset in history.done or is_resolution(record.headers):
             continue
         position = Origin(record.topic, partition, record.offset)
-        letter = read_letter(queue_name, record.value, record.headers, position)
-        if letter in selection:
-            yield letter
+        dead_letter = read_dead_letter(queue_name, record.value, record.headers, position)
+        if dead_letter in selection:
+            yield dead_letter
 
 
 class Resolver:
     """Carries out one order."""
 
-    def __init__(self, clients: Clients, topics: Topics, publisher: Publisher, order: Order) -> None:
+    def __init__(self, clients: Clients, topics: Topics, publisher: Publisher, order: RedriveRequest) -> None:
         self._clients = clients
         self._publisher = publisher
         self._order = order
         self._queue_topic = topics.queue(order.queue_name)
         self._topic = topics.dead_letters(order.queue_name)
         topics.ensure([self._queue_topic, self._topic], for_reading=order.dry_run)
-        self._pace = _Pace(order.rate_per_s, at_most=_letters_in(topics.limit_of(self._topic)))
-        self._sent: set[Life] = set()
-        self._too_large: set[Life] = set()
+        self._pace = _Pace(order.rate_per_s, at_most=_dead_letters_in(topics.limit_of(self._topic)))
+        self._sent: set[Generation] = set()
+        self._too_large: set[Generation] = set()
         self._resolved = Resolved(order.operation, order.action, order.dry_run)
 
     def run(self, selection: Selection) -> Resolved:
-        with Log(self._clients, self._topic) as log, Log(self._clients, self._queue_topic) as queue:
+        with (
+            DeadLetterTopic(self._clients, self._topic) as log,
+            DeadLetterTopic(self._clients, self._queue_topic) as queue,
+        ):
             for partition in log.ends:
                 history = History.of(log, partition)
-                letters = open_letters(log, partition, self._order.queue_name, history, selection)
-                self._resolve(partition, history, queue, self._counted(letters))
+                dead_letters = open_dead_letters(log, partition, self._order.queue_name, history, selection)
+                self._resolve(partition, history, queue, self._counted(dead_letters))
         return self._resolved
 
-    def _counted(self, letters: Iterable[DeadLetter]) -> Iterator[DeadLetter]:
+    def _counted(self, dead_letters: Iterable[DeadLetter]) -> Iterator[DeadLetter]:
         """Count what is selected and let through what can be resolved."""
-        for letter in letters:
+        for dead_letter in dead_letters:
             self._resolved.selected += 1
-            self._resolved.error_types[letter.error_type] += 1
-            if self._order.action is Action.REDRIVE and (reason := letter.why_not_redrivable) is not None:
+            self._resolved.error_types[dead_letter.error_type] += 1
+            if (
+                self._order.action is Action.REDRIVE
+                and (reason := dead_letter.why_not_redrivable) is not None
+            ):
                 self._resolved.refused[reason] += 1
             else:
-                yield letter
+                yield dead_letter
 
-    def _resolve(self, partition: int, history: History, queue: Log, letters: Iterable[DeadLetter]) -> None:
-        found: set[Life] | None = None
-        for batch in _batches(letters, self._pace.at_once):
+    def _resolve(
+        self, partition: int, history: History, queue: DeadLetterTopic, dead_letters: Iterable[DeadLetter]
+    ) -> None:
+        found: set[Generation] | None = None
+        for batch in _batches(dead_letters, self._pace.max_concurrency):
             if self._order.action is Action.REDRIVE:
                 if found is None:
-                    found = lives_sent(queue, history.begun.values())
+                    found = generations_sent(queue, history.begun.values())
                 unsent = self._unsent(batch, found)
                 self._resolved.to_send += len(unsent)
                 self._send(unsent, partition, queue)
                 # One that the queue never takes is not done, and does not hold up those that it takes.
-                batch = [letter for letter in batch if next_life(letter) not in self._too_large]
+                batch = [
+                    dead_letter
+                    for dead_letter in batch
+                    if next_generation(dead_letter) not in self._too_large
+                ]
             if batch:
-                self._say(State.DONE, partition, batch)
+                self._say(ResolutionState.DONE, partition, batch)
 
-    def _unsent(self, batch: Iterable[DeadLetter], found: set[Life]) -> list[DeadLetter]:
+    def _unsent(self, batch: Iterable[DeadLetter], found: set[Generation]) -> list[DeadLetter]:
         """Those of a batch whose message is to be sent."""
         unsent = []
-        for letter in batch:
-            life = next_life(letter)
+        for dead_letter in batch:
+            life = next_generation(dead_letter)
             if life in found:
                 self._resolved.sent_before += 1
             elif life not in self._sent:
                 # Two letters of one life are one failure, written down twice by a crash.
                 self._sent.add(life)
-                unsent.append(letter)
+                unsent.append(dead_letter)
         return unsent
 
-    def _send(self, letters: list[DeadLetter], partition: int, queue: Log) -> None:
-        if not letters or self._order.dry_run:
+    def _send(self, dead_letters: list[DeadLetter], partition: int, queue: DeadLetterTopic) -> None:
+        if not dead_letters or self._order.dry_run:
             return
-        self._say(State.BEGUN, partition, letters, queue.ends)
-        self._pace.wait(len(letters))
-        failures = self._publisher.publish([redriven(letter, self._queue_topic) for letter in letters])
+        self._say(ResolutionState.BEGUN, partition, dead_letters, queue.ends)
+        self._pace.wait(len(dead_letters))
+        failures = self._publisher.publish(
+            [redriven(dead_letter, self._queue_topic) for dead_letter in dead_letters]
+        )
         if any(not isinstance(error, MessageSizeTooLargeError) for error in failures.values()):
-            raise EnqueueFailed({next_life(letters[index])[0]: error for index, error in failures.items()})
-        self._too_large.update(next_life(letters[index]) for index in failures)
+            raise EnqueueFailed(
+                {next_generation(dead_letters[index])[0]: error for index, error in failures.items()}
+            )
+        self._too_large.update(next_generation(dead_letters[index]) for index in failures)
         if failures:
             self._resolved.refused[TOO_LARGE] += len(failures)
             self._resolved.to_send -= len(failures)
-        self._resolved.sent += len(letters) - len(failures)
+        self._resolved.sent += len(dead_letters) - len(failures)
 
     def _say(
         self,
-        state: State,
+        state: ResolutionState,
         partition: int,
-        letters: Iterable[DeadLetter],
+        dead_letters: Iterable[DeadLetter],
         queue_ends: Mapping[int, int] | None = None,
     ) -> None:
         if self._order.dry_run:
@@ -215,8 +231,9 @@ class Resolver:
             reason=self._order.reason,
             timestamp=now_ms(),
             partition=partition,
-            letters={
-                _offset(letter): letter.message.message_id if letter.message else "" for letter in letters
+            dead_letters={
+                _offset(dead_letter): dead_letter.message.message_id if dead_letter.message else ""
+                for dead_letter in dead_letters
             },
             queue_ends=queue_ends or {},
         )
@@ -233,7 +250,7 @@ class _Pace:
 
     def __init__(self, rate_per_s: float | None, *, at_most: int) -> None:
         self._rate_per_s = rate_per_s
-        self.at_once = at_most if rate_per_s is None else max(1, min(at_most, int(rate_per_s)))
+        self.max_concurrency = at_most if rate_per_s is None else max(1, min(at_most, int(rate_per_s)))
         self._free_at_s = 0.0
 
     def wait(self, count: int) -> None:
@@ -244,19 +261,19 @@ class _Pace:
         self._free_at_s = max(now_s, self._free_at_s) + count / self._rate_per_s
 
 
-def _letters_in(limit: int | None) -> int:
+def _dead_letters_in(limit: int | None) -> int:
     """How many dead letters fit into a resolution, when its topic has that limit."""
     if limit is None:
         return MAX_BATCH
     return max(1, min(MAX_BATCH, (limit - RESOLUTION_BYTES) // BYTES_OF_A_LETTER))
 
 
-def _batches(letters: Iterable[DeadLetter], at_most: int) -> Iterator[list[DeadLetter]]:
+def _batches(dead_letters: Iterable[DeadLetter], at_most: int) -> Iterator[list[DeadLetter]]:
     batch: list[DeadLetter] = []
     size = 0
-    for letter in letters:
-        batch.append(letter)
-        size += len(letter.raw)
+    for dead_letter in dead_letters:
+        batch.append(dead_letter)
+        size += len(dead_letter.raw)
         if len(batch) >= at_most or size >= MAX_BATCH_BYTES:
             yield batch
             batch, size = [], 0
@@ -264,6 +281,6 @@ def _batches(letters: Iterable[DeadLetter], at_most: int) -> Iterator[list[DeadL
         yield batch
 
 
-def _offset(letter: DeadLetter) -> int:
-    assert letter.position is not None
-    return letter.position.offset
+def _offset(dead_letter: DeadLetter) -> int:
+    assert dead_letter.position is not None
+    return dead_letter.position.offset

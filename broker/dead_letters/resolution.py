@@ -36,7 +36,7 @@ class Action(Enum):
     DISCARD = "discard"
 
 
-class State(Enum):
+class ResolutionState(Enum):
     BEGUN = "begun"
     DONE = "done"
 
@@ -57,12 +57,12 @@ class Resolution:
 
     operation: str
     action: Action
-    state: State
+    state: ResolutionState
     by: str
     reason: str
     timestamp: int
     partition: int
-    letters: Mapping[int, str]
+    dead_letters: Mapping[int, str]
     queue_ends: Mapping[int, int] = field(default_factory=dict)
 
     def record(self, topic: str) -> Record:
@@ -74,7 +74,7 @@ class Resolution:
             "by": self.by,
             "reason": self.reason,
             "timestamp": self.timestamp,
-            "letters": [{"offset": o, "message_id": m[:MAX_ID_CHARS]} for o, m in self.letters.items()],
+            "letters": [{"offset": o, "message_id": m[:MAX_ID_CHARS]} for o, m in self.dead_letters.items()],
             "queue_ends": {str(partition): end for partition, end in self.queue_ends.items()},
         }
         return Record(topic, as_json(value), headers=[(RESOLUTION, b"1")], partition=self.partition)
@@ -96,12 +96,14 @@ def read_resolution(value: bytes | None, partition: int) -> Resolution:
         return Resolution(
             operation=said["operation"],
             action=Action(said["action"]),
-            state=State(said["state"]),
+            state=ResolutionState(said["state"]),
             by=said["by"],
             reason=said["reason"],
             timestamp=said["timestamp"],
             partition=partition,
-            letters={letter["offset"]: letter["message_id"] for letter in said["letters"]},
+            dead_letters={
+                dead_letter["offset"]: dead_letter["message_id"] for dead_letter in said["letters"]
+            },
             queue_ends={int(p): end for p, end in said["queue_ends"].items()},
         )
     except (ValueError, TypeError, KeyError, AttributeError) as e:

@@ -22,7 +22,7 @@ STALLED_S = 30.0
 _POLL_MS = 500
 
 
-class Log:
+class DeadLetterTopic:
     """A topic's records from its beginning, or from given offsets, to the end it has when this is made.
 
     Use it as a context manager: it holds a connection, which belongs to no consumer group. Every method
@@ -49,7 +49,7 @@ class Log:
             kafka.close(autocommit=False)
             raise
 
-    def __enter__(self) -> Log:
+    def __enter__(self) -> DeadLetterTopic:
         return self
 
     def __exit__(

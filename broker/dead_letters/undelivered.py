@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..complete.completer import Errand
-from .dead_letter import read_letter
+from ..complete.completer import PendingDeadLetter
+from .dead_letter import read_dead_letter
 from .giving_up import tell
 from .middleware import DeadLetters
 from .record_format import dead_letter_record
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def bury_waiting(
+def dead_letter_undelivered(
     broker: KafkaBroker,
     queue_name: str,
     *,
@@ -30,7 +30,7 @@ def bury_waiting(
     headers: Sequence[tuple[str, bytes]],
     error: BaseException,
     then: Callable[[], None] | None = None,
-) -> Errand:
+) -> PendingDeadLetter:
     """Begin to keep a message in the dead letters; the errand that is returned is completed once they have
     it, and have been told.
 
@@ -51,15 +51,15 @@ def bury_waiting(
         headers=headers,
         message_id=message_id,
     )
-    letter = read_letter(queue_name, record.value, record.headers)
+    dead_letter = read_dead_letter(queue_name, record.value, record.headers)
     follow_ups: list[Callable[[], None]] = [
-        partial(middleware.on_dead_letter, letter)
+        partial(middleware.on_dead_letter, dead_letter)
         for middleware in broker.middleware
         if isinstance(middleware, DeadLetters) and middleware.on_dead_letter is not None
     ]
     follow_ups.append(partial(tell, broker, queue_name, raw, error))
     if then is not None:
         follow_ups.append(then)
-    errand = Errand(queue_name, [record], follow_ups)
-    broker.settlement.run(errand)
-    return errand
+    pending = PendingDeadLetter(queue_name, [record], follow_ups)
+    broker.completer.run(pending)
+    return pending

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..process.forks import leave_to_parent, survive
+from ..process.forks import leave_to_parent, reset_on_fork
 from . import index_repair as mending
 
 #: SQLite's page cache. Random keys make its B-trees wide; this holds the upper levels of some million rows.
@@ -78,9 +78,9 @@ class Store:
         except BaseException:
             self._db.close()
             raise
-        survive(self)
+        reset_on_fork(self)
 
-    def begin_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Leave the file to the parent: SQLite's own close() would write into it, and delete its log."""
         leave_to_parent(self._db)
 

@@ -20,12 +20,12 @@ from ..kafka.leader_epochs import epoch_of_position, seek
 from ..kafka.rebalance import (
     ForgetfulCooperativeStickyAssignor,
     RebalanceListener,
-    keep_outcomes_of_joins,
+    keep_join_outcomes,
     poll_apart_from_heartbeats,
 )
 from ..kafka.rights import reading
 from ..kafka.topics import Topics
-from ..kafka.unreadable_batches import ReadingAround
+from ..kafka.unreadable_batches import UnreadableBatchSkipper
 from ..offsets.committed_state import name_of
 from ..produce.publisher import Publisher
 from .delayed_topic import DelayedTopic, look_up
@@ -126,9 +126,9 @@ class OwnedPartitions:
             fetch_max_bytes=MAX_FETCH_BYTES,
             **{"session_timeout_ms": SESSION_TIMEOUT_MS, **settings},
         )
-        keep_outcomes_of_joins(self._kafka)
+        keep_join_outcomes(self._kafka)
         poll_apart_from_heartbeats(self._kafka)
-        self._reading = ReadingAround(self._kafka)
+        self._reading = UnreadableBatchSkipper(self._kafka)
         self._lease = Lease(self._kafka, self._kafka.config["session_timeout_ms"])
         listener = RebalanceListener(on_assigned=self._assigned, on_revoked=self._revoked, on_lost=self._lost)
         self._kafka.subscribe([topics.delayed], listener=listener)

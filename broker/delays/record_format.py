@@ -170,14 +170,14 @@ def delay_record(
     headers: Iterable[tuple[str, bytes]] = (),
     key: bytes | None = None,
     now_ms: int | None = None,
-    bound_for: str | None = None,
+    destination: str | None = None,
     spare: int = 0,
 ) -> Record:
     """The record that keeps ``message`` until ``delay_ms`` from now.
 
     Parameters:
       topic: The delayed topic.
-      bound_for: The queue's topic.
+      destination: The queue's topic.
       spare: See ``Record``; of the record in the queue's topic.
       headers: What its record in the queue's topic is to have.
       key: The key of its record in the queue's topic.
@@ -201,9 +201,9 @@ def delay_record(
         key=f"{_DELAY}{_numbered(message.message_id)}".encode(),
         headers=own + carried,
         placement=str(message.message_id).encode(),  # it may be a number
-        bound_for=None
-        if bound_for is None
-        else Record(bound_for, value, key=key, headers=carried, spare=spare),
+        destination=None
+        if destination is None
+        else Record(destination, value, key=key, headers=carried, spare=spare),
     )
 
 

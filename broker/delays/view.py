@@ -19,7 +19,7 @@ from ..kafka.metadata import partitions_now
 from ..kafka.rights import reading
 from ..kafka.topics import Topics
 from ..offsets.truncation import is_cut
-from ..process.forks import look, survive
+from ..process.forks import check_for_fork, reset_on_fork
 from .delayed_topic import DelayedTopic, look_up
 from .index import DelayIndex
 from .owned_partitions import (
@@ -86,10 +86,10 @@ class DelayView:
     def __init__(self, clients: Clients, topics: Topics) -> None:
         self._clients = clients
         self._topics = topics
-        self.begin_anew()
-        survive(self)
+        self.reset_after_fork()
+        reset_on_fork(self)
 
-    def begin_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Connect, and read the topic, once more when it is needed: what was read is the parent's."""
         self._lock = threading.Lock()
         self._kafka: KafkaConsumer | None = None
@@ -98,7 +98,7 @@ class DelayView:
         self._indexes: dict[TopicPartition, DelayIndex] = {}
 
     def pending(self, queue: str, *, limit: int) -> Pending:
-        look()
+        check_for_fork()
         with self._lock:
             self._catch_up()
             indexes = list(self._indexes.values())
@@ -117,7 +117,7 @@ class DelayView:
 
     def outcome(self, message_id: str) -> Outcome | None:
         """What was decided about cancelling a message; None when nothing was asked, or nothing is decided."""
-        look()
+        check_for_fork()
         with self._lock:
             self._catch_up()
             decided = (index.outcome(message_id) for index in self._indexes.values())

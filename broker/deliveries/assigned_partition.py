@@ -10,8 +10,8 @@ from kafka.structs import TopicPartition
 
 from ..offsets.ack_tracker import AckTracker
 from ..offsets.commit_metadata import MAX_METADATA_CHARS, CommitState, Suspicion, encode
-from ..partition_keys.lanes import Lanes, Order, Turn
-from ..partition_keys.record_format import lane_of, read_ticket
+from ..partition_keys.lanes import LaneEntry, Lanes, SequenceNumber
+from ..partition_keys.record_format import lane_of, read_requeue_headers
 from .delivery import Delivery
 
 #: Below this many incomplete offsets the metadata cannot reach its limit: 9 bytes, 12 characters, for each
@@ -37,7 +37,7 @@ class Capacity:
             self.changed.set()
 
 
-class Assignment:
+class AssignedPartition:
     """The broker's side of an assigned partition. Its fields are guarded by the ledger's lock.
 
     Attributes:
@@ -90,7 +90,7 @@ class Assignment:
         self.buffer: deque[ConsumerRecord] = deque()
         self.buffered_bytes = 0
         self.lanes: Lanes[ConsumerRecord] = Lanes() if lanes is None else lanes
-        self.turns: dict[int, Turn[ConsumerRecord]] = {}
+        self.lane_entries: dict[int, LaneEntry[ConsumerRecord]] = {}
         self.in_flight: dict[int, Delivery] = {}
         self.leaving = False
         self.revoked = False
@@ -134,28 +134,28 @@ class Assignment:
 
     def take_ready(self) -> ConsumerRecord:
         """Take the next record whose turn has come."""
-        turn = self.lanes.ready.popleft()
-        record = turn.record
+        entry = self.lanes.ready.popleft()
+        record = entry.record
         assert record is not None
-        self.turns[record.offset] = turn
+        self.lane_entries[record.offset] = entry
         return record
 
     def take_into_lane(self) -> None:
         """Take the next record of the buffer to the others of its key."""
         record = self.take_out()
         self.tracker.deliver(record.offset, record.leader_epoch)
-        order, due_ms = _order_of(record)
+        sequence, due_ms = _sequence_number_of(record)
         key = lane_of(record.headers)
         assert key is not None
-        self.lanes.take_in(key, order, record, size=record.serialized_value_size, ticket_due_ms=due_ms)
+        self.lanes.take_in(key, sequence, record, size=record.serialized_value_size, requeued_due_ms=due_ms)
 
     def adopt(self, record: ConsumerRecord) -> None:
         """Note that the next record of the buffer runs already."""
         self.take_out()
         self.tracker.deliver(record.offset, record.leader_epoch)
         if record.key is not None and (key := lane_of(record.headers)) is not None:
-            turn = self.lanes.adopt(key, _order_of(record)[0])
-            self.turns[record.offset] = self.in_flight[record.offset].turn = turn
+            entry = self.lanes.adopt(key, _sequence_number_of(record)[0])
+            self.lane_entries[record.offset] = self.in_flight[record.offset].lane_entry = entry
 
     def complete_unrun(self, offset: int) -> None:
         """Mark a record complete that stands for a message which another one stands for, too."""
@@ -178,11 +178,11 @@ class Assignment:
     def complete(self, offset: int) -> None:
         """Mark a delivery complete and let the consumer know that there is room."""
         if (delivery := self.in_flight.pop(offset, None)) is not None:
-            if self.turns and (turn := self.turns.pop(offset, None)) is not None:
+            if self.lane_entries and (entry := self.lane_entries.pop(offset, None)) is not None:
                 if delivery.wait is None or delivery.flushed:
-                    self.lanes.finish(turn)
+                    self.lanes.finish(entry)
                 else:
-                    self.lanes.wait(turn, delivery.wait.due_ms)
+                    self.lanes.wait(entry, delivery.wait.due_ms)
             self.tracker.complete(offset)
             self.suspicions.pop(offset, None)
             self.dirty = True
@@ -209,7 +209,7 @@ class Assignment:
 
     def runs_keyed(self) -> bool:
         """Whether a message that has a key is run or settled at the moment."""
-        return any(delivery.begun and delivery.turn is not None for delivery in self.in_flight.values())
+        return any(delivery.begun and delivery.lane_entry is not None for delivery in self.in_flight.values())
 
     def revoke(self) -> list[Delivery]:
         """Take the partition away and return what was outstanding.
@@ -275,8 +275,8 @@ class Assignment:
         return len(encode(self.snapshot())) + _HEADROOM_CHARS <= MAX_METADATA_CHARS
 
 
-def _order_of(record: ConsumerRecord) -> tuple[Order, int | None]:
+def _sequence_number_of(record: ConsumerRecord) -> tuple[SequenceNumber, int | None]:
     """A record's order number, and the due time of the wait that it ends, if it does."""
-    if record.headers and (read := read_ticket(record.headers)) is not None:
+    if record.headers and (read := read_requeue_headers(record.headers)) is not None:
         return read
-    return Order(record.offset, record.timestamp), None
+    return SequenceNumber(record.offset, record.timestamp), None

@@ -13,9 +13,9 @@ from ..partition_keys.record_format import without_own
 from ..produce.publisher import Record
 
 if TYPE_CHECKING:
-    from ..partition_keys.lanes import Turn
+    from ..partition_keys.lanes import LaneEntry
     from ..partition_keys.record_format import Waiting
-    from .assigned_partition import Assignment
+    from .assigned_partition import AssignedPartition
 
 
 class Origin(NamedTuple):
@@ -51,7 +51,7 @@ class Delivery(MessageProxy):
       wait: What the lanes topic is to keep of it, in its place, after the outbox is in Kafka.
     """
 
-    turn: Turn[ConsumerRecord] | None = None
+    lane_entry: LaneEntry[ConsumerRecord] | None = None
     wait: Waiting | None = None
     withdrawn = False
     unrun = False
@@ -66,7 +66,7 @@ class Delivery(MessageProxy):
         origin: Origin,
         raw: bytes,
         headers: Sequence[tuple[str, bytes]],
-        assignment: Assignment,
+        assigned: AssignedPartition,
     ) -> None:
         super().__init__(message)
         # A proxy looks its message's fields up in the message at every access, some fifteen times a task.
@@ -74,7 +74,7 @@ class Delivery(MessageProxy):
         self.origin = origin
         self.raw = raw
         self.headers = headers
-        self.assignment = assignment
+        self.assigned_partition = assigned
         self.outbox: list[Record] = []
         self.follow_ups: list[Callable[[], None]] = []
         self.begun = False
@@ -114,16 +114,16 @@ class Delivery(MessageProxy):
         self.__dict__.update(message.__dict__)
 
 
-def make_delivery(message: Message[Any], record: ConsumerRecord, assignment: Assignment) -> Delivery:
+def make_delivery(message: Message[Any], record: ConsumerRecord, assigned: AssignedPartition) -> Delivery:
     """Make a delivery of the message that was read from ``record``."""
     delivery = Delivery(
         message,
         origin=Origin(record.topic, record.partition, record.offset),
         raw=record.value or b"",
         headers=record.headers,
-        assignment=assignment,
+        assigned=assigned,
     )
     if record.key is not None:
-        delivery.turn = assignment.turns.get(record.offset)
+        delivery.lane_entry = assigned.lane_entries.get(record.offset)
         delivery.headers = without_own(record.headers)
     return delivery

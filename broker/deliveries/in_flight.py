@@ -9,15 +9,15 @@ from collections.abc import Iterable
 from kafka.structs import TopicPartition
 
 from ..offsets.remembered import Remembered
-from ..process.forks import survive
-from .assigned_partition import Assignment
+from ..process.forks import reset_on_fork
+from .assigned_partition import AssignedPartition
 from .delivery import Delivery
 
 #: How many tasks that ended after their partition was lost are remembered, with their messages.
 MAX_FINISHED = 1_000
 
 
-class Ledger:
+class InFlightDeliveries:
     """Moves deliveries from dispatched to begun to complete. Thread-safe, and quick.
 
     It outlives consumers: Dramatiq makes a new one after every error, and a task that still runs then belongs
@@ -31,13 +31,13 @@ class Ledger:
 
     def __init__(self) -> None:
         self._epochs = itertools.count(1)
-        self.begin_anew()
-        survive(self)
+        self.reset_after_fork()
+        reset_on_fork(self)
 
-    def begin_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Run nothing: in the child of a fork, all of it is the parent's."""
         self.lock = threading.RLock()
-        self._assignments: set[Assignment] = set()
+        self._assigned_partitions: set[AssignedPartition] = set()
         self._orphans: dict[tuple[TopicPartition, int], Delivery] = {}
         self._finished: dict[tuple[TopicPartition, int], Delivery] = {}  # the longest known first
         self._remembered: dict[TopicPartition, Remembered] = {}
@@ -61,9 +61,9 @@ class Ledger:
             return self._take_on(delivery)
 
     def _take_on(self, delivery: Delivery) -> bool:
-        if delivery.assignment.revoked:
+        if delivery.assigned_partition.revoked:
             return False
-        delivery.assignment.dispatch(delivery)
+        delivery.assigned_partition.dispatch(delivery)
         self._running += 1
         return True
 
@@ -72,25 +72,25 @@ class Ledger:
         it was flushed.
         """
         with self.lock:
-            if delivery.completed or delivery.assignment.revoked:
+            if delivery.completed or delivery.assigned_partition.revoked:
                 return False
             delivery.begun = True
             return True
 
-    def drop_below(self, assignment: Assignment, offset: int) -> int:
+    def drop_below(self, assigned: AssignedPartition, offset: int) -> int:
         """Complete, without a run, what a flush has deleted and no thread has begun; return how much that
         was.
         """
         with self.lock:
             waiting = [
                 delivery
-                for origin, delivery in assignment.in_flight.items()
+                for origin, delivery in assigned.in_flight.items()
                 if origin < offset and (not delivery.begun or delivery.moves)
             ]
             for delivery in waiting:
                 delivery.flushed = True
                 self.complete(delivery)
-            return len(waiting) + assignment.drop_below(offset)
+            return len(waiting) + assigned.drop_below(offset)
 
     def complete(self, delivery: Delivery) -> None:
         """Complete ``delivery``, whose outbox is in Kafka. A second call, and one for a lost partition,
@@ -101,12 +101,12 @@ class Ledger:
                 return
             delivery.completed = True
             self._running -= 1
-            assignment, offset = delivery.assignment, delivery.origin.offset
-            if not assignment.revoked:
-                assignment.complete(offset)
-            elif self._orphans.get((assignment.partition, offset)) is delivery:
-                del self._orphans[assignment.partition, offset]
-                self._finished[assignment.partition, offset] = delivery
+            assigned, offset = delivery.assigned_partition, delivery.origin.offset
+            if not assigned.revoked:
+                assigned.complete(offset)
+            elif self._orphans.get((assigned.partition, offset)) is delivery:
+                del self._orphans[assigned.partition, offset]
+                self._finished[assigned.partition, offset] = delivery
                 while len(self._finished) > MAX_FINISHED:
                     del self._finished[next(iter(self._finished))]
 
@@ -119,33 +119,33 @@ class Ledger:
         with self.lock:
             if delivery.completed:
                 return False
-            if delivery.assignment.revoked:
+            if delivery.assigned_partition.revoked:
                 if delivery.moves:  # it has not run
-                    self._orphans.pop((delivery.assignment.partition, delivery.origin.offset), None)
+                    self._orphans.pop((delivery.assigned_partition.partition, delivery.origin.offset), None)
                 self.complete(delivery)
                 return False
             return True
 
-    def add(self, assignment: Assignment) -> None:
+    def add(self, assigned: AssignedPartition) -> None:
         """Take charge of a partition. Its tracker says by now what was remembered of it."""
         with self.lock:
-            self._assignments.add(assignment)
-            self._remembered.pop(assignment.partition, None)
-            next_offset = assignment.tracker.next_offset
+            self._assigned_partitions.add(assigned)
+            self._remembered.pop(assigned.partition, None)
+            next_offset = assigned.tracker.next_offset
             for partition, offset in list(self._finished):
-                if partition == assignment.partition and offset < next_offset:
+                if partition == assigned.partition and offset < next_offset:
                     del self._finished[partition, offset]
 
-    def revoke(self, assignment: Assignment) -> None:
+    def revoke(self, assigned: AssignedPartition) -> None:
         """Take a partition away: what has begun becomes an orphan, what has not will be skipped."""
         with self.lock:
-            self._assignments.discard(assignment)
-            self._remembered[assignment.partition] = Remembered(
-                assignment.snapshot(), tuple(assignment.said), assignment.probation_end, assignment.topic_id
+            self._assigned_partitions.discard(assigned)
+            self._remembered[assigned.partition] = Remembered(
+                assigned.snapshot(), tuple(assigned.said), assigned.probation_end, assigned.topic_id
             )
-            for delivery in assignment.revoke():
+            for delivery in assigned.revoke():
                 if delivery.begun:
-                    self._orphans[assignment.partition, delivery.origin.offset] = delivery
+                    self._orphans[assigned.partition, delivery.origin.offset] = delivery
                 else:
                     # A worker that is stopping never takes it from its queue, so it ends here.
                     delivery.completed = True
@@ -154,9 +154,9 @@ class Ledger:
     def is_committed(self) -> bool:
         """Whether Kafka has acknowledged everything that is complete in this process."""
         with self.lock:
-            return all(assignment.is_committed for assignment in self._assignments)
+            return all(assigned.is_committed for assigned in self._assigned_partitions)
 
-    def adopt(self, assignment: Assignment, offset: int, raw: bytes) -> bool:
+    def adopt(self, assigned: AssignedPartition, offset: int, raw: bytes) -> bool:
         """Hand the orphan that runs the record at ``offset`` to ``assignment``, if there is one.
 
         ``raw`` tells a record from another one that has its offset since its topic was made anew.
@@ -164,15 +164,15 @@ class Ledger:
         if not self._orphans:
             return False
         with self.lock:
-            orphan = self._orphans.get((assignment.partition, offset))
-            if orphan is None or orphan.raw != raw or assignment.revoked:
+            orphan = self._orphans.get((assigned.partition, offset))
+            if orphan is None or orphan.raw != raw or assigned.revoked:
                 return False
-            del self._orphans[assignment.partition, offset]
-            orphan.assignment = assignment
-            assignment.dispatch(orphan)
+            del self._orphans[assigned.partition, offset]
+            orphan.assigned_partition = assigned
+            assigned.dispatch(orphan)
             return True
 
-    def recall(self, assignment: Assignment, offset: int, raw: bytes) -> Delivery | None:
+    def recall(self, assigned: AssignedPartition, offset: int, raw: bytes) -> Delivery | None:
         """The orphan that has run the record at ``offset`` to its end since its partition was lost.
 
         It is outstanding again until the caller has settled it: what was left to say of it is still to be
@@ -181,14 +181,14 @@ class Ledger:
         if not self._finished:
             return None
         with self.lock:
-            delivery = self._finished.get((assignment.partition, offset))
-            if delivery is None or delivery.raw != raw or assignment.revoked:
+            delivery = self._finished.get((assigned.partition, offset))
+            if delivery is None or delivery.raw != raw or assigned.revoked:
                 return None
-            del self._finished[assignment.partition, offset]
+            del self._finished[assigned.partition, offset]
             delivery.completed = False
-            delivery.assignment = assignment
+            delivery.assigned_partition = assigned
             self._running += 1
-            assignment.dispatch(delivery)
+            assigned.dispatch(delivery)
             return delivery
 
     def remembered(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Remembered]:

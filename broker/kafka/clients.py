@@ -18,7 +18,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_e
 from ..errors import KafkaUnavailable
 from ..process import forks
 from .connections import Connection, Producer
-from .log_filter import quieten_kafka_python
+from .log_filter import limit_kafka_python_logs
 from .rights import Rights, translated
 
 T = TypeVar("T")
@@ -190,11 +190,11 @@ class Clients:
             admin.close()
 
     def _connect(self, kind: Any, settings: dict[str, Any], within_s: float | None = None) -> Any:
-        forks.look()
+        forks.check_for_fork()
         options = {name: value for name, value in self._options.items() if name in kind.DEFAULT_CONFIG}
         options |= {**settings, **self._timeouts(kind, settings, within_s)}
         connections: list[Connection] = []
-        quieten_kafka_python()
+        limit_kafka_python_logs()
 
         def connect(**configs: Any) -> Connection:
             connections.append(Connection(first=self._answered, **configs))

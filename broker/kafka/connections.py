@@ -15,7 +15,7 @@ from kafka.net.compat import KafkaNetClient
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 
-from ..process.forks import leave_to_parent, survive
+from ..process.forks import leave_to_parent, reset_on_fork
 
 #: How long a node may take to answer a new connection. kafka-python's own 10 s would be all the time that
 #: finding the cluster may take, when the first node asked is a frozen one. It doubles with each failure.
@@ -48,7 +48,7 @@ class Connection(KafkaNetClient):  # type: ignore[misc]
         super().__init__(net=net, manager=manager)
         turns = self._in_turn(manager.cluster.bootstrap_brokers(), first)
         manager.cluster.bootstrap_brokers = lambda: [next(turns)]
-        survive(self)
+        reset_on_fork(self)
 
     def _in_turn(self, servers: Sequence[Any], first: str | None) -> Iterator[Any]:
         order = sorted(servers, key=lambda server: (_address(server) != first, random.random()))
@@ -57,7 +57,7 @@ class Connection(KafkaNetClient):  # type: ignore[misc]
                 self.asked = _address(server)
                 yield server
 
-    def begin_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Leave everything to the parent. kafka-python's own close() shuts the sockets down, for the parent
         as well, and takes them out of a set that both share.
         """

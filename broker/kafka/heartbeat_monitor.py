@@ -12,10 +12,10 @@ logger = logging.getLogger(__name__)
 
 #: How many heartbeats have to go unanswered.
 HEARTBEATS = 4
-LOOK_GAP_S = 1.0
+POLL_INTERVAL_S = 1.0
 
 
-class Silence:
+class HeartbeatMonitor:
     """Listens to the answers to a consumer's heartbeats, which kafka-python sends whatever else it does.
 
     A Kafka that is frozen, or cut off, closes no connection. kafka-python reports what times out, request by
@@ -37,7 +37,7 @@ class Silence:
         """Say what has changed; nearly always nothing has."""
         if now_s < self._next_look_s:
             return
-        self._next_look_s = now_s + LOOK_GAP_S
+        self._next_look_s = now_s + POLL_INTERVAL_S
         heartbeat = self._kafka._coordinator.heartbeat
         heard_s = max(heartbeat.last_receive, heartbeat.last_reset)
         silent_since_s = self._since_s.get(self._queue_name)

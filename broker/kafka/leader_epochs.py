@@ -25,7 +25,7 @@ from ..offsets.truncation import EpochEnd
 #: Between two questions while a partition has no leader, or a leader knows of a later election than we do.
 _RETRY_GAP_S = 0.1
 
-Answers = dict[TopicPartition, EpochEnd]
+EpochEndsByPartition = dict[TopicPartition, EpochEnd]
 
 
 class EpochEnds:
@@ -46,7 +46,7 @@ class EpochEnds:
             deadline_s = time.monotonic() + timeout_ms / 1000
             self._asked = self._manager.call_soon(_ask, self._manager, known, deadline_s)
 
-    def answers(self) -> Answers:
+    def answers(self) -> EpochEndsByPartition:
         """Wait for the answers. A server that knows nothing of leader epochs gives none.
 
         Raises:
@@ -54,7 +54,9 @@ class EpochEnds:
         """
         if self._asked is None:
             return {}
-        answers: Answers = self._manager.run(self._manager.wait_for, self._asked, self._timeout_ms)
+        answers: EpochEndsByPartition = self._manager.run(
+            self._manager.wait_for, self._asked, self._timeout_ms
+        )
         return answers
 
 
@@ -98,8 +100,8 @@ def epoch_of_position(kafka: KafkaConsumer, partition: TopicPartition) -> int:
     return -1 if position is None or position.leader_epoch is None else int(position.leader_epoch)
 
 
-async def _ask(manager: Any, epochs: dict[TopicPartition, int], deadline_s: float) -> Answers:
-    answers: Answers = {}
+async def _ask(manager: Any, epochs: dict[TopicPartition, int], deadline_s: float) -> EpochEndsByPartition:
+    answers: EpochEndsByPartition = {}
     failure: KafkaError = KafkaTimeoutError("no leader was found")
     missing = dict(epochs)
     while missing:
@@ -119,7 +121,7 @@ async def _ask(manager: Any, epochs: dict[TopicPartition, int], deadline_s: floa
     return answers
 
 
-async def _ask_once(manager: Any, epochs: Mapping[TopicPartition, int]) -> Answers:
+async def _ask_once(manager: Any, epochs: Mapping[TopicPartition, int]) -> EpochEndsByPartition:
     """Ask every leader that is known, all at the same time."""
     cluster = manager.cluster
     by_leader: dict[int, dict[TopicPartition, int]] = defaultdict(dict)
@@ -133,7 +135,7 @@ async def _ask_once(manager: Any, epochs: Mapping[TopicPartition, int]) -> Answe
     for leader, theirs in by_leader.items():
         current = {partition: cluster.leader_epoch_for_partition(partition) for partition in theirs}
         sent.append((manager.send(_request(theirs, current), node_id=leader), current))
-    answers: Answers = {}
+    answers: EpochEndsByPartition = {}
     failure: Exception | None = None
     for answer, current in sent:
         try:
@@ -161,8 +163,8 @@ def _request(epochs: Mapping[TopicPartition, int], current: Mapping[TopicPartiti
     return OffsetForLeaderEpochRequest(replica_id=-1, topics=list(topics.items()))
 
 
-def _read(response: Any, current: Mapping[TopicPartition, int | None]) -> Answers:
-    answers: Answers = {}
+def _read(response: Any, current: Mapping[TopicPartition, int | None]) -> EpochEndsByPartition:
+    answers: EpochEndsByPartition = {}
     failure: Exception | None = None
     for topic in response.topics:
         for found in topic.partitions:

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from ..process.forks import survive
+from ..process.forks import reset_on_fork
 
 #: So many lines of each place in kafka-python's code are let through in so many seconds. Each client tries to
 #: connect once a second, and an attempt that fails is worth five lines of a warning or worse.
@@ -16,7 +16,7 @@ LINES = 3
 INTERVAL_S = 60.0
 
 
-class Quiet(logging.Filter):
+class RateLimitFilter(logging.Filter):
     """Lets the first few warnings of each line of code through, and the rest only after a while.
 
     Parameters:
@@ -26,10 +26,10 @@ class Quiet(logging.Filter):
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._clock = clock
-        self.begin_anew()
-        survive(self)
+        self.reset_after_fork()
+        reset_on_fork(self)
 
-    def begin_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Give up the lock, which another thread of the parent may have held when this process was forked."""
         self._lock = threading.Lock()
         self._began_s = self._clock()
@@ -52,10 +52,10 @@ class Quiet(logging.Filter):
         return said <= LINES
 
 
-_quiet = Quiet()
+_quiet = RateLimitFilter()
 
 
-def leave_out_information() -> None:
+def drop_info_logs() -> None:
     """In a worker, let nothing below a warning of kafka-python's into the log, unless the application has
     said what it wants to see of it. Dramatiq's command line logs what is worth INFO.
     """
@@ -64,7 +64,7 @@ def leave_out_information() -> None:
         logger.setLevel(logging.WARNING)
 
 
-def quieten_kafka_python() -> None:
+def limit_kafka_python_logs() -> None:
     """Put the filter on each of kafka-python's loggers: one on their parent would not see their records."""
     for name, logger in list(logging.root.manager.loggerDict.items()):
         if name.startswith("kafka.") and isinstance(logger, logging.Logger):

@@ -10,7 +10,7 @@ from kafka.errors import KafkaError, KafkaTimeoutError
 from kafka.structs import TopicPartition
 
 
-class Answers:
+class ProducerErrors:
     """What Kafka answered last about each partition that a producer tries to write to.
 
     kafka-python tries again until the time for a batch is up, and then says only that it is. It is looked at

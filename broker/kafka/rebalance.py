@@ -46,7 +46,7 @@ def learn_partitions(kafka: KafkaConsumer, topic: str) -> None:
     kafka.partitions_for_topic(topic)
 
 
-def keep_outcomes_of_joins(kafka: KafkaConsumer) -> None:
+def keep_join_outcomes(kafka: KafkaConsumer) -> None:
     """Let a join that ends between two polls count.
 
     kafka-python 3.0.12 drops its outcome, and the next poll joins once more: that rebalances all others, and

@@ -16,12 +16,12 @@ from ..process.threads import start_unwaited
 T = TypeVar("T")
 
 #: A thread that has not begun after so long was ended before it could, and another one is started.
-PATIENCE_S = 0.5
+THREAD_START_TIMEOUT_S = 0.5
 #: How soon a caller notices that it need not wait any more.
-LOOK_GAP_S = 0.1
+POLL_INTERVAL_S = 0.1
 
 
-class SharedAttempts:
+class SingleFlight:
     """Makes one attempt at a time, and shares its failure with those who wait for their turn.
 
     While Kafka is away an attempt ends only with its time, and so many threads that tried one after the other
@@ -32,10 +32,10 @@ class SharedAttempts:
     """
 
     def __init__(self) -> None:
-        self.begin_anew()
-        forks.survive(self)
+        self.reset_after_fork()
+        forks.reset_on_fork(self)
 
-    def begin_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Give the turn back that a thread of the parent had when this process was forked."""
         self._turn = threading.Lock()
         self._failed: tuple[float, KafkaUnavailable | NotAuthorized] | None = None
@@ -52,14 +52,14 @@ class SharedAttempts:
           KafkaUnavailable: When it failed, when another thread's failed that began after this call, when it
             was nobody's turn by ``deadline_s``, or when ``unless`` was set first. NotAuthorized likewise.
         """
-        forks.look()
+        forks.check_for_fork()
         asked_s = time.monotonic()
         turn = self._turn
-        while not turn.acquire(timeout=max(0.0, min(LOOK_GAP_S, deadline_s - time.monotonic()))):
+        while not turn.acquire(timeout=max(0.0, min(POLL_INTERVAL_S, deadline_s - time.monotonic()))):
             _check(unless)
             if time.monotonic() >= deadline_s:
                 raise KafkaUnavailable("Kafka was not reached in time; another thread still tries to.")
-        call = _Call(partial(contextvars.copy_context().run, attempt), partial(self._end_turn, turn))
+        call = _Flight(partial(contextvars.copy_context().run, attempt), partial(self._end_turn, turn))
         try:
             if self._failed is not None and self._failed[0] >= asked_s:
                 failure = self._failed[1]
@@ -77,7 +77,7 @@ class SharedAttempts:
         turn.release()
 
 
-class _Call(Generic[T]):
+class _Flight(Generic[T]):
     """One attempt, made by whichever thread takes it first."""
 
     def __init__(self, attempt: Callable[[], T], on_end: Callable[[float, Exception | None], None]) -> None:
@@ -92,13 +92,13 @@ class _Call(Generic[T]):
 
     def made_elsewhere(self, unless: threading.Event | None) -> T:
         """Start a thread that makes the attempt, and wait for it."""
-        started_s = -PATIENCE_S
+        started_s = -THREAD_START_TIMEOUT_S
         while not self._ended.acquire(blocking=False):
-            if not self.taken.locked() and time.monotonic() - started_s >= PATIENCE_S:
+            if not self.taken.locked() and time.monotonic() - started_s >= THREAD_START_TIMEOUT_S:
                 if not start_unwaited(self._make, name="dramatiq-kafka-attempt"):
                     self._make()  # nobody is interrupted any more
                 started_s = time.monotonic()
-            if self._ended.acquire(timeout=LOOK_GAP_S):
+            if self._ended.acquire(timeout=POLL_INTERVAL_S):
                 break
             _check(unless)
         if self._error is not None:

@@ -23,7 +23,7 @@ from kafka.errors import (
 from ..errors import InvalidQueueName, KafkaUnavailable, NotAuthorized, TopicMisconfigured
 from .clients import ASK_TIMEOUT_S, Clients
 from .rights import Rights, denied_topics
-from .single_flight import SharedAttempts
+from .single_flight import SingleFlight
 from .topic_policies import CLEANUP_POLICY, MAX_MESSAGE_BYTES, RECHECK_S, Role, TopicPolicies, limit_for
 
 logger = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class Topics:
         self._asked_for: set[str] = set()
         self._seen: set[str] = set()
         self._policies = TopicPolicies(clients.bootstrap_servers, self._role_of)
-        self._attempts = SharedAttempts()
+        self._attempts = SingleFlight()
 
     @property
     def delayed(self) -> str:

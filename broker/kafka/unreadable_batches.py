@@ -56,7 +56,7 @@ def report_missing_codecs() -> None:
         )  # fmt: skip
 
 
-class ReadingAround:
+class UnreadableBatchSkipper:
     """Polls a consumer, and sets partitions aside that cannot be read. Use it from the consumer's thread.
 
     Parameters:

@@ -14,12 +14,12 @@ from kafka import KafkaConsumer
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from ..kafka.clients import Clients
-from ..kafka.leader_epochs import Answers, EpochEnds, leader_epoch_of
+from ..kafka.leader_epochs import EpochEnds, EpochEndsByPartition, leader_epoch_of
 from ..kafka.watermarks import high_watermarks
 from .commit_metadata import CommitState, Suspicion, UnreadableMetadata, decode
 from .expired_offsets import report_replay
 from .remembered import Remembered
-from .truncation import ALL_OF_IT, Log, believe, merge
+from .truncation import ALL_OF_IT, PartitionLog, believe, merge
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def look_at(
     kafka: KafkaConsumer,
     partitions: list[TopicPartition],
     states: Mapping[TopicPartition, CommitState],
-) -> tuple[dict[TopicPartition, Log], Answers]:
+) -> tuple[dict[TopicPartition, PartitionLog], EpochEndsByPartition]:
     """The logs of ``partitions`` as they are now, and what their leaders say of the epochs in ``states``.
 
     Raises:
@@ -112,7 +112,7 @@ def look_at(
         # Before anything is called gone, the end is read in the way that every broker answers truly.
         with closing(clients.consumer(fetch_max_wait_ms=10)) as reader:
             end.update(high_watermarks(reader, beyond))
-    return {p: Log(beginning[p], end[p], leader_epoch_of(kafka, p)) for p in partitions}, answers
+    return {p: PartitionLog(beginning[p], end[p], leader_epoch_of(kafka, p)) for p in partitions}, answers
 
 
 def read_committed(
@@ -130,7 +130,12 @@ def read_committed(
 
 
 def _reconcile(
-    partition: TopicPartition, left: CommitState | None, log: Log, answers: Answers, *, is_ours: bool
+    partition: TopicPartition,
+    left: CommitState | None,
+    log: PartitionLog,
+    answers: EpochEndsByPartition,
+    *,
+    is_ours: bool,
 ) -> Restored:
     if left is None:
         return Restored(CommitState(log.beginning, log.beginning - 1), unclean=False, end_offset=log.end)

@@ -18,7 +18,7 @@ from kafka.errors import KafkaError
 from kafka.structs import TopicPartition
 
 from ..kafka.clients import Clients
-from .truncation import Log
+from .truncation import PartitionLog
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,9 @@ LOOK_UP_TIMEOUT_MS = 2_000
 _MINUTE_MS = 60_000
 
 
-def report_replay(clients: Clients, kafka: KafkaConsumer, logs: Mapping[TopicPartition, Log]) -> None:
+def report_replay(
+    clients: Clients, kafka: KafkaConsumer, logs: Mapping[TopicPartition, PartitionLog]
+) -> None:
     """Say how many records of partitions without a committed offset may have run before, if any can have.
 
     Offsets expire when no worker was there for a while, so what was done before is older than that. Nothing
@@ -57,7 +59,7 @@ def report_replay(clients: Clients, kafka: KafkaConsumer, logs: Mapping[TopicPar
         )  # fmt: skip
 
 
-def _older_than(kafka: KafkaConsumer, logs: Mapping[TopicPartition, Log], minutes: int) -> int:
+def _older_than(kafka: KafkaConsumer, logs: Mapping[TopicPartition, PartitionLog], minutes: int) -> int:
     since_ms = int(time.time() * 1000) - minutes * _MINUTE_MS
     found = kafka.offsets_for_times(dict.fromkeys(logs, since_ms), timeout_ms=LOOK_UP_TIMEOUT_MS)
     return sum(

@@ -34,7 +34,7 @@ class EpochEnd:
 
 
 @dataclass(frozen=True, slots=True)
-class Log:
+class PartitionLog:
     """A partition's log as it is now.
 
     Attributes:
@@ -48,7 +48,7 @@ class Log:
     leader_epoch: int = -1
 
 
-def believe(state: CommitState, log: Log, answer: EpochEnd | None) -> tuple[CommitState, int | None]:
+def believe(state: CommitState, log: PartitionLog, answer: EpochEnd | None) -> tuple[CommitState, int | None]:
     """What of ``state`` is true of ``log``, and where that was cut, as ``cut_of`` says it.
 
     Parameters:

@@ -5,7 +5,7 @@ and the two sides of the lanes topic: what is written there when a delivery ends
 brought back from there (``releasing``).
 """
 
-from .lanes import Lanes, Order, Turn
+from .lanes import LaneEntry, Lanes, SequenceNumber
 from .options import PartitionKeys, key_of, why_refused
 
-__all__ = ["Lanes", "Order", "PartitionKeys", "Turn", "key_of", "why_refused"]
+__all__ = ["LaneEntry", "Lanes", "PartitionKeys", "SequenceNumber", "key_of", "why_refused"]

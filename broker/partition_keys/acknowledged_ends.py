@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 
 
-class Written:
+class AcknowledgedEnds:
     """The offset after the last acknowledged record, by topic and partition. Thread-safe.
 
     A leader that stood still, and does not know yet that another one leads, answers with the log as it was.

@@ -30,7 +30,7 @@ MAX_PARKED_BYTES = 1024 * 1024
 MAX_RELEASED_OF_A_KEY = 16
 
 
-class Order(NamedTuple):
+class SequenceNumber(NamedTuple):
     """A message's order number: where it was first read, which it keeps through its retries.
 
     The timestamp tells its record from the one that has its offset in a topic that was made anew.
@@ -48,14 +48,14 @@ class HasOffset(Protocol):
 R = TypeVar("R", bound=HasOffset)
 
 
-class State(Enum):
+class LaneEntryState(Enum):
     PARKED = auto()
     RUNNING = auto()
     MOVING = auto()
     WAITING = auto()
 
 
-class Turn(Generic[R]):
+class LaneEntry(Generic[R]):
     """One message's place in a lane.
 
     Attributes:
@@ -66,11 +66,11 @@ class Turn(Generic[R]):
       kept_in: The partition of the lanes topic that its records go to, once that was chosen.
     """
 
-    __slots__ = ("due_ms", "kept", "kept_in", "key", "order", "record", "released", "size", "state")
+    __slots__ = ("due_ms", "kept", "kept_in", "key", "record", "released", "sequence", "size", "state")
 
-    def __init__(self, key: bytes, order: Order, state: State) -> None:
+    def __init__(self, key: bytes, sequence: SequenceNumber, state: LaneEntryState) -> None:
         self.key = key
-        self.order = order
+        self.sequence = sequence
         self.state = state
         self.record: R | None = None
         self.size = 0
@@ -79,8 +79,8 @@ class Turn(Generic[R]):
         self.due_ms = 0
         self.released = False
 
-    def __lt__(self, other: Turn[R]) -> bool:
-        return self.order < other.order
+    def __lt__(self, other: LaneEntry[R]) -> bool:
+        return self.sequence < other.sequence
 
     def is_below(self, offset: int) -> bool:
         """Whether its record, if it has one here, is from below ``offset``."""
@@ -90,28 +90,28 @@ class Turn(Generic[R]):
 class Lane(Generic[R]):
     """The turns of one key, in order. ``running`` is the one that has been handed out."""
 
-    __slots__ = ("kept", "parked", "running", "turns")
+    __slots__ = ("kept", "lane_entries", "parked", "running")
 
     def __init__(self) -> None:
-        self.turns: list[Turn[R]] = []
-        self.running: Turn[R] | None = None
+        self.lane_entries: list[LaneEntry[R]] = []
+        self.running: LaneEntry[R] | None = None
         self.parked = 0
         self.kept = 0
 
-    def find(self, order: Order) -> Turn[R] | None:
-        place = bisect_left(self.turns, order, key=lambda turn: turn.order)
-        found = self.turns[place] if place < len(self.turns) else None
-        return found if found is not None and found.order == order else None
+    def find(self, sequence: SequenceNumber) -> LaneEntry[R] | None:
+        place = bisect_left(self.lane_entries, sequence, key=lambda entry: entry.sequence)
+        found = self.lane_entries[place] if place < len(self.lane_entries) else None
+        return found if found is not None and found.sequence == sequence else None
 
     @property
-    def first(self) -> Turn[R]:
-        return self.turns[0]
+    def first(self) -> LaneEntry[R]:
+        return self.lane_entries[0]
 
     @property
     def is_blocked(self) -> bool:
         """Whether a retry is waited for: then nothing of the lane is kept in memory."""
         first = self.first
-        return first.state is State.WAITING and first.due_ms > 0 and not first.released
+        return first.state is LaneEntryState.WAITING and first.due_ms > 0 and not first.released
 
 
 class Lanes(Generic[R]):
@@ -126,67 +126,75 @@ class Lanes(Generic[R]):
     """
 
     def __init__(self) -> None:
-        self.ready: deque[Turn[R]] = deque()
-        self.leaving: deque[tuple[R, Turn[R] | None]] = deque()
+        self.ready: deque[LaneEntry[R]] = deque()
+        self.leaving: deque[tuple[R, LaneEntry[R] | None]] = deque()
         self.parked = 0
         self.kept = 0
         self._parked_bytes = 0
         self._lanes: dict[bytes, Lane[R]] = {}
         self._retries: list[tuple[int, bytes]] = []  # a heap of when a lane's first is due
         self._changed: set[bytes] = set()  # lanes that may have something to release
-        self._on_the_way: set[Turn[R]] = set()
+        self._on_the_way: set[LaneEntry[R]] = set()
 
     def __len__(self) -> int:
         """How many keys have something that is not done."""
         return len(self._lanes)
 
-    def find(self, key: bytes, order: Order) -> Turn[R] | None:
+    def find(self, key: bytes, sequence: SequenceNumber) -> LaneEntry[R] | None:
         """The turn of a message that is not done."""
         lane = self._lanes.get(key)
-        return lane.find(order) if lane is not None else None
+        return lane.find(sequence) if lane is not None else None
 
     def lowest_offset(self) -> int | None:
         """The lowest offset of what was taken in and not begun."""
-        turns = [turn for lane in self._lanes.values() for turn in lane.turns if turn is not lane.running]
-        return min((turn.record.offset for turn in (*turns, *self.ready) if turn.record), default=None)
+        entries = [
+            entry for lane in self._lanes.values() for entry in lane.lane_entries if entry is not lane.running
+        ]
+        return min((entry.record.offset for entry in (*entries, *self.ready) if entry.record), default=None)
 
     # What arrives
 
-    def restore(self, waiting: Iterable[tuple[bytes, Order, int, int | None]]) -> None:
+    def restore(self, waiting: Iterable[tuple[bytes, SequenceNumber, int, int | None]]) -> None:
         """Put in what the lanes topic has, as (key, order number, due time, partition that keeps it)."""
-        for key, order, due_ms, kept_in in sorted(waiting, key=lambda found: found[1]):
-            turn: Turn[R] = Turn(key, order, State.WAITING)
-            turn.kept_in = kept_in
+        for key, sequence, due_ms, kept_in in sorted(waiting, key=lambda found: found[1]):
+            entry: LaneEntry[R] = LaneEntry(key, sequence, LaneEntryState.WAITING)
+            entry.kept_in = kept_in
             lane = self._lanes.setdefault(key, Lane())
-            lane.turns.append(turn)
-            self._keep(lane, turn, due_ms)
+            lane.lane_entries.append(entry)
+            self._keep(lane, entry, due_ms)
 
     def take_in(
-        self, key: bytes, order: Order, record: R, *, size: int = 0, ticket_due_ms: int | None = None
+        self,
+        key: bytes,
+        sequence: SequenceNumber,
+        record: R,
+        *,
+        size: int = 0,
+        requeued_due_ms: int | None = None,
     ) -> None:
         """Take in a record that was read. Records come in the order of their offsets.
 
         Parameters:
-          ticket_due_ms: None when this is the message's own first record; else the due time of the wait that
-            this record ends.
+          requeued_due_ms: None when this is the message's own first record; else the due time of the wait
+            that this record ends.
         """
         lane = self._lanes.get(key)
-        turn = lane.find(order) if lane is not None else None
-        if turn is not None:
+        entry = lane.find(sequence) if lane is not None else None
+        if entry is not None:
             assert lane is not None
-            self._take_in_again(lane, turn, record, size, ticket_due_ms)
-        elif ticket_due_ms is not None:
+            self._take_in_again(lane, entry, record, size, requeued_due_ms)
+        elif requeued_due_ms is not None:
             self.leaving.append((record, None))  # it was done since
         else:
             if lane is None:
                 lane = self._lanes[key] = Lane()
-            turn = Turn(key, order, State.PARKED)
-            insort(lane.turns, turn)
-            may_run = lane.running is None and lane.first is turn
+            entry = LaneEntry(key, sequence, LaneEntryState.PARKED)
+            insort(lane.lane_entries, entry)
+            may_run = lane.running is None and lane.first is entry
             if lane.is_blocked or (self._is_full(lane) and not may_run):
-                self._move(turn, record)
+                self._move(entry, record)
             else:
-                self._park(lane, turn, record, size)
+                self._park(lane, entry, record, size)
                 self._advance(lane)
 
     def _is_full(self, lane: Lane[R]) -> bool:
@@ -197,53 +205,53 @@ class Lanes(Generic[R]):
         )
 
     def _take_in_again(
-        self, lane: Lane[R], turn: Turn[R], record: R, size: int, ticket_due_ms: int | None
+        self, lane: Lane[R], entry: LaneEntry[R], record: R, size: int, requeued_due_ms: int | None
     ) -> None:
-        is_its_ticket = turn.state is State.WAITING and ticket_due_ms == turn.due_ms
-        if is_its_ticket and (turn is lane.first or not lane.is_blocked):
-            self._on_the_way.discard(turn)
-            turn.state = State.PARKED
-            self._park(lane, turn, record, size)
+        is_its_ticket = entry.state is LaneEntryState.WAITING and requeued_due_ms == entry.due_ms
+        if is_its_ticket and (entry is lane.first or not lane.is_blocked):
+            self._on_the_way.discard(entry)
+            entry.state = LaneEntryState.PARKED
+            self._park(lane, entry, record, size)
             self._advance(lane)
         else:
             # The lanes topic has it, or another record of it is not complete.
             if is_its_ticket:
-                self.recall(turn)
+                self.recall(entry)
             self.leaving.append((record, None))
 
-    def adopt(self, key: bytes, order: Order) -> Turn[R]:
+    def adopt(self, key: bytes, sequence: SequenceNumber) -> LaneEntry[R]:
         """Note that a message runs already, since an earlier assignment."""
         lane = self._lanes.setdefault(key, Lane())
-        turn = lane.find(order)
-        if turn is None:
-            turn = Turn(key, order, State.RUNNING)
-            insort(lane.turns, turn)
-        self._on_the_way.discard(turn)
-        turn.state = State.RUNNING
-        lane.running = lane.running or turn
-        return turn
+        entry = lane.find(sequence)
+        if entry is None:
+            entry = LaneEntry(key, sequence, LaneEntryState.RUNNING)
+            insort(lane.lane_entries, entry)
+        self._on_the_way.discard(entry)
+        entry.state = LaneEntryState.RUNNING
+        lane.running = lane.running or entry
+        return entry
 
     # What becomes of a turn
 
-    def finish(self, turn: Turn[R]) -> None:
+    def finish(self, entry: LaneEntry[R]) -> None:
         """Note that a message is done, or dead-lettered."""
-        lane = self._lanes[turn.key]
-        lane.turns.remove(turn)
-        lane.kept -= turn.kept
-        self.kept -= turn.kept
-        self._on_the_way.discard(turn)
-        if lane.running is turn:
+        lane = self._lanes[entry.key]
+        lane.lane_entries.remove(entry)
+        lane.kept -= entry.kept
+        self.kept -= entry.kept
+        self._on_the_way.discard(entry)
+        if lane.running is entry:
             lane.running = None
-        if lane.turns:
+        if lane.lane_entries:
             self._advance(lane)
         else:
-            del self._lanes[turn.key]
+            del self._lanes[entry.key]
 
-    def forget(self, key: bytes, order: Order) -> None:
+    def forget(self, key: bytes, sequence: SequenceNumber) -> None:
         """Note that a message waits no more, unless it has come back already."""
-        turn = self.find(key, order)
-        if turn is not None and turn.state is State.WAITING:
-            self.finish(turn)
+        entry = self.find(key, sequence)
+        if entry is not None and entry.state is LaneEntryState.WAITING:
+            self.finish(entry)
 
     def drop_below(self, offset: int) -> list[R]:
         """Forget what was taken in from below ``offset`` and is still here, and return its records.
@@ -251,87 +259,87 @@ class Lanes(Generic[R]):
         What was handed out stays, and so does what the lanes topic has and no ticket has brought back.
         """
         dropped = [record for record, _ in self.leaving if record.offset < offset]
-        here = {turn for _, turn in self.leaving if turn is not None} | set(self.ready)
-        self.leaving = deque((record, turn) for record, turn in self.leaving if record.offset >= offset)
+        here = {entry for _, entry in self.leaving if entry is not None} | set(self.ready)
+        self.leaving = deque((record, entry) for record, entry in self.leaving if record.offset >= offset)
         for lane in list(self._lanes.values()):
             # The last first: the end of the first would hand out the next.
-            for turn in reversed(lane.turns.copy()):
-                record = turn.record
-                if record is None or not turn.is_below(offset):
+            for entry in reversed(lane.lane_entries.copy()):
+                record = entry.record
+                if record is None or not entry.is_below(offset):
                     continue
-                if turn.state is State.PARKED:
-                    self._unpark(lane, turn)
-                elif turn not in here:
+                if entry.state is LaneEntryState.PARKED:
+                    self._unpark(lane, entry)
+                elif entry not in here:
                     continue
-                if turn.state is not State.MOVING:  # else it was in `leaving`
+                if entry.state is not LaneEntryState.MOVING:  # else it was in `leaving`
                     dropped.append(record)
-                self.finish(turn)
-        self.ready = deque(turn for turn in self.ready if not turn.is_below(offset))
+                self.finish(entry)
+        self.ready = deque(entry for entry in self.ready if not entry.is_below(offset))
         return dropped
 
-    def wait(self, turn: Turn[R], due_ms: int) -> None:
+    def wait(self, entry: LaneEntry[R], due_ms: int) -> None:
         """Note that the lanes topic has a message now: until its retry is due, or until it is its turn."""
-        lane = self._lanes[turn.key]
-        if lane.running is turn:
+        lane = self._lanes[entry.key]
+        if lane.running is entry:
             lane.running = None
-        turn.state, turn.record = State.WAITING, None
-        self._keep(lane, turn, due_ms)
+        entry.state, entry.record = LaneEntryState.WAITING, None
+        self._keep(lane, entry, due_ms)
         if lane.is_blocked:
             self._clear(lane)
         else:
             self._advance(lane)
 
-    def _keep(self, lane: Lane[R], turn: Turn[R], due_ms: int) -> None:
-        lane.kept += not turn.kept
-        self.kept += not turn.kept
-        turn.kept, turn.due_ms = True, due_ms
-        self.recall(turn)
+    def _keep(self, lane: Lane[R], entry: LaneEntry[R], due_ms: int) -> None:
+        lane.kept += not entry.kept
+        self.kept += not entry.kept
+        entry.kept, entry.due_ms = True, due_ms
+        self.recall(entry)
 
     def _clear(self, lane: Lane[R]) -> None:
         """Move what is parked behind a retry that waits, so that its offsets can be committed."""
-        for turn in lane.turns:
-            if turn.state is State.PARKED:
-                record = turn.record
+        for entry in lane.lane_entries:
+            if entry.state is LaneEntryState.PARKED:
+                record = entry.record
                 assert record is not None
-                self._unpark(lane, turn)
-                if turn.kept:
-                    turn.state = State.WAITING
-                    self.recall(turn)
+                self._unpark(lane, entry)
+                if entry.kept:
+                    entry.state = LaneEntryState.WAITING
+                    self.recall(entry)
                     self.leaving.append((record, None))
                 else:
-                    self._move(turn, record)
+                    self._move(entry, record)
 
-    def _move(self, turn: Turn[R], record: R) -> None:
-        turn.state, turn.record = State.MOVING, record
-        self.leaving.append((record, turn))
+    def _move(self, entry: LaneEntry[R], record: R) -> None:
+        entry.state, entry.record = LaneEntryState.MOVING, record
+        self.leaving.append((record, entry))
 
-    def _park(self, lane: Lane[R], turn: Turn[R], record: R, size: int) -> None:
-        turn.record, turn.size = record, size
+    def _park(self, lane: Lane[R], entry: LaneEntry[R], record: R, size: int) -> None:
+        entry.record, entry.size = record, size
         lane.parked += 1
         self.parked += 1
         self._parked_bytes += size
 
-    def _unpark(self, lane: Lane[R], turn: Turn[R]) -> None:
-        turn.record = None
+    def _unpark(self, lane: Lane[R], entry: LaneEntry[R]) -> None:
+        entry.record = None
         lane.parked -= 1
         self.parked -= 1
-        self._parked_bytes -= turn.size
+        self._parked_bytes -= entry.size
 
     def _advance(self, lane: Lane[R]) -> None:
         first = lane.first
         if lane.kept:
             self._changed.add(first.key)
-        if lane.running is None and first.state is State.PARKED:
+        if lane.running is None and first.state is LaneEntryState.PARKED:
             record = first.record
             self._unpark(lane, first)
             first.record = record
-            first.state = State.RUNNING
+            first.state = LaneEntryState.RUNNING
             lane.running = first
             self.ready.append(first)
 
     # What is to be brought back to the queue
 
-    def to_release(self, now_ms: int) -> list[Turn[R]]:
+    def to_release(self, now_ms: int) -> list[LaneEntry[R]]:
         """What may be brought back to its queue: of each lane the first ones, unless a retry is not due."""
         while self._retries and self._retries[0][0] <= now_ms:
             self._changed.add(heapq.heappop(self._retries)[1])
@@ -344,9 +352,9 @@ class Lanes(Generic[R]):
                 heapq.heappush(self._retries, (lane.first.due_ms, key))
             else:
                 found += [
-                    turn
-                    for turn in lane.turns[:MAX_RELEASED_OF_A_KEY]
-                    if turn.state is State.WAITING and not turn.released and turn.due_ms <= now_ms
+                    entry
+                    for entry in lane.lane_entries[:MAX_RELEASED_OF_A_KEY]
+                    if entry.state is LaneEntryState.WAITING and not entry.released and entry.due_ms <= now_ms
                 ]
         self._changed.clear()
         return found
@@ -357,24 +365,24 @@ class Lanes(Generic[R]):
             return 0
         return self._retries[0][0] if self._retries else None
 
-    def release(self, turn: Turn[R]) -> None:
+    def release(self, entry: LaneEntry[R]) -> None:
         """Note that its ticket is on the way."""
-        if turn.state is State.WAITING:
-            turn.released = True
-            self._on_the_way.add(turn)
+        if entry.state is LaneEntryState.WAITING:
+            entry.released = True
+            self._on_the_way.add(entry)
 
     def release_again(self) -> None:
         """Note that what is on the way has not come, and will not."""
-        for turn in list(self._on_the_way):
-            self.recall(turn)
+        for entry in list(self._on_the_way):
+            self.recall(entry)
 
     @property
     def awaits_tickets(self) -> bool:
         """Whether something is on the way."""
         return bool(self._on_the_way)
 
-    def recall(self, turn: Turn[R]) -> None:
+    def recall(self, entry: LaneEntry[R]) -> None:
         """Note that no ticket of it is on the way: it is to be released again."""
-        turn.released = False
-        self._on_the_way.discard(turn)
-        self._changed.add(turn.key)
+        entry.released = False
+        self._on_the_way.discard(entry)
+        self._changed.add(entry.key)

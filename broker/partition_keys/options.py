@@ -37,15 +37,15 @@ class PartitionKeys(Middleware):
         return {KEY, ORDER}
 
     def before_declare_actor(self, broker: Broker, actor: Actor[Any, Any]) -> None:
-        make_key, order = actor.options.get(KEY), actor.options.get(ORDER)
+        make_key, key_order = actor.options.get(KEY), actor.options.get(ORDER)
         if make_key is not None and not callable(make_key):
             raise PartitionKeyRefused(
                 f"The partition_key= of actor {actor.actor_name!r} is {make_key!r}. Pass a function that "
                 "makes the key of a message's arguments, or give each message its own in send_with_options()."
             )
-        if order not in (None, RELAXED, ORDERED):
+        if key_order not in (None, RELAXED, ORDERED):
             raise PartitionKeyRefused(
-                f"The key_order= of actor {actor.actor_name!r} is {order!r}; it is 'relaxed' or 'ordered'."
+                f"The key_order= of actor {actor.actor_name!r} is {key_order!r}: pass 'relaxed' or 'ordered'."
             )
 
     def before_enqueue(self, broker: Broker, message: Message[Any], delay: int | None) -> None:

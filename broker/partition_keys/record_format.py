@@ -25,18 +25,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ..produce.publisher import Record
-from .lanes import Order
+from .lanes import SequenceNumber
 
 KEY = "lane-key"
 DUE = "lane-due-ms"
 TICKET = "lane-ticket"
 #: What a ticket's header adds to its message, at most: three numbers of up to 19 digits.
-TICKET_BYTES = 80
+REQUEUE_HEADERS_BYTES = 80
 
 Headers = Sequence[tuple[str, bytes]]
 
 #: The order number of no message.
-NOWHERE = Order(-1, -1)
+NOWHERE = SequenceNumber(-1, -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,10 @@ class Place:
 
     group: str
     partition: int
-    order: Order
+    sequence: SequenceNumber
 
     def __str__(self) -> str:
-        return f"{self.group}:{self.partition}:{self.order.offset}:{self.order.timestamp}"
+        return f"{self.group}:{self.partition}:{self.sequence.offset}:{self.sequence.timestamp}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +88,11 @@ def waiting_record(
     topic: str,
     waiting: Waiting,
     *,
-    bound_for: str,
+    destination: str,
     partition: int | None = None,
     watch: Callable[[int, int | None], None] | None = None,
 ) -> Record:
-    """What the lanes topic ``topic`` keeps of a message until it goes back to ``bound_for``, its queue's.
+    """What the lanes topic ``topic`` keeps of a message until it goes back to ``destination``, its queue's.
 
     Parameters:
       partition: The partition that keeps it already; None when none does.
@@ -105,7 +105,7 @@ def waiting_record(
         key=str(waiting.place).encode(),
         headers=own + list(waiting.headers),
         partition=partition,
-        bound_for=ticket(bound_for, waiting),
+        destination=requeue_record(destination, waiting),
         watch=watch,
     )
 
@@ -126,9 +126,9 @@ def mark(topic: str, group: str, partition: int, *, watch: Callable[[int, int | 
     return tombstone(topic, Place(group, partition, NOWHERE), partition=partition, watch=watch)
 
 
-def ticket(queue_topic: str, waiting: Waiting) -> Record:
-    order = waiting.place.order
-    own = (TICKET, b"%d:%d:%d" % (order.offset, order.timestamp, waiting.due_ms))
+def requeue_record(queue_topic: str, waiting: Waiting) -> Record:
+    sequence = waiting.place.sequence
+    own = (TICKET, b"%d:%d:%d" % (sequence.offset, sequence.timestamp, waiting.due_ms))
     return Record(
         queue_topic,
         waiting.value,
@@ -146,14 +146,14 @@ def read(key: bytes | None, value: bytes | None, headers: Headers) -> tuple[Plac
     """
     group, *numbers = (key or b"").decode().rsplit(":", 3)
     partition, offset, timestamp = map(int, numbers)
-    place = Place(group, partition, Order(offset, timestamp))
+    place = Place(group, partition, SequenceNumber(offset, timestamp))
     if value is None:
         return place, None
     own = dict(headers)
     return place, Waiting(place, own[KEY], int(own[DUE]), value, without_own(headers))
 
 
-def read_ticket(headers: Headers) -> tuple[Order, int] | None:
+def read_requeue_headers(headers: Headers) -> tuple[SequenceNumber, int] | None:
     """The order number and the due time on a ticket; None when the record is none."""
     for name, content in headers:
         if name == TICKET:
@@ -161,7 +161,7 @@ def read_ticket(headers: Headers) -> tuple[Order, int] | None:
                 offset, timestamp, due_ms = map(int, content.split(b":"))
             except (AttributeError, ValueError):
                 return None  # nobody's: the message is one of its own
-            return Order(offset, timestamp), due_ms
+            return SequenceNumber(offset, timestamp), due_ms
     return None
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 
-from .lanes import Order
+from .lanes import SequenceNumber
 from .record_format import Place, Waiting
 
 SCHEMA = """
@@ -65,7 +65,7 @@ class Comparison:
         )
         return [
             Waiting(
-                Place(self._group, partition, Order(offset, timestamp)),
+                Place(self._group, partition, SequenceNumber(offset, timestamp)),
                 key,
                 due_ms,
                 value,

@@ -23,10 +23,10 @@ from ..kafka.clients import Clients
 from ..kafka.leader_epochs import EpochEnds, epoch_of_position
 from ..kafka.metadata import partitions_now
 from ..offsets.truncation import is_cut
-from ..process.forks import leave_to_parent, survive
+from ..process.forks import leave_to_parent, reset_on_fork
 from ..produce.publisher import Publisher
-from .acknowledged_ends import Written
-from .lanes import Order
+from .acknowledged_ends import AcknowledgedEnds
+from .lanes import SequenceNumber
 from .record_format import Place, Waiting, mark, read
 from .store_repair import SCHEMA, Comparison, unpack
 
@@ -49,7 +49,7 @@ class Recreated(UnknownTopicOrPartitionError):  # type: ignore[misc]
     """A lanes topic that was read is not there any more; another one has its name."""
 
 
-class LanesLog:
+class WaitingStore:
     """What waits for a group in a lanes topic, in a temporary file of SQLite's. Use it from one thread at a
     time.
 
@@ -76,7 +76,7 @@ class LanesLog:
         group: str,
         *,
         publisher: Publisher,
-        written: Written,
+        written: AcknowledgedEnds,
         mend: Callable[[list[Waiting], list[Waiting]], None] = lambda lost, back: None,
     ) -> None:
         self._clients = clients
@@ -96,9 +96,9 @@ class LanesLog:
         self._read_to: dict[TopicPartition, tuple[int, int]] = {}  # the position, and the leader epoch there
         self._reached: dict[int, int] = {}  # the positions, also those of earlier connections
         self._topic_id: object = None
-        survive(self)
+        reset_on_fork(self)
 
-    def begin_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Leave the file to the parent. Whoever has one of these in the child makes another."""
         leave_to_parent(self._db)
 
@@ -184,7 +184,7 @@ class LanesLog:
             elif silent_s > SILENCE_TIMEOUT_S:
                 raise KafkaTimeoutError(f"Kafka sends nothing more of the topic {self._topic!r}")
 
-    def waiting(self, partition: int) -> list[tuple[bytes, Order, int, int]]:
+    def waiting(self, partition: int) -> list[tuple[bytes, SequenceNumber, int, int]]:
         """What waits of a partition of the queue, as (key, order number, due time, partition that keeps it),
         in order.
         """
@@ -194,14 +194,15 @@ class LanesLog:
             (partition,),
         )
         return [
-            (key, Order(offset, timestamp), due, kept_in) for key, offset, timestamp, due, kept_in in found
+            (key, SequenceNumber(offset, timestamp), due, kept_in)
+            for key, offset, timestamp, due, kept_in in found
         ]
 
     def get(self, place: Place) -> Waiting | None:
         """The message that waits at a place; None when it does not any more."""
         found = self._db.execute(
             f"SELECT key, due_ms, value, headers, kept_in FROM waiting WHERE {_PLACE}",
-            (place.partition, *place.order),
+            (place.partition, *place.sequence),
         ).fetchone()
         if found is None:
             return None
@@ -212,7 +213,7 @@ class LanesLog:
         """Where everything that waits first stood, and the partition that keeps it."""
         found = self._db.execute("SELECT partition, first_offset, timestamp, kept_in FROM waiting")
         return [
-            (Place(self._group, partition, Order(offset, timestamp)), kept_in)
+            (Place(self._group, partition, SequenceNumber(offset, timestamp)), kept_in)
             for partition, offset, timestamp, kept_in in found
         ]
 
@@ -235,7 +236,7 @@ class LanesLog:
         if waiting is None:
             self._comparison.note_done(place)
             found = self._db.execute(
-                f"DELETE FROM waiting WHERE {_PLACE} RETURNING key", (place.partition, *place.order)
+                f"DELETE FROM waiting WHERE {_PLACE} RETURNING key", (place.partition, *place.sequence)
             ).fetchone()
             if found is not None:
                 self.ended[place] = found[0]
@@ -246,7 +247,7 @@ class LanesLog:
             "INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 place.partition,
-                *place.order,
+                *place.sequence,
                 waiting.key,
                 waiting.due_ms,
                 waiting.value,

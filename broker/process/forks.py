@@ -16,29 +16,29 @@ import weakref
 from typing import Protocol
 
 
-class Part(Protocol):
+class ForkAware(Protocol):
     """What has to begin anew in the child of a fork."""
 
-    def begin_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Replace locks, and drop threads and connections without using them. Called in the child."""
 
 
-_parts: weakref.WeakSet[Part] = weakref.WeakSet()
+_parts: weakref.WeakSet[ForkAware] = weakref.WeakSet()
 _beginning = threading.Lock()
 _pid = os.getpid()
 
 
-def survive(part: Part) -> None:
-    """Have ``part.begin_anew()`` called in the child of each fork, for as long as there is ``part``."""
+def reset_on_fork(part: ForkAware) -> None:
+    """Have ``part.reset_after_fork()`` called in the child of each fork, for as long as there is ``part``."""
     _parts.add(part)
 
 
-def look() -> None:
+def check_for_fork() -> None:
     """Notice a fork that Python was not told of: uWSGI calls none of its hooks unless it is given
     ``py-call-osafterfork``. It costs next to nothing.
     """
     if os.getpid() != _pid:
-        _begin_anew()
+        _reset_parts()
 
 
 def leave_to_parent(thing: object) -> None:
@@ -48,19 +48,19 @@ def leave_to_parent(thing: object) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
-def _begin_anew() -> None:
+def _reset_parts() -> None:
     global _pid
     with _beginning:
         if os.getpid() != _pid:
             for part in list(_parts):
-                part.begin_anew()
+                part.reset_after_fork()
             _pid = os.getpid()
 
 
 def _in_child() -> None:
     global _beginning
     _beginning = threading.Lock()
-    _begin_anew()
+    _reset_parts()
 
 
 if hasattr(os, "register_at_fork"):  # a system that has no fork has no need of it

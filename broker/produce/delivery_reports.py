@@ -29,7 +29,7 @@ from .send_batching import Sent
 #: failed.
 REPORT_GRACE_S = 5.0
 #: How long an answer may be late before it is looked what Kafka says meanwhile.
-LOOK_GAP_S = 0.25
+POLL_INTERVAL_S = 0.25
 #: How often it is looked whether a topic is gone.
 LOOK_AGAIN_S = 1.0
 
@@ -55,7 +55,7 @@ def may_be_anothers(error: BaseException) -> bool:
     return refused and not isinstance(error, _OF_ALL)
 
 
-class Awaited:
+class DeliveryReports:
     """The answers to the records of one call.
 
     Kafka's answer may be that a topic is not there: it was deleted, or created anew, since its producer has
@@ -96,7 +96,7 @@ class Awaited:
             if self._gone and not future.is_done:
                 self._check_partition(future)  # many may be in one batch: the first has waited for all
             try:
-                future.get(timeout=min(LOOK_GAP_S, left_s))
+                future.get(timeout=min(POLL_INTERVAL_S, left_s))
             except KafkaTimeoutError as e:
                 if e is future.exception or left_s <= 0.0:
                     told = timed_out(e, self._answer_about(future))

@@ -27,16 +27,16 @@ from kafka.errors import (
 from ..errors import RECORD_ERRORS, KafkaUnavailable, NotAuthorized, TopicMisconfigured
 from ..kafka.clients import Clients
 from ..kafka.metadata import refresh_metadata_of
-from ..kafka.producer_errors import Answers
+from ..kafka.producer_errors import ProducerErrors
 from ..kafka.record_size import batch_bytes, fits
 from ..kafka.rights import Rights, denied_topics, is_denial
-from ..kafka.single_flight import SharedAttempts
+from ..kafka.single_flight import SingleFlight
 from ..kafka.topic_policies import MAX_DEAD_LETTER_BYTES
 from ..kafka.topics import Topics
 from ..process import forks
 from ..process.threads import start_unwaited
-from .delivery_reports import TOPIC_ERRORS, Awaited, PartitionGone
-from .send_batching import Gathering, RoundPartitioner, Sent
+from .delivery_reports import TOPIC_ERRORS, DeliveryReports, PartitionGone
+from .send_batching import SendBatcher, Sent, StickyBatchPartitioner
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ MIN_ANSWER_MS = 5_000
 MAX_ANSWER_MS = 30_000
 
 #: More records than that in one call fill requests of their own.
-MAX_GATHERED = 16
+MAX_BATCHED = 16
 
 #: How long nobody tries again to create a topic that a record goes on to later.
 LEFT_TO_OTHERS_S = 60.0
@@ -77,7 +77,8 @@ class Record:
       partition: An explicit partition, or None to leave the choice to the producer.
       placement: What decides the partition in place of the key: records of one placement are in one
         partition, as long as the topic's partition count stays.
-      bound_for: The record that it becomes in another topic. What is too large for that one is refused here.
+      destination: The record that it becomes in another topic. A record too large for that topic is refused
+        here.
       spare: How many bytes more its topic must be able to take, for what may come back in its place.
       watch: Called, on the publishing thread, with the partition that was chosen and the offset there, or
         None for one that was not acknowledged and may be there all the same.
@@ -89,7 +90,7 @@ class Record:
     headers: list[tuple[str, bytes]] = field(default_factory=list)
     partition: int | None = None
     placement: bytes | None = None
-    bound_for: Record | None = None
+    destination: Record | None = None
     spare: int = 0
     watch: Callable[[int, int | None], None] | None = field(default=None, compare=False)
 
@@ -104,7 +105,7 @@ class Record:
         step: Record | None = self
         while step is not None:
             yield step
-            step = step.bound_for
+            step = step.destination
 
     def fits(self, limit: int) -> bool:
         """Whether a topic with that limit takes it."""
@@ -134,15 +135,15 @@ class Publisher:
         self._timeout_ms = timeout_ms
         self._linger_ms = linger_ms
         self._answer_ms = min(max(min(timeout_ms, MIN_ANSWER_MS), timeout_ms // 3), MAX_ANSWER_MS)
-        self._connecting = SharedAttempts()
-        self._gathering = Gathering()
-        self.begin_anew()
-        forks.survive(self)
+        self._connecting = SingleFlight()
+        self._send_batcher = SendBatcher()
+        self.reset_after_fork()
+        forks.reset_on_fork(self)
         #: Topics that records go on to and that could not be created here, and until when that is believed.
         self._left_to_others: dict[str, float] = {}
         self._untimed_until_s = -UNTIMED_S
 
-    def begin_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Connect again when there is something to publish: in the child of a fork, the producer is the
         parent's.
         """
@@ -157,7 +158,7 @@ class Publisher:
         """
         if not records:
             return {}
-        forks.look()
+        forks.check_for_fork()
         reach_by_s = time.monotonic() + self._timeout_ms / 1000
         try:
             refusals = self._ensure(records, reach_by_s)
@@ -178,24 +179,24 @@ class Publisher:
           NotAuthorized: When the only one may not be written to.
         """
         topics = {record.topic for record in records}
-        bound_for = {record.bound_for.topic for record in records if record.bound_for is not None}
+        destination = {record.destination.topic for record in records if record.destination is not None}
         if self._left_to_others:
             now_s = time.monotonic()
-            bound_for = {topic for topic in bound_for if self._left_to_others.get(topic, 0.0) <= now_s}
+            destination = {topic for topic in destination if self._left_to_others.get(topic, 0.0) <= now_s}
         try:
             try:
-                self._topics.ensure(topics | bound_for, right="WRITE", deadline_s=reach_by_s)
+                self._topics.ensure(topics | destination, right="WRITE", deadline_s=reach_by_s)
             except (KafkaUnavailable, NotAuthorized) as e:
-                if bound_for <= topics:
+                if destination <= topics:
                     if isinstance(e, KafkaUnavailable) or len(topics) == 1:
                         raise
                     return self._ensure_each(topics, reach_by_s)
                 # Whoever brings the records there finds out, and may be allowed to create it.
                 self._topics.ensure(topics, right="WRITE", deadline_s=reach_by_s)
                 until_s = time.monotonic() + LEFT_TO_OTHERS_S
-                self._left_to_others |= dict.fromkeys(bound_for - topics, until_s)
+                self._left_to_others |= dict.fromkeys(destination - topics, until_s)
         except TopicMisconfigured:
-            return self._topics.refusals(topics | bound_for)
+            return self._topics.refusals(topics | destination)
         return {}
 
     def _ensure_each(self, topics: Iterable[str], reach_by_s: float) -> dict[str, BrokerConnectionError]:
@@ -272,7 +273,7 @@ class Publisher:
             elif denied:
                 self._retire(producer)  # kafka-python's is of no use after that
             if suspects:
-                self._sift(records, suspects, failures, reach_by_s + self._timeout_ms / 1000)
+                self._bisect_failures(records, suspects, failures, reach_by_s + self._timeout_ms / 1000)
         except KafkaUnavailable as e:
             failures.update(dict.fromkeys(suspects, e))
         for index, failure in failures.items():
@@ -322,7 +323,7 @@ class Publisher:
         self._untimed_until_s = time.monotonic() + UNTIMED_S
         return [index for index, e in failures.items() if _is_about_time(e) or type(e) is KafkaError]
 
-    def _sift(
+    def _bisect_failures(
         self,
         records: Sequence[Record],
         suspects: Sequence[int],
@@ -349,7 +350,7 @@ class Publisher:
 
     def close(self) -> None:
         """Close the producer. Everything published has been waited for already."""
-        forks.look()
+        forks.check_for_fork()
         with self._lock:
             producer, self._producer = self._producer, None
         if producer is not None:
@@ -381,9 +382,9 @@ class Publisher:
             max_block_ms=self._timeout_ms,
             max_request_size=MAX_DEAD_LETTER_BYTES,
             linger_ms=self._linger_ms,
-            partitioner=RoundPartitioner(),
+            partitioner=StickyBatchPartitioner(),
         )
-        producer.answers = Answers(producer)
+        producer.answers = ProducerErrors(producer)
         return producer
 
     def _produce(
@@ -392,16 +393,16 @@ class Publisher:
         """Produce some of ``records``: why some failed, and which of these Kafka seems to refuse for good."""
         failures = self._look_up(producer, records, indices, reach_by_s)
         known = [index for index in indices if index not in failures]
-        awaited = Awaited(producer, self._topics, timeout_s=self._timeout_ms / 1000)
+        awaited = DeliveryReports(producer, self._topics, timeout_s=self._timeout_ms / 1000)
 
         def send() -> Sent:
             timestamp_ms = NO_TIMESTAMP if time.monotonic() < self._untimed_until_s else None
             return _send(producer, records, known, timestamp_ms)
 
-        if len(known) > MAX_GATHERED:
+        if len(known) > MAX_BATCHED:
             answered, suspects = awaited.outcomes(send())
         else:
-            answered, suspects = self._gathering.produce(
+            answered, suspects = self._send_batcher.produce(
                 send, awaited.outcomes, timeout_s=self._timeout_ms / 1000
             )
         return failures | answered, suspects

@@ -13,29 +13,29 @@ from kafka.partitioner import DefaultPartitioner
 from kafka.producer.future import FutureRecordMetadata
 
 from ..errors import KafkaUnavailable
-from ..process.forks import survive
+from ..process.forks import reset_on_fork
 
 #: How long a round waits for callers that were just answered and may send again.
-GATHER_S = 0.001
+BATCH_LINGER_S = 0.001
 #: How long the next round waits for the answer to the one before. A Kafka that takes longer gets several at
 #: once, so that nobody's time runs out in somebody else's round.
-MAX_ROUND_S = 0.02
+MAX_BATCH_WAIT_S = 0.02
 #: The thread that sends for others ends when nobody has needed it for so long.
 IDLE_S = 5.0
 #: A caller whose records nobody has taken for so long sends them itself: the thread is slow, or is no more.
-PATIENCE_S = 0.5
+THREAD_START_TIMEOUT_S = 0.5
 
 
 class _Current(threading.local):
     """The number of the round that this thread sends; None for a thread that sends for itself."""
 
-    round: int | None = None
+    batch: int | None = None
 
 
 _current = _Current()
 
 
-class RoundPartitioner(DefaultPartitioner):  # type: ignore[misc]
+class StickyBatchPartitioner(DefaultPartitioner):  # type: ignore[misc]
     """Puts the records of a round that may go anywhere into one partition, the next round's into another.
 
     Each partition is a batch of its own, with a checksum and an answer of its own.
@@ -50,12 +50,12 @@ class RoundPartitioner(DefaultPartitioner):  # type: ignore[misc]
         serialized_value: bytes | None,
         cluster: Any,
     ) -> int:
-        if _current.round is None or serialized_key is not None:
+        if _current.batch is None or serialized_key is not None:
             return int(super().partition(topic, key, serialized_key, value, serialized_value, cluster))
         candidates = sorted(
             cluster.available_partitions_for_topic(topic) or cluster.partitions_for_topic(topic)
         )
-        return int(candidates[_current.round % len(candidates)])
+        return int(candidates[_current.batch % len(candidates)])
 
 
 @dataclass(slots=True)
@@ -79,7 +79,7 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True, eq=False)
-class _Call:
+class _QueuedSend:
     send: Callable[[], Sent]
     #: Whoever gets it sends.
     taken: threading.Lock = field(default_factory=threading.Lock)
@@ -96,7 +96,7 @@ class _Call:
             self.error = e
 
 
-class Gathering:
+class SendBatcher:
     """Sends for all threads that send at the same time, in rounds: while one is on its way, the next gathers.
 
     A request costs kafka-python about a millisecond of processor time, and as it sends a record as soon as it
@@ -108,15 +108,15 @@ class Gathering:
     """
 
     def __init__(self) -> None:
-        self.begin_anew()
-        survive(self)
+        self.reset_after_fork()
+        reset_on_fork(self)
 
-    def begin_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Begin without callers, and without the thread, which stays with the parent of a fork."""
         # Thread ids, and not a count: an interrupt that skips the end of a call leaves an entry that the
-        # thread's next call takes away, and that costs the others GATHER_S at most.
+        # thread's next call takes away, and that costs the others BATCH_LINGER_S at most.
         self._callers: set[int] = set()
-        self._calls: list[_Call] = []
+        self._calls: list[_QueuedSend] = []
         # Callers take the lock itself: a Condition's own `with` is Python, and an interrupt that ends it
         # halfway leaves the lock taken.
         self._lock = threading.Lock()
@@ -141,7 +141,7 @@ class Gathering:
             self._callers.discard(caller)
 
     def _send_with_others(self, send: Callable[[], Sent], timeout_s: float) -> Sent:
-        call = _Call(send)
+        call = _QueuedSend(send)
         call.answered.acquire()
         with self._lock:
             self._calls.append(call)
@@ -155,11 +155,11 @@ class Gathering:
                     self._running = False  # the process ends: each sends by itself, after PATIENCE_S
             elif len(self._calls) == 1 or self._all_have_come():
                 self._changed.notify()
-        if not call.answered.acquire(timeout=min(PATIENCE_S, timeout_s)):
+        if not call.answered.acquire(timeout=min(THREAD_START_TIMEOUT_S, timeout_s)):
             if call.taken.acquire(blocking=False):
                 self._running = False
                 return send()
-            call.answered.acquire(timeout=max(0.0, timeout_s - PATIENCE_S))
+            call.answered.acquire(timeout=max(0.0, timeout_s - THREAD_START_TIMEOUT_S))
         if call.error is not None:
             raise call.error
         if call.sent is None:
@@ -167,21 +167,21 @@ class Gathering:
         return call.sent
 
     def _run(self) -> None:
-        _current.round = 0
-        while calls := self._next_round():
+        _current.batch = 0
+        while calls := self._next_batch():
             taken = [call for call in calls if call.taken.acquire(blocking=False)]
             for call in taken:
                 call.run()
-            _when_answered(taken).acquire(timeout=MAX_ROUND_S)
-            _current.round += 1
+            _when_answered(taken).acquire(timeout=MAX_BATCH_WAIT_S)
+            _current.batch += 1
 
-    def _next_round(self) -> list[_Call]:
-        """Whatever waits, and what comes within GATHER_S; nothing once the thread is to end."""
+    def _next_batch(self) -> list[_QueuedSend]:
+        """Whatever waits, and what comes within BATCH_LINGER_S; nothing once the thread is to end."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._calls, IDLE_S):
                 self._running = False
                 return []
-            self._changed.wait_for(self._all_have_come, GATHER_S)
+            self._changed.wait_for(self._all_have_come, BATCH_LINGER_S)
             calls, self._calls = self._calls, []
             return calls
 
@@ -190,7 +190,7 @@ class Gathering:
         return len(self._calls) >= len(self._callers)
 
 
-def _when_answered(calls: list[_Call]) -> threading.Lock:
+def _when_answered(calls: list[_QueuedSend]) -> threading.Lock:
     """Let each call go on once Kafka has answered it; the lock that is returned is free once the last may.
 
     kafka-python's thread does that, which has the answer. A thread in between would be one more to wake up.

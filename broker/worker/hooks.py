@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dramatiq.middleware import Middleware
 
 
-class Listeners:
+class HookListeners:
     """Finds the middleware that has a method of its own for a hook such as ``before_ack``.
 
     Dramatiq calls every middleware at every signal, and nearly all of these calls end in the empty method of

@@ -11,13 +11,13 @@ from dramatiq.middleware import Middleware
 from dramatiq.worker import Worker
 
 from ..delays import Forwarder
-from ..kafka.log_filter import leave_out_information
+from ..kafka.log_filter import drop_info_logs
 
 if TYPE_CHECKING:
     from ..broker import KafkaBroker
 
 #: How long each part of a hasty goodbye may take, and after how long no other part is begun.
-LAST_WORDS_TIMEOUT_S = 2.0
+EXIT_GUARD_TIMEOUT_S = 2.0
 #: How soon it is noticed that the main thread has ended.
 MAIN_THREAD_POLL_S = 0.25
 
@@ -27,14 +27,14 @@ class WorkerLifecycle(Middleware):
 
     def __init__(self) -> None:
         self._forwarder: Forwarder | None = None
-        self._last_words: LastWords | None = None
+        self._exit_guard: ExitGuard | None = None
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
-        leave_out_information()
+        drop_info_logs()
 
     def after_worker_boot(self, broker: KafkaBroker, worker: Worker) -> None:  # type: ignore[override]
         broker.begin_working()
-        self._last_words = LastWords(broker)
+        self._exit_guard = ExitGuard(broker)
         self._forwarder = broker.delays.forwarder(broker.consumer_settings)
         self._forwarder.start()
 
@@ -43,11 +43,11 @@ class WorkerLifecycle(Middleware):
             self._forwarder.stop()
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
-        if self._last_words is not None:
-            self._last_words.spare()
+        if self._exit_guard is not None:
+            self._exit_guard.disarm()
 
 
-class LastWords:
+class ExitGuard:
     """Commits what is done, and leaves the groups, when a process ends before its worker has stopped.
 
     Dramatiq answers a second SIGTERM with SystemExit in the main thread, which runs no hook any more: what
@@ -57,22 +57,22 @@ class LastWords:
 
     def __init__(self, broker: KafkaBroker) -> None:
         self._broker = broker
-        self._spared = threading.Event()
+        self._disarmed = threading.Event()
         threading.Thread(target=self._run, name="dramatiq-kafka-last-words", daemon=False).start()
 
-    def spare(self) -> None:
+    def disarm(self) -> None:
         """The worker has stopped in good order: there is nothing left to say."""
-        self._spared.set()
+        self._disarmed.set()
 
     def _run(self) -> None:
         main_thread = threading.main_thread()
         while main_thread.is_alive():
-            if self._spared.wait(MAIN_THREAD_POLL_S):
+            if self._disarmed.wait(MAIN_THREAD_POLL_S):
                 return
         self._broker.logger.warning("The worker ends before it has stopped; what is done is committed.")
         consumers = list(self._broker.consumers)
-        self._broker.hurry(LAST_WORDS_TIMEOUT_S)
-        deadline_s = time.monotonic() + LAST_WORDS_TIMEOUT_S
+        self._broker.hurry(EXIT_GUARD_TIMEOUT_S)
+        deadline_s = time.monotonic() + EXIT_GUARD_TIMEOUT_S
         for consumer in consumers:
             if time.monotonic() < deadline_s:
                 consumer.close()

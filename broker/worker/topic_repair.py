@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: How often the topics of such a queue are looked at.
-LOOK_GAP_S = 2 * RECHECK_S
+POLL_INTERVAL_S = 2 * RECHECK_S
 #: How often such a queue is worth a line of Dramatiq's log, which has one for each consumer that fails.
 SAY_AGAIN_S = 60.0
 
 
-class Mending:
+class TopicRepair:
     """The queues of a worker that are not consumed because of a topic's settings, or a missing right."""
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Mending:
                 if self._said.get(queue_name) != str(e) or time.monotonic() >= give_up_s:
                     self._said[queue_name] = str(e)
                     raise
-                if broker.stop_asked.wait(LOOK_GAP_S):
+                if broker.stop_asked.wait(POLL_INTERVAL_S):
                     raise
             else:
                 if self._said.pop(queue_name, None) is not None:

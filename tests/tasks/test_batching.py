@@ -85,7 +85,7 @@ def test_after_a_large_batch_the_next_gathers_as_long_as_calls_come_in(
     work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batching, "BACK_WITHIN_S", 60.0)
-    monkeypatch.setattr(batching, "GATHER_S", 60.0)
+    monkeypatch.setattr(batching, "BATCH_LINGER_S", 60.0)
     pauses: list[float] = []
 
     def pause(seconds: float) -> None:
@@ -200,14 +200,14 @@ def test_thousands_of_interrupts_at_any_moment_leave_nothing_locked_and_no_threa
             except BaseException as error:  # noqa: BLE001 - none other may come
                 wrong.append(error)
 
-    def survive(seed: int) -> None:
+    def reset_on_fork(seed: int) -> None:
         while not stop.is_set():
             try:
                 call_again_and_again(seed)
             except Interrupt:  # it came between two calls
                 continue
 
-    threads = [threading.Thread(target=survive, args=(seed,)) for seed in range(8)]
+    threads = [threading.Thread(target=reset_on_fork, args=(seed,)) for seed in range(8)]
     for thread in threads:
         thread.start()
     for _ in range(rounds):

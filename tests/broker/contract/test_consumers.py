@@ -130,7 +130,7 @@ def test_a_nacked_message_does_not_come_back_once_its_dead_letter_is_in_kafka(
     send(kafka_broker, 1)
     first = consume(kafka_broker)
     first.nack(*take(first, 1))
-    assert kafka_broker.settlement.drain(JOIN_TIMEOUT_MS / 1000)
+    assert kafka_broker.completer.drain(JOIN_TIMEOUT_MS / 1000)
     first.close()
     kafka_broker.join("default", timeout=JOIN_TIMEOUT_MS)
     sent_later = send(kafka_broker, 1)

@@ -75,7 +75,7 @@ if __name__ == "__main__":
         delay_index_dir=tempfile.mkdtemp(prefix=f"{NAMESPACE}index-"),
         middleware=default_middleware(retry=POLICY, on_dead_letter=told),
     )
-    broker.settlement._publisher = DeadlyPublisher(broker.settlement._publisher)
+    broker.completer._publisher = DeadlyPublisher(broker.completer._publisher)
     consumer = broker.clients.consumer
     broker.clients.consumer = lambda **settings: _deadly(consumer(**settings))  # type: ignore[method-assign]
 
