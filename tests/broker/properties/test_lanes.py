@@ -203,8 +203,10 @@ class Owner:
             clients=SimpleNamespace(consumer=lambda **options: LanesTopic(self.kafka, self.work_elsewhere)),
             topics=TOPICS,
             group_id=GROUP,
-            ledger=SimpleNamespace(lock=threading.RLock()),
-            following=SimpleNamespace(publisher=SimpleNamespace(publish=self.publish), written=self.written),
+            in_flight=SimpleNamespace(lock=threading.RLock()),
+            lane_writer=SimpleNamespace(
+                publisher=SimpleNamespace(publish=self.publish), written=self.written
+            ),
         )
         kafka = SimpleNamespace(partitions_for_topic=lambda topic: {0})
         return LaneReleaser(broker, "work", kafka, {PARTITION: self})  # type: ignore[arg-type, dict-item]
