@@ -125,7 +125,7 @@ class LanesTopic:
         self._position = 0
         self._cluster = self
         self._manager = SimpleNamespace(run=lambda *call: None, wait_for=None, cluster=self)
-        self._subscription = SimpleNamespace(assigned={})
+        self._subscription = SimpleNamespace(assignment={})
 
     def partitions_for_topic(self, topic: str) -> set[int]:
         return {LANES.partition}
