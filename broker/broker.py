@@ -2,83 +2,38 @@
 
 from __future__ import annotations
 
-import threading
 import time
-import weakref
 from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
 from typing import Any, Unpack, cast
 
 from dramatiq.actor import Actor
 from dramatiq.broker import Broker, MessageProxy
-from dramatiq.errors import QueueJoinTimeout, QueueNotFound
+from dramatiq.errors import QueueNotFound
 from dramatiq.message import Message
 from dramatiq.middleware import (
-    Callbacks,
-    GroupCallbacks,
-    Interrupt,
     Middleware,
-    MiddlewareError,
-    Pipelines,
-    Retries,
-    Shutdown,
-    SkipMessage,
 )
-from kafka.structs import TopicPartition
 
-from .admin.backlog import Backlog
-from .admin.lane_backlog import LaneBacklog
-from .complete.completer import Completer, PendingDeadLetter
 from .complete.current_delivery import CurrentDelivery
-from .complete.lane_writer import LaneWriter
 from .consume.consumer import QueueConsumer
 from .dead_letters import DeadLetter, DeadLetterQueue, Resolved, default_middleware
 from .dead_letters.dead_letter import DiscardOptions, Filters, RedriveOptions
-from .dead_letters.failures import Failures
-from .dead_letters.giving_up import give_up
-from .dead_letters.record_format import shortened
-from .dead_letters.undelivered import dead_letter_undelivered
-from .delays import Delays, Outcome, Pending
-from .delays.record_format import Delay
+from .delays import Outcome, Pending
 from .deliveries.delivery import Delivery
-from .deliveries.in_flight import InFlightDeliveries
-from .error_text import MAX_TRACEBACK_CHARS, NOTES, error_text, shorten_notes
-from .errors import EnqueueFailed, NotNow, RetryPolicyRefused
-from .kafka.clients import ASK_TIMEOUT_S, Clients
-from .kafka.rights import Denials, Rights
-from .kafka.topics import TopicLayout, Topics
+from .error_text import MAX_TRACEBACK_CHARS, shorten_notes
+from .errors import EnqueueFailed, RetryPolicyRefused
+from .kafka.clients import Clients
+from .kafka.topics import TopicLayout
 from .kafka.unreadable_batches import report_missing_codecs
-from .partition_keys import PartitionKeys, key_of
-from .partition_keys.record_format import REQUEUE_HEADERS_BYTES, lane_header
+from .partition_keys import PartitionKeys
+from .parts import Settings, assemble
 from .process.forks import reset_on_fork
-from .produce.publisher import Publisher, Record
 from .retries import TenacityRetries
 from .url import reads_url
-from .worker.hooks import HookListeners
+from .worker.hooks import HookCaller
 from .worker.lifecycle import WorkerLifecycle
-from .worker.topic_repair import TopicRepair
 
 DEFAULT_RETENTION_MS = 7 * 24 * 3600 * 1000
-#: How long a stopping worker waits for what its last tasks left to publish, and then for its goodbye to the
-#: group.
-SETTLE_TIMEOUT_S = 10.0
-CLOSE_TIMEOUT_MS = 5_000
-#: What is left of it for each further queue once others have waited for Kafka in vain.
-SHORT_LEAVE_GROUP_S = 0.25
-JOIN_POLL_S = 0.1
-#: What a count in join() may take at least, however soon its time is up.
-MIN_COUNT_S = 5.0
-#: What a consumer waits for an answer at most. kafka-python's own 30 s would hold up a shutdown as long.
-REQUEST_TIMEOUT_MS = 10_000
-
-#: Tried in order until a retry fits: how many characters of its traceback and its error's text stay.
-NOTES_CHARS = (2_000, 200, 0)
-
-#: Middleware whose failure would lose what follows from a message. Dramatiq logs such a failure and acks.
-_FOLLOW_UP_MIDDLEWARE = (Retries, Pipelines, Callbacks, GroupCallbacks)
-#: How an attempt ends that does not count as one.
-_NO_ATTEMPT = (Shutdown, NotNow)
-_HOOK_FAILED = "Unexpected failure in %s of %r."
 
 
 class KafkaBroker(Broker):
@@ -143,82 +98,50 @@ class KafkaBroker(Broker):
             raise ValueError(
                 f"max_crashes is {max_crashes}; a culprit can only be told from bystanders by the third crash"
             )
-        self.group_id = group_id
-        self.commit_interval_ms = commit_interval_ms
-        self.max_crashes = max_crashes
-        self.close_timeout_ms = CLOSE_TIMEOUT_MS
-        self._close_timeouts_s = 0.0
-        self.consumer_settings = {
-            "session_timeout_ms": session_timeout_ms,
-            # A rebalance waits until each member has learnt of it with a heartbeat.
-            "heartbeat_interval_ms": min(1_000, session_timeout_ms // 3),
-            "request_timeout_ms": REQUEST_TIMEOUT_MS,
-        }
         self.consumption_paused = False
-        self.clients = Clients(bootstrap_servers, client_options)
-        self.topics = Topics(
-            self.clients, TopicLayout(partitions, replication_factor, retention_ms), namespace=namespace
-        )
-        self.publisher = Publisher(self.clients, self.topics, timeout_ms=enqueue_timeout_ms)
-        self.in_flight = InFlightDeliveries()
-        # Its own producer: what a worker owes Kafka is not to wait behind what its tasks send.
-        self._completion_publisher = Publisher(self.clients, self.topics, timeout_ms=enqueue_timeout_ms)
-        self.completer = Completer(self._completion_publisher, self.in_flight, give_up=self._give_up)
-        self.delays = Delays(
-            self.clients,
-            self.topics,
-            self.publisher,
-            index_dir=delay_index_dir,
-            add_dead_letter=self._dead_letter_delayed,
-        )
-        self.dead_letter_queue = DeadLetterQueue(self.clients, self.topics, self.publisher)
         self.fail_fast_default = fail_fast_default
-        self.failures = Failures(self.dead_letter_queue)
-        self.lane_writer = LaneWriter(
-            self.topics, self._completion_publisher, self.in_flight, group=group_id, give_up=self._give_up
-        )
-        self._lanes = LaneBacklog(
-            self.clients, self.topics, self.publisher, group=group_id, written=self.lane_writer.written
-        )
         self._current_delivery = CurrentDelivery()
-        self._hook_listeners = HookListeners()
-        self.stopping = False
-        #: Set when ``stopping`` is, for who waits.
-        self.stop_asked = threading.Event()
-        self._settle_deadline_s: float | None = None
-        self.consumers: weakref.WeakSet[QueueConsumer] = weakref.WeakSet()
-        self.silent_since_s: dict[str, float] = {}
-        self.mending = TopicRepair()
-        self.denials = Denials()
+        self.parts = assemble(
+            self,
+            Clients(bootstrap_servers, client_options),
+            TopicLayout(partitions, replication_factor, retention_ms),
+            Settings(
+                group_id=group_id,
+                namespace=namespace,
+                commit_interval_ms=commit_interval_ms,
+                enqueue_timeout_ms=enqueue_timeout_ms,
+                session_timeout_ms=session_timeout_ms,
+                max_crashes=max_crashes,
+                delay_index_dir=delay_index_dir,
+            ),
+            is_paused=lambda: self.consumption_paused,
+        )
+        self._hooks = HookCaller(self, self.parts.in_flight, self._current_delivery, requeue=self._requeue)
         reset_on_fork(self)
 
         super().__init__(middleware=default_middleware() if middleware is None else middleware)
-        self.queues: dict[str, None] = {}
         if not any(isinstance(m, PartitionKeys) for m in self.middleware):
             self.add_middleware(PartitionKeys())
-        self.add_middleware(WorkerLifecycle())
+        self.add_middleware(
+            WorkerLifecycle(
+                self.parts.shutdown,
+                new_forwarder=self.parts.new_forwarder,
+                consumers=lambda: list(self.parts.consumers),
+            )
+        )
         # Without them an ordered key would lose its order, and nothing delayed would ever be forwarded.
-        self._hook_listeners.always = [
+        self._hooks.listeners.always = [
             m for m in self.middleware if isinstance(m, PartitionKeys | WorkerLifecycle)
         ]
         self.actor_options.add("retry")  # also where it is refused, with better reasons than Dramatiq has
 
     def reset_after_fork(self) -> None:
-        """Be no worker: in the child of a fork, its consumers and its threads are the parent's."""
-        self.stopping = False
-        self.stop_asked = threading.Event()
-        self.consumers = weakref.WeakSet()
-        self.silent_since_s = {}
+        self.parts.reset_after_fork()
 
-    # Names
-
-    def group_of(self, queue_name: str) -> str:
-        """The consumer group of a queue: one for all of them would rebalance all whenever one changes."""
-        return f"{self.group_id}.{self.topics.queue(queue_name)}"
-
-    def topics_of(self, queue_name: str) -> list[str]:
-        """The topics that a worker of a queue needs."""
-        return [self.topics.queue(queue_name), self.topics.dead_letters(queue_name), self.topics.delayed]
+    @property
+    def dead_letter_queue(self) -> DeadLetterQueue:
+        """The dead letters of all queues, and the history of what became of them."""
+        return self.parts.dead_letter_queue
 
     # Actors, queues and messages
 
@@ -244,7 +167,7 @@ class KafkaBroker(Broker):
         """
         if queue_name in self.queues:
             return
-        self.topics.check_queue_name(queue_name, beside=self.queues)
+        self.parts.topics.check_queue_name(queue_name, beside=self.queues)
         self.emit_before("declare_queue", queue_name)
         self.queues[queue_name] = None
         self.emit_after("declare_queue", queue_name)
@@ -262,10 +185,15 @@ class KafkaBroker(Broker):
           TopicMisconfigured: When a topic that the queue needs loses messages.
         """
         self._check_declared(queue_name)
-        self.completer.start()  # here, because a worker's threads are interrupted
+        self.parts.completer.start()  # here, because a worker's threads are interrupted
         report_missing_codecs()
-        consumer = QueueConsumer(self, queue_name, prefetch=prefetch, timeout_ms=timeout)
-        self.consumers.add(consumer)
+        consumer = QueueConsumer(
+            self.parts.consumer_config(queue_name),
+            self.parts.for_consumers,
+            prefetch=prefetch,
+            timeout_ms=timeout,
+        )
+        self.parts.consumers.add(consumer)
         return consumer
 
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
@@ -292,20 +220,17 @@ class KafkaBroker(Broker):
         return message
 
     def _join(self, delivery: Delivery, message: Message[Any], delay: int | None) -> None:
-        is_retry = delivery.is_retry(message)
-        if is_retry:
+        if delivery.is_retry(message):
             # Dramatiq's Retries bounds its frames and not the error's text.
             shorten_notes(message.options, MAX_TRACEBACK_CHARS)
         self.emit_before("enqueue", message, delay)
         if message.message_id == delivery.message_id:
-            self._make_fit(message, delay)
-        if self.lane_writer.keeps(delivery, message, delay, self.actors):
-            return
-        record = self._record(message, delay)
-        if is_retry:
-            delivery.drop_retry()  # two middlewares that retry would double it at every failure
-            delivery.retry = record
-        delivery.outbox.append(record)
+            self.parts.outgoing.make_fit(message, delay)
+        if not self.parts.lane_writer.keeps(delivery, message, delay, self.actors):
+            self.parts.outgoing.join(delivery, message, delay)
+
+    def _requeue(self, message: MessageProxy) -> None:
+        self.enqueue(cast("Message[Any]", message))
 
     def enqueue_many(
         self, messages: Iterable[Message[Any]], *, delay: int | None = None
@@ -320,8 +245,8 @@ class KafkaBroker(Broker):
         records = []
         for message in messages:
             self.emit_before("enqueue", message, delay)
-            records.append(self._record(message, delay))
-        failures = self.publisher.publish(records)
+            records.append(self.parts.outgoing.record(message, delay))
+        failures = self.parts.publisher.publish(records)
         for index, message in enumerate(messages):
             if index not in failures:
                 self.emit_after("enqueue", message, delay)
@@ -337,10 +262,10 @@ class KafkaBroker(Broker):
         """
 
         def find() -> None:
-            with self.clients.admin():
+            with self.parts.clients.admin():
                 pass
 
-        self.clients.ask(find, "Kafka gave no sign of life", deadline_s=time.monotonic() + timeout_s)
+        self.parts.clients.ask(find, "Kafka gave no sign of life", deadline_s=time.monotonic() + timeout_s)
 
     # What waits
 
@@ -361,15 +286,9 @@ class KafkaBroker(Broker):
           KafkaUnavailable: When Kafka does not answer.
         """
         self._check_declared(queue_name)
-        deadline_s = None if timeout is None else time.monotonic() + timeout / 1000
-        while left := self._count(queue_name, until_s=deadline_s):
-            if deadline_s is not None and time.monotonic() >= deadline_s:
-                raise QueueJoinTimeout(
-                    f"{left} message(s) are left in the queue {queue_name!r} after {timeout} ms"
-                )
-            time.sleep(JOIN_POLL_S)
+        self.parts.unfinished.wait(queue_name, timeout_ms=timeout)
         if fail_fast or (fail_fast is None and self.fail_fast_default):
-            error = self.failures.first(queue_name)
+            error = self.parts.failures.first(queue_name)
             if error is not None:
                 raise error
 
@@ -384,32 +303,7 @@ class KafkaBroker(Broker):
           KafkaUnavailable: When Kafka does not answer.
         """
         self._check_declared(queue_name)
-        return self._count(queue_name)
-
-    def _count(self, queue_name: str, *, until_s: float | None = None) -> int:
-        now_s = time.monotonic()
-        deadline_s = now_s + ASK_TIMEOUT_S
-        if until_s is not None:  # one that has passed leaves time for an answer all the same
-            deadline_s = min(deadline_s, max(until_s, now_s + MIN_COUNT_S))
-        topic, group = self.topics.queue(queue_name), self.group_of(queue_name)
-        return self.clients.ask(
-            lambda: self._count_once(queue_name),
-            f"What is left of the queue {queue_name!r} could not be counted",
-            deadline_s=deadline_s,
-            patient=False,
-            rights=Rights((topic,), group=group, on_group="DESCRIBE"),
-        )
-
-    def _count_once(self, queue_name: str) -> int:
-        self.topics.ensure(self.topics_of(queue_name), for_reading=True)
-        before = self.delays.pending(queue_name, limit=0)
-        with Backlog(self.clients, self.topics.queue(queue_name), self.group_of(queue_name)) as backlog:
-            waiting = backlog.count()
-        # Read after the queue: what moves from there into its lane is counted at least once.
-        waiting += self._lanes.count(queue_name)
-        after = self.delays.pending(queue_name, limit=0)
-        left = max(before.count, after.count) + waiting
-        return left if before.position == after.position else max(1, left)
+        return self.parts.unfinished.count(queue_name)
 
     def flush(self, queue_name: str) -> None:
         """Drop what waits of a queue, delayed messages included.
@@ -422,29 +316,8 @@ class KafkaBroker(Broker):
           KafkaUnavailable: When Kafka does not answer. What is not dropped by then stays.
         """
         self._check_declared(queue_name)
-        self.topics.ensure(self.topics_of(queue_name), for_reading=True)
-        self.delays.flush(queue_name)
-        self._lanes.flush(queue_name)
-        self._drop(queue_name)
-        if self._lanes.flush(queue_name):
-            # What a worker held had moved there meanwhile, and some of it may be on its way back.
-            self._drop(queue_name)
-        self.failures.forget(queue_name)
-
-    def _drop(self, queue_name: str) -> None:
-        topic, group = self.topics.queue(queue_name), self.group_of(queue_name)
-
-        def ends() -> dict[TopicPartition, int]:
-            with Backlog(self.clients, topic, group) as backlog:
-                return backlog.ends()
-
-        def drop() -> None:
-            with Backlog(self.clients, topic, group) as backlog:
-                backlog.drop(dropped)
-
-        doing = f"The queue {queue_name!r} could not be flushed"
-        dropped = self.clients.ask(ends, doing, rights=Rights((topic,), group=group))
-        self.clients.ask(drop, doing, rights=Rights((topic,), on_topic="DELETE", group=group))
+        self.parts.unfinished.drop(queue_name)
+        self.parts.failures.forget(queue_name)
 
     def flush_all(self) -> None:
         """Drop every message of every declared queue."""
@@ -461,7 +334,7 @@ class KafkaBroker(Broker):
           KafkaUnavailable: When Kafka does not answer.
         """
         self._check_declared(queue_name)
-        return self.delays.pending(queue_name, limit=limit)
+        return self.parts.delays.pending(queue_name, limit=limit)
 
     def cancel(self, message_id: str, *, timeout_s: float = 10.0) -> Outcome:
         """Drop a message that waits for its time, or for its retry; see ``Delays.cancel``.
@@ -472,7 +345,7 @@ class KafkaBroker(Broker):
           CancelUndecided: When no worker decided within ``timeout_s``. The request stands.
           KafkaUnavailable: When Kafka does not answer. The request may stand.
         """
-        return self.delays.cancel(message_id, timeout_s=timeout_s)
+        return self.parts.delays.cancel(message_id, timeout_s=timeout_s)
 
     def cancel_outcome(self, message_id: str) -> Outcome | None:
         """What was decided about cancelling a message. It is kept for a week; None means nothing is decided.
@@ -480,7 +353,7 @@ class KafkaBroker(Broker):
         Raises:
           KafkaUnavailable: When Kafka does not answer.
         """
-        return self.delays.outcome(message_id)
+        return self.parts.delays.outcome(message_id)
 
     def dead_letters(self, queue_name: str, **filters: Unpack[Filters]) -> Iterator[DeadLetter]:
         """The dead letters of a queue that were neither redriven nor discarded.
@@ -506,220 +379,15 @@ class KafkaBroker(Broker):
     # The life of a delivery
 
     def emit_before(self, signal: str, *args: Any, **kwargs: Any) -> None:
-        if signal == "process_message":
-            self._begin(args[0])
-        elif signal == "worker_shutdown":
+        if signal == "worker_shutdown":
             # Before the first hook: one of them interrupts tasks, and an idle thread would take what those
             # hand back.
-            self.begin_stopping()
-        hook = f"before_{signal}"
-        listeners = self._hook_listeners.of(self.middleware, hook)
-        if listeners and signal in ("ack", "nack"):
-            if _is_withdrawn(args[0]):
-                return
-            with self._current_delivery.of(args[0]):
-                self._call_before(listeners, hook, *args, **kwargs)
-        else:
-            self._call_before(listeners, hook, *args, **kwargs)
+            self.parts.shutdown.begin_stopping()
+        self._hooks.emit_before(signal, *args, **kwargs)
 
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
-        hook = f"after_{signal}"
-        listeners = self._hook_listeners.of(self.middleware, hook)
-        if signal in ("process_message", "skip_message"):
-            if not _is_withdrawn(args[0]):
-                with self._current_delivery.of(args[0]):
-                    self._call_following(listeners, hook, *args, **kwargs)
-            return
-        if listeners and signal in ("ack", "nack") and _is_withdrawn(args[0]):
-            return
-        for middleware in reversed(listeners):
-            try:
-                getattr(middleware, hook)(self, *args, **kwargs)
-            except Exception:
-                self.logger.critical(_HOOK_FAILED, hook, middleware, exc_info=True)
-
-    def _call_before(self, listeners: list[Middleware], hook: str, *args: Any, **kwargs: Any) -> None:
-        for middleware in listeners:
-            try:
-                getattr(middleware, hook)(self, *args, **kwargs)
-            except MiddlewareError:
-                raise
-            except Exception:
-                self.logger.critical(_HOOK_FAILED, hook, middleware, exc_info=True)
-
-    def _call_following(
-        self, listeners: list[Middleware], hook: str, message: MessageProxy, **kwargs: Any
-    ) -> None:
-        """Unlike Dramatiq's emit_after, fail a message whose follow-up was lost instead of acking it, and let
-        one Retries decide about a failure: a second one would retry it twice, or give it up besides.
-        """
-        error = kwargs.get("exception")
-        is_decided = False
-        for middleware in reversed(listeners):
-            decides = error is not None and isinstance(middleware, Retries)
-            if decides and is_decided:
-                continue
-            try:
-                getattr(middleware, hook)(self, message, **kwargs)
-            except (Exception, Interrupt) as e:
-                # An interrupt that comes too late for the task hits whatever its thread does by then. If it
-                # got past here, Dramatiq would ack.
-                self.logger.critical(_HOOK_FAILED, hook, middleware, exc_info=True)
-                if isinstance(middleware, _FOLLOW_UP_MIDDLEWARE):
-                    self._current_delivery.failure = e
-            if decides:
-                is_decided = message.failed or _is_retried(message)
-        if error is not None and self._is_undecided(message):
-            self._decide(message, error)
-        if (failure := self._current_delivery.failure) is not None:
-            if isinstance(message, Delivery):
-                # A dead letter takes the place of all of it: a message is tried again or given up, not both.
-                message.drop_outbox()
-            message.stuff_exception(failure)
-            message.fail()
-
-    def _is_undecided(self, message: MessageProxy) -> bool:
-        """Whether a failed message has neither been given up nor gets another attempt.
-
-        A Retries that is there decides, also when it does neither. Without one Dramatiq acks the message.
-        """
-        return (
-            isinstance(message, Delivery)
-            and not message.failed
-            and not _is_retried(message)
-            and not any(isinstance(m, Retries) for m in self.middleware)
-        )
-
-    def _decide(self, message: MessageProxy, error: BaseException) -> None:
-        if not isinstance(error, _NO_ATTEMPT):
-            self.logger.warning(
-                "Message %r fails for good, since there is no Retries middleware: %s",
-                message.message_id,
-                error_text(error),
-            )
-            message.fail()
-            return
-        try:
-            self.enqueue(cast("Message[Any]", message))
-        except (Exception, Interrupt) as e:  # noqa: BLE001 - whatever it was, a dead letter says so
-            self._current_delivery.failure = e
-
-    def _begin(self, message: MessageProxy) -> None:
-        if isinstance(message, Delivery) and not self.in_flight.begin(message):
-            # The one who has the partition now runs it, and calls the hooks, or nobody does: it was flushed.
-            message.withdrawn = True
-            raise SkipMessage("its partition was taken away, or it was flushed, before it began")
-
-    def _give_up(self, delivery: Delivery | PendingDeadLetter, error: BaseException) -> None:
-        """Let a dead letter that says so take the place of an outbox that Kafka can never take.
-
-        Another dead letter would be refused, too: one that is there is shortened, and held until its topic
-        takes it.
-        """
-        self.logger.error("What follows from %s cannot be published: %r", delivery, error)
-        if isinstance(delivery, PendingDeadLetter):  # it brings nothing but a dead letter
-            delivery.outbox[:] = [shortened(self.topics, dead_letter) for dead_letter in delivery.outbox]
-            return
-        if (dead_letter := delivery.dead_letter) is not None:
-            delivery.dead_letter = shortened(self.topics, dead_letter)
-            delivery.outbox[delivery.outbox.index(dead_letter)] = delivery.dead_letter
-            return
-        delivery.preparation = partial(give_up, self, delivery, error)
-        delivery.drop_outbox()
-
-    def _dead_letter_delayed(self, delay: Delay, error: BaseException) -> PendingDeadLetter:
-        """Keep a delayed message in the dead letters whose queue refuses it for good."""
-        return dead_letter_undelivered(
-            self,
-            delay.queue,
-            message_id=delay.message_id,
-            origin=None,
-            raw=delay.value,
-            headers=delay.headers,
-            error=error,
-        )
-
-    def _make_fit(self, message: Message[Any], delay: int | None) -> None:
-        """Shorten what a retry says about its last failure, when the message would not fit for it."""
-        notes = {name: message.options[name] for name in NOTES if name in message.options}
-        for at_most in NOTES_CHARS:
-            if self.publisher.seems_to_fit(self._record(message, delay)):
-                return
-            shorten_notes(message.options, at_most)
-        if not self.publisher.seems_to_fit(self._record(message, delay)):
-            message.options.update(notes)  # for its dead letter
-
-    def _record(self, message: Message[Any], delay: int | None) -> Record:
-        if message.queue_name not in self.queues:  # those were checked when they were declared
-            self.topics.check_queue_name(message.queue_name)
-        # A retry is enqueued as the delivery that it follows from; what came with that one goes on with it.
-        headers = list(getattr(message, "headers", ()))
-        if (key := key_of(message)) is not None:
-            headers.append(lane_header(key))
-        if delay is not None:
-            return self.delays.record(message, delay, headers=headers, key=key)
-        spare = 0 if key is None else REQUEUE_HEADERS_BYTES
-        topic = self.topics.queue(message.queue_name)
-        return Record(topic, message.encode(), key=key, headers=headers, spare=spare)
-
-    # The life of a process
-
-    def begin_working(self) -> None:
-        """Let a worker run, also after another one was stopped."""
-        self.stopping = False
-        self.stop_asked.clear()
-
-    def begin_stopping(self) -> None:
-        """Hand out nothing more, commit what finishes at once, and wait for no Kafka that does not answer."""
-        self.stopping = True
-        self.stop_asked.set()
-        self._settle_deadline_s = None
-        self._close_timeouts_s = 0.0
-
-    def hurry(self, timeout_s: float) -> None:
-        """Begin to stop, and let nothing of it take longer than ``timeout_s``."""
-        self.begin_stopping()
-        self._settle_deadline_s = time.monotonic() + timeout_s
-        self.close_timeout_ms = int(timeout_s * 1000)
-
-    def leave_group_timeout_s(self) -> float:
-        """How long a consumer may wait for Kafka while it closes.
-
-        Those of a worker that stops are closed one after another. What some of them wait in vain is taken
-        from the others: a worker of many queues would otherwise take many times as long while Kafka is away.
-        """
-        return max(SHORT_LEAVE_GROUP_S, self.close_timeout_ms / 1000 - self._close_timeouts_s)
-
-    def note_close_timeout(self, waited_s: float) -> None:
-        """A consumer has closed without an answer from Kafka."""
-        if self.stopping:
-            self._close_timeouts_s += waited_s
-
-    def drain_if_stopping(self) -> None:
-        """In a worker that is stopping, wait for what its last tasks left to publish.
-
-        All its queues and :meth:`close` share one SETTLE_TIMEOUT_S, which begins with the first that waits.
-        """
-        if self.stopping:
-            self.completer.drain(self._settle_time_left_s())
-
-    def _settle_time_left_s(self) -> float:
-        if self._settle_deadline_s is None:
-            self._settle_deadline_s = time.monotonic() + SETTLE_TIMEOUT_S
-        return max(0.0, self._settle_deadline_s - time.monotonic())
+        self._hooks.emit_after(signal, *args, **kwargs)
 
     def close(self) -> None:
         """Close this process's connections. The broker connects again when it is used again."""
-        self.completer.stop(timeout_s=self._settle_time_left_s() if self.stopping else 0.0)
-        self.delays.close()
-        self._lanes.close()
-        self.publisher.close()
-        self._completion_publisher.close()
-
-
-def _is_retried(message: MessageProxy) -> bool:
-    return isinstance(message, Delivery) and message.is_retried
-
-
-def _is_withdrawn(message: MessageProxy) -> bool:
-    return isinstance(message, Delivery) and message.withdrawn
+        self.parts.close()

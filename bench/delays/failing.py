@@ -55,7 +55,9 @@ def measure_failing(server: ApacheKafkaServer, namespace: str, home: Path, count
         broker.enqueue_many([failing.message() for _ in range(count)])
         begun_s = time.monotonic()
         wait_until(
-            lambda: broker.delays.count(QUEUE) >= count, deadline_s=DEADLINE_S, what="all retries to wait"
+            lambda: broker.parts.delays.count(QUEUE) >= count,
+            deadline_s=DEADLINE_S,
+            what="all retries to wait",
         )
         say(f"{count} tasks failed and wait for their retry after, s", time.monotonic() - begun_s)
         say("healthy tasks a second while those wait", pace())

@@ -14,7 +14,7 @@ from broker import KafkaBroker
 def main() -> None:
     bootstrap_servers, namespace, index_dir = sys.argv[1:]
     broker = KafkaBroker(bootstrap_servers, namespace=namespace, delay_index_dir=index_dir)
-    forwarder = broker.delays.forwarder(broker.consumer_settings)
+    forwarder = broker.parts.delays.forwarder(broker.parts.settings.client_settings)
     forwarder.start()
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
     forwarder.stop()

@@ -79,10 +79,10 @@ class Site:
         broker = KafkaBroker(self.env["KAFKA_BOOTSTRAP_SERVERS"], namespace=self.env["KAFKA_NAMESPACE"])
         broker.declare_queue(QUEUE)
         if by_hand:
-            topic = broker.topics.queue(QUEUE)
-            broker.topics.ensure([topic])
+            topic = broker.parts.topics.queue(QUEUE)
+            broker.parts.topics.ensure([topic])
             values = [json.dumps({"task_id": row.id, "item_id": row.item_id}).encode() for row in rows]
-            assert not broker.publisher.publish([Record(topic, value) for value in values])
+            assert not broker.parts.publisher.publish([Record(topic, value) for value in values])
         else:
             broker.enqueue_many(message_of(Unpublished(row.message_id, 0, row.item_id)) for row in rows)
         broker.close()
@@ -90,7 +90,7 @@ class Site:
     def make_topics(self) -> None:
         """So that nobody's first send has to wait for them."""
         broker = KafkaBroker(self.env["KAFKA_BOOTSTRAP_SERVERS"], namespace=self.env["KAFKA_NAMESPACE"])
-        broker.topics.ensure(broker.topics_of(QUEUE))
+        broker.parts.topics.ensure(broker.parts.topics.of_worker(QUEUE))
         broker.close()
 
     def api(self, command: Callable[[int], list[str]]) -> str:

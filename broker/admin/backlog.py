@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping
 from kafka import KafkaAdminClient, KafkaConsumer
 from kafka.structs import TopicPartition
 
-from ..consume.flush_watcher import FlushMarkers
 from ..kafka.clients import Clients
 from ..kafka.leader_epochs import EpochEnds, leader_epoch_of
 from ..kafka.watermarks import high_watermarks
 from ..offsets.commit_metadata import CommitState
 from ..offsets.committed_state import RESTORE_TIMEOUT_MS, read_committed, read_metadata
 from ..offsets.truncation import PartitionLog, believe
+from .flush_markers import FlushMarkers
 
 logger = logging.getLogger(__name__)
 

@@ -89,7 +89,7 @@ class Completer:
             return
         self._add(delivery)
 
-    def run(self, pending: PendingDeadLetter) -> None:
+    def write(self, pending: PendingDeadLetter) -> None:
         """Complete ``errand`` once everything in its outbox is durable and its follow-ups are done."""
         self._add(pending)
 

@@ -7,7 +7,6 @@ import math
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.errors import BrokerConnectionError, ConnectionClosed
@@ -16,7 +15,7 @@ from kafka.errors import CorruptRecordError, KafkaError, UnsupportedCodecError
 from kafka.future import Future
 from kafka.structs import TopicPartition
 
-from ..dead_letters import add_dead_letter
+from ..admin.flush_markers import FlushMarkers
 from ..deliveries.assigned_partition import AssignedPartition, Capacity
 from ..deliveries.delivery import Delivery
 from ..kafka.heartbeat_monitor import HeartbeatMonitor
@@ -42,13 +41,11 @@ from ..offsets.committed_state import (
 from ..offsets.truncation import ALL_OF_IT, forget_from
 from ..partition_keys.lanes import Lanes
 from .committer import Committer
+from .config import ConsumerConfig, ConsumerParts
 from .dispatcher import MAX_UNCOMMITTED, Dispatcher
-from .flush_watcher import FlushMarkers, FlushWatcher
+from .flush_watcher import FlushWatcher
 from .lane_releaser import LaneReleaser
 from .open_transactions import OpenTransactions
-
-if TYPE_CHECKING:
-    from ..broker import KafkaBroker
 
 logger = logging.getLogger(__name__)
 
@@ -85,16 +82,20 @@ class QueueConsumer(Consumer):
       TopicMisconfigured: When a topic of the queue loses messages. Dramatiq tries again then, too.
     """
 
-    def __init__(self, broker: KafkaBroker, queue_name: str, *, prefetch: int, timeout_ms: int) -> None:
-        self._broker = broker
-        self._queue_name = queue_name
-        self._queue_topic = broker.topics.queue(queue_name)
+    def __init__(
+        self, config: ConsumerConfig, parts: ConsumerParts, *, prefetch: int, timeout_ms: int
+    ) -> None:
+        self._config = config
+        self._parts = parts
+        self._shutdown = parts.shutdown
+        self._queue_name = queue_name = config.queue_name
+        self._queue_topic = config.topic
         self._consuming = f"The queue {queue_name!r} cannot be consumed"
         self._timeout_s = timeout_ms / 1000
         self._driving = threading.Lock()
         self._closing = False
         self._closed = False
-        self._in_flight = broker.in_flight
+        self._in_flight = parts.in_flight
         self._capacity = Capacity(prefetch)
         self._unrestored: set[TopicPartition] = set()
         self._restore_at_s = 0.0
@@ -102,10 +103,10 @@ class QueueConsumer(Consumer):
         self._polled_at_s = 0.0
         self._paused: set[TopicPartition] = set()
 
-        broker.mending.ensure(broker, queue_name)
+        parts.topic_repair.ensure(queue_name, config.topics, lanes_topic=config.lanes_topic)
         self._assignor = ForgetfulCooperativeStickyAssignor()
-        self._kafka = broker.clients.consumer(
-            group_id=broker.group_of(queue_name),
+        self._kafka = parts.clients.consumer(
+            group_id=config.group,
             auto_offset_reset="earliest",
             # A queue's topic is anybody's to write to, in transactions, too. The broker's own topics are not:
             # nobody's open transaction is to hide there what this broker has written behind it.
@@ -114,7 +115,7 @@ class QueueConsumer(Consumer):
             max_poll_records=EVERYTHING,
             max_partition_fetch_bytes=MAX_BUFFERED_BYTES,
             fetch_max_bytes=MAX_FETCH_BYTES,
-            **broker.consumer_settings,
+            **config.client_settings,
         )
         keep_join_outcomes(self._kafka)
         poll_apart_from_heartbeats(self._kafka)
@@ -122,18 +123,18 @@ class QueueConsumer(Consumer):
         self._committer = Committer(
             self._kafka,
             self._in_flight,
-            interval_s=broker.commit_interval_ms / 1000,
+            interval_s=config.commit_interval_s,
             on_denial=self._note_denial,
         )
-        self._dispatcher = Dispatcher(broker, queue_name, self._committer, self._capacity)
+        self._dispatcher = Dispatcher(config, parts, self._committer, self._capacity)
         self._assigned_partitions = self._dispatcher.assigned_partitions
-        self._lane_releaser = LaneReleaser(broker, queue_name, self._kafka, self._assigned_partitions)
-        notes = FlushMarkers(broker.clients, broker.group_of(queue_name))
-        self._flush_watcher = FlushWatcher(self._kafka, self._dispatcher, notes)
+        self._lane_releaser = LaneReleaser(config, parts, self._kafka, self._assigned_partitions)
+        markers = FlushMarkers(parts.clients, config.group)
+        self._flush_watcher = FlushWatcher(self._kafka, self._dispatcher, markers)
         self._open_transactions = OpenTransactions(self._kafka)
-        self._heartbeat_monitor = HeartbeatMonitor(self._kafka, queue_name, broker.silent_since_s)
+        self._heartbeat_monitor = HeartbeatMonitor(self._kafka, queue_name, parts.silent_since_s)
         self._kafka.subscribe(
-            [broker.topics.queue(queue_name)],
+            [config.topic],
             listener=RebalanceListener(
                 on_assigned=self._on_assigned,
                 on_revoked=self._on_revoked,
@@ -141,14 +142,13 @@ class QueueConsumer(Consumer):
                 is_busy=self._runs_keyed,
             ),
         )
-        topic = broker.topics.queue(queue_name)
-        self._rights = reading(topic, group=broker.group_of(queue_name))
+        self._rights = reading(config.topic, group=config.group)
         try:
             # A leader that does not know the partitions yet assigns none, and rebalances again at once.
-            broker.clients.ask(
-                lambda: learn_partitions(self._kafka, topic),
+            parts.clients.ask(
+                lambda: learn_partitions(self._kafka, config.topic),
                 f"The partitions of {queue_name!r} could not be read",
-                unless=broker.stop_asked,
+                unless=parts.shutdown.asked,
                 rights=self._rights,
             )
         except BrokerConnectionError:
@@ -170,7 +170,7 @@ class QueueConsumer(Consumer):
             while not self._closing:
                 now_s = time.monotonic()
                 self._committer.commit_when_due(
-                    self._assigned_partitions.values(), force=self._broker.stopping
+                    self._assigned_partitions.values(), force=self._shutdown.stopping
                 )
                 if self._unrestored and now_s >= self._restore_at_s:
                     self._restore()
@@ -187,18 +187,18 @@ class QueueConsumer(Consumer):
                 if now_s >= deadline_s:
                     return None
                 # What finishes in a worker that is stopping is committed at once.
-                self._wait(min(deadline_s - now_s, MAX_POLL_GAP_S if self._broker.stopping else math.inf))
+                self._wait(min(deadline_s - now_s, MAX_POLL_GAP_S if self._shutdown.stopping else math.inf))
         except KafkaError as e:
             if not is_denial(e):
                 raise ConnectionClosed(f"Consuming {self._queue_name!r} failed: {e!r}") from e
             self._note_denial(e)
-            self._broker.stop_asked.wait(self._timeout_s)
+            self._shutdown.asked.wait(self._timeout_s)
         return None
 
     def _note_denial(self, error: KafkaError) -> None:
         """Say which right is missing. The consumer goes on as it is: once it has the right, it works."""
-        said = self._broker.clients.translated(error, self._consuming, self._rights)
-        self._broker.denials.note(self._consuming, said)
+        said = self._parts.clients.translated(error, self._consuming, self._rights)
+        self._parts.denials.note(self._consuming, said)
 
     def ack(self, message: MessageProxy) -> None:
         """Mark a delivery as processed. It completes once everything in its outbox is in Kafka."""
@@ -212,25 +212,26 @@ class QueueConsumer(Consumer):
         """
         assert isinstance(message, Delivery)
         message.drop_retry()  # it is tried again or given up, not both
-        add_dead_letter(self._broker, message, message._exception)
-        self._broker.failures.keep(message.message_id, message._exception)  # the dead letter has its frames
+        self._parts.dead_letters.add(message, message._exception)
+        self._parts.failures.keep(message.message_id, message._exception)  # the dead letter has its frames
         self._settle(message)
 
     def _settle(self, message: MessageProxy) -> None:
         assert isinstance(message, Delivery)
         if message.lane_entry is not None:
-            self._broker.lane_writer.append_lane_update(message)
-        self._broker.completer.settle(message)
+            self._parts.lane_writer.append_lane_update(message)
+        self._parts.completer.settle(message)
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
         """Nothing to do: an offset that is not complete is delivered again, to the partition's owner."""
 
     def close(self) -> None:
         """Commit what is complete, hand the partitions over and leave the group at once."""
-        self._broker.drain_if_stopping()
+        if self._shutdown.stopping:
+            self._parts.completer.drain(self._shutdown.settle_time_left_s())
         self._closing = True
         self._capacity.changed.set()
-        if not self._driving.acquire(timeout=self._broker.close_timeout_ms / 1000):
+        if not self._driving.acquire(timeout=self._shutdown.close_timeout_s):
             logger.warning("The consumer of %r is busy and cannot be closed.", self._queue_name)
             return
         try:
@@ -243,12 +244,12 @@ class QueueConsumer(Consumer):
     def _leave(self) -> None:
         leaving = self._take_away(list(self._assigned_partitions))
         self._dispatcher.close()
-        timeout_s, began_s = self._broker.leave_group_timeout_s(), time.monotonic()
+        timeout_s, began_s = self._shutdown.leave_group_timeout_s(), time.monotonic()
         if leaving:
             self._committer.hand_over_now(leaving, timeout_s=timeout_s)
         if (waited_s := time.monotonic() - began_s) >= timeout_s:
-            self._broker.note_close_timeout(waited_s)
-            timeout_s = self._broker.leave_group_timeout_s()
+            self._shutdown.note_close_timeout(waited_s)
+            timeout_s = self._shutdown.leave_group_timeout_s()
         self._lane_releaser.close()
         try:
             self._kafka.close(autocommit=False, timeout_ms=int(timeout_s * 1000))
@@ -308,7 +309,7 @@ class QueueConsumer(Consumer):
             partitions = list(self._unrestored)
         try:
             remembered = self._in_flight.remembered(partitions)
-            self._take_over(restore(self._broker.clients, self._kafka, partitions, remembered))
+            self._take_over(restore(self._parts.clients, self._kafka, partitions, remembered))
         except (KafkaError, BrokerConnectionError, ValueError) as e:
             # ValueError: the partition was revoked between the read and the seek.
             if isinstance(e, KafkaError) and is_denial(e):
@@ -373,7 +374,7 @@ class QueueConsumer(Consumer):
             gap_s = MAX_POLL_GAP_S if is_joining(self._kafka) else SPARE_POLL_GAP_S
             remaining_s = min(remaining_s, gap_s)
         if any(assigned.in_flight or assigned.dirty for assigned in assigned_partitions):
-            remaining_s = min(remaining_s, self._broker.commit_interval_ms / 1000)
+            remaining_s = min(remaining_s, self._config.commit_interval_s)
         if any(assigned.lanes for assigned in assigned_partitions):
             due_s = self._lane_releaser.seconds_until_due()
             # A retry may come to wait at any time, and then be due soon.
@@ -409,7 +410,7 @@ class QueueConsumer(Consumer):
         self._open_transactions.look(self._polled_at_s, list(self._assigned_partitions.values()))
 
     def _take_in(self, assigned: AssignedPartition, batch: list[ConsumerRecord]) -> None:
-        self._broker.denials.is_over(self._consuming)
+        self._parts.denials.is_over(self._consuming)
         first = batch[0]
         if first.offset < assigned.expected:
             # kafka-python has gone back to where the log was cut, or to the beginning of another one.

@@ -6,23 +6,20 @@ import logging
 import time
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dramatiq.message import Message
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.structs import TopicPartition
 
-from ..dead_letters.giving_up import give_up
 from ..deliveries.assigned_partition import CERTAINLY_FITS, AssignedPartition, Capacity
 from ..deliveries.delivery import Delivery, make_delivery
 from ..errors import InvalidMessage, PoisonMessage
 from ..offsets.commit_metadata import Suspicion
 from ..partition_keys.record_format import lane_of
 from .committer import Committer
+from .config import ConsumerConfig, ConsumerParts
 from .decoding import read_message
-
-if TYPE_CHECKING:
-    from ..broker import KafkaBroker
 
 logger = logging.getLogger(__name__)
 
@@ -42,13 +39,15 @@ class Dispatcher:
     the consumer's thread is inside a Kafka call.
     """
 
-    def __init__(self, broker: KafkaBroker, queue_name: str, commits: Committer, capacity: Capacity) -> None:
+    def __init__(
+        self, config: ConsumerConfig, parts: ConsumerParts, commits: Committer, capacity: Capacity
+    ) -> None:
         self.assigned_partitions: dict[TopicPartition, AssignedPartition] = {}
-        self._broker = broker
-        self._queue_name = queue_name
+        self._config = config
+        self._parts = parts
         self._committer = commits
         self._capacity = capacity
-        self._in_flight = broker.in_flight
+        self._in_flight = parts.in_flight
         self._rotation: deque[AssignedPartition] = deque()
         # On probation a record goes from `_marked` (its mark is not committed) to `_cleared` (it may run).
         self._marked: tuple[AssignedPartition, list[ConsumerRecord]] | None = None
@@ -71,9 +70,9 @@ class Dispatcher:
 
     def next(self) -> Delivery | None:
         """The next delivery, or None when there is nothing that may be dispatched at the moment."""
-        if self._capacity.free <= 0 or self._broker.consumption_paused or self._in_flight.excludes(self):
+        if self._capacity.free <= 0 or self._parts.is_paused() or self._in_flight.excludes(self):
             return None
-        if self._broker.stopping:
+        if self._parts.shutdown.stopping:
             # An idle thread would still take it, among others what an interrupted task has just handed back,
             # and the shutdown would wait for it.
             return None
@@ -154,7 +153,7 @@ class Dispatcher:
             if self._in_flight.isolate(self):  # nothing runs: the last suspect is done
                 self._in_flight.end_isolation(self)
             return None
-        if assigned.head_crashes() >= self._broker.max_crashes:
+        if assigned.head_crashes() >= self._config.max_crashes:
             error = PoisonMessage(
                 f"its worker died, or lost its partitions, {assigned.head_crashes()} times with it"
             )
@@ -214,8 +213,8 @@ class Dispatcher:
                     assigned.adopt(record)
                 elif finished := self._in_flight.recall(assigned, record.offset, record.value):
                     assigned.adopt(record)
-                    self._broker.lane_writer.append_lane_update(finished)
-                    self._broker.completer.settle(finished)
+                    self._parts.lane_writer.append_lane_update(finished)
+                    self._parts.completer.settle(finished)
                 elif record.key is None or lane_of(record.headers) is None:
                     return True
                 elif lanes.leaving or not assigned.has_room_in_metadata():
@@ -237,9 +236,9 @@ class Dispatcher:
                     continue
                 assigned.lane_entries[record.offset] = entry
             delivery = self._unrun(record, assigned)
-            self._broker.lane_writer.move(delivery)
+            self._parts.lane_writer.move(delivery)
             if self._in_flight.hold(delivery):
-                self._broker.completer.settle(delivery)
+                self._parts.completer.settle(delivery)
 
     def _pop(self, assigned: AssignedPartition) -> ConsumerRecord:
         """Take the next record and count it as delivered, in one step."""
@@ -254,7 +253,10 @@ class Dispatcher:
         """Make a delivery of a record, or a dead letter when it is no message that this worker can run."""
         try:
             message = read_message(
-                record.value, queue_name=self._queue_name, actors=self._broker.actors, record=record
+                record.value,
+                queue_name=self._config.queue_name,
+                actors=self._parts.hooks.actors,
+                record=record,
             )
         except InvalidMessage as e:
             self._reject(assigned, record, e)
@@ -270,17 +272,19 @@ class Dispatcher:
     def _reject(self, assigned: AssignedPartition, record: ConsumerRecord, error: Exception) -> None:
         """Dead-letter a record that never reaches a worker thread."""
         delivery = self._unrun(record, assigned)
-        delivery.preparation = partial(give_up, self._broker, delivery, error)
-        self._broker.lane_writer.append_lane_update(delivery)
+        delivery.preparation = partial(self._parts.dead_letters.give_up, delivery, error)
+        self._parts.lane_writer.append_lane_update(delivery)
         if self._in_flight.hold(
             delivery
         ):  # unless its partition was taken away: its new owner does this then
             logger.error("The record %s is dead-lettered: %s", delivery.origin, error)
-            self._broker.completer.settle(delivery)
+            self._parts.completer.settle(delivery)
 
     def _unrun(self, record: ConsumerRecord, assigned: AssignedPartition) -> Delivery:
         """Make a delivery of a record that is not looked into and that no worker thread gets."""
-        message: Message[Any] = Message(self._queue_name, actor_name="", args=(), kwargs={}, options={})
+        message: Message[Any] = Message(
+            self._config.queue_name, actor_name="", args=(), kwargs={}, options={}
+        )
         delivery = make_delivery(message, record, assigned)
         delivery.unrun = True
         return delivery

@@ -4,16 +4,11 @@ A flush deletes the records of a queue's topic, and before that it notes up to w
 looks now and then where its log begins. When that is beyond something it holds, it reads the note: retention
 deletes records, too, and what was read of those is still run. What was flushed and has not begun is dropped,
 and the next commit says up to where the owner has done so.
-
-The note is an offset that is committed for ``{group}.flushed``, a group without members: any process may
-write there, and nobody else's records or offsets are touched.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from contextlib import closing
 from typing import Any
 
 from dramatiq.errors import BrokerConnectionError
@@ -21,11 +16,10 @@ from kafka import KafkaConsumer
 from kafka.errors import KafkaError
 from kafka.future import Future
 from kafka.protocol.consumer import OffsetSpec
-from kafka.structs import OffsetAndMetadata, TopicPartition
+from kafka.structs import TopicPartition
 
+from ..admin.flush_markers import FlushMarkers
 from ..deliveries.assigned_partition import AssignedPartition
-from ..kafka.clients import Clients
-from ..offsets.committed_state import read_committed
 from .dispatcher import Dispatcher
 
 logger = logging.getLogger(__name__)
@@ -35,38 +29,15 @@ POLL_INTERVAL_S = 0.5
 POLL_TIMEOUT_MS = 5_000
 
 
-class FlushMarkers:
-    """Up to where the partitions of a group's queue were flushed.
-
-    Raises (every method): KafkaError and KafkaUnavailable when Kafka does not answer.
-    """
-
-    def __init__(self, clients: Clients, group_id: str) -> None:
-        self._clients = clients
-        self._group_id = f"{group_id}.flushed"
-
-    def write(self, ends: Mapping[TopicPartition, int]) -> None:
-        with closing(self._clients.consumer(group_id=self._group_id)) as kafka:
-            kafka.assign(list(ends))
-            offsets = {partition: OffsetAndMetadata(end, "", -1) for partition, end in ends.items()}
-            kafka.commit(offsets, timeout_ms=POLL_TIMEOUT_MS)
-
-    def read(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
-        """The offset after the last one that was flushed of each partition; 0 where none was."""
-        with closing(self._clients.consumer(group_id=self._group_id)) as kafka:
-            noted = read_committed(kafka, partitions, timeout_ms=POLL_TIMEOUT_MS)
-        return {partition: noted[partition].offset if partition in noted else 0 for partition in partitions}
-
-
 class FlushWatcher:
     """Drops what was flushed from elsewhere. Driven by the consumer's thread, which waits for no answer but
     the note's.
     """
 
-    def __init__(self, kafka: KafkaConsumer, dispatcher: Dispatcher, notes: FlushMarkers) -> None:
+    def __init__(self, kafka: KafkaConsumer, dispatcher: Dispatcher, markers: FlushMarkers) -> None:
         self._kafka = kafka
         self._dispatcher = dispatcher
-        self._notes = notes
+        self._markers = markers
         self._next_look_s = 0.0
         self._asked: Future | None = None
 
@@ -105,7 +76,7 @@ class FlushWatcher:
         if not moved:
             return
         try:
-            flushed = self._notes.read([assigned.partition for assigned in moved])
+            flushed = self._markers.read([assigned.partition for assigned in moved])
         except (KafkaError, BrokerConnectionError) as e:
             logger.info("It cannot be seen yet whether %s was flushed: %r", starts, e)
             return

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dramatiq.errors import BrokerConnectionError
 from kafka import KafkaConsumer
@@ -14,16 +14,14 @@ from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaError, MessageSizeTooLargeError
 from kafka.structs import TopicPartition
 
+from ..deliveries.assigned_partition import AssignedPartition
 from ..errors import KafkaUnavailable
 from ..kafka.unreadable_batches import explained
 from ..partition_keys.lanes import LaneEntry, LaneEntryState, Lanes
 from ..partition_keys.record_format import Place, Waiting, requeue_record, tombstone, waiting_record
 from ..partition_keys.waiting_store import WaitingStore
+from .config import ConsumerConfig, ConsumerParts
 from .unreturnable_entries import UnreturnableEntries
-
-if TYPE_CHECKING:
-    from ..broker import KafkaBroker
-    from ..deliveries.assigned_partition import AssignedPartition
 
 logger = logging.getLogger(__name__)
 
@@ -47,26 +45,27 @@ class LaneReleaser:
 
     def __init__(
         self,
-        broker: KafkaBroker,
-        queue_name: str,
+        config: ConsumerConfig,
+        parts: ConsumerParts,
         kafka: KafkaConsumer,
         assigned_partitions: dict[TopicPartition, AssignedPartition],
     ) -> None:
         self.next_step_s = 0.0
-        self._broker = broker
+        self._config = config
+        self._parts = parts
         self._kafka = kafka
         self._assigned_partitions = assigned_partitions
-        self._queue_topic = broker.topics.queue(queue_name)
-        self._topic = broker.topics.lanes(queue_name)
+        self._queue_topic = config.topic
+        self._topic = config.lanes_topic
         self._log = WaitingStore(
-            broker.clients,
+            parts.clients,
             self._topic,
-            broker.group_id,
-            publisher=broker.lane_writer.publisher,
-            written=broker.lane_writer.written,
+            config.application_group,
+            publisher=parts.lane_writer.publisher,
+            written=parts.lane_writer.written,
             mend=self._mend,
         )
-        self._unreturnable_entries = UnreturnableEntries(broker, queue_name)
+        self._unreturnable_entries = UnreturnableEntries(config, parts)
         self._looked_s = 0.0
         self._released_s = 0.0
         self._failing = False
@@ -89,13 +88,13 @@ class LaneReleaser:
     def step(self, now_s: float) -> None:
         """Release what may be released."""
         self.next_step_s = now_s + STEP_GAP_S
-        if self._broker.stopping:
+        if self._parts.shutdown.stopping:
             return
         now_ms = time.time_ns() // 1_000_000
         for assigned in list(self._assigned_partitions.values()):
             if not assigned.lanes:
                 continue
-            with self._broker.in_flight.lock:
+            with self._parts.in_flight.lock:
                 if self._has_lost_requeues(assigned, now_s):
                     assigned.lanes.release_again()
                 entries = assigned.lanes.to_release(now_ms)
@@ -117,13 +116,13 @@ class LaneReleaser:
         self._log.catch_up()
         if not self._log.ended:
             return
-        with self._broker.in_flight.lock:
+        with self._parts.in_flight.lock:
             flushed = [place for place, key in list(self._log.ended.items()) if self._waits(place, key)]
         if not flushed:
             return
         # One that ran may wait again since the log was read, and the flush was of its last wait.
         self._log.catch_up()
-        with self._broker.in_flight.lock:
+        with self._parts.in_flight.lock:
             for place in flushed:
                 key = self._log.ended.pop(place, None)
                 lanes = self._lanes_at(place)
@@ -136,10 +135,10 @@ class LaneReleaser:
         Raises:
           KafkaUnavailable: When Kafka does not take it. It is tried again before anything is released.
         """
-        with self._broker.in_flight.lock:
+        with self._parts.in_flight.lock:
             kept = [(waiting, entry) for waiting in lost if (entry := self._entry_of(waiting)) is not None]
             done = [waiting for waiting in back if self._is_done(waiting)]
-        lane_writer = self._broker.lane_writer
+        lane_writer = self._parts.lane_writer
         records = [
             waiting_record(
                 self._topic,
@@ -211,8 +210,8 @@ class LaneReleaser:
             requeue_records = [
                 requeue_record(self._queue_topic, waiting) for _, waiting in found if waiting is not None
             ]
-            failures = self._broker.lane_writer.publisher.publish(requeue_records)
-        with self._broker.in_flight.lock:
+            failures = self._parts.lane_writer.publisher.publish(requeue_records)
+        with self._parts.in_flight.lock:
             if not assigned.revoked:
                 self._note(assigned, entries, found, failures)
         self._released_s = now_s
@@ -225,7 +224,7 @@ class LaneReleaser:
 
         def missing() -> list[Place]:
             absent = [n for n, place in enumerate(places) if self._log.get(place) is None]
-            with self._broker.in_flight.lock:
+            with self._parts.in_flight.lock:
                 find = assigned.lanes.find
                 return [places[n] for n in absent if find(entries[n].key, entries[n].sequence) is entries[n]]
 
@@ -242,7 +241,7 @@ class LaneReleaser:
             )  # fmt: skip
 
     def _place_of(self, entry: LaneEntry[ConsumerRecord], partition: int) -> Place:
-        return Place(self._broker.group_id, partition, entry.sequence)
+        return Place(self._config.application_group, partition, entry.sequence)
 
     def _note(
         self,

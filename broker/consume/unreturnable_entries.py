@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..dead_letters.undelivered import dead_letter_undelivered
+from ..deliveries.assigned_partition import AssignedPartition
 from ..deliveries.delivery import Origin
 from ..partition_keys.lanes import LaneEntry
 from ..partition_keys.record_format import Place, Waiting, tombstone
-
-if TYPE_CHECKING:
-    from ..broker import KafkaBroker
-    from ..deliveries.assigned_partition import AssignedPartition
+from .config import ConsumerConfig, ConsumerParts
 
 
 class UnreturnableEntries:
@@ -20,9 +17,9 @@ class UnreturnableEntries:
     It would otherwise block its lane for good.
     """
 
-    def __init__(self, broker: KafkaBroker, queue_name: str) -> None:
-        self._broker = broker
-        self._queue_name = queue_name
+    def __init__(self, config: ConsumerConfig, parts: ConsumerParts) -> None:
+        self._config = config
+        self._parts = parts
         self._places: set[Place] = set()
 
     def __contains__(self, place: Place) -> bool:
@@ -39,13 +36,12 @@ class UnreturnableEntries:
         def end() -> None:
             if not assigned.revoked:  # else it is its partition's next owner's
                 self._publish_tombstone(waiting)
-                with self._broker.in_flight.lock:
+                with self._parts.in_flight.lock:
                     assigned.lanes.forget(entry.key, entry.sequence)
             self._places.discard(place)
 
-        dead_letter_undelivered(
-            self._broker,
-            self._queue_name,
+        pending = self._parts.dead_letters.undelivered(
+            self._config.queue_name,
             message_id=str(place),
             origin=Origin(assigned.partition.topic, place.partition, place.sequence.offset),
             raw=waiting.value,
@@ -53,10 +49,10 @@ class UnreturnableEntries:
             error=error,
             then=end,
         )
+        self._parts.completer.write(pending)
 
     def _publish_tombstone(self, waiting: Waiting) -> None:
-        topic = self._broker.topics.lanes(self._queue_name)
-        record = tombstone(topic, waiting.place, partition=waiting.kept_in)
-        failure = self._broker.lane_writer.publisher.publish([record]).get(0)
+        record = tombstone(self._config.lanes_topic, waiting.place, partition=waiting.kept_in)
+        failure = self._parts.lane_writer.publisher.publish([record]).get(0)
         if failure is not None:
             raise failure

@@ -1,7 +1,7 @@
 """Dead letters: messages that will not be tried again by themselves, kept in ``{queue}_dlq``."""
 
 from .dead_letter import DeadLetter
-from .middleware import DeadLetters, add_dead_letter, default_middleware
+from .middleware import DeadLetters, default_middleware
 from .queue import DeadLetterQueue, caller
 from .record_format import dead_letter_record
 from .redriving import Resolved
@@ -13,7 +13,6 @@ __all__ = [
     "DeadLetters",
     "Resolution",
     "Resolved",
-    "add_dead_letter",
     "caller",
     "dead_letter_record",
     "default_middleware",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from dramatiq.broker import MessageProxy
 from dramatiq.message import Message
 from kafka.consumer.fetcher import ConsumerRecord
+from kafka.structs import TopicPartition
 
 from ..partition_keys.record_format import without_own
 from ..produce.publisher import Record
@@ -15,7 +16,6 @@ from ..produce.publisher import Record
 if TYPE_CHECKING:
     from ..partition_keys.lanes import LaneEntry
     from ..partition_keys.record_format import Waiting
-    from .assigned_partition import AssignedPartition
 
 
 class Origin(NamedTuple):
@@ -24,6 +24,18 @@ class Origin(NamedTuple):
     topic: str
     partition: int
     offset: int
+
+
+class Owner(Protocol):
+    """The assigned partition that answers for a delivery (see ``assigned_partition``)."""
+
+    partition: TopicPartition
+    revoked: bool
+    lane_entries: dict[int, LaneEntry[ConsumerRecord]]
+
+    def dispatch(self, delivery: Delivery) -> None: ...
+
+    def complete(self, offset: int) -> None: ...
 
 
 class Delivery(MessageProxy):
@@ -37,7 +49,7 @@ class Delivery(MessageProxy):
         completes only when Kafka has all of them.
       follow_ups: Called in order after the outbox is in Kafka and before the delivery completes. One that
         raises holds the delivery and is called again, so each must be idempotent.
-      assignment: The assignment that answers for it.
+      assigned_partition: The assigned partition that answers for it.
       begun: Whether a worker thread has started on it.
       completed: Whether everything that follows from it is durable.
       flushed: Whether it was completed because a flush has dropped it.
@@ -47,7 +59,7 @@ class Delivery(MessageProxy):
       preparation: Called before anything of it is published, and again until it does not raise.
       retry: The record in its outbox that is its own retry.
       dead_letter: Its dead letter, once that was made.
-      turn: Its place among the messages of its key, when it has one.
+      lane_entry: Its place among the messages of its key, when it has one.
       wait: What the lanes topic is to keep of it, in its place, after the outbox is in Kafka.
     """
 
@@ -66,7 +78,7 @@ class Delivery(MessageProxy):
         origin: Origin,
         raw: bytes,
         headers: Sequence[tuple[str, bytes]],
-        assigned: AssignedPartition,
+        assigned: Owner,
     ) -> None:
         super().__init__(message)
         # A proxy looks its message's fields up in the message at every access, some fifteen times a task.
@@ -114,7 +126,7 @@ class Delivery(MessageProxy):
         self.__dict__.update(message.__dict__)
 
 
-def make_delivery(message: Message[Any], record: ConsumerRecord, assigned: AssignedPartition) -> Delivery:
+def make_delivery(message: Message[Any], record: ConsumerRecord, assigned: Owner) -> Delivery:
     """Make a delivery of the message that was read from ``record``."""
     delivery = Delivery(
         message,

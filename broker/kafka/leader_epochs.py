@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from kafka import KafkaConsumer
@@ -20,10 +21,25 @@ from kafka.future import Future
 from kafka.protocol.consumer import OffsetForLeaderEpochRequest
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
-from ..offsets.truncation import EpochEnd
-
 #: Between two questions while a partition has no leader, or a leader knows of a later election than we do.
 _RETRY_GAP_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class EpochEnd:
+    """What the leader of a partition says about a leader epoch.
+
+    Attributes:
+      epoch: The latest epoch, not above the one that was asked for, of which its log has records; -1 when its
+        log knows of none that is as late as the one asked for.
+      end_offset: Where that epoch ends; -1 as above.
+      leader_epoch: The leader's own; -1 when that is not known.
+    """
+
+    epoch: int
+    end_offset: int
+    leader_epoch: int = -1
+
 
 EpochEndsByPartition = dict[TopicPartition, EpochEnd]
 

@@ -1,9 +1,8 @@
-"""Which topics a queue has, what they are created with, and what Kafka allows as a name."""
+"""Creates the topics of a namespace, and looks at the settings of those that exist."""
 
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -20,10 +19,11 @@ from kafka.errors import (
     for_code,
 )
 
-from ..errors import InvalidQueueName, KafkaUnavailable, NotAuthorized, TopicMisconfigured
+from ..errors import KafkaUnavailable, NotAuthorized, TopicMisconfigured
 from .clients import ASK_TIMEOUT_S, Clients
 from .rights import Rights, denied_topics
 from .single_flight import SingleFlight
+from .topic_names import DEAD_LETTER_SUFFIX, LANES_SUFFIX, TopicNames
 from .topic_policies import CLEANUP_POLICY, MAX_MESSAGE_BYTES, RECHECK_S, Role, TopicPolicies, limit_for
 
 logger = logging.getLogger(__name__)
@@ -32,14 +32,6 @@ logger = logging.getLogger(__name__)
 LOOK_UP_TIMEOUT_S = 2.0
 #: A record that seems too large for its topic is compared with a limit that is no older.
 MAX_LIMIT_AGE_S = 1.0
-#: Kafka's limit on a topic's name (org.apache.kafka.common.internals.Topic.MAX_NAME_LENGTH).
-MAX_TOPIC_NAME_LENGTH = 249
-_TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]+")
-
-DEAD_LETTER_SUFFIX = "_dlq"
-LANES_SUFFIX = "_lanes"
-DELAYED = "delayed"
-
 DEAD_LETTER_RETENTION_MS = 30 * 24 * 3600 * 1000
 #: Tombstones in the delayed topic must outlive the longest absence of a forwarder that remembers its offset.
 DELAYED_TOMBSTONE_RETENTION_MS = 24 * 3600 * 1000
@@ -60,66 +52,18 @@ class TopicLayout:
     retention_ms: int
 
 
-class Topics:
-    """Names the topics of a namespace and creates those that are missing; one that exists is left as it
-    is.
-    """
+class Topics(TopicNames):
+    """The topics of a namespace: creates those that are missing, and leaves those that exist as they are."""
 
     def __init__(self, clients: Clients, layout: TopicLayout, *, namespace: str = "") -> None:
-        if namespace and not _TOPIC_NAME.fullmatch(namespace):
-            raise ValueError(
-                f"namespace {namespace!r}: only letters, digits, '.', '_' and '-' can be in a topic's name"
-            )
+        super().__init__(namespace)
         self._clients = clients
         self._layout = layout
-        self._namespace = namespace
         self._existing: set[str] = set()
         self._asked_for: set[str] = set()
         self._seen: set[str] = set()
         self._policies = TopicPolicies(clients.bootstrap_servers, self._role_of)
         self._attempts = SingleFlight()
-
-    @property
-    def delayed(self) -> str:
-        """The one topic that every delayed message of this namespace waits in."""
-        return self._namespace + DELAYED
-
-    def queue(self, queue_name: str) -> str:
-        return self._namespace + queue_name
-
-    def dead_letters(self, queue_name: str) -> str:
-        return self._namespace + queue_name + DEAD_LETTER_SUFFIX
-
-    def lanes(self, queue_name: str) -> str:
-        """Where messages of a key wait for those before them; made when the first one does."""
-        return self._namespace + queue_name + LANES_SUFFIX
-
-    def check_queue_name(self, queue_name: str, *, beside: Iterable[str] = ()) -> None:
-        """Raise InvalidQueueName, naming the rule, when the queue's topics could not be created.
-
-        Parameters:
-          beside: The queues that there are already.
-        """
-        longest = max(self.dead_letters(queue_name), self.lanes(queue_name), key=len)
-        if not _TOPIC_NAME.fullmatch(queue_name):
-            rule = "only ASCII letters, digits, '.', '_' and '-' may be in it"
-        elif len(longest) > MAX_TOPIC_NAME_LENGTH:
-            rule = f"{longest!r} has {len(longest)} characters, Kafka allows {MAX_TOPIC_NAME_LENGTH}"
-        elif self.queue(queue_name) in {".", ".."}:
-            rule = "Kafka refuses '.' and '..'"
-        elif queue_name == DELAYED:
-            rule = f"the topic {self.delayed!r} holds the delayed messages"
-        elif queue_name.endswith(DEAD_LETTER_SUFFIX):
-            rule = f"names ending in {DEAD_LETTER_SUFFIX!r} are kept for dead letters"
-        elif queue_name.endswith(LANES_SUFFIX):
-            rule = f"names ending in {LANES_SUFFIX!r} are kept for messages with a partition_key"
-        elif queue_name.endswith((".DQ", ".XQ")):
-            rule = "Dramatiq keeps names ending in '.DQ' and '.XQ' for delay and dead-letter queues"
-        elif twin := next((other for other in beside if _in_metrics(other) == _in_metrics(queue_name)), None):
-            rule = f"in the names of its metrics it is {twin!r}, as '.' and '_' are one there"
-        else:
-            return
-        raise InvalidQueueName(f"Kafka cannot hold a queue named {queue_name!r}: {rule}.")
 
     def ensure(
         self,
@@ -364,11 +308,6 @@ class Topics:
             if topic.endswith(suffix):
                 return role, topic.removesuffix(suffix)
         return Role.QUEUE, topic
-
-
-def _in_metrics(name: str) -> str:
-    """Two topics that are equal here cannot be on one cluster (Topic.unifyCollisionChars in Kafka)."""
-    return name.replace(".", "_")
 
 
 def _is_refusal(error: BrokerConnectionError) -> bool:

@@ -11,26 +11,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from ..kafka.leader_epochs import EpochEnd
 from .commit_metadata import CommitState
 
 #: Where a log is cut of which nothing can be believed: it is another one.
 ALL_OF_IT = 0
-
-
-@dataclass(frozen=True, slots=True)
-class EpochEnd:
-    """What the leader of a partition says about a leader epoch.
-
-    Attributes:
-      epoch: The latest epoch, not above the one that was asked for, of which its log has records; -1 when its
-        log knows of none that is as late as the one asked for.
-      end_offset: Where that epoch ends; -1 as above.
-      leader_epoch: The leader's own; -1 when that is not known.
-    """
-
-    epoch: int
-    end_offset: int
-    leader_epoch: int = -1
 
 
 @dataclass(frozen=True, slots=True)

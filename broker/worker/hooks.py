@@ -1,10 +1,37 @@
-"""Which middleware has anything to do at a signal."""
+"""Calls middleware hooks so that nothing that follows from a message is lost."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from dramatiq.middleware import Middleware
+from dramatiq.broker import Broker, MessageProxy
+from dramatiq.middleware import (
+    Callbacks,
+    GroupCallbacks,
+    Interrupt,
+    Middleware,
+    MiddlewareError,
+    Pipelines,
+    Retries,
+    Shutdown,
+    SkipMessage,
+)
+
+from ..complete.current_delivery import CurrentDelivery
+from ..deliveries.delivery import Delivery
+from ..deliveries.in_flight import InFlightDeliveries
+from ..error_text import error_text
+from ..errors import NotNow
+
+logger = logging.getLogger(__name__)
+
+#: Middleware whose failure would lose what follows from a message. Dramatiq logs such a failure and acks.
+_FOLLOW_UP_MIDDLEWARE = (Retries, Pipelines, Callbacks, GroupCallbacks)
+#: How an attempt ends that does not count as one.
+_NO_ATTEMPT = (Shutdown, NotNow)
+_HOOK_FAILED = "Unexpected failure in %s of %r."
 
 
 class HookListeners:
@@ -36,3 +63,136 @@ class HookListeners:
             ]
             by_hook[hook] = listeners
         return listeners
+
+
+class HookCaller:
+    """Emits the signals of a broker to its middleware.
+
+    It differs from Dramatiq's own in three points. No hook is called for a delivery that no thread has begun.
+    A hook whose failure would lose what follows from a message fails that message. One Retries decides about
+    a failure, and without any the message fails for good.
+
+    Parameters:
+      broker: Handed to the hooks, as Dramatiq does.
+      requeue: Puts a message back on its queue, as what follows from the current delivery.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        in_flight: InFlightDeliveries,
+        current: CurrentDelivery,
+        *,
+        requeue: Callable[[MessageProxy], object],
+    ) -> None:
+        self.listeners = HookListeners()
+        self._broker = broker
+        self._in_flight = in_flight
+        self._current = current
+        self._requeue = requeue
+
+    def emit_before(self, signal: str, *args: Any, **kwargs: Any) -> None:
+        if signal == "process_message":
+            self._begin(args[0])
+        hook = f"before_{signal}"
+        listeners = self.listeners.of(self._broker.middleware, hook)
+        if listeners and signal in ("ack", "nack"):
+            if _is_withdrawn(args[0]):
+                return
+            with self._current.of(args[0]):
+                self._call_before(listeners, hook, *args, **kwargs)
+        else:
+            self._call_before(listeners, hook, *args, **kwargs)
+
+    def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
+        hook = f"after_{signal}"
+        listeners = self.listeners.of(self._broker.middleware, hook)
+        if signal in ("process_message", "skip_message"):
+            if not _is_withdrawn(args[0]):
+                with self._current.of(args[0]):
+                    self._call_following(listeners, hook, *args, **kwargs)
+            return
+        if listeners and signal in ("ack", "nack") and _is_withdrawn(args[0]):
+            return
+        for middleware in reversed(listeners):
+            try:
+                getattr(middleware, hook)(self._broker, *args, **kwargs)
+            except Exception:
+                logger.critical(_HOOK_FAILED, hook, middleware, exc_info=True)
+
+    def _begin(self, message: MessageProxy) -> None:
+        if isinstance(message, Delivery) and not self._in_flight.begin(message):
+            # The partition's new owner runs it and calls the hooks; nobody does when it was flushed.
+            message.withdrawn = True
+            raise SkipMessage("its partition was taken away, or it was flushed, before it began")
+
+    def _call_before(self, listeners: list[Middleware], hook: str, *args: Any, **kwargs: Any) -> None:
+        for middleware in listeners:
+            try:
+                getattr(middleware, hook)(self._broker, *args, **kwargs)
+            except MiddlewareError:
+                raise
+            except Exception:
+                logger.critical(_HOOK_FAILED, hook, middleware, exc_info=True)
+
+    def _call_following(
+        self, listeners: list[Middleware], hook: str, message: MessageProxy, **kwargs: Any
+    ) -> None:
+        error = kwargs.get("exception")
+        is_decided = False
+        for middleware in reversed(listeners):
+            decides = error is not None and isinstance(middleware, Retries)
+            if decides and is_decided:
+                continue  # a second Retries would retry it twice, or give it up besides
+            try:
+                getattr(middleware, hook)(self._broker, message, **kwargs)
+            except (Exception, Interrupt) as e:
+                # An interrupt that comes too late for the task hits whatever its thread does by then. If it
+                # got past here, Dramatiq would ack.
+                logger.critical(_HOOK_FAILED, hook, middleware, exc_info=True)
+                if isinstance(middleware, _FOLLOW_UP_MIDDLEWARE):
+                    self._current.failure = e
+            if decides:
+                is_decided = message.failed or _is_retried(message)
+        if error is not None and self._is_undecided(message):
+            self._decide(message, error)
+        if (failure := self._current.failure) is not None:
+            if isinstance(message, Delivery):
+                # A dead letter takes the place of all of it: a message is tried again or given up, not both.
+                message.drop_outbox()
+            message.stuff_exception(failure)
+            message.fail()
+
+    def _is_undecided(self, message: MessageProxy) -> bool:
+        """Whether a failed message has neither been given up nor gets another attempt.
+
+        A Retries that is there decides, also when it does neither. Without one Dramatiq acks the message.
+        """
+        return (
+            isinstance(message, Delivery)
+            and not message.failed
+            and not _is_retried(message)
+            and not any(isinstance(m, Retries) for m in self._broker.middleware)
+        )
+
+    def _decide(self, message: MessageProxy, error: BaseException) -> None:
+        if not isinstance(error, _NO_ATTEMPT):
+            logger.warning(
+                "Message %r fails for good, since there is no Retries middleware: %s",
+                message.message_id,
+                error_text(error),
+            )
+            message.fail()
+            return
+        try:
+            self._requeue(message)
+        except (Exception, Interrupt) as e:  # noqa: BLE001 - whatever it was, a dead letter says so
+            self._current.failure = e
+
+
+def _is_retried(message: MessageProxy) -> bool:
+    return isinstance(message, Delivery) and message.is_retried
+
+
+def _is_withdrawn(message: MessageProxy) -> bool:
+    return isinstance(message, Delivery) and message.withdrawn

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
 
-from dramatiq.broker import Broker
+from dramatiq.broker import Broker, Consumer
 from dramatiq.middleware import Middleware
 from dramatiq.worker import Worker
 
 from ..delays import Forwarder
 from ..kafka.log_filter import drop_info_logs
+from .shutdown import Shutdown
 
-if TYPE_CHECKING:
-    from ..broker import KafkaBroker
+logger = logging.getLogger(__name__)
 
 #: How long each part of a hasty goodbye may take, and after how long no other part is begun.
 EXIT_GUARD_TIMEOUT_S = 2.0
@@ -25,17 +26,26 @@ MAIN_THREAD_POLL_S = 0.25
 class WorkerLifecycle(Middleware):
     """Runs, in each worker process, the thread that forwards delayed messages, and sees to its end."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        shutdown: Shutdown,
+        *,
+        new_forwarder: Callable[[], Forwarder],
+        consumers: Callable[[], Iterable[Consumer]],
+    ) -> None:
+        self._shutdown = shutdown
+        self._new_forwarder = new_forwarder
+        self._consumers = consumers
         self._forwarder: Forwarder | None = None
         self._exit_guard: ExitGuard | None = None
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         drop_info_logs()
+        self._shutdown.begin_working()  # before the worker's consumers ask whether it stops
 
-    def after_worker_boot(self, broker: KafkaBroker, worker: Worker) -> None:  # type: ignore[override]
-        broker.begin_working()
-        self._exit_guard = ExitGuard(broker)
-        self._forwarder = broker.delays.forwarder(broker.consumer_settings)
+    def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
+        self._exit_guard = ExitGuard(self._shutdown, self._consumers)
+        self._forwarder = self._new_forwarder()
         self._forwarder.start()
 
     def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
@@ -55,8 +65,9 @@ class ExitGuard:
     a process waits for its threads that are no daemons. This one sleeps until the main thread has ended.
     """
 
-    def __init__(self, broker: KafkaBroker) -> None:
-        self._broker = broker
+    def __init__(self, shutdown: Shutdown, consumers: Callable[[], Iterable[Consumer]]) -> None:
+        self._shutdown = shutdown
+        self._consumers = consumers
         self._disarmed = threading.Event()
         threading.Thread(target=self._run, name="dramatiq-kafka-last-words", daemon=False).start()
 
@@ -69,9 +80,9 @@ class ExitGuard:
         while main_thread.is_alive():
             if self._disarmed.wait(MAIN_THREAD_POLL_S):
                 return
-        self._broker.logger.warning("The worker ends before it has stopped; what is done is committed.")
-        consumers = list(self._broker.consumers)
-        self._broker.hurry(EXIT_GUARD_TIMEOUT_S)
+        logger.warning("The worker ends before it has stopped; what is done is committed.")
+        consumers = list(self._consumers())
+        self._shutdown.begin_stopping(timeout_s=EXIT_GUARD_TIMEOUT_S)
         deadline_s = time.monotonic() + EXIT_GUARD_TIMEOUT_S
         for consumer in consumers:
             if time.monotonic() < deadline_s:

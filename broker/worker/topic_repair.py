@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Collection
 
 from ..errors import NotAuthorized, TopicMisconfigured
 from ..kafka.topic_policies import RECHECK_S
-
-if TYPE_CHECKING:
-    from ..broker import KafkaBroker
+from ..kafka.topics import Topics
+from .shutdown import Shutdown
 
 logger = logging.getLogger(__name__)
 
@@ -23,10 +22,12 @@ SAY_AGAIN_S = 60.0
 class TopicRepair:
     """The queues of a worker that are not consumed because of a topic's settings, or a missing right."""
 
-    def __init__(self) -> None:
+    def __init__(self, topics: Topics, shutdown: Shutdown) -> None:
+        self._topics = topics
+        self._shutdown = shutdown
         self._said: dict[str, str] = {}
 
-    def ensure(self, broker: KafkaBroker, queue_name: str) -> None:
+    def ensure(self, queue_name: str, topics: Collection[str], *, lanes_topic: str) -> None:
         """See to the topics that a worker of a queue needs, its lanes included where it has any.
 
         What is wrong with one is raised at once when it is news, for Dramatiq to log. It then makes another
@@ -40,16 +41,12 @@ class TopicRepair:
         give_up_s = time.monotonic() + SAY_AGAIN_S
         while True:
             try:
-                broker.topics.ensure(
-                    broker.topics_of(queue_name),
-                    beside=[broker.topics.lanes(queue_name)],
-                    unless=broker.stop_asked,
-                )
+                self._topics.ensure(topics, beside=[lanes_topic], unless=self._shutdown.asked)
             except (TopicMisconfigured, NotAuthorized) as e:
                 if self._said.get(queue_name) != str(e) or time.monotonic() >= give_up_s:
                     self._said[queue_name] = str(e)
                     raise
-                if broker.stop_asked.wait(POLL_INTERVAL_S):
+                if self._shutdown.asked.wait(POLL_INTERVAL_S):
                     raise
             else:
                 if self._said.pop(queue_name, None) is not None:

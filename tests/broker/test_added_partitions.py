@@ -254,12 +254,12 @@ def test_a_partition_that_the_producer_has_not_heard_of_is_not_held_against_the_
 ) -> None:
     broker, plain, _ = play.broker()
     plain.send("before")
-    topic = broker.topics.queue(QUEUE)
+    topic = broker.parts.topics.queue(QUEUE)
     play.add_partitions(QUEUE)
 
     last, beyond = (Record(topic, b"{}", partition=number) for number in (AFTER - 1, AFTER))
-    assert broker.publisher.publish([last]) == {}
+    assert broker.parts.publisher.publish([last]) == {}
 
-    failure = broker.publisher.publish([beyond, last])[0]
+    failure = broker.parts.publisher.publish([beyond, last])[0]
     assert not isinstance(failure, RECORD_ERRORS)
     assert f"no partition {AFTER}" in str(failure)

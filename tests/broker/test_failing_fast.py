@@ -67,7 +67,7 @@ def test_what_failed_before_the_broker_was_made_or_was_told_or_flushed_is_not_ra
             broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS, fail_fast=True)
     task.send("dropped")
     broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS)
-    broker.failures.forget(QUEUE)
+    broker.parts.failures.forget(QUEUE)
     broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS, fail_fast=True)
 
 
@@ -76,7 +76,7 @@ def test_a_record_that_is_no_message_fails_a_join_too(
 ) -> None:
     broker = make_broker()
     declare(broker)
-    assert broker.publisher.publish([Record(broker.topics.queue(QUEUE), b"no message")]) == {}
+    assert broker.parts.publisher.publish([Record(broker.parts.topics.queue(QUEUE), b"no message")]) == {}
     start_worker(broker)
     with pytest.raises(MessageFailed, match=r"InvalidMessage: not a Dramatiq message") as failed:
         broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS, fail_fast=True)

@@ -25,15 +25,15 @@ def delivery() -> Delivery:
 def test_no_worker_thread_starts_it_and_what_was_handed_over_before_it_ran_is_settled() -> None:
     broker = KafkaBroker()  # nothing is published, so nothing connects
     mine = delivery()
-    assert broker.in_flight.dispatch(mine, "a consumer")
+    assert broker.parts.in_flight.dispatch(mine, "a consumer")
     mine.follow_ups.append(lambda: None)
     threads_before = set(threading.enumerate())
 
-    broker.completer.settle(mine)
+    broker.parts.completer.settle(mine)
     assert set(threading.enumerate()) == threads_before, "its start could hang in an interrupted thread"
     assert not mine.completed
 
-    broker.completer.start()
+    broker.parts.completer.start()
     wait_until(lambda: mine.completed, deadline_s=10, what="it to be settled")
     broker.close()
 
@@ -41,8 +41,8 @@ def test_no_worker_thread_starts_it_and_what_was_handed_over_before_it_ran_is_se
 def test_an_error_nobody_expected_holds_the_delivery_and_does_not_end_the_thread() -> None:
     broker = KafkaBroker()
     mine = delivery()
-    assert broker.in_flight.dispatch(mine, "a consumer")
-    complete = broker.in_flight.complete
+    assert broker.parts.in_flight.dispatch(mine, "a consumer")
+    complete = broker.parts.in_flight.complete
     failures = [ZeroDivisionError("a mistake in here")]
 
     def complete_at_last(delivery: Delivery) -> None:
@@ -50,9 +50,9 @@ def test_an_error_nobody_expected_holds_the_delivery_and_does_not_end_the_thread
             raise failures.pop()
         complete(delivery)
 
-    broker.in_flight.complete = complete_at_last  # type: ignore[method-assign]
+    broker.parts.in_flight.complete = complete_at_last  # type: ignore[method-assign]
     mine.follow_ups.append(lambda: None)
-    broker.completer.start()
-    broker.completer.settle(mine)
+    broker.parts.completer.start()
+    broker.parts.completer.settle(mine)
     wait_until(lambda: mine.completed, deadline_s=10, what="it to be settled")
     broker.close()

@@ -25,7 +25,7 @@ def queue(make_broker: MakeBroker) -> tuple[dramatiq.Actor[[str], None], KafkaBr
     def task(word: str) -> None:
         ran.append(word)
 
-    broker.topics.ensure(broker.topics_of("default"))
+    broker.parts.topics.ensure(broker.parts.topics.of_worker("default"))
     return task, broker, ran
 
 
@@ -33,8 +33,8 @@ def queue(make_broker: MakeBroker) -> tuple[dramatiq.Actor[[str], None], KafkaBr
 def transactional(broker: KafkaBroker, name: str = "a") -> Iterator[KafkaProducer]:
     """A producer in the midst of a transaction."""
     producer = KafkaProducer(
-        bootstrap_servers=broker.clients.bootstrap_servers,
-        transactional_id=f"{broker.topics.queue('default')}-{name}",
+        bootstrap_servers=broker.parts.clients.bootstrap_servers,
+        transactional_id=f"{broker.parts.topics.queue('default')}-{name}",
         transaction_timeout_ms=60_000,
     )
     with closing(producer):
@@ -47,7 +47,7 @@ def send(producer: KafkaProducer, task: dramatiq.Actor[[str], None], *words: str
     broker = task.broker
     assert isinstance(broker, KafkaBroker)
     for word in words:
-        producer.send(broker.topics.queue("default"), task.message(word).encode())
+        producer.send(broker.parts.topics.queue("default"), task.message(word).encode())
     producer.flush()
 
 
@@ -89,7 +89,7 @@ def test_an_open_transaction_is_reported_and_what_waits_for_its_end_counted_and_
         start_worker(broker)
 
         wait_until(lambda: "waits at offset 1: a transaction" in caplog.text, deadline_s=60, what="a warning")
-        assert f"{broker.topics.queue('default')}-0 waits at offset 1" in caplog.text
+        assert f"{broker.parts.topics.queue('default')}-0 waits at offset 1" in caplog.text
         assert ran == ["before"]
         wait_until(lambda: broker.count("default") == 2, deadline_s=60, what="a count of what waits")
         producer.abort_transaction()
@@ -109,7 +109,7 @@ def test_a_worker_that_takes_over_goes_on_behind_an_open_transaction_once_it_end
 ) -> None:
     task, broker, ran = queue
     monkeypatch.setattr(transactions, "PATIENCE_S", 1.0)
-    successor = make_broker(namespace=broker.topics.queue(""))
+    successor = make_broker(namespace=broker.parts.topics.queue(""))
     dramatiq.actor(broker=successor, actor_name="task")(task.fn)
     task.send("before")
     first = start_worker(broker)

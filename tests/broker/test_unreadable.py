@@ -38,7 +38,7 @@ def two_queues(make_broker: MakeBroker) -> tuple[KafkaBroker, list[str]]:
 
 
 def create(broker: KafkaBroker, topic: str, **configs: str) -> None:
-    with broker.clients.admin() as admin:
+    with broker.parts.clients.admin() as admin:
         spec = {"num_partitions": 1, "replication_factor": 1, "configs": {**HIDDEN, **configs}}
         admin.create_topics({topic: spec}, wait_for_metadata=True)
 
@@ -53,7 +53,7 @@ def test_a_batch_in_a_codec_that_is_not_installed_waits_and_stops_nothing_else(
     broker, ran = two_queues
     monkeypatch.setattr(unreadable, "RETRY_GAP_S", 0.2)
     monkeypatch.setattr(codec, "has_gzip", lambda: False)
-    create(broker, broker.topics.queue("squeezed"))
+    create(broker, broker.parts.topics.queue("squeezed"))
     send(broker, "squeezed", "first")
     start_worker(broker)
 
@@ -63,14 +63,14 @@ def test_a_batch_in_a_codec_that_is_not_installed_waits_and_stops_nothing_else(
     send(broker, "plain", "others")
     wait_until(lambda: ran == ["others"], deadline_s=60, what="the other queue's message")
     assert broker.count("squeezed") == 1
-    (consumer,) = [c for c in broker.consumers if c._queue_name == "squeezed"]
+    (consumer,) = [c for c in broker.parts.consumers if c._queue_name == "squeezed"]
     monkeypatch.setattr(codec, "has_gzip", lambda: True)
     send(broker, "squeezed", "second")
 
     wait_until(lambda: ran == ["others", "first", "second"], deadline_s=60, what="both messages")
     # Once, by the consumer that there was from the beginning.
     assert caplog.text.count("squeezed-0 cannot be read") == 1
-    assert consumer in broker.consumers
+    assert consumer in broker.parts.consumers
     assert not [
         r for r in caplog.records if r.name.startswith("dramatiq.worker") and r.levelno > logging.INFO
     ]
@@ -91,7 +91,7 @@ def test_delays_in_a_codec_that_is_not_installed_stop_no_other_partition(
 
     monkeypatch.setattr(unreadable, "RETRY_GAP_S", 0.2)
     monkeypatch.setattr(codec, "has_gzip", lambda: False)
-    create(broker, broker.topics.delayed, **{"cleanup.policy": "compact"})
+    create(broker, broker.parts.topics.delayed, **{"cleanup.policy": "compact"})
     plain.send_with_options(args=("later",), delay=10)
     start_worker(broker)
 

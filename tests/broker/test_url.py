@@ -147,14 +147,14 @@ def test_url_and_parameters_are_taken_together() -> None:
     broker = KafkaBroker(
         url="kafka://a:1,b:2/shop-?max_crashes=5&client_id=web", group_id="g", client_options={"linger_ms": 1}
     )
-    assert broker.clients.bootstrap_servers == ["a:1", "b:2"]
-    assert broker.topics.queue("mail") == "shop-mail"
-    assert broker.group_of("mail") == "g.shop-mail"
-    assert broker.max_crashes == 5
+    assert broker.parts.clients.bootstrap_servers == ["a:1", "b:2"]
+    assert broker.parts.topics.queue("mail") == "shop-mail"
+    assert broker.parts.group_of("mail") == "g.shop-mail"
+    assert broker.parts.settings.max_crashes == 5
 
 
 def test_no_url_is_as_if_there_were_no_such_parameter() -> None:
-    assert KafkaBroker("host:1", url=None).clients.bootstrap_servers == ["host:1"]
+    assert KafkaBroker("host:1", url=None).parts.clients.bootstrap_servers == ["host:1"]
 
 
 def test_every_parameter_can_be_in_the_query_or_has_a_place_of_its_own() -> None:

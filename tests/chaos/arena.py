@@ -185,7 +185,7 @@ class Arena:
             self.broker.enqueue_many(messages)
         else:
             topic = self.topic(queue)
-            failures = self.broker.publisher.publish(
+            failures = self.broker.parts.publisher.publish(
                 [Record(topic, message.encode(), partition=partition) for message in messages]
             )
             assert not failures, failures
@@ -193,7 +193,7 @@ class Arena:
         return numbers
 
     def topic(self, queue: str | None = None) -> str:
-        return self.broker.topics.queue(queue or self.queues[0])
+        return self.broker.parts.topics.queue(queue or self.queues[0])
 
     # What Kafka knows
 
@@ -210,7 +210,7 @@ class Arena:
 
     def owners(self, queue: str | None = None) -> dict[str, set[int]]:
         """Which partitions each member of a queue's group says it has, by its client's id and host."""
-        group = self.broker.group_of(queue or self.queues[0])
+        group = self.broker.parts.group_of(queue or self.queues[0])
         with self.admin() as admin:
             description = admin.describe_groups([group])[group]
         return {
@@ -234,7 +234,7 @@ class Arena:
     def _group_member(self, queue: str | None) -> Iterator[KafkaConsumer]:
         consumer = KafkaConsumer(
             bootstrap_servers=self.bootstrap_servers,
-            group_id=self.broker.group_of(queue or self.queues[0]),
+            group_id=self.broker.parts.group_of(queue or self.queues[0]),
             enable_auto_commit=False,
         )
         try:

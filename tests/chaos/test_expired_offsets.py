@@ -44,7 +44,7 @@ def test_a_replay_after_the_offsets_have_expired_is_an_error_with_its_extent(
 ) -> None:
     # Given a queue whose work is done, by a group that had no workers for so long that its offsets expired
     play = arena(partitions=1, retention_ms=30 * DAY_MS)
-    play.broker.topics.ensure([play.topic()])
+    play.broker.parts.topics.ensure([play.topic()])
     # The producer's times, so that records can be as old as they need to be.
     configure(play.broker, play.topic(), {"message.timestamp.type": "CreateTime"})
     old = send_aged(play, range(20), EXPIRED_MS)
@@ -52,7 +52,7 @@ def test_a_replay_after_the_offsets_have_expired_is_an_error_with_its_extent(
     play.wait_until_left(0)
     worker.stop(timeout_s=30)
     with play.admin() as admin:
-        admin.delete_groups([play.broker.group_of(play.queues[0])])
+        admin.delete_groups([play.broker.parts.group_of(play.queues[0])])
 
     # When one more message is sent, and a worker starts
     new = play.send("work", [20])
@@ -73,7 +73,7 @@ def test_a_replay_after_the_offsets_have_expired_is_an_error_with_its_extent(
 
 def test_a_new_group_says_nothing_of_records_that_cannot_have_run(arena: Callable[..., Arena]) -> None:
     play = arena(partitions=1, retention_ms=30 * DAY_MS)
-    play.broker.topics.ensure([play.topic()])
+    play.broker.parts.topics.ensure([play.topic()])
     # The producer's times, so that records can be as old as they need to be.
     configure(play.broker, play.topic(), {"message.timestamp.type": "CreateTime"})
     sent = send_aged(play, range(5), DAY_MS) | play.send("work", range(5, 10))
@@ -90,7 +90,7 @@ def test_a_queues_records_do_not_outlive_their_retention_by_more_than_a_day(
     play = arena(partitions=1)
     topic = play.topic()
 
-    play.broker.topics.ensure([topic])
+    play.broker.parts.topics.ensure([topic])
 
     wanted = ConfigResource(ConfigResourceType.TOPIC, topic)
     with play.admin() as admin:

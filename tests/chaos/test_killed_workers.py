@@ -32,7 +32,7 @@ def test_a_kill_after_a_retry_was_published_and_before_its_ack_runs_the_retry_an
     worker = play.start_worker(threads=4, commit_interval_ms=3_600_000)
     play.wait_until_started(flaky)
     wait_until(
-        lambda: play.broker.delays.count("work") + len(play.ledger.read().done) == len(flaky),
+        lambda: play.broker.parts.delays.count("work") + len(play.ledger.read().done) == len(flaky),
         deadline_s=30,
         what="every retry to be published",
     )

@@ -147,7 +147,7 @@ def processor_time_s(worker: Worker) -> float:
 
 def limit_dead_letters(play: Arena, max_bytes: int) -> None:
     """Let the dead-letter topic take no record that is larger."""
-    topic = play.broker.topics.dead_letters("work")
+    topic = play.broker.parts.topics.dead_letters("work")
     with play.admin() as admin:
         admin.alter_configs(
             [ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": str(max_bytes)})]

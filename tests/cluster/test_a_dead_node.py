@@ -92,7 +92,7 @@ def test_no_send_fails_at_default_settings_while_a_leader_and_then_the_controlle
 ) -> None:
     broker = make_broker()
     broker.enqueue(message())
-    topic = broker.topics.queue("work")
+    topic = broker.parts.topics.queue("work")
     load = Load(broker)
 
     with load:

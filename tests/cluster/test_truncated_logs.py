@@ -226,14 +226,16 @@ def test_after_a_truncation_of_the_delayed_topic_all_that_is_new_runs_and_nothin
     worker = station.start_worker()
     station.wait_until_run(range(100, 120))
     station.send(range(200, 205), delay=LONG_MS)
-    wait_until(lambda: station.broker.delays.count(QUEUE) == 25, deadline_s=DEADLINE_S, what="25 to wait")
+    wait_until(
+        lambda: station.broker.parts.delays.count(QUEUE) == 25, deadline_s=DEADLINE_S, what="25 to wait"
+    )
     station.wait_until_left(25)
     worker.stop()
 
     # When that node is lost, and more is delayed than it took with it
     topics.elect_the_follower()
     station.send(range(1000, 1100), delay=1)
-    assert station.broker.delays.count(QUEUE) >= 120
+    assert station.broker.parts.delays.count(QUEUE) >= 120
     station.start_worker()
 
     # Then all of that runs, what still waits waits on, and nothing runs again
@@ -301,6 +303,6 @@ def test_after_a_truncation_of_the_lanes_topic_all_that_waits_runs_and_nothing_o
 
 def waiting_in_lanes(station: Station) -> int:
     """How many messages wait in the lanes topic, as anybody sees it who reads it now."""
-    with DeadLetterTopic(station.broker.clients, f"{station.namespace}{QUEUE}_lanes") as log:
+    with DeadLetterTopic(station.broker.parts.clients, f"{station.namespace}{QUEUE}_lanes") as log:
         last = {record.key: record.value for record in log.records(0)}
     return sum(value is not None for value in last.values())

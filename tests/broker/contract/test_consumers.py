@@ -130,7 +130,7 @@ def test_a_nacked_message_does_not_come_back_once_its_dead_letter_is_in_kafka(
     send(kafka_broker, 1)
     first = consume(kafka_broker)
     first.nack(*take(first, 1))
-    assert kafka_broker.completer.drain(JOIN_TIMEOUT_MS / 1000)
+    assert kafka_broker.parts.completer.drain(JOIN_TIMEOUT_MS / 1000)
     first.close()
     kafka_broker.join("default", timeout=JOIN_TIMEOUT_MS)
     sent_later = send(kafka_broker, 1)
@@ -166,10 +166,10 @@ def test_an_ack_for_a_consumer_that_is_gone_is_ignored(kafka_broker: Broker, con
 def test_a_hot_partition_leaves_the_others_their_turn(kafka_broker: KafkaBroker, consume: Consume) -> None:
     hot, cold = 3_000, 20
     send(kafka_broker, 0)
-    topic = kafka_broker.topics.queue("default")
+    topic = kafka_broker.parts.topics.queue("default")
     backlog = [record(topic, 0, padding="x" * 100) for _ in range(hot)]
     backlog += [record(topic, partition) for partition in (1, 2, 3) for _ in range(cold)]
-    assert not kafka_broker.publisher.publish(backlog)
+    assert not kafka_broker.parts.publisher.publish(backlog)
     consumer = consume(kafka_broker, prefetch=4)
     turns: Counter[int] = Counter()
     while min(turns[partition] for partition in (1, 2, 3)) < cold:

@@ -134,14 +134,14 @@ class Intake:
         self.done: list[str] = []
         self.letters: dict[Origin, list[DeadLetter]] = {}
         self._producer = KafkaProducer(
-            bootstrap_servers=broker.clients.bootstrap_servers, acks="all", max_request_size=2_000_000
+            bootstrap_servers=broker.parts.clients.bootstrap_servers, acks="all", max_request_size=2_000_000
         )
 
     def put(self, name: str, value: bytes | None) -> None:
         """All go to one partition: what could hold it up would hold up all that follows."""
-        sent = self._producer.send(self.broker.topics.queue(QUEUE), value=value, key=b"key", partition=0).get(
-            10
-        )
+        sent = self._producer.send(
+            self.broker.parts.topics.queue(QUEUE), value=value, key=b"key", partition=0
+        ).get(10)
         self.origins[name] = Origin(sent.topic, sent.partition, sent.offset)
 
     def settle(self) -> None:
@@ -160,7 +160,7 @@ class Intake:
 def intake(kafka_backend: KafkaBackend) -> Iterator[Intake]:
     broker = kafka_backend.broker()
     broker.declare_queue(QUEUE)
-    broker.topics.ensure(broker.topics_of(QUEUE))
+    broker.parts.topics.ensure(broker.parts.topics.of_worker(QUEUE))
     worker = Worker(broker, worker_timeout=WORKER_TIMEOUT_MS, worker_threads=WORKER_THREADS)
     intake = Intake(broker, worker)
 
@@ -291,7 +291,7 @@ def after_odd_ids(kafka_backend: KafkaBackend) -> Iterator[dict[str, list[Messag
     """What was seen of messages without a usual id, each of which is tried twice and then given up."""
     broker = kafka_backend.broker(CurrentMessage())
     broker.declare_queue(QUEUE)
-    broker.topics.ensure(broker.topics_of(QUEUE))
+    broker.parts.topics.ensure(broker.parts.topics.of_worker(QUEUE))
     worker = Worker(broker, worker_timeout=WORKER_TIMEOUT_MS, worker_threads=WORKER_THREADS)
     intake = Intake(broker, worker)
     seen: dict[str, list[Message[Any]]] = {name: [] for name in ODD_IDS}

@@ -83,7 +83,9 @@ def tasks(kafka_backend: KafkaBackend) -> Iterator[Tasks]:
     """Tasks that a worker runs on the stack's Kafka, whose topics can be made to refuse records."""
     broker = kafka_backend.broker(GroupCallbacks(StubBackend()), enqueue_timeout_ms=PUBLISH_TIMEOUT_MS)
     tasks = Tasks(broker)
-    broker.topics.ensure([*broker.topics_of("default"), *broker.topics_of("later")])
+    broker.parts.topics.ensure(
+        [*broker.parts.topics.of_worker("default"), *broker.parts.topics.of_worker("later")]
+    )
     worker = Worker(broker, worker_timeout=WORKER_TIMEOUT_MS, worker_threads=WORKER_THREADS)
     worker.start()
     yield tasks
@@ -93,7 +95,7 @@ def tasks(kafka_backend: KafkaBackend) -> Iterator[Tasks]:
 
 def set_cleanup_policy(broker: KafkaBroker, topic: str, policy: str) -> None:
     """A queue's records have no key, so a topic that is compacted refuses them; every other one does not."""
-    admin = KafkaAdminClient(bootstrap_servers=broker.clients.bootstrap_servers)
+    admin = KafkaAdminClient(bootstrap_servers=broker.parts.clients.bootstrap_servers)
     try:
         admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {"cleanup.policy": policy})])
     finally:
@@ -106,7 +108,7 @@ def test_a_delivery_is_held_while_a_topic_refuses_what_follows_from_it(
     tasks: Tasks, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = tasks.broker
-    refusing = broker.topics.queue("later")
+    refusing = broker.parts.topics.queue("later")
     set_cleanup_policy(broker, refusing, "compact")
     tasks.send(name)
     wait_until(lambda: HELD in caplog.text, deadline_s=DEADLINE_S, what="the delivery to be held")
@@ -129,7 +131,9 @@ def test_everything_that_follows_while_kafka_does_not_answer_is_published_when_i
         bootstrap_servers=kafka_server.address,
         enqueue_timeout_ms=PUBLISH_TIMEOUT_MS,
     )
-    broker.topics.ensure([*broker.topics_of("default"), *broker.topics_of("later")])
+    broker.parts.topics.ensure(
+        [*broker.parts.topics.of_worker("default"), *broker.parts.topics.of_worker("later")]
+    )
     tasks = Tasks(broker)
     all_run, gate = threading.Barrier(len(FOLLOW_UPS) + 1), threading.Event()
 

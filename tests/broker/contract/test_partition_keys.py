@@ -153,7 +153,12 @@ def test_a_key_that_is_stuck_stops_no_other_and_its_followers_are_acked_and_stay
 
 def in_their_lanes(broker: KafkaBroker) -> int:
     """How many messages wait in the lanes topic."""
-    view = LaneBacklog(broker.clients, broker.topics, broker.publisher, group=broker.group_id)
+    view = LaneBacklog(
+        broker.parts.clients,
+        broker.parts.topics,
+        broker.parts.publisher,
+        group=broker.parts.settings.group_id,
+    )
     try:
         return view.count(QUEUE)
     finally:
@@ -162,7 +167,9 @@ def in_their_lanes(broker: KafkaBroker) -> int:
 
 def in_the_queue(broker: KafkaBroker) -> int:
     """How many records of the queue's topic are not acked."""
-    with Backlog(broker.clients, broker.topics.queue(QUEUE), broker.group_of(QUEUE)) as backlog:
+    with Backlog(
+        broker.parts.clients, broker.parts.topics.queue(QUEUE), broker.parts.group_of(QUEUE)
+    ) as backlog:
         return backlog.count()
 
 
@@ -262,7 +269,9 @@ def test_a_delayed_message_has_its_place_from_when_it_comes_to_its_queue(
         if time.monotonic() - before_s < delay_ms / 1000:
             break  # otherwise the delayed one may have come first, and this shows nothing
     wait_until(
-        lambda: broker.delays.count(QUEUE) == 0, deadline_s=DEADLINE_S, what="the delayed one to be forwarded"
+        lambda: broker.parts.delays.count(QUEUE) == 0,
+        deadline_s=DEADLINE_S,
+        what="the delayed one to be forwarded",
     )
     gate.set()
     broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS)

@@ -128,7 +128,7 @@ def client(kafka: ApacheKafkaServer, users: Iterator[str], namespace: str) -> It
     groups = [group, f"{group}.flushed", f"{namespace}delayed.forwarders"]
     owner = KafkaBroker(kafka.address, namespace=namespace)
     owner.declare_queue(QUEUE)
-    owner.topics.ensure([*topics, f"{namespace}mail", f"{namespace}hidden"])
+    owner.parts.topics.ensure([*topics, f"{namespace}mail", f"{namespace}hidden"])
     rights = [(operation, "topic", topic) for topic in topics for operation in ("READ", "WRITE")]
     rights += [("READ", "group", group) for group in groups]
     rights += [("DELETE", "topic", topics[0])]
@@ -348,7 +348,7 @@ def test_a_retry_that_may_not_be_written_down_is_held_until_it_may(
 def test_a_worker_without_rights_to_the_lanes_runs_what_needs_none(
     client: Client, make_broker: MakeBroker, start_worker: StartWorker
 ) -> None:
-    client.owner.topics.ensure([client.owner.topics.lanes(QUEUE)])
+    client.owner.parts.topics.ensure([client.owner.parts.topics.lanes(QUEUE)])
     client.grant_all_but()
     broker = make_broker(client)
     ran: list[str] = []

@@ -75,7 +75,7 @@ def test_the_hooks_of_a_message_that_moves_run_only_in_the_worker_that_runs_it(
     make_process: Callable[..., Process], start_worker: StartWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = make_process()
-    second = make_process(namespace=first.broker.topics.queue(""))
+    second = make_process(namespace=first.broker.parts.topics.queue(""))
     sent = first.broker.enqueue_many([first.task.message(number) for number in range(MESSAGES)])
     worker = start_worker(first.broker, worker_threads=4, queues={"default"})
     # Of both partitions, in turn: four run, and four are at hand.

@@ -31,16 +31,16 @@ def add_dead_letter(
     error = ValueError("bad input") if error is None else error
     records = [
         dead_letter_record(
-            broker.topics,
+            broker.parts.topics,
             queue_name=QUEUE,
-            origin=Origin(broker.topics.queue(QUEUE), 0, number),
+            origin=Origin(broker.parts.topics.queue(QUEUE), 0, number),
             raw=message.encode(),
             error=error,
             headers=list(headers),
         )
         for number, message in enumerate(messages)
     ]
-    assert broker.publisher.publish(records) == {}
+    assert broker.parts.publisher.publish(records) == {}
 
 
 def on_queue(broker: KafkaBroker) -> list[Message[Any]]:
@@ -49,7 +49,7 @@ def on_queue(broker: KafkaBroker) -> list[Message[Any]]:
 
 
 def records_on_queue(broker: KafkaBroker) -> list[tuple[Message[Any], list[tuple[str, bytes]]]]:
-    topic = broker.topics.queue(QUEUE)
-    broker.topics.ensure([topic])
-    with DeadLetterTopic(broker.clients, topic) as log:
+    topic = broker.parts.topics.queue(QUEUE)
+    broker.parts.topics.ensure([topic])
+    with DeadLetterTopic(broker.parts.clients, topic) as log:
         return [(Message.decode(record.value), list(record.headers)) for record in log.records_since({})]

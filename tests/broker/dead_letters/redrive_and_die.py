@@ -40,5 +40,5 @@ if __name__ == "__main__":
     bootstrap_servers, namespace, when, step = sys.argv[1:]
     broker = KafkaBroker(bootstrap_servers, namespace=namespace)
     dead_letters = broker.dead_letter_queue
-    dead_letters._publisher = DeadlyPublisher(broker.publisher, when, int(step))
+    dead_letters._publisher = DeadlyPublisher(broker.parts.publisher, when, int(step))
     dead_letters.redrive("default", dry_run=False, reason="test", by="the first", rate_per_s=RATE_PER_S)

@@ -57,7 +57,7 @@ def crashes(
 
         def prepare(when: str, what: str) -> Crash:
             home, broker = tmp_path_factory.mktemp(f"{when}-{what}"), make_broker()
-            ledger, namespace = home / "ledger", broker.topics.queue("")
+            ledger, namespace = home / "ledger", broker.parts.topics.queue("")
             module = "tests.broker.dead_letters.worker_that_dies"
             command = [sys.executable, "-m", module, stack.bootstrap_servers, namespace, str(ledger)]
             task = dramatiq.actor(broker=broker, actor_name="task")(do_nothing)

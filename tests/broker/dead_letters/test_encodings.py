@@ -97,7 +97,7 @@ def read(offline_broker: KafkaBroker) -> Callable[..., tuple[Record, DeadLetter]
 
     def read(raw: bytes, message: Message[Any] | None = None) -> tuple[Record, DeadLetter]:
         record = dead_letter_record(
-            offline_broker.topics,
+            offline_broker.parts.topics,
             queue_name=QUEUE,
             origin=Origin("mail", 3, 42),
             raw=raw,
@@ -186,15 +186,15 @@ def test_a_message_is_retried_given_up_and_redriven_in_its_encoding(
             raise RuntimeError("asked to")
 
     sent, garbage = task.send(NOON), b"\xff no message"
-    topic = broker.topics.queue(QUEUE)
-    assert broker.publisher.publish([Record(topic, garbage)]) == {}
+    topic = broker.parts.topics.queue(QUEUE)
+    assert broker.parts.publisher.publish([Record(topic, garbage)]) == {}
     worker: Worker = start_worker(broker)
     broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS)
 
     [letter] = broker.dead_letters(QUEUE, message_id=sent.message_id)
     assert (letter.retry_count, letter.error_type) == (2, "RuntimeError")
     assert [each.raw for each in broker.dead_letters(QUEUE, error_type="InvalidMessage")] == [garbage]
-    with DeadLetterTopic(broker.clients, broker.topics.dead_letters(QUEUE)) as log:
+    with DeadLetterTopic(broker.parts.clients, broker.parts.topics.dead_letters(QUEUE)) as log:
         keys = {record.key for record in log.records_since({})}
     assert keys == {sent.message_id.encode(), f"{topic}/0/1".encode()}
 

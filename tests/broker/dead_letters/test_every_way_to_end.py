@@ -79,8 +79,10 @@ def letters(
     broker: KafkaBroker, records: dict[str, bytes], start_worker: StartWorker
 ) -> Callable[[str], DeadLetter]:
     """The dead letter of a record, once all of them have ended."""
-    topic = broker.topics.queue("default")
-    failures = broker.publisher.publish([Record(topic, raw, headers=HEADERS) for raw in records.values()])
+    topic = broker.parts.topics.queue("default")
+    failures = broker.parts.publisher.publish(
+        [Record(topic, raw, headers=HEADERS) for raw in records.values()]
+    )
     assert failures == {}
     start_worker(broker)
 
@@ -125,7 +127,7 @@ def test_it_says_why_it_ended_and_keeps_what_it_was(
     assert (letter.error_type, letter.retry_count) == (error_type, retry_count)
     assert letter.queue_name == "default"
     assert letter.origin is not None
-    assert letter.origin.topic == broker.topics.queue("default")
+    assert letter.origin.topic == broker.parts.topics.queue("default")
     assert list(letter.headers[:1]) == HEADERS
     assert len(letter.error) <= 2_000
 

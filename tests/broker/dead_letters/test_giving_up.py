@@ -77,8 +77,8 @@ class Application:
 
     def put(self, *raw: bytes) -> None:
         """Put records into the queue without a look at them."""
-        topic = self.broker.topics.queue(QUEUE)
-        assert self.broker.publisher.publish([Record(topic, each) for each in raw]) == {}
+        topic = self.broker.parts.topics.queue(QUEUE)
+        assert self.broker.parts.publisher.publish([Record(topic, each) for each in raw]) == {}
 
     def failure_of(self, message: Message[Any]) -> str:
         """What someone who waits for a message's result gets."""
@@ -176,7 +176,7 @@ def test_who_waits_for_a_delayed_message_that_its_queue_has_come_to_refuse_gets_
     application = Application(make_broker, partitions=1)
     broker = application.broker
     sent = application.stored.send_with_options(args=("".join(random.choices("abcdef", k=9_000)),), delay=100)
-    configure(broker, broker.topics.queue(QUEUE), {"max.message.bytes": "2000"})
+    configure(broker, broker.parts.topics.queue(QUEUE), {"max.message.bytes": "2000"})
     start_worker(broker)
     assert application.failure_of(sent) == "MessageSizeTooLargeError"
     broker.join(QUEUE, timeout=TIMEOUT_MS)
@@ -195,8 +195,8 @@ def test_who_waits_for_a_message_that_kills_its_workers_gets_the_failure(
     sent = application.stored.send()
     # As its third dead worker left it.
     killed = CommitState(0, 0, incomplete=(0,), suspicions={0: Suspicion(2, running=True)})
-    partition = TopicPartition(broker.topics.queue(QUEUE), 0)
-    with closing(broker.clients.consumer(group_id=broker.group_of(QUEUE))) as kafka:
+    partition = TopicPartition(broker.parts.topics.queue(QUEUE), 0)
+    with closing(broker.parts.clients.consumer(group_id=broker.parts.group_of(QUEUE))) as kafka:
         kafka.assign([partition])
         kafka.commit({partition: OffsetAndMetadata(0, encode(killed), -1)})
     start_worker(broker)
@@ -223,7 +223,7 @@ def test_a_callback_that_kafka_refuses_does_not_take_the_place_of_the_tasks_own_
     # A record that Kafka refuses makes kafka-python send what was on its way with it twice, at times.
     letters = {(each.message and each.message.message_id, each.error) for each in broker.dead_letters(QUEUE)}
     assert letters == {(sent.message_id, "asked to")}
-    assert f"A record for {broker.topics.queue('other')}" in caplog.text
+    assert f"A record for {broker.parts.topics.queue('other')}" in caplog.text
 
 
 def test_a_dead_letter_that_cannot_be_made_at_first_holds_its_delivery(
@@ -237,7 +237,7 @@ def test_a_dead_letter_that_cannot_be_made_at_first_holds_its_delivery(
             raise failures.pop()
         return real(*args, **kwargs)
 
-    monkeypatch.setattr("broker.dead_letters.middleware.dead_letter_record", fail_at_first)
+    monkeypatch.setattr("broker.dead_letters.writer.dead_letter_record", fail_at_first)
     broker = make_broker()
     dramatiq.actor(broker=broker, actor_name="task")(lambda: None)
     broker.enqueue(UNKNOWN)

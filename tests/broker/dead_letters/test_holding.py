@@ -59,19 +59,19 @@ def test_a_hook_that_fails_is_called_again_until_it_succeeds(
 def test_what_a_stopped_worker_could_not_tell_is_told_by_the_next(
     make_broker: MakeBroker, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("broker.broker.SETTLE_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("broker.worker.shutdown.SETTLE_TIMEOUT_S", 0.5)
     told: list[DeadLetter] = []
 
     def refuse(letter: DeadLetter) -> None:
         raise ConnectionError("the database is away")
 
     first = make_broker(middleware=default_middleware(on_dead_letter=refuse))
-    namespace = first.topics.queue("")
+    namespace = first.parts.topics.queue("")
     sent = declare(first).send()
     worker = start_worker(first)
     wait_until(lambda: list(first.dead_letters(QUEUE)), deadline_s=DEADLINE_S, what="the dead letter")
     worker.stop()
-    first.completer._waiting.clear()  # they are the next worker's now; closing need not wait for them
+    first.parts.completer._waiting.clear()  # they are the next worker's now; closing need not wait for them
 
     second = make_broker(namespace=namespace, middleware=default_middleware(on_dead_letter=told.append))
     declare(second)
@@ -86,7 +86,7 @@ def test_kafka_gone_while_messages_are_given_up_loses_none(
 ) -> None:
     started = threading.Event()
     broker = make_broker(bootstrap_servers=kafka_server.address, enqueue_timeout_ms=3_000)
-    broker.topics.ensure(broker.topics_of(QUEUE))
+    broker.parts.topics.ensure(broker.parts.topics.of_worker(QUEUE))
 
     @dramatiq.actor(broker=broker)
     def task() -> None:
@@ -98,7 +98,9 @@ def test_kafka_gone_while_messages_are_given_up_loses_none(
     assert started.wait(DEADLINE_S)
     kafka_server.pause()
     wait_until(
-        lambda: len(broker.completer._waiting) > 0, deadline_s=DEADLINE_S, what="dead letters that are held"
+        lambda: len(broker.parts.completer._waiting) > 0,
+        deadline_s=DEADLINE_S,
+        what="dead letters that are held",
     )
     kafka_server.resume()
     broker.join(QUEUE, timeout=int(DEADLINE_S * 1000))
@@ -113,13 +115,15 @@ def test_a_dead_letter_topic_that_takes_nothing_holds_the_queue_and_loses_none(
     told: list[DeadLetter] = []
     broker = make_broker(middleware=default_middleware(on_dead_letter=told.append))
     task = declare(broker)
-    topic = broker.topics.dead_letters(QUEUE)
+    topic = broker.parts.topics.dead_letters(QUEUE)
     sent = {message.message_id for message in broker.enqueue_many([task.message() for _ in range(MESSAGES)])}
-    broker.topics.ensure([topic])
+    broker.parts.topics.ensure([topic])
     configure(broker, topic, {"max.message.bytes": "100"})
     start_worker(broker)
     wait_until(
-        lambda: len(broker.completer._waiting) > 0, deadline_s=DEADLINE_S, what="dead letters that are held"
+        lambda: len(broker.parts.completer._waiting) > 0,
+        deadline_s=DEADLINE_S,
+        what="dead letters that are held",
     )
     assert list(broker.dead_letters(QUEUE)) == []
     assert broker.count(QUEUE) == MESSAGES
@@ -134,5 +138,5 @@ def test_a_dead_letter_topic_that_takes_nothing_holds_the_queue_and_loses_none(
 
 
 def configure(broker: KafkaBroker, topic: str, configs: dict[str, str]) -> None:
-    with broker.clients.admin() as admin:
+    with broker.parts.clients.admin() as admin:
         admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=configs)])

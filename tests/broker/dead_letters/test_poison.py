@@ -33,7 +33,7 @@ def test_a_message_that_kills_its_workers_is_given_up_and_told(
     broker.enqueue_many(messages.values())
     ledger = tmp_path / "ledger"
     ledger.touch()
-    arguments = [stack.bootstrap_servers, broker.topics.queue(""), str(ledger)]
+    arguments = [stack.bootstrap_servers, broker.parts.topics.queue(""), str(ledger)]
     command = [sys.executable, "-m", "tests.broker.dead_letters.worker_with_poison", *arguments]
     worker = Child("the worker", command, log=tmp_path / "worker.log", cwd=ROOT)
     starts = 0

@@ -21,8 +21,8 @@ def broker(make_broker: MakeBroker) -> KafkaBroker:
     broker = make_broker()
     add_dead_letter(broker, [MAIL, MAIL_2], ValueError("bad input"))
     add_dead_letter(broker, [REPORT], TimeoutError("slow"))
-    garbage = Record(broker.topics.dead_letters(QUEUE), b"not ours")
-    assert broker.publisher.publish([garbage]) == {}
+    garbage = Record(broker.parts.topics.dead_letters(QUEUE), b"not ours")
+    assert broker.parts.publisher.publish([garbage]) == {}
     return broker
 
 

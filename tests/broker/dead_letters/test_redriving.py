@@ -81,9 +81,9 @@ def test_the_history_says_who_did_what_when_and_why(broker: KafkaBroker) -> None
 
 
 def test_what_was_discarded_is_neither_read_nor_redriven(broker: KafkaBroker) -> None:
-    unreadable = Record(broker.topics.dead_letters(QUEUE), b"not ours")
+    unreadable = Record(broker.parts.topics.dead_letters(QUEUE), b"not ours")
     add_dead_letter(broker, [message()])
-    assert broker.publisher.publish([unreadable]) == {}
+    assert broker.parts.publisher.publish([unreadable]) == {}
     assert broker.discard(QUEUE).selected == 2
     assert len(list(broker.dead_letters(QUEUE))) == 2
     assert broker.discard(QUEUE, dry_run=False, reason="obsolete").selected == 2
@@ -93,8 +93,8 @@ def test_what_was_discarded_is_neither_read_nor_redriven(broker: KafkaBroker) ->
 
 
 def test_what_cannot_be_put_back_is_counted_and_stays(broker: KafkaBroker) -> None:
-    unreadable = Record(broker.topics.dead_letters(QUEUE), b"not ours")
-    assert broker.publisher.publish([unreadable]) == {}
+    unreadable = Record(broker.parts.topics.dead_letters(QUEUE), b"not ours")
+    assert broker.parts.publisher.publish([unreadable]) == {}
     add_dead_letter(broker, [message(), message().copy(queue_name="other")])
     resolved = broker.redrive(QUEUE, dry_run=False, reason="test")
     assert (resolved.selected, resolved.sent, sum(resolved.refused.values())) == (3, 1, 2)
@@ -161,7 +161,7 @@ def test_a_message_that_fails_again_can_be_redriven_again(
 
 
 def redrive_in_a_process(stack: Stack, broker: KafkaBroker, when: str, step: int) -> subprocess.Popen[bytes]:
-    arguments = [stack.bootstrap_servers, broker.topics.queue(""), when, str(step)]
+    arguments = [stack.bootstrap_servers, broker.parts.topics.queue(""), when, str(step)]
     return subprocess.Popen(
         [sys.executable, "-m", "tests.broker.dead_letters.redrive_and_die", *arguments], cwd=ROOT
     )
@@ -218,13 +218,13 @@ def test_a_rate_limit_sends_no_more_at_once_than_it_allows_in_a_second(
     broker: KafkaBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    publish = broker.publisher.publish
+    publish = broker.parts.publisher.publish
 
     def measured(records: list[Record]) -> dict[int, BaseException]:
-        sizes.append(sum(record.topic == broker.topics.queue(QUEUE) for record in records))
+        sizes.append(sum(record.topic == broker.parts.topics.queue(QUEUE) for record in records))
         return publish(records)
 
-    monkeypatch.setattr(broker.publisher, "publish", measured)
+    monkeypatch.setattr(broker.parts.publisher, "publish", measured)
     add_dead_letter(broker, [message() for _ in range(7)])
     assert broker.redrive(QUEUE, dry_run=False, reason="test", rate_per_s=3.5).sent == 7
     assert [size for size in sizes if size] == [3, 3, 1]

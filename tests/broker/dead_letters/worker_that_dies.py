@@ -75,9 +75,9 @@ if __name__ == "__main__":
         delay_index_dir=tempfile.mkdtemp(prefix=f"{NAMESPACE}index-"),
         middleware=default_middleware(retry=POLICY, on_dead_letter=told),
     )
-    broker.completer._publisher = DeadlyPublisher(broker.completer._publisher)
-    consumer = broker.clients.consumer
-    broker.clients.consumer = lambda **settings: _deadly(consumer(**settings))  # type: ignore[method-assign]
+    broker.parts.completer._publisher = DeadlyPublisher(broker.parts.completer._publisher)
+    consumer = broker.parts.clients.consumer
+    broker.parts.clients.consumer = lambda **settings: _deadly(consumer(**settings))  # type: ignore[method-assign]
 
     def _deadly(made: KafkaConsumer) -> KafkaConsumer:
         made.__class__ = DeadlyConsumer

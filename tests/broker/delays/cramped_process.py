@@ -1,6 +1,6 @@
 """A forwarder in a process that may write only small files, until SIGUSR1 says that there is room.
 
-python -m tests.broker.delays.cramped_process BOOTSTRAP NAMESPACE INDEX_DIR MAX_FILE_BYTES
+python -m tests.broker.parts.delays.cramped_process BOOTSTRAP NAMESPACE INDEX_DIR MAX_FILE_BYTES
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Runs a module in a process whose clock is wrong.
 
-    python -m tests.broker.delays.shifted_clock FILE MODULE ARGUMENT...
+    python -m tests.broker.parts.delays.shifted_clock FILE MODULE ARGUMENT...
 
 The clock is ahead by the number of seconds in FILE, which may change at any time. It is shifted before
 anything else is imported: kafka-python keeps the clock that it finds then.

@@ -94,13 +94,18 @@ class Process:
         self.threads = threads
         self.broker = KafkaBroker(middleware=[])
         self.broker.actors = dict.fromkeys(["task"])  # type: ignore[assignment]  # only looked up by name
-        self.broker.completer.settle = self._bury  # type: ignore[method-assign]
+        self.broker.parts.completer.settle = self._bury  # type: ignore[method-assign]
         self.commits = FlakyCommits(cluster, dice, failing)
         self.consumers: dict[str, Dispatcher] = {}
         for queue in QUEUES:
             self.broker.declare_queue(queue)
             capacity = Capacity(2 * threads)
-            self.consumers[queue] = Dispatcher(self.broker, queue, self.commits, capacity)  # type: ignore[arg-type]
+            self.consumers[queue] = Dispatcher(
+                self.broker.parts.consumer_config(queue),
+                self.broker.parts.for_consumers,
+                self.commits,  # type: ignore[arg-type]
+                capacity,
+            )
             for partition in PARTITIONS:
                 if partition.topic == queue:
                     self._take_over(partition, capacity)
@@ -117,14 +122,14 @@ class Process:
                 self.waiting.append(delivery)
         elif choice < 0.6 and self.waiting and len(self.running) < self.threads:
             delivery = self.waiting.pop(0)
-            if self.broker.in_flight.begin(delivery):
+            if self.broker.parts.in_flight.begin(delivery):
                 self.cluster.check_order(place_of(delivery))
                 self.running.append(delivery)
                 return not self._kills(delivery)
         elif choice < 0.85 and self.running:
             delivery = self.running.pop(self.dice.randrange(len(self.running)))
             self.cluster.done.add(place_of(delivery))
-            self.broker.in_flight.complete(delivery)
+            self.broker.parts.in_flight.complete(delivery)
         else:
             assignment = self.dice.choice(self._assignments())
             if assignment.dirty:
@@ -153,7 +158,7 @@ class Process:
     def _bury(self, delivery: Delivery) -> None:
         place = place_of(delivery)
         self.cluster.dead[place] = self.cluster.dead.get(place, 0) + 1
-        self.broker.in_flight.complete(delivery)
+        self.broker.parts.in_flight.complete(delivery)
 
     def _take_over(self, partition: TopicPartition, capacity: Capacity) -> None:
         state, probation_end = self.cluster.commits.get(partition, CommitState(0, -1)), 0
@@ -162,7 +167,7 @@ class Process:
         assignment = AssignedPartition(
             partition,
             state,
-            epoch=self.broker.in_flight.next_epoch(),
+            epoch=self.broker.parts.in_flight.next_epoch(),
             capacity=capacity,
             probation_end=probation_end,
         )

@@ -199,17 +199,21 @@ class Owner:
             return self.releasing.lanes_of([PARTITION])[PARTITION]
 
     def _lane_releaser(self) -> LaneReleaser:
-        broker = SimpleNamespace(
+        config = SimpleNamespace(
+            queue_name="work",
+            topic=TOPICS.queue("work"),
+            lanes_topic=TOPICS.lanes("work"),
+            application_group=GROUP,
+        )
+        parts = SimpleNamespace(
             clients=SimpleNamespace(consumer=lambda **options: LanesTopic(self.kafka, self.work_elsewhere)),
-            topics=TOPICS,
-            group_id=GROUP,
             in_flight=SimpleNamespace(lock=threading.RLock()),
             lane_writer=SimpleNamespace(
                 publisher=SimpleNamespace(publish=self.publish), written=self.written
             ),
         )
         kafka = SimpleNamespace(partitions_for_topic=lambda topic: {0})
-        return LaneReleaser(broker, "work", kafka, {PARTITION: self})  # type: ignore[arg-type, dict-item]
+        return LaneReleaser(config, parts, kafka, {PARTITION: self})  # type: ignore[arg-type, dict-item]
 
     @property
     def is_idle(self) -> bool:

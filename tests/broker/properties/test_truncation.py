@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from broker.kafka.leader_epochs import EpochEnd
 from broker.offsets.ack_tracker import AckTracker
 from broker.offsets.commit_metadata import CommitState, Suspicion
-from broker.offsets.truncation import ALL_OF_IT, EpochEnd, PartitionLog, believe, cut_of, forget_from, merge
+from broker.offsets.truncation import ALL_OF_IT, PartitionLog, believe, cut_of, forget_from, merge
 
 
 @dataclass

@@ -26,7 +26,12 @@ class Partitions:
         self.broker.actors["task"] = None  # type: ignore[assignment]  # only looked up by name
         self._capacity = Capacity(PREFETCH)
         # Nothing is on probation, so nothing is committed.
-        self._dispatcher = Dispatcher(self.broker, "work", None, self._capacity)  # type: ignore[arg-type]
+        self._dispatcher = Dispatcher(
+            self.broker.parts.consumer_config("work"),
+            self.broker.parts.for_consumers,
+            None,  # type: ignore[arg-type]
+            self._capacity,
+        )
         self._assigned_partitions = [self._assign(number) for number in range(count)]
         self._next_offset = dict.fromkeys(range(count), 0)
 
@@ -39,7 +44,7 @@ class Partitions:
         """The partitions that the next deliveries come from, until there are none."""
         while (delivery := self._dispatcher.next()) is not None:
             yield delivery.origin.partition
-            self.broker.in_flight.complete(delivery)
+            self.broker.parts.in_flight.complete(delivery)
 
     def _assign(self, number: int) -> AssignedPartition:
         assignment = AssignedPartition(

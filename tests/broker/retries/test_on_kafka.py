@@ -44,9 +44,10 @@ def test_a_retry_keeps_the_messages_id_time_and_headers(
         raise TemporaryError("locked")
 
     sent = [at_once.message(), delayed.message()]
-    topic = broker.topics.queue(QUEUE)
+    topic = broker.parts.topics.queue(QUEUE)
     assert (
-        broker.publisher.publish([Record(topic, message.encode(), headers=HEADERS) for message in sent]) == {}
+        broker.parts.publisher.publish([Record(topic, message.encode(), headers=HEADERS) for message in sent])
+        == {}
     )
     start_worker(broker)
     wait_until(
@@ -82,7 +83,7 @@ def test_attempts_are_counted_over_the_death_of_every_worker(
 
     ledger = tmp_path / "ledger"
     ledger.touch()
-    arguments = [stack.bootstrap_servers, broker.topics.queue(""), str(ledger)]
+    arguments = [stack.bootstrap_servers, broker.parts.topics.queue(""), str(ledger)]
     command = [sys.executable, "-m", "tests.broker.retries.worker_app", *arguments]
     sent = task.send("a")
     lines: list[str] = []
@@ -93,7 +94,7 @@ def test_attempts_are_counted_over_the_death_of_every_worker(
             wait_until(partial(attempted, ledger, attempt), deadline_s=DEADLINE_S, what=f"attempt {attempt}")
             if attempt < 3:
                 wait_until(
-                    lambda: broker.delays.count(QUEUE), deadline_s=DEADLINE_S, what="the retry to wait"
+                    lambda: broker.parts.delays.count(QUEUE), deadline_s=DEADLINE_S, what="the retry to wait"
                 )
             else:
                 broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS)
@@ -116,7 +117,7 @@ class Witness(Middleware):
 
     def before_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         assert isinstance(broker, KafkaBroker)
-        self.stopping.append(broker.stopping)
+        self.stopping.append(broker.parts.shutdown.stopping)
 
 
 def test_a_rolling_restart_counts_no_attempt(make_broker: MakeBroker, start_worker: StartWorker) -> None:
@@ -135,7 +136,7 @@ def test_a_rolling_restart_counts_no_attempt(make_broker: MakeBroker, start_work
 
     for restart in range(3):
         broker = make_broker(namespace=namespace, middleware=[witness, *default_middleware()])
-        namespace = broker.topics.queue("")
+        namespace = broker.parts.topics.queue("")
         actor = dramatiq.actor(broker=broker, retry=policy, notify_shutdown=True)(long_task)
         if restart == 0:
             actor.send()
@@ -174,7 +175,7 @@ def test_a_thousand_tasks_that_wait_for_an_hour_hold_up_nothing(  # 10,000: pyth
     broker.enqueue_many([failing.message() for _ in range(1_000)])
     broker.enqueue_many([healthy.message(number) for number in range(100)])
     start_worker(broker, worker_threads=2)
-    wait_until(lambda: broker.delays.count(QUEUE) == 1_000, deadline_s=DEADLINE_S, what="all to wait")
+    wait_until(lambda: broker.parts.delays.count(QUEUE) == 1_000, deadline_s=DEADLINE_S, what="all to wait")
     wait_until(lambda: len(done) == 100, deadline_s=DEADLINE_S, what="the others to run")
     assert Counter(done) == dict.fromkeys(range(100), 1)
     assert broker.count(QUEUE) >= 1_000

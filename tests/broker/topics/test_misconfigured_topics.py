@@ -41,7 +41,7 @@ def test_a_send_to_a_compacted_queue_says_how_to_mend_it_and_succeeds_when_that_
 ) -> None:
     broker = make_broker()
     task = declare(broker)
-    topic = broker.topics.queue(QUEUE)
+    topic = broker.parts.topics.queue(QUEUE)
     create(broker, topic, {"cleanup.policy": policy})
     for options in ({}, {"partition_key": "user-7"}, {"delay": 60_000}):
         with pytest.raises(EnqueueFailed, match=mend(topic, "cleanup.policy=delete")) as refused:
@@ -73,9 +73,9 @@ def test_a_delayed_message_is_not_put_where_kafka_deletes_it_and_others_are_sent
 ) -> None:
     broker = make_broker()
     task = declare(broker)
-    create(broker, broker.topics.delayed, {"cleanup.policy": policy})
+    create(broker, broker.parts.topics.delayed, {"cleanup.policy": policy})
     delayed, at_once = task.message(1), task.message(2)
-    with pytest.raises(EnqueueFailed, match=mend(broker.topics.delayed, "cleanup.policy=compact")):
+    with pytest.raises(EnqueueFailed, match=mend(broker.parts.topics.delayed, "cleanup.policy=compact")):
         broker.enqueue(delayed, delay=1_000)
     broker.enqueue(at_once)
     assert broker.count(QUEUE) == 1  # who only reads is not refused
@@ -85,34 +85,34 @@ def test_a_delayed_message_is_not_put_where_kafka_deletes_it_and_others_are_sent
 def test_a_delayed_topic_that_takes_less_than_the_queue_is_refused(make_broker: MakeBroker) -> None:
     broker = make_broker()
     task = declare(broker)
-    create(broker, broker.topics.delayed, {"cleanup.policy": "compact", "max.message.bytes": "1000"})
-    with pytest.raises(EnqueueFailed, match=mend(broker.topics.delayed, "max.message.bytes=1114124")):
+    create(broker, broker.parts.topics.delayed, {"cleanup.policy": "compact", "max.message.bytes": "1000"})
+    with pytest.raises(EnqueueFailed, match=mend(broker.parts.topics.delayed, "max.message.bytes=1114124")):
         task.send_with_options(args=(1,), delay=1_000)
 
 
 BAD: dict[str, tuple[Callable[[KafkaBroker], str], dict[str, str], dict[str, str]]] = {
     "a compacted queue": (
-        lambda broker: broker.topics.queue(QUEUE),
+        lambda broker: broker.parts.topics.queue(QUEUE),
         {"cleanup.policy": "compact"},
         {"cleanup.policy": "delete"},
     ),
     "compacted dead letters": (
-        lambda broker: broker.topics.dead_letters(QUEUE),
+        lambda broker: broker.parts.topics.dead_letters(QUEUE),
         {"cleanup.policy": "compact,delete"},
         {"cleanup.policy": "delete"},
     ),
     "lanes that are deleted": (
-        lambda broker: broker.topics.lanes(QUEUE),
+        lambda broker: broker.parts.topics.lanes(QUEUE),
         {"cleanup.policy": "delete"},
         {"cleanup.policy": "compact"},
     ),
     "delayed messages that are deleted": (
-        lambda broker: broker.topics.delayed,
+        lambda broker: broker.parts.topics.delayed,
         {"cleanup.policy": "compact,delete"},
         {"cleanup.policy": "compact"},
     ),
     "dead letters that hardly fit": (
-        lambda broker: broker.topics.dead_letters(QUEUE),
+        lambda broker: broker.parts.topics.dead_letters(QUEUE),
         {"max.message.bytes": "100"},
         {"max.message.bytes": "4194352"},
     ),
@@ -133,17 +133,17 @@ def test_a_worker_leaves_a_queue_alone_until_its_topics_are_mended(
     seen: list[int] = []
     sender = make_broker()
     task = declare(sender)
-    create(sender, sender.topics.queue(QUEUE), {"cleanup.policy": "delete"})
+    create(sender, sender.parts.topics.queue(QUEUE), {"cleanup.policy": "delete"})
     sender.enqueue_many([task.message_with_options(args=(n,), partition_key="user-7") for n in range(COUNT)])
     topic = topic_of(sender)
-    if topic == sender.topics.queue(QUEUE):
+    if topic == sender.parts.topics.queue(QUEUE):
         configure(sender, topic, bad)
     else:
         create(sender, topic, bad)
-    worker = make_broker(namespace=sender.topics.queue(""))
+    worker = make_broker(namespace=sender.parts.topics.queue(""))
     declare(worker, seen.append)
     other: list[int] = []
-    if topic != sender.topics.delayed:
+    if topic != sender.parts.topics.delayed:
 
         @dramatiq.actor(broker=worker, queue_name="other")
         def task_of_another_queue() -> None:
@@ -158,7 +158,7 @@ def test_a_worker_leaves_a_queue_alone_until_its_topics_are_mended(
         ]
 
     wait_until(said, deadline_s=DEADLINE_S, what="the worker to say what is wrong")
-    if topic != sender.topics.delayed:
+    if topic != sender.parts.topics.delayed:
         task_of_another_queue.send()
         wait_until(lambda: other, deadline_s=DEADLINE_S, what="another queue's message to run")
     assert seen == []
@@ -177,14 +177,14 @@ def test_a_redrive_from_compacted_dead_letters_is_refused_and_reading_them_is_no
         raise PermanentError("no such order")
 
     broker = make_broker()
-    topic = broker.topics.dead_letters(QUEUE)
+    topic = broker.parts.topics.dead_letters(QUEUE)
     create(broker, topic, {"cleanup.policy": "delete"})
     message = declare(broker, fail).send(1)
     start_worker(broker)
     wait_until(lambda: list(broker.dead_letters(QUEUE)), deadline_s=DEADLINE_S, what="the dead letter")
     configure(broker, topic, {"cleanup.policy": "compact"})
 
-    operator = make_broker(namespace=broker.topics.queue(""))
+    operator = make_broker(namespace=broker.parts.topics.queue(""))
     operator.declare_queue(QUEUE)
     with pytest.raises(TopicMisconfigured, match=mend(topic, "cleanup.policy=delete")):
         operator.redrive(QUEUE, dry_run=False, reason="mended")
@@ -218,7 +218,7 @@ def test_topics_are_looked_at_once_for_any_number_of_sends(
 @pytest.mark.real_kafka("a topic's max.message.bytes")
 def test_what_is_created_beside_a_queue_takes_what_the_queue_takes(make_broker: MakeBroker) -> None:
     broker = make_broker()
-    create(broker, broker.topics.queue(QUEUE), {"max.message.bytes": "9000000"})
-    broker.topics.ensure(broker.topics_of(QUEUE))
-    for topic in (broker.topics.delayed, broker.topics.dead_letters(QUEUE)):
+    create(broker, broker.parts.topics.queue(QUEUE), {"max.message.bytes": "9000000"})
+    broker.parts.topics.ensure(broker.parts.topics.of_worker(QUEUE))
+    for topic in (broker.parts.topics.delayed, broker.parts.topics.dead_letters(QUEUE)):
         assert int(configs_of(broker, topic)["max.message.bytes"]) > 9_000_000

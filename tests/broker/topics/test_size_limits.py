@@ -34,7 +34,7 @@ def text(length: int) -> str:
 def broker(make_broker: MakeBroker) -> KafkaBroker:
     """A broker with a queue that takes 10 kB."""
     broker = make_broker()
-    create(broker, broker.topics.queue(QUEUE), {"max.message.bytes": str(LIMIT)})
+    create(broker, broker.parts.topics.queue(QUEUE), {"max.message.bytes": str(LIMIT)})
     return broker
 
 
@@ -134,7 +134,7 @@ def test_a_limit_that_was_raised_counts_without_a_restart(broker: KafkaBroker) -
     task = declare(broker)
     with pytest.raises(EnqueueFailed):
         task.send(text(LIMIT))
-    configure(broker, broker.topics.queue(QUEUE), {"max.message.bytes": "20000"})
+    configure(broker, broker.parts.topics.queue(QUEUE), {"max.message.bytes": "20000"})
 
     def sent() -> bool:
         try:
@@ -148,7 +148,7 @@ def test_a_limit_that_was_raised_counts_without_a_restart(broker: KafkaBroker) -
 
 def test_a_record_that_is_compressed_is_measured_by_kafka_alone(make_broker: MakeBroker) -> None:
     broker = make_broker(client_options={"compression_type": "gzip"})
-    create(broker, broker.topics.queue(QUEUE), {"max.message.bytes": str(LIMIT)})
+    create(broker, broker.parts.topics.queue(QUEUE), {"max.message.bytes": str(LIMIT)})
     task = declare(broker)
     task.send("x" * 100_000)
     with pytest.raises(EnqueueFailed, match="takes 10,000 bytes"):
@@ -162,7 +162,7 @@ def test_a_due_message_that_its_queue_has_come_to_refuse_is_dead_lettered_told_a
 ) -> None:
     told: list[DeadLetter] = []
     broker = make_broker(middleware=default_middleware(on_dead_letter=told.append))
-    topic = broker.topics.queue(QUEUE)
+    topic = broker.parts.topics.queue(QUEUE)
     create(broker, topic, {"max.message.bytes": str(LIMIT)})
     done: list[str] = []
     task = declare(broker, done.append)
@@ -194,7 +194,7 @@ def redriven(broker: KafkaBroker) -> int:
 def test_a_message_that_waits_in_its_lane_and_can_never_come_back_frees_it_and_is_dead_lettered(
     broker: KafkaBroker, start_worker: StartWorker
 ) -> None:
-    topic = broker.topics.queue(QUEUE)
+    topic = broker.parts.topics.queue(QUEUE)
     began, go_on = threading.Event(), threading.Event()
     done: list[str] = []
 
@@ -225,7 +225,7 @@ def test_a_message_that_waits_in_its_lane_and_can_never_come_back_frees_it_and_i
 
 
 def waits(broker: KafkaBroker) -> int:
-    return broker._lanes.count(QUEUE)
+    return broker.parts.lane_backlog.count(QUEUE)
 
 
 def test_a_pipelines_next_step_that_its_queue_does_not_take_becomes_a_dead_letter_of_the_step_before(
@@ -247,7 +247,7 @@ def test_a_pipelines_next_step_that_its_queue_does_not_take_becomes_a_dead_lette
 def test_a_dead_letter_keeps_to_the_limit_of_its_topic_by_saying_less_and_its_message_whole(
     broker: KafkaBroker, start_worker: StartWorker
 ) -> None:
-    create(broker, broker.topics.dead_letters(QUEUE), {"max.message.bytes": str(LIMIT)})
+    create(broker, broker.parts.topics.dead_letters(QUEUE), {"max.message.bytes": str(LIMIT)})
 
     def fail(content: str) -> None:
         raise PermanentError(text(3_000))
@@ -276,7 +276,7 @@ def test_a_dead_letter_says_less_when_its_topic_has_come_to_take_less(
     task.send("first")
     start_worker(broker)
     wait_until(lambda: list(broker.dead_letters(QUEUE)), deadline_s=DEADLINE_S, what="the first dead letter")
-    configure(broker, broker.topics.dead_letters(QUEUE), {"max.message.bytes": str(LIMIT)})
+    configure(broker, broker.parts.topics.dead_letters(QUEUE), {"max.message.bytes": str(LIMIT)})
     task.send("second")
     broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS)
     letters = list(broker.dead_letters(QUEUE))

@@ -40,7 +40,7 @@ def broker_of(task: dramatiq.Actor[[int], None]) -> KafkaBroker:
 
 
 def delete(broker: KafkaBroker, topic: str) -> None:
-    with broker.clients.admin() as admin:
+    with broker.parts.clients.admin() as admin:
         admin.delete_topics([topic])
         wait_until(
             lambda: all(found["error_code"] for found in admin.describe_topics([topic])),
@@ -53,7 +53,7 @@ def test_a_send_to_a_deleted_topic_creates_it_again_and_says_so(
     task: dramatiq.Actor[[int], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = broker_of(task)
-    topic = broker.topics.queue(QUEUE)
+    topic = broker.parts.topics.queue(QUEUE)
     delete(broker, topic)
     with caplog.at_level(logging.ERROR, logger="broker"):
         for number in range(5):
@@ -65,7 +65,7 @@ def test_a_send_to_a_deleted_topic_creates_it_again_and_says_so(
 
 def test_many_threads_that_send_to_a_deleted_topic_all_succeed(task: dramatiq.Actor[[int], None]) -> None:
     broker = broker_of(task)
-    delete(broker, broker.topics.queue(QUEUE))
+    delete(broker, broker.parts.topics.queue(QUEUE))
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(task.send, range(40)))
     assert broker.count(QUEUE) == 40
@@ -76,7 +76,7 @@ def test_a_send_to_a_recreated_topic_arrives_whatever_its_partitions(
     task: dramatiq.Actor[[int], None], partitions: int
 ) -> None:
     broker = broker_of(task)
-    topic = broker.topics.queue(QUEUE)
+    topic = broker.parts.topics.queue(QUEUE)
     delete(broker, topic)
     create(broker, topic, {}, partitions=partitions)
     for number in range(2 * PARTITIONS):
@@ -89,7 +89,7 @@ def test_many_messages_for_a_recreated_topic_with_fewer_partitions_all_arrive(
     task: dramatiq.Actor[[int], None],
 ) -> None:
     broker = broker_of(task)
-    topic = broker.topics.queue(QUEUE)
+    topic = broker.parts.topics.queue(QUEUE)
     delete(broker, topic)
     create(broker, topic, {}, partitions=1)
     broker.enqueue_many([task.message(number) for number in range(100)])
@@ -102,9 +102,9 @@ def test_a_deleted_delayed_topic_is_created_again_as_one_that_keeps_what_waits(
     broker = broker_of(task)
     broker.flush(QUEUE)
     broker.enqueue(task.message(1), delay=60_000)
-    delete(broker, broker.topics.delayed)
+    delete(broker, broker.parts.topics.delayed)
     broker.enqueue(task.message(2), delay=100)
-    assert configs_of(broker, broker.topics.delayed)["cleanup.policy"] == "compact"
+    assert configs_of(broker, broker.parts.topics.delayed)["cleanup.policy"] == "compact"
     start_worker(broker)
     broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS)
 
@@ -127,7 +127,7 @@ def test_a_message_that_follows_from_another_creates_its_deleted_topic_again(
     second.send(None)
     dramatiq.pipeline([first.message(), second.message_with_options()], broker=broker).run()
     broker.join("sooner", timeout=JOIN_TIMEOUT_MS)
-    delete(broker, broker.topics.queue("later"))
+    delete(broker, broker.parts.topics.queue("later"))
     dramatiq.pipeline([first.message(), second.message_with_options()], broker=broker).run()
     broker.join("sooner", timeout=JOIN_TIMEOUT_MS)
     assert broker.count("later") == 1

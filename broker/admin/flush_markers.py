@@ -1,0 +1,40 @@
+"""Notes in Kafka up to where a queue was flushed.
+
+A marker is an offset that is committed for ``{group}.flushed``, a group without members: any process may
+write there, and nobody else's records or offsets are touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import closing
+
+from kafka.structs import OffsetAndMetadata, TopicPartition
+
+from ..kafka.clients import Clients
+from ..offsets.committed_state import read_committed
+
+REQUEST_TIMEOUT_MS = 5_000
+
+
+class FlushMarkers:
+    """Up to where the partitions of a group's queue were flushed.
+
+    Raises (every method): KafkaError and KafkaUnavailable when Kafka does not answer.
+    """
+
+    def __init__(self, clients: Clients, group_id: str) -> None:
+        self._clients = clients
+        self._group_id = f"{group_id}.flushed"
+
+    def write(self, ends: Mapping[TopicPartition, int]) -> None:
+        with closing(self._clients.consumer(group_id=self._group_id)) as kafka:
+            kafka.assign(list(ends))
+            offsets = {partition: OffsetAndMetadata(end, "", -1) for partition, end in ends.items()}
+            kafka.commit(offsets, timeout_ms=REQUEST_TIMEOUT_MS)
+
+    def read(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        """The offset after the last one that was flushed of each partition; 0 where none was."""
+        with closing(self._clients.consumer(group_id=self._group_id)) as kafka:
+            noted = read_committed(kafka, partitions, timeout_ms=REQUEST_TIMEOUT_MS)
+        return {partition: noted[partition].offset if partition in noted else 0 for partition in partitions}

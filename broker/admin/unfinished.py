@@ -1,0 +1,113 @@
+"""Counts, drops and waits for the messages of a queue that are not complete, in whatever topic they are."""
+
+from __future__ import annotations
+
+import time
+
+from dramatiq.errors import QueueJoinTimeout
+from kafka.structs import TopicPartition
+
+from ..delays import Delays
+from ..kafka.clients import ASK_TIMEOUT_S, Clients
+from ..kafka.rights import Rights
+from ..kafka.topics import Topics
+from .backlog import Backlog
+from .lane_backlog import LaneBacklog
+
+JOIN_POLL_S = 0.1
+#: How long a count of ``wait`` may take at least, however soon its timeout ends.
+MIN_COUNT_S = 5.0
+
+
+class UnfinishedMessages:
+    """The messages of a queue that are not complete: waiting, delayed, running or being settled."""
+
+    def __init__(
+        self, clients: Clients, topics: Topics, delays: Delays, lanes: LaneBacklog, *, group_id: str
+    ) -> None:
+        self._clients = clients
+        self._topics = topics
+        self._delays = delays
+        self._lanes = lanes
+        self._group_id = group_id
+
+    def wait(self, queue_name: str, *, timeout_ms: int | None) -> None:
+        """Wait until none is left.
+
+        Raises:
+          QueueJoinTimeout: When some are left after ``timeout_ms``.
+          KafkaUnavailable: When Kafka does not answer.
+        """
+        deadline_s = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
+        while left := self.count(queue_name, until_s=deadline_s):
+            if deadline_s is not None and time.monotonic() >= deadline_s:
+                raise QueueJoinTimeout(
+                    f"{left} message(s) are left in the queue {queue_name!r} after {timeout_ms} ms"
+                )
+            time.sleep(JOIN_POLL_S)
+
+    def count(self, queue_name: str, *, until_s: float | None = None) -> int:
+        """How many there are. A message that moves between topics may be counted twice, and never not at all.
+
+        Parameters:
+          until_s: Until when (of ``time.monotonic()``) Kafka may be asked; MIN_COUNT_S from now at least.
+
+        Raises:
+          KafkaUnavailable: When Kafka does not answer.
+        """
+        now_s = time.monotonic()
+        deadline_s = now_s + ASK_TIMEOUT_S
+        if until_s is not None:
+            deadline_s = min(deadline_s, max(until_s, now_s + MIN_COUNT_S))
+        topic, group = self._topics.queue(queue_name), self._topics.group(self._group_id, queue_name)
+        return self._clients.ask(
+            lambda: self._count_once(queue_name),
+            f"What is left of the queue {queue_name!r} could not be counted",
+            deadline_s=deadline_s,
+            patient=False,
+            rights=Rights((topic,), group=group, on_group="DESCRIBE"),
+        )
+
+    def _count_once(self, queue_name: str) -> int:
+        self._topics.ensure(self._topics.of_worker(queue_name), for_reading=True)
+        before = self._delays.pending(queue_name, limit=0)
+        with self._backlog(queue_name) as backlog:
+            waiting = backlog.count()
+        # Read after the queue: a message that moves from there into its lane is counted at least once.
+        waiting += self._lanes.count(queue_name)
+        after = self._delays.pending(queue_name, limit=0)
+        left = max(before.count, after.count) + waiting
+        return left if before.position == after.position else max(1, left)
+
+    def drop(self, queue_name: str) -> None:
+        """Drop those that have not begun.
+
+        Raises:
+          KafkaUnavailable: When Kafka does not answer. Those that are not dropped by then stay.
+        """
+        self._topics.ensure(self._topics.of_worker(queue_name), for_reading=True)
+        self._delays.flush(queue_name)
+        self._lanes.flush(queue_name)
+        self._drop_backlog(queue_name)
+        if self._lanes.flush(queue_name):
+            # Messages that a worker held had moved there meanwhile, and some may be on their way back.
+            self._drop_backlog(queue_name)
+
+    def _drop_backlog(self, queue_name: str) -> None:
+        topic, group = self._topics.queue(queue_name), self._topics.group(self._group_id, queue_name)
+
+        def find_ends() -> dict[TopicPartition, int]:
+            with self._backlog(queue_name) as backlog:
+                return backlog.ends()
+
+        def drop() -> None:
+            with self._backlog(queue_name) as backlog:
+                backlog.drop(ends)
+
+        doing = f"The queue {queue_name!r} could not be flushed"
+        ends = self._clients.ask(find_ends, doing, rights=Rights((topic,), group=group))
+        self._clients.ask(drop, doing, rights=Rights((topic,), on_topic="DELETE", group=group))
+
+    def _backlog(self, queue_name: str) -> Backlog:
+        group = self._topics.group(self._group_id, queue_name)
+        return Backlog(self._clients, self._topics.queue(queue_name), group)

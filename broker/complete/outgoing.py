@@ -1,0 +1,72 @@
+"""Makes the records of messages that are enqueued, and puts them into the outbox they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dramatiq.message import Message
+
+from ..delays import Delays
+from ..deliveries.delivery import Delivery
+from ..error_text import NOTES, shorten_notes
+from ..kafka.topics import Topics
+from ..partition_keys import key_of
+from ..partition_keys.record_format import REQUEUE_HEADERS_BYTES, lane_header
+from ..produce.publisher import Publisher, Record
+
+#: Tried in order until a retry fits: how many characters of its traceback and its error's text stay.
+NOTES_CHARS = (2_000, 200, 0)
+
+
+class Outgoing:
+    """The records of messages.
+
+    Parameters:
+      is_declared: Whether a queue is declared; its name was checked then.
+    """
+
+    def __init__(
+        self, topics: Topics, delays: Delays, publisher: Publisher, *, is_declared: Callable[[str], bool]
+    ) -> None:
+        self._topics = topics
+        self._delays = delays
+        self._publisher = publisher
+        self._is_declared = is_declared
+
+    def record(self, message: Message[Any], delay: int | None) -> Record:
+        """The record of a message in its queue's topic, or in the delayed topic.
+
+        Raises:
+          InvalidQueueName: When Kafka could not hold the queue's topics.
+          TypeError, ValueError: When the delay is no number, or out of its range.
+        """
+        if not self._is_declared(message.queue_name):
+            self._topics.check_queue_name(message.queue_name)
+        # A retry is enqueued as the delivery that it follows from, whose headers it keeps.
+        headers = list(getattr(message, "headers", ()))
+        if (key := key_of(message)) is not None:
+            headers.append(lane_header(key))
+        if delay is not None:
+            return self._delays.record(message, delay, headers=headers, key=key)
+        spare = 0 if key is None else REQUEUE_HEADERS_BYTES
+        topic = self._topics.queue(message.queue_name)
+        return Record(topic, message.encode(), key=key, headers=headers, spare=spare)
+
+    def join(self, delivery: Delivery, message: Message[Any], delay: int | None) -> None:
+        """Put a message into the outbox of the delivery that it follows from."""
+        record = self.record(message, delay)
+        if delivery.is_retry(message):
+            delivery.drop_retry()  # two middlewares that retry would double it at every failure
+            delivery.retry = record
+        delivery.outbox.append(record)
+
+    def make_fit(self, message: Message[Any], delay: int | None) -> None:
+        """Shorten the notes of a retry about its last failure when its topic would not take it with them."""
+        notes = {name: message.options[name] for name in NOTES if name in message.options}
+        for at_most in NOTES_CHARS:
+            if self._publisher.seems_to_fit(self.record(message, delay)):
+                return
+            shorten_notes(message.options, at_most)
+        if not self._publisher.seems_to_fit(self.record(message, delay)):
+            message.options.update(notes)  # for its dead letter

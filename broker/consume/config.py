@@ -1,0 +1,71 @@
+"""What a queue's consumer is made of: its settings, and the parts of the broker that it uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..complete.completer import Completer
+from ..complete.lane_writer import LaneWriter
+from ..dead_letters.failures import Failures
+from ..dead_letters.writer import DeadLetterWriter, Hooks
+from ..deliveries.in_flight import InFlightDeliveries
+from ..kafka.clients import Clients
+from ..kafka.rights import Denials
+from ..kafka.topics import Topics
+from ..worker.shutdown import Shutdown
+from ..worker.topic_repair import TopicRepair
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerConfig:
+    """The settings of one queue's consumer.
+
+    Attributes:
+      queue_name: Dramatiq's name of the queue.
+      topic: The queue's topic.
+      lanes_topic: The topic in which keyed messages of the queue wait.
+      topics: The topics that a worker of the queue needs; ``lanes_topic`` is created on first use.
+      group: The queue's consumer group.
+      application_group: The ``group_id`` that the groups of all queues begin with.
+      commit_interval_s: The time between two commits of completed offsets.
+      max_crashes: A record is dead-lettered when so many workers died while it ran.
+      client_settings: kafka-python's settings of the consumer, such as ``session_timeout_ms``.
+    """
+
+    queue_name: str
+    topic: str
+    lanes_topic: str
+    topics: tuple[str, ...]
+    group: str
+    application_group: str
+    commit_interval_s: float
+    max_crashes: int
+    client_settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerParts:
+    """The parts of a broker that the consumers of all its queues share.
+
+    Attributes:
+      hooks: Calls middleware, and knows the declared actors.
+      is_paused: Whether nothing is dispatched at the moment, as while a task's database is unreachable.
+      silent_since_s: When Kafka last answered the heartbeats of a silent queue (``time.monotonic()``), by
+        queue. It outlives a consumer, which Dramatiq replaces after an error.
+    """
+
+    clients: Clients
+    topics: Topics
+    in_flight: InFlightDeliveries
+    completer: Completer
+    lane_writer: LaneWriter
+    dead_letters: DeadLetterWriter
+    failures: Failures
+    shutdown: Shutdown
+    topic_repair: TopicRepair
+    denials: Denials
+    hooks: Hooks
+    is_paused: Callable[[], bool]
+    silent_since_s: dict[str, float] = field(default_factory=dict)

@@ -1,0 +1,86 @@
+"""The names of a namespace's topics and consumer groups."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from ..errors import InvalidQueueName
+
+#: Kafka's limit on a topic's name (org.apache.kafka.common.internals.Topic.MAX_NAME_LENGTH).
+MAX_TOPIC_NAME_LENGTH = 249
+_TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]+")
+
+DEAD_LETTER_SUFFIX = "_dlq"
+LANES_SUFFIX = "_lanes"
+DELAYED = "delayed"
+
+
+class TopicNames:
+    """Names the topics of a namespace.
+
+    Raises:
+      ValueError: When Kafka allows no topic with that namespace.
+    """
+
+    def __init__(self, namespace: str = "") -> None:
+        if namespace and not _TOPIC_NAME.fullmatch(namespace):
+            raise ValueError(
+                f"namespace {namespace!r}: only letters, digits, '.', '_' and '-' can be in a topic's name"
+            )
+        self._namespace = namespace
+
+    @property
+    def delayed(self) -> str:
+        """The one topic that every delayed message of this namespace waits in."""
+        return self._namespace + DELAYED
+
+    def queue(self, queue_name: str) -> str:
+        return self._namespace + queue_name
+
+    def dead_letters(self, queue_name: str) -> str:
+        return self._namespace + queue_name + DEAD_LETTER_SUFFIX
+
+    def lanes(self, queue_name: str) -> str:
+        """Where messages of a key wait for those before them; made when the first one does."""
+        return self._namespace + queue_name + LANES_SUFFIX
+
+    def check_queue_name(self, queue_name: str, *, beside: Iterable[str] = ()) -> None:
+        """Raise InvalidQueueName, naming the rule, when the queue's topics could not be created.
+
+        Parameters:
+          beside: The queues that there are already.
+        """
+        longest = max(self.dead_letters(queue_name), self.lanes(queue_name), key=len)
+        if not _TOPIC_NAME.fullmatch(queue_name):
+            rule = "only ASCII letters, digits, '.', '_' and '-' may be in it"
+        elif len(longest) > MAX_TOPIC_NAME_LENGTH:
+            rule = f"{longest!r} has {len(longest)} characters, Kafka allows {MAX_TOPIC_NAME_LENGTH}"
+        elif self.queue(queue_name) in {".", ".."}:
+            rule = "Kafka refuses '.' and '..'"
+        elif queue_name == DELAYED:
+            rule = f"the topic {self.delayed!r} holds the delayed messages"
+        elif queue_name.endswith(DEAD_LETTER_SUFFIX):
+            rule = f"names ending in {DEAD_LETTER_SUFFIX!r} are kept for dead letters"
+        elif queue_name.endswith(LANES_SUFFIX):
+            rule = f"names ending in {LANES_SUFFIX!r} are kept for messages with a partition_key"
+        elif queue_name.endswith((".DQ", ".XQ")):
+            rule = "Dramatiq keeps names ending in '.DQ' and '.XQ' for delay and dead-letter queues"
+        elif twin := next((other for other in beside if _in_metrics(other) == _in_metrics(queue_name)), None):
+            rule = f"in the names of its metrics it is {twin!r}, as '.' and '_' are one there"
+        else:
+            return
+        raise InvalidQueueName(f"Kafka cannot hold a queue named {queue_name!r}: {rule}.")
+
+    def of_worker(self, queue_name: str) -> list[str]:
+        """The topics that a worker of a queue needs."""
+        return [self.queue(queue_name), self.dead_letters(queue_name), self.delayed]
+
+    def group(self, group_id: str, queue_name: str) -> str:
+        """The consumer group of a queue."""
+        return f"{group_id}.{self.queue(queue_name)}"
+
+
+def _in_metrics(name: str) -> str:
+    """Two topics that are equal here cannot be on one cluster (Topic.unifyCollisionChars in Kafka)."""
+    return name.replace(".", "_")

@@ -1,0 +1,207 @@
+"""Assembles the parts of a broker: the one place that knows which part is handed to which."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .admin.lane_backlog import LaneBacklog
+from .admin.unfinished import UnfinishedMessages
+from .complete.completer import Completer, PendingDeadLetter
+from .complete.lane_writer import LaneWriter
+from .complete.outgoing import Outgoing
+from .consume.config import ConsumerConfig, ConsumerParts
+from .consume.consumer import QueueConsumer
+from .dead_letters import DeadLetterQueue
+from .dead_letters.failures import Failures
+from .dead_letters.writer import DeadLetterWriter, Hooks
+from .delays import Delays, Forwarder
+from .delays.record_format import Delay
+from .deliveries.in_flight import InFlightDeliveries
+from .kafka.clients import Clients
+from .kafka.rights import Denials
+from .kafka.topics import TopicLayout, Topics
+from .produce.publisher import Publisher
+from .worker.shutdown import Shutdown
+from .worker.topic_repair import TopicRepair
+
+#: How long a consumer waits for an answer at most. kafka-python's own 30 s would hold up a shutdown as long.
+REQUEST_TIMEOUT_MS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of a broker, as ``KafkaBroker`` documents them."""
+
+    group_id: str
+    namespace: str
+    commit_interval_ms: int
+    enqueue_timeout_ms: int
+    session_timeout_ms: int
+    max_crashes: int
+    delay_index_dir: str | None
+
+    @property
+    def client_settings(self) -> dict[str, int]:
+        """kafka-python's settings of the members of a consumer group."""
+        return {
+            "session_timeout_ms": self.session_timeout_ms,
+            # A rebalance waits until each member has learnt of it with a heartbeat.
+            "heartbeat_interval_ms": min(1_000, self.session_timeout_ms // 3),
+            "request_timeout_ms": REQUEST_TIMEOUT_MS,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of one broker, for its own use, tests and tools. They may change with any version.
+
+    Attributes:
+      publisher: Sends what the application enqueues.
+      completion_publisher: Sends what follows from deliveries, by a producer of its own: a worker's dead
+        letters and retries do not wait behind what its tasks send.
+      unfinished: The messages of a queue that are not complete.
+      for_consumers: What each queue's consumer is handed.
+      consumers: The consumers of this process's workers.
+    """
+
+    settings: Settings
+    clients: Clients
+    topics: Topics
+    publisher: Publisher
+    completion_publisher: Publisher
+    in_flight: InFlightDeliveries
+    completer: Completer
+    delays: Delays
+    outgoing: Outgoing
+    dead_letter_queue: DeadLetterQueue
+    failures: Failures
+    lane_writer: LaneWriter
+    lane_backlog: LaneBacklog
+    unfinished: UnfinishedMessages
+    shutdown: Shutdown
+    for_consumers: ConsumerParts
+    consumers: weakref.WeakSet[QueueConsumer]
+
+    def group_of(self, queue_name: str) -> str:
+        """The consumer group of a queue: one for all of them would rebalance all whenever one changes."""
+        return self.topics.group(self.settings.group_id, queue_name)
+
+    def consumer_config(self, queue_name: str) -> ConsumerConfig:
+        return ConsumerConfig(
+            queue_name=queue_name,
+            topic=self.topics.queue(queue_name),
+            lanes_topic=self.topics.lanes(queue_name),
+            topics=tuple(self.topics.of_worker(queue_name)),
+            group=self.group_of(queue_name),
+            application_group=self.settings.group_id,
+            commit_interval_s=self.settings.commit_interval_ms / 1000,
+            max_crashes=self.settings.max_crashes,
+            client_settings=self.settings.client_settings,
+        )
+
+    def new_forwarder(self) -> Forwarder:
+        return self.delays.forwarder(self.settings.client_settings)
+
+    def reset_after_fork(self) -> None:
+        """Be no worker: in the child of a fork, its consumers are the parent's."""
+        self.consumers.clear()
+        self.for_consumers.silent_since_s.clear()
+
+    def close(self) -> None:
+        """Close this process's connections."""
+        self.completer.stop(timeout_s=self.shutdown.settle_time_left_s())
+        self.delays.close()
+        self.lane_backlog.close()
+        self.publisher.close()
+        self.completion_publisher.close()
+
+
+def assemble(
+    hooks: Hooks,
+    clients: Clients,
+    layout: TopicLayout,
+    settings: Settings,
+    *,
+    is_paused: Callable[[], bool],
+) -> Parts:
+    """Make the parts of a broker. Nothing connects.
+
+    Parameters:
+      hooks: Calls middleware; the broker itself.
+      is_paused: Whether nothing is dispatched at the moment.
+    """
+    topics = Topics(clients, layout, namespace=settings.namespace)
+    publisher = Publisher(clients, topics, timeout_ms=settings.enqueue_timeout_ms)
+    completion_publisher = Publisher(clients, topics, timeout_ms=settings.enqueue_timeout_ms)
+    in_flight = InFlightDeliveries()
+    dead_letters = DeadLetterWriter(topics, hooks)
+    completer = Completer(completion_publisher, in_flight, give_up=dead_letters.replace_refused)
+
+    def dead_letter_delayed(delay: Delay, error: BaseException) -> PendingDeadLetter:
+        pending = dead_letters.undelivered(
+            delay.queue,
+            message_id=delay.message_id,
+            origin=None,
+            raw=delay.value,
+            headers=delay.headers,
+            error=error,
+        )
+        completer.write(pending)
+        return pending
+
+    delays = Delays(
+        clients,
+        topics,
+        publisher,
+        index_dir=settings.delay_index_dir,
+        add_dead_letter=dead_letter_delayed,
+    )
+    lane_writer = LaneWriter(
+        topics,
+        completion_publisher,
+        in_flight,
+        group=settings.group_id,
+        give_up=dead_letters.replace_refused,
+    )
+    lane_backlog = LaneBacklog(
+        clients, topics, publisher, group=settings.group_id, written=lane_writer.written
+    )
+    dead_letter_queue = DeadLetterQueue(clients, topics, publisher)
+    failures = Failures(dead_letter_queue)
+    shutdown = Shutdown()
+    return Parts(
+        settings=settings,
+        clients=clients,
+        topics=topics,
+        publisher=publisher,
+        completion_publisher=completion_publisher,
+        in_flight=in_flight,
+        completer=completer,
+        delays=delays,
+        outgoing=Outgoing(
+            topics, delays, publisher, is_declared=lambda queue_name: queue_name in hooks.queues
+        ),
+        dead_letter_queue=dead_letter_queue,
+        failures=failures,
+        lane_writer=lane_writer,
+        lane_backlog=lane_backlog,
+        unfinished=UnfinishedMessages(clients, topics, delays, lane_backlog, group_id=settings.group_id),
+        shutdown=shutdown,
+        consumers=weakref.WeakSet(),
+        for_consumers=ConsumerParts(
+            clients=clients,
+            topics=topics,
+            in_flight=in_flight,
+            completer=completer,
+            lane_writer=lane_writer,
+            dead_letters=dead_letters,
+            failures=failures,
+            shutdown=shutdown,
+            topic_repair=TopicRepair(topics, shutdown),
+            denials=Denials(),
+            hooks=hooks,
+            is_paused=is_paused,
+        ),
+    )

@@ -1,0 +1,84 @@
+"""Whether a worker process stops, and how long each part of its end may take."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from ..process.forks import reset_on_fork
+
+#: How long a stopping worker waits for Kafka to take the outboxes of its last tasks.
+SETTLE_TIMEOUT_S = 10.0
+#: How long a consumer may wait for Kafka while it closes.
+CLOSE_TIMEOUT_S = 5.0
+#: How long a consumer may still wait once other consumers have waited for Kafka until their timeout.
+SHORT_CLOSE_TIMEOUT_S = 0.25
+
+
+class Shutdown:
+    """The stop of one process's workers. Thread-safe; one object serves all consumers of a broker.
+
+    Attributes:
+      asked: Set while the process stops, for threads that wait for Kafka.
+      close_timeout_s: How long each consumer may wait for Kafka while it closes.
+    """
+
+    def __init__(self) -> None:
+        self.close_timeout_s = CLOSE_TIMEOUT_S
+        self.reset_after_fork()
+        reset_on_fork(self)
+
+    def reset_after_fork(self) -> None:
+        """Stop nothing: the workers belong to the parent of a fork."""
+        self.asked = threading.Event()
+        self._spent_on_closing_s = 0.0
+        self._settle_deadline_s: float | None = None
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the process stops: nothing more is dispatched, and each completed offset is committed at
+        once.
+        """
+        return self.asked.is_set()
+
+    def begin_working(self) -> None:
+        """Let a worker run, also after an earlier worker of this process has stopped."""
+        self.asked.clear()
+
+    def begin_stopping(self, *, timeout_s: float | None = None) -> None:
+        """Begin the stop.
+
+        Parameters:
+          timeout_s: How long each part of it may take; by default as the constants of this module say.
+        """
+        self._settle_deadline_s = None
+        self._spent_on_closing_s = 0.0
+        if timeout_s is not None:
+            self._settle_deadline_s = time.monotonic() + timeout_s
+            self.close_timeout_s = timeout_s
+        self.asked.set()
+
+    def leave_group_timeout_s(self) -> float:
+        """How long the next consumer may wait for Kafka while it closes.
+
+        The consumers of a stopping worker are closed one after another. The time that some of them waited for
+        Kafka until their timeout is taken from the others: a worker of many queues would otherwise take many
+        times as long while Kafka cannot be reached.
+        """
+        return max(SHORT_CLOSE_TIMEOUT_S, self.close_timeout_s - self._spent_on_closing_s)
+
+    def note_close_timeout(self, waited_s: float) -> None:
+        """Note that a consumer has closed without an answer from Kafka."""
+        if self.stopping:
+            self._spent_on_closing_s += waited_s
+
+    def settle_time_left_s(self) -> float:
+        """How long the outboxes of the last tasks may still take; 0.0 in a process that does not stop.
+
+        All queues of a worker share one SETTLE_TIMEOUT_S, which begins with the first call.
+        """
+        if not self.stopping:
+            return 0.0
+        if self._settle_deadline_s is None:
+            self._settle_deadline_s = time.monotonic() + SETTLE_TIMEOUT_S
+        return max(0.0, self._settle_deadline_s - time.monotonic())
