@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from ..deliveries.delivery import Delivery
 from ..deliveries.in_flight import InFlightDeliveries
-from ..errors import RECORD_ERRORS, NotAuthorized
+from ..errors import RECORD_ERRORS, KafkaUnavailable, NotAuthorized, TopicMisconfigured
 from ..process.forks import reset_on_fork
 from ..produce.publisher import Publisher, Record
 
@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 FIRST_BACKOFF_S = 0.1
 MAX_BACKOFF_S = 5.0
+#: Failures after which a record is not in Kafka. After any other it may be.
+_NOT_SENT = (*RECORD_ERRORS, NotAuthorized, TopicMisconfigured)
 
 
 @dataclass(eq=False, slots=True)
@@ -31,6 +33,8 @@ class PendingDeadLetter:
     follow_ups: list[Callable[[], None]] = field(default_factory=list)
     completed: bool = False
     preparation: None = None
+    retry: None = None
+    retry_sent: bool = False
     dead_letter: None = None
 
 
@@ -46,7 +50,8 @@ class Completer:
     Parameters:
       give_up: Called with a delivery and the error when Kafka can never take one of its records (too large,
         say). It replaces the outbox by a preparation, which makes a dead letter. A delivery that has its dead
-        letter keeps it, and loses just the record that is refused; the dead letter itself is shortened.
+        letter keeps it, and loses just the record that is refused; the dead letter itself is shortened. It is
+        not called for a delivery whose retry may be in Kafka: that loses just the refused record, too.
     """
 
     def __init__(
@@ -202,9 +207,15 @@ class Completer:
 
     def _publish(self, batch: list[Settled]) -> BaseException | None:
         """Publish all outboxes and take out of them what Kafka has."""
+        try:
+            refused = self._give_up_refused(batch)
+        except KafkaUnavailable as e:
+            return e
         owners = [(delivery, record) for delivery in batch for record in delivery.outbox]
         failures = self._publisher.publish([record for _, record in owners])
         for index, (delivery, record) in enumerate(owners):
+            if record is delivery.retry and not isinstance(failures.get(index), _NOT_SENT):
+                delivery.retry_sent = True  # an answer that is missing does not mean that it is not there
             if index not in failures:
                 delivery.outbox.remove(record)
         hopeless: dict[int, tuple[Settled, BaseException]] = {}
@@ -212,16 +223,44 @@ class Completer:
             settled, record = owners[index]
             if not isinstance(e, RECORD_ERRORS):
                 continue
-            if settled.dead_letter in (None, record):
-                hopeless[id(settled)] = settled, e
-            else:
-                logger.error(
-                    "A record for %s, sent when %s was given up, is lost: %r", record.topic, settled, e
-                )
+            if _is_dropped_alone(settled, record):
+                logger.error("A record for %s that follows from %s is lost: %r", record.topic, settled, e)
                 settled.outbox.remove(record)
+            else:
+                hopeless[id(settled)] = settled, e
         for settled, e in hopeless.values():
             self._give_up(settled, e)
-        return next(iter(failures.values()), None)
+        return next(iter(failures.values()), refused)
+
+    def _give_up_refused(self, batch: list[Settled]) -> BaseException | None:
+        """Give up the deliveries with a record that is known to be refused for good, before any of their
+        records is sent: a message is tried again or given up, not both.
+
+        Returns:
+          The first such error.
+
+        Raises:
+          KafkaUnavailable: When Kafka does not answer.
+        """
+        owners = [
+            (delivery, record)
+            for delivery in batch
+            if len(delivery.outbox) > 1 and delivery.dead_letter is None and not delivery.retry_sent
+            for record in delivery.outbox
+        ]
+        if not owners:
+            return None
+        refusals = self._publisher.refusals([record for _, record in owners])
+        for settled, e in {id(owners[i][0]): (owners[i][0], e) for i, e in refusals.items()}.values():
+            self._give_up(settled, e)
+        return next(iter(refusals.values()), None)
+
+
+def _is_dropped_alone(settled: Settled, record: Record) -> bool:
+    """Whether the fate of a message is decided, so that the refusal of this record does not change it."""
+    if settled.dead_letter is not None:
+        return record is not settled.dead_letter
+    return settled.retry_sent and record is not settled.retry
 
 
 def _follow_up(delivery: Settled) -> Exception | None:

@@ -58,6 +58,7 @@ class Delivery(MessageProxy):
       unrun: Whether no worker thread gets it at all. Its record is kept as it was read.
       preparation: Called before anything of it is published, and again until it does not raise.
       retry: The record in its outbox that is its own retry.
+      retry_sent: Whether Kafka has its retry, or may have it.
       dead_letter: Its dead letter, once that was made.
       lane_entry: Its place among the messages of its key, when it has one.
       wait: What the lanes topic is to keep of it, in its place, after the outbox is in Kafka.
@@ -69,6 +70,7 @@ class Delivery(MessageProxy):
     unrun = False
     preparation: Callable[[], None] | None = None
     retry: Record | None = None
+    retry_sent = False
     dead_letter: Record | None = None
 
     def __init__(

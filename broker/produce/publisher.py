@@ -171,6 +171,19 @@ class Publisher:
         failures = self._publish([records[index] for index in others], reach_by_s)
         return {**refused, **{others[number]: e for number, e in failures.items()}}
 
+    def refusals(self, records: Sequence[Record]) -> dict[int, BaseException]:
+        """Why some of ``records`` would be refused for good, by their index, as far as is known; none is sent.
+
+        Raises:
+          KafkaUnavailable: When Kafka does not answer, and publish() would send none either.
+        """
+        forks.check_for_fork()
+        try:
+            self._ensure(records, time.monotonic() + self._timeout_ms / 1000)
+        except NotAuthorized:
+            return {}  # publish() says so of the records concerned
+        return self._refused(records, {})
+
     def _ensure(self, records: Sequence[Record], reach_by_s: float) -> Mapping[str, BrokerConnectionError]:
         """See to the topics of ``records``, and return why some may not be written to.
 

@@ -244,6 +244,28 @@ def test_a_pipelines_next_step_that_its_queue_does_not_take_becomes_a_dead_lette
     assert "takes 10,000 bytes" in letter.error
 
 
+def test_a_failure_callback_that_its_queue_does_not_take_gives_one_dead_letter_and_no_retry(
+    broker: KafkaBroker, start_worker: StartWorker
+) -> None:
+    runs: list[str] = []
+
+    def run(content: str) -> None:
+        runs.append(content)
+        raise RuntimeError("broken")
+
+    @dramatiq.actor(broker=broker, queue_name=QUEUE)
+    def failed(message: dict[str, Any], error: dict[str, str]) -> None: ...
+
+    task = declare(broker, run, max_retries=2, min_backoff=1, max_backoff=1)
+    content = text(LARGE)  # its retry fits: it says less about its failure
+    task.send_with_options(args=(content,), on_failure=failed)
+    start_worker(broker)
+    broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS)
+    (letter,) = broker.dead_letters(QUEUE)
+    assert letter.error_type == "MessageSizeTooLargeError"
+    assert runs == [content]
+
+
 def test_a_dead_letter_keeps_to_the_limit_of_its_topic_by_saying_less_and_its_message_whole(
     broker: KafkaBroker, start_worker: StartWorker
 ) -> None:
