@@ -115,6 +115,7 @@ class KafkaBroker(Broker):
                 delay_index_dir=delay_index_dir,
             ),
             is_paused=lambda: self.consumption_paused,
+            fails_fast=lambda: self.fail_fast_default,
         )
         self._hooks = HookCaller(self, self.parts.in_flight, self._current_delivery, requeue=self._requeue)
         reset_on_fork(self)
@@ -281,14 +282,18 @@ class KafkaBroker(Broker):
         Raises:
           QueueNotFound: When the queue was not declared.
           QueueJoinTimeout: When messages are left after ``timeout``.
-          Exception: The error of the task, when it ran in this process. Its traceback is in its notes.
-          MessageFailed: When another process ran it, or no task did; it says what the dead letter says.
+          Exception: The error of the task, when it ran in this process after the first join that fails fast
+            had begun, or with ``fail_fast_default``. Its traceback is in its notes.
+          MessageFailed: When another process ran it, or no task did, or it ran before; it says what the dead
+            letter says.
           KafkaUnavailable: When Kafka does not answer.
         """
         self._check_declared(queue_name)
+        fails_fast = self.fail_fast_default if fail_fast is None else fail_fast
+        if fails_fast:
+            self.parts.failures.keep_from_now_on()
         self.parts.unfinished.wait(queue_name, timeout_ms=timeout)
-        if fail_fast or (fail_fast is None and self.fail_fast_default):
-            error = self.parts.failures.first(queue_name)
+        if fails_fast:
             if error is not None:
                 raise error
 

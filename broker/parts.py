@@ -125,12 +125,14 @@ def assemble(
     settings: Settings,
     *,
     is_paused: Callable[[], bool],
+    fails_fast: Callable[[], bool],
 ) -> Parts:
     """Make the parts of a broker. Nothing connects.
 
     Parameters:
       hooks: Calls middleware; the broker itself.
       is_paused: Whether nothing is dispatched at the moment.
+      fails_fast: Whether a join raises the error of a message that failed, where the call does not say.
     """
     topics = Topics(clients, layout, namespace=settings.namespace)
     publisher = Publisher(clients, topics, timeout_ms=settings.enqueue_timeout_ms)
@@ -169,7 +171,7 @@ def assemble(
         clients, topics, publisher, group=settings.group_id, written=lane_writer.written
     )
     dead_letter_queue = DeadLetterQueue(clients, topics, publisher)
-    failures = Failures(dead_letter_queue)
+    failures = Failures(dead_letter_queue, wanted=fails_fast)
     shutdown = Shutdown()
     return Parts(
         settings=settings,

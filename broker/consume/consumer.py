@@ -213,7 +213,8 @@ class QueueConsumer(Consumer):
         assert isinstance(message, Delivery)
         message.drop_retry()  # it is tried again or given up, not both
         self._parts.dead_letters.add(message, message._exception)
-        self._parts.failures.keep(message.message_id, message._exception)  # the dead letter has its frames
+        # The dead letter has its frames.
+        self._parts.failures.keep(self._queue_name, message.message_id, message._exception)
         self._settle(message)
 
     def _settle(self, message: MessageProxy) -> None:

@@ -4,54 +4,70 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
+from collections.abc import Callable, Mapping
 
 from ..errors import MessageFailed
 from ..process.forks import reset_on_fork
 from . import DeadLetter, DeadLetterQueue
 
-#: How many errors of this process's own messages are kept for a join; of others only their text is known.
-MAX_KEPT = 64
+#: How many errors of this process's own messages are kept for a join of each queue. A join raises the first;
+#: that may be one of the next few, as two threads may fail at the same time.
+MAX_KEPT = 4
 
 
 class Failures:
     """The dead letters of each queue that nobody has been told of yet.
 
     Those count that were written since this was made, by the clocks of the processes that wrote them.
+
+    Parameters:
+      wanted: Whether errors are kept also before the first join that fails fast.
     """
 
-    def __init__(self, dead_letters: DeadLetterQueue) -> None:
+    def __init__(self, dead_letters: DeadLetterQueue, *, wanted: Callable[[], bool]) -> None:
         self._dead_letters = dead_letters
+        self._wanted = wanted
         self.reset_after_fork()
         reset_on_fork(self)
         self._made_ms = _now_ms()
         self._flushed_ms: dict[str, int] = {}
         #: By queue and partition: the offset after the last dead letter that was seen.
         self._seen: dict[tuple[str, int], int] = {}
-        self._errors: OrderedDict[str, BaseException] = OrderedDict()
+        #: By queue and message id.
+        self._errors: dict[str, dict[str, BaseException]] = {}
 
     def reset_after_fork(self) -> None:
         """Give up the lock, which another thread of the parent may have held when this process was forked."""
         self._lock = threading.Lock()
 
-    def keep(self, message_id: str, error: BaseException | None) -> None:
+    def keep_from_now_on(self) -> None:
+        """Keep errors: a join of this process fails fast."""
+        self._wanted = lambda: True
+
+    def keep(self, queue_name: str, message_id: str, error: BaseException | None) -> None:
         """Remember the error that a message of this process has ended with, without what it refers to.
 
-        The frames of its traceback would keep alive whatever the task had in its hands. The text of the
-        traceback is in the dead letter.
+        Nothing is remembered until a join fails fast: an error may hold much. The frames of its traceback
+        would keep alive whatever the task had in its hands. The text of the traceback is in the dead letter.
         """
-        if error is None:
+        if error is None or not self._wanted():
             return
-        _drop_frames(error)
         with self._lock:
-            self._errors[message_id] = error
-            self._errors.move_to_end(message_id)
-            while len(self._errors) > MAX_KEPT:
-                self._errors.popitem(last=False)
+            errors = self._errors.setdefault(queue_name, {})
+            if len(errors) >= MAX_KEPT:
+                return
+            _drop_frames(error)
+            errors[message_id] = error
 
     def forget(self, queue_name: str) -> None:
         """Take all that has failed so far for known."""
         self._flushed_ms[queue_name] = _now_ms()
+        self._take(queue_name)
+
+    def _take(self, queue_name: str) -> dict[str, BaseException]:
+        """The errors that are kept of a queue, which are kept no longer."""
+        with self._lock:
+            return self._errors.pop(queue_name, {})
 
     def first(self, queue_name: str) -> BaseException | None:
         """The error of the first message that failed since this was last asked; None when none did.
@@ -59,6 +75,8 @@ class Failures:
         Raises:
           KafkaUnavailable: When Kafka does not answer.
         """
+        # All of them: each is of a dead letter that is told, or passed over, below.
+        own = self._take(queue_name)
         since_ms = max(self._made_ms, self._flushed_ms.get(queue_name, 0))
         dead_letters = []
         for dead_letter in self._dead_letters.read(queue_name):
@@ -70,30 +88,26 @@ class Failures:
             assert dead_letter.position is not None
             self._seen[queue_name, dead_letter.position.partition] = dead_letter.position.offset + 1
         return (
-            self._error_of(min(dead_letters, key=lambda dead_letter: dead_letter.timestamp))
+            _error_of(min(dead_letters, key=lambda dead_letter: dead_letter.timestamp), own)
             if dead_letters
             else None
         )
 
-    def _error_of(self, dead_letter: DeadLetter) -> BaseException:
-        with self._lock:
-            own = (
-                None
-                if dead_letter.message is None
-                else self._errors.pop(dead_letter.message.message_id, None)
-            )
-        if own is not None and type(own).__name__ == dead_letter.error_type:
-            error = own
-        else:
-            error = MessageFailed(
-                None if dead_letter.message is None else dead_letter.message.message_id,
-                error_type=dead_letter.error_type,
-                error=dead_letter.error,
-                traceback=dead_letter.traceback,
-            )
-        if dead_letter.traceback:
-            error.add_note(f"Where it failed:\n{dead_letter.traceback}")
-        return error
+
+def _error_of(dead_letter: DeadLetter, own: Mapping[str, BaseException]) -> BaseException:
+    """The error of a dead letter: the task's own when it is among ``own``, which are by message id."""
+    message_id = None if dead_letter.message is None else dead_letter.message.message_id
+    error = None if message_id is None else own.get(message_id)
+    if error is None or type(error).__name__ != dead_letter.error_type:
+        error = MessageFailed(
+            message_id,
+            error_type=dead_letter.error_type,
+            error=dead_letter.error,
+            traceback=dead_letter.traceback,
+        )
+    if dead_letter.traceback:
+        error.add_note(f"Where it failed:\n{dead_letter.traceback}")
+    return error
 
 
 def _drop_frames(error: BaseException) -> None:

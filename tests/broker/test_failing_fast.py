@@ -87,7 +87,7 @@ def test_an_error_keeps_its_cause_and_its_traceback_as_text_and_nothing_of_its_t
     make_broker: MakeBroker, start_worker: StartWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL, logger="dramatiq")  # pytest keeps the tracebacks of what is logged
-    broker = make_broker()
+    broker = make_broker(fail_fast_default=True)
     held: list[weakref.ref[Held]] = []
 
     @dramatiq.actor(broker=broker, max_retries=0)
@@ -101,12 +101,55 @@ def test_an_error_keeps_its_cause_and_its_traceback_as_text_and_nothing_of_its_t
 
     task.send()
     worker = start_worker(broker)
-    broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS)
+    broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS, fail_fast=False)
     worker.stop()
     gc.collect()
     assert held[0]() is None, "what is kept for a join must not keep a task's variables alive"
     with pytest.raises(Broken) as failed:
-        broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS, fail_fast=True)
+        broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS)
     assert isinstance(failed.value.__cause__, KeyError)
     (note,) = failed.value.__notes__
     assert 'raise KeyError("inner")' in note
+
+
+def failures_alive(broker: KafkaBroker, start_worker: StartWorker, *, count: int) -> int:
+    """How many of ``count`` errors are alive once their messages have failed and their worker has stopped."""
+    held: list[weakref.ref[Broken]] = []
+
+    @dramatiq.actor(broker=broker, max_retries=0)
+    def task() -> None:
+        error = Broken("with much in it")
+        held.append(weakref.ref(error))
+        raise error
+
+    broker.enqueue_many([task.message() for _ in range(count)])
+    worker = start_worker(broker)
+    broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS, fail_fast=False)
+    worker.stop()
+    gc.collect()
+    assert len(held) == count
+    return sum(error() is not None for error in held)
+
+
+def test_no_error_of_a_message_is_kept_before_a_join_fails_fast(
+    make_broker: MakeBroker, start_worker: StartWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, logger="dramatiq")
+    broker = make_broker()
+    assert failures_alive(broker, start_worker, count=20) == 0
+    with pytest.raises(MessageFailed, match="Broken: with much in it"):
+        broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS, fail_fast=True)
+
+
+def test_few_errors_are_kept_for_a_join_that_fails_fast_and_none_after_it(
+    make_broker: MakeBroker, start_worker: StartWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, logger="dramatiq")
+    broker = make_broker(fail_fast_default=True)
+    assert 0 < failures_alive(broker, start_worker, count=20) <= 8
+    with pytest.raises(Broken, match="with much in it") as failed:
+        broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS)
+    raised = weakref.ref(failed.value)
+    del failed
+    gc.collect()
+    assert raised() is None

@@ -210,9 +210,9 @@ def test_a_join_that_fails_fast_raises_the_error_of_the_message_that_failed(
 def test_a_join_fails_fast_by_default_where_the_broker_says_so(
     broker: Broker, failing: dramatiq.Actor[[str], None]
 ) -> None:
-    failing.send("for good")
-    broker.join("default", timeout=JOIN_TIMEOUT_MS)
     broker.fail_fast_default = True  # type: ignore[attr-defined]
+    failing.send("for good")
+    broker.join("default", timeout=JOIN_TIMEOUT_MS, fail_fast=False)  # type: ignore[call-arg]
     with pytest.raises(Broken):
         broker.join("default", timeout=JOIN_TIMEOUT_MS)
 
