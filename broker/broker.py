@@ -294,6 +294,7 @@ class KafkaBroker(Broker):
             self.parts.failures.keep_from_now_on()
         self.parts.unfinished.wait(queue_name, timeout_ms=timeout)
         if fails_fast:
+            error = self.parts.failures.first(queue_name)
             if error is not None:
                 raise error
 

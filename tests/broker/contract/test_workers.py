@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 
 import dramatiq
-from dramatiq import Broker
+import pytest
+from dramatiq import Broker, Worker
 from dramatiq.middleware import SkipMessage
 
 from tests.broker.contract.backends import KafkaBackend
-from tests.broker.contract.conftest import MakeBroker, StartWorker
+from tests.broker.contract.conftest import WORKER_THREADS, WORKER_TIMEOUT_MS, MakeBroker, StartWorker
 from tests.broker.contract.signal_log import SignalLog
 from tests.waiting import wait_until
 
@@ -171,6 +172,28 @@ def test_what_is_sent_while_no_worker_runs_is_done_by_the_next_one_and_nothing_t
     start_worker(broker)
     broker.join("default", timeout=JOIN_TIMEOUT_MS)
     assert sorted(seen) == [0, 1, 2, 3]
+
+
+def test_a_worker_begins_like_the_first_after_another_one_of_its_broker_was_stopped(
+    broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs: list[int] = []
+
+    @dramatiq.actor(broker=broker, max_retries=0)
+    def task(number: int) -> None:
+        runs.append(number)
+
+    for number in range(2):
+        worker = Worker(broker, worker_timeout=WORKER_TIMEOUT_MS, worker_threads=WORKER_THREADS)
+        worker.start()
+        try:
+            task.send(number)
+            broker.join("default", timeout=JOIN_TIMEOUT_MS)
+        finally:
+            worker.stop()
+    assert runs == [0, 1]
+    # A consumer that gives up at once is made again by Dramatiq after seconds.
+    assert [line.getMessage() for line in caplog.records if line.levelname in ("ERROR", "CRITICAL")] == []
 
 
 def test_a_stopping_worker_finishes_what_runs(broker: Broker, start_worker: StartWorker) -> None:
