@@ -20,6 +20,7 @@ from ..process import forks
 from .connections import Connection, Producer
 from .log_filter import limit_kafka_python_logs
 from .rights import Rights, translated
+from .unreadable_batches import check_compression_type
 
 T = TypeVar("T")
 
@@ -65,7 +66,8 @@ class Clients:
         ``ssl_*``, ``client_id``...
 
     Raises:
-      ValueError: When an option is unknown, or is one that the broker's guarantees depend on.
+      ValueError: When an option is unknown, or is one that the broker's guarantees depend on, or names a
+        compression that needs a package which is not installed.
     """
 
     def __init__(self, bootstrap_servers: str | list[str], options: Mapping[str, Any] | None = None) -> None:
@@ -79,6 +81,7 @@ class Clients:
         )
         if unknown := set(options) - known:
             raise ValueError(f"client_options {sorted(unknown)} are not settings of any kafka-python client")
+        check_compression_type(options.get("compression_type"))
         servers = (
             bootstrap_servers.split(",") if isinstance(bootstrap_servers, str) else list(bootstrap_servers)
         )

@@ -26,9 +26,25 @@ PACKAGES = {"zstd": "zstandard", "snappy": "python-snappy", "lz4": "lz4"}
 
 
 def missing_codecs() -> list[str]:
-    """The codecs that cannot be read in this process."""
+    """The codecs that can be neither read nor written in this process."""
     there = {"zstd": codec.has_zstd(), "snappy": codec.has_snappy(), "lz4": codec.has_lz4()}
     return [name for name, is_there in there.items() if not is_there]
+
+
+def check_compression_type(name: object) -> None:
+    """Raise ValueError when records cannot be sent with that ``compression_type``, which may be None.
+
+    kafka-python says so only when a producer is made (KafkaProducer.__init__, producer/kafka.py:545-552 of
+    3.0.12), and with a RuntimeError.
+    """
+    known = ("gzip", *PACKAGES)
+    if name is not None and name not in known:
+        raise ValueError(f"compression_type={name!r}: Kafka knows {', '.join(known)}")
+    if name in missing_codecs():
+        raise ValueError(
+            f"compression_type={name!r} cannot be written here: install {PACKAGES[str(name)]} (the broker's "
+            f"extra {name!r}), or leave compression_type out"
+        )
 
 
 def explained(error: BaseException) -> str:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kafka import codec
 
-from broker import KafkaUnavailable
+from broker import KafkaBroker, KafkaUnavailable
 from broker.kafka.clients import Clients
 from dev.ports import HOST, free_port
 
@@ -41,3 +42,25 @@ def test_a_client_that_finds_no_kafka_leaves_no_thread_and_no_socket_behind(
 def open_files() -> int:
     gc.collect()  # kafka-python leaves its refused connections to the collector
     return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.parametrize(
+    ("name", "package"), [("zstd", "zstandard"), ("snappy", "python-snappy"), ("lz4", "lz4")]
+)
+def test_a_compression_whose_package_is_missing_is_refused_when_the_broker_is_made(
+    name: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    KafkaBroker(client_options={"compression_type": name})
+    monkeypatch.setattr(codec, f"has_{name}", lambda: False)
+    with pytest.raises(ValueError, match=rf"install {package} \(the broker's extra '{name}'\)"):
+        KafkaBroker(client_options={"compression_type": name})
+    with pytest.raises(ValueError, match=package):
+        KafkaBroker(url=f"kafka://localhost:9092?compression_type={name}")
+
+
+def test_only_a_compression_that_kafka_knows_is_accepted() -> None:
+    for name in (None, "gzip"):
+        KafkaBroker(client_options={"compression_type": name})
+    for unknown in ("brotli", "", "ZSTD"):
+        with pytest.raises(ValueError, match="Kafka knows gzip, zstd, snappy, lz4"):
+            KafkaBroker(client_options={"compression_type": unknown})
