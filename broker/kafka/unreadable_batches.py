@@ -94,9 +94,10 @@ class UnreadableBatchSkipper:
             if not self._set_aside(e):
                 raise
             return {}
-        self._set_aside_what_comes_next()
+        # These records come before a batch that is set aside below, which does not become readable by them.
         if self._said:
             self._note_readable(records)
+        self._set_aside_what_comes_next()
         return records
 
     def is_aside(self, partition: TopicPartition) -> bool:
@@ -109,7 +110,8 @@ class UnreadableBatchSkipper:
 
     def _set_aside_what_comes_next(self) -> None:
         """kafka-python keeps an error until the next poll when there are records to hand out before it, and
-        loses it, but not the batch, when the partition is paused by then.
+        loses it, but not the batch, when the partition is paused by then (Fetcher.fetched_records,
+        consumer/fetcher.py:569-575 and :620-623 of 3.0.12).
         """
         fetcher: Any = self._kafka._fetcher
         kept = fetcher._next_in_line_exception_metadata
@@ -123,8 +125,8 @@ class UnreadableBatchSkipper:
             error, UnsupportedCodecError | CorruptRecordError
         ):
             return False
-        # kafka-python 3.0.12 does not say which partition it is (Fetcher.fetched_records in
-        # consumer/fetcher.py), and would turn in a circle over what it has of it.
+        # kafka-python 3.0.12 does not say which partition it is (Fetcher.fetched_records,
+        # consumer/fetcher.py:587-618), and would turn in a circle over what it has of it.
         fetcher: Any = self._kafka._fetcher
         failed = fetcher._next_partition_records
         if failed is None or not failed:

@@ -77,6 +77,38 @@ def test_a_batch_in_a_codec_that_is_not_installed_waits_and_stops_nothing_else(
 
 
 @pytest.mark.real_kafka("it does not compress what it stores")
+def test_records_before_an_unreadable_batch_do_not_make_it_readable(
+    two_queues: tuple[KafkaBroker, list[str]],
+    make_broker: MakeBroker,
+    start_worker: StartWorker,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, logger="broker")
+    broker, ran = two_queues
+    squeezing = make_broker(
+        namespace=broker.topics.queue(""), partitions=1, client_options={"compression_type": "gzip"}
+    )
+    send(broker, "plain", "before")
+    squeezing.enqueue(broker.get_actor("plain").message("squeezed"))
+    monkeypatch.setattr(unreadable, "RETRY_GAP_S", 0.2)
+    tries = [0]
+
+    def has_gzip() -> bool:
+        tries[0] += 1
+        return False
+
+    monkeypatch.setattr(codec, "has_gzip", has_gzip)
+    start_worker(broker)
+    wait_until(lambda: ran == ["before"] and tries[0] >= 5, deadline_s=60, what="further tries")
+    assert "can be read again" not in caplog.text
+    monkeypatch.setattr(codec, "has_gzip", lambda: True)
+    wait_until(lambda: ran == ["before", "squeezed"], deadline_s=60, what="the squeezed message")
+    assert caplog.text.count("plain-0 cannot be read from offset 1 on") == 1
+    assert caplog.text.count("plain-0 can be read again") == 1
+
+
+@pytest.mark.real_kafka("it does not compress what it stores")
 def test_delays_in_a_codec_that_is_not_installed_stop_no_other_partition(
     make_broker: MakeBroker,
     start_worker: StartWorker,
