@@ -209,8 +209,8 @@ class Completer:
         """Publish all outboxes and take out of them what Kafka has."""
         try:
             refused = self._give_up_refused(batch)
-        except KafkaUnavailable as e:
-            return e
+        except KafkaUnavailable as unavailable:
+            return unavailable
         owners = [(delivery, record) for delivery in batch for record in delivery.outbox]
         failures = self._publisher.publish([record for _, record in owners])
         for index, (delivery, record) in enumerate(owners):

@@ -87,7 +87,7 @@ def test_records_before_an_unreadable_batch_do_not_make_it_readable(
     caplog.set_level(logging.INFO, logger="broker")
     broker, ran = two_queues
     squeezing = make_broker(
-        namespace=broker.topics.queue(""), partitions=1, client_options={"compression_type": "gzip"}
+        namespace=broker.parts.topics.queue(""), partitions=1, client_options={"compression_type": "gzip"}
     )
     send(broker, "plain", "before")
     squeezing.enqueue(broker.get_actor("plain").message("squeezed"))

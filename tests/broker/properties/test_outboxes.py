@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -80,10 +80,9 @@ class ModelOfKafka:
 
 
 @pytest.fixture(autouse=True)
-def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(completer, "FIRST_BACKOFF_S", 0.0)
     monkeypatch.setattr(completer, "MAX_BACKOFF_S", 0.0)
-    yield
 
 
 def give_up(settled: Settled, error: BaseException) -> None:
@@ -110,9 +109,7 @@ def test_a_message_is_tried_again_or_given_up_and_never_both(
     deliveries = []
     for offset, (retry, others, place) in enumerate(outboxes):
         message: Message[None] = Message("mail", "send", (), {}, {})
-        mine = Delivery(
-            message, origin=Origin("mail", 0, offset), raw=b"", headers=[], assigned=assigned
-        )
+        mine = Delivery(message, origin=Origin("mail", 0, offset), raw=b"", headers=[], assigned=assigned)
         assert assigned.tracker.deliver(offset)
         assert in_flight.dispatch(mine, "a consumer")
         for number, plan in enumerate(others):
