@@ -27,9 +27,9 @@ from .kafka.topics import TopicLayout
 from .kafka.unreadable_batches import report_missing_codecs
 from .partition_keys import PartitionKeys
 from .parts import Settings, assemble
-from .process.forks import reset_on_fork
 from .retries import TenacityRetries
 from .url import reads_url
+from .version import VERSION
 from .worker.hooks import HookCaller
 from .worker.lifecycle import WorkerLifecycle
 
@@ -70,9 +70,17 @@ class KafkaBroker(Broker):
       delay_index_dir: Where the index of delayed messages is kept (a cache; see ``broker/delays``).
       fail_fast_default: Whether :meth:`join` raises the error of a message that failed, where it is not said.
 
+    Attributes:
+      version: The version of the distribution, such as ``"0.1.0"``.
+      consumption_paused: While it is true, this process's consumers dispatch nothing and keep their
+        partitions; for applications whose tasks cannot succeed for a while.
+      parts: The parts of the broker, for tests and tools; they may change with any version.
+
     Raises:
       ValueError: When a parameter is out of its range, or is given in the URL, too.
     """
+
+    version = VERSION
 
     @reads_url
     def __init__(
@@ -118,7 +126,6 @@ class KafkaBroker(Broker):
             fails_fast=lambda: self.fail_fast_default,
         )
         self._hooks = HookCaller(self, self.parts.in_flight, self._current_delivery, requeue=self._requeue)
-        reset_on_fork(self)
 
         super().__init__(middleware=default_middleware() if middleware is None else middleware)
         if not any(isinstance(m, PartitionKeys) for m in self.middleware):
@@ -135,9 +142,6 @@ class KafkaBroker(Broker):
             m for m in self.middleware if isinstance(m, PartitionKeys | WorkerLifecycle)
         ]
         self.actor_options.add("retry")  # also where it is refused, with better reasons than Dramatiq has
-
-    def reset_after_fork(self) -> None:
-        self.parts.reset_after_fork()
 
     @property
     def dead_letter_queue(self) -> DeadLetterQueue:

@@ -22,6 +22,7 @@ from .deliveries.in_flight import InFlightDeliveries
 from .kafka.clients import Clients
 from .kafka.rights import Denials
 from .kafka.topics import TopicLayout, Topics
+from .process.forks import reset_on_fork
 from .produce.publisher import Publisher
 from .worker.shutdown import Shutdown
 from .worker.topic_repair import TopicRepair
@@ -53,7 +54,7 @@ class Settings:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Parts:
     """The parts of one broker, for its own use, tests and tools. They may change with any version.
 
@@ -173,7 +174,7 @@ def assemble(
     dead_letter_queue = DeadLetterQueue(clients, topics, publisher)
     failures = Failures(dead_letter_queue, wanted=fails_fast)
     shutdown = Shutdown()
-    return Parts(
+    parts = Parts(
         settings=settings,
         clients=clients,
         topics=topics,
@@ -207,3 +208,5 @@ def assemble(
             is_paused=is_paused,
         ),
     )
+    reset_on_fork(parts)
+    return parts
