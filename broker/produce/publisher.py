@@ -55,8 +55,8 @@ MAX_BATCHED = 16
 LEFT_TO_OTHERS_S = 60.0
 #: How long a producer may not know a topic before it is looked whether there is one.
 UNKNOWN_TOPIC_PATIENCE_S = 1.0
-#: Failures of the producer that was used, not of the records: another one is tried at once.
-_AGAIN = (IllegalStateError, PartitionGone)
+#: Failures of the producer that was used, not of the records: another producer is tried at once.
+_UNSENT = (IllegalStateError, PartitionGone)
 #: What Kafka takes for "no timestamp", whatever limits it has for them (RecordBatch.NO_TIMESTAMP).
 NO_TIMESTAMP = -1
 #: How kafka-python's ValueError begins for a partition that it has not heard of.
@@ -259,45 +259,58 @@ class Publisher:
         try:
             producer = self._current(reach_by_s)
             failures, suspects = self._produce(producer, records, suspects, reach_by_s)
-            again = [index for index, e in failures.items() if isinstance(e, _AGAIN)]
-            if again:  # another thread has replaced the producer, or it knows partitions that are no more
-                if any(isinstance(failures[index], PartitionGone) for index in again):
-                    self._retire(producer)
+            for select in (_unsent, self._mistimed):
+                again = select(failures)
+                if not again:
+                    continue
+                if not all(isinstance(failures[index], IllegalStateError) for index in again):
+                    self._retire(producer)  # else another thread has replaced it
                 producer = self._current(reach_by_s)
                 failed, more = self._produce(producer, records, again, reach_by_s)
+                suspects = [*(index for index in suspects if index not in again), *more]
                 failures = {index: e for index, e in failures.items() if index not in again} | failed
-                suspects = [*suspects, *more]
-            if mistimed := self._mistimed(failures):
-                self._retire(producer)
-                producer = self._current(reach_by_s)
-                failed, more = self._produce(producer, records, mistimed, reach_by_s)
-                suspects = [*(index for index in suspects if index not in mistimed), *more]
-                failures = {index: e for index, e in failures.items() if index not in mistimed} | failed
-            denied = {index for index, e in failures.items() if _is_denied(records[index], e)}
-            suspects = [index for index in suspects if index not in denied]
-            others = [e for index, e in failures.items() if index not in denied]
-            if suspects or any(not isinstance(e, RECORD_ERRORS) for e in others):
-                logger.warning("Kafka did not take everything; the producer is replaced.")
-                self._retire(producer)
-                self._topics.forget({record.topic for record in records})
-                failures |= self._misconfigured(records, failures, reach_by_s)
-                suspects = [
-                    index for index in suspects if not isinstance(failures[index], TopicMisconfigured)
-                ]
-            elif denied:
-                self._retire(producer)  # kafka-python's is of no use after that
+            if failures:
+                suspects = self._replace(producer, records, failures, suspects, reach_by_s)
             if suspects:
                 self._bisect_failures(records, suspects, failures, reach_by_s + self._timeout_ms / 1000)
         except KafkaUnavailable as e:
             failures.update(dict.fromkeys(suspects, e))
-        for index, failure in failures.items():
-            if isinstance(failure, MessageSizeTooLargeError | RecordListTooLargeError):
-                failures[index] = self._why_too_large(records[index])
-            elif isinstance(failure, KafkaError) and is_denial(failure):
-                topic = records[index].topic
-                doing = f"Nothing could be put into the topic {topic!r}"
-                failures[index] = self._clients.translated(failure, doing, Rights((topic,), "WRITE"))
-        return failures
+        return {index: self._explained(records[index], e) for index, e in failures.items()}
+
+    def _replace(
+        self,
+        producer: KafkaProducer,
+        records: Sequence[Record],
+        failures: dict[int, BaseException],
+        suspects: Sequence[int],
+        reach_by_s: float,
+    ) -> list[int]:
+        """Replace a producer that is of no use after ``failures``.
+
+        Returns:
+          The suspects that are left: neither denied nor refused for their topic's settings.
+        """
+        denied = {index for index, e in failures.items() if _is_denied(records[index], e)}
+        suspects = [index for index in suspects if index not in denied]
+        others = [e for index, e in failures.items() if index not in denied]
+        if suspects or any(not isinstance(e, RECORD_ERRORS) for e in others):
+            logger.warning("Kafka did not take everything; the producer is replaced.")
+            self._retire(producer)
+            self._topics.forget({record.topic for record in records})
+            failures |= self._misconfigured(records, failures, reach_by_s)
+            return [index for index in suspects if not isinstance(failures[index], TopicMisconfigured)]
+        if denied:
+            self._retire(producer)
+        return suspects
+
+    def _explained(self, record: Record, failure: BaseException) -> BaseException:
+        """A failure in this broker's terms."""
+        if isinstance(failure, MessageSizeTooLargeError | RecordListTooLargeError):
+            return self._why_too_large(record)
+        if isinstance(failure, KafkaError) and is_denial(failure):
+            doing = f"Nothing could be put into the topic {record.topic!r}"
+            return self._clients.translated(failure, doing, Rights((record.topic,), "WRITE"))
+        return failure
 
     def _why_too_large(self, record: Record) -> MessageSizeTooLargeError:
         limit = self._topics.limit_of(record.topic)
@@ -463,6 +476,11 @@ class Publisher:
         # answer.
         close = partial(_close, producer, timeout_s=self._timeout_ms / 1000)
         start_unwaited(close, name="dramatiq-kafka-retired-producer")
+
+
+def _unsent(failures: Mapping[int, BaseException]) -> list[int]:
+    """The failures that another producer may not have."""
+    return [index for index, e in failures.items() if isinstance(e, _UNSENT)]
 
 
 def _is_about_time(error: BaseException) -> bool:
