@@ -306,7 +306,8 @@ class Publisher:
     def _explained(self, record: Record, failure: BaseException) -> BaseException:
         """A failure in this broker's terms."""
         if isinstance(failure, MessageSizeTooLargeError | RecordListTooLargeError):
-            return self._why_too_large(record)
+            reason: BaseException = self._why_too_large(record)
+            return reason
         if isinstance(failure, KafkaError) and is_denial(failure):
             doing = f"Nothing could be put into the topic {record.topic!r}"
             return self._clients.translated(failure, doing, Rights((record.topic,), "WRITE"))
