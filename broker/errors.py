@@ -50,7 +50,13 @@ RECORD_ERRORS: tuple[type[Exception], ...] = (
 
 
 class KafkaUnavailable(ConnectionFailed):
-    """No Kafka server answered within the time allowed."""
+    """No Kafka server answered within the time allowed, or none let this client in.
+
+    Attributes:
+      advice: What to do about it, where more is known than that Kafka did not answer.
+    """
+
+    advice: str | None = None
 
     def __init__(self, message: str) -> None:
         super().__init__(message)  # type: ignore[no-untyped-call]

@@ -19,6 +19,7 @@ from ..errors import KafkaUnavailable
 from ..process import forks
 from .connections import Connection, Producer
 from .log_filter import limit_kafka_python_logs
+from .refused_connections import ADVICE, LastFailure, refusal_text
 from .rights import Rights, translated
 from .unreadable_batches import check_compression_type
 
@@ -209,9 +210,7 @@ class Clients:
             # kafka-python leaves the thread and the sockets of a client that could not be made behind.
             for connection in connections:
                 connection.close()
-            raise KafkaUnavailable(
-                f"No Kafka server answered at {', '.join(self.bootstrap_servers)}: {e!r}"
-            ) from e
+            raise self._unreachable(e, connections) from e
         except RuntimeError as e:
             if "new thread" not in str(e):
                 raise
@@ -221,6 +220,18 @@ class Clients:
             ) from e
         self._answered = connections[0].asked
         return client
+
+    def _unreachable(self, error: KafkaError, connections: list[Connection]) -> KafkaUnavailable:
+        servers = ", ".join(self.bootstrap_servers)
+        failure = connections[0].failure if connections else LastFailure()
+        if failure.error is None:
+            return KafkaUnavailable(f"No Kafka server answered at {servers}: {error!r}")
+        reason = refusal_text(failure.error, self._options)
+        if not failure.is_refusal:
+            return KafkaUnavailable(f"No Kafka server answered at {servers}: {reason}: {error!r}")
+        refused = KafkaUnavailable(f"Kafka at {servers} does not let this client in: {reason}")
+        refused.advice = ADVICE
+        return refused
 
     def _timeouts(self, kind: Any, settings: Mapping[str, Any], within_s: float | None) -> dict[str, Any]:
         """How long the client may take to find the cluster, and one node for an answer."""

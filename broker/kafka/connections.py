@@ -16,6 +16,7 @@ from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 
 from ..process.forks import leave_to_parent, reset_on_fork
+from .refused_connections import LastFailure, keep_last_words
 
 #: How long a node may take to answer a new connection. kafka-python's own 10 s would be all the time that
 #: finding the cluster may take, when the first node asked is a frozen one. It doubles with each failure.
@@ -34,6 +35,7 @@ class Connection(KafkaNetClient):  # type: ignore[misc]
 
     Attributes:
       asked: The server that was tried last; once the client is made, the one that answered.
+      failure: Why servers were reached and did not let it in.
     """
 
     def __init__(self, *, first: str | None = None, **configs: Any) -> None:
@@ -46,6 +48,7 @@ class Connection(KafkaNetClient):  # type: ignore[misc]
             socket_connection_setup_timeout_max_ms=CONNECT_TIMEOUT_MAX_MS,
         )
         super().__init__(net=net, manager=manager)
+        self.failure = manager.failure
         turns = self._in_turn(manager.cluster.bootstrap_brokers(), first)
         manager.cluster.bootstrap_brokers = lambda: [next(turns)]
         reset_on_fork(self)
@@ -70,12 +73,29 @@ class Connection(KafkaNetClient):  # type: ignore[misc]
 
 
 class _Manager(KafkaConnectionManager):  # type: ignore[misc]
-    """Leaves time for the other servers while it looks for the cluster."""
+    """Leaves time for the other servers while it looks for the cluster, and keeps why one refused it."""
+
+    def __init__(self, *args: Any, **configs: Any) -> None:
+        self.failure = LastFailure()
+        super().__init__(*args, **configs)
+
+    async def _build_transport(self, node: Any, timeout_at: float | None = None) -> Any:
+        # Called by KafkaConnectionManager._connect, kafka/net/manager.py:234 of 3.0.12.
+        transport = await super()._build_transport(node, timeout_at=timeout_at)
+        keep_last_words(transport)
+        return transport
 
     def get_connection(self, node_id: Any, timeout_ms: float | None = None, **options: Any) -> Any:
+        # KafkaConnectionManager.get_connection, kafka/net/manager.py:268-296, makes one that is not there.
+        is_new = node_id not in self._conns
         if timeout_ms is not None and len(self.cluster._bootstrap_brokers) > 1:
             timeout_ms = min(timeout_ms, self.socket_connection_setup_timeout_ms(node_id))
-        return super().get_connection(node_id, timeout_ms=timeout_ms, **options)
+        connection = super().get_connection(node_id, timeout_ms=timeout_ms, **options)
+        if is_new:
+            # It fails with what KafkaConnection.initialize has raised (kafka/net/connection.py:364-372, then
+            # :226-247), and the manager's own list of such failures stays empty.
+            connection.close_future.add_errback(self.failure.note)
+        return connection
 
 
 class Producer(KafkaProducer):  # type: ignore[misc]

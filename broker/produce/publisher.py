@@ -172,8 +172,9 @@ class Publisher:
         return {**refused, **{others[number]: e for number, e in failures.items()}}
 
     def refusals(self, records: Sequence[Record]) -> dict[int, BaseException]:
-        """Why some of ``records`` would be refused for good, by their index, as far as is known. None is
-        sent.
+        """Why some of ``records`` would be refused for good, by their index, as far as is known.
+
+        None of them is sent.
 
         Raises:
           KafkaUnavailable: When Kafka does not answer, and publish() would send none either.

@@ -133,24 +133,43 @@ def test_everything_works_for_who_is_let_in(
 
 
 @pytest.mark.parametrize(
-    ("way", "wrong"),
+    ("way", "wrong", "reason"),
     [
-        ("SASL/PLAIN", {"sasl_plain_password": "wrong"}),
-        ("SCRAM over TLS", {"sasl_plain_password": "wrong"}),
-        ("SCRAM over TLS", {"ssl_cafile": "another CA's"}),
-        ("a client certificate", {"ssl_certfile": None, "ssl_keyfile": None}),
+        ("SASL/PLAIN", {"sasl_plain_password": "wrong"}, r"authentication failed as 'worker' .*PLAIN\): "),
+        (
+            "SCRAM over TLS",
+            {"sasl_plain_password": "wrong"},
+            r"authentication failed as 'worker' .*SCRAM-SHA-512\): ",
+        ),
+        (
+            "SASL/PLAIN",
+            {"sasl_mechanism": "SCRAM-SHA-512"},
+            r"authentication failed .*UnsupportedSaslMechanism",
+        ),
+        ("SCRAM over TLS", {"ssl_cafile": "another CA's"}, r"TLS connection .*CERTIFICATE_VERIFY_FAILED"),
+        (
+            "a client certificate",
+            {"ssl_certfile": None, "ssl_keyfile": None},
+            r"TLS connection .*certificate",
+        ),
+        ("SASL/PLAIN", {"security_protocol": "SASL_SSL"}, r"TLS connection .*security_protocol=SASL_SSL"),
+        ("SASL/PLAIN", {"security_protocol": "PLAINTEXT"}, r"another security_protocol .*it is PLAINTEXT"),
     ],
-    ids=lambda value: value if isinstance(value, str) else "-".join(value),
+    ids=lambda value: None if isinstance(value, str) else "-".join(value),
 )
-def test_who_is_not_let_in_is_told_so_and_does_not_wait_for_ever(
-    kafka: SecuredKafka, tmp_path: Path, way: str, wrong: dict[str, Any]
+def test_who_is_not_let_in_is_told_why_and_does_not_wait_for_ever(
+    kafka: SecuredKafka, tmp_path: Path, way: str, wrong: dict[str, Any], reason: str
 ) -> None:
     if "ssl_cafile" in wrong:
         wrong = {"ssl_cafile": str(CertificateAuthority(tmp_path, "other").certificate)}
-    settings = kafka.settings(way, **wrong, bootstrap_timeout_ms=1_000)
-    broker = KafkaBroker(**settings, enqueue_timeout_ms=1_000)
-    with pytest.raises(KafkaUnavailable):
-        broker.ping(1.0)
-    with pytest.raises(EnqueueFailed):
+    settings = kafka.settings(way, **wrong, bootstrap_timeout_ms=2_000)
+    broker = KafkaBroker(**settings, enqueue_timeout_ms=2_000)
+    with pytest.raises(KafkaUnavailable, match=reason):
+        broker.ping(2.0)
+    with pytest.raises(EnqueueFailed, match=reason) as refused:
         broker.enqueue(Message("default", "task", (), {}, {}))
+    if wrong != {"security_protocol": "PLAINTEXT"}:  # that may also be a Kafka that has just ended
+        assert "check that Kafka is reachable" not in str(refused.value)
+        assert "Correct the security settings" in str(refused.value)
+    assert PASSWORD not in str(refused.value)
     broker.close()
