@@ -13,7 +13,7 @@ from kafka.errors import KafkaError
 
 from ..errors import NotAuthorized
 from ..kafka.clients import Clients
-from ..kafka.rights import is_denial, reading
+from ..kafka.rights import Denials, is_denial, reading
 from ..kafka.topics import Topics
 from .forwarding import Forwarding
 from .index_files import IndexFiles
@@ -28,6 +28,8 @@ MAX_WAIT_MS = 200
 MIN_BACKOFF_S = 0.25
 MAX_BACKOFF_S = 5.0
 CLOSE_TIMEOUT_MS = 2_000
+#: What does not work while a right to the topic or to its group is missing.
+_READING = "The delayed messages cannot be followed"
 
 
 class Forwarder:
@@ -57,6 +59,7 @@ class Forwarder:
         self._forwarding = forwarding
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="delay-forwarder", daemon=True)
+        self._denials = Denials()
         self._trouble: str | None = None
         self._backoff_s = MIN_BACKOFF_S
         self._rest_until_s = 0.0
@@ -115,12 +118,20 @@ class Forwarder:
         if time.monotonic() < self._rest_until_s:
             return
         failure = self._forwarding.step(partitions.ready, _now_ms())
-        if failure is not None:
+        if isinstance(failure, NotAuthorized):
+            self._pause()  # it was logged where the topic is known
+        elif failure is not None:
             self._rest(failure)
-        elif self._trouble is not None and (partitions.ready or self._trouble != NotAuthorized.__name__):
+        elif partitions.ready or self._trouble is not None:
+            self._end_trouble(can_read=bool(partitions.ready))
+
+    def _end_trouble(self, *, can_read: bool) -> None:
+        if can_read:
+            self._denials.is_over(_READING)
+        if self._trouble is not None:
             logger.info("Delayed messages are forwarded again.")
-            self._trouble = None
-            self._backoff_s = MIN_BACKOFF_S
+        self._trouble = None
+        self._backoff_s = MIN_BACKOFF_S
 
     def _wait_ms(self, ready: Sequence[OwnedPartition]) -> float:
         """How long there is nothing to do but to read."""
@@ -137,15 +148,15 @@ class Forwarder:
         if self._stop.is_set():
             return
         if isinstance(reason, KafkaError) and is_denial(reason):
-            reason = self._clients.translated(reason, "The delayed messages cannot be followed", self._rights)
-        kind = type(reason).__name__
-        if self._trouble != kind:
-            logger.log(
-                logging.ERROR if isinstance(reason, NotAuthorized) else logging.WARNING,
-                "Delayed messages cannot be forwarded for now; trying on: %s",
-                reason or repr(reason),
-            )
+            reason = self._clients.translated(reason, _READING, self._rights)
+        if isinstance(reason, NotAuthorized):
+            self._denials.note(_READING, reason)
+        elif self._trouble != (kind := type(reason).__name__):
+            logger.warning("Delayed messages cannot be forwarded for now; trying on: %s", reason or repr(reason))
             self._trouble = kind
+        self._pause()
+
+    def _pause(self) -> None:
         self._rest_until_s = time.monotonic() + self._backoff_s
         self._backoff_s = min(2 * self._backoff_s, MAX_BACKOFF_S)
 

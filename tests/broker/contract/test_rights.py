@@ -286,6 +286,8 @@ def test_a_question_without_a_right_names_it_and_is_answered_once_it_is_granted(
 WORKERS: dict[str, tuple[str, str, str]] = {
     "its group": ("READ", "group", QUEUE),
     "its queue": ("READ", "topic", QUEUE),
+    "the forwarders' group": ("READ", "group", "delayed.forwarders"),
+    "the delayed topic": ("READ", "topic", "delayed"),
 }
 
 
@@ -306,7 +308,7 @@ def test_a_worker_without_a_right_says_so_once_and_works_once_it_is_granted(
     def task() -> None:
         ran.append("task")
 
-    client.owner.enqueue(message())
+    client.owner.enqueue(message(), delay=1 if "delayed" in missing[2] else None)
     caplog.set_level(logging.DEBUG, logger="broker.kafka.rights")
     start_worker(broker)
     said = f"--{missing[1]} {missing[2]}"
