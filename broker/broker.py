@@ -229,10 +229,13 @@ class KafkaBroker(Broker):
             # Dramatiq's Retries bounds its frames and not the error's text.
             shorten_notes(message.options, MAX_TRACEBACK_CHARS)
         self.emit_before("enqueue", message, delay)
-        if message.message_id == delivery.message_id:
-            self.parts.outgoing.make_fit(message, delay)
-        if not self.parts.lane_writer.keeps(delivery, message, delay, self.actors):
-            self.parts.outgoing.join(delivery, message, delay)
+        outgoing = self.parts.outgoing
+        notes = outgoing.make_fit(message, delay) if message.message_id == delivery.message_id else {}
+        try:
+            if not self.parts.lane_writer.keeps(delivery, message, delay, self.actors):
+                outgoing.join(delivery, message, delay)
+        finally:
+            message.options.update(notes)
 
     def _requeue(self, message: MessageProxy) -> None:
         self.enqueue(cast("Message[Any]", message))

@@ -61,12 +61,15 @@ class Outgoing:
             delivery.retry = record
         delivery.outbox.append(record)
 
-    def make_fit(self, message: Message[Any], delay: int | None) -> None:
-        """Shorten the notes of a retry about its last failure when its topic would not take it with them."""
+    def make_fit(self, message: Message[Any], delay: int | None) -> dict[str, Any]:
+        """Shorten the notes of a retry about its last failure when its topic would not take it with them.
+
+        Returns:
+          The notes for the dead letter of a message that does not fit without them either.
+        """
         notes = {name: message.options[name] for name in NOTES if name in message.options}
         for at_most in NOTES_CHARS:
             if self._publisher.seems_to_fit(self.record(message, delay)):
-                return
+                return {}
             shorten_notes(message.options, at_most)
-        if not self._publisher.seems_to_fit(self.record(message, delay)):
-            message.options.update(notes)  # for its dead letter
+        return {} if self._publisher.seems_to_fit(self.record(message, delay)) else notes

@@ -17,10 +17,11 @@ from dramatiq.broker import MessageProxy
 from dramatiq.message import Message, get_encoder
 from dramatiq.middleware import Middleware, MiddlewareError
 from dramatiq.results import Results
+from kafka.errors import KafkaError
 
 from ..complete.completer import PendingDeadLetter, Settled
 from ..deliveries.delivery import Delivery, Origin
-from ..error_text import MAX_TRACEBACK_CHARS, shorten_notes
+from ..error_text import MAX_TRACEBACK_CHARS, excerpt, shorten_notes
 from ..errors import DeadLetterNotMade
 from ..kafka.topics import Topics
 from .dead_letter import DeadLetter, read_dead_letter
@@ -28,6 +29,9 @@ from .middleware import DeadLetters
 from .record_format import dead_letter_record, shortened
 
 logger = logging.getLogger(__name__)
+
+#: How much of a task's own error is repeated beside the refusal of its retry.
+MAX_FAILURE_CHARS = 500
 
 
 class Hooks(Protocol):
@@ -118,6 +122,8 @@ class DeadLetterWriter:
             refused.dead_letter = shortened(self._topics, dead_letter)
             refused.outbox[refused.outbox.index(dead_letter)] = refused.dead_letter
         else:
+            if refused.is_retried:
+                error = after_failure(error, refused.options)
             refused.preparation = partial(self.give_up, refused, error)
             refused.drop_outbox()
 
@@ -210,6 +216,23 @@ def _name(delivery: Delivery) -> bool:
     if message is not None:
         delivery.become(message)
     return message is not None
+
+
+def after_failure(refusal: BaseException, options: Mapping[str, Any]) -> BaseException:
+    """The reason for giving up a message whose retry is refused: the refusal, and the failure of its task.
+
+    Parameters:
+      options: The message's, with the notes about that failure. Dramatiq has dropped the error itself by now
+        (``clear_exception`` in dramatiq/worker.py).
+    """
+    traceback = str(options.get("traceback") or "").strip()
+    failure = str(options.get("last_error") or traceback.rpartition("\n")[2])
+    if failure and isinstance(refusal, KafkaError):
+        said = refusal.args[0] if refusal.args else type(refusal).__name__
+        refusal = type(refusal)(f"{said}; the task had failed: {excerpt(failure, MAX_FAILURE_CHARS)}")
+    if traceback:
+        refusal.add_note(f"The task had failed:\n{traceback}")
+    return refusal
 
 
 def named_message(raw: bytes, *, queue_name: str) -> Message[Any] | None:

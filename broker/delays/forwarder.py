@@ -152,7 +152,9 @@ class Forwarder:
         if isinstance(reason, NotAuthorized):
             self._denials.note(_READING, reason)
         elif self._trouble != (kind := type(reason).__name__):
-            logger.warning("Delayed messages cannot be forwarded for now; trying on: %s", reason or repr(reason))
+            logger.warning(
+                "Delayed messages cannot be forwarded for now; trying on: %s", reason or repr(reason)
+            )
             self._trouble = kind
         self._pause()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import string
 import threading
 from collections.abc import Callable
@@ -97,7 +98,15 @@ def test_a_message_that_fits_to_the_last_byte_is_sent_and_dead_lettered_whole_wh
     assert letter.message.args == sent.args
     assert letter.error_type == "MessageSizeTooLargeError"
     assert "takes 10,000 bytes" in letter.error
+    size = re.search(r"its record has ([0-9,]+) bytes", letter.error)
+    assert size is not None
+    # The texts about its failure, of 5,000 characters each, are left out of its retry.
+    assert LIMIT < int(size[1].replace(",", "")) < LIMIT + 1_000
+    assert "the task had failed: RuntimeError: " in letter.error
+    assert "The task had failed:" in letter.traceback
+    assert "raise RuntimeError(text(5_000))" in letter.traceback
     assert "RuntimeError" in letter.message.options["last_error"]
+    assert len(letter.message.options["last_error"]) > 1_000
     assert run.runs == 1
 
 
