@@ -145,21 +145,21 @@ Entry = Delay | Done | CancelRequest | CancelDecision | CancelForgotten | Flush
 def check_delay_ms(delay_ms: float) -> int:
     """Return ``delay_ms`` as whole milliseconds, rounded up so that nothing is early.
 
+    One below 0 is over already, as with Dramatiq's own brokers.
+
     Raises:
       TypeError: When it is no number.
-      ValueError: When it is negative, not finite, or longer than MAX_DELAY_MS.
+      ValueError: When it is not finite, or longer than MAX_DELAY_MS.
     """
     if isinstance(delay_ms, bool) or not isinstance(delay_ms, int | float):
         raise TypeError(f"a delay is a number of milliseconds, not {delay_ms!r}")
     if not math.isfinite(delay_ms):
         raise ValueError(f"a delay cannot be {delay_ms} ms: pass a finite number of milliseconds")
-    if delay_ms < 0:
-        raise ValueError(f"a delay cannot be {delay_ms} ms: pass 0 or more, or enqueue without a delay")
     if delay_ms > MAX_DELAY_MS:
         raise ValueError(
             f"a delay of {delay_ms} ms is longer than ten years: pass how long to wait, not a point in time"
         )
-    return math.ceil(delay_ms)
+    return max(0, math.ceil(delay_ms))
 
 
 def delay_record(

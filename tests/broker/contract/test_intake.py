@@ -97,7 +97,7 @@ ODD_OPTIONS: dict[str, tuple[dict[str, Any], str, str]] = {
         {"pipe_target": Message("no such name!", "work", (), {}, {}).asdict()}, "dead", "dead",
     ),
     "a next step with a negative delay": (
-        {"pipe_target": Message(QUEUE, "work", (), {}, {"delay": -1}).asdict()}, "dead", "dead",
+        {"pipe_target": Message(QUEUE, "work", (), {}, {"delay": -1}).asdict()}, "done", "dead",
     ),
     "an unknown callback": ({"on_success": "nobody", "on_failure": "nobody"}, "dead", "dead"),
     "a callback that is no name": ({"on_success": {"a": 1}, "on_failure": [1]}, "dead", "dead"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 
 import pytest
 from dramatiq.message import Message
@@ -46,6 +47,15 @@ def test_a_delay_from_nothing_to_a_year_is_accepted(delay_ms: int) -> None:
     assert check_delay_ms(delay_ms) == delay_ms
 
 
+@pytest.mark.parametrize("delay_ms", [-1, -0.5, -DAY_MS, -sys.float_info.max])
+def test_a_delay_below_0_is_over_already_as_with_the_brokers_of_dramatiq(delay_ms: float) -> None:
+    now_ms = 1_000_000
+    assert check_delay_ms(delay_ms) == 0
+    delay = understood(delay_record("delayed", message(), delay_ms, now_ms=now_ms))
+    assert isinstance(delay, Delay)
+    assert delay.due_ms == now_ms
+
+
 def test_a_fraction_of_a_millisecond_is_rounded_up_so_that_nothing_is_early() -> None:
     assert check_delay_ms(0.2) == 1
 
@@ -53,9 +63,9 @@ def test_a_fraction_of_a_millisecond_is_rounded_up_so_that_nothing_is_early() ->
 @pytest.mark.parametrize(
     ("delay_ms", "explanation"),
     [
-        (-1, "pass 0 or more"),
         (float("nan"), "finite"),
         (float("inf"), "finite"),
+        (float("-inf"), "finite"),
         (1_790_000_000_000, "not a point in time"),
     ],
 )
