@@ -23,6 +23,9 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 
 #: Between two questions while a partition has no leader, or a leader knows of a later election than we do.
 _RETRY_GAP_S = 0.1
+#: For how long a leader of an earlier epoch than the one asked about is taken for one that has not heard of
+#: its successor. After that, the log is another one: its topic was recreated.
+OLD_LEADER_TIMEOUT_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +123,16 @@ async def _ask(manager: Any, epochs: dict[TopicPartition, int], deadline_s: floa
     answers: EpochEndsByPartition = {}
     failure: KafkaError = KafkaTimeoutError("no leader was found")
     missing = dict(epochs)
+    old_until_s = min(time.monotonic() + OLD_LEADER_TIMEOUT_S, deadline_s)
     while missing:
         try:
-            answers.update(await _ask_once(manager, missing))
+            found = await _ask_once(manager, missing)
+            may_be_old = time.monotonic() < old_until_s
+            answers.update(
+                (partition, answer)
+                for partition, answer in found.items()
+                if not (may_be_old and 0 <= answer.leader_epoch < epochs[partition])
+            )
         except (IncompatibleBrokerVersion, UnsupportedVersionError):
             return {}
         except RetriableError as e:
