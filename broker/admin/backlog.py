@@ -34,6 +34,10 @@ class Backlog:
       topic: The queue's topic. It has to exist.
       group_id: The queue's consumer group.
 
+    Attributes:
+      states: What the owners of the partitions have committed, as far as it is true still. :meth:`count` has
+        read it.
+
     Use it as a context manager: it holds a connection. Every method raises KafkaError when a node does not
     answer, and can then be called again on another one of these.
     """
@@ -43,6 +47,7 @@ class Backlog:
         self._topic = topic
         self._kafka: KafkaConsumer = clients.consumer(group_id=group_id, fetch_max_wait_ms=10)
         self._group_id = group_id
+        self.states: dict[TopicPartition, CommitState] = {}
 
     def __enter__(self) -> Backlog:
         return self
@@ -57,7 +62,7 @@ class Backlog:
         """
         left = deleted = 0
         ranges = self._ranges()
-        states = self._believed(ranges)
+        self.states = states = self._believed(ranges)
         for partition, (beginning, end) in ranges.items():
             state = states.get(partition)
             if state is None:  # the topic is new

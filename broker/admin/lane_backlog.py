@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import TypeVar
+
+from kafka.structs import TopicPartition
 
 from ..kafka.clients import Clients
 from ..kafka.rights import not_published, reading
 from ..kafka.topics import Topics
+from ..offsets.commit_metadata import CommitState
 from ..partition_keys.acknowledged_ends import AcknowledgedEnds
+from ..partition_keys.lane_differences import lane_differences
 from ..partition_keys.record_format import tombstone
 from ..partition_keys.waiting_store import WaitingStore
 from ..process.forks import check_for_fork, reset_on_fork
 from ..produce.publisher import Publisher
+
+T = TypeVar("T")
 
 
 class LaneBacklog:
@@ -44,13 +51,17 @@ class LaneBacklog:
         self._lock = threading.Lock()
         self._logs: dict[str, WaitingStore] = {}
 
-    def count(self, queue_name: str) -> int:
-        """How many messages of a queue wait in their lanes, or run and have waited there."""
+    def count(self, queue_name: str, states: Mapping[TopicPartition, CommitState]) -> int:
+        """How many messages of a queue wait in their lanes, or run and have waited there.
+
+        Parameters:
+          states: What the owners of the queue's partitions have committed. When the topic has lost its tail
+            since, what it has lost counts, and what is done does not.
+        """
         check_for_fork()
         with self._lock:
             log = self._log(queue_name)
-            self._ask(log, partial(log.catch_up, ask_for_partitions=True), queue_name)
-            return log.count()
+            return self._ask(log, partial(_count, log, states), queue_name)
 
     def flush(self, queue_name: str) -> int:
         """Drop what waits now; return how many messages that was."""
@@ -84,7 +95,15 @@ class LaneBacklog:
             )
         return log
 
-    def _ask(self, log: WaitingStore, question: Callable[[], None], queue_name: str) -> None:
+    def _ask(self, log: WaitingStore, question: Callable[[], T], queue_name: str) -> T:
         topic = self._topics.lanes(queue_name)
-        self._clients.ask(question, f"The topic {topic!r} could not be read", rights=reading(topic))
+        doing = f"The topic {topic!r} could not be read"
+        answer = self._clients.ask(question, doing, rights=reading(topic))
         log.ended.clear()  # which its owners deal with
+        return answer
+
+
+def _count(log: WaitingStore, states: Mapping[TopicPartition, CommitState]) -> int:
+    log.catch_up(ask_for_partitions=True)
+    found = lane_differences(log, {partition.partition: state for partition, state in states.items()})
+    return log.count() + sum(len(found[number].lost) - len(found[number].done) for number in found)

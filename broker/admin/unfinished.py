@@ -74,7 +74,7 @@ class UnfinishedMessages:
         with self._backlog(queue_name) as backlog:
             waiting = backlog.count()
         # Read after the queue: a message that moves from there into its lane is counted at least once.
-        waiting += self._lanes.count(queue_name)
+        waiting += self._lanes.count(queue_name, backlog.states)
         after = self._delays.pending(queue_name, limit=0)
         left = max(before.count, after.count) + waiting
         return left if before.position == after.position else max(1, left)

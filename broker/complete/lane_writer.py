@@ -126,12 +126,19 @@ class LaneWriter:
         place = self._place_of(delivery)
         return tombstone(topic, place, partition=entry.kept_in, watch=partial(self.note, topic, entry))
 
-    def note(self, topic: str, entry: LaneEntry[Any], partition: int, offset: int | None) -> None:
+    def note(
+        self,
+        topic: str,
+        entry: LaneEntry[Any],
+        partition: int,
+        offset: int | None,
+        leader_epoch: int = -1,
+    ) -> None:
         """Note where a record of a turn was sent to."""
         # Of what was not acknowledged, there may be a record all the same: the next one has to be behind it.
         entry.kept_in = partition
         if offset is not None:
-            self.written.note(topic, partition, offset)
+            self.written.note(topic, partition, offset, leader_epoch)
 
     def _publish(self, record: Record) -> None:
         failure = self.publisher.publish([record]).get(0)

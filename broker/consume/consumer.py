@@ -327,7 +327,8 @@ class QueueConsumer(Consumer):
         self._untaken_why = reason
 
     def _take_over(self, restored: Mapping[TopicPartition, Restored]) -> None:
-        lanes = self._lane_releaser.lanes_of(restored)
+        states = {partition: left.state for partition, left in restored.items()}
+        lanes = self._lane_releaser.lanes_of(restored, states)
         taken = {
             partition: self._new_assigned_partition(partition, left, lanes[partition])
             for partition, left in restored.items()
@@ -358,6 +359,7 @@ class QueueConsumer(Consumer):
             capacity=self._capacity,
             probation_end=probation_end,
             lanes=lanes,
+            lane_ends=self._lane_releaser.ends,
             topic_id=left.topic_id,
         )
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from dramatiq.errors import BrokerConnectionError
@@ -17,10 +18,13 @@ from kafka.structs import TopicPartition
 from ..deliveries.assigned_partition import AssignedPartition
 from ..errors import KafkaUnavailable
 from ..kafka.unreadable_batches import explained
+from ..offsets.commit_metadata import CommitState
+from ..offsets.committed_lanes import LogEnd
 from ..partition_keys.lanes import LaneEntry, LaneEntryState, Lanes
 from ..partition_keys.record_format import Place, Waiting, requeue_record, tombstone, waiting_record
 from ..partition_keys.waiting_store import WaitingStore
 from .config import ConsumerConfig, ConsumerParts
+from .lane_repair import LaneRepair
 from .unreturnable_entries import UnreturnableEntries
 
 logger = logging.getLogger(__name__)
@@ -31,7 +35,7 @@ STEP_GAP_S = 0.02
 BACKOFF_S = 1.0
 #: After so long without a ticket that must have been read by now, another one is sent.
 REQUEUE_TIMEOUT_S = 5.0
-#: How often it is looked whether what waits was flushed.
+#: How often it is looked whether what waits was flushed, and whether the lanes topic may have changed.
 POLL_INTERVAL_S = 2.0
 
 
@@ -65,25 +69,48 @@ class LaneReleaser:
             written=parts.lane_writer.written,
             mend=self._mend,
         )
+        self._lane_repair = LaneRepair(
+            parts.clients,
+            parts.lane_writer.publisher,
+            parts.lane_writer.written,
+            self._log,
+            group=config.application_group,
+            queue_topic=self._queue_topic,
+            lanes_topic=self._topic,
+        )
         self._unreturnable_entries = UnreturnableEntries(config, parts)
         self._looked_s = 0.0
         self._released_s = 0.0
         self._failing = False
 
-    def lanes_of(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Lanes[ConsumerRecord]]:
+    def lanes_of(
+        self,
+        partitions: Iterable[TopicPartition],
+        states: Mapping[TopicPartition, CommitState] = MappingProxyType({}),
+    ) -> dict[TopicPartition, Lanes[ConsumerRecord]]:
         """The lanes of partitions that were assigned, as their last owners left them.
+
+        Parameters:
+          states: What those have committed, where it is to be compared with the lanes topic.
 
         Raises:
           KafkaError, KafkaUnavailable: When Kafka does not answer.
         """
         lanes: dict[TopicPartition, Lanes[ConsumerRecord]] = {partition: Lanes() for partition in partitions}
-        if self._kafka.partitions_for_topic(self._topic):  # asked over the connection that there is anyway
+        waited = any(state.lanes is not None and state.lanes.waiting for state in states.values())
+        # Asked over the connection that there is anyway. A topic that something waited in was deleted.
+        if self._kafka.partitions_for_topic(self._topic) or waited:
             # The last owner may have written the last of it to a leader that another one answers for here.
             self._log.catch_up_with_all()
             self._catch_up()
+            self._lane_repair.repair(states)
             for partition, restored in lanes.items():
                 restored.restore(self._log.waiting(partition.partition))
         return lanes
+
+    def ends(self) -> dict[int, LogEnd]:
+        """Up to where this process has read or written the partitions of the lanes topic."""
+        return self._log.log_ends()
 
     def step(self, now_s: float) -> None:
         """Release what may be released."""
@@ -100,20 +127,29 @@ class LaneReleaser:
                 entries = assigned.lanes.to_release(now_ms)
             if entries:
                 self._release(assigned, entries, now_s)
-            elif assigned.lanes.kept and now_s - self._looked_s > POLL_INTERVAL_S:
-                self._look_for_flushed(now_s)
+        if now_s - self._looked_s > POLL_INTERVAL_S:
+            kept = any(assigned.lanes.kept for assigned in self._assigned_partitions.values())
+            if kept or self._log.may_have_changed():
+                self._look_at_log(now_s)
+            self._looked_s = now_s
 
-    def _look_for_flushed(self, now_s: float) -> None:
-        """Nobody need wait for what was flushed from elsewhere until it would have been due."""
-        self._looked_s = now_s
+    def _look_at_log(self, now_s: float) -> None:
+        """Nobody need wait for what was flushed from elsewhere until it would have been due. And what the
+        topic loses is seen to while this process knows it.
+        """
         try:
             self._catch_up()
         except (KafkaError, BrokerConnectionError) as e:
             self._report(e, now_s)
+        else:
+            self._report(None, now_s)
 
     def _catch_up(self) -> None:
         """Read what is new in the lanes topic, and forget what was flushed from there."""
         self._log.catch_up()
+        if self._log.read_again:
+            self._make_whole()
+            self._log.read_again = False
         if not self._log.ended:
             return
         with self._parts.in_flight.lock:
@@ -128,6 +164,31 @@ class LaneReleaser:
                 lanes = self._lanes_at(place)
                 if key is not None and lanes is not None:
                     lanes.forget(key, place.sequence)
+
+    def _make_whole(self) -> None:
+        """Let all wait in the lanes topic that waits here. It has lost its tail and was read again."""
+        with self._parts.in_flight.lock:
+            assigned_partitions = list(self._assigned_partitions.values())
+            kept = {a.partition.partition: list(a.lanes.kept_offsets) for a in assigned_partitions}
+        self._log.catch_up()  # all of that was acknowledged
+        lost: dict[int, list[int]] = {}
+        for number, offsets in kept.items():
+            there = {sequence.offset for _, sequence, _, _ in self._log.waiting(number)}
+            there |= {p.sequence.offset for p in self._log.seen_done if p.partition == number}
+            if absent := [offset for offset in offsets if offset not in there]:
+                lost[number] = absent
+        if lost:
+            self._parts.lane_writer.publisher.replace_producer()
+            back = self._lane_repair.write_again(lost)
+            logger.error(
+                "The topic %r has lost its tail: %d message(s) that wait were written to it again from the "
+                "queue's own records, and %d are lost, as retention has removed their records.",
+                self._topic, back, sum(map(len, lost.values())) - back,
+            )  # fmt: skip
+            self._log.catch_up()
+        with self._parts.in_flight.lock:
+            for assigned in assigned_partitions:
+                assigned.dirty = True  # what was committed of the lanes topic is not true any more
 
     def _mend(self, lost: list[Waiting], back: list[Waiting]) -> None:
         """Write again what the lanes topic has lost with its tail, as far as it is this consumer's to say.
@@ -149,6 +210,7 @@ class LaneReleaser:
             for waiting, entry in kept
         ]
         records += [tombstone(self._topic, waiting.place, partition=waiting.kept_in) for waiting in done]
+        lane_writer.publisher.replace_producer()
         failures = lane_writer.publisher.publish(records)
         if failures:
             reason = next(iter(failures.values()))

@@ -239,7 +239,7 @@ class OwnedPartitions:
         """
         ends: dict[TopicPartition, int] = {}
 
-        def note(partition: int, offset: int | None) -> None:
+        def note(partition: int, offset: int | None, leader_epoch: int = -1) -> None:
             if offset is not None:
                 ends[TopicPartition(self._topics.delayed, partition)] = offset + 1
 

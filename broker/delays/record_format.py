@@ -21,14 +21,14 @@ import json
 import math
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
 from dramatiq.message import Message
 
-from ..produce.publisher import Record
+from ..produce.publisher import Record, Watch
 
 DUE = "delay-due-ms"
 QUEUE = "delay-queue"
@@ -228,7 +228,7 @@ def cancel_forgotten(topic: str, request_id: str, *, partition: int) -> Record:
     return Record(topic, value=None, key=f"{_CANCEL}{request_id}".encode(), partition=partition)
 
 
-def mark(topic: str, *, partition: int, watch: Callable[[int, int | None], None]) -> Record:
+def mark(topic: str, *, partition: int, watch: Watch) -> Record:
     """A record that means nothing, and whose offset is above everything that was acknowledged before."""
     record = cancel_forgotten(topic, NOBODY, partition=partition)
     return replace(record, watch=watch)

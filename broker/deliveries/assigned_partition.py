@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from threading import Event
 
 from kafka.consumer.fetcher import ConsumerRecord
@@ -10,6 +12,7 @@ from kafka.structs import TopicPartition
 
 from ..offsets.ack_tracker import AckTracker
 from ..offsets.commit_metadata import MAX_METADATA_CHARS, CommitState, Suspicion, encode
+from ..offsets.committed_lanes import CommittedLanes, LogEnd, summarize
 from ..partition_keys.lanes import LaneEntry, Lanes, SequenceNumber
 from ..partition_keys.record_format import lane_of, read_requeue_headers
 from .delivery import Delivery
@@ -49,7 +52,8 @@ class AssignedPartition:
       buffer: Records that were read and not dispatched.
       buffered_bytes: The size of the values in the buffer.
       in_flight: Deliveries that Dramatiq has and that are not complete, by offset.
-      lanes: Whose turn it is among the records that have a key.
+      lanes: Whose turn it is among the records that have a key. What is committed of them is where the lanes
+        topic ended, as ``lane_ends`` says, and what waits there.
       turns: The turns of what was taken out of the lanes, by offset.
       suspicions: Crash counts of incomplete offsets (see ``commit_metadata``).
       probation_end: While the next record is below it, deliveries are marked in a commit before they are
@@ -72,6 +76,7 @@ class AssignedPartition:
         capacity: Capacity,
         probation_end: int = 0,
         lanes: Lanes[ConsumerRecord] | None = None,
+        lane_ends: Callable[[], Mapping[int, LogEnd]] = dict,
         topic_id: object = None,
     ) -> None:
         self.partition = partition
@@ -90,6 +95,7 @@ class AssignedPartition:
         self.buffer: deque[ConsumerRecord] = deque()
         self.buffered_bytes = 0
         self.lanes: Lanes[ConsumerRecord] = Lanes() if lanes is None else lanes
+        self._lane_ends = lane_ends
         self.lane_entries: dict[int, LaneEntry[ConsumerRecord]] = {}
         self.in_flight: dict[int, Delivery] = {}
         self.leaving = False
@@ -246,6 +252,17 @@ class AssignedPartition:
 
     def snapshot(self, *, clean: bool = False) -> CommitState:
         """What a commit made now has to say."""
+        state = self._snapshot(clean=clean)
+        return replace(state, lanes=self._committed_lanes(state))
+
+    def _committed_lanes(self, state: CommitState) -> CommittedLanes | None:
+        """What ``state`` can say of the lanes in the room that it leaves."""
+        if not (ends := self._lane_ends()):
+            return None
+        room = (MAX_METADATA_CHARS - len(encode(state))) * 3 // 4
+        return summarize(ends, self.lanes.kept_offsets, highest=state.highest, room=room)
+
+    def _snapshot(self, *, clean: bool = False) -> CommitState:
         next_unread = self.buffer[0].offset if self.buffer else self.expected
         if not self.buffer:
             self.tracker.skip_to(self.expected, self.expected_epoch)
@@ -272,7 +289,7 @@ class AssignedPartition:
         """Whether one more incomplete offset still fits into the commit metadata."""
         if len(self.tracker) < CERTAINLY_FITS:
             return True
-        return len(encode(self.snapshot())) + _HEADROOM_CHARS <= MAX_METADATA_CHARS
+        return len(encode(self._snapshot())) + _HEADROOM_CHARS <= MAX_METADATA_CHARS
 
 
 def _sequence_number_of(record: ConsumerRecord) -> tuple[SequenceNumber, int | None]:

@@ -6,14 +6,20 @@ The body is a run of unsigned LEB128 varints (https://en.wikipedia.org/wiki/LEB1
 the committed one:
 
     flags            bit 0: the owner handed the partition over in good order (revoked or closed, not crashed)
+                     bit 1: it says what the owner knew of the lanes topic
     span             highest delivered offset - committed offset + 1; 0 when nothing at or above it was
     n, n * gap       the incomplete offsets, each as the distance to the one before it (the first to the
                      committed one)
     m, m * (i, c)    crash counts: the i-th incomplete offset has 2 * count, + 1 when it was running, as its c
+    lanes            if bit 1 is set: the ends of the lanes topic's partitions and the waiting messages (see
+                     ``committed_lanes``)
     log start        distance of the log's start, as the owner knows it, from the committed offset; left out
                      while that is not positive, as it nearly always is
 
 A random hole costs about 2.5 characters, so 1,000 holes fit well below Kafka's default limit.
+
+A version of the broker that knows no bit 1 takes a text that has it for unreadable and replays from the
+committed offset: what is complete above that runs again, and nothing is skipped.
 """
 
 from __future__ import annotations
@@ -23,10 +29,14 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from . import committed_lanes
+from .committed_lanes import CommittedLanes
+
 #: Kafka's default for offset.metadata.max.bytes.
 MAX_METADATA_CHARS = 4096
 _PREFIX = "dk1."
 _CLEAN = 1
+_LANES = 2
 #: Kafka's offsets are signed 64-bit integers.
 _MAX_OFFSET = 2**63 - 1
 
@@ -58,6 +68,7 @@ class CommitState:
       leader_epoch: Of the record at ``highest``, -1 when it is not known. Kafka's commits have a field of
         their own for it, so it is not in the text. It may be too low where ``highest`` is no record and what
         is below it was deleted: nothing is left there that could be taken for done.
+      lanes: What the owner knew of the lanes topic; None when it has not said so.
     """
 
     next_offset: int
@@ -67,12 +78,17 @@ class CommitState:
     suspicions: Mapping[int, Suspicion] = field(default_factory=dict)
     log_start: int = 0
     leader_epoch: int = -1
+    lanes: CommittedLanes | None = None
+
+    def is_complete(self, offset: int) -> bool:
+        """Whether the record at ``offset`` is complete."""
+        return offset < self.next_offset or (offset <= self.highest and offset not in self.incomplete)
 
 
 def encode(state: CommitState) -> str:
     """Encode ``state``; the result may exceed MAX_METADATA_CHARS, and the caller decides what then."""
     body = bytearray()
-    _put(body, _CLEAN if state.clean else 0)
+    _put(body, (_CLEAN if state.clean else 0) | (0 if state.lanes is None else _LANES))
     _put(body, state.highest - state.next_offset + 1)
     _put(body, len(state.incomplete))
     previous = state.next_offset
@@ -85,6 +101,9 @@ def encode(state: CommitState) -> str:
         for offset, suspicion in sorted(state.suspicions.items()):
             _put(body, index_of[offset])
             _put(body, 2 * suspicion.crashes + suspicion.running)
+    if state.lanes is not None:
+        for number in committed_lanes.numbers_of(state.lanes, state.highest):
+            _put(body, number)
     if state.log_start > state.next_offset:
         _put(body, state.log_start - state.next_offset)
     text = base64.urlsafe_b64encode(bytes(body)).rstrip(b"=").decode()
@@ -123,15 +142,17 @@ def _parse(next_offset: int, numbers: Iterator[int]) -> CommitState:
     for _ in range(next(numbers)):
         offset, crashes = incomplete[next(numbers)], next(numbers)
         suspicions[offset] = Suspicion(crashes // 2, bool(crashes % 2))
+    lanes = committed_lanes.read(numbers, highest) if flags & _LANES else None
     distance = next(numbers, None)
     log_start = 0 if distance is None else next_offset + distance
-    if flags & ~_CLEAN or next(numbers, None) is not None:
+    if flags & ~(_CLEAN | _LANES) or next(numbers, None) is not None:
         raise ValueError("there is more in it")
     if len(set(incomplete)) < len(incomplete) or max([highest, *incomplete]) > min(highest, _MAX_OFFSET):
         raise ValueError("it contradicts itself")
     if distance == 0 or log_start > _MAX_OFFSET:
         raise ValueError("its log's start is none")
-    return CommitState(next_offset, highest, tuple(incomplete), bool(flags & _CLEAN), suspicions, log_start)
+    clean = bool(flags & _CLEAN)
+    return CommitState(next_offset, highest, tuple(incomplete), clean, suspicions, log_start, lanes=lanes)
 
 
 def _put(body: bytearray, number: int) -> None:

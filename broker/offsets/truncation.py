@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ..kafka.leader_epochs import EpochEnd
+from . import committed_lanes
 from .commit_metadata import CommitState
 
 #: Where a log is cut of which nothing can be believed: it is another one.
@@ -102,6 +103,7 @@ def forget_from(state: CommitState, cut: int, *, leader_epoch: int = -1) -> Comm
         suspicions={offset: s for offset, s in state.suspicions.items() if offset < cut},
         log_start=state.log_start if state.next_offset < state.log_start <= cut else 0,
         leader_epoch=leader_epoch,
+        lanes=None if state.lanes is None else state.lanes.forget_from(cut),
     )
 
 
@@ -113,8 +115,8 @@ def merge(first: CommitState, second: CommitState) -> CommitState:
     later = first if first.highest >= second.highest else second
     incomplete = tuple(
         sorted(
-            {o for o in first.incomplete if not _is_complete(second, o)}
-            | {o for o in second.incomplete if not _is_complete(first, o)}
+            {o for o in first.incomplete if not second.is_complete(o)}
+            | {o for o in second.incomplete if not first.is_complete(o)}
         )
     )
     next_offset = incomplete[0] if incomplete else later.highest + 1
@@ -126,8 +128,5 @@ def merge(first: CommitState, second: CommitState) -> CommitState:
         suspicions={o: s for o, s in first.suspicions.items() if o in incomplete},
         log_start=first.log_start if first.log_start > next_offset else 0,
         leader_epoch=later.leader_epoch,
+        lanes=committed_lanes.merge(first.lanes, second.lanes),
     )
-
-
-def _is_complete(state: CommitState, offset: int) -> bool:
-    return offset < state.next_offset or (offset <= state.highest and offset not in state.incomplete)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 
+from ..offsets.committed_lanes import LogEnd
+from ..process.forks import reset_on_fork
+
 
 class AcknowledgedEnds:
     """The offset after the last acknowledged record, by topic and partition. Thread-safe.
@@ -14,19 +17,42 @@ class AcknowledgedEnds:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._ends: dict[str, dict[int, int]] = {}
+        self._log_ends: dict[str, dict[int, LogEnd]] = {}
+        self.reset_after_fork()
+        reset_on_fork(self)
 
-    def note(self, topic: str, partition: int, offset: int) -> None:
+    def reset_after_fork(self) -> None:
+        """Make a lock that is free: another thread of the parent may hold this one. What was written is true
+        in the child, too.
+        """
+        self._lock = threading.Lock()
+
+    def note(self, topic: str, partition: int, offset: int, leader_epoch: int = -1) -> None:
+        """Note that Kafka has acknowledged the record at ``offset``.
+
+        Parameters:
+          leader_epoch: Of that record; -1 when it is not known.
+        """
         with self._lock:
             ends = self._ends.setdefault(topic, {})
             ends[partition] = max(ends.get(partition, 0), offset + 1)
+            if leader_epoch >= 0:
+                log_ends = self._log_ends.setdefault(topic, {})
+                end = LogEnd(offset + 1, leader_epoch)
+                log_ends[partition] = max(log_ends.get(partition, end), end)
 
     def ends(self, topic: str) -> dict[int, int]:
         with self._lock:
             return dict(self._ends.get(topic, {}))
 
+    def log_ends(self, topic: str) -> dict[int, LogEnd]:
+        """The highest ends of which the leader epoch is known."""
+        with self._lock:
+            return dict(self._log_ends.get(topic, {}))
+
     def restart(self, topic: str, ends: Mapping[int, int]) -> None:
         """Note where a topic ends that is another one than before: it was recreated, or cut off."""
         with self._lock:
             self._ends[topic] = dict(ends)
+            self._log_ends.pop(topic, None)

@@ -122,14 +122,14 @@ class Lanes(Generic[R]):
       leaving: Records that are to be completed without a run: with a turn, once the lanes topic has it;
         without one, at once, because another record stands for the same message or the message is done.
       parked: How many records are parked.
-      kept: How many messages the lanes topic has.
+      kept_offsets: Where the messages first stood that the lanes topic has, ascending.
     """
 
     def __init__(self) -> None:
         self.ready: deque[LaneEntry[R]] = deque()
         self.leaving: deque[tuple[R, LaneEntry[R] | None]] = deque()
         self.parked = 0
-        self.kept = 0
+        self.kept_offsets: list[int] = []
         self._parked_bytes = 0
         self._lanes: dict[bytes, Lane[R]] = {}
         self._retries: list[tuple[int, bytes]] = []  # a heap of when a lane's first is due
@@ -139,6 +139,11 @@ class Lanes(Generic[R]):
     def __len__(self) -> int:
         """How many keys have something that is not done."""
         return len(self._lanes)
+
+    @property
+    def kept(self) -> int:
+        """How many messages the lanes topic has."""
+        return len(self.kept_offsets)
 
     def find(self, key: bytes, sequence: SequenceNumber) -> LaneEntry[R] | None:
         """The turn of a message that is not done."""
@@ -237,8 +242,9 @@ class Lanes(Generic[R]):
         """Note that a message is done, or dead-lettered."""
         lane = self._lanes[entry.key]
         lane.lane_entries.remove(entry)
-        lane.kept -= entry.kept
-        self.kept -= entry.kept
+        if entry.kept:
+            lane.kept -= 1
+            del self.kept_offsets[bisect_left(self.kept_offsets, entry.sequence.offset)]
         self._on_the_way.discard(entry)
         if lane.running is entry:
             lane.running = None
@@ -290,8 +296,9 @@ class Lanes(Generic[R]):
             self._advance(lane)
 
     def _keep(self, lane: Lane[R], entry: LaneEntry[R], due_ms: int) -> None:
-        lane.kept += not entry.kept
-        self.kept += not entry.kept
+        if not entry.kept:
+            lane.kept += 1
+            insort(self.kept_offsets, entry.sequence.offset)
         entry.kept, entry.due_ms = True, due_ms
         self.recall(entry)
 

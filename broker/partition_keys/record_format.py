@@ -21,10 +21,10 @@ been done.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ..produce.publisher import Record
+from ..produce.publisher import Record, Watch
 from .lanes import SequenceNumber
 
 KEY = "lane-key"
@@ -90,7 +90,7 @@ def waiting_record(
     *,
     destination: str,
     partition: int | None = None,
-    watch: Callable[[int, int | None], None] | None = None,
+    watch: Watch | None = None,
 ) -> Record:
     """What the lanes topic ``topic`` keeps of a message until it goes back to ``destination``, its queue's.
 
@@ -115,13 +115,13 @@ def tombstone(
     place: Place,
     *,
     partition: int | None,
-    watch: Callable[[int, int | None], None] | None = None,
+    watch: Watch | None = None,
 ) -> Record:
     """What ends the wait at ``place``, which ``partition`` keeps; None when that is not known."""
     return Record(topic, None, key=str(place).encode(), partition=partition, watch=watch)
 
 
-def mark(topic: str, group: str, partition: int, *, watch: Callable[[int, int | None], None]) -> Record:
+def mark(topic: str, group: str, partition: int, *, watch: Watch) -> Record:
     """A record that means nothing, and whose offset is above everything that was acknowledged before."""
     return tombstone(topic, Place(group, partition, NOWHERE), partition=partition, watch=watch)
 

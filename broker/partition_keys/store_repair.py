@@ -29,13 +29,14 @@ class Comparison:
 
     Attributes:
       active: Whether the topic is being read again.
+      done: What the topic said to be done, or flushed, when it was last read again.
     """
 
     def __init__(self, db: sqlite3.Connection, group: str) -> None:
         self.active = False
         self._db = db
         self._group = group
-        self._done: set[Place] = set()
+        self.done: set[Place] = set()
 
     def begin(self) -> None:
         """Put aside what is known. A second time, before it was finished, it changes nothing."""
@@ -43,19 +44,19 @@ class Comparison:
             self._db.execute("ALTER TABLE waiting RENAME TO known")
             self._db.execute(SCHEMA)
             self.active = True
+            self.done = set()
 
     def note_done(self, place: Place) -> None:
         """Note that the topic has a tombstone: what stood there was not lost."""
         if self.active:
-            self._done.add(place)
+            self.done.add(place)
 
     def finish(self) -> tuple[list[Waiting], list[Waiting]]:
         """What was known and is not in the topic any more, and what was not known and is in it."""
-        lost = [waiting for waiting in self._only_in("known", "waiting") if waiting.place not in self._done]
+        lost = [waiting for waiting in self._only_in("known", "waiting") if waiting.place not in self.done]
         back = self._only_in("waiting", "known")
         self._db.execute("DROP TABLE known")
         self.active = False
-        self._done.clear()
         return lost, back
 
     def _only_in(self, here: str, there: str) -> list[Waiting]:

@@ -6,7 +6,7 @@ import json
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from kafka import KafkaConsumer
 from kafka.consumer.fetcher import ConsumerRecord
@@ -20,9 +20,10 @@ from kafka.structs import TopicPartition
 
 from ..errors import KafkaUnavailable
 from ..kafka.clients import Clients
-from ..kafka.leader_epochs import EpochEnds, epoch_of_position
+from ..kafka.leader_epochs import EpochEnds, EpochEndsByPartition, epoch_of_position, leader_epoch_of
 from ..kafka.metadata import partitions_now
-from ..offsets.truncation import is_cut
+from ..offsets.committed_lanes import LogEnd
+from ..offsets.truncation import EpochEnd, is_cut
 from ..process.forks import leave_to_parent, reset_on_fork
 from ..produce.publisher import Publisher
 from .acknowledged_ends import AcknowledgedEnds
@@ -64,6 +65,8 @@ class WaitingStore:
     Attributes:
       ended: What has ceased to wait, and the key of each. Whoever has dealt with one takes it out; one that
         waits again is taken out by :meth:`catch_up`.
+      read_again: Whether the topic was read from its beginning again, as it was recreated or has lost its
+        tail. Whoever has dealt with that sets it back.
 
     Raises (its methods that ask Kafka): KafkaError and KafkaUnavailable when it does not answer, or answers
       with less than it has acknowledged.
@@ -93,7 +96,9 @@ class WaitingStore:
         self._comparison = Comparison(self._db, group)
         self._mend = mend
         self._to_mend: tuple[list[Waiting], list[Waiting]] | None = None
-        self._read_to: dict[TopicPartition, tuple[int, int]] = {}  # the position, and the leader epoch there
+        self.read_again = False
+        self._read_to: dict[TopicPartition, LogEnd] = {}
+        self._leaders: dict[TopicPartition, int] = {}  # their epochs when it was last read
         self._reached: dict[int, int] = {}  # the positions, also those of earlier connections
         self._topic_id: object = None
         reset_on_fork(self)
@@ -128,6 +133,76 @@ class WaitingStore:
         self._is_another_log(known, marks)
         self._read(marks)
 
+    def may_have_changed(self) -> bool:
+        """Whether there is a reason to catch up, as far as can be told without a request: an election, or
+        something of this process that was not read yet.
+        """
+        kafka = self._kafka
+        if kafka is None or not self._partitions:
+            return bool(self._reached)  # its connection was lost since
+        ends = self._written.ends(self._topic)
+        return (
+            any(end > self._reached.get(partition, 0) for partition, end in ends.items())
+            or kafka._cluster.topic_id(self._topic) != self._topic_id
+            or any(leader_epoch_of(kafka, p) != self._leaders.get(p) for p in self._partitions)
+        )
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is a topic to read."""
+        return self._is_connected()
+
+    def log_ends(self) -> dict[int, LogEnd]:
+        """Up to where the topic was read or written, for whoever looks later whether it was cut since."""
+        ends = {p.partition: end for p, end in self._read_to.copy().items() if end.leader_epoch >= 0}
+        for partition, end in self._written.log_ends(self._topic).items():
+            ends[partition] = max(ends.get(partition, end), end)
+        return ends
+
+    def are_cut(self, ends: Sequence[Mapping[int, LogEnd]]) -> list[bool]:
+        """Whether the topic is not any more, below each of these ends, what it was when it had them."""
+        if not self._is_connected():
+            return [bool(end) for end in ends]
+        assert self._kafka is not None
+        there = {partition.partition: partition for partition in self._partitions}
+        asked = {(p, end.leader_epoch) for said in ends for p, end in said.items() if p in there}
+        answers = self._answers(self._kafka, {(there[p], epoch) for p, epoch in asked})
+        return [
+            any(
+                p not in there
+                or ((found := answers.get((there[p], epoch))) is not None and is_cut(end, epoch, found))
+                for p, (end, epoch) in said.items()
+            )
+            for said in ends
+        ]
+
+    def _answers(
+        self, kafka: KafkaConsumer, asked: set[tuple[TopicPartition, int]]
+    ) -> dict[tuple[TopicPartition, int], EpochEnd]:
+        """What the leaders say about leader epochs. A request asks about one of each partition."""
+        answers: dict[tuple[TopicPartition, int], EpochEnd] = {}
+        while asked:
+            epochs = dict(asked)
+            found = EpochEnds(kafka, epochs, timeout_ms=REQUEST_TIMEOUT_MS).answers()
+            answers.update({(partition, epochs[partition]): end for partition, end in found.items()})
+            asked = asked - set(epochs.items())
+        return answers
+
+    def read_all_again(self) -> set[Place]:
+        """Read everything from the beginning, and return what the topic says to be done, or flushed."""
+        if not self._is_connected():
+            return set()
+        assert self._kafka is not None
+        self._comparison.begin()
+        self._kafka.seek_to_beginning(*self._partitions)
+        self._read({})
+        return self._comparison.done
+
+    @property
+    def seen_done(self) -> set[Place]:
+        """What the topic said to be done, or flushed, when it was last read from its beginning again."""
+        return self._comparison.done
+
     def _read(self, marks: Mapping[int, int], *, ask_for_partitions: bool = False) -> None:
         try:
             if not self._is_connected():
@@ -138,24 +213,29 @@ class WaitingStore:
                 raise Recreated(f"The topic {self._topic!r} was recreated; it is read again")
             least = _highest(self._known(), marks)
             self._follow_partitions(kafka, least, ask=ask_for_partitions)
-            epochs = {partition: epoch for partition, (_, epoch) in self._read_to.items()}
+            leaders = {partition: leader_epoch_of(kafka, partition) for partition in self._partitions}
+            known = {TopicPartition(self._topic, number): end for number, end in self.log_ends().items()}
+            epochs = {partition: end.leader_epoch for partition, end in known.items()}
             asked = EpochEnds(kafka, epochs, timeout_ms=REQUEST_TIMEOUT_MS)
             ends = kafka.end_offsets(self._partitions, timeout_ms=REQUEST_TIMEOUT_MS)
-            self._look_for_lost_tail(kafka, asked)
+            if self._look_for_lost_tail(kafka, known, asked.answers()):
+                least = _highest(self._known(), marks)
             if self._is_new:
                 self._db.execute("DELETE FROM waiting")  # it is read from the beginning
                 self._is_new = False
             self._read_up_to(kafka, ends, least)
             self._note_where(kafka)
+            self._leaders = leaders
             if self._to_mend is not None:
-                self._mend(*self._to_mend)
+                if any(self._to_mend):
+                    self._mend(*self._to_mend)
                 self._to_mend = None
                 self._read({})
         except StaleRead:
             raise
         except KafkaError as e:
             if isinstance(e, LogTruncationError | Recreated):
-                self._comparison.begin()
+                self._compare()
             self._disconnect()
             raise
 
@@ -266,7 +346,7 @@ class WaitingStore:
         """Write a mark into each partition, which only its true leader takes; return the offset after it."""
         ends: dict[int, int] = {}
 
-        def note(partition: int, offset: int | None) -> None:
+        def note(partition: int, offset: int | None, leader_epoch: int = -1) -> None:
             if offset is not None:
                 ends[partition] = offset + 1
 
@@ -302,9 +382,10 @@ class WaitingStore:
             "have %s now. It is read again.",
             self._topic, lost, {partition: marks[partition] for partition in lost},
         )  # fmt: skip
-        self._comparison.begin()
+        self._compare()
         self._written.restart(self._topic, marks)
         self._reached.clear()
+        self._read_to.clear()
         self._disconnect()
         return True
 
@@ -323,6 +404,7 @@ class WaitingStore:
         if topic_id != self._topic_id:
             self._topic_id = topic_id
             self._reached.clear()
+            self._read_to.clear()
         self._add(self._kafka, numbers)
         self._is_new = True
         return True
@@ -342,22 +424,40 @@ class WaitingStore:
         kafka.seek_to_beginning(*added)
         self._partitions = self._partitions + added
 
-    def _look_for_lost_tail(self, kafka: KafkaConsumer, asked: EpochEnds) -> None:
+    def _look_for_lost_tail(
+        self,
+        kafka: KafkaConsumer,
+        known: Mapping[TopicPartition, LogEnd],
+        answers: EpochEndsByPartition,
+    ) -> bool:
         """Read from the beginning again what has other records now than it had when it was read."""
-        if any(is_cut(*self._read_to[partition], answer) for partition, answer in asked.answers().items()):
-            logger.error(
-                "The topic %r lost its tail, as it does when a replica without it is elected (an unclean "
-                "election); it is read again.", self._topic,
-            )  # fmt: skip
-            self._comparison.begin()
-            kafka.seek_to_beginning(*self._partitions)
+        cut = {p: answer.end_offset for p, answer in answers.items() if is_cut(*known[p], answer)}
+        if not cut:
+            return False
+        logger.error(
+            "The topic %r lost its tail, as it does when a replica without it is elected (an unclean "
+            "election); it is read again.", self._topic,
+        )  # fmt: skip
+        ends = self._written.ends(self._topic)
+        for partition, end in cut.items():
+            self._reached[partition.partition] = ends[partition.partition] = max(0, end)
+            self._read_to.pop(partition, None)
+        self._written.restart(self._topic, ends)
+        self._compare()
+        kafka.seek_to_beginning(*self._partitions)
+        return True
+
+    def _compare(self) -> None:
+        """Compare what is read from now on with what was known."""
+        self._comparison.begin()
+        self.read_again = True
 
     def _note_where(self, kafka: KafkaConsumer) -> None:
         """Note up to where everything was read."""
         for partition in self._partitions:
             position = kafka.position(partition, timeout_ms=REQUEST_TIMEOUT_MS)
             if position is not None:
-                self._read_to[partition] = position, epoch_of_position(kafka, partition)
+                self._read_to[partition] = LogEnd(position, epoch_of_position(kafka, partition))
                 self._reached[partition.partition] = position
         if self._comparison.active:
             self._to_mend = self._comparison.finish()

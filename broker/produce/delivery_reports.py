@@ -86,8 +86,14 @@ class DeliveryReports:
                 failures[index] = e
                 if may_be_anothers(e):
                     suspects.append(index)
-        for watch, partition, future in sent.watched:
-            watch(partition, future.value.offset if future.succeeded() else None)
+        for watch, where, future, leader_epoch in sent.watched:
+            if leader_epoch != self._producer._metadata.leader_epoch_for_partition(where):
+                leader_epoch = None  # there was an election: it may have been written before or after that
+            watch(
+                where.partition,
+                future.value.offset if future.succeeded() else None,
+                -1 if leader_epoch is None else leader_epoch,
+            )
         return failures, suspects
 
     def _wait(self, future: FutureRecordMetadata, silent_at_s: float) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Protocol
 from zlib import crc32
 
 from dramatiq.errors import BrokerConnectionError
@@ -65,6 +66,19 @@ _UNRECOGNIZED = "Unrecognized partition"
 UNTIMED_S = 60.0
 
 
+class Watch(Protocol):
+    """Is told where a record went."""
+
+    def __call__(self, partition: int, offset: int | None, leader_epoch: int = -1) -> None:
+        """Called on the publishing thread.
+
+        Parameters:
+          partition: The one that was chosen.
+          offset: Its offset there; None for one that was not acknowledged and may be there all the same.
+          leader_epoch: The one that it was written in; -1 when that is not certain.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One record to be produced.
@@ -80,8 +94,7 @@ class Record:
       destination: The record that it becomes in another topic. A record too large for that topic is refused
         here.
       spare: How many bytes more its topic must be able to take, for what may come back in its place.
-      watch: Called, on the publishing thread, with the partition that was chosen and the offset there, or
-        None for one that was not acknowledged and may be there all the same.
+      watch: Is told where it went.
     """
 
     topic: str
@@ -92,7 +105,7 @@ class Record:
     placement: bytes | None = None
     destination: Record | None = None
     spare: int = 0
-    watch: Callable[[int, int | None], None] | None = field(default=None, compare=False)
+    watch: Watch | None = field(default=None, compare=False)
 
     @property
     def size(self) -> int:
@@ -385,6 +398,15 @@ class Publisher:
         if producer is not None:
             _close(producer, timeout_s=1.0)
 
+    def replace_producer(self) -> None:
+        """Send with another producer from now on.
+
+        A log that has lost its tail has lost with it what it knew of its producers, and refuses the next
+        record of each: kafka-python's tries until its timeout.
+        """
+        if (producer := self._own()) is not None:
+            self._retire(producer)
+
     def _current(self, deadline_s: float) -> KafkaProducer:
         return self._own() or self._connecting.run(lambda: self._renew(deadline_s), deadline_s=deadline_s)
 
@@ -513,7 +535,9 @@ def _send(
         else:
             sent.pending.append((index, future))
             if record.watch is not None:
-                sent.watched.append((record.watch, future._produce_future.topic_partition.partition, future))
+                where = future._produce_future.topic_partition
+                leader_epoch = producer._metadata.leader_epoch_for_partition(where)
+                sent.watched.append((record.watch, where, future, leader_epoch))
     return sent
 
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from kafka.partitioner import DefaultPartitioner
 from kafka.producer.future import FutureRecordMetadata
+from kafka.structs import TopicPartition
 
 from ..errors import KafkaUnavailable
 from ..process.forks import reset_on_fork
@@ -65,12 +66,13 @@ class Sent:
     Attributes:
       pending: Those that are on their way.
       failures: Why the others could not be sent.
-      watched: Those of which somebody wants to know where they are: who, the partition and the answer.
+      watched: Those of which somebody wants to know where they are: who, the partition, the answer, and the
+        leader epoch of the partition as the producer knew it then.
     """
 
     pending: list[tuple[int, FutureRecordMetadata]] = field(default_factory=list)
     failures: dict[int, BaseException] = field(default_factory=dict)
-    watched: list[tuple[Callable[[int, int | None], None], int, FutureRecordMetadata]] = field(
+    watched: list[tuple[Callable[..., None], TopicPartition, FutureRecordMetadata, int | None]] = field(
         default_factory=list
     )
 

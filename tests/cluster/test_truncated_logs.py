@@ -301,6 +301,75 @@ def test_after_a_truncation_of_the_lanes_topic_all_that_waits_runs_and_nothing_o
     assert errors_about(caplog, "5 that are done were noted again")
 
 
+def test_after_a_truncation_of_the_lanes_topic_between_two_workers_all_that_waits_runs_and_nothing_old(
+    station: Station, kafka_cluster: ApacheKafkaCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given a worker that was stopped: of one key only one node knows that it is done, and another one's
+    # messages wait on that node alone
+    topics = FragileTopics(kafka_cluster, {lanes_of(station): {"cleanup.policy": "compact"}})
+    worker = station.start_worker()
+    station.send_keyed(range(10), "first")
+    wait_until(lambda: waiting_in_lanes(station) == 10, deadline_s=DEADLINE_S, what="10 to wait")
+    topics.leave_the_follower_behind()
+    station.send_keyed(range(20, 26), "second")
+    wait_until(lambda: waiting_in_lanes(station) == 16, deadline_s=DEADLINE_S, what="16 to wait")
+    station.open.add("first")
+    station.wait_until_run(range(10))
+    station.wait_until_left(6)
+    worker.stop()
+
+    # When that node is lost, and more is sent
+    topics.elect_the_follower()
+    station.send_keyed(range(40, 46), "first")
+
+    # Then what is left counts, and the next worker runs it, and nothing that is done
+    assert station.broker.count(QUEUE) == 12
+    station.open.add("second")
+    station.start_worker()
+    station.wait_until_run(range(20, 26))
+    station.wait_until_run(range(40, 46))
+    station.wait_until_left(0)
+    assert set(station.runs.values()) == {1}
+    (line,) = errors_about(caplog, "from the queue's own records")
+    assert "6 message(s) that wait were written to it again" in line
+    assert "10 that are done were noted again" in line
+
+
+def test_an_idle_worker_notices_that_the_lanes_topic_has_lost_its_tail(
+    station: Station, kafka_cluster: ApacheKafkaCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given a worker with nothing to do, and keyed messages of which only one node knows that they are done
+    topics = FragileTopics(kafka_cluster, {lanes_of(station): {"cleanup.policy": "compact"}})
+    worker = station.start_worker()
+    station.send_keyed(range(10), "first")
+    wait_until(lambda: waiting_in_lanes(station) == 10, deadline_s=DEADLINE_S, what="10 to wait")
+    topics.leave_the_follower_behind()
+    station.open.add("first")
+    station.wait_until_run(range(10))
+    station.wait_until_left(0)
+
+    # When that node is lost
+    topics.elect_the_follower()
+
+    # Then the worker notes again what is done, and nobody runs it again
+    wait_until(
+        lambda: errors_about(caplog, "10 that are done were noted again"),
+        deadline_s=DEADLINE_S,
+        what="the worker to notice",
+    )
+    station.wait_until_left(0)
+    worker.stop()
+    station.start_worker()
+    station.send_keyed(range(200, 201), "first")
+    station.wait_until_run(range(200, 201))
+    station.wait_until_left(0)
+    assert set(station.runs.values()) == {1}
+
+
+def lanes_of(station: Station) -> str:
+    return f"{station.namespace}{QUEUE}_lanes"
+
+
 def waiting_in_lanes(station: Station) -> int:
     """How many messages wait in the lanes topic, as anybody sees it who reads it now."""
     with DeadLetterTopic(station.broker.parts.clients, f"{station.namespace}{QUEUE}_lanes") as log:

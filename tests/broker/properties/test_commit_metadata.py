@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from broker.offsets.commit_metadata import CommitState, Suspicion, UnreadableMetadata, decode, encode
+from broker.offsets.committed_lanes import CommittedLanes, LogEnd
 
 MAX_OFFSET = 2**63 - 1
 
@@ -29,7 +30,25 @@ def commit_states(draw: st.DrawFn) -> CommitState:
             )
         )
     log_start = draw(st.just(0) | st.integers(next_offset + 1, next_offset + 1_000))
-    return CommitState(next_offset, highest, incomplete, draw(st.booleans()), suspicions, log_start)
+    clean, lanes = draw(st.booleans()), draw(st.none() | committed_lanes(highest))
+    return CommitState(next_offset, highest, incomplete, clean, suspicions, log_start, lanes=lanes)
+
+
+@st.composite
+def committed_lanes(draw: st.DrawFn, highest: int) -> CommittedLanes:
+    ends = draw(
+        st.dictionaries(
+            st.integers(0, 200),
+            st.builds(LogEnd, st.integers(1, 2**40), st.integers(0, 2**31 - 1)),
+            max_size=8,
+        )
+    )
+    below = draw(st.sets(st.integers(0, 300), max_size=60) | st.sets(st.integers(0, 2**30), max_size=5))
+    waiting = tuple(sorted(highest - distance for distance in below if distance <= highest))
+    lowest = waiting[0] if waiting else highest + 1
+    if lowest < 1 or draw(st.booleans()):
+        return CommittedLanes(ends, waiting)
+    return CommittedLanes(ends, waiting, draw(st.integers(1, 10**6)), draw(st.integers(0, lowest - 1)))
 
 
 def sealed(body: str) -> str:
@@ -40,6 +59,18 @@ def sealed(body: str) -> str:
 @given(commit_states())
 def test_what_was_encoded_is_decoded_the_same(state: CommitState) -> None:
     assert decode(state.next_offset, encode(state)) == state
+
+
+def test_a_commit_that_says_nothing_of_lanes_is_read_by_earlier_versions() -> None:
+    state = CommitState(100, 103, (100, 102), clean=True, suspicions={102: Suspicion(2, running=True)})
+    assert encode(state) == "dk1.63d3299d.AQQCAAIBAQU"
+    assert decode(100, "dk1.63d3299d.AQQCAAIBAQU") == state
+
+
+def test_a_commit_that_says_something_of_lanes_has_a_flag_that_earlier_versions_refuse() -> None:
+    text = encode(CommitState(100, 99, lanes=CommittedLanes({0: LogEnd(7, 1)})))
+    flags = base64.urlsafe_b64decode(text.rpartition(".")[2] + "==")[0]
+    assert flags & ~1  # which they take for unreadable, and replay
 
 
 @given(commit_states(), st.data())

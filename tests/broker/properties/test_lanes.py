@@ -130,6 +130,9 @@ class LanesTopic:
     def partitions_for_topic(self, topic: str) -> set[int]:
         return {LANES.partition}
 
+    def leader_epoch_for_partition(self, partition: TopicPartition) -> None:
+        return None
+
     def topic_id(self, topic: str) -> None:
         return None
 
@@ -375,7 +378,7 @@ class Owner:
         waiting = {
             lane_entry for lane_entry in self.lane_entries if lane_entry.state is LaneEntryState.WAITING
         }
-        self.releasing._look_for_flushed(0.0)
+        self.releasing._look_at_log(0.0)
         if self.kafka.shown_end is not None:
             return  # it cannot be seen yet
         for lane_entry in waiting.intersection(self.lane_entries):

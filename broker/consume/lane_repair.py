@@ -1,0 +1,191 @@
+"""Brings a queue's lanes topic and its partitions together again, once the topic has lost its tail."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+
+from kafka import KafkaConsumer
+from kafka.consumer.fetcher import ConsumerRecord
+from kafka.errors import KafkaTimeoutError
+from kafka.structs import TopicPartition
+
+from ..kafka.clients import Clients
+from ..kafka.rights import not_published
+from ..offsets.commit_metadata import CommitState
+from ..offsets.committed_lanes import Differences
+from ..partition_keys.acknowledged_ends import AcknowledgedEnds
+from ..partition_keys.lane_differences import lane_differences
+from ..partition_keys.lanes import SequenceNumber
+from ..partition_keys.record_format import (
+    Place,
+    Waiting,
+    lane_of,
+    read_requeue_headers,
+    tombstone,
+    waiting_record,
+    without_own,
+)
+from ..partition_keys.waiting_store import WaitingStore
+from ..produce.publisher import Publisher, Record
+
+logger = logging.getLogger(__name__)
+
+#: How many records are published at once.
+BATCH = 200
+#: Up to how many records that are not wanted are read on the way to the next one that is.
+MAX_PASSED = 500
+#: How long Kafka may send nothing of what is wanted.
+SILENCE_TIMEOUT_S = 5.0
+REQUEST_TIMEOUT_MS = 5_000
+
+
+class LaneRepair:
+    """Writes again what a lanes topic has lost with its tail, from the records of its queue.
+
+    The first record of a message that waits is complete in its queue and stands there still, unless retention
+    has removed it.
+
+    Raises (its methods): KafkaError and KafkaUnavailable when Kafka does not answer, or does not take it. It
+      can be tried again then.
+    """
+
+    def __init__(
+        self,
+        clients: Clients,
+        publisher: Publisher,
+        written: AcknowledgedEnds,
+        log: WaitingStore,
+        *,
+        group: str,
+        queue_topic: str,
+        lanes_topic: str,
+    ) -> None:
+        self._clients = clients
+        self._publisher = publisher
+        self._written = written
+        self._log = log
+        self._group = group
+        self._queue_topic = queue_topic
+        self._lanes_topic = lanes_topic
+
+    def repair(self, states: Mapping[TopicPartition, CommitState]) -> None:
+        """See to partitions that are taken over: what their last owners have committed is compared."""
+        committed = {partition.partition: state for partition, state in states.items()}
+        found = lane_differences(self._log, committed)
+        if not found:
+            return
+        lost = {number: found[number].lost for number in found}
+        back = self.write_again(lost)
+        done = self._end(found)
+        if back and not self._log.is_there:
+            raise KafkaTimeoutError(f"The topic {self._lanes_topic!r} was created and cannot be seen yet")
+        self._log.catch_up()
+        omitted = sum(lanes.omitted for n in found if (lanes := committed[n].lanes) is not None)
+        missing = sum(map(len, lost.values())) - back
+        if back or done or missing or omitted:
+            logger.error(
+                "The topic %r has lost its tail since the last owners of %s wrote to it: %d message(s) that "
+                "wait were written to it again from the queue's own records, and %d that are done were noted "
+                "again. %d message(s) that waited are lost, as retention has removed their records. %d more "
+                "were waiting, and the commits had no room to say where they stood: those of them that the "
+                "topic has lost do not run, and those that are done run again.",
+                self._lanes_topic, [f"{self._queue_topic}[{number}]" for number in sorted(found)],
+                back, done, missing, omitted,
+            )  # fmt: skip
+
+    def write_again(self, lost: Mapping[int, Iterable[int]]) -> int:
+        """Let messages wait again that the topic has lost; return how many had their records still.
+
+        Parameters:
+          lost: Where they first stood, ascending, by partition of the queue.
+        """
+        written = 0
+        for number, offsets in lost.items():
+            batch: list[Record] = []
+            for record in self._records_at(TopicPartition(self._queue_topic, number), offsets):
+                if (waiting := self._waiting(record)) is None:
+                    continue
+                batch.append(waiting)
+                if len(batch) == BATCH:
+                    written += self._publish(batch)
+                    batch = []
+            written += self._publish(batch)
+        return written
+
+    def _end(self, found: Mapping[int, Differences]) -> int:
+        """Note again that messages are done."""
+        records = [
+            tombstone(
+                self._lanes_topic,
+                Place(self._group, number, sequence),
+                partition=kept_in,
+                watch=self._watch,
+            )
+            for number, differences in found.items()
+            if (done := set(differences.done))
+            for _, sequence, _, kept_in in self._log.waiting(number)
+            if sequence.offset in done
+        ]
+        return self._publish(records)
+
+    def _waiting(self, record: ConsumerRecord) -> Record | None:
+        """What the lanes topic has to have of a message, from its first record in its queue."""
+        key = lane_of(record.headers)
+        if key is None or record.value is None or read_requeue_headers(record.headers) is not None:
+            return None  # another record stands there now
+        sequence = SequenceNumber(record.offset, record.timestamp)
+        place = Place(self._group, record.partition, sequence)
+        waiting = Waiting(place, key, 0, record.value, without_own(record.headers))
+        return waiting_record(self._lanes_topic, waiting, destination=self._queue_topic, watch=self._watch)
+
+    def _watch(self, partition: int, offset: int | None, leader_epoch: int = -1) -> None:
+        if offset is not None:
+            self._written.note(self._lanes_topic, partition, offset, leader_epoch)
+
+    def _publish(self, records: list[Record]) -> int:
+        for failure in self._publisher.publish(records).values():
+            doing = f"What {self._lanes_topic!r} has lost could not be written again"
+            raise not_published(doing, failure) from failure
+        return len(records)
+
+    def _records_at(self, partition: TopicPartition, offsets: Iterable[int]) -> Iterator[ConsumerRecord]:
+        """The records of a queue at some offsets, ascending, as far as they are there."""
+        wanted = deque(offsets)
+        if not wanted:
+            return
+        with closing(self._clients.consumer(auto_offset_reset="none")) as kafka:
+            kafka.assign([partition])
+            start = kafka.beginning_offsets([partition], timeout_ms=REQUEST_TIMEOUT_MS)[partition]
+            _drop_below(start, wanted)
+            while wanted:
+                kafka.seek(partition, wanted[0])
+                yield from _read_near(kafka, partition, wanted)
+
+
+def _read_near(
+    kafka: KafkaConsumer, partition: TopicPartition, wanted: deque[int]
+) -> Iterator[ConsumerRecord]:
+    """Read on from the position for as long as the next that is wanted is not far."""
+    heard_s = time.monotonic()
+    position = wanted[0]
+    while wanted and wanted[0] - position <= MAX_PASSED:
+        for record in kafka.poll(timeout_ms=100).get(partition, []):
+            _drop_below(record.offset, wanted)
+            if wanted and wanted[0] == record.offset:
+                wanted.popleft()
+                yield record
+        now = kafka.position(partition, timeout_ms=REQUEST_TIMEOUT_MS)
+        if now is not None and now > position:
+            heard_s, position = time.monotonic(), now
+            _drop_below(position, wanted)  # what stood there was no record
+        elif time.monotonic() - heard_s > SILENCE_TIMEOUT_S:
+            raise KafkaTimeoutError(f"Kafka sends nothing of {partition} from offset {position} on")
+
+
+def _drop_below(offset: int, wanted: deque[int]) -> None:
+    while wanted and wanted[0] < offset:
+        wanted.popleft()
