@@ -11,10 +11,12 @@ import os
 import sys
 import threading
 import time
+from typing import Any
 
 import dramatiq
 
 from broker import KafkaBroker
+from tests.broker.inherited_locks import locks_of
 
 #: The test has a deadline.
 TIMEOUT_MS = 600_000
@@ -54,8 +56,25 @@ def child(broker: KafkaBroker, task: dramatiq.Actor[[str], None], way: str) -> N
         raise SystemExit(f"the child ended with {status}")
 
 
+def child_with_locks(broker: KafkaBroker) -> None:
+    """Say which locks of the parent's broker the child's has still."""
+    locks = locks_of(broker)
+    pid = os.fork()
+    if pid == 0:
+        ours = {id(lock) for lock in locks.values()}  # which live on, so that no other one has its id
+        inherited = sorted(path for path, lock in locks_of(broker).items() if id(lock) in ours)
+        os.write(1, json.dumps({"name": "child", "inherited": inherited}).encode() + b"\n")
+        os._exit(0)
+    os.waitpid(pid, 0)
+    say_all({"name": "parent", "locks": sorted(locks)})
+
+
 def say(name: str) -> None:
-    os.write(1, json.dumps({"name": name}).encode() + b"\n")
+    say_all({"name": name})
+
+
+def say_all(said: dict[str, Any]) -> None:
+    os.write(1, json.dumps(said).encode() + b"\n")
 
 
 def main(servers: str, namespace: str, way: str, before: str) -> None:
@@ -68,6 +87,9 @@ def main(servers: str, namespace: str, way: str, before: str) -> None:
 
     if "used" in before:
         use(broker, task, "parent")
+    if "locks" in before:
+        child_with_locks(broker)
+        return
     senders: list[threading.Thread] = []
     if "sending" in before:
         say("ready")

@@ -91,6 +91,17 @@ def test_a_fork_of_a_process_that_has_used_its_broker_leaves_both_with_a_broker_
     assert "lost" not in app.end(), "a connection of the parent's was touched by its child"
 
 
+def test_no_lock_of_a_broker_that_was_used_is_the_same_one_in_the_child_of_a_fork(
+    stack: Stack, start_app: StartApp
+) -> None:
+    app = start_app(stack.bootstrap_servers, "os.fork", "used, locks")
+    assert app.says()["name"] == "parent"
+    child, parent = app.says(), app.says()
+    assert child == {"name": "child", "inherited": []}
+    assert len(parent["locks"]) > 10, "hardly any was found"
+    app.end()
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_a_child_sends_although_threads_tried_to_reach_kafka_when_it_was_forked(
     kafka_server: Server, start_app: StartApp, way: str
