@@ -19,7 +19,7 @@ from ..admin.flush_markers import FlushMarkers
 from ..deliveries.assigned_partition import AssignedPartition, Capacity
 from ..deliveries.delivery import Delivery
 from ..kafka.heartbeat_monitor import HeartbeatMonitor
-from ..kafka.leader_epochs import epoch_of_position, refresh_metadata, seek
+from ..kafka.leader_epochs import EpochEnds, epoch_of_position, refresh_metadata, seek
 from ..kafka.rebalance import (
     ForgetfulCooperativeStickyAssignor,
     RebalanceListener,
@@ -38,7 +38,7 @@ from ..offsets.committed_state import (
     report_removed,
     restore,
 )
-from ..offsets.truncation import ALL_OF_IT, forget_from
+from ..offsets.truncation import ALL_OF_IT, EpochEnd, forget_from
 from ..partition_keys.lanes import Lanes
 from .committer import Committer
 from .config import ConsumerConfig, ConsumerParts
@@ -452,6 +452,7 @@ class QueueConsumer(Consumer):
         partition = assigned.partition
         refresh_metadata(self._kafka, timeout_ms=RESTORE_TIMEOUT_MS)
         lanes = self._lane_releaser.lanes_of([partition])
+        left_end = self._end_of_epoch(assigned)
         topic_id = self._topic_id()
         with self._in_flight.lock:
             if partition not in self._assigned_partitions:
@@ -460,7 +461,12 @@ class QueueConsumer(Consumer):
             # A log loses its tail in an election, and what it gets then is of a later epoch.
             if topic_id != assigned.topic_id or 0 <= leader_epoch <= left.leader_epoch:
                 cut = ALL_OF_IT
-            state = forget_from(left, cut)
+            epoch_left = -1
+            if cut != ALL_OF_IT and left_end is not None and left_end.epoch >= 0:
+                # It is cut where its epochs end, if that is lower: not all that it has lost was read again.
+                cut = min(cut, left_end.end_offset)
+                epoch_left = left_end.epoch if cut == left_end.end_offset else -1
+            state = forget_from(left, cut, leader_epoch=epoch_left)
             position = max(assigned.expected, left.highest + 1)
             undone = sum(offset >= cut for offset in left.incomplete)
             undone += sum(record.offset >= cut for record in assigned.buffer)
@@ -483,6 +489,13 @@ class QueueConsumer(Consumer):
             )  # fmt: skip
         else:
             report_lost_tail(partition, position, cut, undone, state.next_offset)
+
+    def _end_of_epoch(self, assigned: AssignedPartition) -> EpochEnd | None:
+        """Where the log ends, in the latest epoch that it has in common with what was read of it."""
+        partition = assigned.partition
+        with self._in_flight.lock:
+            epochs = {partition: assigned.snapshot().leader_epoch}
+        return EpochEnds(self._kafka, epochs, timeout_ms=RESTORE_TIMEOUT_MS).answers().get(partition)
 
     def _topic_id(self) -> object:
         return self._kafka._manager.cluster.topic_id(self._queue_topic)

@@ -12,6 +12,7 @@ from typing import Any
 import dramatiq
 import pytest
 from dramatiq import Worker
+from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from broker import KafkaBroker
 from broker.dead_letters.topic_log import DeadLetterTopic
@@ -177,6 +178,46 @@ def test_after_a_truncation_a_live_worker_runs_all_that_is_new_and_nothing_old(
     assert set(station.runs.values()) == {1}
     (line,) = errors_about(caplog, "lost its tail")
     assert "50 record(s)" in line
+
+
+def test_after_a_truncation_a_live_worker_commits_the_epoch_of_what_is_left_before_it_delivers_anything(
+    station: Station, kafka_cluster: ApacheKafkaCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    topic = f"{station.namespace}{QUEUE}"
+    topics = FragileTopics(kafka_cluster, {topic: {}})
+    worker = station.start_worker()
+    station.send(range(100))
+    station.wait_until_run(range(100))
+    topics.leave_the_follower_behind()
+    station.send(range(100, 150))
+    station.wait_until_run(range(100, 150))
+    station.wait_until_left(0)
+    before = committed(station, topic)
+    worker.broker.consumption_paused = True
+
+    topics.elect_the_follower()
+    station.send(range(1000, 1060))
+    wait_until(
+        lambda: errors_about(caplog, "lost its tail"), deadline_s=DEADLINE_S, what="the worker to notice"
+    )
+
+    wait_until(
+        lambda: committed(station, topic).offset == 100,
+        deadline_s=DEADLINE_S,
+        what="a commit of what is left",
+    )
+    assert 0 <= committed(station, topic).leader_epoch <= before.leader_epoch
+    worker.broker.consumption_paused = False
+    station.wait_until_run(range(1000, 1060))
+    station.wait_until_left(0)
+    assert set(station.runs.values()) == {1}
+
+
+def committed(station: Station, topic: str) -> OffsetAndMetadata:
+    broker = station.broker
+    with closing(broker.clients.consumer(group_id=broker.group_of(QUEUE))) as kafka:
+        found: OffsetAndMetadata = kafka.committed(TopicPartition(topic, 0), metadata=True)
+    return found
 
 
 def test_after_a_truncation_a_worker_goes_on_from_the_holes_that_a_killed_one_left(
