@@ -19,7 +19,7 @@ from ..admin.flush_markers import FlushMarkers
 from ..deliveries.assigned_partition import AssignedPartition, Capacity
 from ..deliveries.delivery import Delivery
 from ..kafka.heartbeat_monitor import HeartbeatMonitor
-from ..kafka.leader_epochs import EpochEnds, epoch_of_position, refresh_metadata, seek
+from ..kafka.leader_epochs import EpochEnd, EpochEnds, epoch_of_position, refresh_metadata, seek
 from ..kafka.rebalance import (
     ForgetfulCooperativeStickyAssignor,
     RebalanceListener,
@@ -38,7 +38,7 @@ from ..offsets.committed_state import (
     report_removed,
     restore,
 )
-from ..offsets.truncation import ALL_OF_IT, EpochEnd, forget_from
+from ..offsets.truncation import ALL_OF_IT, forget_from
 from ..partition_keys.lanes import Lanes
 from .committer import Committer
 from .config import ConsumerConfig, ConsumerParts

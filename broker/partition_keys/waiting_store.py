@@ -20,10 +20,16 @@ from kafka.structs import TopicPartition
 
 from ..errors import KafkaUnavailable
 from ..kafka.clients import Clients
-from ..kafka.leader_epochs import EpochEnds, EpochEndsByPartition, epoch_of_position, leader_epoch_of
+from ..kafka.leader_epochs import (
+    EpochEnd,
+    EpochEnds,
+    EpochEndsByPartition,
+    epoch_of_position,
+    leader_epoch_of,
+)
 from ..kafka.metadata import partitions_now
 from ..offsets.committed_lanes import LogEnd
-from ..offsets.truncation import EpochEnd, is_cut
+from ..offsets.truncation import is_cut
 from ..process.forks import leave_to_parent, reset_on_fork
 from ..produce.publisher import Publisher
 from .acknowledged_ends import AcknowledgedEnds

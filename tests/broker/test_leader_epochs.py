@@ -12,8 +12,8 @@ import pytest
 from kafka.structs import TopicPartition
 
 from broker.kafka import leader_epochs
-from broker.kafka.leader_epochs import EpochEnds
-from broker.offsets.truncation import ALL_OF_IT, EpochEnd, cut_of
+from broker.kafka.leader_epochs import EpochEnd, EpochEnds
+from broker.offsets.truncation import ALL_OF_IT, cut_of
 
 PARTITION = TopicPartition("mail", 0)
 

@@ -193,7 +193,7 @@ def test_after_a_truncation_a_live_worker_commits_the_epoch_of_what_is_left_befo
     station.wait_until_run(range(100, 150))
     station.wait_until_left(0)
     before = committed(station, topic)
-    worker.broker.consumption_paused = True
+    station.broker.consumption_paused = True
 
     topics.elect_the_follower()
     station.send(range(1000, 1060))
@@ -207,7 +207,7 @@ def test_after_a_truncation_a_live_worker_commits_the_epoch_of_what_is_left_befo
         what="a commit of what is left",
     )
     assert 0 <= committed(station, topic).leader_epoch <= before.leader_epoch
-    worker.broker.consumption_paused = False
+    station.broker.consumption_paused = False
     station.wait_until_run(range(1000, 1060))
     station.wait_until_left(0)
     assert set(station.runs.values()) == {1}
@@ -215,7 +215,7 @@ def test_after_a_truncation_a_live_worker_commits_the_epoch_of_what_is_left_befo
 
 def committed(station: Station, topic: str) -> OffsetAndMetadata:
     broker = station.broker
-    with closing(broker.clients.consumer(group_id=broker.group_of(QUEUE))) as kafka:
+    with closing(broker.parts.clients.consumer(group_id=broker.parts.group_of(QUEUE))) as kafka:
         found: OffsetAndMetadata = kafka.committed(TopicPartition(topic, 0), metadata=True)
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kafka.consumer.fetcher import ConsumerRecord
 from kafka.structs import TopicPartition
 
 from broker.deliveries.assigned_partition import AssignedPartition, Capacity
@@ -34,13 +35,13 @@ def test_a_commit_with_lanes_fits_and_says_where_its_list_ends(
     gap: int, count: int, partitions: int, end: int, holes: int
 ) -> None:
     highest = gap * count + 2 * holes + 10
-    lanes: Lanes[object] = Lanes()
+    lanes: Lanes[ConsumerRecord] = Lanes()
     kept = [gap * number for number in range(count)]
     lanes.restore([(b"key", SequenceNumber(offset, 0), 0, None) for offset in kept])
     incomplete = tuple(range(highest - 2 * holes, highest, 2))
     state = CommitState(incomplete[0] if incomplete else highest + 1, highest, incomplete)
     assigned = AssignedPartition(
-        TopicPartition("mail", 0), state, epoch=1, capacity=Capacity(0), lanes=lanes,  # type: ignore[arg-type]
+        TopicPartition("mail", 0), state, epoch=1, capacity=Capacity(0), lanes=lanes,
         lane_ends=lambda: dict.fromkeys(range(partitions), LogEnd(end, 7)),
     )  # fmt: skip
 
