@@ -185,7 +185,7 @@ def test_after_a_truncation_a_live_worker_commits_the_epoch_of_what_is_left_befo
 ) -> None:
     topic = f"{station.namespace}{QUEUE}"
     topics = FragileTopics(kafka_cluster, {topic: {}})
-    worker = station.start_worker()
+    station.start_worker()
     station.send(range(100))
     station.wait_until_run(range(100))
     topics.leave_the_follower_behind()
