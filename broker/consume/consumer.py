@@ -98,6 +98,7 @@ class QueueConsumer(Consumer):
         self._in_flight = parts.in_flight
         self._capacity = Capacity(prefetch)
         self._unrestored: set[TopicPartition] = set()
+        self._replays_said: set[TopicPartition] = set()
         self._restore_at_s = 0.0
         self._untaken_why = ""
         self._polled_at_s = 0.0
@@ -310,7 +311,14 @@ class QueueConsumer(Consumer):
             partitions = list(self._unrestored)
         try:
             remembered = self._in_flight.remembered(partitions)
-            self._take_over(restore(self._parts.clients, self._kafka, partitions, remembered))
+            restored = restore(
+                self._parts.clients,
+                self._kafka,
+                partitions,
+                remembered,
+                replays_said=self._replays_said,
+            )
+            self._take_over(restored)
         except (KafkaError, BrokerConnectionError, ValueError) as e:
             # ValueError: the partition was revoked between the read and the seek.
             if isinstance(e, KafkaError) and is_denial(e):

@@ -58,11 +58,14 @@ def restore(
     kafka: KafkaConsumer,
     partitions: Iterable[TopicPartition],
     remembered: Mapping[TopicPartition, Remembered] = MappingProxyType({}),
+    *,
+    replays_said: set[TopicPartition],
 ) -> dict[TopicPartition, Restored]:
     """Read the committed state of ``partitions``.
 
     Parameters:
       remembered: What this process knows of those that it has owned before.
+      replays_said: See ``report_replay``.
 
     Raises:
       KafkaError: When Kafka does not answer; nothing has been changed then.
@@ -75,7 +78,7 @@ def restore(
     left = {p: read_metadata(p, commit) for p, commit in committed.items() if p not in ours}
     left.update((p, _still_ours(known.state)) for p, known in ours.items())
     logs, answers = look_at(clients, kafka, partitions, left)
-    report_replay(clients, kafka, {p: log for p, log in logs.items() if p not in left})
+    report_replay(clients, kafka, {p: log for p, log in logs.items() if p not in left}, replays_said)
     restored = {p: _reconcile(p, left.get(p), logs[p], answers, is_ours=p in ours) for p in partitions}
     _, answers = look_at(clients, kafka, [], others := {p: own[p].state for p in own if p not in ours})
     for partition, state in others.items():

@@ -1,8 +1,8 @@
 """Tells of records that run again because Kafka has forgotten which of them were done.
 
 Kafka drops the offsets of a group that has had no members for ``offsets.retention.minutes`` (7 days by
-default), and a group without offsets begins where its log does. Nothing can be skipped then: a record that
-was done looks like one that never ran. But it is said.
+default), and a group without offsets begins where its log does. An operator can delete them, too. Nothing
+can be skipped then: a record that was done looks like one that never ran. But it is said.
 """
 
 from __future__ import annotations
@@ -30,23 +30,33 @@ _MINUTE_MS = 60_000
 
 
 def report_replay(
-    clients: Clients, kafka: KafkaConsumer, logs: Mapping[TopicPartition, PartitionLog]
+    clients: Clients,
+    kafka: KafkaConsumer,
+    logs: Mapping[TopicPartition, PartitionLog],
+    said: set[TopicPartition],
 ) -> None:
     """Say how many records of partitions without a committed offset may have run before, if any can have.
 
-    Offsets expire when no worker was there for a while, so what was done before is older than that. Nothing
-    is said of younger records, or of a topic without records, as a new queue's are.
+    Offsets expire when no worker was there for a while, so what was done before is older than that. Younger
+    records are most likely those of a new queue, whose offsets nobody has deleted: that is a warning, and no
+    error. Nothing is said of a topic without records.
+
+    Parameters:
+      said: Of which partitions that was said. They are left out, and the others are added.
     """
-    logs = {partition: log for partition, log in logs.items() if log.end > log.beginning}
+    logs = {p: log for p, log in logs.items() if log.end > log.beginning and p not in said}
     try:
-        # Kafka counts in minutes: what is younger than one needs no look at the setting.
-        if not logs or not _older_than(kafka, logs, 1):
+        if not logs:
             return
-        minutes = _offsets_retention_min(clients, kafka)
-        old = _older_than(kafka, logs, minutes)
+        # Kafka counts in minutes: what is younger than one needs no look at the setting.
+        minutes = old = 0
+        if _older_than(kafka, logs, 1):
+            minutes = _offsets_retention_min(clients, kafka)
+            old = _older_than(kafka, logs, minutes)
     except (KafkaError, BrokerConnectionError) as e:
         logger.info("It cannot be told whether the offsets of %s have expired: %r", sorted(logs), e)
         return
+    said.update(logs)
     if old:
         logger.error(
             "%s: no offset is committed, so all %d record(s) run, from the beginning of the log. %d of them "
@@ -56,6 +66,14 @@ def report_replay(
             "topic's retention.ms and segment.ms together below it.",
             ", ".join(f"{p.topic}[{p.partition}]" for p in sorted(logs)),
             sum(log.end - log.beginning for log in logs.values()), old, minutes, _RETENTION,
+        )  # fmt: skip
+    else:
+        logger.warning(
+            "%s: the group %s has no committed offset, so it begins with the first of the %d record(s). "
+            "That is right for a new group, and for a queue that had messages before its first worker. If "
+            "the group had workers before, its offsets were deleted, and what they did runs again.",
+            ", ".join(f"{p.topic}[{p.partition}]" for p in sorted(logs)),
+            kafka.config["group_id"], sum(log.end - log.beginning for log in logs.values()),
         )  # fmt: skip
 
 

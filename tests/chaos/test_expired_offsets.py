@@ -15,6 +15,7 @@ DAY_MS = 24 * 3600 * 1000
 #: Kafka keeps the offsets of a group without members for seven days.
 EXPIRED_MS = 8 * DAY_MS
 NO_OFFSET = "no offset is committed"
+NO_COMMITTED = "has no committed offset"
 
 
 def send_aged(play: Arena, numbers: Iterable[int], age_ms: int) -> set[int]:
@@ -71,7 +72,33 @@ def test_a_replay_after_the_offsets_have_expired_is_an_error_with_its_extent(
     assert "retention.ms" in line
 
 
-def test_a_new_group_says_nothing_of_records_that_cannot_have_run(arena: Callable[..., Arena]) -> None:
+def test_a_replay_after_the_offsets_were_deleted_is_a_warning_with_its_extent(
+    arena: Callable[..., Arena],
+) -> None:
+    # Given a queue whose work is done, and a group whose offsets an operator has deleted
+    play = arena(partitions=1)
+    worker = play.start_worker()
+    play.wait_until_done(play.send("work", range(20)))
+    play.wait_until_left(0)
+    worker.stop(timeout_s=30)
+    with play.admin() as admin:
+        admin.delete_groups([play.broker.group_of(play.queues[0])])
+
+    # When one more message is sent, and a worker starts
+    new = play.send("work", [20])
+    worker = play.start_worker()
+    play.wait_until_done(new)
+
+    # Then it says how many run, once
+    play.wait_until_left(0)
+    (line,) = worker.log_lines(NO_COMMITTED)
+    assert "[WARNING]" in line
+    assert "the first of the 21 record(s)" in line
+    assert "its offsets were deleted" in line
+    assert worker.log_lines(NO_OFFSET) == []
+
+
+def test_a_new_group_is_no_error_while_its_records_cannot_have_run(arena: Callable[..., Arena]) -> None:
     play = arena(partitions=1, retention_ms=30 * DAY_MS)
     play.broker.parts.topics.ensure([play.topic()])
     # The producer's times, so that records can be as old as they need to be.
@@ -82,6 +109,8 @@ def test_a_new_group_says_nothing_of_records_that_cannot_have_run(arena: Callabl
 
     play.wait_until_done(sent)
     assert worker.log_lines(NO_OFFSET) == []
+    (line,) = worker.log_lines(NO_COMMITTED)
+    assert "That is right for a new group" in line
 
 
 def test_a_queues_records_do_not_outlive_their_retention_by_more_than_a_day(

@@ -185,7 +185,8 @@ def test_after_a_truncation_a_live_worker_commits_the_epoch_of_what_is_left_befo
 ) -> None:
     topic = f"{station.namespace}{QUEUE}"
     topics = FragileTopics(kafka_cluster, {topic: {}})
-    station.start_worker()
+    broker = station.start_worker().broker
+    assert isinstance(broker, KafkaBroker)
     station.send(range(100))
     station.wait_until_run(range(100))
     topics.leave_the_follower_behind()
@@ -193,7 +194,7 @@ def test_after_a_truncation_a_live_worker_commits_the_epoch_of_what_is_left_befo
     station.wait_until_run(range(100, 150))
     station.wait_until_left(0)
     before = committed(station, topic)
-    station.broker.consumption_paused = True
+    broker.consumption_paused = True
 
     topics.elect_the_follower()
     station.send(range(1000, 1060))
@@ -207,7 +208,7 @@ def test_after_a_truncation_a_live_worker_commits_the_epoch_of_what_is_left_befo
         what="a commit of what is left",
     )
     assert 0 <= committed(station, topic).leader_epoch <= before.leader_epoch
-    station.broker.consumption_paused = False
+    broker.consumption_paused = False
     station.wait_until_run(range(1000, 1060))
     station.wait_until_left(0)
     assert set(station.runs.values()) == {1}
