@@ -133,6 +133,7 @@ class KafkaBroker(Broker):
         self.add_middleware(
             WorkerLifecycle(
                 self.parts.shutdown,
+                self.parts.topics,
                 new_forwarder=self.parts.new_forwarder,
                 consumers=lambda: list(self.parts.consumers),
             )

@@ -204,6 +204,11 @@ class TopicPolicies:
         self._say_unreadable(topic for topic in wanted if not self._settings[topic])
         self._judge()
 
+    @property
+    def known(self) -> set[str]:
+        """The topics that were looked at."""
+        return set(self._settings.copy())
+
     def is_refused(self, topic: str) -> bool:
         return topic in self._refused
 

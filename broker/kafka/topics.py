@@ -217,6 +217,30 @@ class Topics(TopicNames):
         self._existing.update(present | missing)
         self._existing.difference_update(self._policies.refusals(self._existing.copy()))
 
+    def check_again(self, *, unless: Event) -> None:
+        """Look at the settings of the topics that are in use, and log which of them lose messages now. Those
+        are not written to until they are mended.
+
+        Parameters:
+          unless: Once it is set, nothing is waited for.
+
+        Raises:
+          KafkaUnavailable, NotAuthorized: When Kafka does not answer.
+        """
+        known = self._policies.known & self._existing
+
+        def look() -> None:
+            with self._clients.admin() as admin:
+                self._policies.look(admin, _present(admin, set(), known))
+
+        if known:
+            doing = f"The settings of the topics {sorted(known)} could not be read"
+            self._clients.ask(look, doing, unless=unless)
+        refusals = self._policies.refusals(known)
+        self._existing.difference_update(refusals)
+        for refusal in refusals.values():
+            self.say(refusal)
+
     def limit_of(self, topic: str) -> int | None:
         """The largest record, or batch of records, that a topic took when it was looked at last; None when
         Kafka has not said. It costs nothing.

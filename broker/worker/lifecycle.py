@@ -13,6 +13,8 @@ from dramatiq.worker import Worker
 
 from ..delays import Forwarder
 from ..kafka.log_filter import drop_info_logs
+from ..kafka.topics import Topics
+from .policy_watch import PolicyWatch
 from .shutdown import Shutdown
 
 logger = logging.getLogger(__name__)
@@ -24,19 +26,24 @@ MAIN_THREAD_POLL_S = 0.25
 
 
 class WorkerLifecycle(Middleware):
-    """Runs, in each worker process, the thread that forwards delayed messages, and sees to its end."""
+    """Runs, in each worker process, the threads that forward delayed messages and look at the topics'
+    settings, and sees to its end.
+    """
 
     def __init__(
         self,
         shutdown: Shutdown,
+        topics: Topics,
         *,
         new_forwarder: Callable[[], Forwarder],
         consumers: Callable[[], Iterable[Consumer]],
     ) -> None:
         self._shutdown = shutdown
+        self._topics = topics
         self._new_forwarder = new_forwarder
         self._consumers = consumers
         self._forwarder: Forwarder | None = None
+        self._policy_watch: PolicyWatch | None = None
         self._exit_guard: ExitGuard | None = None
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
@@ -47,8 +54,12 @@ class WorkerLifecycle(Middleware):
         self._exit_guard = ExitGuard(self._shutdown, self._consumers)
         self._forwarder = self._new_forwarder()
         self._forwarder.start()
+        self._policy_watch = PolicyWatch(self._topics)
+        self._policy_watch.start()
 
     def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        if self._policy_watch is not None:
+            self._policy_watch.stop()
         if self._forwarder is not None:
             self._forwarder.stop()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+import threading
 from collections.abc import Callable
 
 import dramatiq
@@ -11,6 +13,8 @@ from dramatiq.errors import BrokerConnectionError
 
 from broker import EnqueueFailed, KafkaBroker, PermanentError, TopicMisconfigured
 from broker.kafka.clients import Clients
+from broker.kafka.topics import Topics
+from broker.worker import policy_watch
 from tests.broker.conftest import MakeBroker, StartWorker
 from tests.broker.topics.made import QUEUE, configs_of, configure, create
 from tests.waiting import wait_until
@@ -79,6 +83,61 @@ def test_a_delayed_message_is_not_put_where_kafka_deletes_it_and_others_are_sent
         broker.enqueue(delayed, delay=1_000)
     broker.enqueue(at_once)
     assert broker.count(QUEUE) == 1  # who only reads is not refused
+
+
+@pytest.mark.parametrize(
+    ("name_of", "policy", "remedy"),
+    [
+        (Topics.lanes, "delete", "compact"),
+        pytest.param(
+            Topics.queue,
+            "compact",
+            "delete",
+            marks=pytest.mark.real_kafka("a cleanup policy"),
+        ),
+        (lambda topics, queue: topics.delayed, "compact,delete", "compact"),
+    ],
+    ids=["lanes", "queue", "delayed"],
+)
+def test_a_worker_says_so_when_a_topic_loses_messages_since_it_was_started(
+    make_broker: MakeBroker,
+    start_worker: StartWorker,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    name_of: Callable[[Topics, str], str],
+    policy: str,
+    remedy: str,
+) -> None:
+    # Given a worker that has used all of its topics
+    monkeypatch.setattr(policy_watch, "CHECK_INTERVAL_S", 0.2)
+    broker, failed = make_broker(), threading.Event()
+
+    @dramatiq.actor(
+        broker=broker, queue_name=QUEUE, max_retries=9, min_backoff=50, max_backoff=50, key_order="ordered"
+    )
+    def task() -> None:
+        if not failed.is_set():
+            failed.set()
+            raise ConnectionError("its retry waits in its lane")
+
+    start_worker(broker)
+    task.send_with_options(partition_key="user-7")
+    broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS)
+    topic = name_of(broker.topics, QUEUE)
+
+    # When an operator makes one lose messages
+    configure(broker, topic, {"cleanup.policy": policy})
+
+    # Then an error names it, the setting and the command that mends it
+    wait_until(lambda: errors_about(caplog, topic), deadline_s=DEADLINE_S, what="an error")
+    line = errors_about(caplog, topic)[0]
+    assert f"{topic!r} has cleanup.policy={policy}" in line
+    assert re.search(mend(topic, f"cleanup.policy={remedy}"), line)
+
+
+def errors_about(caplog: pytest.LogCaptureFixture, topic: str) -> list[str]:
+    records = [record for record in caplog.records if record.levelno == logging.ERROR]
+    return [text for record in records if repr(topic) in (text := record.getMessage())]
 
 
 @pytest.mark.real_kafka("a topic's max.message.bytes")
