@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import TypeVar
 
 from kafka.structs import TopicPartition
@@ -51,7 +52,9 @@ class LaneBacklog:
         self._lock = threading.Lock()
         self._logs: dict[str, WaitingStore] = {}
 
-    def count(self, queue_name: str, states: Mapping[TopicPartition, CommitState]) -> int:
+    def count(
+        self, queue_name: str, states: Mapping[TopicPartition, CommitState] = MappingProxyType({})
+    ) -> int:
         """How many messages of a queue wait in their lanes, or run and have waited there.
 
         Parameters:

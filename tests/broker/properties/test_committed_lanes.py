@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kafka.consumer.fetcher import ConsumerRecord
 from kafka.structs import TopicPartition
 
 from broker.deliveries.assigned_partition import AssignedPartition, Capacity
@@ -35,7 +36,7 @@ def test_a_commit_with_lanes_fits_and_says_where_its_list_ends(
     gap: int, count: int, partitions: int, end: int, holes: int
 ) -> None:
     highest = gap * count + 2 * holes + 10
-    lanes: Lanes[ConsumerRecord] = Lanes()
+    lanes: Lanes[Any] = Lanes()
     kept = [gap * number for number in range(count)]
     lanes.restore([(b"key", SequenceNumber(offset, 0), 0, None) for offset in kept])
     incomplete = tuple(range(highest - 2 * holes, highest, 2))
