@@ -160,7 +160,7 @@ def in_their_lanes(broker: KafkaBroker) -> int:
         group=broker.parts.settings.group_id,
     )
     try:
-        return view.count(QUEUE, {})
+        return view.count(QUEUE)
     finally:
         view.close()
 

@@ -234,7 +234,7 @@ def test_a_message_that_waits_in_its_lane_and_can_never_come_back_frees_it_and_i
 
 
 def waits(broker: KafkaBroker) -> int:
-    return broker.parts.lane_backlog.count(QUEUE, {})
+    return broker.parts.lane_backlog.count(QUEUE)
 
 
 def test_a_pipelines_next_step_that_its_queue_does_not_take_becomes_a_dead_letter_of_the_step_before(
