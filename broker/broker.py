@@ -25,6 +25,7 @@ from .errors import EnqueueFailed, RetryPolicyRefused
 from .kafka.clients import Clients
 from .kafka.topics import TopicLayout
 from .kafka.unreadable_batches import report_missing_codecs
+from .parameters import check_ranges
 from .partition_keys import PartitionKeys
 from .parts import Settings, assemble
 from .retries import TenacityRetries
@@ -102,10 +103,15 @@ class KafkaBroker(Broker):
         delay_index_dir: str | None = None,
         fail_fast_default: bool = False,
     ) -> None:
-        if max_crashes < 3:
-            raise ValueError(
-                f"max_crashes is {max_crashes}; a culprit can only be told from bystanders by the third crash"
-            )
+        check_ranges(
+            partitions=partitions,
+            replication_factor=replication_factor,
+            retention_ms=retention_ms,
+            commit_interval_ms=commit_interval_ms,
+            enqueue_timeout_ms=enqueue_timeout_ms,
+            session_timeout_ms=session_timeout_ms,
+            max_crashes=max_crashes,
+        )
         self.consumption_paused = False
         self.fail_fast_default = fail_fast_default
         self._current_delivery = CurrentDelivery()

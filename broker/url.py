@@ -54,10 +54,14 @@ _SECURITY_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 
 
 def reads_url(make: Callable[P, None]) -> Callable[P, None]:
-    """Let ``__init__`` be given its other parameters in ``url=``, and refuse one that is given twice."""
+    """Let ``__init__`` be given its other parameters in ``url=``, and refuse one that is given twice.
+
+    A URL in the place of ``bootstrap_servers`` is refused: it would be taken for a server's name.
+    """
 
     @wraps(make)
     def init(*args: P.args, **kwargs: P.kwargs) -> None:
+        _refuse_url(args[1] if len(args) > 1 else kwargs.get("bootstrap_servers"))
         url = kwargs.get("url")
         if url is not None:
             options = kwargs.pop("client_options", None) or {}
@@ -66,6 +70,12 @@ def reads_url(make: Callable[P, None]) -> Callable[P, None]:
         make(*args, **kwargs)
 
     return init
+
+
+def _refuse_url(servers: object) -> None:
+    for server in [servers] if isinstance(servers, str) else servers if isinstance(servers, list) else []:
+        if isinstance(server, str) and "://" in server:
+            raise ValueError("bootstrap_servers is a URL: pass it as url=, KafkaBroker(url='kafka://...')")
 
 
 def _beside(said: dict[str, Any], given: set[str], options: Any) -> dict[str, Any]:

@@ -104,8 +104,8 @@ class LaneWriter:
             self._publish(record)
         except RECORD_ERRORS as e:
             if delivery.wait is not None:
-                delivery.wait = None
                 self._give_up(delivery, e)
+                delivery.wait = None
                 delivery.follow_ups.append(delivery.follow_ups.pop(0))  # this one still comes last
             raise
 

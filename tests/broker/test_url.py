@@ -160,3 +160,40 @@ def test_no_url_is_as_if_there_were_no_such_parameter() -> None:
 def test_every_parameter_can_be_in_the_query_or_has_a_place_of_its_own() -> None:
     elsewhere = {"bootstrap_servers", "url", "middleware", "client_options"}
     assert set(inspect.signature(KafkaBroker).parameters) == set(PARAMETERS) | elsewhere
+
+
+@pytest.mark.parametrize(
+    "servers", ["kafka://user:Secret-7@h:9092/ns", ["a:9092", "kafka://h:9092"], "amqp://h"]
+)
+def test_a_url_in_the_place_of_the_servers_is_refused(servers: str | list[str]) -> None:
+    for make in (lambda: KafkaBroker(servers), lambda: KafkaBroker(bootstrap_servers=servers)):
+        with pytest.raises(ValueError, match=r"bootstrap_servers is a URL: pass it as url=") as refused:
+            make()
+        assert "Secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [
+        ("partitions", 1),
+        ("replication_factor", 1),
+        ("retention_ms", 1),
+        ("commit_interval_ms", 1),
+        ("enqueue_timeout_ms", 1),
+        ("session_timeout_ms", 3),
+        ("max_crashes", 3),
+    ],
+)
+def test_a_number_outside_its_range_is_refused_with_the_range(name: str, least: int) -> None:
+    KafkaBroker(**{name: least})  # type: ignore[arg-type]
+    for value in (least - 1, -7):
+        with pytest.raises(ValueError, match=rf"{name} is {value}; it has to be at least {least}"):
+            KafkaBroker(**{name: value})  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=rf"{name} is {value}"):
+            KafkaBroker(url=f"kafka://h?{name}={value}")
+
+
+def test_all_numbers_outside_their_ranges_are_named_at_once_and_messages_may_be_kept_for_ever() -> None:
+    with pytest.raises(ValueError, match=r"partitions is 0; .*\. session_timeout_ms is 0; "):
+        KafkaBroker(partitions=0, session_timeout_ms=0)
+    KafkaBroker(retention_ms=-1)

@@ -1,0 +1,41 @@
+"""The ranges of a broker's numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Range(NamedTuple):
+    """The least value of a parameter, other values that mean something, and a reason for the limit."""
+
+    least: int
+    beside: tuple[int, ...]
+    reason: str
+
+
+RANGES: Mapping[str, Range] = {
+    "partitions": Range(1, (), "a topic has at least one partition"),
+    "replication_factor": Range(1, (), "a partition has at least one copy"),
+    "retention_ms": Range(1, (-1,), "Kafka deletes what waits for longer, and -1 is for ever"),
+    "commit_interval_ms": Range(1, (), "it is the pause between two commits"),
+    "enqueue_timeout_ms": Range(1, (), "Kafka needs time to answer"),
+    "session_timeout_ms": Range(3, (), "a worker sends three heartbeats in that time"),
+    "max_crashes": Range(3, (), "a culprit can only be told from bystanders by the third crash"),
+}
+
+
+def check_ranges(**values: int) -> None:
+    """Check numbers of a broker's against RANGES.
+
+    Raises:
+      ValueError: When some are out of their range; it names all of them.
+    """
+    wrong = []
+    for name, value in values.items():
+        least, beside, reason = RANGES[name]
+        if value not in beside and value < least:
+            allowed = " or ".join([f"at least {least}", *map(str, beside)])
+            wrong.append(f"{name} is {value}; it has to be {allowed}: {reason}")
+    if wrong:
+        raise ValueError(". ".join(wrong))
