@@ -86,7 +86,7 @@ def test_a_wait_that_cannot_be_had_is_422(client: httpx.Client, query: str) -> N
 def test_who_hangs_up_while_waiting_harms_nobody(client: httpx.Client, database: Engine) -> None:
     [message_id] = submit(database)
     with pytest.raises(httpx.ReadTimeout):
-        client.get("/moderation_result/1?wait=10", timeout=0.3)
+        client.get("/moderation_result/1?wait=10", timeout=httpx.Timeout(60, read=0.3))
     with ThreadPoolExecutor(1) as thread:
         waiting = thread.submit(client.get, "/moderation_result/1?wait=10")
         finish(database, message_id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import closing
 from typing import Any
 
@@ -17,7 +16,6 @@ from tests.waiting import wait_until
 
 #: The embedded broker answers a JoinGroup only after half of it.
 SESSION_TIMEOUT_MS = 6_000
-POLL_GAP_S = 0.05
 
 
 def test_a_consumer_that_is_hardly_ever_in_poll_joins_at_its_first_attempt(
@@ -35,8 +33,7 @@ def test_a_consumer_that_is_hardly_ever_in_poll_joins_at_its_first_attempt(
         kafka.subscribe([topics.queue("mail")])
 
         def poll() -> bool:
-            time.sleep(POLL_GAP_S)  # the outcome comes in here
-            kafka.poll(timeout_ms=0)
+            kafka.poll(timeout_ms=0)  # the outcome comes in between two of these
             return bool(kafka.assignment())
 
         wait_until(poll, deadline_s=30, what="an assignment")
@@ -62,7 +59,6 @@ def test_a_leader_that_rejoins_for_new_partitions_between_two_polls_stays_in_its
         kafka.subscribe([topic])
 
         def owns(count: int) -> bool:
-            time.sleep(POLL_GAP_S)
             kafka.poll(timeout_ms=0)
             return len(kafka.assignment()) == count
 

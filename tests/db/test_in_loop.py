@@ -131,7 +131,7 @@ def test_a_frozen_server_is_given_up_and_the_loop_goes_on_meanwhile(postgres_ser
             postgres_server.resume()
 
     run(postgres_server.url("moderation"), use, statement_timeout_s=0.5)
-    assert turns > 5
+    assert turns > 1, "the loop stood still until the statement was given up"
 
 
 def test_a_statement_that_was_given_up_does_not_answer_the_next_one(database: Engine) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import dramatiq
 import pytest
@@ -21,9 +20,8 @@ from tests.waiting import wait_until
 
 DEADLINE_S = 30
 ENQUEUE_TIMEOUT_MS = 1_000
-CALLERS = 16
-#: One after the other, they would wait for CALLERS times the timeout.
-TOGETHER_S = CALLERS / 2 * ENQUEUE_TIMEOUT_MS / 1000
+#: One after the other, their timeouts would add up to far more than the deadline.
+CALLERS = 3 * DEADLINE_S * 1000 // ENQUEUE_TIMEOUT_MS
 
 
 @pytest.fixture
@@ -113,23 +111,24 @@ def test_many_threads_that_enqueue_while_kafka_is_frozen_all_fail_in_their_own_t
 
 
 def fail_together(broker: KafkaBroker, caplog: pytest.LogCaptureFixture) -> None:
-    """Let many threads enqueue while Kafka is away: each fails in time, quietly and idle."""
+    """Let many threads enqueue while Kafka is away: nobody waits for another's timeout, and few lines are
+    logged.
+    """
 
     def fail(number: int) -> None:
         with pytest.raises(EnqueueFailed):
             broker.enqueue(message(number))
 
     caplog.clear()
-    processor_s = time.process_time()
     threads = ThreadPoolExecutor(CALLERS)
     calls = [threads.submit(fail, number) for number in range(CALLERS)]
-    began_s = time.monotonic()
-    for call in calls:
-        call.result(timeout=max(0.0, began_s + TOGETHER_S - time.monotonic()))
-    assert time.process_time() - processor_s < TOGETHER_S / 8, "a busy loop"
+    failed, waiting = wait(calls, timeout=DEADLINE_S)
+    threads.shutdown(wait=False, cancel_futures=True)
+    assert not waiting
+    for call in failed:
+        call.result()
     lines = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(lines) < 2 * CALLERS, "a log flood"
-    threads.shutdown()
 
 
 def enqueue_when_possible(broker: KafkaBroker) -> None:

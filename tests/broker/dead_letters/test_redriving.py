@@ -6,8 +6,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from functools import partial
-from random import Random
 
 import dramatiq
 import pytest
@@ -191,23 +189,15 @@ def test_a_redrive_killed_at_any_step_and_run_again_sends_each_message_once(
     assert broker.redrive(QUEUE, dry_run=False, reason="test").selected == 0
 
 
-def more_on_queue(broker: KafkaBroker, *, than: int) -> bool:
-    return len(on_queue(broker)) > than
-
-
-def test_a_redrive_killed_again_and_again_at_any_moment_sends_each_message_once(
+def test_a_redrive_killed_again_and_again_at_another_step_each_time_sends_each_message_once(
     stack: Stack, broker: KafkaBroker
 ) -> None:
     dead = [message() for _ in range(12)]
     add_dead_letter(broker, dead)
-    random = Random(7)
-    for _ in range(4):
-        process = redrive_in_a_process(stack, broker, "after", 1_000)
-        more_sent = partial(more_on_queue, broker, than=len(on_queue(broker)))
-        wait_until(more_sent, deadline_s=DEADLINE_S, what="a message to be sent")
-        time.sleep(random.random() / 5)  # where in a batch the kill comes is left to chance
-        process.kill()
-        assert process.wait(DEADLINE_S) == -9
+    # Each leaves another kind of half-done batch to the next one.
+    for when, step in (("amid", 2), ("after", 5), ("after", 1), ("amid", 5), ("after", 2)):
+        killed = redrive_in_a_process(stack, broker, when, step)
+        assert killed.wait(DEADLINE_S) == -9
 
     broker.redrive(QUEUE, dry_run=False, reason="test")
     assert Counter(again.message_id for again in on_queue(broker)) == {each.message_id: 1 for each in dead}

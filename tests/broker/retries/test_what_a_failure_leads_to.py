@@ -136,7 +136,8 @@ def test_everything_else_is_a_dead_letter_at_once(
     assert task.runs == 1
     assert letter is not None
     assert letter._exception is error
-    assert letter.options["retries" if "retries" in letter.options else "last_error"]
+    assert letter.options["last_error"].startswith(f"{type(error).__name__}: ")
+    assert "retries" not in letter.options, "a first attempt is no retry"
 
 
 def test_a_permanent_error_wins_over_any_policy(
