@@ -21,7 +21,7 @@ run: .venv/runtime.stamp ## start everything on this machine, show a dozen verdi
 	$(BIN)/python -m dev
 
 test-fast: .venv/runtime.stamp ## run the tests that need neither Kafka nor PostgreSQL
-	$(BIN)/python -m pytest tests/ -q --without-servers -n 2
+	$(BIN)/python -m pytest tests/ -q --without-servers --fast -n 2 --dist loadgroup
 
 test: .venv/runtime.stamp ## run the tests on the embedded PostgreSQL and Kafka
 	$(BIN)/python -m pytest tests/ -v -n $(TEST_PROCESSES)

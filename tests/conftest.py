@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psycopg2
 import pytest
+from hypothesis import settings
 from sqlalchemy import Engine, make_url, text
 
 from db.engine import make_engine
@@ -24,6 +25,7 @@ from dev.ports import free_port
 from dev.postgres import FOR_TESTS, PostgresServer, create_database, drop_database
 from dev.server import Server
 from dev.stack import ROOT, Stack, embedded_postgres, migrate, system_postgres
+from tests.examples import FAST, FULL
 
 KAFKA_JARS = Path(os.environ.get("DEV_DIR", ROOT / ".dev"))
 SERVER_VARIABLES = ("DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS")
@@ -54,9 +56,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--without-servers", action="store_true", help="only the tests that need neither Kafka nor PostgreSQL"
     )
+    parser.addoption(
+        "--fast",
+        action="store_true",
+        help="few examples of each property, and none of the tests that are marked as slow",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile(FAST if config.getoption("--fast") else FULL)
     # As Ctrl-C does: servers are stopped and their directories removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # What the environment names is used only when asked for, and never by accident.
@@ -75,6 +83,8 @@ def pytest_report_header(config: pytest.Config) -> str:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--without-servers"):
         _deselect(config, items, _needs_servers)
+    if config.getoption("--fast"):
+        _deselect(config, items, lambda item: item.get_closest_marker("slow") is not None)
     if config.getoption("--stack") == "real":
         return
     for item in items:

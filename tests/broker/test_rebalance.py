@@ -31,6 +31,10 @@ def test_a_consumer_that_is_hardly_ever_in_poll_joins_at_its_first_attempt(
     with closing(clients.consumer(group_id=f"{namespace}group", **settings)) as kafka:
         keep_join_outcomes(kafka)
         kafka.subscribe([topics.queue("mail")])
+        # A leader that does not know the partitions yet assigns none, and then joins once more.
+        wait_until(
+            lambda: kafka.partitions_for_topic(topics.queue("mail")), deadline_s=30, what="the partitions"
+        )
 
         def poll() -> bool:
             kafka.poll(timeout_ms=0)  # the outcome comes in between two of these

@@ -82,7 +82,7 @@ def test_a_replay_after_the_offsets_were_deleted_is_a_warning_with_its_extent(
     play.wait_until_left(0)
     worker.stop(timeout_s=30)
     with play.admin() as admin:
-        admin.delete_groups([play.broker.group_of(play.queues[0])])
+        admin.delete_groups([play.broker.parts.group_of(play.queues[0])])
 
     # When one more message is sent, and a worker starts
     new = play.send("work", [20])

@@ -13,6 +13,7 @@ from db.engine import transaction
 from db.errors import DatabaseRefused
 from db.submissions import MAX_ERROR_CHARACTERS, MAX_ID, NewSubmission, Outcome
 from tests.db.rows import execute, load_sample_ads, submission_of, submit
+from tests.examples import examples
 from tests.waiting import wait_until
 
 
@@ -205,7 +206,7 @@ events = st.lists(
 
 
 @given(events)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_is_delivered_in_whatever_order_each_generation_has_one_outcome(
     database: Engine, events: list[Outcome | str]
 ) -> None:

@@ -27,7 +27,14 @@ def _whole_texts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("unit", UNITS, ids=repr)
-@pytest.mark.parametrize(("before", "after"), [("", ""), ("ы ", ""), ("tg ", "ж")])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", ""),
+        pytest.param("ы ", "", marks=pytest.mark.slow),
+        pytest.param("tg ", "ж", marks=pytest.mark.slow),
+    ],
+)
 def test_a_text_of_one_thing_over_and_over_is_read_in_linear_time(before: str, unit: str, after: str) -> None:
     text = before + unit * (CHARACTERS // len(unit)) + after
     assert READER.read(Ad(1, 1, False, "", text, category=1, images_qty=1)).ad.description == text

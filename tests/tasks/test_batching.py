@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from tasks import batching
 from tasks.batching import Batcher
+from tests.examples import examples
 from tests.waiting import wait_until
 
 
@@ -238,7 +239,7 @@ def test_a_forked_child_starts_a_thread_of_its_own(batcher: Batcher[int, int]) -
 
 
 @given(st.lists(st.lists(st.integers(-5, 50), max_size=12), max_size=6), st.integers(1, 5))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30))
 def test_whatever_comes_at_the_same_time_each_call_gets_its_own_answer(
     waves: list[list[int]], max_items: int
 ) -> None:

@@ -56,6 +56,7 @@ def test_a_word_that_only_peoples_own_ads_forbid_is_learned(tmp_path: Path) -> N
     assert forbidden.probability > max(0.5, fine.probability)
 
 
+@pytest.mark.slow
 def test_violations_whose_rule_nobody_wrote_down_do_not_unlearn_the_rules(tmp_path: Path) -> None:
     path = tmp_path / "ads.csv"
     with path.open("w", encoding="utf-8", newline="") as file:

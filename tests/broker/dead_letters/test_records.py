@@ -18,6 +18,7 @@ from broker.kafka.clients import Clients
 from broker.kafka.topic_policies import MAX_DEAD_LETTER_BYTES
 from broker.kafka.topics import TopicLayout, Topics
 from broker.produce.publisher import Record
+from tests.examples import examples
 
 TOPICS = Topics(Clients("localhost:9092"), TopicLayout(1, 1, 1000), namespace="shop-")
 ORIGIN = Origin("shop-mail", 3, 42)
@@ -162,7 +163,7 @@ def test_what_is_too_large_to_be_kept_loses_its_end_and_says_so() -> None:
     assert letter.why_not_redrivable == "its message was too large to be kept whole"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(
     unit=st.sampled_from(["a", "\x00", "Ж", "\ud800", "😀", '"']),
     message_chars=st.integers(0, MAX_DEAD_LETTER_BYTES),

@@ -39,6 +39,7 @@ from broker.delays.record_format import (
 )
 from broker.kafka.topics import Topics
 from broker.produce.publisher import Publisher, Record
+from tests.examples import examples
 
 TOPIC = "delayed"
 QUEUES = ["a", "b"]
@@ -389,5 +390,5 @@ class _TopicNames:
 
 TestIndexAgainstAModel = Machine.TestCase
 TestIndexAgainstAModel.settings = settings(
-    max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=examples(60), stateful_step_count=50, suppress_health_check=list(HealthCheck)
 )

@@ -25,6 +25,7 @@ from broker.deliveries.delivery import Delivery
 from broker.offsets.commit_metadata import MAX_METADATA_CHARS, CommitState, decode, encode
 from broker.offsets.committed_state import after_a_crash
 from broker.partition_keys.record_format import lane_header
+from tests.examples import examples
 
 QUEUES = ["mail", "work"]
 PARTITIONS = [TopicPartition(queue, number) for queue in QUEUES for number in range(2)]
@@ -197,7 +198,7 @@ def place_of(delivery: Delivery) -> tuple[TopicPartition, int]:
     return TopicPartition(origin.topic, origin.partition), origin.offset
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 @given(
     seed=st.integers(0, 2**32),
     threads=st.integers(1, 8),

@@ -35,6 +35,7 @@ from broker.partition_keys.record_format import (
 )
 from broker.partition_keys.waiting_store import StaleRead
 from broker.produce.publisher import Record as Sent
+from tests.examples import examples
 
 KEYS = [b"a", b"b", b"c"]
 MAX_STEPS = 20_000
@@ -404,7 +405,7 @@ def small_lanes() -> object:
     patch.undo()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 # A retry is flushed after Kafka had it and before its worker had noted it.
 @example(seed=6063, messages=[b"a", b"b", b"a"], failing=0.2, crashes=0, revocations=3, flushes=1, stalls=0)
 @example(seed=1708, messages=[b"a"], failing=0.6, crashes=0, revocations=0, flushes=2, stalls=0)

@@ -12,6 +12,7 @@ from broker.deliveries.assigned_partition import AssignedPartition, Capacity
 from broker.deliveries.delivery import Delivery, Origin
 from broker.deliveries.in_flight import InFlightDeliveries
 from broker.offsets.commit_metadata import CommitState
+from tests.examples import examples
 
 PREFETCH = 6
 PARTITIONS = [TopicPartition("mail", 0), TopicPartition("mail", 1)]
@@ -175,4 +176,4 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 TestAnyOrderKeepsTheBooks = LedgerMachine.TestCase
-TestAnyOrderKeepsTheBooks.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
+TestAnyOrderKeepsTheBooks.settings = settings(max_examples=examples(300), stateful_step_count=50)

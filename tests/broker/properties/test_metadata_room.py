@@ -9,6 +9,7 @@ from kafka.structs import TopicPartition
 
 from broker.deliveries.assigned_partition import AssignedPartition, Capacity
 from broker.offsets.commit_metadata import MAX_METADATA_CHARS, CommitState, Suspicion, decode, encode
+from tests.examples import examples
 
 PARTITION = TopicPartition("mail", 0)
 
@@ -17,7 +18,7 @@ def record(offset: int) -> ConsumerRecord:
     return ConsumerRecord("mail", 0, -1, offset, 0, 0, None, b"", [], None, -1, 0, -1)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=examples(12))
 @given(
     seed=st.integers(0, 2**32),
     first=st.sampled_from([0, 10**6, 2**62]),

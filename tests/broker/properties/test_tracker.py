@@ -6,6 +6,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from broker.offsets.ack_tracker import AckTracker
 from broker.offsets.commit_metadata import CommitState, decode, encode
+from tests.examples import examples
 
 
 class TrackerMachine(RuleBasedStateMachine):
@@ -99,5 +100,5 @@ class TrackerMachine(RuleBasedStateMachine):
 
 TestAnyInterleavingNeverSkipsAnIncompleteOffset = TrackerMachine.TestCase
 TestAnyInterleavingNeverSkipsAnIncompleteOffset.settings = settings(
-    max_examples=300, stateful_step_count=40, deadline=None
+    max_examples=examples(300), stateful_step_count=40
 )

@@ -14,6 +14,7 @@ from broker.kafka.leader_epochs import EpochEnd
 from broker.offsets.ack_tracker import AckTracker
 from broker.offsets.commit_metadata import CommitState, Suspicion
 from broker.offsets.truncation import ALL_OF_IT, PartitionLog, believe, cut_of, forget_from, merge
+from tests.examples import examples
 
 
 @dataclass
@@ -133,7 +134,7 @@ class TruncationMachine(RuleBasedStateMachine):
 
 TestElectionsAndRestartsLoseNothingAndRepeatNothing = TruncationMachine.TestCase
 TestElectionsAndRestartsLoseNothingAndRepeatNothing.settings = settings(
-    max_examples=300, stateful_step_count=40, deadline=None
+    max_examples=examples(300), stateful_step_count=40
 )
 
 

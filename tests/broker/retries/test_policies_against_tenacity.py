@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tenacity import RetryCallState, RetryError, Retrying, TryAgain
 
 from broker.retries.decision import Again, GiveUp, call_state, decide
+from tests.examples import examples
 
 
 class Clock:
@@ -194,7 +195,7 @@ def one_step_at_a_time(policy: Policy, attempts: Sequence[Attempt], patch: pytes
     raise AssertionError("the loop returns")
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(500), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     policy=st.builds(Policy, stops, waits, predicates, st.booleans()), attempts=attempts, seed=st.integers()
 )

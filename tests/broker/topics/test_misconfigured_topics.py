@@ -123,7 +123,7 @@ def test_a_worker_says_so_when_a_topic_loses_messages_since_it_was_started(
     start_worker(broker)
     task.send_with_options(partition_key="user-7")
     broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS)
-    topic = name_of(broker.topics, QUEUE)
+    topic = name_of(broker.parts.topics, QUEUE)
 
     # When an operator makes one lose messages
     configure(broker, topic, {"cleanup.policy": policy})
