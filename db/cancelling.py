@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection, text
 
-from db.outcome_news import CHANNEL
+from db.outcome_notifications import CHANNEL
 
 # Its message may be anywhere by now: what comes of it meets a row that is not pending, and changes nothing.
 _CANCEL = text(

@@ -1,14 +1,14 @@
 """Submissions: handing ads in, writing what became of them, reading it back."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Literal, TypeGuard, get_args
 
 from sqlalchemy import Connection, func, select, text
 
 from db.in_loop import LoopConnections, Statement
-from db.outcome_news import CHANNEL, IDS_IN_A_PAYLOAD
+from db.outcome_notifications import CHANNEL, IDS_IN_A_PAYLOAD
 from db.tables import moderation_results
 
 #: PostgreSQL's ``integer``: the range of every id.
@@ -128,19 +128,10 @@ WITH_WRITTEN = f"""
 SELECT_WRITTEN = "SELECT message_id FROM written CROSS JOIN (SELECT count(*) FROM told) AS told"
 _WRITE_OUTCOMES = text(f"{WITH_WRITTEN} {SELECT_WRITTEN}")
 
-#: In the order of Submission's fields.
+#: The columns of Submission's fields, in their order.
 READ = select(
     moderation_results.c.id,
-    moderation_results.c.item_id,
-    moderation_results.c.status,
-    moderation_results.c.is_violation,
-    moderation_results.c.probability,
-    moderation_results.c.error_message,
-    moderation_results.c.message_id,
-    moderation_results.c.generation,
-    moderation_results.c.created_at,
-    moderation_results.c.processed_at,
-    moderation_results.c.publish_after,
+    *(moderation_results.c[field.name] for field in fields(Submission) if field.name != "task_id"),
 )
 
 
