@@ -18,7 +18,7 @@ from .errors import (
     TemporaryError,
     TopicMisconfigured,
 )
-from .keys import PartitionKeys
+from .partition_keys import PartitionKeys
 from .retries import TenacityRetries, retry_if_temporary
 
 __all__ = [

@@ -26,37 +26,37 @@ from dramatiq.middleware import (
 )
 from kafka.structs import TopicPartition
 
-from .backlog import Backlog
-from .clients import ASK_TIMEOUT_S, Clients
-from .consumer import QueueConsumer
+from .admin.backlog import Backlog
+from .admin.lane_backlog import LaneBacklog
+from .complete.completer import Completer, PendingDeadLetter
+from .complete.current_delivery import CurrentDelivery
+from .complete.lane_writer import LaneWriter
+from .consume.consumer import QueueConsumer
 from .dead_letters import DeadLetter, DeadLetterQueue, Resolved, default_middleware
-from .dead_letters.letter import DiscardOptions, Filters, RedriveOptions
-from .dead_letters.record import shortened
-from .dead_letters.waiting import bury_waiting
+from .dead_letters.dead_letter import DiscardOptions, Filters, RedriveOptions
+from .dead_letters.failures import Failures
+from .dead_letters.giving_up import give_up
+from .dead_letters.record_format import shortened
+from .dead_letters.undelivered import dead_letter_undelivered
 from .delays import Delays, Outcome, Pending
-from .delays.records import Delay
-from .delivery import Delivery
+from .delays.record_format import Delay
+from .deliveries.delivery import Delivery
+from .deliveries.in_flight import InFlightDeliveries
 from .error_text import MAX_TRACEBACK_CHARS, NOTES, error_text, shorten_notes
 from .errors import EnqueueFailed, NotNow, RetryPolicyRefused
-from .failures import Failures
-from .finishing import Finishing
-from .forks import survive
-from .giving_up import give_up
-from .keys import PartitionKeys, key_of
-from .keys.following import Following
-from .keys.records import TICKET_BYTES, lane_header
-from .keys.view import LanesView
-from .ledger import Ledger
-from .lifecycle import WorkerLifecycle
-from .listeners import Listeners
-from .mending import Mending
-from .publisher import Publisher, Record
+from .kafka.clients import ASK_TIMEOUT_S, Clients
+from .kafka.rights import Denials, Rights
+from .kafka.topics import TopicLayout, Topics
+from .kafka.unreadable_batches import report_missing_codecs
+from .partition_keys import PartitionKeys, key_of
+from .partition_keys.record_format import REQUEUE_HEADERS_BYTES, lane_header
+from .process.forks import reset_on_fork
+from .produce.publisher import Publisher, Record
 from .retries import TenacityRetries
-from .rights import Denials, Rights
-from .settlement import Errand, Settlement
-from .topics import TopicLayout, Topics
-from .unreadable import report_missing_codecs
 from .url import reads_url
+from .worker.hooks import HookListeners
+from .worker.lifecycle import WorkerLifecycle
+from .worker.topic_repair import TopicRepair
 
 DEFAULT_RETENTION_MS = 7 * 24 * 3600 * 1000
 #: How long a stopping worker waits for what its last tasks left to publish, and then for its goodbye to the
@@ -64,7 +64,7 @@ DEFAULT_RETENTION_MS = 7 * 24 * 3600 * 1000
 SETTLE_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_MS = 5_000
 #: What is left of it for each further queue once others have waited for Kafka in vain.
-SHORT_GOODBYE_S = 0.25
+SHORT_LEAVE_GROUP_S = 0.25
 JOIN_POLL_S = 0.1
 #: What a count in join() may take at least, however soon its time is up.
 MIN_COUNT_S = 5.0
@@ -147,46 +147,50 @@ class KafkaBroker(Broker):
         self.commit_interval_ms = commit_interval_ms
         self.max_crashes = max_crashes
         self.close_timeout_ms = CLOSE_TIMEOUT_MS
-        self._waited_in_vain_s = 0.0
+        self._close_timeouts_s = 0.0
         self.consumer_settings = {
             "session_timeout_ms": session_timeout_ms,
             # A rebalance waits until each member has learnt of it with a heartbeat.
             "heartbeat_interval_ms": min(1_000, session_timeout_ms // 3),
             "request_timeout_ms": REQUEST_TIMEOUT_MS,
         }
-        self.intake_paused = False
+        self.consumption_paused = False
         self.clients = Clients(bootstrap_servers, client_options)
         self.topics = Topics(
             self.clients, TopicLayout(partitions, replication_factor, retention_ms), namespace=namespace
         )
         self.publisher = Publisher(self.clients, self.topics, timeout_ms=enqueue_timeout_ms)
-        self.ledger = Ledger()
+        self.in_flight = InFlightDeliveries()
         # Its own producer: what a worker owes Kafka is not to wait behind what its tasks send.
-        self._settlement_publisher = Publisher(self.clients, self.topics, timeout_ms=enqueue_timeout_ms)
-        self.settlement = Settlement(self._settlement_publisher, self.ledger, give_up=self._give_up)
+        self._completion_publisher = Publisher(self.clients, self.topics, timeout_ms=enqueue_timeout_ms)
+        self.completer = Completer(self._completion_publisher, self.in_flight, give_up=self._give_up)
         self.delays = Delays(
-            self.clients, self.topics, self.publisher, index_dir=delay_index_dir, bury=self._bury_delayed
+            self.clients,
+            self.topics,
+            self.publisher,
+            index_dir=delay_index_dir,
+            add_dead_letter=self._dead_letter_delayed,
         )
         self.dead_letter_queue = DeadLetterQueue(self.clients, self.topics, self.publisher)
         self.fail_fast_default = fail_fast_default
         self.failures = Failures(self.dead_letter_queue)
-        self.following = Following(
-            self.topics, self._settlement_publisher, self.ledger, group=group_id, give_up=self._give_up
+        self.lane_writer = LaneWriter(
+            self.topics, self._completion_publisher, self.in_flight, group=group_id, give_up=self._give_up
         )
-        self._lanes = LanesView(
-            self.clients, self.topics, self.publisher, group=group_id, written=self.following.written
+        self._lanes = LaneBacklog(
+            self.clients, self.topics, self.publisher, group=group_id, written=self.lane_writer.written
         )
-        self._finishing = Finishing()
-        self._listeners = Listeners()
+        self._current_delivery = CurrentDelivery()
+        self._hook_listeners = HookListeners()
         self.stopping = False
         #: Set when ``stopping`` is, for who waits.
         self.stop_asked = threading.Event()
         self._settle_deadline_s: float | None = None
         self.consumers: weakref.WeakSet[QueueConsumer] = weakref.WeakSet()
         self.silent_since_s: dict[str, float] = {}
-        self.mending = Mending()
+        self.mending = TopicRepair()
         self.denials = Denials()
-        survive(self)
+        reset_on_fork(self)
 
         super().__init__(middleware=default_middleware() if middleware is None else middleware)
         self.queues: dict[str, None] = {}
@@ -194,12 +198,12 @@ class KafkaBroker(Broker):
             self.add_middleware(PartitionKeys())
         self.add_middleware(WorkerLifecycle())
         # Without them an ordered key would lose its order, and nothing delayed would ever be forwarded.
-        self._listeners.always = [
+        self._hook_listeners.always = [
             m for m in self.middleware if isinstance(m, PartitionKeys | WorkerLifecycle)
         ]
         self.actor_options.add("retry")  # also where it is refused, with better reasons than Dramatiq has
 
-    def begin_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Be no worker: in the child of a fork, its consumers and its threads are the parent's."""
         self.stopping = False
         self.stop_asked = threading.Event()
@@ -258,7 +262,7 @@ class KafkaBroker(Broker):
           TopicMisconfigured: When a topic that the queue needs loses messages.
         """
         self._check_declared(queue_name)
-        self.settlement.start()  # here, because a worker's threads are interrupted
+        self.completer.start()  # here, because a worker's threads are interrupted
         report_missing_codecs()
         consumer = QueueConsumer(self, queue_name, prefetch=prefetch, timeout_ms=timeout)
         self.consumers.add(consumer)
@@ -276,13 +280,13 @@ class KafkaBroker(Broker):
         Raises:
           EnqueueFailed: When Kafka did not acknowledge it in time. It may still arrive.
         """
-        delivery = self._finishing.delivery
+        delivery = self._current_delivery.delivery
         if delivery is None:
             return self.enqueue_many([message], delay=delay)[0]
         try:
             self._join(delivery, message, delay)
         except Exception as e:
-            self._finishing.failure = e
+            self._current_delivery.failure = e
             raise
         self.emit_after("enqueue", message, delay)
         return message
@@ -295,7 +299,7 @@ class KafkaBroker(Broker):
         self.emit_before("enqueue", message, delay)
         if message.message_id == delivery.message_id:
             self._make_fit(message, delay)
-        if self.following.keeps(delivery, message, delay, self.actors):
+        if self.lane_writer.keeps(delivery, message, delay, self.actors):
             return
         record = self._record(message, delay)
         if is_retry:
@@ -509,21 +513,21 @@ class KafkaBroker(Broker):
             # hand back.
             self.begin_stopping()
         hook = f"before_{signal}"
-        listeners = self._listeners.of(self.middleware, hook)
+        listeners = self._hook_listeners.of(self.middleware, hook)
         if listeners and signal in ("ack", "nack"):
             if _is_withdrawn(args[0]):
                 return
-            with self._finishing.of(args[0]):
+            with self._current_delivery.of(args[0]):
                 self._call_before(listeners, hook, *args, **kwargs)
         else:
             self._call_before(listeners, hook, *args, **kwargs)
 
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
         hook = f"after_{signal}"
-        listeners = self._listeners.of(self.middleware, hook)
+        listeners = self._hook_listeners.of(self.middleware, hook)
         if signal in ("process_message", "skip_message"):
             if not _is_withdrawn(args[0]):
-                with self._finishing.of(args[0]):
+                with self._current_delivery.of(args[0]):
                     self._call_following(listeners, hook, *args, **kwargs)
             return
         if listeners and signal in ("ack", "nack") and _is_withdrawn(args[0]):
@@ -562,12 +566,12 @@ class KafkaBroker(Broker):
                 # got past here, Dramatiq would ack.
                 self.logger.critical(_HOOK_FAILED, hook, middleware, exc_info=True)
                 if isinstance(middleware, _FOLLOW_UP_MIDDLEWARE):
-                    self._finishing.failure = e
+                    self._current_delivery.failure = e
             if decides:
                 is_decided = message.failed or _is_retried(message)
         if error is not None and self._is_undecided(message):
             self._decide(message, error)
-        if (failure := self._finishing.failure) is not None:
+        if (failure := self._current_delivery.failure) is not None:
             if isinstance(message, Delivery):
                 # A dead letter takes the place of all of it: a message is tried again or given up, not both.
                 message.drop_outbox()
@@ -598,34 +602,34 @@ class KafkaBroker(Broker):
         try:
             self.enqueue(cast("Message[Any]", message))
         except (Exception, Interrupt) as e:  # noqa: BLE001 - whatever it was, a dead letter says so
-            self._finishing.failure = e
+            self._current_delivery.failure = e
 
     def _begin(self, message: MessageProxy) -> None:
-        if isinstance(message, Delivery) and not self.ledger.begin(message):
+        if isinstance(message, Delivery) and not self.in_flight.begin(message):
             # The one who has the partition now runs it, and calls the hooks, or nobody does: it was flushed.
             message.withdrawn = True
             raise SkipMessage("its partition was taken away, or it was flushed, before it began")
 
-    def _give_up(self, delivery: Delivery | Errand, error: BaseException) -> None:
+    def _give_up(self, delivery: Delivery | PendingDeadLetter, error: BaseException) -> None:
         """Let a dead letter that says so take the place of an outbox that Kafka can never take.
 
         Another dead letter would be refused, too: one that is there is shortened, and held until its topic
         takes it.
         """
         self.logger.error("What follows from %s cannot be published: %r", delivery, error)
-        if isinstance(delivery, Errand):  # it brings nothing but a dead letter
-            delivery.outbox[:] = [shortened(self.topics, letter) for letter in delivery.outbox]
+        if isinstance(delivery, PendingDeadLetter):  # it brings nothing but a dead letter
+            delivery.outbox[:] = [shortened(self.topics, dead_letter) for dead_letter in delivery.outbox]
             return
-        if (letter := delivery.dead_letter) is not None:
-            delivery.dead_letter = shortened(self.topics, letter)
-            delivery.outbox[delivery.outbox.index(letter)] = delivery.dead_letter
+        if (dead_letter := delivery.dead_letter) is not None:
+            delivery.dead_letter = shortened(self.topics, dead_letter)
+            delivery.outbox[delivery.outbox.index(dead_letter)] = delivery.dead_letter
             return
         delivery.preparation = partial(give_up, self, delivery, error)
         delivery.drop_outbox()
 
-    def _bury_delayed(self, delay: Delay, error: BaseException) -> Errand:
+    def _dead_letter_delayed(self, delay: Delay, error: BaseException) -> PendingDeadLetter:
         """Keep a delayed message in the dead letters whose queue refuses it for good."""
-        return bury_waiting(
+        return dead_letter_undelivered(
             self,
             delay.queue,
             message_id=delay.message_id,
@@ -654,7 +658,7 @@ class KafkaBroker(Broker):
             headers.append(lane_header(key))
         if delay is not None:
             return self.delays.record(message, delay, headers=headers, key=key)
-        spare = 0 if key is None else TICKET_BYTES
+        spare = 0 if key is None else REQUEUE_HEADERS_BYTES
         topic = self.topics.queue(message.queue_name)
         return Record(topic, message.encode(), key=key, headers=headers, spare=spare)
 
@@ -670,7 +674,7 @@ class KafkaBroker(Broker):
         self.stopping = True
         self.stop_asked.set()
         self._settle_deadline_s = None
-        self._waited_in_vain_s = 0.0
+        self._close_timeouts_s = 0.0
 
     def hurry(self, timeout_s: float) -> None:
         """Begin to stop, and let nothing of it take longer than ``timeout_s``."""
@@ -678,18 +682,18 @@ class KafkaBroker(Broker):
         self._settle_deadline_s = time.monotonic() + timeout_s
         self.close_timeout_ms = int(timeout_s * 1000)
 
-    def goodbye_timeout_s(self) -> float:
+    def leave_group_timeout_s(self) -> float:
         """How long a consumer may wait for Kafka while it closes.
 
         Those of a worker that stops are closed one after another. What some of them wait in vain is taken
         from the others: a worker of many queues would otherwise take many times as long while Kafka is away.
         """
-        return max(SHORT_GOODBYE_S, self.close_timeout_ms / 1000 - self._waited_in_vain_s)
+        return max(SHORT_LEAVE_GROUP_S, self.close_timeout_ms / 1000 - self._close_timeouts_s)
 
-    def waited_in_vain(self, waited_s: float) -> None:
+    def note_close_timeout(self, waited_s: float) -> None:
         """A consumer has closed without an answer from Kafka."""
         if self.stopping:
-            self._waited_in_vain_s += waited_s
+            self._close_timeouts_s += waited_s
 
     def drain_if_stopping(self) -> None:
         """In a worker that is stopping, wait for what its last tasks left to publish.
@@ -697,7 +701,7 @@ class KafkaBroker(Broker):
         All its queues and :meth:`close` share one SETTLE_TIMEOUT_S, which begins with the first that waits.
         """
         if self.stopping:
-            self.settlement.drain(self._settle_time_left_s())
+            self.completer.drain(self._settle_time_left_s())
 
     def _settle_time_left_s(self) -> float:
         if self._settle_deadline_s is None:
@@ -706,11 +710,11 @@ class KafkaBroker(Broker):
 
     def close(self) -> None:
         """Close this process's connections. The broker connects again when it is used again."""
-        self.settlement.stop(timeout_s=self._settle_time_left_s() if self.stopping else 0.0)
+        self.completer.stop(timeout_s=self._settle_time_left_s() if self.stopping else 0.0)
         self.delays.close()
         self._lanes.close()
         self.publisher.close()
-        self._settlement_publisher.close()
+        self._completion_publisher.close()
 
 
 def _is_retried(message: MessageProxy) -> bool:

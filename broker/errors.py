@@ -37,7 +37,7 @@ from kafka.errors import (
     RecordListTooLargeError,
 )
 
-from .advice import advice
+from .error_advice import advice
 
 #: Errors of the record itself: sending the same bytes again can only fail again.
 RECORD_ERRORS: tuple[type[Exception], ...] = (
@@ -138,7 +138,7 @@ class NotNow(Retry):
     """Raise from an actor that could not even try, because of what all its tasks need and is away.
 
     The message goes back to its queue at once, whatever the actor's policy: no attempt is counted and nothing
-    is logged. So see to it first that the message does not come straight back: ``broker.intake_paused``.
+    is logged. So see to it first that the message does not come straight back: ``broker.consumption_paused``.
     """
 
 

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 
-from .clients import RESERVED_OPTIONS
+from .kafka.clients import RESERVED_OPTIONS
 
 P = ParamSpec("P")
 

@@ -31,7 +31,7 @@ BATCH = 500
 #: A batch of this size shows that submissions keep arriving: the next batch then waits for more of them.
 #: Every send has a fixed cost, and no client waits for it.
 MANY = 16
-GATHER_S = 0.02
+BATCH_LINGER_S = 0.02
 #: Submissions in the queue in memory. Further ones wait in PostgreSQL for the relay.
 MAX_WAITING = 10_000
 #: The time for a send to reach Kafka, and again for Kafka's acknowledgement. The broker's default of 30 s
@@ -164,7 +164,7 @@ class Outbox:
             if sendable and not self._kafka.is_away:
                 self._mark_soon(self._send(sendable))
                 if len(sendable) >= MANY and len(self._waiting) < BATCH:
-                    self._stopping.wait(GATHER_S)
+                    self._stopping.wait(BATCH_LINGER_S)
 
     def _relay(self) -> bool:
         """Send a batch of rows with an expired lease; return whether there may be more."""

@@ -30,7 +30,7 @@ class DatabaseGate:
 
     @property
     def is_closed(self) -> bool:
-        return self._broker.intake_paused
+        return self._broker.consumption_paused
 
     def start(self) -> None:
         """Let the gate close and open. Before this call, and after :meth:`stop`, it stays as it is."""
@@ -47,7 +47,7 @@ class DatabaseGate:
         """
         if self._stopped.is_set() or self.is_closed or self._answers():
             return self.is_closed
-        self._broker.intake_paused = True
+        self._broker.consumption_paused = True
         threading.Thread(target=self._reopen, name="database-gate", daemon=True).start()
         return True
 
@@ -55,7 +55,7 @@ class DatabaseGate:
         while not self._stopped.wait(PING_INTERVAL_S):
             if self._answers():
                 break
-        self._broker.intake_paused = False
+        self._broker.consumption_paused = False
 
     def _answers(self) -> bool:
         try:

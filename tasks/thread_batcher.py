@@ -17,7 +17,7 @@ SLICE_S = 0.1
 MANY = 8
 BACK_WITHIN_S = 0.05
 #: The longest wait for further calls of an expected batch. A batch has a fixed cost, whatever its size.
-GATHER_S = 0.005
+BATCH_LINGER_S = 0.005
 #: A pause without a new call ends that wait.
 PAUSE_S = 0.001
 
@@ -117,7 +117,7 @@ class ThreadBatcher(Generic[Item, Answer]):
         batch = [self._waiting.get()]
         self._take_into(batch)
         if (now_s := time.monotonic()) < busy_until_s:
-            until_s = now_s + GATHER_S
+            until_s = now_s + BATCH_LINGER_S
             while len(batch) < self._max_items and time.monotonic() < until_s:
                 self._pause(PAUSE_S)
                 if not self._take_into(batch):

@@ -11,11 +11,11 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.structs import TopicPartition
 
-from broker.clients import Clients
 from broker.delays import Delays, Outcome, delay_record
-from broker.delays.records import tombstone
-from broker.publisher import Publisher, Record
-from broker.topics import TopicLayout, Topics
+from broker.delays.record_format import tombstone
+from broker.kafka.clients import Clients
+from broker.kafka.topics import TopicLayout, Topics
+from broker.produce.publisher import Publisher, Record
 from dev.apache_kafka import ApacheKafkaServer
 from dev.waiting import wait_until
 

@@ -1,11 +1,11 @@
 """Dead letters: messages that will not be tried again by themselves, kept in ``{queue}_dlq``."""
 
-from .audit import Resolution
-from .letter import DeadLetter
-from .middleware import DeadLetters, bury, default_middleware
+from .dead_letter import DeadLetter
+from .middleware import DeadLetters, add_dead_letter, default_middleware
 from .queue import DeadLetterQueue, caller
-from .record import dead_letter_record
-from .resolving import Resolved
+from .record_format import dead_letter_record
+from .redriving import Resolved
+from .resolution import Resolution
 
 __all__ = [
     "DeadLetter",
@@ -13,7 +13,7 @@ __all__ = [
     "DeadLetters",
     "Resolution",
     "Resolved",
-    "bury",
+    "add_dead_letter",
     "caller",
     "dead_letter_record",
     "default_middleware",

@@ -10,13 +10,13 @@ from dramatiq.middleware import Middleware, Retries
 from dramatiq.middleware import default_middleware as dramatiqs_middleware
 from tenacity import Retrying
 
-from ..delivery import Delivery
+from ..deliveries.delivery import Delivery
 from ..error_text import MAX_TRACEBACK_CHARS, shorten_notes
 from ..errors import DeadLetterNotMade
-from ..keys import PartitionKeys
+from ..partition_keys import PartitionKeys
 from ..retries import TenacityRetries
-from .letter import DeadLetter, read_letter
-from .record import dead_letter_record
+from .dead_letter import DeadLetter, read_dead_letter
+from .record_format import dead_letter_record
 
 if TYPE_CHECKING:
     from ..broker import KafkaBroker
@@ -37,7 +37,7 @@ class DeadLetters(Middleware):
         self.on_dead_letter = on_dead_letter
 
 
-def bury(broker: KafkaBroker, delivery: Delivery, error: BaseException | None) -> None:
+def add_dead_letter(broker: KafkaBroker, delivery: Delivery, error: BaseException | None) -> None:
     """Put a delivery's dead letter into its outbox, and what the broker's DeadLetters calls into its
     follow-ups.
 
@@ -59,7 +59,7 @@ def bury(broker: KafkaBroker, delivery: Delivery, error: BaseException | None) -
             message=None if delivery.unrun else delivery._message,
             headers=delivery.headers,
         )
-        letter = read_letter(delivery.queue_name, record.value, record.headers)
+        dead_letter = read_dead_letter(delivery.queue_name, record.value, record.headers)
     except Exception as e:
         # Dramatiq tries a nack again only after an error of the connection.
         raise DeadLetterNotMade(f"The dead letter of {delivery.origin} could not be made: {e!r}") from e
@@ -67,7 +67,7 @@ def bury(broker: KafkaBroker, delivery: Delivery, error: BaseException | None) -
     delivery.outbox.append(record)
     for middleware in broker.middleware:
         if isinstance(middleware, DeadLetters) and middleware.on_dead_letter is not None:
-            delivery.follow_ups.append(partial(middleware.on_dead_letter, letter))
+            delivery.follow_ups.append(partial(middleware.on_dead_letter, dead_letter))
 
 
 def default_middleware(

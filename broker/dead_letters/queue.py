@@ -9,13 +9,13 @@ import socket
 from collections.abc import Iterator
 from typing import Unpack
 
-from ..clients import Clients
-from ..publisher import Publisher
-from ..topics import Topics
-from .audit import Action, Resolution, State, is_resolution, read_resolution
-from .letter import DeadLetter, Filters, Selection
-from .log import Log
-from .resolving import History, Order, Resolved, Resolver, open_letters
+from ..kafka.clients import Clients
+from ..kafka.topics import Topics
+from ..produce.publisher import Publisher
+from .dead_letter import DeadLetter, Filters, Selection
+from .redriving import History, RedriveRequest, Resolved, Resolver, open_dead_letters
+from .resolution import Action, Resolution, ResolutionState, is_resolution, read_resolution
+from .topic_log import DeadLetterTopic
 
 
 class DeadLetterQueue:
@@ -46,7 +46,7 @@ class DeadLetterQueue:
         with self._log(queue_name) as log:
             for partition in log.ends:
                 history = History.of(log, partition)
-                yield from open_letters(log, partition, queue_name, history, selection)
+                yield from open_dead_letters(log, partition, queue_name, history, selection)
 
     def redrive(
         self,
@@ -115,28 +115,28 @@ class DeadLetterQueue:
                 done = {
                     (resolution.operation, offset)
                     for resolution in resolutions
-                    if resolution.state is State.DONE
-                    for offset in resolution.letters
+                    if resolution.state is ResolutionState.DONE
+                    for offset in resolution.dead_letters
                 }
                 for resolution in resolutions:
-                    ended = all((resolution.operation, offset) in done for offset in resolution.letters)
-                    if resolution.state is State.DONE or not ended:
+                    ended = all((resolution.operation, offset) in done for offset in resolution.dead_letters)
+                    if resolution.state is ResolutionState.DONE or not ended:
                         yield resolution
 
-    def _log(self, queue_name: str) -> Log:
+    def _log(self, queue_name: str) -> DeadLetterTopic:
         topic = self._topics.dead_letters(queue_name)
         self._topics.ensure([topic], for_reading=True)
-        return Log(self._clients, topic)
+        return DeadLetterTopic(self._clients, topic)
 
 
 def _order(
     action: Action, queue_name: str, dry_run: bool, reason: str, by: str | None, rate_per_s: float | None
-) -> Order:
+) -> RedriveRequest:
     if not dry_run and not reason.strip():
         raise ValueError(f"a {action.value} needs reason=, which is kept with what was done")
     if rate_per_s is not None and rate_per_s <= 0:
         raise ValueError(f"rate_per_s={rate_per_s}: pass a positive number, or None for no limit")
-    return Order(
+    return RedriveRequest(
         operation=secrets.token_hex(8),
         action=action,
         queue_name=queue_name,

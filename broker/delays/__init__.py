@@ -4,11 +4,11 @@ them out.
 Kept apart from the rest of the broker, which sees one class, :class:`Delays`.
 """
 
-from .cancel import CancelUndecided
+from .cancellation import CancelUndecided
 from .delays import Delays
 from .forwarder import Forwarder
-from .records import MAX_DELAY_MS, Outcome, delay_record
-from .store import IndexUnusable
+from .index_store import IndexUnusable
+from .record_format import MAX_DELAY_MS, Outcome, delay_record
 from .view import DelayedMessage, Pending
 
 __all__ = [

@@ -8,17 +8,17 @@ from typing import Any
 
 from dramatiq.message import Message
 
-from ..clients import Clients
-from ..keys.records import TICKET_BYTES
-from ..publisher import Publisher, Record
-from ..rights import not_published
-from ..topics import Topics
-from .cancel import Cancelling
-from .files import IndexFiles
+from ..kafka.clients import Clients
+from ..kafka.rights import not_published
+from ..kafka.topics import Topics
+from ..partition_keys.record_format import REQUEUE_HEADERS_BYTES
+from ..produce.publisher import Publisher, Record
+from .cancellation import Cancelling
+from .delayed_topic import look_up
 from .forwarder import Forwarder
-from .forwarding import Bury, Forwarding
-from .records import Outcome, delay_record, flush_command
-from .topic import look_up
+from .forwarding import Forwarding, WriteDeadLetter
+from .index_files import IndexFiles
+from .record_format import Outcome, delay_record, flush_command
 from .view import DelayView, Pending
 
 
@@ -38,13 +38,13 @@ class Delays:
         publisher: Publisher,
         *,
         index_dir: str | Path | None = None,
-        bury: Bury | None = None,
+        add_dead_letter: WriteDeadLetter | None = None,
     ) -> None:
         self._clients = clients
         self._topics = topics
         self._publisher = publisher
         self._files = IndexFiles(index_dir)
-        self._bury = bury
+        self._bury = add_dead_letter
         self._cancelling = Cancelling(clients, topics, publisher)
         self._view = DelayView(clients, topics)
 
@@ -72,8 +72,8 @@ class Delays:
             delay_ms,
             headers=headers,
             key=key,
-            bound_for=self._topics.queue(message.queue_name),
-            spare=0 if key is None else TICKET_BYTES,
+            destination=self._topics.queue(message.queue_name),
+            spare=0 if key is None else REQUEUE_HEADERS_BYTES,
         )
 
     def forwarder(self, settings: Mapping[str, Any] | None = None) -> Forwarder:

@@ -11,14 +11,14 @@ from typing import Any
 from dramatiq.errors import BrokerConnectionError
 from kafka.errors import KafkaError
 
-from ..clients import Clients
 from ..errors import NotAuthorized
-from ..rights import is_denial, reading
-from ..topics import Topics
-from .files import IndexFiles
+from ..kafka.clients import Clients
+from ..kafka.rights import is_denial, reading
+from ..kafka.topics import Topics
 from .forwarding import Forwarding
-from .partitions import OwnedPartition, OwnedPartitions, group_of
-from .store import IndexDamaged, IndexInUse, IndexUnusable, discard
+from .index_files import IndexFiles
+from .index_store import IndexDamaged, IndexInUse, IndexUnusable, discard
+from .owned_partitions import OwnedPartition, OwnedPartitions, group_of
 
 logger = logging.getLogger(__name__)
 

@@ -11,14 +11,14 @@ from typing import Protocol
 from dramatiq.errors import BrokerConnectionError
 from kafka.errors import MessageSizeTooLargeError
 
-from ..awaited import TOPIC_ERRORS
 from ..errors import RECORD_ERRORS, KafkaUnavailable, NotAuthorized, TopicMisconfigured
-from ..publisher import Publisher, Record
-from ..rights import Denials
-from ..topics import Topics
-from .index import Progress, Row, Settlement
-from .partitions import OwnedPartition
-from .records import CancelDecision, Delay, cancel_decision, cancel_forgotten, tombstone
+from ..kafka.rights import Denials
+from ..kafka.topics import Topics
+from ..produce.delivery_reports import TOPIC_ERRORS
+from ..produce.publisher import Publisher, Record
+from .index import PendingTombstone, Progress, Row
+from .owned_partitions import OwnedPartition
+from .record_format import CancelDecision, Delay, cancel_decision, cancel_forgotten, tombstone
 
 logger = logging.getLogger(__name__)
 
@@ -35,13 +35,13 @@ REFUSED_BACKOFF_S = 60.0
 OUTCOME_RETENTION_MS = 7 * 24 * 3600 * 1000
 
 
-class Buried(Protocol):
+class DeadLettered(Protocol):
     """A message on its way to the dead letters."""
 
     completed: bool
 
 
-Bury = Callable[[Delay, BaseException], Buried]
+WriteDeadLetter = Callable[[Delay, BaseException], DeadLettered]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class _Task:
     """
 
     record: Record
-    about: Row | Settlement | CancelDecision | None
+    about: Row | PendingTombstone | CancelDecision | None
 
 
 class Forwarding:
@@ -70,16 +70,16 @@ class Forwarding:
         self,
         topics: Topics,
         publisher: Publisher,
-        bury: Bury | None = None,
+        add_dead_letter: WriteDeadLetter | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
         self._topics = topics
         self.publisher = publisher
-        self._bury = bury
+        self._bury = add_dead_letter
         #: What is on its way to the dead letters, by the delay's id.
-        self._buried: dict[str, Buried] = {}
+        self._buried: dict[str, DeadLettered] = {}
         self._denials = Denials()
         #: The topics that could not be created in this step.
         self._missing: dict[str, BrokerConnectionError] = {}
@@ -208,7 +208,7 @@ def _note(progress: Progress, task: _Task, failure: BaseException | None, now_s:
             progress.postponed.append((row, now_s + DENIED_BACKOFF_S))
         case Row() as row:
             progress.postponed.append((row, now_s + FAILED_BACKOFF_S))
-        case Settlement() as settled if failure is None:
+        case PendingTombstone() as settled if failure is None:
             progress.settled.append(settled)
         case CancelDecision() as told if failure is None:
             progress.told.append(told)

@@ -22,8 +22,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import mending
-from .records import (
+from . import index_repair as mending
+from .index_store import IndexDamaged, Store
+from .record_format import (
     KEY_SUFFIX_LENGTH,
     CancelDecision,
     CancelForgotten,
@@ -34,7 +35,6 @@ from .records import (
     Flush,
     Outcome,
 )
-from .store import IndexDamaged, Store
 
 #: How many forwarded messages are remembered, to tell "too late" from "unknown" when one is cancelled.
 REMEMBERED_MESSAGES = 100_000
@@ -87,7 +87,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Settlement:
+class PendingTombstone:
     """A decided delay that needs its tombstone."""
 
     row: int
@@ -109,7 +109,7 @@ class Progress:
 
     forwarded: list[Row] = field(default_factory=list)
     postponed: list[tuple[Row, float]] = field(default_factory=list)
-    settled: list[Settlement] = field(default_factory=list)
+    settled: list[PendingTombstone] = field(default_factory=list)
     told: list[CancelDecision] = field(default_factory=list)
 
 
@@ -326,14 +326,14 @@ class DelayIndex(Store):
                     "UPDATE delays SET attempts = attempts + 1 WHERE row = ?", [(row.row,) for row in rows]
                 )
 
-    def to_settle(self, limit: int) -> list[Settlement]:
+    def to_settle(self, limit: int) -> list[PendingTombstone]:
         """Decided delays whose tombstone Kafka has not acknowledged."""
         with self._understood():
             found = self._db.execute(
                 f"SELECT row, id, state FROM delays WHERE state <> {WAITING} AND settled = 0 LIMIT ?",
                 (limit,),
             ).fetchall()
-        return [Settlement(row, delay_id, _DECIDED[state]) for row, delay_id, state in found]
+        return [PendingTombstone(row, delay_id, _DECIDED[state]) for row, delay_id, state in found]
 
     def note(self, progress: Progress) -> None:
         """Note what Kafka has acknowledged, and what it has not, in one transaction."""

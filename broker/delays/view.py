@@ -13,23 +13,23 @@ from kafka import KafkaConsumer
 from kafka.errors import KafkaError, KafkaTimeoutError
 from kafka.structs import TopicPartition
 
-from ..clients import Clients
-from ..epochs import EpochEnds
-from ..forks import look, survive
-from ..metadata import partitions_now
-from ..rights import reading
-from ..topics import Topics
-from ..truncation import is_cut
+from ..kafka.clients import Clients
+from ..kafka.leader_epochs import EpochEnds
+from ..kafka.metadata import partitions_now
+from ..kafka.rights import reading
+from ..kafka.topics import Topics
+from ..offsets.truncation import is_cut
+from ..process.forks import check_for_fork, reset_on_fork
+from .delayed_topic import DelayedTopic, look_up
 from .index import DelayIndex
-from .partitions import (
+from .owned_partitions import (
     MAX_FETCH_BYTES,
     MAX_PARTITION_FETCH_BYTES,
     MAX_POLL_RECORDS,
     REQUEST_TIMEOUT_MS,
     entries_of,
 )
-from .records import Outcome, strongest
-from .topic import DelayedTopic, look_up
+from .record_format import Outcome, strongest
 
 #: How long Kafka may send nothing of what it says it has.
 SILENCE_TIMEOUT_S = 10.0
@@ -86,10 +86,10 @@ class DelayView:
     def __init__(self, clients: Clients, topics: Topics) -> None:
         self._clients = clients
         self._topics = topics
-        self.begin_anew()
-        survive(self)
+        self.reset_after_fork()
+        reset_on_fork(self)
 
-    def begin_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Connect, and read the topic, once more when it is needed: what was read is the parent's."""
         self._lock = threading.Lock()
         self._kafka: KafkaConsumer | None = None
@@ -98,7 +98,7 @@ class DelayView:
         self._indexes: dict[TopicPartition, DelayIndex] = {}
 
     def pending(self, queue: str, *, limit: int) -> Pending:
-        look()
+        check_for_fork()
         with self._lock:
             self._catch_up()
             indexes = list(self._indexes.values())
@@ -117,7 +117,7 @@ class DelayView:
 
     def outcome(self, message_id: str) -> Outcome | None:
         """What was decided about cancelling a message; None when nothing was asked, or nothing is decided."""
-        look()
+        check_for_fork()
         with self._lock:
             self._catch_up()
             decided = (index.outcome(message_id) for index in self._indexes.values())

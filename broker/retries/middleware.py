@@ -18,7 +18,7 @@ from tenacity import RetryCallState, Retrying
 from ..error_text import MAX_TRACEBACK_CHARS, error_text, excerpt, traceback_text
 from ..errors import NotNow, PermanentError, RetryPolicyRefused
 from .decision import Again, GiveUp, call_state, decide
-from .refusal import check_policy
+from .policy_check import check_policy
 
 #: Dramatiq's own way of saying when and how often, which a policy replaces.
 _DRAMATIQS_POLICY = frozenset({"max_retries", "min_backoff", "max_backoff", "retry_when"})

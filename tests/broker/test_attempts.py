@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from broker import KafkaUnavailable
-from broker.attempts import SharedAttempts
+from broker.kafka.single_flight import SingleFlight
 from tests.waiting import wait_until
 
 DEADLINE_S = 30.0
@@ -42,7 +42,7 @@ def threads() -> Iterator[ThreadPoolExecutor]:
         yield threads
 
 
-def call(attempts: SharedAttempts, attempt: Callable[[], str], patience_s: float = DEADLINE_S) -> str:
+def call(attempts: SingleFlight, attempt: Callable[[], str], patience_s: float = DEADLINE_S) -> str:
     """What came of it, as text."""
     try:
         return attempts.run(attempt, deadline_s=time.monotonic() + patience_s)
@@ -53,7 +53,7 @@ def call(attempts: SharedAttempts, attempt: Callable[[], str], patience_s: float
 def test_those_who_wait_share_the_failure_of_the_attempt_that_began_after_they_asked(
     threads: ThreadPoolExecutor,
 ) -> None:
-    attempts, attempt = SharedAttempts(), Attempt()
+    attempts, attempt = SingleFlight(), Attempt()
     calls = [threads.submit(call, attempts, attempt) for _ in range(CALLERS)]
     wait_until(lambda: attempt.made, deadline_s=DEADLINE_S, what="the first attempt")
     wait_until(lambda: all(c.running() for c in calls), deadline_s=DEADLINE_S, what="all to have asked")
@@ -65,7 +65,7 @@ def test_those_who_wait_share_the_failure_of_the_attempt_that_began_after_they_a
 
 
 def test_nobody_waits_for_longer_than_its_own_deadline(threads: ThreadPoolExecutor) -> None:
-    attempts, attempt = SharedAttempts(), Attempt()
+    attempts, attempt = SingleFlight(), Attempt()
     first = threads.submit(call, attempts, attempt)
     wait_until(lambda: attempt.made, deadline_s=DEADLINE_S, what="the first attempt")
     assert "another thread still tries" in call(attempts, attempt, patience_s=0.05)
@@ -74,7 +74,7 @@ def test_nobody_waits_for_longer_than_its_own_deadline(threads: ThreadPoolExecut
 
 
 def test_a_failure_is_not_that_of_who_asks_afterwards() -> None:
-    attempts, attempt = SharedAttempts(), Attempt()
+    attempts, attempt = SingleFlight(), Attempt()
     attempt.may_end.set()
     assert call(attempts, attempt) == "attempt 1 failed"
     assert call(attempts, attempt) == "attempt 2 failed"
@@ -91,13 +91,13 @@ def test_an_attempt_whose_thread_was_ended_before_it_began_is_made_by_another(
         return start(function, arguments) if len(started) == 2 else 0
 
     monkeypatch.setattr(_thread, "start_new_thread", start_the_second)
-    assert call(SharedAttempts(), lambda: "done") == "done"
+    assert call(SingleFlight(), lambda: "done") == "done"
 
 
 def test_who_is_interrupted_leaves_the_turn_to_the_others_when_the_attempt_ends(
     threads: ThreadPoolExecutor,
 ) -> None:
-    attempts, attempt = SharedAttempts(), Attempt()
+    attempts, attempt = SingleFlight(), Attempt()
     idents: list[int] = []
 
     def interrupted() -> str:
@@ -117,7 +117,7 @@ def test_who_is_interrupted_leaves_the_turn_to_the_others_when_the_attempt_ends(
 
 
 def test_nobody_waits_for_an_attempt_once_it_is_to_stop(threads: ThreadPoolExecutor) -> None:
-    attempts, attempt, stop = SharedAttempts(), Attempt(), threading.Event()
+    attempts, attempt, stop = SingleFlight(), Attempt(), threading.Event()
 
     def ask() -> str:
         try:

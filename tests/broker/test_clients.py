@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from broker import KafkaUnavailable
-from broker.clients import Clients
+from broker.kafka.clients import Clients
 from dev.ports import HOST, free_port
 
 MAKERS: dict[str, Callable[[Clients], Any]] = {

@@ -12,8 +12,8 @@ import pytest
 from kafka import KafkaAdminClient
 
 from broker import KafkaUnavailable
-from broker.clients import Clients
-from broker.topics import TopicLayout, Topics
+from broker.kafka.clients import Clients
+from broker.kafka.topics import TopicLayout, Topics
 from dev.stack import Stack
 from tests.broker.conftest import MakeBroker
 from tests.waiting import wait_until

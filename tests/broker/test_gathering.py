@@ -16,8 +16,9 @@ import pytest
 from kafka.producer.future import FutureProduceResult, FutureRecordMetadata
 from kafka.structs import TopicPartition
 
-from broker import KafkaBroker, KafkaUnavailable, gathering
-from broker.gathering import Gathering, Sent
+from broker import KafkaBroker, KafkaUnavailable
+from broker.produce import send_batching as gathering
+from broker.produce.send_batching import SendBatcher, Sent
 from dev.stack import Stack
 from tests.waiting import wait_until
 
@@ -38,7 +39,7 @@ class Busy:
     """A gathering in which one caller waits for an answer, so that every other has company."""
 
     def __init__(self) -> None:
-        self.gathering = Gathering()
+        self.gathering = SendBatcher()
         self._answered = threading.Event()
         self._pool = ThreadPoolExecutor(16)
         self.occupant = self.submit(Sent, wait=lambda _: self._answered.wait(DEADLINE_S))
@@ -76,7 +77,7 @@ def test_a_thread_that_is_alone_sends_by_itself() -> None:
         senders.append(threading.get_ident())
         return Sent()
 
-    Gathering().produce(send, lambda sent: sent, timeout_s=TIMEOUT_S)
+    SendBatcher().produce(send, lambda sent: sent, timeout_s=TIMEOUT_S)
     assert senders == [threading.get_ident()]
 
 

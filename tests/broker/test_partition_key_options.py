@@ -10,11 +10,11 @@ import pytest
 from dramatiq.brokers.stub import StubBroker
 
 from broker import PartitionKeyRefused, default_middleware
+from broker.consume.decoding import read_message
 from broker.errors import InvalidMessage
-from broker.intake import read_message
-from broker.keys.lanes import Order
-from broker.keys.options import MAX_KEY_BYTES
-from broker.keys.records import TICKET, read_ticket
+from broker.partition_keys.lanes import SequenceNumber
+from broker.partition_keys.options import MAX_KEY_BYTES
+from broker.partition_keys.record_format import TICKET, read_requeue_headers
 
 
 @pytest.fixture
@@ -92,5 +92,5 @@ def test_an_actors_key_that_cannot_be_made_is_refused_when_it_is_sent(broker: St
 
 @pytest.mark.parametrize("content", [b"", b"1", b"1:2:x", b"1:2:3:4", None])
 def test_a_header_that_is_no_ticket_is_none(content: bytes | None) -> None:
-    assert read_ticket([("traceparent", b"00"), (TICKET, content)]) is None  # type: ignore[list-item]
-    assert read_ticket([(TICKET, b"1:2:3")]) == (Order(1, 2), 3)
+    assert read_requeue_headers([("traceparent", b"00"), (TICKET, content)]) is None  # type: ignore[list-item]
+    assert read_requeue_headers([(TICKET, b"1:2:3")]) == (SequenceNumber(1, 2), 3)

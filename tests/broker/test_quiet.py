@@ -2,7 +2,7 @@
 
 import logging
 
-from broker.quiet import INTERVAL_S, LINES, Quiet
+from broker.kafka.log_filter import INTERVAL_S, LINES, RateLimitFilter
 
 
 def record(line: int, level: int = logging.ERROR, attempt: int = 0) -> logging.LogRecord:
@@ -11,7 +11,7 @@ def record(line: int, level: int = logging.ERROR, attempt: int = 0) -> logging.L
 
 def test_each_place_says_its_first_lines_and_then_rests_for_a_while() -> None:
     now_s = 0.0
-    quiet = Quiet(lambda: now_s)
+    quiet = RateLimitFilter(lambda: now_s)
     said = [attempt for attempt in range(100) if quiet.filter(record(1, attempt=attempt))]
     assert said == list(range(LINES))
     assert quiet.filter(record(2)), "another place has something else to say"
@@ -20,7 +20,7 @@ def test_each_place_says_its_first_lines_and_then_rests_for_a_while() -> None:
 
 
 def test_the_last_line_before_the_rest_says_so() -> None:
-    quiet = Quiet(lambda: 0.0)
+    quiet = RateLimitFilter(lambda: 0.0)
     records = [record(1, attempt=attempt) for attempt in range(LINES)]
     assert all(map(quiet.filter, records))
     assert [each.getMessage() for each in records[:-1]] == [f"attempt {n} failed" for n in range(LINES - 1)]
@@ -28,5 +28,5 @@ def test_the_last_line_before_the_rest_says_so() -> None:
 
 
 def test_what_was_asked_for_with_a_lower_level_is_not_left_out() -> None:
-    quiet = Quiet(lambda: 0.0)
+    quiet = RateLimitFilter(lambda: 0.0)
     assert all(quiet.filter(record(1, level=logging.DEBUG)) for _ in range(100))

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from kafka.structs import MemberState, OffsetAndMetadata
 
-from broker.clients import Clients
-from broker.rebalance import keep_outcomes_of_joins
-from broker.topics import TopicLayout, Topics
+from broker.kafka.clients import Clients
+from broker.kafka.rebalance import keep_join_outcomes
+from broker.kafka.topics import TopicLayout, Topics
 from dev.stack import Stack
 from tests.waiting import wait_until
 
@@ -31,7 +31,7 @@ def test_a_consumer_that_is_hardly_ever_in_poll_joins_at_its_first_attempt(
         "heartbeat_interval_ms": 1_000,
     }
     with closing(clients.consumer(group_id=f"{namespace}group", **settings)) as kafka:
-        keep_outcomes_of_joins(kafka)
+        keep_join_outcomes(kafka)
         kafka.subscribe([topics.queue("mail")])
 
         def poll() -> bool:
@@ -58,7 +58,7 @@ def test_a_leader_that_rejoins_for_new_partitions_between_two_polls_stays_in_its
         "metadata_max_age_ms": 200,
     }
     with closing(clients.consumer(group_id=f"{namespace}group", **settings)) as kafka:
-        keep_outcomes_of_joins(kafka)
+        keep_join_outcomes(kafka)
         kafka.subscribe([topic])
 
         def owns(count: int) -> bool:

@@ -29,7 +29,7 @@ def test_the_requests_of_a_takeover_do_not_grow_with_the_partitions(
     consumer = broker.consume("default", prefetch=10 * PARTITIONS, timeout=100)
     try:
         wait_until(
-            lambda: next(consumer) is not None and len(consumer._assignments) == PARTITIONS,
+            lambda: next(consumer) is not None and len(consumer._assigned_partitions) == PARTITIONS,
             deadline_s=DEADLINE_S,
             what="a delivery, and all partitions",
         )

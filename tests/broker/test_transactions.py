@@ -9,7 +9,8 @@ import dramatiq
 import pytest
 from kafka import KafkaProducer
 
-from broker import KafkaBroker, transactions
+from broker import KafkaBroker
+from broker.consume import open_transactions as transactions
 from tests.broker.conftest import MakeBroker, StartWorker
 from tests.waiting import wait_until
 

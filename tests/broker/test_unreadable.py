@@ -11,8 +11,9 @@ from kafka import codec
 from kafka.errors import CorruptRecordError, UnsupportedCodecError
 from kafka.record.default_records import DefaultRecordBatch
 
-from broker import KafkaBroker, KafkaUnavailable, unreadable
-from broker.unreadable import explained
+from broker import KafkaBroker, KafkaUnavailable
+from broker.kafka import unreadable_batches as unreadable
+from broker.kafka.unreadable_batches import explained
 from tests.broker.conftest import MakeBroker, StartWorker
 from tests.waiting import wait_until
 

@@ -123,7 +123,7 @@ def starve_once(number: int, seconds: float, marker: str) -> None:
     ledger.write("start", number)
     if not Path(marker).exists():
         Path(marker).touch()
-        with broker.ledger.lock:
+        with broker.in_flight.lock:
             time.sleep(seconds)
     ledger.write("done", number)
 

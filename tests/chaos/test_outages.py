@@ -10,7 +10,7 @@ import psutil
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from broker import EnqueueFailed
-from broker.topic_policies import MAX_DEAD_LETTER_BYTES
+from broker.kafka.topic_policies import MAX_DEAD_LETTER_BYTES
 from dev.server import Server
 from tests.chaos.arena import Arena, Worker
 from tests.waiting import wait_until

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from broker.commit_metadata import MAX_METADATA_CHARS, decode
+from broker.offsets.commit_metadata import MAX_METADATA_CHARS, decode
 from tests.chaos.arena import Arena
 from tests.waiting import wait_until
 

@@ -14,7 +14,7 @@ import pytest
 from dramatiq import Worker
 
 from broker import KafkaBroker
-from broker.dead_letters.log import Log
+from broker.dead_letters.topic_log import DeadLetterTopic
 from dev.apache_kafka import ApacheKafkaCluster
 from tests.chaos.arena import Arena
 from tests.cluster.truncation import FragileTopics
@@ -301,6 +301,6 @@ def test_after_a_truncation_of_the_lanes_topic_all_that_waits_runs_and_nothing_o
 
 def waiting_in_lanes(station: Station) -> int:
     """How many messages wait in the lanes topic, as anybody sees it who reads it now."""
-    with Log(station.broker.clients, f"{station.namespace}{QUEUE}_lanes") as log:
+    with DeadLetterTopic(station.broker.clients, f"{station.namespace}{QUEUE}_lanes") as log:
         last = {record.key: record.value for record in log.records(0)}
     return sum(value is not None for value in last.values())

@@ -28,7 +28,7 @@ from tests.waiting import wait_until
 class Switch:
     """Stands for the broker."""
 
-    intake_paused = False
+    consumption_paused = False
 
 
 class Scorer(Model):

@@ -85,7 +85,7 @@ def test_after_a_large_batch_the_next_gathers_as_long_as_calls_come_in(
     work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(thread_batcher, "BACK_WITHIN_S", 60.0)
-    monkeypatch.setattr(thread_batcher, "GATHER_S", 60.0)
+    monkeypatch.setattr(thread_batcher, "BATCH_LINGER_S", 60.0)
     pauses: list[float] = []
 
     def pause(seconds: float) -> None:

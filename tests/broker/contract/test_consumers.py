@@ -11,8 +11,8 @@ from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.errors import QueueJoinTimeout
 
 from broker import KafkaBroker
-from broker.delivery import Delivery
-from broker.publisher import Record
+from broker.deliveries.delivery import Delivery
+from broker.produce.publisher import Record
 from tests.broker.contract.backends import KafkaBackend
 from tests.waiting import wait_until
 
@@ -130,7 +130,7 @@ def test_a_nacked_message_does_not_come_back_once_its_dead_letter_is_in_kafka(
     send(kafka_broker, 1)
     first = consume(kafka_broker)
     first.nack(*take(first, 1))
-    assert kafka_broker.settlement.drain(JOIN_TIMEOUT_MS / 1000)
+    assert kafka_broker.completer.drain(JOIN_TIMEOUT_MS / 1000)
     first.close()
     kafka_broker.join("default", timeout=JOIN_TIMEOUT_MS)
     sent_later = send(kafka_broker, 1)

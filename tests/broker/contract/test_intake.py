@@ -14,8 +14,8 @@ from dramatiq.middleware import CurrentMessage
 from kafka import KafkaProducer
 
 from broker import DeadLetter, KafkaBroker
-from broker.delivery import Origin
-from broker.intake import read_message
+from broker.consume.decoding import read_message
+from broker.deliveries.delivery import Origin
 from tests.broker.contract.backends import KafkaBackend
 from tests.broker.contract.conftest import WORKER_THREADS, WORKER_TIMEOUT_MS
 

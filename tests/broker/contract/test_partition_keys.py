@@ -16,9 +16,9 @@ from dramatiq.middleware import CurrentMessage, GroupCallbacks
 from dramatiq.rate_limits.backends import StubBackend
 
 from broker import KafkaBroker, PermanentError
-from broker.backlog import Backlog
-from broker.keys.lanes import MAX_PARKED_OF_A_KEY
-from broker.keys.view import LanesView
+from broker.admin.backlog import Backlog
+from broker.admin.lane_backlog import LaneBacklog
+from broker.partition_keys.lanes import MAX_PARKED_OF_A_KEY
 from dev.stack import Stack
 from tests.broker.contract.backends import KafkaBackend
 from tests.broker.contract.conftest import WORKER_TIMEOUT_MS
@@ -153,7 +153,7 @@ def test_a_key_that_is_stuck_stops_no_other_and_its_followers_are_acked_and_stay
 
 def in_their_lanes(broker: KafkaBroker) -> int:
     """How many messages wait in the lanes topic."""
-    view = LanesView(broker.clients, broker.topics, broker.publisher, group=broker.group_id)
+    view = LaneBacklog(broker.clients, broker.topics, broker.publisher, group=broker.group_id)
     try:
         return view.count(QUEUE)
     finally:

@@ -23,7 +23,7 @@ from dev.ports import free_port
 from dev.stack import ROOT
 from tests.broker.contract.backends import KafkaBackend
 from tests.broker.contract.conftest import StartWorker
-from tests.broker.dead_letters.letters import QUEUE, bury, on_queue
+from tests.broker.dead_letters.letters import QUEUE, add_dead_letter, on_queue
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.real_kafka(reason="tell its clients apart")
@@ -265,7 +265,7 @@ def test_a_question_without_a_right_names_it_and_is_answered_once_it_is_granted(
     missing = client.right(operation, kind, name)
     client.owner.enqueue(message())
     client.owner.enqueue(message(), delay=3_600_000)
-    bury(client.owner, [message()])
+    add_dead_letter(client.owner, [message()])
     client.grant_all_but(missing)
     broker = make_broker(client)
 
@@ -307,7 +307,7 @@ def test_a_worker_without_a_right_says_so_once_and_works_once_it_is_granted(
         ran.append("task")
 
     client.owner.enqueue(message())
-    caplog.set_level(logging.DEBUG, logger="broker.rights")
+    caplog.set_level(logging.DEBUG, logger="broker.kafka.rights")
     start_worker(broker)
     said = f"--{missing[1]} {missing[2]}"
     wait_until(lambda: lines(caplog, said), deadline_s=DEADLINE_S, what="the worker to say what it lacks")

@@ -9,8 +9,8 @@ from dramatiq import Message
 
 from broker import KafkaBroker
 from broker.dead_letters import dead_letter_record
-from broker.dead_letters.log import Log
-from broker.delivery import Origin
+from broker.dead_letters.topic_log import DeadLetterTopic
+from broker.deliveries.delivery import Origin
 
 QUEUE = "default"
 
@@ -21,7 +21,7 @@ def message(actor: str = "task", **options: Any) -> Message[Any]:
     return Message(QUEUE, actor, (1,), {"by": "name"}, {**spent, **options})
 
 
-def bury(
+def add_dead_letter(
     broker: KafkaBroker,
     messages: Iterable[Message[Any]],
     error: Exception | None = None,
@@ -51,5 +51,5 @@ def on_queue(broker: KafkaBroker) -> list[Message[Any]]:
 def records_on_queue(broker: KafkaBroker) -> list[tuple[Message[Any], list[tuple[str, bytes]]]]:
     topic = broker.topics.queue(QUEUE)
     broker.topics.ensure([topic])
-    with Log(broker.clients, topic) as log:
+    with DeadLetterTopic(broker.clients, topic) as log:
         return [(Message.decode(record.value), list(record.headers)) for record in log.records_since({})]

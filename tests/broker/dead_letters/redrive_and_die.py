@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from broker import KafkaBroker
-from broker.publisher import Publisher, Record
+from broker.produce.publisher import Publisher, Record
 
 RATE_PER_S = 2.0
 

@@ -17,10 +17,10 @@ from dramatiq.encoder import Encoder, JSONEncoder, MessageData, PickleEncoder
 
 from broker import KafkaBroker
 from broker.dead_letters import DeadLetter, dead_letter_record
-from broker.dead_letters.letter import read_letter
-from broker.dead_letters.log import Log
-from broker.delivery import Origin
-from broker.publisher import Record
+from broker.dead_letters.dead_letter import read_dead_letter
+from broker.dead_letters.topic_log import DeadLetterTopic
+from broker.deliveries.delivery import Origin
+from broker.produce.publisher import Record
 from tests.broker.conftest import MakeBroker, StartWorker
 from tests.broker.dead_letters.letters import QUEUE
 from tests.waiting import wait_until
@@ -104,7 +104,7 @@ def read(offline_broker: KafkaBroker) -> Callable[..., tuple[Record, DeadLetter]
             error=ValueError("bad"),
             message=message,
         )
-        return record, read_letter(QUEUE, record.value, record.headers)
+        return record, read_dead_letter(QUEUE, record.value, record.headers)
 
     return read
 
@@ -161,12 +161,12 @@ def test_a_letter_of_the_version_before_is_read_as_before() -> None:
     raw = pickle.dumps(sent.asdict())
     entry = {"error": "", "error_type": "", "traceback": "", "retry_count": 0, "timestamp": 1}
     in_json = json.dumps({"original_message": sent.asdict(), **entry}).encode()
-    assert read_letter(QUEUE, in_json, []).message == sent
+    assert read_dead_letter(QUEUE, in_json, []).message == sent
     in_base64 = json.dumps({"original_message": base64.b64encode(raw).decode(), **entry}).encode()
     before = dramatiq.get_encoder()
     dramatiq.set_encoder(PickleEncoder())
     try:
-        assert read_letter(QUEUE, in_base64, []).message == sent
+        assert read_dead_letter(QUEUE, in_base64, []).message == sent
     finally:
         dramatiq.set_encoder(before)
 
@@ -194,7 +194,7 @@ def test_a_message_is_retried_given_up_and_redriven_in_its_encoding(
     [letter] = broker.dead_letters(QUEUE, message_id=sent.message_id)
     assert (letter.retry_count, letter.error_type) == (2, "RuntimeError")
     assert [each.raw for each in broker.dead_letters(QUEUE, error_type="InvalidMessage")] == [garbage]
-    with Log(broker.clients, broker.topics.dead_letters(QUEUE)) as log:
+    with DeadLetterTopic(broker.clients, broker.topics.dead_letters(QUEUE)) as log:
         keys = {record.key for record in log.records_since({})}
     assert keys == {sent.message_id.encode(), f"{topic}/0/1".encode()}
 

@@ -18,9 +18,9 @@ from dramatiq.results.backends import StubBackend
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from broker import KafkaBroker, default_middleware
-from broker.commit_metadata import CommitState, Suspicion, encode
 from broker.dead_letters import dead_letter_record
-from broker.publisher import Record
+from broker.offsets.commit_metadata import CommitState, Suspicion, encode
+from broker.produce.publisher import Record
 from tests.broker.conftest import MakeBroker, StartWorker
 from tests.broker.contract.signal_log import SignalLog
 from tests.broker.dead_letters.letters import QUEUE

@@ -9,7 +9,7 @@ import pytest
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from broker import DeadLetter, KafkaBroker, PermanentError, default_middleware
-from broker.topic_policies import MAX_DEAD_LETTER_BYTES
+from broker.kafka.topic_policies import MAX_DEAD_LETTER_BYTES
 from dev.server import Server
 from tests.broker.conftest import MakeBroker, StartWorker
 from tests.broker.dead_letters.letters import QUEUE
@@ -71,7 +71,7 @@ def test_what_a_stopped_worker_could_not_tell_is_told_by_the_next(
     worker = start_worker(first)
     wait_until(lambda: list(first.dead_letters(QUEUE)), deadline_s=DEADLINE_S, what="the dead letter")
     worker.stop()
-    first.settlement._waiting.clear()  # they are the next worker's now; closing need not wait for them
+    first.completer._waiting.clear()  # they are the next worker's now; closing need not wait for them
 
     second = make_broker(namespace=namespace, middleware=default_middleware(on_dead_letter=told.append))
     declare(second)
@@ -98,7 +98,7 @@ def test_kafka_gone_while_messages_are_given_up_loses_none(
     assert started.wait(DEADLINE_S)
     kafka_server.pause()
     wait_until(
-        lambda: len(broker.settlement._waiting) > 0, deadline_s=DEADLINE_S, what="dead letters that are held"
+        lambda: len(broker.completer._waiting) > 0, deadline_s=DEADLINE_S, what="dead letters that are held"
     )
     kafka_server.resume()
     broker.join(QUEUE, timeout=int(DEADLINE_S * 1000))
@@ -119,7 +119,7 @@ def test_a_dead_letter_topic_that_takes_nothing_holds_the_queue_and_loses_none(
     configure(broker, topic, {"max.message.bytes": "100"})
     start_worker(broker)
     wait_until(
-        lambda: len(broker.settlement._waiting) > 0, deadline_s=DEADLINE_S, what="dead letters that are held"
+        lambda: len(broker.completer._waiting) > 0, deadline_s=DEADLINE_S, what="dead letters that are held"
     )
     assert list(broker.dead_letters(QUEUE)) == []
     assert broker.count(QUEUE) == MESSAGES

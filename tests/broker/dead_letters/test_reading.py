@@ -9,18 +9,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from broker import DeadLetter, KafkaBroker, KafkaUnavailable
-from broker.publisher import Record
+from broker.produce.publisher import Record
 from dev.ports import free_port
 from tests.broker.conftest import MakeBroker
-from tests.broker.dead_letters.letters import QUEUE, bury, message
+from tests.broker.dead_letters.letters import QUEUE, add_dead_letter, message
 
 
 @pytest.fixture(scope="module")
 def broker(make_broker: MakeBroker) -> KafkaBroker:
     """One with five dead letters."""
     broker = make_broker()
-    bury(broker, [MAIL, MAIL_2], ValueError("bad input"))
-    bury(broker, [REPORT], TimeoutError("slow"))
+    add_dead_letter(broker, [MAIL, MAIL_2], ValueError("bad input"))
+    add_dead_letter(broker, [REPORT], TimeoutError("slow"))
     garbage = Record(broker.topics.dead_letters(QUEUE), b"not ours")
     assert broker.publisher.publish([garbage]) == {}
     return broker
@@ -76,10 +76,10 @@ def test_a_queue_without_dead_letters_has_none(broker: KafkaBroker) -> None:
 
 def test_what_comes_in_while_it_is_read_is_left_for_the_next_time(make_broker: MakeBroker) -> None:
     broker = make_broker()
-    bury(broker, [message() for _ in range(20)])
+    add_dead_letter(broker, [message() for _ in range(20)])
     letters = broker.dead_letters(QUEUE)
     first = list(itertools.islice(letters, 1))
-    bury(broker, [message() for _ in range(20)])
+    add_dead_letter(broker, [message() for _ in range(20)])
     assert len(first + list(letters)) == 20
     assert len(list(broker.dead_letters(QUEUE))) == 40
 
@@ -87,7 +87,7 @@ def test_what_comes_in_while_it_is_read_is_left_for_the_next_time(make_broker: M
 def test_a_thousand_large_ones_are_read_one_after_the_other(make_broker: MakeBroker) -> None:
     broker = make_broker(partitions=2)
     messages = [message(padding="x" * 10_000) for _ in range(1_000)]
-    bury(broker, messages)
+    add_dead_letter(broker, messages)
     assert ids(broker.dead_letters(QUEUE)) == {message.message_id for message in messages}
 
 

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.clients import Clients
 from broker.dead_letters import DeadLetter, dead_letter_record
-from broker.dead_letters.letter import read_letter
-from broker.delivery import Origin
-from broker.publisher import Record
-from broker.topic_policies import MAX_DEAD_LETTER_BYTES
-from broker.topics import TopicLayout, Topics
+from broker.dead_letters.dead_letter import read_dead_letter
+from broker.deliveries.delivery import Origin
+from broker.kafka.clients import Clients
+from broker.kafka.topic_policies import MAX_DEAD_LETTER_BYTES
+from broker.kafka.topics import TopicLayout, Topics
+from broker.produce.publisher import Record
 
 TOPICS = Topics(Clients("localhost:9092"), TopicLayout(1, 1, 1000), namespace="shop-")
 ORIGIN = Origin("shop-mail", 3, 42)
@@ -43,7 +43,7 @@ def make(raw: bytes, error: BaseException | None = None, **more: Any) -> Record:
 
 
 def read(record: Record) -> DeadLetter:
-    return read_letter("mail", record.value, record.headers)
+    return read_dead_letter("mail", record.value, record.headers)
 
 
 def test_the_record_is_one_json_object_with_the_keys_that_are_promised() -> None:
@@ -139,7 +139,7 @@ def test_a_message_that_was_failed_without_an_error_says_so() -> None:
 def test_a_foreign_record_in_the_topic_is_read_as_a_dead_letter_without_a_message(
     value: bytes | None,
 ) -> None:
-    letter = read_letter("mail", value, [])
+    letter = read_dead_letter("mail", value, [])
     assert (letter.message, letter.error_type, letter.raw) == (None, "UnreadableDeadLetter", value or b"")
 
 

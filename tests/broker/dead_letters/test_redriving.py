@@ -14,11 +14,11 @@ import pytest
 import tenacity
 
 from broker import KafkaBroker, TemporaryError
-from broker.dead_letters.audit import Action, State
-from broker.publisher import Record
+from broker.dead_letters.resolution import Action, ResolutionState
+from broker.produce.publisher import Record
 from dev.stack import ROOT, Stack
 from tests.broker.conftest import MakeBroker, StartWorker
-from tests.broker.dead_letters.letters import QUEUE, bury, message, on_queue, records_on_queue
+from tests.broker.dead_letters.letters import QUEUE, add_dead_letter, message, on_queue, records_on_queue
 from tests.waiting import wait_until
 
 DEADLINE_S = 60.0
@@ -30,7 +30,7 @@ def broker(make_broker: MakeBroker) -> KafkaBroker:
 
 
 def test_a_redrive_is_a_dry_run_unless_told_otherwise(broker: KafkaBroker) -> None:
-    bury(broker, [message("mail"), message("mail"), message("report")])
+    add_dead_letter(broker, [message("mail"), message("mail"), message("report")])
     resolved = broker.redrive(QUEUE, actor="mail")
     assert (resolved.dry_run, resolved.selected, resolved.to_send, resolved.sent) == (True, 2, 2, 0)
     assert resolved.error_types == {"ValueError": 2}
@@ -41,7 +41,7 @@ def test_a_redrive_is_a_dry_run_unless_told_otherwise(broker: KafkaBroker) -> No
 
 def test_a_redriven_message_keeps_its_identity_and_begins_a_new_life(broker: KafkaBroker) -> None:
     dead = message("mail", pipe_target="next").copy(message_timestamp=1_000)
-    bury(broker, [dead], headers=[("traceparent", b"00-1")])
+    add_dead_letter(broker, [dead], headers=[("traceparent", b"00-1")])
     resolved = broker.redrive(QUEUE, dry_run=False, reason="fixed")
     assert (resolved.selected, resolved.sent) == (1, 1)
 
@@ -55,7 +55,7 @@ def test_a_redriven_message_keeps_its_identity_and_begins_a_new_life(broker: Kaf
 
 
 def test_what_was_redriven_is_no_longer_a_dead_letter_and_is_not_redriven_again(broker: KafkaBroker) -> None:
-    bury(broker, [message(), message()])
+    add_dead_letter(broker, [message(), message()])
     assert broker.redrive(QUEUE, dry_run=False, reason="fixed").sent == 2
     assert list(broker.dead_letters(QUEUE)) == []
     again = broker.redrive(QUEUE, dry_run=False, reason="to be sure")
@@ -65,16 +65,16 @@ def test_what_was_redriven_is_no_longer_a_dead_letter_and_is_not_redriven_again(
 
 def test_the_history_says_who_did_what_when_and_why(broker: KafkaBroker) -> None:
     mail, report = message("mail"), message("report")
-    bury(broker, [mail, report])
+    add_dead_letter(broker, [mail, report])
     broker.redrive(QUEUE, dry_run=False, reason="database is back", by="ann", actor="mail")
     broker.discard(QUEUE, dry_run=False, reason="obsolete")
     redriven, discarded = broker.dead_letter_queue.history(QUEUE)
-    assert (redriven.state, discarded.state) == (State.DONE, State.DONE)
+    assert (redriven.state, discarded.state) == (ResolutionState.DONE, ResolutionState.DONE)
     assert (redriven.by, redriven.action, redriven.reason) == ("ann", Action.REDRIVE, "database is back")
     assert (discarded.action, discarded.reason) == (Action.DISCARD, "obsolete")
     assert "@" in discarded.by
     assert redriven.operation != discarded.operation
-    assert (list(redriven.letters.values()), list(discarded.letters.values())) == (
+    assert (list(redriven.dead_letters.values()), list(discarded.dead_letters.values())) == (
         [mail.message_id], [report.message_id],
     )  # fmt: skip
     assert abs(time.time() * 1000 - discarded.timestamp) < 600_000
@@ -82,7 +82,7 @@ def test_the_history_says_who_did_what_when_and_why(broker: KafkaBroker) -> None
 
 def test_what_was_discarded_is_neither_read_nor_redriven(broker: KafkaBroker) -> None:
     unreadable = Record(broker.topics.dead_letters(QUEUE), b"not ours")
-    bury(broker, [message()])
+    add_dead_letter(broker, [message()])
     assert broker.publisher.publish([unreadable]) == {}
     assert broker.discard(QUEUE).selected == 2
     assert len(list(broker.dead_letters(QUEUE))) == 2
@@ -95,7 +95,7 @@ def test_what_was_discarded_is_neither_read_nor_redriven(broker: KafkaBroker) ->
 def test_what_cannot_be_put_back_is_counted_and_stays(broker: KafkaBroker) -> None:
     unreadable = Record(broker.topics.dead_letters(QUEUE), b"not ours")
     assert broker.publisher.publish([unreadable]) == {}
-    bury(broker, [message(), message().copy(queue_name="other")])
+    add_dead_letter(broker, [message(), message().copy(queue_name="other")])
     resolved = broker.redrive(QUEUE, dry_run=False, reason="test")
     assert (resolved.selected, resolved.sent, sum(resolved.refused.values())) == (3, 1, 2)
     assert len(list(broker.dead_letters(QUEUE))) == 2
@@ -104,7 +104,7 @@ def test_what_cannot_be_put_back_is_counted_and_stays(broker: KafkaBroker) -> No
 @pytest.mark.real_kafka("a topic's max.message.bytes")
 def test_one_that_its_queue_does_not_take_holds_up_no_other(broker: KafkaBroker) -> None:
     too_large = message().copy(args=("x" * 1_100_000,))
-    bury(broker, [message(), too_large, message()])
+    add_dead_letter(broker, [message(), too_large, message()])
     resolved = broker.redrive(QUEUE, dry_run=False, reason="test")
     assert (resolved.selected, resolved.sent, sum(resolved.refused.values())) == (3, 2, 1)
     assert [letter.message for letter in broker.dead_letters(QUEUE)] == [too_large]
@@ -121,7 +121,7 @@ def test_nothing_is_done_without_a_reason(broker: KafkaBroker, action: str) -> N
 
 def test_two_dead_letters_of_one_failure_are_sent_once(broker: KafkaBroker) -> None:
     dead = message()
-    bury(broker, [dead, dead])  # as a crash before the commit leaves them
+    add_dead_letter(broker, [dead, dead])  # as a crash before the commit leaves them
     assert broker.redrive(QUEUE).to_send == 1
     resolved = broker.redrive(QUEUE, dry_run=False, reason="fixed")
     assert (resolved.selected, resolved.to_send, resolved.sent) == (2, 1, 1)
@@ -176,13 +176,13 @@ def test_a_redrive_killed_at_any_step_and_run_again_sends_each_message_once(
     stack: Stack, broker: KafkaBroker, when: str, step: int
 ) -> None:
     dead = [message() for _ in range(3)]
-    bury(broker, dead)
+    add_dead_letter(broker, dead)
     killed = redrive_in_a_process(stack, broker, when, step)
     assert killed.wait(DEADLINE_S) == -9
 
     to_send = broker.redrive(QUEUE).to_send
     assert broker.redrive(QUEUE, dry_run=False, reason="test", by="the second").sent == to_send
-    interrupted = [r for r in broker.dead_letter_queue.history(QUEUE) if r.state is State.BEGUN]
+    interrupted = [r for r in broker.dead_letter_queue.history(QUEUE) if r.state is ResolutionState.BEGUN]
     assert len(interrupted) == (when == "amid" or step in (1, 2, 4, 5)) * (when != "before")
     assert all(resolution.by != "the second" for resolution in interrupted)
     sent = [(again.message_id, again.options["redrives"]) for again in on_queue(broker)]
@@ -199,7 +199,7 @@ def test_a_redrive_killed_again_and_again_at_any_moment_sends_each_message_once(
     stack: Stack, broker: KafkaBroker
 ) -> None:
     dead = [message() for _ in range(12)]
-    bury(broker, dead)
+    add_dead_letter(broker, dead)
     random = Random(7)
     for _ in range(4):
         process = redrive_in_a_process(stack, broker, "after", 1_000)
@@ -225,7 +225,7 @@ def test_a_rate_limit_sends_no_more_at_once_than_it_allows_in_a_second(
         return publish(records)
 
     monkeypatch.setattr(broker.publisher, "publish", measured)
-    bury(broker, [message() for _ in range(7)])
+    add_dead_letter(broker, [message() for _ in range(7)])
     assert broker.redrive(QUEUE, dry_run=False, reason="test", rate_per_s=3.5).sent == 7
     assert [size for size in sizes if size] == [3, 3, 1]
 

@@ -23,7 +23,7 @@ from dramatiq import Worker
 from kafka import KafkaConsumer
 
 from broker import DeadLetter, KafkaBroker, TemporaryError, default_middleware
-from broker.publisher import Publisher, Record
+from broker.produce.publisher import Publisher, Record
 
 POLICY = tenacity.Retrying(stop=tenacity.stop_after_attempt(2), wait=tenacity.wait_fixed(0.2))
 BOOTSTRAP_SERVERS, NAMESPACE, LEDGER, WHEN, WHAT = sys.argv[1:]
@@ -75,7 +75,7 @@ if __name__ == "__main__":
         delay_index_dir=tempfile.mkdtemp(prefix=f"{NAMESPACE}index-"),
         middleware=default_middleware(retry=POLICY, on_dead_letter=told),
     )
-    broker.settlement._publisher = DeadlyPublisher(broker.settlement._publisher)
+    broker.completer._publisher = DeadlyPublisher(broker.completer._publisher)
     consumer = broker.clients.consumer
     broker.clients.consumer = lambda **settings: _deadly(consumer(**settings))  # type: ignore[method-assign]
 

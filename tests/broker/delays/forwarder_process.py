@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from broker.publisher import Publisher, Record
+from broker.produce.publisher import Publisher, Record
 from tests.broker.delays.station import Station
 
 

@@ -10,10 +10,10 @@ from kafka import KafkaConsumer
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.structs import TopicPartition
 
-from broker.clients import Clients
 from broker.delays import Delays, Forwarder
-from broker.publisher import Publisher, Record, partition_of
-from broker.topics import TopicLayout, Topics
+from broker.kafka.clients import Clients
+from broker.kafka.topics import TopicLayout, Topics
+from broker.produce.publisher import Publisher, Record, partition_of
 from tests.waiting import wait_until
 
 #: The embedded broker answers a JoinGroup only after half of the session timeout.

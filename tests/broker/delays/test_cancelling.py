@@ -8,7 +8,7 @@ import pytest
 
 from broker.delays import CancelUndecided, Outcome
 from broker.delays.index import DelayIndex, Progress
-from broker.delays.records import CancelRequest, Delay, Done
+from broker.delays.record_format import CancelRequest, Delay, Done
 from tests.broker.delays.conftest import MakeStation
 from tests.broker.delays.station import QUEUE, Station, message
 from tests.waiting import wait_until

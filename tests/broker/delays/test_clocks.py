@@ -14,13 +14,13 @@ import pytest
 from kafka.errors import KafkaTimeoutError, TopicAuthorizationFailedError
 from kafka.structs import TopicPartition
 
-from broker.delays.files import Identity, IndexFiles
 from broker.delays.forwarding import FAILED_BACKOFF_S, REFUSED_BACKOFF_S, Forwarding
 from broker.delays.index import DelayIndex, Progress, Row
-from broker.delays.partitions import OwnedPartition
-from broker.delays.records import Delay
-from broker.publisher import Publisher, Record
-from broker.topics import Topics
+from broker.delays.index_files import Identity, IndexFiles
+from broker.delays.owned_partitions import OwnedPartition
+from broker.delays.record_format import Delay
+from broker.kafka.topics import Topics
+from broker.produce.publisher import Publisher, Record
 from dev.child import Child
 from tests.broker.delays.station import QUEUE, SESSION_TIMEOUT_MS, Station, now_ms
 

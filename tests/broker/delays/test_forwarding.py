@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 from kafka.structs import TopicPartition
 
-from broker.publisher import Record
+from broker.produce.publisher import Record
 from dev.server import Server
 from tests.broker.delays.conftest import MakeStation
 from tests.broker.delays.station import Station, due_ms, message

@@ -23,8 +23,8 @@ from kafka.structs import TopicPartition
 
 from broker.delays.forwarding import Forwarding
 from broker.delays.index import DelayIndex
-from broker.delays.partitions import OwnedPartition
-from broker.delays.records import (
+from broker.delays.owned_partitions import OwnedPartition
+from broker.delays.record_format import (
     CancelDecision,
     CancelRequest,
     Delay,
@@ -37,8 +37,8 @@ from broker.delays.records import (
     read,
     tombstone,
 )
-from broker.publisher import Publisher, Record
-from broker.topics import Topics
+from broker.kafka.topics import Topics
+from broker.produce.publisher import Publisher, Record
 
 TOPIC = "delayed"
 QUEUES = ["a", "b"]

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from broker.delays.index import DelayIndex
-from broker.delays.records import CancelRequest, Delay, Done, Entry, Flush, Outcome
+from broker.delays.record_format import CancelRequest, Delay, Done, Entry, Flush, Outcome
 
 QUEUE = "mail"
 

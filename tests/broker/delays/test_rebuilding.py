@@ -13,13 +13,13 @@ import pytest
 from dramatiq.message import Message
 from kafka.structs import TopicPartition
 
-from broker.delays.files import Identity, IndexFiles, default_directory
 from broker.delays.forwarding import Forwarding
 from broker.delays.index import DelayIndex, Progress
-from broker.delays.partitions import OwnedPartition, OwnedPartitions
-from broker.delays.records import Delay, Done, Outcome, tombstone
-from broker.delays.store import IndexDamaged, IndexInUse, IndexUnusable
-from broker.publisher import partition_of
+from broker.delays.index_files import Identity, IndexFiles, default_directory
+from broker.delays.index_store import IndexDamaged, IndexInUse, IndexUnusable
+from broker.delays.owned_partitions import OwnedPartition, OwnedPartitions
+from broker.delays.record_format import Delay, Done, Outcome, tombstone
+from broker.produce.publisher import partition_of
 from dev.child import Child
 from tests.broker.delays.conftest import MakeStation
 from tests.broker.delays.station import PARTITIONS, QUEUE, SESSION_TIMEOUT_MS, Station, message, now_ms
@@ -168,7 +168,7 @@ def test_two_processes_never_share_a_file(tmp_path: Path) -> None:
 def test_an_index_that_was_emptied_gives_its_space_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("broker.delays.store.VACUUM_PAGES", 200)
+    monkeypatch.setattr("broker.delays.index_store.VACUUM_PAGES", 200)
     index = filled(tmp_path / "index.sqlite3", 10_000)
     index.apply([Done(_delay(number).id, Outcome.FLUSHED) for number in range(10_000)], 20_000, now_ms=0)
     for _ in range(20):
@@ -266,7 +266,7 @@ def test_an_index_is_replaced_when_its_topic_was_made_anew(make_station: MakeSta
 def test_a_topic_that_is_made_anew_under_a_running_forwarder_is_noticed(
     make_station: MakeStation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("broker.delays.partitions.LOOK_UP_INTERVAL_S", 1.0)
+    monkeypatch.setattr("broker.delays.owned_partitions.LOOK_UP_INTERVAL_S", 1.0)
     running, other = make_station(), make_station()
     running.start()
     running.wait_for(running.delay(*range(40)))

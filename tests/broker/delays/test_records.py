@@ -9,7 +9,7 @@ from dramatiq.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.delays.records import (
+from broker.delays.record_format import (
     CancelDecision,
     CancelForgotten,
     CancelRequest,
@@ -27,7 +27,7 @@ from broker.delays.records import (
     read,
     tombstone,
 )
-from broker.publisher import Record
+from broker.produce.publisher import Record
 
 MINUTE_MS = 60_000
 DAY_MS = 24 * 60 * MINUTE_MS

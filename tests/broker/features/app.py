@@ -21,7 +21,7 @@ from tests.broker.features.journal import Journal
 from tests.broker.features.postgres_backends import PostgresRateLimits, PostgresResults
 
 #: A task that waits for something gives up then, so that no process outlives a failed test for long.
-PATIENCE_S = 60
+THREAD_START_TIMEOUT_S = 60
 
 journal = Journal(Path(os.environ["JOURNAL"]))
 rate_limits = PostgresRateLimits(os.environ["DATABASE_URL"])
@@ -71,7 +71,7 @@ def refuse(reason: str) -> None:
 
 @dramatiq.actor(time_limit=300, max_retries=0)
 def run_for_too_long() -> None:
-    deadline_s = time.monotonic() + PATIENCE_S
+    deadline_s = time.monotonic() + THREAD_START_TIMEOUT_S
     try:
         while time.monotonic() < deadline_s:
             time.sleep(0.01)
@@ -85,7 +85,7 @@ def run_for_too_long() -> None:
 def run_until_shutdown() -> None:
     note("started")
     stop_file = Path(os.environ["JOURNAL"]).with_name("shut-down-once")
-    deadline_s = time.monotonic() + PATIENCE_S
+    deadline_s = time.monotonic() + THREAD_START_TIMEOUT_S
     try:
         while time.monotonic() < deadline_s and not stop_file.exists():
             time.sleep(0.01)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from broker.commit_metadata import CommitState, Suspicion, UnreadableMetadata, decode, encode
+from broker.offsets.commit_metadata import CommitState, Suspicion, UnreadableMetadata, decode, encode
 
 MAX_OFFSET = 2**63 - 1
 

@@ -19,12 +19,12 @@ from kafka.consumer.fetcher import ConsumerRecord
 from kafka.structs import TopicPartition
 
 from broker import KafkaBroker
-from broker.assignment import Assignment, Capacity
-from broker.commit_metadata import MAX_METADATA_CHARS, CommitState, decode, encode
-from broker.delivery import Delivery
-from broker.dispatch import Dispatcher
-from broker.keys.records import lane_header
-from broker.restore import after_a_crash
+from broker.consume.dispatcher import Dispatcher
+from broker.deliveries.assigned_partition import AssignedPartition, Capacity
+from broker.deliveries.delivery import Delivery
+from broker.offsets.commit_metadata import MAX_METADATA_CHARS, CommitState, decode, encode
+from broker.offsets.committed_state import after_a_crash
+from broker.partition_keys.record_format import lane_header
 
 QUEUES = ["mail", "work"]
 PARTITIONS = [TopicPartition(queue, number) for queue in QUEUES for number in range(2)]
@@ -74,7 +74,7 @@ class FlakyCommits:
     def __init__(self, cluster: Cluster, dice: Random, failing: float) -> None:
         self._cluster, self._dice, self._failing = cluster, dice, failing
 
-    def commit_now(self, assignments: Iterable[Assignment]) -> bool:
+    def commit_now(self, assignments: Iterable[AssignedPartition]) -> bool:
         (assignment,) = assignments
         assignment.dirty = True
         if self._dice.random() < self._failing:
@@ -94,7 +94,7 @@ class Process:
         self.threads = threads
         self.broker = KafkaBroker(middleware=[])
         self.broker.actors = dict.fromkeys(["task"])  # type: ignore[assignment]  # only looked up by name
-        self.broker.settlement.settle = self._bury  # type: ignore[method-assign]
+        self.broker.completer.settle = self._bury  # type: ignore[method-assign]
         self.commits = FlakyCommits(cluster, dice, failing)
         self.consumers: dict[str, Dispatcher] = {}
         for queue in QUEUES:
@@ -117,14 +117,14 @@ class Process:
                 self.waiting.append(delivery)
         elif choice < 0.6 and self.waiting and len(self.running) < self.threads:
             delivery = self.waiting.pop(0)
-            if self.broker.ledger.begin(delivery):
+            if self.broker.in_flight.begin(delivery):
                 self.cluster.check_order(place_of(delivery))
                 self.running.append(delivery)
                 return not self._kills(delivery)
         elif choice < 0.85 and self.running:
             delivery = self.running.pop(self.dice.randrange(len(self.running)))
             self.cluster.done.add(place_of(delivery))
-            self.broker.ledger.complete(delivery)
+            self.broker.in_flight.complete(delivery)
         else:
             assignment = self.dice.choice(self._assignments())
             if assignment.dirty:
@@ -134,14 +134,14 @@ class Process:
     def hand_over(self) -> None:
         """End in good order: what runs is given up, as after a second SIGTERM."""
         for dispatcher in self.consumers.values():
-            for partition in list(dispatcher.assignments):
+            for partition in list(dispatcher.assigned_partitions):
                 assignment = dispatcher.remove(partition)
                 assert assignment is not None
                 self.cluster.commit(partition, assignment.snapshot(clean=True))
             dispatcher.close()
 
-    def _assignments(self) -> list[Assignment]:
-        return [a for dispatcher in self.consumers.values() for a in dispatcher.assignments.values()]
+    def _assignments(self) -> list[AssignedPartition]:
+        return [a for dispatcher in self.consumers.values() for a in dispatcher.assigned_partitions.values()]
 
     def _kills(self, delivery: Delivery) -> bool:
         place = place_of(delivery)
@@ -153,16 +153,16 @@ class Process:
     def _bury(self, delivery: Delivery) -> None:
         place = place_of(delivery)
         self.cluster.dead[place] = self.cluster.dead.get(place, 0) + 1
-        self.broker.ledger.complete(delivery)
+        self.broker.in_flight.complete(delivery)
 
     def _take_over(self, partition: TopicPartition, capacity: Capacity) -> None:
         state, probation_end = self.cluster.commits.get(partition, CommitState(0, -1)), 0
         if partition in self.cluster.commits and not state.clean:
             state, probation_end = after_a_crash(state), RECORDS
-        assignment = Assignment(
+        assignment = AssignedPartition(
             partition,
             state,
-            epoch=self.broker.ledger.next_epoch(),
+            epoch=self.broker.in_flight.next_epoch(),
             capacity=capacity,
             probation_end=probation_end,
         )

@@ -8,17 +8,17 @@ from kafka.consumer.fetcher import ConsumerRecord
 from kafka.structs import TopicPartition
 
 from broker import KafkaBroker
-from broker.assignment import Assignment, Capacity
-from broker.commit_metadata import CommitState
-from broker.delivery import Delivery
-from broker.dispatch import Dispatcher
-from broker.keys.records import lane_header
+from broker.consume.dispatcher import Dispatcher
+from broker.deliveries.assigned_partition import AssignedPartition, Capacity
+from broker.deliveries.delivery import Delivery
+from broker.offsets.commit_metadata import CommitState
+from broker.partition_keys.record_format import lane_header
 
 FLUSHED = 10
 RECORDS = 14
 
 
-class Commits:
+class Committer:
     """Takes every commit, or none."""
 
     def __init__(self) -> None:
@@ -35,10 +35,10 @@ class Worker:
         self.broker = KafkaBroker(middleware=[])
         self.broker.declare_queue("work")
         self.broker.actors["task"] = None  # type: ignore[assignment]  # only looked up by name
-        self.commits = Commits()
+        self.commits = Committer()
         capacity = Capacity(prefetch)
         self.dispatcher = Dispatcher(self.broker, "work", self.commits, capacity)  # type: ignore[arg-type]
-        self.assignment = Assignment(
+        self.assignment = AssignedPartition(
             TopicPartition("work", 0),
             state,
             epoch=1,
@@ -57,8 +57,8 @@ class Worker:
 
     def run(self, delivery: Delivery) -> int | None:
         """A thread gets a delivery: the offset when it is run, None when it is skipped."""
-        runs = self.broker.ledger.begin(delivery)
-        self.broker.ledger.complete(delivery)
+        runs = self.broker.in_flight.begin(delivery)
+        self.broker.in_flight.complete(delivery)
         return delivery.origin.offset if runs else None
 
 
@@ -80,7 +80,7 @@ def test_what_has_begun_runs_on_and_nothing_else_from_before_a_flush_runs(
     worker = Worker(prefetch=prefetch, state=state, probation=marks != "none needed", key=key)
     worker.commits.taken = marks != "refused"
     handed_out = worker.deliveries()
-    running = [delivery for delivery in handed_out[:begun] if worker.broker.ledger.begin(delivery)]
+    running = [delivery for delivery in handed_out[:begun] if worker.broker.in_flight.begin(delivery)]
 
     dropped = worker.dispatcher.drop_below(worker.assignment, FLUSHED)
 
@@ -101,13 +101,13 @@ def test_what_has_begun_runs_on_and_nothing_else_from_before_a_flush_runs(
     assert ran == [*(d.origin.offset for d in running), *range(FLUSHED, RECORDS)]
     assert worker.assignment.snapshot().next_offset == RECORDS
     worker.assignment.dirty = False  # committed
-    assert worker.broker.ledger.isolate("somebody"), "something still counts as running"
+    assert worker.broker.in_flight.isolate("somebody"), "something still counts as running"
 
 
 def test_a_commit_says_up_to_where_a_flush_was_heard_of_while_something_from_before_it_runs() -> None:
     worker = Worker(prefetch=1, state=CommitState(0, -1), probation=False, key=None)
     (delivery,) = worker.deliveries()
-    worker.broker.ledger.begin(delivery)
+    worker.broker.in_flight.begin(delivery)
     worker.assignment.log_start = FLUSHED
     worker.dispatcher.drop_below(worker.assignment, FLUSHED)
 

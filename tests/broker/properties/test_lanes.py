@@ -19,16 +19,22 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from kafka.structs import TopicPartition
 
-from broker.clients import Clients
-from broker.keys import lanes as lanes_module
-from broker.keys import log as log_module
-from broker.keys.lanes import Lanes, Order, State, Turn
-from broker.keys.log import StaleRead
-from broker.keys.records import Place, Waiting, read_ticket, tombstone, waiting_record
-from broker.keys.releasing import Releasing
-from broker.keys.written import Written
-from broker.publisher import Record as Sent
-from broker.topics import TopicLayout, Topics
+from broker.consume.lane_releaser import LaneReleaser
+from broker.kafka.clients import Clients
+from broker.kafka.topics import TopicLayout, Topics
+from broker.partition_keys import lanes as lanes_module
+from broker.partition_keys import waiting_store as log_module
+from broker.partition_keys.acknowledged_ends import AcknowledgedEnds
+from broker.partition_keys.lanes import LaneEntry, LaneEntryState, Lanes, SequenceNumber
+from broker.partition_keys.record_format import (
+    Place,
+    Waiting,
+    read_requeue_headers,
+    tombstone,
+    waiting_record,
+)
+from broker.partition_keys.waiting_store import StaleRead
+from broker.produce.publisher import Record as Sent
 
 KEYS = [b"a", b"b", b"c"]
 MAX_STEPS = 20_000
@@ -43,8 +49,8 @@ LANES = TopicPartition(TOPICS.lanes("work"), 0)
 class Record:
     offset: int
     key: bytes
-    order: Order
-    ticket_due_ms: int | None = None
+    sequence: SequenceNumber
+    requeued_due_ms: int | None = None
 
 
 @dataclass
@@ -54,7 +60,7 @@ class Kafka:
     log: list[Record] = field(default_factory=list)
     complete: set[int] = field(default_factory=set)
     lanes_topic: list[Sent] = field(default_factory=list)
-    waiting: dict[Order, tuple[bytes, int]] = field(default_factory=dict)
+    waiting: dict[SequenceNumber, tuple[bytes, int]] = field(default_factory=dict)
     log_start: int = 0
     #: Where the lanes topic ends for its readers while a leader that stood still answers them.
     shown_end: int | None = None
@@ -69,22 +75,24 @@ class Kafka:
     def lanes_end(self) -> int:
         return len(self.lanes_topic) if self.shown_end is None else self.shown_end
 
-    def tell(self, order: Order, key: bytes, due_ms: int | None) -> int:
+    def tell(self, sequence: SequenceNumber, key: bytes, due_ms: int | None) -> int:
         """Write into the lanes topic that a message waits, or with None that it is done or flushed."""
-        place = Place(GROUP, PARTITION.partition, order)
-        self.waiting.pop(order, None)
+        place = Place(GROUP, PARTITION.partition, sequence)
+        self.waiting.pop(sequence, None)
         if due_ms is None:
             return self.append(tombstone(LANES.topic, place, partition=None))
-        self.waiting[order] = (key, due_ms)
-        return self.append(waiting_record(LANES.topic, Waiting(place, key, due_ms, b""), bound_for="work"))
+        self.waiting[sequence] = (key, due_ms)
+        return self.append(waiting_record(LANES.topic, Waiting(place, key, due_ms, b""), destination="work"))
 
     def append(self, record: Sent) -> int:
         self.lanes_topic.append(record)
         return len(self.lanes_topic) - 1
 
-    def send(self, key: bytes, order: Order | None = None, ticket_due_ms: int | None = None) -> None:
+    def send(
+        self, key: bytes, sequence: SequenceNumber | None = None, requeued_due_ms: int | None = None
+    ) -> None:
         offset = len(self.log)
-        self.log.append(Record(offset, key, order or Order(offset, 0), ticket_due_ms))
+        self.log.append(Record(offset, key, sequence or SequenceNumber(offset, 0), requeued_due_ms))
 
 
 @dataclass
@@ -110,7 +118,7 @@ class Books:
 
 
 class LanesTopic:
-    """The consumer with which LanesLog reads the simulated lanes topic. Other threads go on while it does."""
+    """The consumer with which WaitingStore reads the simulated lanes topic. Other threads run meanwhile."""
 
     def __init__(self, kafka: Kafka, meanwhile: Callable[[], object]) -> None:
         self._kafka, self._meanwhile = kafka, meanwhile
@@ -164,17 +172,19 @@ class Owner:
     Every write to Kafka is a step of its own, between which the owner can die.
     """
 
-    def __init__(self, kafka: Kafka, books: Books, dice: Random, written: Written | None = None) -> None:
+    def __init__(
+        self, kafka: Kafka, books: Books, dice: Random, written: AcknowledgedEnds | None = None
+    ) -> None:
         self.kafka, self.books, self.dice = kafka, books, dice
-        self.written = written or Written()
+        self.written = written or AcknowledgedEnds()
         self.lanes: Lanes[Record] = Lanes()
         self.revoked = False
-        self.partition, self.releasing = PARTITION, self._releasing()
+        self.partition, self.releasing = PARTITION, self._lane_releaser()
         self.position = kafka.log_start
-        self.running: dict[bytes, tuple[Record, Turn[Record]]] = {}
-        self.moving: list[tuple[Record, Turn[Record]]] = []
+        self.running: dict[bytes, tuple[Record, LaneEntry[Record]]] = {}
+        self.moving: list[tuple[Record, LaneEntry[Record]]] = []
         #: Follow-ups under way: (turn, record, due time or None when done), and whether Kafka has been told.
-        self.ending: list[tuple[Record, Turn[Record], int | None, bool]] = []
+        self.ending: list[tuple[Record, LaneEntry[Record], int | None, bool]] = []
         self.complete = set(kafka.complete)
         #: What an earlier assignment of this process still runs, by offset.
         self.orphans: dict[int, Record] = {}
@@ -188,16 +198,18 @@ class Owner:
             self.kafka.shown_end = None  # it is tried until the true leader answers
             return self.releasing.lanes_of([PARTITION])[PARTITION]
 
-    def _releasing(self) -> Releasing:
+    def _lane_releaser(self) -> LaneReleaser:
         broker = SimpleNamespace(
             clients=SimpleNamespace(consumer=lambda **options: LanesTopic(self.kafka, self.work_elsewhere)),
             topics=TOPICS,
             group_id=GROUP,
-            ledger=SimpleNamespace(lock=threading.RLock()),
-            following=SimpleNamespace(publisher=SimpleNamespace(publish=self.publish), written=self.written),
+            in_flight=SimpleNamespace(lock=threading.RLock()),
+            lane_writer=SimpleNamespace(
+                publisher=SimpleNamespace(publish=self.publish), written=self.written
+            ),
         )
         kafka = SimpleNamespace(partitions_for_topic=lambda topic: {0})
-        return Releasing(broker, "work", kafka, {PARTITION: self})  # type: ignore[arg-type, dict-item]
+        return LaneReleaser(broker, "work", kafka, {PARTITION: self})  # type: ignore[arg-type, dict-item]
 
     @property
     def is_idle(self) -> bool:
@@ -205,12 +217,12 @@ class Owner:
             not self.ending
             and self.position == len(self.kafka.log)
             and not self.lanes.leaving
-            and not any(turn.state is State.WAITING for turn in self.turns)
+            and not any(lane_entry.state is LaneEntryState.WAITING for lane_entry in self.lane_entries)
         )
 
     @property
-    def turns(self) -> list[Turn[Record]]:
-        return [turn for lane in self.lanes._lanes.values() for turn in lane.turns]
+    def lane_entries(self) -> list[LaneEntry[Record]]:
+        return [lane_entry for lane in self.lanes._lanes.values() for lane_entry in lane.lane_entries]
 
     def given_back(self) -> Owner:
         """The partition is revoked in good order and comes back while tasks of it run."""
@@ -224,19 +236,22 @@ class Owner:
         runs goes on, and so does what has failed and is still to be put to wait.
         """
         self.kafka.log_start = len(self.kafka.log)
-        for order, (key, _) in list(self.kafka.waiting.items()):
-            self.kafka.tell(order, key, None)
-        moving = [*self.moving, *((record, turn) for record, turn, due_ms, _ in self.ending if due_ms == 0)]
+        for sequence, (key, _) in list(self.kafka.waiting.items()):
+            self.kafka.tell(sequence, key, None)
+        moving = [
+            *self.moving,
+            *((record, lane_entry) for record, lane_entry, due_ms, _ in self.ending if due_ms == 0),
+        ]
         self.moving, self.ending = [], [ending for ending in self.ending if ending[2] != 0]
-        for record, turn in moving:
-            self.lanes.finish(turn)
+        for record, lane_entry in moving:
+            self.lanes.finish(lane_entry)
             self.complete.add(record.offset)
         for record in self.lanes.drop_below(self.kafka.log_start):
             self.complete.add(record.offset)
         self.position = self.kafka.log_start
-        going_on = [turn for _, turn in self.running.values()]
-        going_on += [turn for _, turn, due_ms, told in self.ending if due_ms is None or not told]
-        numbers = {turn.order.offset for turn in going_on}
+        going_on = [lane_entry for _, lane_entry in self.running.values()]
+        going_on += [lane_entry for _, lane_entry, due_ms, told in self.ending if due_ms is None or not told]
+        numbers = {lane_entry.sequence.offset for lane_entry in going_on}
         self.books.forget_all_but(lambda number: number in numbers)
         assert self.lanes.parked == 0
         assert not self.lanes.ready
@@ -261,75 +276,77 @@ class Owner:
         self.position += 1
         if record.offset in self.orphans:
             del self.orphans[record.offset]
-            self.running[record.key] = (record, self.lanes.adopt(record.key, record.order))
+            self.running[record.key] = (record, self.lanes.adopt(record.key, record.sequence))
         elif record.offset not in self.complete:
-            self.lanes.take_in(record.key, record.order, record, size=1, ticket_due_ms=record.ticket_due_ms)
+            self.lanes.take_in(
+                record.key, record.sequence, record, size=1, requeued_due_ms=record.requeued_due_ms
+            )
         return True
 
     def begin(self) -> bool:
         if not self.lanes.ready:
             return False
-        turn = self.lanes.ready.popleft()
-        record = turn.record
+        lane_entry = self.lanes.ready.popleft()
+        record = lane_entry.record
         assert record is not None
         assert record.key not in self.running, f"two of {record.key!r} at once"
-        self.running[record.key] = (record, turn)
-        waiting = self.kafka.waiting.get(turn.order)
-        assert waiting is None or waiting[1] == record.ticket_due_ms, "an attempt before the last one"
-        self.books.begin(record.key, turn.order.offset)
+        self.running[record.key] = (record, lane_entry)
+        waiting = self.kafka.waiting.get(lane_entry.sequence)
+        assert waiting is None or waiting[1] == record.requeued_due_ms, "an attempt before the last one"
+        self.books.begin(record.key, lane_entry.sequence.offset)
         return True
 
     def leave(self) -> bool:
         if not self.lanes.leaving:
             return False
-        record, turn = self.lanes.leaving.popleft()
-        if turn is None:
+        record, lane_entry = self.lanes.leaving.popleft()
+        if lane_entry is None:
             self.complete.add(record.offset)
         else:
-            self.moving.append((record, turn))
+            self.moving.append((record, lane_entry))
         return True
 
     def move(self) -> bool:
         """Kafka takes one of what moves, in any order."""
         if not self.moving:
             return False
-        record, turn = self.moving.pop(self.dice.randrange(len(self.moving)))
-        self.ending.append((record, turn, 0, False))
+        record, lane_entry = self.moving.pop(self.dice.randrange(len(self.moving)))
+        self.ending.append((record, lane_entry, 0, False))
         return True
 
     def end(self, now_ms: int, *, failing: float) -> bool:
         """A task ends: its message is done, or waits for a retry."""
         if not self.running:
             return False
-        record, turn = self.running.pop(self.dice.choice(sorted(self.running)))
+        record, lane_entry = self.running.pop(self.dice.choice(sorted(self.running)))
         if self.dice.random() < failing:
-            self.ending.append((record, turn, now_ms + self.dice.randrange(1, 20), False))
+            self.ending.append((record, lane_entry, now_ms + self.dice.randrange(1, 20), False))
         else:
-            self.books.done.setdefault(record.key, []).append(turn.order.offset)
-            self.ending.append((record, turn, None, False))
+            self.books.done.setdefault(record.key, []).append(lane_entry.sequence.offset)
+            self.ending.append((record, lane_entry, None, False))
         return True
 
     def settle(self) -> bool:
         if not self.ending:
             return False
         number = self.dice.randrange(len(self.ending))
-        record, turn, due_ms, told = self.ending.pop(number)
+        record, lane_entry, due_ms, told = self.ending.pop(number)
         if not told:
             if self.kafka.stalls and self.dice.random() < 0.2:
                 self.kafka.stall()
-            offset = self.kafka.tell(turn.order, turn.key, due_ms)
+            offset = self.kafka.tell(lane_entry.sequence, lane_entry.key, due_ms)
             self.written.note(LANES.topic, LANES.partition, offset)
-            self.ending.append((record, turn, due_ms, True))
+            self.ending.append((record, lane_entry, due_ms, True))
         else:
-            self.lanes.finish(turn) if due_ms is None else self.lanes.wait(turn, due_ms)
+            self.lanes.finish(lane_entry) if due_ms is None else self.lanes.wait(lane_entry, due_ms)
             self.complete.add(record.offset)
         return True
 
     def release(self, now_ms: int) -> bool:
-        turns = self.lanes.to_release(now_ms)
-        if turns:
-            self.releasing._release(self, turns, now_s=0.0)  # type: ignore[arg-type]
-        return bool(turns)
+        lane_entries = self.lanes.to_release(now_ms)
+        if lane_entries:
+            self.releasing._release(self, lane_entries, now_s=0.0)  # type: ignore[arg-type]
+        return bool(lane_entries)
 
     def publish(self, tickets: Sequence[Sent]) -> dict[int, BaseException]:
         """Kafka takes tickets, or takes one and does not say so. A mark has its place in the lanes topic."""
@@ -340,7 +357,7 @@ class Owner:
                 assert sent.watch is not None
                 sent.watch(LANES.partition, self.kafka.append(sent))
                 continue
-            found = read_ticket(sent.headers)
+            found = read_requeue_headers(sent.headers)
             assert found is not None
             assert sent.key is not None
             self.kafka.send(sent.key, *found)
@@ -351,12 +368,16 @@ class Owner:
     def look(self) -> None:
         """Nobody waits for what was flushed."""
         there = set(self.kafka.waiting)
-        waiting = {turn for turn in self.turns if turn.state is State.WAITING}
+        waiting = {
+            lane_entry for lane_entry in self.lane_entries if lane_entry.state is LaneEntryState.WAITING
+        }
         self.releasing._look_for_flushed(0.0)
         if self.kafka.shown_end is not None:
             return  # it cannot be seen yet
-        for turn in waiting.intersection(self.turns):
-            assert turn.state is not State.WAITING or turn.order in there, "it was flushed"
+        for lane_entry in waiting.intersection(self.lane_entries):
+            assert lane_entry.state is not LaneEntryState.WAITING or lane_entry.sequence in there, (
+                "it was flushed"
+            )
 
     def work_elsewhere(self) -> None:
         """What other threads may do while the consumer's waits for Kafka."""
@@ -469,8 +490,8 @@ def forget_what_a_crash_repeats(books: Books, kafka: Kafka) -> None:
             number
             for number in done
             if (number in kafka.complete or number < kafka.log_start)
-            and Order(number, 0) not in kafka.waiting
+            and SequenceNumber(number, 0) not in kafka.waiting
         ]
     # What was flushed while it ran ends with its owner.
-    there = {record.order for record in kafka.log[kafka.log_start :]} | kafka.waiting.keys()
-    books.forget_all_but(lambda number: Order(number, 0) in there)
+    there = {record.sequence for record in kafka.log[kafka.log_start :]} | kafka.waiting.keys()
+    books.forget_all_but(lambda number: SequenceNumber(number, 0) in there)

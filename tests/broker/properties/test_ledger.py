@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from kafka.structs import TopicPartition
 
-from broker.assignment import Assignment, Capacity
-from broker.commit_metadata import CommitState
-from broker.delivery import Delivery, Origin
-from broker.ledger import Ledger
+from broker.deliveries.assigned_partition import AssignedPartition, Capacity
+from broker.deliveries.delivery import Delivery, Origin
+from broker.deliveries.in_flight import InFlightDeliveries
+from broker.offsets.commit_metadata import CommitState
 
 PREFETCH = 6
 PARTITIONS = [TopicPartition("mail", 0), TopicPartition("mail", 1)]
@@ -21,7 +21,7 @@ PARTITIONS = [TopicPartition("mail", 0), TopicPartition("mail", 1)]
 class Partition:
     """What the model knows of one partition: one log, and at most one assignment at a time."""
 
-    assignment: Assignment | None = None
+    assignment: AssignedPartition | None = None
     next_offset: int = 0
     log_start: int = 0
     outstanding: dict[int, Delivery] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class Partition:
 class LedgerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.ledger = Ledger()
+        self.in_flight = InFlightDeliveries()
         self.capacity = Capacity(PREFETCH)
         self.partitions = {name: Partition() for name in PARTITIONS}
         self.deliveries: list[Delivery] = []
@@ -53,10 +53,10 @@ class LedgerMachine(RuleBasedStateMachine):
         if not partition.assignment.tracker.deliver(offset):
             assert offset in self.completed[name], "only what is complete is passed over"
             return
-        if self.ledger.adopt(partition.assignment, offset, b"%d" % offset):
+        if self.in_flight.adopt(partition.assignment, offset, b"%d" % offset):
             adopted = partition.orphans.pop(offset)
             partition.outstanding[offset] = adopted
-            assert adopted.assignment is partition.assignment
+            assert adopted.assigned_partition is partition.assignment
             return
         assert offset not in partition.orphans, "what still runs here is adopted and not run twice"
         delivery = Delivery(
@@ -64,9 +64,9 @@ class LedgerMachine(RuleBasedStateMachine):
             origin=Origin(name.topic, name.partition, offset),
             raw=b"%d" % offset,
             headers=[],
-            assignment=partition.assignment,
+            assigned=partition.assignment,
         )
-        assert self.ledger.dispatch(delivery, "consumer")
+        assert self.in_flight.dispatch(delivery, "consumer")
         partition.outstanding[offset] = delivery
         self.deliveries.append(delivery)
 
@@ -76,7 +76,7 @@ class LedgerMachine(RuleBasedStateMachine):
         delivery = data.draw(st.sampled_from(self.deliveries))
         if delivery.begun or id(delivery) in self.finished:
             return
-        begun = self.ledger.begin(delivery)
+        begun = self.in_flight.begin(delivery)
         assert begun == (delivery in self._partition_of(delivery).outstanding.values())
 
     @precondition(lambda self: self.deliveries)
@@ -84,7 +84,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def complete(self, data: st.DataObject) -> None:
         """Any delivery's ack may come at any time, also a second time and for a partition that was lost."""
         delivery = data.draw(st.sampled_from(self.deliveries))
-        self.ledger.complete(delivery)
+        self.in_flight.complete(delivery)
         self.finished.add(id(delivery))
         partition = self._partition_of(delivery)
         offset = delivery.origin.offset
@@ -102,7 +102,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if partition.assignment is None:
             return
         waiting = [o for o, d in partition.outstanding.items() if o < start and not d.begun]
-        assert self.ledger.drop_below(partition.assignment, start) == len(waiting)
+        assert self.in_flight.drop_below(partition.assignment, start) == len(waiting)
         for offset in waiting:
             self.finished.add(id(partition.outstanding.pop(offset)))
         self.completed[name] |= set(range(start)) - set(partition.outstanding)
@@ -113,7 +113,7 @@ class LedgerMachine(RuleBasedStateMachine):
         partition = self.partitions[name]
         if partition.assignment is None:
             return
-        self.ledger.revoke(partition.assignment)
+        self.in_flight.revoke(partition.assignment)
         for offset, delivery in partition.outstanding.items():
             if delivery.begun:
                 partition.orphans[offset] = delivery
@@ -148,8 +148,10 @@ class LedgerMachine(RuleBasedStateMachine):
         running = sum(
             len(partition.outstanding) + len(partition.orphans) for partition in self.partitions.values()
         )
-        assert self.ledger.isolate("suspect's consumer") == (running == 0 and self.ledger.is_committed())
-        self.ledger.end_isolation("suspect's consumer")
+        assert self.in_flight.isolate("suspect's consumer") == (
+            running == 0 and self.in_flight.is_committed()
+        )
+        self.in_flight.end_isolation("suspect's consumer")
 
     def _assign(self, name: TopicPartition) -> None:
         partition = self.partitions[name]
@@ -158,10 +160,12 @@ class LedgerMachine(RuleBasedStateMachine):
         highest = max(completed, default=-1)
         incomplete = tuple(offset for offset in range(highest) if offset not in completed)
         state = CommitState(incomplete[0] if incomplete else highest + 1, highest, incomplete)
-        partition.assignment = Assignment(name, state, epoch=self.ledger.next_epoch(), capacity=self.capacity)
+        partition.assignment = AssignedPartition(
+            name, state, epoch=self.in_flight.next_epoch(), capacity=self.capacity
+        )
         partition.assignment.dirty = False
         partition.next_offset = state.next_offset
-        self.ledger.add(partition.assignment)
+        self.in_flight.add(partition.assignment)
 
     def _name_of(self, delivery: Delivery) -> TopicPartition:
         return TopicPartition(delivery.origin.topic, delivery.origin.partition)

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.structs import TopicPartition
 
-from broker.assignment import Assignment, Capacity
-from broker.commit_metadata import MAX_METADATA_CHARS, CommitState, Suspicion, decode, encode
+from broker.deliveries.assigned_partition import AssignedPartition, Capacity
+from broker.offsets.commit_metadata import MAX_METADATA_CHARS, CommitState, Suspicion, decode, encode
 
 PARTITION = TopicPartition("mail", 0)
 
@@ -30,7 +30,7 @@ def test_a_commit_fits_however_many_records_were_dispatched_while_there_was_room
     seed: int, first: int, largest_gap: int, completing: float, marking: float
 ) -> None:
     random = Random(seed)
-    assignment = Assignment(PARTITION, CommitState(first, first - 1), epoch=1, capacity=Capacity(0))
+    assignment = AssignedPartition(PARTITION, CommitState(first, first - 1), epoch=1, capacity=Capacity(0))
     incomplete: list[int] = []
     offset, dispatched = first, 0
     while dispatched < 2_500 and assignment.has_room_in_metadata():

@@ -4,8 +4,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from broker.commit_metadata import CommitState, decode, encode
-from broker.tracker import AckTracker
+from broker.offsets.ack_tracker import AckTracker
+from broker.offsets.commit_metadata import CommitState, decode, encode
 
 
 class TrackerMachine(RuleBasedStateMachine):

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from broker.commit_metadata import CommitState, Suspicion
-from broker.tracker import AckTracker
-from broker.truncation import ALL_OF_IT, EpochEnd, Log, believe, cut_of, forget_from, merge
+from broker.offsets.ack_tracker import AckTracker
+from broker.offsets.commit_metadata import CommitState, Suspicion
+from broker.offsets.truncation import ALL_OF_IT, EpochEnd, PartitionLog, believe, cut_of, forget_from, merge
 
 
 @dataclass
@@ -127,7 +127,7 @@ class TruncationMachine(RuleBasedStateMachine):
     def _restored(self) -> tuple[CommitState, int | None]:
         epoch = self.commit.leader_epoch
         answer = self.log.end_of(epoch) if epoch >= 0 else None
-        return believe(self.commit, Log(0, len(self.log.records), self.log.epoch), answer)
+        return believe(self.commit, PartitionLog(0, len(self.log.records), self.log.epoch), answer)
 
 
 TestElectionsAndRestartsLoseNothingAndRepeatNothing = TruncationMachine.TestCase

@@ -10,9 +10,9 @@ from kafka.consumer.fetcher import ConsumerRecord
 from kafka.structs import TopicPartition
 
 from broker import KafkaBroker
-from broker.assignment import Assignment, Capacity
-from broker.commit_metadata import CommitState
-from broker.dispatch import Dispatcher
+from broker.consume.dispatcher import Dispatcher
+from broker.deliveries.assigned_partition import AssignedPartition, Capacity
+from broker.offsets.commit_metadata import CommitState
 
 PREFETCH = 4
 
@@ -27,22 +27,22 @@ class Partitions:
         self._capacity = Capacity(PREFETCH)
         # Nothing is on probation, so nothing is committed.
         self._dispatcher = Dispatcher(self.broker, "work", None, self._capacity)  # type: ignore[arg-type]
-        self._assignments = [self._assign(number) for number in range(count)]
+        self._assigned_partitions = [self._assign(number) for number in range(count)]
         self._next_offset = dict.fromkeys(range(count), 0)
 
     def fill(self, partition: int, count: int) -> None:
         first = self._next_offset[partition]
         self._next_offset[partition] += count
-        self._assignments[partition].take_in([record(partition, first + n) for n in range(count)])
+        self._assigned_partitions[partition].take_in([record(partition, first + n) for n in range(count)])
 
     def deliveries(self) -> Iterator[int]:
         """The partitions that the next deliveries come from, until there are none."""
         while (delivery := self._dispatcher.next()) is not None:
             yield delivery.origin.partition
-            self.broker.ledger.complete(delivery)
+            self.broker.in_flight.complete(delivery)
 
-    def _assign(self, number: int) -> Assignment:
-        assignment = Assignment(
+    def _assign(self, number: int) -> AssignedPartition:
+        assignment = AssignedPartition(
             TopicPartition("work", number), CommitState(0, -1), epoch=1, capacity=self._capacity
         )
         self._dispatcher.add(assignment)
@@ -67,8 +67,8 @@ def test_what_comes_to_a_quiet_partition_is_next_or_next_but_one_however_long_th
 ) -> None:
     partitions = Partitions(3)
     partitions.fill(hot, 2_000)
-    turns = partitions.deliveries()
+    lane_entries = partitions.deliveries()
     for quiet in [number for number in range(3) if number != hot] * 10:
-        assert next(turns) == hot
+        assert next(lane_entries) == hot
         partitions.fill(quiet, 1)
-        assert quiet in (next(turns), next(turns))
+        assert quiet in (next(lane_entries), next(lane_entries))

@@ -10,7 +10,7 @@ import pytest
 from dramatiq.errors import BrokerConnectionError
 
 from broker import EnqueueFailed, KafkaBroker, PermanentError, TopicMisconfigured
-from broker.clients import Clients
+from broker.kafka.clients import Clients
 from tests.broker.conftest import MakeBroker, StartWorker
 from tests.broker.topics.made import QUEUE, configs_of, configure, create
 from tests.waiting import wait_until

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.topic_policies import (
-    MAX_DEAD_LETTER_BYTES,
-    MAX_DELAYED_BYTES,
-    Role,
-    findings,
-    limit_for,
-)
+from broker.kafka.topic_policies import MAX_DEAD_LETTER_BYTES, MAX_DELAYED_BYTES, Role, findings, limit_for
 
 FOR_EVER = {"retention.ms": "-1", "retention.bytes": "-1"}
 WEEK = {"retention.ms": "604800000", "retention.bytes": "-1"}

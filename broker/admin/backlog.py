@@ -1,0 +1,138 @@
+"""What is left in a queue, read from Kafka alone, so that any process may ask."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+
+from kafka import KafkaAdminClient, KafkaConsumer
+from kafka.structs import TopicPartition
+
+from ..consume.flush_watcher import FlushMarkers
+from ..kafka.clients import Clients
+from ..kafka.leader_epochs import EpochEnds, leader_epoch_of
+from ..kafka.watermarks import high_watermarks
+from ..offsets.commit_metadata import CommitState
+from ..offsets.committed_state import RESTORE_TIMEOUT_MS, read_committed, read_metadata
+from ..offsets.truncation import PartitionLog, believe
+
+logger = logging.getLogger(__name__)
+
+#: How long a flush waits for workers to drop what they have read. They look twice a second and commit a
+#: moment later; one that does not answer for so long is thrown out of its group.
+FLUSH_TIMEOUT_S = 10.0
+FLUSH_POLL_S = 0.05
+#: How long a group's coordinator is looked for. kafka-python would look for ever.
+REQUEST_TIMEOUT_MS = 10_000
+
+
+class Backlog:
+    """Counts and drops what waits in a queue's topic.
+
+    Parameters:
+      topic: The queue's topic. It has to exist.
+      group_id: The queue's consumer group.
+
+    Use it as a context manager: it holds a connection. Every method raises KafkaError when a node does not
+    answer, and can then be called again on another one of these.
+    """
+
+    def __init__(self, clients: Clients, topic: str, group_id: str) -> None:
+        self._clients = clients
+        self._topic = topic
+        self._kafka: KafkaConsumer = clients.consumer(group_id=group_id, fetch_max_wait_ms=10)
+        self._group_id = group_id
+
+    def __enter__(self) -> Backlog:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._kafka.close(autocommit=False)
+
+    def count(self) -> int:
+        """How many records are incomplete: not read yet, outstanding, or held.
+
+        Taken from the commits, it lags behind by their interval: never too low for what was sent before.
+        """
+        left = deleted = 0
+        ranges = self._ranges()
+        states = self._believed(ranges)
+        for partition, (beginning, end) in ranges.items():
+            state = states.get(partition)
+            if state is None:  # the topic is new
+                left += end - beginning
+            else:
+                left += max(0, end - max(state.highest + 1, beginning))
+                left += sum(offset >= beginning for offset in state.incomplete)
+                # Read, and not begun, it is above the highest: what retention deletes there is still run.
+                deleted += max(0, beginning - (state.highest + 1))
+                deleted += sum(offset < beginning for offset in state.incomplete)
+        # What is deleted can be held by a worker still, but no other one will run it.
+        if deleted:
+            with self._clients.admin() as admin:
+                return left + deleted if self._has_owners(admin) else left
+        return left
+
+    def ends(self) -> dict[TopicPartition, int]:
+        """Where the partitions end that have records."""
+        return {partition: end for partition, (beginning, end) in self._ranges().items() if end > beginning}
+
+    def drop(self, ends: Mapping[TopicPartition, int]) -> None:
+        """Delete every record below ``ends``, and wait until the topic's workers have dropped what they have
+        read of it and not begun.
+        """
+        if ends:
+            FlushMarkers(self._clients, self._group_id).write(ends)
+            with self._clients.admin() as admin:
+                admin.delete_records(ends)
+                self._wait_for_owners(admin, ends)
+
+    def _wait_for_owners(self, admin: KafkaAdminClient, ends: Mapping[TopicPartition, int]) -> None:
+        deadline_s = time.monotonic() + FLUSH_TIMEOUT_S
+        while holders := self._holders(ends):
+            if not self._has_owners(admin):
+                return
+            if time.monotonic() > deadline_s:
+                logger.warning(
+                    "%s: the workers have not said within %g s that they dropped what they had read; they "
+                    "may still run it.",
+                    holders, FLUSH_TIMEOUT_S,
+                )  # fmt: skip
+                return
+            time.sleep(FLUSH_POLL_S)
+
+    def _holders(self, ends: Mapping[TopicPartition, int]) -> list[TopicPartition]:
+        """The partitions whose owners may hold a record below its end that has not begun."""
+        return [
+            partition
+            for partition, state in self._committed(ends).items()
+            if max(state.next_offset, state.log_start) < ends[partition]
+        ]
+
+    def _committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, CommitState]:
+        committed = read_committed(self._kafka, partitions, timeout_ms=REQUEST_TIMEOUT_MS)
+        return {partition: read_metadata(partition, commit) for partition, commit in committed.items()}
+
+    def _believed(
+        self, ranges: Mapping[TopicPartition, tuple[int, int]]
+    ) -> dict[TopicPartition, CommitState]:
+        """What is committed, without what a truncation has made untrue: as a worker would take it over."""
+        states = self._committed(ranges)
+        epochs = {partition: state.leader_epoch for partition, state in states.items()}
+        answers = EpochEnds(self._kafka, epochs, timeout_ms=RESTORE_TIMEOUT_MS).answers()
+        return {
+            p: believe(state, PartitionLog(*ranges[p], leader_epoch_of(self._kafka, p)), answers.get(p))[0]
+            for p, state in states.items()
+        }
+
+    def _has_owners(self, admin: KafkaAdminClient) -> bool:
+        return bool(admin.describe_groups([self._group_id])[self._group_id]["members"])
+
+    def _ranges(self) -> dict[TopicPartition, tuple[int, int]]:
+        partitions = [
+            TopicPartition(self._topic, p) for p in sorted(self._kafka.partitions_for_topic(self._topic))
+        ]
+        beginning = self._kafka.beginning_offsets(partitions)
+        end = high_watermarks(self._kafka, partitions)
+        return {partition: (beginning[partition], end[partition]) for partition in partitions}

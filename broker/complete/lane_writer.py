@@ -1,0 +1,148 @@
+"""Tells the lanes topic what became of a message of a key, once everything else is durable."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from dramatiq.actor import Actor
+from dramatiq.message import Message
+
+from ..delays.record_format import check_delay_ms
+from ..deliveries.delivery import Delivery
+from ..deliveries.in_flight import InFlightDeliveries
+from ..errors import RECORD_ERRORS
+from ..kafka.topics import Topics
+from ..partition_keys.acknowledged_ends import AcknowledgedEnds
+from ..partition_keys.lanes import LaneEntry
+from ..partition_keys.options import ORDER, ORDERED
+from ..partition_keys.record_format import Place, Waiting, tombstone, waiting_record, without_own
+from ..produce.publisher import Publisher, Record
+
+
+class LaneWriter:
+    """What follows from a keyed delivery besides its outbox. It comes last.
+
+    Were a retry in the lanes topic before the rest of its outbox is in Kafka, a crash in between would lose
+    the rest: the next owner takes a message that waits there for settled.
+
+    Parameters:
+      give_up: Called with a delivery and the error when Kafka can never take its retry (too large, say); it
+        puts a dead letter into the outbox.
+
+    Attributes:
+      written: What Kafka has acknowledged of that.
+    """
+
+    def __init__(
+        self,
+        topics: Topics,
+        publisher: Publisher,
+        in_flight: InFlightDeliveries,
+        *,
+        group: str,
+        give_up: Callable[[Delivery, BaseException], None],
+    ) -> None:
+        self.publisher = publisher
+        self.written = AcknowledgedEnds()
+        self._topics = topics
+        self._in_flight = in_flight
+        self._group = group
+        self._give_up = give_up
+
+    def keeps(
+        self,
+        delivery: Delivery,
+        message: Message[Any],
+        delay_ms: float | None,
+        actors: Mapping[str, Actor[Any, Any]],
+    ) -> bool:
+        """Whether ``message`` is a retry of ``delivery`` that keeps its place in its lane.
+
+        Raises:
+          TypeError, ValueError: When the delay is none.
+        """
+        if delivery.lane_entry is None or message.message_id != delivery.message_id:
+            return False
+        actor = actors.get(message.actor_name)
+        if actor is None or actor.options.get(ORDER) != ORDERED or message.queue_name != delivery.queue_name:
+            return False
+        due_ms = time.time_ns() // 1_000_000 + check_delay_ms(delay_ms or 0)
+        delivery.wait = self._waiting(delivery, message.encode(), due_ms)
+        return True
+
+    def move(self, delivery: Delivery) -> None:
+        """Let a record that was not run wait for those before it. Many move at once, in one publish."""
+        delivery.wait = self._waiting(delivery, delivery.raw, 0)
+        delivery.outbox.append(self._record(delivery, delivery.wait))
+        delivery.follow_ups.append(partial(self._forget_flushed, delivery))
+
+    def _forget_flushed(self, delivery: Delivery) -> None:
+        """A flush that came while it moved has completed it."""
+        if delivery.flushed:
+            self._publish(self._tombstone(delivery))
+
+    def append_lane_update(self, delivery: Delivery) -> None:
+        """Say how a delivery ended, after everything else that follows from it."""
+        entry = delivery.lane_entry
+        if entry is not None and (delivery.wait is not None or entry.kept):
+            delivery.follow_ups.append(partial(self._tell, delivery))
+
+    def _tell(self, delivery: Delivery) -> None:
+        assert delivery.lane_entry is not None
+        if not self._in_flight.answers_for(delivery):
+            return  # the partition's next owner runs it, and says what comes of that
+        if delivery.wait is not None:
+            record = self._record(delivery, delivery.wait)
+        elif delivery.lane_entry.kept:
+            record = self._tombstone(delivery)
+        else:
+            return
+        try:
+            self._publish(record)
+        except RECORD_ERRORS as e:
+            if delivery.wait is not None:
+                delivery.wait = None
+                self._give_up(delivery, e)
+                delivery.follow_ups.append(delivery.follow_ups.pop(0))  # this one still comes last
+            raise
+
+    def _record(self, delivery: Delivery, wait: Waiting) -> Record:
+        assert delivery.lane_entry is not None
+        topic = self._topics.lanes(delivery.queue_name)
+        return waiting_record(
+            topic,
+            wait,
+            destination=self._topics.queue(delivery.queue_name),
+            partition=delivery.lane_entry.kept_in,
+            watch=partial(self.note, topic, delivery.lane_entry),
+        )
+
+    def _tombstone(self, delivery: Delivery) -> Record:
+        assert delivery.lane_entry is not None
+        topic, entry = self._topics.lanes(delivery.queue_name), delivery.lane_entry
+        place = self._place_of(delivery)
+        return tombstone(topic, place, partition=entry.kept_in, watch=partial(self.note, topic, entry))
+
+    def note(self, topic: str, entry: LaneEntry[Any], partition: int, offset: int | None) -> None:
+        """Note where a record of a turn was sent to."""
+        # Of what was not acknowledged, there may be a record all the same: the next one has to be behind it.
+        entry.kept_in = partition
+        if offset is not None:
+            self.written.note(topic, partition, offset)
+
+    def _publish(self, record: Record) -> None:
+        failure = self.publisher.publish([record]).get(0)
+        if failure is not None:
+            raise failure
+
+    def _waiting(self, delivery: Delivery, value: bytes, due_ms: int) -> Waiting:
+        assert delivery.lane_entry is not None
+        headers = without_own(delivery.headers)
+        return Waiting(self._place_of(delivery), delivery.lane_entry.key, due_ms, value, headers)
+
+    def _place_of(self, delivery: Delivery) -> Place:
+        assert delivery.lane_entry is not None
+        return Place(self._group, delivery.origin.partition, delivery.lane_entry.sequence)

@@ -1,0 +1,509 @@
+"""Reads one queue's topic and hands its records to Dramatiq, which calls all of this from one thread."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from dramatiq.broker import Consumer, MessageProxy
+from dramatiq.errors import BrokerConnectionError, ConnectionClosed
+from kafka.consumer.fetcher import ConsumerRecord
+from kafka.errors import CorruptRecordError, KafkaError, UnsupportedCodecError
+from kafka.future import Future
+from kafka.structs import TopicPartition
+
+from ..dead_letters import add_dead_letter
+from ..deliveries.assigned_partition import AssignedPartition, Capacity
+from ..deliveries.delivery import Delivery
+from ..kafka.heartbeat_monitor import HeartbeatMonitor
+from ..kafka.leader_epochs import epoch_of_position, refresh_metadata, seek
+from ..kafka.rebalance import (
+    ForgetfulCooperativeStickyAssignor,
+    RebalanceListener,
+    is_joining,
+    keep_join_outcomes,
+    learn_partitions,
+    poll_apart_from_heartbeats,
+)
+from ..kafka.rights import is_denial, reading
+from ..kafka.unreadable_batches import UnreadableBatchSkipper, explained
+from ..offsets.committed_state import (
+    RESTORE_TIMEOUT_MS,
+    Restored,
+    name_of,
+    report_lost_tail,
+    report_removed,
+    restore,
+)
+from ..offsets.truncation import ALL_OF_IT, forget_from
+from ..partition_keys.lanes import Lanes
+from .committer import Committer
+from .dispatcher import MAX_UNCOMMITTED, Dispatcher
+from .flush_watcher import FlushMarkers, FlushWatcher
+from .lane_releaser import LaneReleaser
+from .open_transactions import OpenTransactions
+
+if TYPE_CHECKING:
+    from ..broker import KafkaBroker
+
+logger = logging.getLogger(__name__)
+
+#: What is read ahead of dispatch, a partition. One with so much in its buffer is paused, so that a partition
+#: with a long backlog leaves the others their turn, and memory stays flat however much waits.
+MAX_BUFFERED_BYTES = 256 * 1024
+#: kafka-python 3.0.12 never returns to a paused partition of which poll() handed out only a part (its parsed
+#: rest is unparked only while no other partition's is in line), so every poll takes all that has arrived.
+#: What can arrive at once is bounded by the size of a fetch.
+EVERYTHING = 1_000_000_000
+MAX_FETCH_BYTES = 8 * 1024 * 1024
+#: How often Kafka is polled while there is no need for records: it is how a rebalance begins.
+MAX_POLL_GAP_S = 0.05
+#: The same for a member of the group that has no partition, and waits until another one leaves.
+SPARE_POLL_GAP_S = 0.25
+#: How soon records are looked for again while some wait only for others of their key to end.
+LANE_POLL_GAP_S = 0.005
+#: How long a failed read of the committed offsets rests before it is repeated.
+RESTORE_BACKOFF_S = 0.5
+
+
+class QueueConsumer(Consumer):
+    """The consumer of one queue.
+
+    Worker threads call :meth:`ack` and :meth:`nack`, which only mark. One thread at a time drives the Kafka
+    client: this consumer's own, in :meth:`__next__`, and whoever calls :meth:`close`.
+
+    Parameters:
+      prefetch: How many deliveries may be outstanding.
+      timeout_ms: How long :meth:`__next__` waits for a delivery.
+
+    Raises:
+      KafkaUnavailable: When Kafka does not answer. Dramatiq then tries again after a while.
+      TopicMisconfigured: When a topic of the queue loses messages. Dramatiq tries again then, too.
+    """
+
+    def __init__(self, broker: KafkaBroker, queue_name: str, *, prefetch: int, timeout_ms: int) -> None:
+        self._broker = broker
+        self._queue_name = queue_name
+        self._queue_topic = broker.topics.queue(queue_name)
+        self._consuming = f"The queue {queue_name!r} cannot be consumed"
+        self._timeout_s = timeout_ms / 1000
+        self._driving = threading.Lock()
+        self._closing = False
+        self._closed = False
+        self._in_flight = broker.in_flight
+        self._capacity = Capacity(prefetch)
+        self._unrestored: set[TopicPartition] = set()
+        self._restore_at_s = 0.0
+        self._untaken_why = ""
+        self._polled_at_s = 0.0
+        self._paused: set[TopicPartition] = set()
+
+        broker.mending.ensure(broker, queue_name)
+        self._assignor = ForgetfulCooperativeStickyAssignor()
+        self._kafka = broker.clients.consumer(
+            group_id=broker.group_of(queue_name),
+            auto_offset_reset="earliest",
+            # A queue's topic is anybody's to write to, in transactions, too. The broker's own topics are not:
+            # nobody's open transaction is to hide there what this broker has written behind it.
+            isolation_level="read_committed",
+            partition_assignment_strategy=[self._assignor],
+            max_poll_records=EVERYTHING,
+            max_partition_fetch_bytes=MAX_BUFFERED_BYTES,
+            fetch_max_bytes=MAX_FETCH_BYTES,
+            **broker.consumer_settings,
+        )
+        keep_join_outcomes(self._kafka)
+        poll_apart_from_heartbeats(self._kafka)
+        self._reading = UnreadableBatchSkipper(self._kafka)
+        self._committer = Committer(
+            self._kafka,
+            self._in_flight,
+            interval_s=broker.commit_interval_ms / 1000,
+            on_denial=self._note_denial,
+        )
+        self._dispatcher = Dispatcher(broker, queue_name, self._committer, self._capacity)
+        self._assigned_partitions = self._dispatcher.assigned_partitions
+        self._lane_releaser = LaneReleaser(broker, queue_name, self._kafka, self._assigned_partitions)
+        notes = FlushMarkers(broker.clients, broker.group_of(queue_name))
+        self._flush_watcher = FlushWatcher(self._kafka, self._dispatcher, notes)
+        self._open_transactions = OpenTransactions(self._kafka)
+        self._heartbeat_monitor = HeartbeatMonitor(self._kafka, queue_name, broker.silent_since_s)
+        self._kafka.subscribe(
+            [broker.topics.queue(queue_name)],
+            listener=RebalanceListener(
+                on_assigned=self._on_assigned,
+                on_revoked=self._on_revoked,
+                on_lost=self._on_lost,
+                is_busy=self._runs_keyed,
+            ),
+        )
+        topic = broker.topics.queue(queue_name)
+        self._rights = reading(topic, group=broker.group_of(queue_name))
+        try:
+            # A leader that does not know the partitions yet assigns none, and rebalances again at once.
+            broker.clients.ask(
+                lambda: learn_partitions(self._kafka, topic),
+                f"The partitions of {queue_name!r} could not be read",
+                unless=broker.stop_asked,
+                rights=self._rights,
+            )
+        except BrokerConnectionError:
+            self.close()
+            raise
+
+    # Dramatiq's side
+
+    def __next__(self) -> MessageProxy | None:
+        if self._closing:
+            time.sleep(self._timeout_s)  # only a thread of a process that is ending still asks
+            return None
+        with self._driving:
+            return self._next()
+
+    def _next(self) -> Delivery | None:
+        deadline_s = time.monotonic() + self._timeout_s
+        try:
+            while not self._closing:
+                now_s = time.monotonic()
+                self._committer.commit_when_due(
+                    self._assigned_partitions.values(), force=self._broker.stopping
+                )
+                if self._unrestored and now_s >= self._restore_at_s:
+                    self._restore()
+                if now_s >= self._lane_releaser.next_step_s:
+                    self._lane_releaser.step(now_s)
+                if now_s - self._polled_at_s > MAX_POLL_GAP_S:
+                    self._poll(0.0)
+                delivery = self._dispatcher.next()
+                if delivery is None:
+                    self._capacity.changed.clear()
+                    delivery = self._dispatcher.next()  # room may have come before it was cleared
+                if delivery is not None:
+                    return delivery
+                if now_s >= deadline_s:
+                    return None
+                # What finishes in a worker that is stopping is committed at once.
+                self._wait(min(deadline_s - now_s, MAX_POLL_GAP_S if self._broker.stopping else math.inf))
+        except KafkaError as e:
+            if not is_denial(e):
+                raise ConnectionClosed(f"Consuming {self._queue_name!r} failed: {e!r}") from e
+            self._note_denial(e)
+            self._broker.stop_asked.wait(self._timeout_s)
+        return None
+
+    def _note_denial(self, error: KafkaError) -> None:
+        """Say which right is missing. The consumer goes on as it is: once it has the right, it works."""
+        said = self._broker.clients.translated(error, self._consuming, self._rights)
+        self._broker.denials.note(self._consuming, said)
+
+    def ack(self, message: MessageProxy) -> None:
+        """Mark a delivery as processed. It completes once everything in its outbox is in Kafka."""
+        self._settle(message)
+
+    def nack(self, message: MessageProxy) -> None:
+        """Mark a delivery as failed. It completes once its dead letter is in Kafka.
+
+        Raises:
+          DeadLetterNotMade: When there can be none. Dramatiq then tries again.
+        """
+        assert isinstance(message, Delivery)
+        message.drop_retry()  # it is tried again or given up, not both
+        add_dead_letter(self._broker, message, message._exception)
+        self._broker.failures.keep(message.message_id, message._exception)  # the dead letter has its frames
+        self._settle(message)
+
+    def _settle(self, message: MessageProxy) -> None:
+        assert isinstance(message, Delivery)
+        if message.lane_entry is not None:
+            self._broker.lane_writer.append_lane_update(message)
+        self._broker.completer.settle(message)
+
+    def requeue(self, messages: Iterable[MessageProxy]) -> None:
+        """Nothing to do: an offset that is not complete is delivered again, to the partition's owner."""
+
+    def close(self) -> None:
+        """Commit what is complete, hand the partitions over and leave the group at once."""
+        self._broker.drain_if_stopping()
+        self._closing = True
+        self._capacity.changed.set()
+        if not self._driving.acquire(timeout=self._broker.close_timeout_ms / 1000):
+            logger.warning("The consumer of %r is busy and cannot be closed.", self._queue_name)
+            return
+        try:
+            if not self._closed:
+                self._leave()
+                self._closed = True
+        finally:
+            self._driving.release()
+
+    def _leave(self) -> None:
+        leaving = self._take_away(list(self._assigned_partitions))
+        self._dispatcher.close()
+        timeout_s, began_s = self._broker.leave_group_timeout_s(), time.monotonic()
+        if leaving:
+            self._committer.hand_over_now(leaving, timeout_s=timeout_s)
+        if (waited_s := time.monotonic() - began_s) >= timeout_s:
+            self._broker.note_close_timeout(waited_s)
+            timeout_s = self._broker.leave_group_timeout_s()
+        self._lane_releaser.close()
+        try:
+            self._kafka.close(autocommit=False, timeout_ms=int(timeout_s * 1000))
+        except KafkaError as e:
+            logger.warning(
+                "Leaving the group of %r failed; its partitions move after the session timeout: %r",
+                self._queue_name,
+                e,
+            )
+
+    # Kafka's side: called on kafka-python's I/O thread
+
+    def _on_assigned(self, partitions: Iterable[TopicPartition]) -> None:
+        # Reading the committed state needs round trips, which this thread must not wait for.
+        with self._in_flight.lock:
+            self._kafka.pause(*partitions)
+            self._unrestored.update(partitions)
+        self._capacity.changed.set()
+
+    def _runs_keyed(self, partitions: Iterable[TopicPartition]) -> bool:
+        """Whether a message runs that the partition's next owner would run, too, beside those behind it.
+
+        The next of its key is not begun any more, or this would never end.
+        """
+        with self._in_flight.lock:
+            leaving = [self._assigned_partitions[p] for p in partitions if p in self._assigned_partitions]
+            for assigned in leaving:
+                assigned.leaving = True
+            return any(a.lane_entries and a.runs_keyed() for a in leaving)
+
+    def _on_revoked(self, partitions: Iterable[TopicPartition]) -> Future | None:
+        leaving = self._take_away(partitions)
+        return self._committer.hand_over(leaving) if leaving else None
+
+    def _on_lost(self, partitions: Iterable[TopicPartition]) -> None:
+        logger.warning(
+            "This worker was thrown out of the group of %r and joins again: what it has begun of %s runs "
+            "twice where another worker gets it meanwhile.",
+            self._queue_name, sorted(partitions),
+        )  # fmt: skip
+        self._take_away(partitions)
+        self._assignor.forget()
+
+    def _take_away(self, partitions: Iterable[TopicPartition]) -> list[AssignedPartition]:
+        with self._in_flight.lock:
+            self._unrestored.difference_update(partitions)
+            self._paused.difference_update(partitions)
+            for partition in partitions:
+                self._reading.forget(partition)
+            return [a for p in list(partitions) if (a := self._dispatcher.remove(p)) is not None]
+
+    # The consumer thread's own steps
+
+    def _restore(self) -> None:
+        """Take over what was assigned. Nothing of it is dispatched before this has succeeded."""
+        with self._in_flight.lock:
+            partitions = list(self._unrestored)
+        try:
+            remembered = self._in_flight.remembered(partitions)
+            self._take_over(restore(self._broker.clients, self._kafka, partitions, remembered))
+        except (KafkaError, BrokerConnectionError, ValueError) as e:
+            # ValueError: the partition was revoked between the read and the seek.
+            if isinstance(e, KafkaError) and is_denial(e):
+                self._note_denial(e)
+            self._report_untaken(partitions, e)
+            self._restore_at_s = time.monotonic() + RESTORE_BACKOFF_S
+
+    def _report_untaken(self, partitions: list[TopicPartition], error: Exception) -> None:
+        reason = f"The partitions {partitions} cannot be taken over yet: {explained(error)}"
+        is_news = reason != self._untaken_why and isinstance(
+            error, UnsupportedCodecError | CorruptRecordError
+        )
+        logger.log(logging.ERROR if is_news else logging.INFO, "%s", reason)
+        self._untaken_why = reason
+
+    def _take_over(self, restored: Mapping[TopicPartition, Restored]) -> None:
+        lanes = self._lane_releaser.lanes_of(restored)
+        taken = {
+            partition: self._new_assigned_partition(partition, left, lanes[partition])
+            for partition, left in restored.items()
+        }
+        for partition, left in restored.items():
+            seek(self._kafka, partition, left.state.next_offset, left.state.leader_epoch)
+        # Committed before the first dispatch, so that even a crash on the first record leaves a trace.
+        if not self._committer.commit_now(taken.values()):
+            self._restore_at_s = time.monotonic() + RESTORE_BACKOFF_S
+            return
+        with self._in_flight.lock:
+            ours = self._unrestored.intersection(taken)  # without what was revoked meanwhile
+            self._unrestored.difference_update(ours)
+            for partition in ours:
+                self._dispatcher.add(taken[partition])
+        self._kafka.resume(*ours)
+
+    def _new_assigned_partition(
+        self, partition: TopicPartition, left: Restored, lanes: Lanes[ConsumerRecord]
+    ) -> AssignedPartition:
+        state, probation_end = left.state, left.probation_end
+        if left.unclean:
+            probation_end = min(state.highest + 1 + MAX_UNCOMMITTED, left.end_offset)
+        return AssignedPartition(
+            partition,
+            state,
+            epoch=self._in_flight.next_epoch(),
+            capacity=self._capacity,
+            probation_end=probation_end,
+            lanes=lanes,
+            topic_id=left.topic_id,
+        )
+
+    def _wait(self, remaining_s: float) -> None:
+        """Wait for whatever can bring the next delivery: a record, or room for one."""
+        if self._can_read():
+            self._wait_for_records(remaining_s)
+        else:
+            self._capacity.changed.wait(min(remaining_s, MAX_POLL_GAP_S))
+
+    def _wait_for_records(self, remaining_s: float) -> None:
+        assigned_partitions = self._assigned_partitions.values()
+        if not assigned_partitions:
+            # The poll in which this consumer is given partitions does not end with that.
+            gap_s = MAX_POLL_GAP_S if is_joining(self._kafka) else SPARE_POLL_GAP_S
+            remaining_s = min(remaining_s, gap_s)
+        if any(assigned.in_flight or assigned.dirty for assigned in assigned_partitions):
+            remaining_s = min(remaining_s, self._broker.commit_interval_ms / 1000)
+        if any(assigned.lanes for assigned in assigned_partitions):
+            due_s = self._lane_releaser.seconds_until_due()
+            # A retry may come to wait at any time, and then be due soon.
+            remaining_s = min(remaining_s, MAX_POLL_GAP_S)
+            if due_s is not None:
+                remaining_s = min(remaining_s, due_s + LANE_POLL_GAP_S)
+            if any(assigned.lanes.parked for assigned in assigned_partitions):
+                # They wait for worker threads and not for Kafka, which would be waited for in poll().
+                self._capacity.changed.wait(min(remaining_s, LANE_POLL_GAP_S))
+                remaining_s = 0.0
+        self._poll(remaining_s)
+
+    def _can_read(self) -> bool:
+        return self._capacity.free > 0 and not any(
+            a.buffer or a.lanes.ready or a.lanes.leaving for a in self._assigned_partitions.values()
+        )
+
+    def _poll(self, timeout_s: float) -> None:
+        records = self._reading.poll(int(timeout_s * 1000))
+        self._polled_at_s = time.monotonic()
+        for partition, batch in records.items():
+            assigned = self._assigned_partitions.get(partition)
+            if assigned is not None:
+                self._take_in(assigned, batch)
+        topic_id = self._topic_id()
+        for assigned in list(self._assigned_partitions.values()):
+            self._follow_position(assigned)
+            if assigned.topic_id != topic_id is not None:
+                self._reload_log(assigned, ALL_OF_IT)
+        self._pause_full_partitions()
+        self._flush_watcher.look(self._polled_at_s)
+        self._heartbeat_monitor.look(self._polled_at_s)
+        self._open_transactions.look(self._polled_at_s, list(self._assigned_partitions.values()))
+
+    def _take_in(self, assigned: AssignedPartition, batch: list[ConsumerRecord]) -> None:
+        self._broker.denials.is_over(self._consuming)
+        first = batch[0]
+        if first.offset < assigned.expected:
+            # kafka-python has gone back to where the log was cut, or to the beginning of another one.
+            self._reload_log(assigned, first.offset, first.leader_epoch)
+        elif (foreign := assigned.first_foreign(batch)) is not None:
+            self._reload_log(assigned, foreign.offset, foreign.leader_epoch)
+        else:
+            if first.offset > assigned.expected:
+                self._look_for_removed(assigned)
+            with self._in_flight.lock:
+                assigned.take_in(batch)
+
+    def _follow_position(self, assigned: AssignedPartition) -> None:
+        """Note that there is no record left below the position: what is there, if anything, is not one.
+
+        Control records, aborted and compacted ones are not handed out, nor is what retention has removed.
+        """
+        if assigned.buffer or (self._kafka.highwater(assigned.partition) or 0) <= assigned.expected:
+            return  # the usual case, without asking for the position
+        position = self._kafka.position(assigned.partition, timeout_ms=0)
+        if position is not None and position > assigned.expected:
+            leader_epoch = epoch_of_position(self._kafka, assigned.partition)
+            self._look_for_removed(assigned)
+            with self._in_flight.lock:
+                assigned.skip_to(position, leader_epoch)
+
+    def _reload_log(self, assigned: AssignedPartition, cut: int, leader_epoch: int = -1) -> None:
+        """Forget what is known of the log from ``cut`` on: what was read there is gone.
+
+        All that is left is taken over as if another worker had left it, so that what runs is adopted, and
+        what was read and not begun is read again.
+
+        Parameters:
+          leader_epoch: Of the record that stands at ``cut`` now; -1 when it is not known.
+        """
+        partition = assigned.partition
+        refresh_metadata(self._kafka, timeout_ms=RESTORE_TIMEOUT_MS)
+        lanes = self._lane_releaser.lanes_of([partition])
+        topic_id = self._topic_id()
+        with self._in_flight.lock:
+            if partition not in self._assigned_partitions:
+                return  # it was taken away meanwhile
+            left = assigned.snapshot()
+            # A log loses its tail in an election, and what it gets then is of a later epoch.
+            if topic_id != assigned.topic_id or 0 <= leader_epoch <= left.leader_epoch:
+                cut = ALL_OF_IT
+            state = forget_from(left, cut)
+            position = max(assigned.expected, left.highest + 1)
+            undone = sum(offset >= cut for offset in left.incomplete)
+            undone += sum(record.offset >= cut for record in assigned.buffer)
+            self._take_away([partition])
+            anew = Restored(
+                state,
+                unclean=False,
+                end_offset=cut,
+                probation_end=assigned.probation_end,
+                topic_id=topic_id,
+            )
+            self._dispatcher.add(self._new_assigned_partition(partition, anew, lanes[partition]))
+            seek(self._kafka, partition, state.next_offset, state.leader_epoch)
+            self._kafka.resume(partition)
+        if cut == ALL_OF_IT:
+            logger.error(
+                "%s was read up to offset %d and is another log now: the topic was made anew. What it held "
+                "before is gone, %d record(s) of it read and not done.",
+                name_of(partition), position, undone,
+            )  # fmt: skip
+        else:
+            report_lost_tail(partition, position, cut, undone, state.next_offset)
+
+    def _topic_id(self) -> object:
+        return self._kafka._manager.cluster.topic_id(self._queue_topic)
+
+    def _look_for_removed(self, assigned: AssignedPartition) -> None:
+        """Tell a gap that compaction or a control record leaves from records lost to retention."""
+        beginning = self._kafka.beginning_offsets([assigned.partition])[assigned.partition]
+        with self._in_flight.lock:
+            tracker, expected = assigned.tracker, assigned.expected
+            removed = max(0, beginning - max(expected, tracker.highest + 1)) + tracker.left_behind(
+                expected, beginning
+            )
+        if removed:
+            report_removed(assigned.partition, removed, beginning)
+
+    def _pause_full_partitions(self) -> None:
+        with self._in_flight.lock:
+            full = {p for p, a in self._assigned_partitions.items() if a.buffered_bytes >= MAX_BUFFERED_BYTES}
+            drained = {
+                p
+                for p in self._paused
+                if self._assigned_partitions[p].buffered_bytes < MAX_BUFFERED_BYTES // 2
+            }
+            if full - self._paused:
+                self._kafka.pause(*(full - self._paused))
+            if drained:
+                self._kafka.resume(*drained)
+            self._paused = (self._paused | full) - drained

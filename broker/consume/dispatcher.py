@@ -1,0 +1,286 @@
+"""Chooses which record a queue's workers get next, and makes a delivery of it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from dramatiq.message import Message
+from kafka.consumer.fetcher import ConsumerRecord
+from kafka.structs import TopicPartition
+
+from ..dead_letters.giving_up import give_up
+from ..deliveries.assigned_partition import CERTAINLY_FITS, AssignedPartition, Capacity
+from ..deliveries.delivery import Delivery, make_delivery
+from ..errors import InvalidMessage, PoisonMessage
+from ..offsets.commit_metadata import Suspicion
+from ..partition_keys.record_format import lane_of
+from .committer import Committer
+from .decoding import read_message
+
+if TYPE_CHECKING:
+    from ..broker import KafkaBroker
+
+logger = logging.getLogger(__name__)
+
+#: A partition stops being dispatched when so many of its records were since the last commit that Kafka took.
+#: It bounds what a crash repeats, and how far from the last commit the record that caused it can be.
+MAX_UNCOMMITTED = 10_000
+#: How many records are marked in one commit on probation: their crash counts must fit into the metadata.
+MAX_MARKED = 64
+#: How long marks that Kafka did not take rest before they are committed again.
+MARK_BACKOFF_S = 0.5
+
+
+class Dispatcher:
+    """Serves the partitions of one consumer in turn, so that none with a long backlog starves the others.
+
+    Driven by the consumer's thread. ``assignments`` also changes on kafka-python's I/O thread, but only while
+    the consumer's thread is inside a Kafka call.
+    """
+
+    def __init__(self, broker: KafkaBroker, queue_name: str, commits: Committer, capacity: Capacity) -> None:
+        self.assigned_partitions: dict[TopicPartition, AssignedPartition] = {}
+        self._broker = broker
+        self._queue_name = queue_name
+        self._committer = commits
+        self._capacity = capacity
+        self._in_flight = broker.in_flight
+        self._rotation: deque[AssignedPartition] = deque()
+        # On probation a record goes from `_marked` (its mark is not committed) to `_cleared` (it may run).
+        self._marked: tuple[AssignedPartition, list[ConsumerRecord]] | None = None
+        self._marks_due_at_s = 0.0
+        self._cleared: deque[tuple[AssignedPartition, ConsumerRecord]] = deque()
+        self._suspected: AssignedPartition | None = None
+
+    def add(self, assigned: AssignedPartition) -> None:
+        self.assigned_partitions[assigned.partition] = assigned
+        self._in_flight.add(assigned)
+        self._rotation.append(assigned)
+
+    def remove(self, partition: TopicPartition) -> AssignedPartition | None:
+        """Take a partition away; None when it was not here."""
+        assigned = self.assigned_partitions.pop(partition, None)
+        if assigned is not None:
+            self._in_flight.revoke(assigned)
+            self._rotation.remove(assigned)
+        return assigned
+
+    def next(self) -> Delivery | None:
+        """The next delivery, or None when there is nothing that may be dispatched at the moment."""
+        if self._capacity.free <= 0 or self._broker.consumption_paused or self._in_flight.excludes(self):
+            return None
+        if self._broker.stopping:
+            # An idle thread would still take it, among others what an interrupted task has just handed back,
+            # and the shutdown would wait for it.
+            return None
+        if self._marked is not None:
+            self._commit_marks()
+        while self._cleared and not self._in_flight.excludes(self):
+            delivery = self._deliver(*self._cleared.popleft())
+            if delivery is not None:
+                return delivery
+        if self._marked is not None or self._cleared:
+            return None
+        if self._in_flight.isolates(self):
+            return self._next_suspect()
+        for _ in range(len(self._rotation)):
+            assigned = self._rotation[0]
+            self._rotation.rotate(-1)
+            delivery = self._next_of(assigned)
+            if delivery is not None or self._marked is not None:
+                return delivery  # None: what is marked has to be committed before anything else is
+        return None
+
+    def drop_below(self, assigned: AssignedPartition, offset: int) -> int:
+        """Drop what a flush has deleted and no thread has begun; return how many records that was."""
+        with self._in_flight.lock:
+            dropped = self._in_flight.drop_below(assigned, offset)
+            taken = self._take_below(assigned, offset)
+            for record in taken:
+                assigned.complete_unrun(record.offset)
+                if (entry := assigned.lane_entries.pop(record.offset, None)) is not None:
+                    assigned.lanes.finish(entry)
+        return dropped + len(taken)
+
+    def _take_below(self, assigned: AssignedPartition, offset: int) -> list[ConsumerRecord]:
+        """Take out what waits for its mark to be committed, or was marked and waits to be dispatched."""
+        taken = [record for owner, record in self._cleared if owner is assigned and record.offset < offset]
+        self._cleared = deque(entry for entry in self._cleared if entry[1] not in taken)
+        if self._marked is not None and self._marked[0] is assigned:
+            marked = self._marked[1]
+            taken += [record for record in marked if record.offset < offset]
+            kept = [record for record in marked if record.offset >= offset]
+            self._marked = (assigned, kept) if kept else None
+        return taken
+
+    def close(self) -> None:
+        """Give the process back, if a suspect has it."""
+        self._in_flight.end_isolation(self)
+
+    def _next_of(self, assigned: AssignedPartition) -> Delivery | None:
+        lanes = assigned.lanes
+        while not assigned.leaving and not self._in_flight.excludes(self):
+            if lanes.leaving:
+                self._let_leave(assigned)
+                if self._capacity.free <= 0:
+                    return None
+            if not self._has_next(assigned):
+                if lanes.leaving:
+                    continue
+                return None
+            if not lanes.ready and (  # what comes out of a lane is counted already
+                assigned.uncommitted >= MAX_UNCOMMITTED or not self._has_room(assigned)
+            ):
+                return None
+            if assigned.is_suspect():
+                self._suspected = assigned
+                return self._next_suspect()
+            if assigned.on_probation():
+                return self._mark(assigned, MAX_MARKED)
+            delivery = self._deliver(assigned, self._pop(assigned))
+            if delivery is not None:
+                return delivery
+        return None
+
+    def _next_suspect(self) -> Delivery | None:
+        """Run the suspect alone in this process, or dead-letter it when it has killed enough workers."""
+        assigned = self._suspected
+        if assigned is None or not self._has_next(assigned) or not assigned.is_suspect():
+            self._suspected = None
+            if self._in_flight.isolate(self):  # nothing runs: the last suspect is done
+                self._in_flight.end_isolation(self)
+            return None
+        if assigned.head_crashes() >= self._broker.max_crashes:
+            error = PoisonMessage(
+                f"its worker died, or lost its partitions, {assigned.head_crashes()} times with it"
+            )
+            self._reject(assigned, self._pop(assigned), error)
+            return None
+        return self._mark(assigned, 1) if self._in_flight.isolate(self) else None
+
+    def _mark(self, assigned: AssignedPartition, at_most: int) -> Delivery | None:
+        """Commit that some records are about to run, and only then dispatch them: a crash names them."""
+        marked: list[ConsumerRecord] = []
+        while len(marked) < min(at_most, self._capacity.free) and self._has_next(assigned):
+            if marked and (assigned.is_suspect() or not assigned.on_probation()):
+                break
+            if marked and not assigned.lanes.ready and not self._has_room(assigned):
+                break
+            record = self._pop(assigned)
+            marked.append(record)
+            with self._in_flight.lock:
+                crashes = assigned.suspicions.get(record.offset, Suspicion(1, running=False)).crashes
+                assigned.suspicions[record.offset] = Suspicion(crashes, running=True)
+        if marked:
+            self._marked = (assigned, marked)
+            self._commit_marks()
+        return self._deliver(*self._cleared.popleft()) if self._cleared else None
+
+    def _commit_marks(self) -> None:
+        assert self._marked is not None
+        assigned, records = self._marked
+        if assigned.revoked:
+            self._marked = None
+        elif time.monotonic() >= self._marks_due_at_s:
+            if self._committer.commit_now([assigned]):
+                self._cleared.extend((assigned, record) for record in records)
+                self._marked = None
+            else:
+                self._marks_due_at_s = time.monotonic() + MARK_BACKOFF_S
+
+    def _has_room(self, assigned: AssignedPartition) -> bool:
+        if len(assigned.tracker) < CERTAINLY_FITS:  # the usual case, without the lock
+            return True
+        with self._in_flight.lock:
+            return assigned.has_room_in_metadata()
+
+    def _has_next(self, assigned: AssignedPartition) -> bool:
+        """Whether there is a record to be run, once those that need no run, or may not run yet, are passed
+        over.
+        """
+        lanes = assigned.lanes
+        with self._in_flight.lock:
+            if lanes.ready:
+                return not assigned.revoked
+            while assigned.buffer and not assigned.revoked:
+                record = assigned.buffer[0]
+                if not assigned.tracker.is_to_run(record.offset):
+                    assigned.take_out()
+                elif self._in_flight.adopt(assigned, record.offset, record.value):
+                    assigned.adopt(record)
+                elif finished := self._in_flight.recall(assigned, record.offset, record.value):
+                    assigned.adopt(record)
+                    self._broker.lane_writer.append_lane_update(finished)
+                    self._broker.completer.settle(finished)
+                elif record.key is None or lane_of(record.headers) is None:
+                    return True
+                elif lanes.leaving or not assigned.has_room_in_metadata():
+                    return False
+                else:
+                    assigned.take_into_lane()
+                    if lanes.ready:
+                        return True
+            return False
+
+    def _let_leave(self, assigned: AssignedPartition) -> None:
+        """Complete records that are not to be run here, once the lanes topic has those that wait."""
+        leaving = assigned.lanes.leaving
+        while leaving and self._capacity.free > 0:
+            with self._in_flight.lock:
+                record, entry = leaving.popleft()
+                if entry is None:
+                    assigned.complete_unrun(record.offset)
+                    continue
+                assigned.lane_entries[record.offset] = entry
+            delivery = self._unrun(record, assigned)
+            self._broker.lane_writer.move(delivery)
+            if self._in_flight.hold(delivery):
+                self._broker.completer.settle(delivery)
+
+    def _pop(self, assigned: AssignedPartition) -> ConsumerRecord:
+        """Take the next record and count it as delivered, in one step."""
+        with self._in_flight.lock:
+            if assigned.lanes.ready:
+                return assigned.take_ready()
+            record = assigned.take_out()
+            assigned.tracker.deliver(record.offset, record.leader_epoch)
+            return record
+
+    def _deliver(self, assigned: AssignedPartition, record: ConsumerRecord) -> Delivery | None:
+        """Make a delivery of a record, or a dead letter when it is no message that this worker can run."""
+        try:
+            message = read_message(
+                record.value, queue_name=self._queue_name, actors=self._broker.actors, record=record
+            )
+        except InvalidMessage as e:
+            self._reject(assigned, record, e)
+            return None
+        delivery = make_delivery(message, record, assigned)
+        if self._in_flight.dispatch(delivery, self):
+            return delivery
+        if not assigned.revoked:
+            # Another consumer's suspect has the process to itself since this record was taken: it waits.
+            self._cleared.appendleft((assigned, record))
+        return None
+
+    def _reject(self, assigned: AssignedPartition, record: ConsumerRecord, error: Exception) -> None:
+        """Dead-letter a record that never reaches a worker thread."""
+        delivery = self._unrun(record, assigned)
+        delivery.preparation = partial(give_up, self._broker, delivery, error)
+        self._broker.lane_writer.append_lane_update(delivery)
+        if self._in_flight.hold(
+            delivery
+        ):  # unless its partition was taken away: its new owner does this then
+            logger.error("The record %s is dead-lettered: %s", delivery.origin, error)
+            self._broker.completer.settle(delivery)
+
+    def _unrun(self, record: ConsumerRecord, assigned: AssignedPartition) -> Delivery:
+        """Make a delivery of a record that is not looked into and that no worker thread gets."""
+        message: Message[Any] = Message(self._queue_name, actor_name="", args=(), kwargs={}, options={})
+        delivery = make_delivery(message, record, assigned)
+        delivery.unrun = True
+        return delivery

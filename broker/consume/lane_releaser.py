@@ -1,0 +1,288 @@
+"""Brings what waits in the lanes topic back to its queue, when it is due and its turn comes near."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from dramatiq.errors import BrokerConnectionError
+from kafka import KafkaConsumer
+from kafka.consumer.fetcher import ConsumerRecord
+from kafka.errors import KafkaError, MessageSizeTooLargeError
+from kafka.structs import TopicPartition
+
+from ..errors import KafkaUnavailable
+from ..kafka.unreadable_batches import explained
+from ..partition_keys.lanes import LaneEntry, LaneEntryState, Lanes
+from ..partition_keys.record_format import Place, Waiting, requeue_record, tombstone, waiting_record
+from ..partition_keys.waiting_store import WaitingStore
+from .unreturnable_entries import UnreturnableEntries
+
+if TYPE_CHECKING:
+    from ..broker import KafkaBroker
+    from ..deliveries.assigned_partition import AssignedPartition
+
+logger = logging.getLogger(__name__)
+
+#: How often it is looked whether something is due.
+STEP_GAP_S = 0.02
+#: Between attempts while Kafka is away, or refuses one.
+BACKOFF_S = 1.0
+#: After so long without a ticket that must have been read by now, another one is sent.
+REQUEUE_TIMEOUT_S = 5.0
+#: How often it is looked whether what waits was flushed.
+POLL_INTERVAL_S = 2.0
+
+
+class LaneReleaser:
+    """The lanes of one consumer's partitions, as far as they wait in Kafka. Driven by the consumer's thread.
+
+    Only the owner of a partition writes about it, so what was read when it was taken over, and what it wrote
+    itself since, is what is true. A flush from elsewhere is looked for now and then, and before a release.
+    What was not read is no evidence: a leader that stood still shows its log as it was before.
+    """
+
+    def __init__(
+        self,
+        broker: KafkaBroker,
+        queue_name: str,
+        kafka: KafkaConsumer,
+        assigned_partitions: dict[TopicPartition, AssignedPartition],
+    ) -> None:
+        self.next_step_s = 0.0
+        self._broker = broker
+        self._kafka = kafka
+        self._assigned_partitions = assigned_partitions
+        self._queue_topic = broker.topics.queue(queue_name)
+        self._topic = broker.topics.lanes(queue_name)
+        self._log = WaitingStore(
+            broker.clients,
+            self._topic,
+            broker.group_id,
+            publisher=broker.lane_writer.publisher,
+            written=broker.lane_writer.written,
+            mend=self._mend,
+        )
+        self._unreturnable_entries = UnreturnableEntries(broker, queue_name)
+        self._looked_s = 0.0
+        self._released_s = 0.0
+        self._failing = False
+
+    def lanes_of(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Lanes[ConsumerRecord]]:
+        """The lanes of partitions that were assigned, as their last owners left them.
+
+        Raises:
+          KafkaError, KafkaUnavailable: When Kafka does not answer.
+        """
+        lanes: dict[TopicPartition, Lanes[ConsumerRecord]] = {partition: Lanes() for partition in partitions}
+        if self._kafka.partitions_for_topic(self._topic):  # asked over the connection that there is anyway
+            # The last owner may have written the last of it to a leader that another one answers for here.
+            self._log.catch_up_with_all()
+            self._catch_up()
+            for partition, restored in lanes.items():
+                restored.restore(self._log.waiting(partition.partition))
+        return lanes
+
+    def step(self, now_s: float) -> None:
+        """Release what may be released."""
+        self.next_step_s = now_s + STEP_GAP_S
+        if self._broker.stopping:
+            return
+        now_ms = time.time_ns() // 1_000_000
+        for assigned in list(self._assigned_partitions.values()):
+            if not assigned.lanes:
+                continue
+            with self._broker.in_flight.lock:
+                if self._has_lost_requeues(assigned, now_s):
+                    assigned.lanes.release_again()
+                entries = assigned.lanes.to_release(now_ms)
+            if entries:
+                self._release(assigned, entries, now_s)
+            elif assigned.lanes.kept and now_s - self._looked_s > POLL_INTERVAL_S:
+                self._look_for_flushed(now_s)
+
+    def _look_for_flushed(self, now_s: float) -> None:
+        """Nobody need wait for what was flushed from elsewhere until it would have been due."""
+        self._looked_s = now_s
+        try:
+            self._catch_up()
+        except (KafkaError, BrokerConnectionError) as e:
+            self._report(e, now_s)
+
+    def _catch_up(self) -> None:
+        """Read what is new in the lanes topic, and forget what was flushed from there."""
+        self._log.catch_up()
+        if not self._log.ended:
+            return
+        with self._broker.in_flight.lock:
+            flushed = [place for place, key in list(self._log.ended.items()) if self._waits(place, key)]
+        if not flushed:
+            return
+        # One that ran may wait again since the log was read, and the flush was of its last wait.
+        self._log.catch_up()
+        with self._broker.in_flight.lock:
+            for place in flushed:
+                key = self._log.ended.pop(place, None)
+                lanes = self._lanes_at(place)
+                if key is not None and lanes is not None:
+                    lanes.forget(key, place.sequence)
+
+    def _mend(self, lost: list[Waiting], back: list[Waiting]) -> None:
+        """Write again what the lanes topic has lost with its tail, as far as it is this consumer's to say.
+
+        Raises:
+          KafkaUnavailable: When Kafka does not take it. It is tried again before anything is released.
+        """
+        with self._broker.in_flight.lock:
+            kept = [(waiting, entry) for waiting in lost if (entry := self._entry_of(waiting)) is not None]
+            done = [waiting for waiting in back if self._is_done(waiting)]
+        lane_writer = self._broker.lane_writer
+        records = [
+            waiting_record(
+                self._topic,
+                waiting,
+                destination=self._queue_topic,
+                watch=partial(lane_writer.note, self._topic, entry),
+            )
+            for waiting, entry in kept
+        ]
+        records += [tombstone(self._topic, waiting.place, partition=waiting.kept_in) for waiting in done]
+        failures = lane_writer.publisher.publish(records)
+        if failures:
+            reason = next(iter(failures.values()))
+            raise KafkaUnavailable(f"What {self._topic!r} has lost could not be written again: {reason!r}")
+        logger.error(
+            "The topic %r has lost its tail: %d message(s) that wait were written to it again, and %d that "
+            "are done were noted again.", self._topic, len(kept), len(done),
+        )  # fmt: skip
+
+    def _entry_of(self, waiting: Waiting) -> LaneEntry[ConsumerRecord] | None:
+        """A message's turn, while it is not done and this consumer answers for it."""
+        lanes = self._lanes_at(waiting.place)
+        return None if lanes is None else lanes.find(waiting.key, waiting.place.sequence)
+
+    def _is_done(self, waiting: Waiting) -> bool:
+        """Whether a message is done, and this consumer is the one to say so."""
+        return self._lanes_at(waiting.place) is not None and self._entry_of(waiting) is None
+
+    def _waits(self, place: Place, key: bytes) -> bool:
+        """Whether what has ended in the lanes topic waits here still. What is done is put away."""
+        lanes = self._lanes_at(place)
+        entry = lanes.find(key, place.sequence) if lanes is not None else None
+        if entry is None:
+            del self._log.ended[place]
+        # One that runs was flushed while it ran; or its retry was, before it is noted here that it waits.
+        return entry is not None and entry.state is LaneEntryState.WAITING
+
+    def _lanes_at(self, place: Place) -> Lanes[ConsumerRecord] | None:
+        assigned = self._assigned_partitions.get(TopicPartition(self._queue_topic, place.partition))
+        return None if assigned is None else assigned.lanes
+
+    def seconds_until_due(self) -> float | None:
+        """How long there is nothing to release, as far as is known; None for no time that is known."""
+        due_ms = [
+            due for a in self._assigned_partitions.values() if (due := a.lanes.next_due_ms()) is not None
+        ]
+        return max(0.0, min(due_ms) / 1000 - time.time()) if due_ms else None
+
+    def close(self) -> None:
+        self._log.close()
+
+    def _release(
+        self, assigned: AssignedPartition, entries: list[LaneEntry[ConsumerRecord]], now_s: float
+    ) -> None:
+        partition = assigned.partition.partition
+        entries = [
+            entry for entry in entries if self._place_of(entry, partition) not in self._unreturnable_entries
+        ]
+        places = [self._place_of(entry, partition) for entry in entries]
+        failures: dict[int, Any] = {}
+        try:
+            self._catch_up()
+            self._account_for(assigned, entries, places)
+        except (KafkaError, BrokerConnectionError) as e:
+            failures = dict.fromkeys(range(len(entries)), e)
+            found = []
+        else:
+            found = [(entry, self._log.get(place)) for entry, place in zip(entries, places, strict=True)]
+            requeue_records = [
+                requeue_record(self._queue_topic, waiting) for _, waiting in found if waiting is not None
+            ]
+            failures = self._broker.lane_writer.publisher.publish(requeue_records)
+        with self._broker.in_flight.lock:
+            if not assigned.revoked:
+                self._note(assigned, entries, found, failures)
+        self._released_s = now_s
+        self._report(next(iter(failures.values()), None), now_s)
+
+    def _account_for(
+        self, assigned: AssignedPartition, entries: list[LaneEntry[ConsumerRecord]], places: list[Place]
+    ) -> None:
+        """Make sure of those that wait here and are not in the log: no tombstone of theirs was read."""
+
+        def missing() -> list[Place]:
+            absent = [n for n, place in enumerate(places) if self._log.get(place) is None]
+            with self._broker.in_flight.lock:
+                find = assigned.lanes.find
+                return [places[n] for n in absent if find(entries[n].key, entries[n].sequence) is entries[n]]
+
+        if not missing():
+            return
+        self._log.catch_up_with_all()
+        self._catch_up()
+        if lost := missing():
+            logger.error(
+                "%d message(s) that waited in their lanes are in the topic %r no more, and nothing says that "
+                "they were flushed: it was recreated, or has lost its tail. Those behind them go on. The "
+                "first is %s.",
+                len(lost), self._topic, lost[0],
+            )  # fmt: skip
+
+    def _place_of(self, entry: LaneEntry[ConsumerRecord], partition: int) -> Place:
+        return Place(self._broker.group_id, partition, entry.sequence)
+
+    def _note(
+        self,
+        assigned: AssignedPartition,
+        entries: list[LaneEntry[ConsumerRecord]],
+        found: list[tuple[LaneEntry[ConsumerRecord], Any]],
+        failures: dict[int, Any],
+    ) -> None:
+        lanes = assigned.lanes
+        if not found:
+            for entry in entries:
+                lanes.recall(entry)
+        number = 0
+        for entry, waiting in found:
+            if waiting is None:
+                lanes.forget(entry.key, entry.sequence)  # it was flushed, or is lost
+                continue
+            entry.due_ms, entry.kept_in = waiting.due_ms, waiting.kept_in
+            if isinstance(failures.get(number), MessageSizeTooLargeError):
+                self._unreturnable_entries.add_dead_letter(assigned, entry, waiting, failures.pop(number))
+            else:
+                lanes.recall(entry) if number in failures else lanes.release(entry)
+            number += 1
+
+    def _has_lost_requeues(self, assigned: AssignedPartition, now_s: float) -> bool:
+        """Whether everything there is was read, and tickets that Kafka took were not among it."""
+        return (
+            assigned.lanes.awaits_tickets
+            and not assigned.buffer
+            and now_s - self._released_s > REQUEUE_TIMEOUT_S
+            and (self._kafka.highwater(assigned.partition) or 0) <= assigned.expected
+        )
+
+    def _report(self, failure: BaseException | None, now_s: float) -> None:
+        if failure is not None:
+            self.next_step_s = now_s + BACKOFF_S
+            if not self._failing:
+                logger.warning(
+                    "What waits in the lanes cannot be brought back for now: %s", explained(failure)
+                )
+        elif self._failing:
+            logger.info("What waits in the lanes is brought back again.")
+        self._failing = failure is not None

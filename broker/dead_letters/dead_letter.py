@@ -1,0 +1,223 @@
+"""A dead letter as it is read, and how to pick some of them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from difflib import get_close_matches
+from typing import Any, TypedDict
+
+from dramatiq.errors import DecodeError
+from dramatiq.message import Message
+
+from ..deliveries.delivery import Origin
+from .record_format import ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC, TRUNCATED, as_json
+
+#: How often a message was put back on its queue by a redrive: the generation of its attempts.
+REDRIVES = "redrives"
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that will not be tried again by itself.
+
+    Attributes:
+      message: The message with the options it had at its end; None when its record could not be read as one.
+      queue_name: The queue it came from.
+      error, error_type, traceback: Why; ``error_type`` is the name of the error's class.
+      retry_count: How often it was tried again.
+      timestamp: When it was given up, in milliseconds since 1970.
+      origin: Where the record stands that it came in; None when the dead letter does not say.
+      raw: The bytes of its message: as they were read when ``message`` is None, else as Dramatiq encodes it.
+      headers: All headers of the dead letter's record.
+      position: Where the dead letter itself stands; None in ``on_dead_letter``.
+    """
+
+    message: Message[Any] | None
+    queue_name: str
+    error: str
+    error_type: str
+    traceback: str
+    retry_count: int
+    timestamp: int
+    origin: Origin | None
+    raw: bytes
+    headers: Sequence[tuple[str, bytes]] = field(default=(), repr=False)
+    position: Origin | None = None
+
+    @property
+    def generation(self) -> int:
+        """How often the message had been redriven when it ended here."""
+        redrives = self.message.options.get(REDRIVES, 0) if self.message is not None else 0
+        return redrives if isinstance(redrives, int) else 0
+
+    @property
+    def why_not_redrivable(self) -> str | None:
+        """Why it cannot be put back on its queue; None when it can."""
+        if any(name == TRUNCATED for name, _ in self.headers):
+            return "its message was too large to be kept whole"
+        if self.message is None:
+            return "it holds no readable message"
+        if self.message.queue_name != self.queue_name:
+            return "its message is not of this queue"
+        return None
+
+
+class Filters(TypedDict, total=False):
+    """What to pick dead letters by. All that are given have to hold.
+
+    Keys:
+      error_type: The name of the error's class.
+      since, until: When it was given up: at or after, and before. Aware datetimes.
+      message_id: The message's id.
+      actor: The name of the message's actor.
+      where: Any other condition, asked last.
+    """
+
+    error_type: str
+    since: datetime
+    until: datetime
+    message_id: str
+    actor: str
+    where: Callable[[DeadLetter], bool]
+
+
+class DiscardOptions(Filters, total=False):
+    """Filters, and what a discard wants to know besides.
+
+    Keys:
+      dry_run: Only say what would be done. The default.
+      reason: Why; it is kept. Needed unless it is a dry run.
+      by: Who; this system's user and host by default.
+    """
+
+    dry_run: bool
+    reason: str
+    by: str | None
+
+
+class RedriveOptions(DiscardOptions, total=False):
+    """Filters, and what a redrive wants to know besides.
+
+    Keys:
+      rate_per_s: At most so many messages a second.
+    """
+
+    rate_per_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Filters, checked. Raises ValueError for a time without a zone.
+
+    Make one of what a caller has passed with :meth:`of`.
+    """
+
+    error_type: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    message_id: str | None = None
+    actor: str | None = None
+    where: Callable[[DeadLetter], bool] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("since", "until"):
+            moment = getattr(self, name)
+            if moment is not None and moment.tzinfo is None:
+                raise ValueError(f"{name}={moment!r} has no time zone: pass an aware datetime")
+
+    @classmethod
+    def of(cls, filters: Filters) -> Selection:
+        """Check filters.
+
+        Raises:
+          TypeError: When one is unknown. What it was meant to leave out would be picked.
+          ValueError: When a time has no zone.
+        """
+        known = list(Filters.__annotations__)
+        for name in filters:
+            if name not in known:
+                meant = get_close_matches(name, known, n=1)
+                raise TypeError(
+                    f"{name!r} is no filter of dead letters"
+                    + (f"; did you mean {meant[0]!r}?" if meant else f"; there are {', '.join(known)}")
+                )
+        return cls(**filters)
+
+    def __contains__(self, dead_letter: DeadLetter) -> bool:
+        message = dead_letter.message
+        return (
+            (self.error_type is None or dead_letter.error_type == self.error_type)
+            and (self.since is None or dead_letter.timestamp >= self.since.timestamp() * 1000)
+            and (self.until is None or dead_letter.timestamp < self.until.timestamp() * 1000)
+            and (self.message_id is None or (message is not None and message.message_id == self.message_id))
+            and (self.actor is None or (message is not None and message.actor_name == self.actor))
+            and (self.where is None or self.where(dead_letter))
+        )
+
+
+def read_dead_letter(
+    queue_name: str,
+    value: bytes | None,
+    headers: Sequence[tuple[str, bytes]],
+    position: Origin | None = None,
+) -> DeadLetter:
+    """Understand a record of a dead-letter topic.
+
+    One that is none of this broker's is a dead letter without a message.
+    """
+    try:
+        entry = json.loads(value or b"")
+        original = entry["original_message"]
+        raw = base64.b64decode(original, validate=True) if isinstance(original, str) else as_json(original)
+        return DeadLetter(
+            message=_message_of(raw),
+            queue_name=queue_name,
+            error=str(entry["error"]),
+            error_type=str(entry["error_type"]),
+            traceback=str(entry["traceback"]),
+            retry_count=int(entry["retry_count"]),
+            timestamp=int(entry["timestamp"]),
+            origin=_origin_of(headers),
+            raw=raw,
+            headers=tuple(headers),
+            position=position,
+        )
+    except (ValueError, TypeError, KeyError, binascii.Error) as e:
+        return DeadLetter(
+            message=None,
+            queue_name=queue_name,
+            error=f"this record is no dead letter that this version can read: {e!r}",
+            error_type="UnreadableDeadLetter",
+            traceback="",
+            retry_count=0,
+            timestamp=0,
+            origin=None,
+            raw=value or b"",
+            headers=tuple(headers),
+            position=position,
+        )
+
+
+def _message_of(raw: bytes) -> Message[Any] | None:
+    try:
+        message: Message[Any] = Message.decode(raw)
+    except DecodeError:
+        return None
+    texts = (message.queue_name, message.actor_name, message.message_id)
+    sound = all(isinstance(text, str) for text in texts) and all(
+        isinstance(mapping, dict) for mapping in (message.kwargs, message.options)
+    )
+    return message if sound else None
+
+
+def _origin_of(headers: Sequence[tuple[str, bytes]]) -> Origin | None:
+    own = dict(headers)
+    try:
+        return Origin(own[ORIGIN_TOPIC].decode(), int(own[ORIGIN_PARTITION]), int(own[ORIGIN_OFFSET]))
+    except (KeyError, ValueError):
+        return None

@@ -1,0 +1,66 @@
+"""A message's lives: the first, and one more for each time it is redriven."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from dramatiq.errors import DecodeError
+from dramatiq.message import Message
+
+from ..partition_keys import key_of
+from ..partition_keys.record_format import REQUEUE_HEADERS_BYTES, lane_header
+from ..produce.publisher import Record
+from .dead_letter import REDRIVES, DeadLetter
+from .record_format import carried
+from .resolution import MAX_ID_CHARS, Resolution, now_ms
+from .topic_log import DeadLetterTopic
+
+#: What a message's last life left in its options, and is not to count in the next.
+_LAST_LIFE = frozenset({"retries", "traceback", "requeue_timestamp", "last_error", "idle_for_s", "eta"})
+
+#: A message's id and how often it has been redriven.
+Generation = tuple[str, int]
+
+
+def next_generation(dead_letter: DeadLetter) -> Generation:
+    assert dead_letter.message is not None
+    return dead_letter.message.message_id, dead_letter.generation + 1
+
+
+def redriven(dead_letter: DeadLetter, topic: str) -> Record:
+    """The record that puts a dead letter's message back on its queue: same id, same headers, a new life."""
+    message = dead_letter.message
+    assert message is not None
+    options = {name: value for name, value in message.options.items() if name not in _LAST_LIFE}
+    options.setdefault("first_sent_timestamp", message.message_timestamp)
+    _, options[REDRIVES] = next_generation(dead_letter)
+    again: Message[Any] = replace(message, options=options, message_timestamp=now_ms())
+    headers = carried(dead_letter.headers)
+    if (key := key_of(again)) is not None:
+        headers.append(lane_header(key))
+    spare = 0 if key is None else REQUEUE_HEADERS_BYTES
+    return Record(topic, again.encode(), key=key, headers=headers, spare=spare)
+
+
+def generations_sent(queue: DeadLetterTopic, begun: Iterable[Resolution]) -> set[Generation]:
+    """The lives, of the messages that these resolutions were about to send, that are on the queue."""
+    wanted: set[str] = set()
+    starts: dict[int, int] = {}
+    for resolution in begun:
+        wanted.update(resolution.dead_letters.values())
+        for partition, end in resolution.queue_ends.items():
+            starts[partition] = min(end, starts.get(partition, end))
+    if not wanted:
+        return set()
+    found = (_generation_of(record.value) for record in queue.records_since(starts))
+    return {life for life in found if life is not None and life[0][:MAX_ID_CHARS] in wanted}
+
+
+def _generation_of(value: bytes | None) -> Generation | None:
+    try:
+        message: Message[Any] = Message.decode(value or b"")
+        return str(message.message_id), int(message.options.get(REDRIVES, 0))
+    except (DecodeError, AttributeError, TypeError, ValueError):
+        return None  # no message: intake dead-letters it

@@ -1,0 +1,94 @@
+"""Reads a topic's records up to where it ends at the moment."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+
+from kafka import KafkaConsumer
+from kafka.consumer.fetcher import ConsumerRecord
+from kafka.errors import KafkaError
+from kafka.structs import TopicPartition
+
+from ..errors import KafkaUnavailable
+from ..kafka.clients import Clients
+from ..kafka.rights import reading
+from ..kafka.watermarks import high_watermarks
+
+#: A read that gets nothing for so long, although there is more, is given up.
+STALLED_S = 30.0
+_POLL_MS = 500
+
+
+class DeadLetterTopic:
+    """A topic's records from its beginning, or from given offsets, to the end it has when this is made.
+
+    Use it as a context manager: it holds a connection, which belongs to no consumer group. Every method
+    raises KafkaUnavailable when Kafka does not answer, and NotAuthorized when this client may not read it.
+
+    Parameters:
+      topic: It has to exist.
+    """
+
+    def __init__(self, clients: Clients, topic: str) -> None:
+        self._clients = clients
+        self._topic = topic
+        self._doing = f"The topic {topic!r} could not be read"
+        self._kafka, self._beginnings, ends = clients.ask(self._open, self._doing, rights=reading(topic))
+        self.ends: dict[int, int] = {p.partition: ends[p] for p in sorted(ends)}
+
+    def _open(self) -> tuple[KafkaConsumer, dict[TopicPartition, int], dict[TopicPartition, int]]:
+        kafka = self._clients.consumer(fetch_max_wait_ms=50)
+        try:
+            partitions = [TopicPartition(self._topic, p) for p in kafka.partitions_for_topic(self._topic)]
+            ends = high_watermarks(kafka, partitions)
+            return kafka, kafka.beginning_offsets(partitions), ends
+        except BaseException:
+            kafka.close(autocommit=False)
+            raise
+
+    def __enter__(self) -> DeadLetterTopic:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._kafka.close(autocommit=False)
+
+    def records(self, partition: int, start: int = 0) -> Iterator[ConsumerRecord]:
+        """The records of one partition, from ``start`` or from the first that is left.
+
+        One such read at a time: the next one ends it.
+        """
+        with self._translated():
+            where, end = TopicPartition(self._topic, partition), self.ends[partition]
+            self._kafka.assign([where])
+            self._kafka.seek(where, max(start, self._beginnings[where]))
+            progress_s, position = time.monotonic(), self._kafka.position(where)
+            while position < end:
+                batch = self._kafka.poll(timeout_ms=_POLL_MS).get(where, [])
+                for record in batch:
+                    if record.offset >= end:
+                        return
+                    yield record
+                # The last offsets may hold no record, a transaction's marker for one.
+                if (reached := self._kafka.position(where)) > position:
+                    progress_s, position = time.monotonic(), reached
+                elif time.monotonic() > progress_s + STALLED_S:
+                    raise KafkaUnavailable(
+                        f"Nothing was read from {where} at {position} of {end} for {STALLED_S} s"
+                    )
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except KafkaError as e:
+            raise self._clients.translated(e, self._doing, reading(self._topic)) from e
+
+    def records_since(self, starts: Mapping[int, int]) -> Iterator[ConsumerRecord]:
+        """The records of all partitions, each from its offset in ``starts``, or else from its first."""
+        for partition in self.ends:
+            yield from self.records(partition, starts.get(partition, 0))

@@ -1,0 +1,97 @@
+"""Asks the forwarder that answers for a message to drop it, and waits for what it decides.
+
+The request is a record in the message's partition. Only the partition's forwarder decides, on the thread that
+also forwards, so there is no moment at which a message is both forwarded and cancelled.
+
+A message's partition follows from its id and the number of partitions. One that was delayed before partitions
+were added is in another one, so the others are asked where the message is not known.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+
+from kafka import KafkaConsumer
+from kafka.structs import TopicPartition
+
+from ..kafka.clients import Clients
+from ..kafka.rights import not_published, reading
+from ..kafka.topics import Topics
+from ..produce.publisher import Publisher, partition_of
+from .delayed_topic import look_up
+from .owned_partitions import REQUEST_TIMEOUT_MS, entries_of
+from .record_format import CancelDecision, Outcome, cancel_request, strongest
+
+
+class CancelUndecided(TimeoutError):
+    """No forwarder has decided in time: no worker runs, or it is still reading its index. The request
+    stands."""
+
+
+class Cancelling:
+    """The asking side."""
+
+    def __init__(self, clients: Clients, topics: Topics, publisher: Publisher) -> None:
+        self._clients = clients
+        self._topics = topics
+        self._publisher = publisher
+
+    def cancel(self, message_id: str, *, timeout_s: float) -> Outcome:
+        """See ``Delays.cancel``."""
+        topic = look_up(self._clients, self._topics)
+        number = partition_of(message_id.encode(), topic.partition_count)
+        outcome = self._ask(topic.name, message_id, [number], timeout_s)
+        others = [other for other in range(topic.partition_count) if other != number]
+        if outcome is Outcome.UNKNOWN and others:
+            outcome = self._ask(topic.name, message_id, others, timeout_s)
+        return outcome
+
+    def _ask(self, topic: str, message_id: str, numbers: list[int], timeout_s: float) -> Outcome:
+        partitions = [TopicPartition(topic, number) for number in numbers]
+        doing = f"The decision about {message_id} could not be read"
+        ends = self._clients.ask(lambda: self._ends_of(partitions), doing, rights=reading(topic))
+        asked = [cancel_request(topic, message_id, partition=number) for number in numbers]
+        for failure in self._publisher.publish([record for _, record in asked]).values():
+            raise not_published(f"Kafka did not acknowledge the cancel of {message_id}", failure) from failure
+        requests = {request.id for request, _ in asked}
+        deadline_s = time.monotonic() + timeout_s  # from when somebody can decide
+        return self._clients.ask(
+            lambda: self._decision(ends, message_id, requests, deadline_s),
+            doing,
+            deadline_s=deadline_s,
+            rights=reading(topic),
+        )
+
+    def _ends_of(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        with closing(self._clients.consumer()) as kafka:
+            kafka.assign(partitions)
+            ends: dict[TopicPartition, int] = kafka.end_offsets(partitions, timeout_ms=REQUEST_TIMEOUT_MS)
+            return ends
+
+    def _decision(
+        self, starts: dict[TopicPartition, int], message_id: str, requests: set[str], deadline_s: float
+    ) -> Outcome:
+        with closing(self._clients.consumer(auto_offset_reset="none")) as kafka:
+            kafka.assign(list(starts))
+            for partition, start in starts.items():
+                kafka.seek(partition, start)
+            return _decision(kafka, message_id, requests, deadline_s)
+
+
+def _decision(kafka: KafkaConsumer, message_id: str, requests: set[str], deadline_s: float) -> Outcome:
+    """What the forwarders have decided together. One that has cancelled it is enough."""
+    decided: dict[str, Outcome] = {}
+    while (left_s := deadline_s - time.monotonic()) > 0:
+        for records in kafka.poll(timeout_ms=left_s * 1000).values():
+            for entry in entries_of(records):
+                if isinstance(entry, CancelDecision) and entry.id in requests:
+                    decided[entry.id] = entry.outcome
+        if Outcome.CANCELLED in decided.values() or decided.keys() == requests:
+            outcome = strongest(decided.values())
+            assert outcome is not None
+            return outcome
+    raise CancelUndecided(
+        f"No forwarder has decided about {message_id} yet. The request stands and is decided when a worker "
+        "runs; read the outcome then."
+    )

@@ -1,0 +1,101 @@
+"""What has to be known of the delayed topic as it is in the cluster, which may not be as this broker would
+create it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from threading import Event
+from typing import Any
+
+from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import KafkaError, for_code
+
+from ..errors import TopicMisconfigured
+from ..kafka.clients import Clients
+from ..kafka.rights import Rights
+from ..kafka.topics import Topics
+from .index_files import Identity
+
+logger = logging.getLogger(__name__)
+
+#: Kafka's default for delete.retention.ms, assumed where the topic's settings may not be read.
+DEFAULT_TOMBSTONE_RETENTION_MS = 24 * 3600 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class DelayedTopic:
+    """The delayed topic as it is now.
+
+    Attributes:
+      tombstone_retention_ms: For how long Kafka keeps a tombstone at least.
+    """
+
+    name: str
+    cluster_id: str
+    topic_id: str
+    partition_count: int
+    tombstone_retention_ms: int
+
+    def identity(self, partition: int) -> Identity:
+        return Identity(self.cluster_id, self.name, self.topic_id, partition)
+
+
+def look_up(
+    clients: Clients, topics: Topics, *, within_s: float | None = None, unless: Event | None = None
+) -> DelayedTopic:
+    """Ask the cluster about the delayed topic, which is created when missing.
+
+    Parameters:
+      within_s: How long that may take; ``clients.ASK_TIMEOUT_S`` by default.
+      unless: Nothing is asked again once it is set.
+
+    Raises:
+      KafkaUnavailable: When Kafka does not answer.
+      NotAuthorized: When this client may not see it.
+    """
+    return clients.ask(
+        lambda: _look_up(clients, topics),
+        f"The topic {topics.delayed!r} could not be looked up",
+        deadline_s=None if within_s is None else time.monotonic() + within_s,
+        patient=False,
+        unless=unless,
+        rights=Rights((topics.delayed,), on_topic="DESCRIBE"),
+    )
+
+
+def _look_up(clients: Clients, topics: Topics) -> DelayedTopic:
+    name = topics.delayed
+    topics.ensure([name], for_reading=True)
+    with clients.admin() as admin:
+        cluster_id = admin.describe_cluster()["cluster_id"]
+        (found,) = admin.describe_topics([name])
+        if found["error_code"] != 0:
+            topics.forget([name])
+            raise for_code(found["error_code"])(f"the topic {name!r} is not there")
+        settings = _settings(admin, name)
+    if "compact" not in settings.get("cleanup.policy", "compact"):  # since this process looked first
+        topics.say(
+            TopicMisconfigured(
+                name,
+                f"The topic {name!r} has cleanup.policy={settings['cleanup.policy']}: Kafka deletes what "
+                "waits in it for longer than its retention. Set cleanup.policy=compact on it.",
+            )
+        )
+    retention_ms = int(settings.get("delete.retention.ms", DEFAULT_TOMBSTONE_RETENTION_MS))
+    return DelayedTopic(name, str(cluster_id), str(found["topic_id"]), len(found["partitions"]), retention_ms)
+
+
+def _settings(admin: KafkaAdminClient, topic: str) -> dict[str, str]:
+    try:
+        described: dict[str, dict[str, Any]] = admin.describe_configs(
+            [ConfigResource(ConfigResourceType.TOPIC, topic)], config_filter="all"
+        )
+    except KafkaError as e:
+        logger.info(
+            "The settings of the topic %r may not be read, so Kafka's defaults are assumed: %r", topic, e
+        )
+        return {}
+    return {name: setting["value"] for name, setting in described.get("topic", {}).get(topic, {}).items()}

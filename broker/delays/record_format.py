@@ -1,0 +1,289 @@
+"""What the delayed topic holds, and how it is written down.
+
+Everything that concerns one message is in one partition, chosen by its message id. The latest record of a key
+counts, and compaction removes the others:
+
+    key                             value                  meaning
+    delay:{message_id}:{number}     the encoded message    it waits until the time in ``delay-due-ms``
+                                    none (tombstone)       it is done; ``delay-outcome`` says how
+    cancel:{message_id}:{number}    JSON, outcome null     someone wants what waits of this message dropped
+                                    JSON, an outcome       what the forwarder decided about that
+                                    none (tombstone)       long ago; forgotten, or of no message: a mark
+    flush:{queue}                   JSON                   drop what was written for this queue before it
+
+``number`` is a delay's own, and a request's. Were the key the message id alone, the tombstone of a delay just
+forwarded would erase the next delay of a message that failed at once.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any
+
+from dramatiq.message import Message
+
+from ..produce.publisher import Record
+
+DUE = "delay-due-ms"
+QUEUE = "delay-queue"
+KEY = "delay-key"
+OUTCOME = "delay-outcome"
+_OWN_HEADERS = frozenset({DUE, QUEUE, KEY, OUTCOME})
+
+#: Ten years. Longer than any delay that is meant, shorter than a time since 1970 that was passed for a delay.
+MAX_DELAY_MS = 10 * 365 * 24 * 3600 * 1000
+_NUMBER_BYTES = 8
+#: ``:`` and the number in hexadecimal digits.
+KEY_SUFFIX_LENGTH = 1 + 2 * _NUMBER_BYTES
+
+#: The id of no message's request. Its tombstone is a mark (see `mark`), and says nothing to any version.
+NOBODY = ":" + "0" * 2 * _NUMBER_BYTES
+
+_DELAY, _CANCEL, _FLUSH = "delay:", "cancel:", "flush:"
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+class Outcome(Enum):
+    """How a delay ended, or what became of a wish to cancel one."""
+
+    FORWARDED = "forwarded"
+    CANCELLED = "cancelled"
+    FLUSHED = "flushed"
+    TOO_LATE = "too late"
+    UNKNOWN = "unknown"
+
+
+def strongest(outcomes: Iterable[Outcome]) -> Outcome | None:
+    """What several partitions have decided about cancelling a message, taken together; None for nothing."""
+    found = set(outcomes)
+    return next((o for o in (Outcome.CANCELLED, Outcome.TOO_LATE, Outcome.UNKNOWN) if o in found), None)
+
+
+class UnreadableRecord(ValueError):
+    """A record of the delayed topic that this version does not understand. It stays in the topic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """A message that waits.
+
+    Attributes:
+      id: ``{message_id}:{number}``.
+      queue: The queue it goes to.
+      due_ms: When, in milliseconds since 1970, by its sender's clock.
+      value: The encoded message, which is never looked into.
+      headers: What its record in the queue's topic will have.
+      key: The key that its record in the queue's topic will have.
+    """
+
+    id: str
+    queue: str
+    due_ms: int
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...] = ()
+    key: bytes | None = None
+
+    @property
+    def message_id(self) -> str:
+        return self.id[:-KEY_SUFFIX_LENGTH]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A delay's tombstone. The outcome is None when something else than this broker wrote it."""
+
+    id: str
+    outcome: Outcome | None
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequest:
+    """A wish to cancel; its ``id`` is ``{message_id}:{number}``."""
+
+    id: str
+
+    @property
+    def message_id(self) -> str:
+        return self.id[:-KEY_SUFFIX_LENGTH]
+
+
+@dataclass(frozen=True, slots=True)
+class CancelDecision:
+    """What became of the request with the same ``id``, and when that was decided."""
+
+    id: str
+    outcome: Outcome
+    decided_ms: int
+
+    @property
+    def message_id(self) -> str:
+        return self.id[:-KEY_SUFFIX_LENGTH]
+
+
+@dataclass(frozen=True, slots=True)
+class CancelForgotten:
+    """The tombstone of a request and its decision."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    queue: str
+
+
+Entry = Delay | Done | CancelRequest | CancelDecision | CancelForgotten | Flush
+
+
+def check_delay_ms(delay_ms: float) -> int:
+    """Return ``delay_ms`` as whole milliseconds, rounded up so that nothing is early.
+
+    Raises:
+      TypeError: When it is no number.
+      ValueError: When it is negative, not finite, or longer than MAX_DELAY_MS.
+    """
+    if isinstance(delay_ms, bool) or not isinstance(delay_ms, int | float):
+        raise TypeError(f"a delay is a number of milliseconds, not {delay_ms!r}")
+    if not math.isfinite(delay_ms):
+        raise ValueError(f"a delay cannot be {delay_ms} ms: pass a finite number of milliseconds")
+    if delay_ms < 0:
+        raise ValueError(f"a delay cannot be {delay_ms} ms: pass 0 or more, or enqueue without a delay")
+    if delay_ms > MAX_DELAY_MS:
+        raise ValueError(
+            f"a delay of {delay_ms} ms is longer than ten years: pass how long to wait, not a point in time"
+        )
+    return math.ceil(delay_ms)
+
+
+def delay_record(
+    topic: str,
+    message: Message[Any],
+    delay_ms: float,
+    *,
+    headers: Iterable[tuple[str, bytes]] = (),
+    key: bytes | None = None,
+    now_ms: int | None = None,
+    destination: str | None = None,
+    spare: int = 0,
+) -> Record:
+    """The record that keeps ``message`` until ``delay_ms`` from now.
+
+    Parameters:
+      topic: The delayed topic.
+      destination: The queue's topic.
+      spare: See ``Record``; of the record in the queue's topic.
+      headers: What its record in the queue's topic is to have.
+      key: The key of its record in the queue's topic.
+      now_ms: The time now, in milliseconds since 1970; by default this machine's.
+
+    Raises:
+      TypeError: When the delay is no number.
+      ValueError: When the delay is out of range, or a header has one of the broker's own names.
+    """
+    due_ms = (time.time_ns() // 1_000_000 if now_ms is None else now_ms) + check_delay_ms(delay_ms)
+    own = [(DUE, b"%d" % due_ms), (QUEUE, message.queue_name.encode())]
+    if key is not None:
+        own.append((KEY, key))
+    carried = list(headers)
+    if taken := _OWN_HEADERS.intersection(name for name, _ in carried):
+        raise ValueError(f"the headers {sorted(taken)} are the broker's own")
+    value = message.encode()
+    return Record(
+        topic,
+        value=value,
+        key=f"{_DELAY}{_numbered(message.message_id)}".encode(),
+        headers=own + carried,
+        placement=str(message.message_id).encode(),  # it may be a number
+        destination=None
+        if destination is None
+        else Record(destination, value, key=key, headers=carried, spare=spare),
+    )
+
+
+def tombstone(topic: str, delay_id: str, outcome: Outcome, *, partition: int) -> Record:
+    key = f"{_DELAY}{delay_id}".encode()
+    return Record(
+        topic, value=None, key=key, headers=[(OUTCOME, outcome.value.encode())], partition=partition
+    )
+
+
+def cancel_request(topic: str, message_id: str, *, partition: int) -> tuple[CancelRequest, Record]:
+    request = CancelRequest(_numbered(message_id))
+    return request, _command(topic, f"{_CANCEL}{request.id}", {"outcome": None}, partition)
+
+
+def cancel_decision(topic: str, decision: CancelDecision, *, partition: int) -> Record:
+    said = {"outcome": decision.outcome.value, "decided_ms": decision.decided_ms}
+    return _command(topic, f"{_CANCEL}{decision.id}", said, partition)
+
+
+def cancel_forgotten(topic: str, request_id: str, *, partition: int) -> Record:
+    return Record(topic, value=None, key=f"{_CANCEL}{request_id}".encode(), partition=partition)
+
+
+def mark(topic: str, *, partition: int, watch: Callable[[int, int | None], None]) -> Record:
+    """A record that means nothing, and whose offset is above everything that was acknowledged before."""
+    record = cancel_forgotten(topic, NOBODY, partition=partition)
+    return replace(record, watch=watch)
+
+
+def flush_command(topic: str, queue: str, *, partition: int) -> Record:
+    return _command(topic, f"{_FLUSH}{queue}", {}, partition)
+
+
+def _numbered(message_id: str) -> str:
+    return f"{message_id}:{secrets.token_hex(_NUMBER_BYTES)}"
+
+
+def _command(topic: str, key: str, said: Mapping[str, object], partition: int) -> Record:
+    return Record(topic, value=json.dumps(said).encode(), key=key.encode(), partition=partition)
+
+
+def read(key: bytes | None, value: bytes | None, headers: Headers) -> Entry:
+    """Understand a record of the delayed topic.
+
+    Raises:
+      UnreadableRecord: When it is foreign, damaged, or of a later version.
+    """
+    try:
+        text = (key or b"").decode()
+        if text.startswith(_DELAY):
+            return _read_delay(text.removeprefix(_DELAY), value, headers)
+        if text.startswith(_CANCEL):
+            return _read_cancel(text.removeprefix(_CANCEL), value)
+        if text.startswith(_FLUSH) and value is not None:
+            return Flush(text.removeprefix(_FLUSH))
+    except (KeyError, ValueError, TypeError, AttributeError) as e:
+        raise UnreadableRecord(f"the record with key {key!r} is damaged or of a later version: {e!r}") from e
+    raise UnreadableRecord(f"the key {key!r} is none of this broker's")
+
+
+def _read_delay(delay_id: str, value: bytes | None, headers: Headers) -> Delay | Done:
+    _check_number(delay_id)
+    own = dict(headers)
+    if value is None:
+        return Done(delay_id, Outcome(own[OUTCOME].decode()) if OUTCOME in own else None)
+    carried = tuple((name, content) for name, content in headers if name not in _OWN_HEADERS)
+    return Delay(delay_id, own[QUEUE].decode(), int(own[DUE]), value, carried, own.get(KEY))
+
+
+def _read_cancel(request_id: str, value: bytes | None) -> Entry:
+    _check_number(request_id)
+    if value is None:
+        return CancelForgotten(request_id)
+    said = json.loads(value)
+    if said["outcome"] is None:
+        return CancelRequest(request_id)
+    return CancelDecision(request_id, Outcome(said["outcome"]), int(said["decided_ms"]))
+
+
+def _check_number(numbered_id: str) -> None:
+    if len(numbered_id) < KEY_SUFFIX_LENGTH or numbered_id[-KEY_SUFFIX_LENGTH] != ":":
+        raise ValueError("no number")

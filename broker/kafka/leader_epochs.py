@@ -1,0 +1,183 @@
+"""Asks the leaders of partitions about leader epochs (see ``truncation``), one request for each leader."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from kafka import KafkaConsumer
+from kafka.errors import (
+    IncompatibleBrokerVersion,
+    KafkaError,
+    KafkaTimeoutError,
+    RetriableError,
+    UnsupportedVersionError,
+    for_code,
+)
+from kafka.future import Future
+from kafka.protocol.consumer import OffsetForLeaderEpochRequest
+from kafka.structs import OffsetAndMetadata, TopicPartition
+
+from ..offsets.truncation import EpochEnd
+
+#: Between two questions while a partition has no leader, or a leader knows of a later election than we do.
+_RETRY_GAP_S = 0.1
+
+EpochEndsByPartition = dict[TopicPartition, EpochEnd]
+
+
+class EpochEnds:
+    """A question on its way, asked over the connections that ``kafka`` has to the leaders.
+
+    Parameters:
+      epochs: The leader epoch to ask about, by partition. Those below 0 are left out.
+    """
+
+    def __init__(
+        self, kafka: KafkaConsumer, epochs: Mapping[TopicPartition, int], *, timeout_ms: float
+    ) -> None:
+        self._manager: Any = kafka._manager
+        self._timeout_ms = timeout_ms
+        known = {partition: epoch for partition, epoch in epochs.items() if epoch >= 0}
+        self._asked: Future | None = None
+        if known:
+            deadline_s = time.monotonic() + timeout_ms / 1000
+            self._asked = self._manager.call_soon(_ask, self._manager, known, deadline_s)
+
+    def answers(self) -> EpochEndsByPartition:
+        """Wait for the answers. A server that knows nothing of leader epochs gives none.
+
+        Raises:
+          KafkaError: When there is no answer in time.
+        """
+        if self._asked is None:
+            return {}
+        answers: EpochEndsByPartition = self._manager.run(
+            self._manager.wait_for, self._asked, self._timeout_ms
+        )
+        return answers
+
+
+def leader_epoch_of(kafka: KafkaConsumer, partition: TopicPartition) -> int:
+    """The leader epoch of a partition, as far as ``kafka`` has heard; -1 when it is not known."""
+    epoch = kafka._manager.cluster.leader_epoch_for_partition(partition)
+    return -1 if epoch is None else int(epoch)
+
+
+def refresh_metadata(kafka: KafkaConsumer, *, timeout_ms: float) -> None:
+    """Hear of elections, and of topics that were made anew.
+
+    Raises:
+      KafkaError: When Kafka does not answer.
+    """
+    manager: Any = kafka._manager
+    manager.run(manager.wait_for, manager.cluster.request_update(), timeout_ms)
+
+
+def seek(kafka: KafkaConsumer, partition: TopicPartition, offset: int, leader_epoch: int) -> None:
+    """Set a position together with the leader epoch of the record before it.
+
+    kafka-python's seek() takes none, and a position without one cannot be told from one in another log: once
+    that is shorter, it would be read from its beginning.
+
+    Raises:
+      ValueError: When the partition is not assigned any more.
+    """
+    kafka.seek(partition, offset)
+    if leader_epoch >= 0:
+        state = kafka._subscription.assignment.get(partition)
+        if state is None:
+            raise ValueError("Unassigned partition")
+        state.seek(OffsetAndMetadata(offset, "", leader_epoch))
+
+
+def epoch_of_position(kafka: KafkaConsumer, partition: TopicPartition) -> int:
+    """The leader epoch of what stands before the position, -1 when it is not known."""
+    state = kafka._subscription.assignment.get(partition)
+    position = None if state is None else state.position
+    return -1 if position is None or position.leader_epoch is None else int(position.leader_epoch)
+
+
+async def _ask(manager: Any, epochs: dict[TopicPartition, int], deadline_s: float) -> EpochEndsByPartition:
+    answers: EpochEndsByPartition = {}
+    failure: KafkaError = KafkaTimeoutError("no leader was found")
+    missing = dict(epochs)
+    while missing:
+        try:
+            answers.update(await _ask_once(manager, missing))
+        except (IncompatibleBrokerVersion, UnsupportedVersionError):
+            return {}
+        except RetriableError as e:
+            failure = e
+        missing = {partition: epoch for partition, epoch in missing.items() if partition not in answers}
+        if not missing:
+            break
+        if time.monotonic() > deadline_s:
+            raise failure
+        manager.cluster.request_update()
+        await manager._net.sleep(_RETRY_GAP_S)
+    return answers
+
+
+async def _ask_once(manager: Any, epochs: Mapping[TopicPartition, int]) -> EpochEndsByPartition:
+    """Ask every leader that is known, all at the same time."""
+    cluster = manager.cluster
+    by_leader: dict[int, dict[TopicPartition, int]] = defaultdict(dict)
+    for partition, epoch in epochs.items():
+        leader = cluster.leader_for_partition(partition)
+        if leader is None:
+            cluster.add_topic(partition.topic)
+        elif leader >= 0:
+            by_leader[leader][partition] = epoch
+    sent = []
+    for leader, theirs in by_leader.items():
+        current = {partition: cluster.leader_epoch_for_partition(partition) for partition in theirs}
+        sent.append((manager.send(_request(theirs, current), node_id=leader), current))
+    answers: EpochEndsByPartition = {}
+    failure: Exception | None = None
+    for answer, current in sent:
+        try:
+            answers.update(_read(await answer, current))
+        except KafkaError as e:
+            failure = e
+    if failure is not None and not answers:
+        raise failure
+    return answers
+
+
+def _request(epochs: Mapping[TopicPartition, int], current: Mapping[TopicPartition, int | None]) -> Any:
+    topics: dict[str, list[Any]] = defaultdict(list)
+    partition_of = OffsetForLeaderEpochRequest.OffsetForLeaderTopic.OffsetForLeaderPartition
+    for partition, epoch in epochs.items():
+        known = current[partition]
+        topics[partition.topic].append(
+            partition_of(
+                partition=partition.partition,
+                # With it, a leader answers only who has heard of its election.
+                current_leader_epoch=-1 if known is None else known,
+                leader_epoch=epoch,
+            )
+        )
+    return OffsetForLeaderEpochRequest(replica_id=-1, topics=list(topics.items()))
+
+
+def _read(response: Any, current: Mapping[TopicPartition, int | None]) -> EpochEndsByPartition:
+    answers: EpochEndsByPartition = {}
+    failure: Exception | None = None
+    for topic in response.topics:
+        for found in topic.partitions:
+            partition = TopicPartition(topic.topic, found.partition)
+            if found.error_code:
+                failure = for_code(found.error_code)(f"{partition}: its leader does not answer for it")
+                continue
+            known = current[partition]
+            answers[partition] = EpochEnd(
+                -1 if found.leader_epoch is None else found.leader_epoch,
+                found.end_offset,
+                -1 if known is None else known,
+            )
+    if failure is not None and not answers:
+        raise failure
+    return answers

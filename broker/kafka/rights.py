@@ -1,0 +1,159 @@
+"""Says which right a client of Kafka lacks, and how it is granted."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dramatiq.errors import BrokerConnectionError
+from kafka.errors import (
+    AuthorizationError,
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+)
+
+from ..errors import KafkaUnavailable, NotAuthorized
+from .unreadable_batches import explained
+
+logger = logging.getLogger(__name__)
+
+_TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
+#: kafka-python's producer wraps the refusal of its id into an error without a type of its own.
+_NO_PRODUCER_ID = re.compile(r"InitProducerId.*ClusterAuthorizationFailed", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What a request to Kafka needs.
+
+    Attributes:
+      topics: The topics that it concerns, where the error does not name them.
+      on_topic: What it needs on each.
+      group: The consumer group that it concerns.
+      on_group: What it needs there.
+    """
+
+    topics: tuple[str, ...] = ()
+    on_topic: str = "READ"
+    group: str | None = None
+    on_group: str = "READ"
+
+
+def reading(*topics: str, group: str | None = None) -> Rights:
+    return Rights(topics, group=group)
+
+
+def writing(*topics: str) -> Rights:
+    return Rights(topics, on_topic="WRITE")
+
+
+def is_denial(error: BaseException) -> bool:
+    """Whether Kafka has refused a request because a right is missing."""
+    return isinstance(error, AuthorizationError | NotAuthorized) or (
+        type(error) is KafkaError and _NO_PRODUCER_ID.search(str(error)) is not None
+    )
+
+
+def denied_topics(error: BaseException) -> set[str]:
+    """The topics that kafka-python's error names."""
+    named = error.args[0] if isinstance(error, TopicAuthorizationFailedError) and error.args else ()
+    candidates = [named] if isinstance(named, str) else named if isinstance(named, Iterable) else ()
+    return {name for name in candidates if isinstance(name, str) and _TOPIC_NAME.fullmatch(name)}
+
+
+def translated(
+    error: KafkaError, doing: str, rights: Rights | None, options: Mapping[str, Any]
+) -> BrokerConnectionError:
+    """What kafka-python says, in this broker's terms.
+
+    Parameters:
+      doing: What has failed, as the beginning of a sentence: ``"The topic 'x' could not be read"``.
+      rights: What it needs.
+      options: The clients' settings, which name the cluster and who they are.
+    """
+    if not is_denial(error):
+        return KafkaUnavailable(f"{doing}: {explained(error)}")
+    rights = rights or Rights()
+    if isinstance(error, GroupAuthorizationFailedError):
+        needs = [_Right(rights.on_group, "group", _group_of(error) or rights.group)]
+    elif isinstance(error, TopicAuthorizationFailedError):
+        names = denied_topics(error) or rights.topics
+        needs = [_Right(rights.on_topic, "topic", name) for name in sorted(names)]
+    elif rights.on_topic == "WRITE" and rights.topics:
+        # A producer without the right to write anywhere gets no id, which Kafka reports as the cluster's.
+        needs = [_Right("WRITE", "topic", name) for name in rights.topics]
+    elif isinstance(error, ClusterAuthorizationFailedError):
+        needs = [_Right("DESCRIBE", "cluster", None)]
+    else:
+        return NotAuthorized(f"{doing}: Kafka does not allow it: {type(error).__name__}.")
+    who = options.get("sasl_plain_username")
+    old = " (before Kafka 2.8 also IDEMPOTENT_WRITE on the cluster)" if rights.on_topic == "WRITE" else ""
+    return NotAuthorized(
+        f"{doing}: Kafka does not allow it{f' to {who!r}' if who else ''}. It takes the right "
+        f"{' and '.join(map(str, needs))}{old}, for example: kafka-acls.sh --bootstrap-server "
+        f"{options['bootstrap_servers'][0]} --add --allow-principal User:{who or '<this client>'} "
+        f"{' '.join(need.as_options() for need in needs)}"
+    )
+
+
+def not_published(doing: str, failure: BaseException) -> BrokerConnectionError:
+    """What to raise when a record was not published that had to be.
+
+    Parameters:
+      failure: What the publisher says of it.
+    """
+    if isinstance(failure, NotAuthorized):
+        return NotAuthorized(f"{doing}: {failure}")
+    return KafkaUnavailable(f"{doing}: {failure!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Right:
+    operation: str
+    kind: str
+    name: str | None
+
+    def __str__(self) -> str:
+        return f"{self.operation} on the {self.kind}{f' {self.name!r}' if self.name else ''}"
+
+    def as_options(self) -> str:
+        return f"--operation {self.operation} --{self.kind}{f' {self.name}' if self.name else ''}"
+
+
+def _group_of(error: KafkaError) -> str | None:
+    named = error.args[0] if error.args else None
+    return named if isinstance(named, str) and _TOPIC_NAME.fullmatch(named) else None
+
+
+class Denials:
+    """Says once that a part of a worker lacks a right, and once that it has it.
+
+    The part goes on trying, so that it works as soon as the right is granted.
+    """
+
+    def __init__(self) -> None:
+        self._said: dict[str, set[str]] = {}
+
+    def note(self, part: str, error: BaseException) -> None:
+        """Log what is news of it.
+
+        Parameters:
+          part: What does not work.
+        """
+        said = self._said.setdefault(part, set())
+        if str(error) not in said:
+            said.add(str(error))
+            logger.error("%s. It is tried again until then.", error)
+        else:
+            logger.debug("%s. It was tried again.", error)
+
+    def is_over(self, part: str) -> None:
+        """Log that it works, if it was denied before."""
+        if part in self._said:
+            del self._said[part]
+            logger.warning("Kafka allows now what it had denied (%s).", part)

@@ -1,0 +1,294 @@
+"""Which settings of a topic lose messages, and how an operator mends them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import BrokerResponseError
+
+from ..errors import TopicMisconfigured
+
+logger = logging.getLogger(__name__)
+
+CLEANUP_POLICY = "cleanup.policy"
+MAX_MESSAGE_BYTES = "max.message.bytes"
+RETENTION_MS = "retention.ms"
+RETENTION_BYTES = "retention.bytes"
+
+#: A dead letter holds its message (escaped or base64 when undecodable) and a traceback, so its topic takes
+#: records of four times the size that a queue's topic takes by default (Kafka's message.max.bytes, 1,048,588
+#: bytes).
+MAX_DEAD_LETTER_BYTES = 4 * 1_048_588
+#: What a message that fits its queue's topic needs elsewhere for its headers.
+HEADER_ROOM_BYTES = 64 * 1024
+#: A message that fits its queue's topic (message.max.bytes, 1,048,588 by default) fits here with its headers.
+MAX_DELAYED_BYTES = 1_048_588 + HEADER_ROOM_BYTES
+#: What a dead letter needs beside its message when its texts are at their shortest.
+DEAD_LETTER_ROOM_BYTES = 4_096
+#: A queue that keeps messages for less is taken for a mistake.
+SHORT_RETENTION_MS = 3_600_000
+#: How long a topic that is refused is not looked at again: how soon it is noticed that it was mended.
+RECHECK_S = 0.5
+#: A node may not know yet of a topic that another one has just created.
+DESCRIBE_TRIES = 3
+DESCRIBE_GAP_S = 0.1
+
+Settings = Mapping[str, str]
+
+
+class Role(Enum):
+    """What a topic is for."""
+
+    QUEUE = "queue"
+    DEAD_LETTERS = "dead letters"
+    DELAYED = "delayed"
+    LANES = "lanes"
+
+
+#: What this broker creates a topic with, unless its queue takes more. A smaller limit than a queue's is
+#: refused only below that: earlier versions have created such topics on clusters with a larger default.
+OWN_LIMITS = {
+    Role.DEAD_LETTERS: MAX_DEAD_LETTER_BYTES,
+    Role.DELAYED: MAX_DELAYED_BYTES,
+    Role.LANES: MAX_DELAYED_BYTES,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A setting that loses messages, or may.
+
+    Attributes:
+      effect: What Kafka does because of it.
+      remedy: The value that mends it.
+      certain: Whether messages are lost for certain, so that none may be put there.
+    """
+
+    setting: str
+    value: str
+    effect: str
+    remedy: str
+    certain: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.setting}={self.value}, {self.effect}"
+
+
+def limit_for(role: Role, queue_limit: int | None) -> int:
+    """The ``max.message.bytes`` that a topic beside a queue is created with."""
+    return max(OWN_LIMITS[role], (queue_limit or 0) + HEADER_ROOM_BYTES)
+
+
+def findings(role: Role, settings: Settings, queue_limits: Mapping[str, int]) -> list[Finding]:
+    """Judge the settings of one topic. A setting that is absent may not be read, and is not judged.
+
+    Parameters:
+      queue_limits: ``max.message.bytes`` of the queues whose messages come here, as far as it is known.
+    """
+    found = [_cleanup(role, settings), _limit(role, settings, queue_limits)]
+    if role in (Role.QUEUE, Role.DEAD_LETTERS):
+        found += [_retention(settings), _retention_bytes(settings)]
+    return [finding for finding in found if finding is not None]
+
+
+def _cleanup(role: Role, settings: Settings) -> Finding | None:
+    if CLEANUP_POLICY not in settings:
+        return None
+    policy = settings[CLEANUP_POLICY]
+    kinds = {kind.strip() for kind in policy.split(",")}
+    if role in (Role.QUEUE, Role.DEAD_LETTERS):
+        if "compact" not in kinds:
+            return None
+        effect = "by which Kafka refuses records without a key and keeps only the last one of each key"
+        return Finding(CLEANUP_POLICY, policy, effect, "delete")
+    if "delete" not in kinds:
+        return None
+    if settings.get(RETENTION_MS) == "-1" and settings.get(RETENTION_BYTES) == "-1":
+        return None
+    effect = "by which Kafka deletes what waits there for longer than the topic's retention"
+    return Finding(CLEANUP_POLICY, policy, effect, "compact")
+
+
+def _limit(role: Role, settings: Settings, queue_limits: Mapping[str, int]) -> Finding | None:
+    if role is Role.QUEUE or MAX_MESSAGE_BYTES not in settings or not queue_limits:
+        return None
+    limit = int(settings[MAX_MESSAGE_BYTES])
+    queue, needed = max(queue_limits.items(), key=lambda item: item[1])
+    remedy = str(limit_for(role, needed))
+    if limit < needed:
+        effect = f"which is less than the {needed:,} bytes that the queue's topic {queue!r} takes"
+        return Finding(MAX_MESSAGE_BYTES, str(limit), effect, remedy, certain=limit < OWN_LIMITS[role])
+    if role is Role.DEAD_LETTERS and limit < needed + DEAD_LETTER_ROOM_BYTES:
+        effect = (
+            f"into which a dead letter of the largest messages that {queue!r} takes ({needed:,} bytes) "
+            "does not fit"
+        )
+        return Finding(MAX_MESSAGE_BYTES, str(limit), effect, remedy, certain=False)
+    return None
+
+
+def _retention(settings: Settings) -> Finding | None:
+    value = settings.get(RETENTION_MS)
+    if value is None or not 0 <= int(value) < SHORT_RETENTION_MS:
+        return None
+    effect = "after which Kafka deletes a message, done or not"
+    return Finding(RETENTION_MS, value, effect, "604800000", certain=False)
+
+
+def _retention_bytes(settings: Settings) -> Finding | None:
+    value = settings.get(RETENTION_BYTES)
+    if value is None or int(value) < 0:
+        return None
+    effect = "by which Kafka deletes the oldest messages of a partition that grows larger, done or not"
+    return Finding(RETENTION_BYTES, value, effect, "-1", certain=False)
+
+
+def command(servers: Iterable[str], topic: str, found: Iterable[Finding]) -> str:
+    """The command that mends a topic."""
+    configs = ",".join(f"{finding.setting}={finding.remedy}" for finding in found)
+    return (
+        f"kafka-configs.sh --bootstrap-server {','.join(servers)} --alter --entity-type topics "
+        f"--entity-name {topic} --add-config {configs}"
+    )
+
+
+class TopicPolicies:
+    """The settings of the topics that this process has looked at, and what follows from them.
+
+    Parameters:
+      servers: Where Kafka is, for the commands.
+      role_of: What a topic is for, and the topic of the queue whose messages come there (None: of all).
+
+    Attributes:
+      limits: ``max.message.bytes`` by topic, where Kafka has said so.
+    """
+
+    def __init__(self, servers: Iterable[str], role_of: Callable[[str], tuple[Role, str | None]]) -> None:
+        self.limits: dict[str, int] = {}
+        self._servers = list(servers)
+        self._role_of = role_of
+        self._settings: dict[str, Settings] = {}
+        self._looked_s: dict[str, float] = {}
+        self._refused: dict[str, TopicMisconfigured] = {}
+        self._said: set[str] = set()
+        self._unreadable_said = False
+
+    def look(self, admin: KafkaAdminClient, topics: Iterable[str], *, new: Collection[str] = ()) -> None:
+        """Ask for the settings of ``topics``, which exist, and judge them.
+
+        Parameters:
+          new: Those that were created just now.
+
+        Raises:
+          KafkaError: When Kafka does not answer.
+        """
+        wanted = set(topics)
+        if self._refused:  # what mends one may have been done to another
+            wanted |= self._settings.keys()
+        described = _describe(admin, wanted)
+        for _ in range(DESCRIBE_TRIES - 1):
+            if all(described.get(topic) for topic in new):
+                break
+            time.sleep(DESCRIBE_GAP_S)
+            described |= _describe(admin, wanted)
+        now_s = time.monotonic()
+        for topic in wanted:
+            self._note(topic, described.get(topic) or {}, now_s)
+        self._say_unreadable(topic for topic in wanted if not self._settings[topic])
+        self._judge()
+
+    def is_refused(self, topic: str) -> bool:
+        return topic in self._refused
+
+    def refusals(self, topics: Iterable[str]) -> dict[str, TopicMisconfigured]:
+        """Why some of ``topics`` may not be used, as far as is known."""
+        if not self._refused:
+            return {}
+        return {topic: self._refused[topic] for topic in topics if topic in self._refused}
+
+    def largest_limit(self, queue_topic: str | None) -> int | None:
+        """The largest record that a queue's topic, or (None) any queue's topic, takes; None when unknown."""
+        return max(self._queue_limits(queue_topic).values(), default=None)
+
+    def age_s(self, topic: str) -> float:
+        """How long ago the settings of a topic were asked for."""
+        return time.monotonic() - self._looked_s.get(topic, float("-inf"))
+
+    def say(self, refusal: TopicMisconfigured) -> None:
+        """Log once why a topic is refused, where nobody is told by an exception."""
+        self._say(logging.ERROR, str(refusal))
+
+    def _note(self, topic: str, settings: Settings, now_s: float) -> None:
+        self._settings[topic], self._looked_s[topic] = settings, now_s
+        if MAX_MESSAGE_BYTES in settings:
+            self.limits[topic] = int(settings[MAX_MESSAGE_BYTES])
+        else:
+            self.limits.pop(topic, None)
+
+    def _judge(self) -> None:
+        """Judge all topics that are known: the limit of one may be too small for another one's messages."""
+        refused: dict[str, TopicMisconfigured] = {}
+        for topic, settings in self._settings.items():
+            role, queue_topic = self._role_of(topic)
+            limits = {} if role is Role.QUEUE else self._queue_limits(queue_topic)
+            found = findings(role, settings, limits)
+            certain = [finding for finding in found if finding.certain]
+            if certain:
+                refused[topic] = TopicMisconfigured(topic, self._sentence(topic, certain))
+            for doubtful in (finding for finding in found if not finding.certain):
+                self._say(logging.WARNING, self._doubt(topic, doubtful))
+        self._refused = refused
+
+    def _queue_limits(self, queue_topic: str | None) -> dict[str, int]:
+        """The limits, as far as they are known, of a queue's topic, or (None) of all queues' topics."""
+        if queue_topic is not None:
+            return {queue_topic: self.limits[queue_topic]} if queue_topic in self.limits else {}
+        return {topic: size for topic, size in self.limits.items() if self._role_of(topic)[0] is Role.QUEUE}
+
+    def _sentence(self, topic: str, found: list[Finding]) -> str:
+        said = ", and ".join(map(str, found))
+        mend = command(self._servers, topic, found)
+        return f"The topic {topic!r} has {said}: messages would be lost there until this mends it: {mend}"
+
+    def _doubt(self, topic: str, found: Finding) -> str:
+        mend = command(self._servers, topic, [found])
+        return f"The topic {topic!r} has {found}. Unless this is meant, mend it: {mend}"
+
+    def _say_unreadable(self, topics: Iterable[str]) -> None:
+        unreadable = sorted(topics)
+        if unreadable and not self._unreadable_said:
+            self._unreadable_said = True
+            logger.warning(
+                "The settings of the topics %s cannot be read, so nobody has checked that they keep messages "
+                "(it takes the right DESCRIBE_CONFIGS on them). Further ones are not named.", unreadable,
+            )  # fmt: skip
+
+    def _say(self, level: int, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            logger.log(level, "%s", text)
+
+
+def _describe(admin: KafkaAdminClient, topics: Iterable[str]) -> dict[str, dict[str, str]]:
+    """The settings of topics; empty for one that may not be looked at.
+
+    All settings are asked for: the embedded broker drops the connection when some are named.
+    """
+    resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in sorted(topics)]
+    try:
+        described: dict[str, dict[str, Any]] = admin.describe_configs(resources, config_filter="all")
+    except BrokerResponseError as e:
+        if e.retriable:
+            raise
+        return {}  # not allowed, or not known to this version of Kafka
+    return {
+        topic: {name: setting["value"] for name, setting in found.items() if setting["value"] is not None}
+        for topic, found in described.get("topic", {}).items()
+    }

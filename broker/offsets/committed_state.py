@@ -1,0 +1,230 @@
+"""Where to go on with a partition: reads what its last owner committed and compares it with what the log
+still has.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from kafka import KafkaConsumer
+from kafka.structs import OffsetAndMetadata, TopicPartition
+
+from ..kafka.clients import Clients
+from ..kafka.leader_epochs import EpochEnds, EpochEndsByPartition, leader_epoch_of
+from ..kafka.watermarks import high_watermarks
+from .commit_metadata import CommitState, Suspicion, UnreadableMetadata, decode
+from .expired_offsets import report_replay
+from .remembered import Remembered
+from .truncation import ALL_OF_IT, PartitionLog, believe, merge
+
+logger = logging.getLogger(__name__)
+
+#: How long one question may take before the whole is asked again later; the consumer's thread waits for it.
+RESTORE_TIMEOUT_MS = 5_000
+#: What is said of a log that has lost records which were in it.
+LOST_TAIL = (
+    "%s: the log lost its tail, as it does when a replica without it is elected (an unclean election). "
+    "It was read up to offset %d, and from offset %d on it has other records, or none yet: %d record(s) that "
+    "were read are gone, %d of them not done. Going on from offset %d. "
+    "unclean.leader.election.enable=false and min.insync.replicas=2 prevent it."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A partition as its last owner left it.
+
+    Attributes:
+      state: What to go on from.
+      unclean: Whether the last owner ended without handing over: its process died, or it lost its membership.
+      end_offset: Where the partition ends now.
+      probation_end: Where the probation ends that this process was on, if it was the last owner.
+      topic_id: Of its topic; None when Kafka does not say.
+    """
+
+    state: CommitState
+    unclean: bool
+    end_offset: int
+    probation_end: int = 0
+    topic_id: object = None
+
+
+def restore(
+    clients: Clients,
+    kafka: KafkaConsumer,
+    partitions: Iterable[TopicPartition],
+    remembered: Mapping[TopicPartition, Remembered] = MappingProxyType({}),
+) -> dict[TopicPartition, Restored]:
+    """Read the committed state of ``partitions``.
+
+    Parameters:
+      remembered: What this process knows of those that it has owned before.
+
+    Raises:
+      KafkaError: When Kafka does not answer; nothing has been changed then.
+    """
+    partitions = list(partitions)
+    committed = read_committed(kafka, partitions, timeout_ms=RESTORE_TIMEOUT_MS)
+    topic_ids = {p: kafka._manager.cluster.topic_id(p.topic) for p in partitions}
+    own = {p: known for p, known in remembered.items() if known.is_of(topic_ids.get(p))}
+    ours = {p: known for p, known in own.items() if known.is_latest(committed.get(p))}
+    left = {p: read_metadata(p, commit) for p, commit in committed.items() if p not in ours}
+    left.update((p, _still_ours(known.state)) for p, known in ours.items())
+    logs, answers = look_at(clients, kafka, partitions, left)
+    report_replay(clients, kafka, {p: log for p, log in logs.items() if p not in left})
+    restored = {p: _reconcile(p, left.get(p), logs[p], answers, is_ours=p in ours) for p in partitions}
+    _, answers = look_at(clients, kafka, [], others := {p: own[p].state for p in own if p not in ours})
+    for partition, state in others.items():
+        # Whoever owned it in between knows nothing of what has finished here since.
+        done_here, _ = believe(state, logs[partition], answers.get(partition))
+        found = restored[partition]
+        restored[partition] = replace(found, state=merge(found.state, done_here))
+    return {
+        p: replace(found, topic_id=topic_ids[p], probation_end=ours[p].probation_end if p in ours else 0)
+        for p, found in restored.items()
+    }
+
+
+def look_at(
+    clients: Clients,
+    kafka: KafkaConsumer,
+    partitions: list[TopicPartition],
+    states: Mapping[TopicPartition, CommitState],
+) -> tuple[dict[TopicPartition, PartitionLog], EpochEndsByPartition]:
+    """The logs of ``partitions`` as they are now, and what their leaders say of the epochs in ``states``.
+
+    Raises:
+      KafkaError: When Kafka does not answer.
+    """
+    epochs = {partition: state.leader_epoch for partition, state in states.items()}
+    asked = EpochEnds(kafka, epochs, timeout_ms=RESTORE_TIMEOUT_MS)
+    beginning: dict[TopicPartition, int] = {}
+    end: dict[TopicPartition, int] = {}
+    if partitions:
+        beginning = kafka.beginning_offsets(partitions, timeout_ms=RESTORE_TIMEOUT_MS)
+        end = kafka.end_offsets(partitions, timeout_ms=RESTORE_TIMEOUT_MS)
+    answers = asked.answers()
+    if beyond := [p for p in partitions if p in states and states[p].highest >= end[p]]:
+        # Before anything is called gone, the end is read in the way that every broker answers truly.
+        with closing(clients.consumer(fetch_max_wait_ms=10)) as reader:
+            end.update(high_watermarks(reader, beyond))
+    return {p: PartitionLog(beginning[p], end[p], leader_epoch_of(kafka, p)) for p in partitions}, answers
+
+
+def read_committed(
+    kafka: KafkaConsumer, partitions: Iterable[TopicPartition], *, timeout_ms: int | None = None
+) -> dict[TopicPartition, OffsetAndMetadata]:
+    """What the group has committed for ``partitions``, without those it has committed nothing for.
+
+    It is what kafka.committed() asks for one partition; a round trip for each would add up where they are
+    many.
+    """
+    committed: dict[TopicPartition, OffsetAndMetadata] = kafka._coordinator.fetch_committed_offsets(
+        list(partitions), timeout_ms=timeout_ms
+    )
+    return committed
+
+
+def _reconcile(
+    partition: TopicPartition,
+    left: CommitState | None,
+    log: PartitionLog,
+    answers: EpochEndsByPartition,
+    *,
+    is_ours: bool,
+) -> Restored:
+    if left is None:
+        return Restored(CommitState(log.beginning, log.beginning - 1), unclean=False, end_offset=log.end)
+    state, cut = believe(left, log, answers.get(partition))
+    if cut is not None:
+        _report_cut(partition, left, state.next_offset, cut, log.end)
+    unclean = not is_ours and not state.clean
+    if unclean:
+        state = after_a_crash(state)
+    if state.next_offset < log.beginning:
+        state = _without_removed(partition, state, log.beginning)
+    return Restored(state, unclean, log.end)
+
+
+def _report_cut(partition: TopicPartition, left: CommitState, next_offset: int, cut: int, end: int) -> None:
+    if cut == ALL_OF_IT:
+        logger.error(
+            "%s: a record at offset %d was read before, and the log ends at %d: the topic was made anew or "
+            "has lost its tail. Going on from its beginning, %d; %d record(s) are gone, %d of them not done.",
+            name_of(partition), left.highest, end, next_offset, max(0, left.highest + 1 - end),
+            sum(offset >= end for offset in left.incomplete),
+        )  # fmt: skip
+    else:
+        report_lost_tail(
+            partition, left.highest + 1, cut, sum(offset >= cut for offset in left.incomplete), next_offset
+        )
+
+
+def report_lost_tail(
+    partition: TopicPartition, position: int, cut: int, undone: int, next_offset: int
+) -> None:
+    """Say that a log was read up to ``position`` and has other records from ``cut`` on."""
+    logger.error(LOST_TAIL, name_of(partition), position, cut, position - cut, undone, next_offset)
+
+
+def read_metadata(partition: TopicPartition, committed: OffsetAndMetadata) -> CommitState:
+    """Decode a commit. One that cannot be read means replay from its offset, never a skip."""
+    leader_epoch = -1 if committed.leader_epoch is None else committed.leader_epoch
+    try:
+        state = decode(committed.offset, committed.metadata or "")
+        return replace(state, leader_epoch=leader_epoch)
+    except UnreadableMetadata as e:
+        if committed.metadata:
+            logger.warning("%s: %s; replaying from offset %d.", name_of(partition), e, committed.offset)
+        return CommitState(committed.offset, committed.offset - 1, leader_epoch=leader_epoch)
+
+
+def _still_ours(state: CommitState) -> CommitState:
+    """What this process has left behind by losing a partition: nothing that runs here has crashed."""
+    return replace(
+        state,
+        suspicions={o: Suspicion(s.crashes, running=False) for o, s in state.suspicions.items()},
+    )
+
+
+def after_a_crash(state: CommitState) -> CommitState:
+    """Count the crash of the owner who left ``state`` behind against everything that was running then."""
+    return replace(
+        state,
+        suspicions={
+            offset: Suspicion(suspicion.crashes + suspicion.running, running=False)
+            for offset, suspicion in state.suspicions.items()
+        },
+    )
+
+
+def _without_removed(partition: TopicPartition, state: CommitState, beginning: int) -> CommitState:
+    incomplete = tuple(offset for offset in state.incomplete if offset >= beginning)
+    never_run = len(state.incomplete) - len(incomplete) + max(0, beginning - state.highest - 1)
+    if never_run:
+        report_removed(partition, never_run, beginning)
+    return replace(
+        state,
+        next_offset=beginning,
+        highest=max(state.highest, beginning - 1),
+        incomplete=incomplete,
+        suspicions={offset: s for offset, s in state.suspicions.items() if offset >= beginning},
+    )
+
+
+def report_removed(partition: TopicPartition, count: int, beginning: int) -> None:
+    """Say that records were deleted before they were run: nobody can bring them back."""
+    logger.error(
+        "%s: %d record(s) were removed from the log before they were run: by retention, by a flush, or "
+        "because the topic was made anew. Going on from offset %d; raise the topic's retention if that was "
+        "not intended.",
+        name_of(partition), count, beginning,
+    )  # fmt: skip
+
+
+def name_of(partition: TopicPartition) -> str:
+    return f"{partition.topic}[{partition.partition}]"

@@ -1,0 +1,77 @@
+"""Tells of records that run again because Kafka has forgotten which of them were done.
+
+Kafka drops the offsets of a group that has had no members for ``offsets.retention.minutes`` (7 days by
+default), and a group without offsets begins where its log does. Nothing can be skipped then: a record that
+was done looks like one that never ran. But it is said.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+
+from dramatiq.errors import BrokerConnectionError
+from kafka import KafkaConsumer
+from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import KafkaError
+from kafka.structs import TopicPartition
+
+from ..kafka.clients import Clients
+from .truncation import PartitionLog
+
+logger = logging.getLogger(__name__)
+
+_RETENTION = "offsets.retention.minutes"
+#: Kafka's default, assumed where the brokers' settings may not be read.
+DEFAULT_OFFSETS_RETENTION_MIN = 7 * 24 * 60
+LOOK_UP_TIMEOUT_MS = 2_000
+_MINUTE_MS = 60_000
+
+
+def report_replay(
+    clients: Clients, kafka: KafkaConsumer, logs: Mapping[TopicPartition, PartitionLog]
+) -> None:
+    """Say how many records of partitions without a committed offset may have run before, if any can have.
+
+    Offsets expire when no worker was there for a while, so what was done before is older than that. Nothing
+    is said of younger records, or of a topic without records, as a new queue's are.
+    """
+    logs = {partition: log for partition, log in logs.items() if log.end > log.beginning}
+    try:
+        # Kafka counts in minutes: what is younger than one needs no look at the setting.
+        if not logs or not _older_than(kafka, logs, 1):
+            return
+        minutes = _offsets_retention_min(clients, kafka)
+        old = _older_than(kafka, logs, minutes)
+    except (KafkaError, BrokerConnectionError) as e:
+        logger.info("It cannot be told whether the offsets of %s have expired: %r", sorted(logs), e)
+        return
+    if old:
+        logger.error(
+            "%s: no offset is committed, so all %d record(s) run, from the beginning of the log. %d of them "
+            "are older than the %d minutes for which Kafka keeps the offsets of a group without workers (%s "
+            "of its brokers). If this group is not new, its offsets have expired, and what was done of these "
+            "records runs again. To prevent it, keep a worker running, raise that setting, or keep the "
+            "topic's retention.ms and segment.ms together below it.",
+            ", ".join(f"{p.topic}[{p.partition}]" for p in sorted(logs)),
+            sum(log.end - log.beginning for log in logs.values()), old, minutes, _RETENTION,
+        )  # fmt: skip
+
+
+def _older_than(kafka: KafkaConsumer, logs: Mapping[TopicPartition, PartitionLog], minutes: int) -> int:
+    since_ms = int(time.time() * 1000) - minutes * _MINUTE_MS
+    found = kafka.offsets_for_times(dict.fromkeys(logs, since_ms), timeout_ms=LOOK_UP_TIMEOUT_MS)
+    return sum(
+        (log.end if found.get(partition) is None else found[partition].offset) - log.beginning
+        for partition, log in logs.items()
+    )
+
+
+def _offsets_retention_min(clients: Clients, kafka: KafkaConsumer) -> int:
+    nodes = [str(broker.node_id) for broker in kafka._manager.cluster.brokers()]
+    wanted = [ConfigResource(ConfigResourceType.BROKER, node, {_RETENTION: None}) for node in nodes[:1]]
+    with clients.admin(within_s=LOOK_UP_TIMEOUT_MS / 1000) as admin:
+        found = admin.describe_configs(wanted, config_filter="all").get("broker", {})
+    settings = (setting[_RETENTION]["value"] for setting in found.values() if _RETENTION in setting)
+    return int(next(settings, DEFAULT_OFFSETS_RETENTION_MIN))

@@ -1,0 +1,103 @@
+"""How a message's key is said, and which keys are refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dramatiq.actor import Actor
+from dramatiq.broker import Broker
+from dramatiq.message import Message
+from dramatiq.middleware import Middleware
+
+from ..errors import PartitionKeyRefused
+
+#: In UTF-8. It stands in every record of its message.
+MAX_KEY_BYTES = 255
+KEY = "partition_key"
+ORDER = "key_order"
+RELAXED, ORDERED = "relaxed", "ordered"
+
+
+class PartitionKeys(Middleware):
+    """Messages with one ``partition_key`` run one after another, in the order in which Kafka has them.
+
+    ``actor.send_with_options(args=(7,), partition_key="user-7")``, or for every message of an actor
+    ``@dramatiq.actor(partition_key=lambda user_id: f"user-{user_id}")``: called with the message's arguments
+    when it is sent; None means no key. A message's own option wins, None included.
+
+    ``@dramatiq.actor(key_order=...)`` says what becomes of the key's later messages while a retry of this
+    actor waits: ``"relaxed"``, the default, lets them pass, ``"ordered"`` keeps them behind it.
+
+    Raises:
+      PartitionKeyRefused: For a key that is no text, empty, or longer than 255 bytes in UTF-8.
+    """
+
+    @property
+    def actor_options(self) -> set[str]:
+        return {KEY, ORDER}
+
+    def before_declare_actor(self, broker: Broker, actor: Actor[Any, Any]) -> None:
+        make_key, key_order = actor.options.get(KEY), actor.options.get(ORDER)
+        if make_key is not None and not callable(make_key):
+            raise PartitionKeyRefused(
+                f"The partition_key= of actor {actor.actor_name!r} is {make_key!r}. Pass a function that "
+                "makes the key of a message's arguments, or give each message its own in send_with_options()."
+            )
+        if key_order not in (None, RELAXED, ORDERED):
+            raise PartitionKeyRefused(
+                f"The key_order= of actor {actor.actor_name!r} is {key_order!r}: pass 'relaxed' or 'ordered'."
+            )
+
+    def before_enqueue(self, broker: Broker, message: Message[Any], delay: int | None) -> None:
+        options = message.options
+        if ORDER in options:
+            raise PartitionKeyRefused(
+                f"key_order= was given to one message of {message.actor_name!r}; declare it on the actor."
+            )
+        if KEY not in options:
+            actor = broker.actors.get(message.actor_name)
+            make_key = None if actor is None else actor.options.get(KEY)
+            if make_key is None:
+                return
+            key = _made(make_key, message)
+            if key is None:
+                return
+            options[KEY] = key
+        if (reason := why_refused(options[KEY])) is not None:
+            raise PartitionKeyRefused(f"A message of {message.actor_name!r} was not sent: {reason}.")
+
+
+def why_refused(key: object) -> str | None:
+    """What is wrong with a key; None when nothing is."""
+    if key is None:
+        return None
+    if not isinstance(key, str):
+        return f"its partition_key is {type(key).__name__}, not text; write it as one: str(...)"
+    if not key:
+        return "its partition_key is empty; leave the option out where there is no order to keep"
+    try:
+        length = len(key.encode())
+    except UnicodeEncodeError as e:
+        return f"its partition_key is not text that UTF-8 can write: {e}"
+    if length > MAX_KEY_BYTES:
+        return (
+            f"its partition_key has {length} bytes, {MAX_KEY_BYTES} are allowed; take what names the thing "
+            "itself (an id), or a hash of it"
+        )
+    return None
+
+
+def key_of(message: Message[Any]) -> bytes | None:
+    """The key of a message's record; None when it has none that could be one."""
+    key = message.options.get(KEY)
+    return key.encode(errors="replace") if key and isinstance(key, str) else None
+
+
+def _made(make_key: Any, message: Message[Any]) -> Any:
+    try:
+        return make_key(*message.args, **message.kwargs)
+    except Exception as e:
+        raise PartitionKeyRefused(
+            f"A message of {message.actor_name!r} was not sent: the actor's partition_key= failed on its "
+            f"arguments: {e!r}."
+        ) from e
