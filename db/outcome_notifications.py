@@ -1,7 +1,7 @@
-"""Hearing of outcomes as they are written, through PostgreSQL's LISTEN and NOTIFY.
+"""Notifications of outcomes, through PostgreSQL's LISTEN and NOTIFY.
 
-The statements that give a submission its outcome notify, so the news leaves with their COMMIT and never
-before the row can be read. It is a hint: what is lost with a connection is in the rows.
+The statements that write an outcome notify, so a notification is sent with their COMMIT and never before the
+row is visible. A notification is a hint: one that is lost with its connection is still in the rows.
 """
 
 import re
@@ -16,15 +16,15 @@ from db.errors import DatabaseAway, from_sqlalchemy
 CHANNEL = "moderation_outcomes"
 #: A payload holds 8,000 bytes at most, and an id with its comma takes eleven.
 IDS_IN_A_PAYLOAD = 500
-#: Anyone can NOTIFY anything, also more digits than int() takes.
+#: Anyone can NOTIFY any text, also more digits than int() accepts.
 _TASK_ID = re.compile(r"[0-9]{1,10}", re.ASCII)
 
 
 class OutcomeListener:
-    """A connection of its own, outside the pool, that listens. For one thread or event loop.
+    """A listening connection outside the pool. For one thread or event loop.
 
     Raises:
-      DatabaseError: when it cannot connect.
+      DatabaseError: It cannot connect.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -36,28 +36,28 @@ class OutcomeListener:
             except BaseException:
                 connection.close()
                 raise
-            # From here on it is ours: SQLAlchemy neither closes a detached connection nor counts it.
+            # SQLAlchemy neither closes nor counts a detached connection.
             connection.detach()
             self._driver: Any = connection.connection.dbapi_connection
         except exc.SQLAlchemyError as error:
             raise from_sqlalchemy(error) from error
 
     def fileno(self) -> int:
-        """The socket: readable when there may be news, or the connection broke."""
+        """Return the socket. It is readable when there are notifications or the connection broke."""
         number: int = self._driver.fileno()
         return number
 
     def read(self) -> list[int]:
-        """Return the task ids that got an outcome since the last call, without waiting.
+        """Return the task ids with an outcome since the last call, without waiting.
 
         Raises:
-          DatabaseAway: when the connection broke.
+          DatabaseAway: The connection broke.
         """
         try:
             self._driver.poll()
         except psycopg2.Error as error:
             raise DatabaseAway(str(error).strip() or "the connection broke") from error
-        payloads = ",".join(news.payload for news in self._driver.notifies)
+        payloads = ",".join(notification.payload for notification in self._driver.notifies)
         self._driver.notifies.clear()
         return [int(task_id) for task_id in payloads.split(",") if _TASK_ID.fullmatch(task_id)]
 

@@ -47,7 +47,7 @@ _REDRIVE = text(
     """
 )
 
-_SAY_WHY = text(
+_RECORD_REASON = text(
     """
     UPDATE submission_history AS past
     SET redriven_by = :by, reason = :reason
@@ -94,8 +94,8 @@ def redrive(connection: Connection, task_ids: Iterable[int], *, by: str, reason:
     """
     redriven = sorted(connection.execute(_REDRIVE, {"task_ids": sorted(set(task_ids))}).scalars())
     if redriven:
-        said = {"task_ids": redriven, "by": storable(by), "reason": storable(reason)}
-        connection.execute(_SAY_WHY, said)
+        parameters = {"task_ids": redriven, "by": storable(by), "reason": storable(reason)}
+        connection.execute(_RECORD_REASON, parameters)
     return redriven
 
 
