@@ -136,31 +136,36 @@ def _judge(evidence: PhoneEvidence, text: str, run: re.Match[str], *, is_spelled
 
 
 def _shape(digits: str, groups: list[str], plus: bool, called: bool, changed: bool) -> int:
-    """Say how much a number is like a telephone: 2 surely, 1 perhaps, 0 not."""
+    """Return how much a number is like a telephone number: 2 surely, 1 perhaps, 0 not."""
     count, sizes = len(digits), [len(group) for group in groups]
     if plus and 10 <= count <= 15:
         return 2
-    if count == 11 and digits[0] in "78" and digits[1] in "93486":
-        return 2
-    if count == 11 and digits[0] == "1":
-        return 2 if sizes in ([1, 3, 3, 4], [1, 10], [11]) and (called or len(sizes) > 1) else 1
-    if count == 11 and digits.startswith("07"):
-        return 2
+    if count == 11 and (shape := _shape_of_eleven(digits, sizes, called)):
+        return shape
     if count in (10, 11) and digits[0] == "0":
         return 2 if called or changed else 1 if len(groups) > 1 else 0
-    if count == 10 and digits[0] == "9":
-        return 2 if called or changed or sizes in ([3, 3, 2, 2], [3, 3, 4], [3, 7]) else 1
-    if count == 10 and sizes == [3, 3, 4]:
-        return 2
+    if count == 10:
+        usual = ([3, 3, 2, 2], [3, 3, 4], [3, 7]) if digits[0] == "9" else ([3, 3, 4],)
+        return 2 if called or changed or sizes in usual else 1
     if 11 <= count <= 13 and digits.startswith(_COUNTRIES[:11]):
         return 2 if called or changed or len(groups) > 1 else 1
-    if count == 10:
-        return 2 if called or changed else 1
+    return _shape_of_others(count, sizes, called, changed)
+
+
+def _shape_of_eleven(digits: str, sizes: list[int], called: bool) -> int:
+    """Return the shape of eleven digits that begin as in Russia, North America or Britain; 0 for others."""
+    if digits[0] in "78" and digits[1] in "93486":
+        return 2
+    if digits[0] == "1":
+        return 2 if sizes in ([1, 3, 3, 4], [1, 10], [11]) and (called or len(sizes) > 1) else 1
+    return 2 if digits.startswith("07") else 0
+
+
+def _shape_of_others(count: int, sizes: list[int], called: bool, changed: bool) -> int:
+    """Return the shape of a number without a known beginning."""
     if count in (7, 8, 9, 12) and changed:
         return 2 if called or count == 7 else 1
     if count in _SHORT_PHONE:
         tidy = sizes in ([3, 4], [3, 2, 2], [2, 2, 2], [7], [6], [1, 2, 2, 2])
         return 2 if called and tidy and sizes not in ([6],) else 1 if called and tidy else 0
-    if 9 <= count <= 13 and called:
-        return 1
-    return 0
+    return 1 if 9 <= count <= 13 and called else 0
