@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,3 +45,19 @@ def test_an_import_of_something_else_is_noticed_wherever_it_stands(source: str) 
 
 def test_relative_imports_are_the_packages_own() -> None:
     assert list(imported_packages("from . import errors\nfrom .topics import Topic")) == []
+
+
+def test_no_class_name_occurs_twice_in_the_service() -> None:
+    files = [
+        file
+        for package in ("api", "db", "dev", "scoring", "submissions", "tasks")
+        for file in (ROOT / package).rglob("*.py")
+    ]
+    assert files
+    classes = Counter(
+        node.name
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert [name for name, count in classes.items() if count > 1] == []
