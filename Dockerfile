@@ -14,6 +14,7 @@ COPY broker/ broker/
 COPY db/ db/
 COPY migrations/ migrations/
 COPY scoring/ scoring/
+COPY submissions/ submissions/
 COPY tasks/ tasks/
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER moderation

@@ -12,7 +12,7 @@ export PIP_PROGRESS_BAR := off
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test-fast test test-real test-chaos test-cluster test-package test-ecosystem soak bench bench-smoke bench-moderation bench-plans migrate train evaluate bench-model check lint types walls format clean
+.PHONY: help run test-fast test test-real test-chaos test-cluster test-package test-ecosystem soak bench bench-smoke bench-moderation bench-plans migrate train evaluate bench-model check lint types imports format clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "make %-16s %s\n", $$1, $$2 }'
@@ -68,7 +68,7 @@ evaluate: .venv/runtime.stamp ## measure model.pkl; print the figures and write 
 bench-model: .venv/runtime.stamp ## how fast model.pkl loads, scores and explains
 	$(BIN)/python -m bench.model
 
-check: lint types walls ## lint, types and walls together
+check: lint types imports ## lint, types and imports together
 
 lint: .venv/dev.stamp ## look for mistakes and unformatted files (ruff)
 	$(BIN)/ruff check .
@@ -77,7 +77,7 @@ lint: .venv/dev.stamp ## look for mistakes and unformatted files (ruff)
 types: .venv/dev.stamp ## check the types (mypy, strict for broker/)
 	$(BIN)/mypy
 
-walls: .venv/dev.stamp ## check which package imports which (import-linter)
+imports: .venv/dev.stamp ## check which package imports which (import-linter)
 	$(BIN)/lint-imports
 
 format: .venv/dev.stamp ## format the code and mend what ruff can mend

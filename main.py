@@ -1,4 +1,4 @@
-"""Serves the API: ``python main.py``. Everything is set by environment variables, see ``.env.example``."""
+"""Serves the API: ``python main.py``. Environment variables configure it, see ``.env.example``."""
 
 import errno
 import socket
@@ -14,7 +14,7 @@ def main() -> str | None:
     """Serve until SIGTERM or Ctrl-C; requests in flight are answered first.
 
     Returns:
-      What kept it from serving, or ended it, in a sentence; None after a stop in good order.
+      An error in a sentence; None after an orderly stop.
     """
     try:
         settings = get_settings()
@@ -30,14 +30,14 @@ def main() -> str | None:
 
 
 class CannotListen(Exception):
-    """The address cannot be had; the text says which variable to change."""
+    """The address cannot be bound; the text names the variable to change."""
 
 
 def listen(settings: Settings) -> socket.socket:
     """Bind the API's address.
 
     Raises:
-      CannotListen: naming the address, why, and what to change.
+      CannotListen: The text names the address, the reason and the variable to change.
     """
     host, port = settings.api_host, settings.api_port
     try:

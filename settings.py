@@ -1,6 +1,6 @@
-"""Everything that can be set from outside: the environment, and a file `.env` where there is one.
+"""The settings, read from the environment and from a file `.env`.
 
-Every variable is written down in `.env.example`.
+`.env.example` lists every variable.
 """
 
 from functools import lru_cache
@@ -13,7 +13,7 @@ from db.engine import psycopg2_url
 
 
 class SettingsRefused(Exception):
-    """The environment holds a value that cannot be used; the text names the variables and what is wrong."""
+    """The environment holds an unusable value; the text names the variables and the errors."""
 
 
 def _of_postgresql(url: str) -> str:
@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     )
     idempotency_key_ttl_s: float = Field(default=86_400.0, gt=0, description="how long a key is remembered")
 
-    # While a lease runs, the relay leaves the row to the process that sends it: it must outlast a send.
+    # During a lease the relay leaves the row to the process that sends it: a lease must outlast a send.
     publish_lease_s: float = Field(default=30.0, ge=15)
     relay_interval_s: float = Field(default=1.0, gt=0, description="between two looks of the relay")
     retry_first_wait_s: float = Field(
@@ -82,7 +82,7 @@ def get_settings() -> Settings:
     """Read the settings once for this process.
 
     Raises:
-      SettingsRefused: naming each variable that cannot be used.
+      SettingsRefused: A variable cannot be used; the text names each of them.
     """
     try:
         return Settings()

@@ -1,4 +1,4 @@
-"""The HTTP API: JSON in, JSON out. Knows nothing of Kafka.
+"""The HTTP API, in JSON. It knows nothing of Kafka.
 
 ``create_app`` makes the Sanic application; ``python main.py`` serves it.
 """

@@ -6,18 +6,19 @@ from functools import wraps
 
 from sanic import HTTPResponse, Sanic
 
-from api.body_budget import BodyBudget
-from api.docs import add_docs
-from api.handlers import moderation_result
-from api.operations import OPERATIONS, Handler
-from api.problems import ProblemHandler
-from api.requests import AnyRequest
-from api.services import Services
-from api.upkeep import keep_up
+from api.docs.page import add_docs
+from api.http.body_budget import BodyBudget
+from api.http.problems import ProblemHandler
+from api.http.request import AnyRequest
+from api.routes import OPERATIONS
+from api.routes.operation import Handler
+from api.routes.results import moderation_result
+from api.services.async_application import AsyncApplication
+from api.services.housekeeping import keep_house
 from settings import get_settings
-from tasks.wiring import outbox
+from submissions.application import Application
 
-#: The largest body: an id needs twenty bytes, a thousand ads of a kilobyte each go in by bulk.
+#: The largest body: an id needs twenty bytes, and a thousand ads of a kilobyte fit into one bulk request.
 MAX_BODY_BYTES = 1_000_000
 MAX_HEADER_BYTES = 8_192
 #: A request without an answer by then gets a 503. PostgreSQL has shorter deadlines, unless it hangs.
@@ -25,11 +26,11 @@ RESPONSE_TIMEOUT_S = 15
 
 
 def create_app() -> Sanic:
-    """Make the application. Connects to nothing until a request needs it."""
+    """Make the application. It connects to nothing until a request needs it."""
     app = Sanic(
         "moderation", error_handler=ProblemHandler(), request_class=AnyRequest, configure_logging=False
     )
-    app.config.AUTO_EXTEND = False  # routes and document are ours, whatever is installed
+    app.config.AUTO_EXTEND = False  # no extension may add routes or a document of its own
     app.config.ACCESS_LOG = False
     app.config.MOTD = False
     app.config.REQUEST_MAX_SIZE = MAX_BODY_BYTES
@@ -38,13 +39,13 @@ def create_app() -> Sanic:
     app.ctx.bodies = BodyBudget(get_settings().api_max_body_bytes)
     for operation in OPERATIONS:
         app.add_route(
-            _answering(operation.handler),
+            _releasing_body(operation.handler),
             _sanic_path(operation.path),
             methods=["GET", "HEAD"] if operation.method == "GET" else [operation.method],
             name=operation.name,
             unquote=True,
         )
-    # An absent task_id is a wrong request, not an unknown path.
+    # A request without a task_id is wrong, and its path is known.
     app.add_route(moderation_result, "/moderation_result", methods=["GET", "HEAD"], name="no_task_id")
     add_docs(app)
     app.register_listener(_start, "before_server_start")
@@ -54,25 +55,28 @@ def create_app() -> Sanic:
 
 
 async def _start(app: Sanic) -> None:
-    app.ctx.services = Services()
-    app.ctx.services.load_model()
-    app.ctx.upkeep = asyncio.create_task(keep_up(app.ctx.services))
-    outbox.start()
+    settings = get_settings()
+    application = Application(settings)
+    app.ctx.application = application
+    app.ctx.calls = AsyncApplication(application, settings)
+    app.ctx.calls.load_model()
+    app.ctx.housekeeping = asyncio.create_task(keep_house(app.ctx.calls))
+    application.start()
 
 
 async def _release_waiting(app: Sanic) -> None:
-    """Answer those who wait for an outcome with what there is, so that they do not hold up the stop."""
-    app.ctx.upkeep.cancel()
-    app.ctx.services.news.close()
+    """Answer the clients that wait for an outcome, so that they do not delay the stop."""
+    app.ctx.housekeeping.cancel()
+    app.ctx.calls.release_waiting()
 
 
 async def _stop(app: Sanic) -> None:
-    app.ctx.services.close()
-    await asyncio.to_thread(outbox.stop)
+    app.ctx.calls.close()
+    await asyncio.to_thread(app.ctx.application.stop)
 
 
-def _answering(handler: Handler) -> Handler:
-    """The same, and the body that came with the request is given back."""
+def _releasing_body(handler: Handler) -> Handler:
+    """Return the handler, which then also returns the request's body to the budget."""
 
     @wraps(handler)
     async def answer(request: AnyRequest, **path: str) -> HTTPResponse:
@@ -85,5 +89,5 @@ def _answering(handler: Handler) -> Handler:
 
 
 def _sanic_path(path: str) -> str:
-    """Write ``/thing/{id}`` as Sanic does. Any text matches; what is wrong with it the handler says."""
+    """Write ``/thing/{id}`` as Sanic does. Any text matches; the handler refuses it."""
     return re.sub(r"{(\w+)}", r"<\1:str>", path)

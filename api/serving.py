@@ -1,7 +1,7 @@
-"""Running the application: in this process, or in several that share the listening socket.
+"""Running the application in this process, or in several that share the listening socket.
 
-Sanic's own runners are not used. Between accepting connections and handling signals they ignore SIGTERM for a
-moment, they wait in vain for a connection that turns idle while they stop, and their manager of several
+Sanic's own runners are not used. They ignore SIGTERM for a moment after they begin to accept connections.
+While they stop, they wait until the timeout for a connection that turns idle. Their manager of several
 processes hangs when it is stopped with a request in flight.
 """
 
@@ -20,22 +20,22 @@ import uvloop
 from sanic.server import AsyncioServer
 
 from api.app import create_app
-from api.connections import allowed_by_system, limited
+from api.http.connections import allowed_by_system, limited
 from settings import get_settings
 
 logger = logging.getLogger(__name__)
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-#: While stopping, how often to look for connections whose request has been answered.
+#: Between two searches for answered connections while the server stops.
 DRAIN_INTERVAL_S = 0.05
-#: Requests that were not answered in time get a 503; for so long it may take to reach their clients.
-GIVE_UP_TIMEOUT_S = 0.5
-#: After the last answer, how long threads may take to end.
+#: The time in which the 503 of an unanswered request may reach its client.
+REFUSAL_TIMEOUT_S = 0.5
+#: The time in which threads may end after the last answer.
 THREADS_TIMEOUT_S = 1.0
 
 
 def serve(listener: socket.socket) -> None:
-    """Serve on the listener in this process until SIGTERM or SIGINT, and answer what is in flight."""
+    """Serve on the listener in this process until SIGTERM or SIGINT; requests in flight are answered."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     uvloop.run(_serve(listener))
     _leave_hanging_threads()
@@ -49,7 +49,7 @@ async def _serve(listener: socket.socket) -> None:
     server = await app.create_server(
         sock=listener,
         access_log=False,
-        # A factory serves as well as the class that it makes.
+        # Sanic only calls it, so a factory does as well as a class.
         protocol=cast(Any, limited(allowed_by_system(get_settings().api_max_connections))),
         asyncio_server_kwargs={"start_serving": False},
     )
@@ -57,7 +57,7 @@ async def _serve(listener: socket.socket) -> None:
     await server.startup()
     await server.before_start()
     gc.collect()
-    gc.freeze()  # what is loaded by now stays: looking through all of it again and again stops the loop
+    gc.freeze()  # the loaded objects stay: collecting them again would stop the loop
     await server.start_serving()
     await server.after_start()
     host, port = listener.getsockname()[:2]
@@ -70,42 +70,42 @@ async def _serve(listener: socket.socket) -> None:
     timeout_s = get_settings().api_shutdown_timeout_s
     await _drain(server, timeout_s=timeout_s)
     if server.connections:
-        logger.warning("%d requests are given up after %.0f s", len(server.connections), timeout_s)
-        app.ctx.services.give_up()
-        await _drain(server, timeout_s=GIVE_UP_TIMEOUT_S)
+        logger.warning("%d requests are unanswered after %.0f s", len(server.connections), timeout_s)
+        app.ctx.calls.fail_waiting()
+        await _drain(server, timeout_s=REFUSAL_TIMEOUT_S)
     for one in list(server.connections):
         one.abort()
     await server.after_stop()
 
 
 async def _drain(server: AsyncioServer, *, timeout_s: float) -> None:
-    """Close each connection once its request is answered, until none is left or the time is over."""
+    """Close each connection once its request is answered, until none is left or the timeout is over."""
     loop = asyncio.get_running_loop()
-    give_up_at_s = loop.time() + timeout_s
+    deadline_s = loop.time() + timeout_s
     while True:
         await asyncio.sleep(DRAIN_INTERVAL_S)  # first of all: a connection just accepted is not listed yet
         for one in list(server.connections):
             one.close_if_idle()
-        if not server.connections or loop.time() >= give_up_at_s:
+        if not server.connections or loop.time() >= deadline_s:
             break
 
 
 def _leave_hanging_threads() -> None:
-    """End the process if a thread still waits for a server that hangs; Python would wait for that thread."""
+    """End the process if a hanging server still blocks a thread; Python would wait for that thread."""
     for thread in threading.enumerate():
         if thread is not threading.current_thread() and not thread.daemon:
             thread.join(THREADS_TIMEOUT_S)
             if thread.is_alive():
-                logger.warning("%s still waits for a server; it is left behind", thread.name)
+                logger.warning("%s still waits for a server; the process ends without it", thread.name)
                 logging.shutdown()
                 os._exit(0)
 
 
 def serve_in_processes(listener: socket.socket, count: int) -> str | None:
-    """Serve on the listener in ``count`` processes until SIGTERM or SIGINT; when one ends, stop the rest.
+    """Serve on the listener in ``count`` processes until SIGTERM or SIGINT; when one ends, stop the others.
 
     Returns:
-      What ended it, in a sentence; None after a stop in good order.
+      An error in a sentence; None after an orderly stop.
     """
     context = get_context("spawn")
     children = [context.Process(target=_serve_as_child, args=(listener,)) for _ in range(count)]
@@ -120,7 +120,7 @@ def serve_in_processes(listener: socket.socket, count: int) -> str | None:
 
     for child in children:
         child.start()
-    listener.close()  # theirs are copies: the port is to be free when the last of them stops
+    listener.close()  # the children have copies: the port becomes free when the last child stops
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     connection.wait([child.sentinel for child in children])
@@ -132,8 +132,8 @@ def serve_in_processes(listener: socket.socket, count: int) -> str | None:
 
 
 def _serve_as_child(listener: socket.socket) -> None:
-    """Serve until told to stop, also by the death of the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent passes it on in order
+    """Serve until a signal or the death of the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent stops its children
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     serve(listener)
 

@@ -30,7 +30,7 @@ from db import (
     judgements,
     listing,
     outbox,
-    outcome_news,
+    outcome_notifications,
     redrive,
     submissions,
 )
@@ -56,7 +56,7 @@ MODULES: tuple[ModuleType, ...] = (
     judgements,
     listing,
     outbox,
-    outcome_news,
+    outcome_notifications,
     redrive,
     submissions,
 )

@@ -1,6 +1,6 @@
-"""PostgreSQL: the engine, the tables and every SQL statement. Knows nothing of Kafka, HTTP or the settings.
+"""PostgreSQL: the engine, the tables and every SQL statement. Independent of Kafka, HTTP and the settings.
 
-Open a :func:`db.engine.transaction` and hand its connection to the functions of ``db.items``,
-``db.submissions``, ``db.outbox``, ``db.redrive`` and ``db.history``; what goes wrong comes out as one of
+Open a :func:`db.engine.transaction` and pass its connection to the functions of ``db.items``,
+``db.submissions``, ``db.outbox``, ``db.redrive`` and ``db.history``. Failures are raised as the errors of
 ``db.errors``.
 """

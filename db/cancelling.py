@@ -1,10 +1,10 @@
-"""Taking a submission back."""
+"""Cancelling a submission."""
 
 from sqlalchemy import Connection, text
 
-from db.outcome_news import CHANNEL
+from db.outcome_notifications import CHANNEL
 
-# Its message may be anywhere by now: what comes of it meets a row that is not pending, and changes nothing.
+# The message may still run: its outcome meets a row that is not pending, and changes nothing.
 _CANCEL = text(
     f"""
     WITH cancelled AS (
@@ -18,5 +18,5 @@ _CANCEL = text(
 
 
 def cancel(connection: Connection, task_id: int) -> bool:
-    """Cancel the submission if it is pending; tell whether it was."""
+    """Cancel the submission if it is pending; return whether it was."""
     return connection.execute(_CANCEL, {"task_id": task_id}).one_or_none() is not None

@@ -11,14 +11,14 @@ from sqlalchemy import Connection, Engine, create_engine, event, exc, make_url
 from sqlalchemy.engine import URL
 
 from db.errors import from_sqlalchemy
-from db.waiting import ANSWER_RESERVE_S, connections_that_wait, is_readable
+from db.waiting import ANSWER_RESERVE_S, connections_with_deadline, is_readable
 
-# A server that vanishes without a word (pulled cable, paused machine) is noticed within about 15 s.
+# The limit of about 15 s within which a silent server (pulled cable, paused machine) is noticed.
 _KEEPALIVES = {"keepalives": 1, "keepalives_idle": 5, "keepalives_interval": 3, "keepalives_count": 3}
 _TCP_USER_TIMEOUT_MS = 15_000
-# A connection that holds locks while its process hangs must not hold them for good.
+# A connection whose process hangs must not hold its locks for ever.
 _IDLE_IN_TRANSACTION_TIMEOUT_MS = 60_000
-# A connection that was idle for longer is asked for a sign of life: a firewall may have forgotten it.
+# A connection that was idle for longer is pinged: a firewall may have dropped it.
 _TRUSTED_IDLE_S = 10.0
 
 
@@ -30,16 +30,16 @@ def make_engine(
     statement_timeout_s: float = 10.0,
     application_name: str = "moderation",
 ) -> Engine:
-    """Make an engine for psycopg2. Connects to nothing until it is used, also after a fork.
+    """Make an engine for psycopg2. It connects when it is first used, also after a fork.
 
     Parameters:
-      url: ``postgresql://...``; a parameter that its query names (``?connect_timeout=9``) wins over ours.
-      pool_size: connections at most; a thread that finds none free waits ``statement_timeout_s``.
-      statement_timeout_s: after which PostgreSQL cancels a statement. One that does not even do that, because
-        it is frozen, loses the connection a little later.
+      url: ``postgresql://...``; a parameter of its query (``?connect_timeout=9``) wins over the arguments.
+      pool_size: The largest number of connections; a thread waits ``statement_timeout_s`` for a free one.
+      statement_timeout_s: PostgreSQL cancels a statement after this time. A frozen server cannot: its
+        connection is closed a little later.
 
     Raises:
-      ValueError: when the URL is not one of PostgreSQL.
+      ValueError: The URL is not one of PostgreSQL.
     """
     target = psycopg2_url(url)
     engine = create_engine(
@@ -49,7 +49,7 @@ def make_engine(
         pool_timeout=statement_timeout_s,
         connect_args=driver_arguments(target, connect_timeout_s, statement_timeout_s, application_name),
     )
-    _look_at_connections(engine)
+    _replace_broken_connections(engine)
     _forget_connections_in_children(engine)
     return engine
 
@@ -57,7 +57,7 @@ def make_engine(
 def driver_arguments(
     target: URL, connect_timeout_s: int, statement_timeout_s: float, application_name: str
 ) -> dict[str, object]:
-    """What psycopg2 is told besides the URL, which wins where it names the same."""
+    """Return psycopg2's arguments besides the URL, whose parameters win."""
     options = (
         f"-c statement_timeout={int(statement_timeout_s * 1000)}"
         f" -c idle_in_transaction_session_timeout={_IDLE_IN_TRANSACTION_TIMEOUT_MS}"
@@ -67,7 +67,7 @@ def driver_arguments(
         "application_name": application_name,
         "options": options,
         "tcp_user_timeout": _TCP_USER_TIMEOUT_MS,
-        "connection_factory": connections_that_wait(statement_timeout_s + ANSWER_RESERVE_S),
+        "connection_factory": connections_with_deadline(statement_timeout_s + ANSWER_RESERVE_S),
         **_KEEPALIVES,
     }
     return {key: value for key, value in wanted.items() if key not in target.query}
@@ -77,7 +77,7 @@ def psycopg2_url(url: str) -> URL:
     """Return the URL with psycopg2 as its driver: SQLAlchemy 2.1 takes ``postgresql://`` for psycopg 3.
 
     Raises:
-      ValueError: when it is not a PostgreSQL URL.
+      ValueError: It is not a PostgreSQL URL.
     """
     try:
         parsed = make_url(url)
@@ -90,10 +90,10 @@ def psycopg2_url(url: str) -> URL:
 
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
-    """One transaction: committed at the end of the block, rolled back when it raises.
+    """Open one transaction: committed at the end of the block, rolled back when the block raises.
 
     Raises:
-      DatabaseError: one of ``db.errors``, for whatever SQLAlchemy or PostgreSQL has to say.
+      DatabaseError: One of ``db.errors``, for every error of SQLAlchemy and PostgreSQL.
     """
     try:
         with engine.begin() as connection:
@@ -102,12 +102,12 @@ def transaction(engine: Engine) -> Iterator[Connection]:
         raise from_sqlalchemy(error) from error
 
 
-def _look_at_connections(engine: Engine) -> None:
-    """Have a connection that broke in the pool replaced when it is taken out, for else the first statements
-    after PostgreSQL's restart would fail.
+def _replace_broken_connections(engine: Engine) -> None:
+    """Replace a connection that broke in the pool at its checkout.
 
-    ``pool_pre_ping`` does so with a round trip for each. But a server that ends closes its sockets, and the
-    socket of an idle connection that has nothing to read is as good as it was: it costs a look at the socket.
+    Otherwise the first statements after a restart of PostgreSQL would fail. ``pool_pre_ping`` needs a round
+    trip for each checkout. A look at the socket is cheaper: a server that ends closes its sockets, and an
+    idle connection whose socket has nothing to read still works.
     """
 
     @event.listens_for(engine, "checkin")
@@ -117,7 +117,7 @@ def _look_at_connections(engine: Engine) -> None:
     @event.listens_for(engine, "checkout")
     def look(connection: Any, record: Any, _: Any) -> None:
         idle_since_s = record.info.pop("idle_since_s", None)
-        if idle_since_s is None:  # just made
+        if idle_since_s is None:  # a new connection
             return
         if time.monotonic() - idle_since_s < _TRUSTED_IDLE_S and not is_readable(connection):
             return
@@ -128,7 +128,7 @@ def _look_at_connections(engine: Engine) -> None:
 
 
 def _forget_connections_in_children(engine: Engine) -> None:
-    """A forked child that used, or even closed, its parent's sockets would break its sessions."""
+    """Drop the connections in a forked child: using or closing them would break the parent's sessions."""
     reference = weakref.ref(engine)
 
     def forget() -> None:

@@ -1,4 +1,4 @@
-"""What can go wrong between this program and PostgreSQL, and whether another attempt is worth it.
+"""The errors of PostgreSQL, divided into temporary and permanent ones.
 
 ::
 
@@ -6,12 +6,12 @@
     ├── DatabaseUnavailable      temporary: the same call may well succeed later
     │   ├── DatabaseAway         no connection (also a ConnectionError)
     │   ├── DatabaseBusy         a deadline, no free connection (also a TimeoutError)
-    │   │   └── TransactionLost  a deadlock: this transaction gave way to another; PostgreSQL is well
-    │   └── SchemaMissing        a table or a column is not there: the migrations are to be applied
-    └── DatabaseRefused          permanent: PostgreSQL will never take this statement with this data
+    │   │   └── TransactionLost  a deadlock: this transaction was rolled back for another; PostgreSQL works
+    │   └── SchemaMissing        a table or a column is missing: apply the migrations
+    └── DatabaseRefused          permanent: PostgreSQL will never accept this statement with this data
 
-The temporary ones are built-in ``ConnectionError`` or ``TimeoutError`` too, so that a retry policy which
-knows only those needs no list of ours.
+The temporary errors are also built-in ``ConnectionError`` or ``TimeoutError``, so a retry policy for those
+needs no list of the product's errors.
 """
 
 from typing import Any
@@ -21,31 +21,31 @@ from sqlalchemy import exc
 
 
 class DatabaseError(Exception):
-    """Base of everything that `db` raises about PostgreSQL."""
+    """The base of all errors that `db` raises about PostgreSQL."""
 
 
 class DatabaseUnavailable(DatabaseError):
-    """PostgreSQL cannot do it now; nothing says that it will not later."""
+    """PostgreSQL cannot execute the statement now, and may do so later."""
 
 
 class DatabaseAway(DatabaseUnavailable, ConnectionError):
-    """No connection to PostgreSQL, or it broke. Whether a COMMIT under way happened is then unknown."""
+    """There is no connection to PostgreSQL, or it broke. The result of a running COMMIT is then unknown."""
 
 
 class DatabaseBusy(DatabaseUnavailable, TimeoutError):
-    """PostgreSQL answered, but not in time or not now: a deadline, too many connections, a deadlock."""
+    """PostgreSQL answers, but not in time: a deadline, too many connections, a deadlock."""
 
 
 class TransactionLost(DatabaseBusy):
-    """The transaction gave way to another, as in a deadlock. Nothing is wrong with PostgreSQL."""
+    """The transaction was rolled back for another, as in a deadlock. PostgreSQL works."""
 
 
 class SchemaMissing(DatabaseUnavailable, ConnectionError):
-    """A table or a column is missing: the migrations were not applied, or not all of them."""
+    """A table or a column is missing: some migrations were not applied."""
 
 
 class DatabaseRefused(DatabaseError):
-    """PostgreSQL, or its driver, will never take this statement with this data."""
+    """PostgreSQL, or its driver, will never accept this statement with this data."""
 
 
 # https://www.postgresql.org/docs/15/errcodes-appendix.html
@@ -60,16 +60,16 @@ _NEVER = {
 }
 _AWAY = {
     "08",  # connection_exception
-    "28",  # invalid_authorization_specification: the operator's to mend, not the data's fault
+    "28",  # invalid_authorization_specification: an error of the configuration, not of the data
     "3D",  # invalid_catalog_name: the database does not exist (yet)
     "57",  # operator_intervention, as when PostgreSQL shuts down
 }
 _LOST = "40"  # transaction_rollback: deadlock_detected, serialization_failure
-_STATEMENT_CANCELED = "57014"  # of class 57, but it is statement_timeout speaking
+_STATEMENT_CANCELED = "57014"  # of class 57, but statement_timeout raises it
 
 
 def from_sqlalchemy(error: exc.SQLAlchemyError) -> DatabaseError:
-    """Say in this package's words what SQLAlchemy reports; the text is PostgreSQL's first line, no SQL."""
+    """Translate an error of SQLAlchemy. The text is the first line of PostgreSQL's message, without SQL."""
     if isinstance(error, exc.TimeoutError):
         return DatabaseBusy("no connection of the pool became free in time")
     if not isinstance(error, exc.DBAPIError):
@@ -77,16 +77,16 @@ def from_sqlalchemy(error: exc.SQLAlchemyError) -> DatabaseError:
     connection_lost = error.connection_invalidated or isinstance(
         error, exc.OperationalError | exc.InterfaceError
     )
-    return _told_apart(error.orig or error, connection_lost=connection_lost)
+    return _classified(error.orig or error, connection_lost=connection_lost)
 
 
 def from_driver(error: psycopg2.Error) -> DatabaseError:
-    """The same of what psycopg2 reports."""
+    """Translate an error of psycopg2."""
     connection_lost = isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
-    return _told_apart(error, connection_lost=connection_lost)
+    return _classified(error, connection_lost=connection_lost)
 
 
-def _told_apart(error: Any, *, connection_lost: bool) -> DatabaseError:
+def _classified(error: Any, *, connection_lost: bool) -> DatabaseError:
     code = getattr(error, "pgcode", None)
     text = _first_line(error)
     if code in _SCHEMA_MISSING:

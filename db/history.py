@@ -1,7 +1,7 @@
-"""What a submission's earlier generations came to. PostgreSQL writes it down itself, see migration V05."""
+"""The outcomes of a submission's earlier generations. A trigger records them, see migration V05."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 
 from sqlalchemy import Connection, func, select
@@ -11,10 +11,10 @@ from db.tables import submission_history
 
 @dataclass(frozen=True, slots=True)
 class PastOutcome:
-    """The outcome of one generation of a submission that a later generation took the place of.
+    """The outcome of a generation of a submission that a later generation replaced.
 
-    ``redriven_by`` and ``reason`` say who redrove it and why; both are None where a dead letter was put back
-    on its queue, of which PostgreSQL learns only by the new verdict.
+    ``redriven_by`` and ``reason`` name the person and the reason of the redrive. Both are None where a dead
+    letter was redriven without its submission: PostgreSQL then learns of the redrive only by the new verdict.
     """
 
     generation: int
@@ -28,23 +28,15 @@ class PastOutcome:
     reason: str | None
 
 
-# In the order of PastOutcome's fields.
+# The task id, and the columns of PastOutcome's fields in their order.
 _READ = select(
     submission_history.c.task_id,
-    submission_history.c.generation,
-    submission_history.c.status,
-    submission_history.c.is_violation,
-    submission_history.c.probability,
-    submission_history.c.error_message,
-    submission_history.c.processed_at,
-    submission_history.c.replaced_at,
-    submission_history.c.redriven_by,
-    submission_history.c.reason,
+    *(submission_history.c[field.name] for field in fields(PastOutcome)),
 ).order_by(submission_history.c.task_id, submission_history.c.generation)
 
 
 def read_history(connection: Connection, task_ids: Iterable[int]) -> dict[int, list[PastOutcome]]:
-    """Return the past outcomes of submissions, oldest first, by task id; only of those that have any."""
+    """Return the past outcomes of submissions, oldest first, by task id, for those that have any."""
     history: dict[int, list[PastOutcome]] = {}
     for row in connection.execute(_READ.where(submission_history.c.task_id == func.any(list(task_ids)))):
         task_id, *fields = row

@@ -1,17 +1,17 @@
-"""Idempotency keys: what a request that bore a key led to, remembered for a while."""
+"""Idempotency keys: the results of requests with a key, kept for a limited time."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-#: Advisory locks are one number space for the whole database; this keeps ours apart from others'.
+#: Advisory locks share one number space per database; this number separates these from others.
 _LOCK_SPACE = 4_201_337
 
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """An accepted request: its key, what it asked for, and a task id for each ad (None: no such ad)."""
+    """An accepted request: its key, its fingerprint, and a task id for each ad (None: no such ad)."""
 
     key: str
     fingerprint: bytes
@@ -32,8 +32,8 @@ _READ = text(
     """
 )
 
-# A key whose time is over may be there still, and is taken over. The lock sees to it that no other request
-# writes the same key meanwhile. Arrays of one length only could be sent as one array of arrays, hence text.
+# An expired key may still have a row, which is overwritten. The lock keeps other requests from writing the
+# same key. The task ids are sent as text, because an array of arrays needs arrays of one length.
 _REMEMBER = text(
     """
     INSERT INTO idempotency_keys (key, fingerprint, task_ids, expires_at)
@@ -56,25 +56,25 @@ _FORGET = text(
 
 
 def lock_free(connection: Connection, keys: Iterable[str]) -> set[str]:
-    """Lock the keys until the transaction ends; return those that no other transaction has locked.
+    """Lock the keys until the transaction ends; return the keys that no other transaction has locked.
 
-    Waits for nobody, so that one request under way does not hold up those it shares a transaction with.
+    It waits for no lock, so a running request does not delay the other requests of this transaction.
     """
     rows = connection.execute(_LOCK, {"keys": sorted(keys), "space": _LOCK_SPACE})
     return {row.key for row in rows if row.is_ours}
 
 
 def read(connection: Connection, keys: Iterable[str]) -> dict[str, Remembered]:
-    """Return what is remembered and has not expired.
+    """Return the remembered requests that have not expired.
 
-    Call :func:`lock_free` before: this statement then sees what the request that held the lock has written.
+    Call :func:`lock_free` before: this statement then sees the rows of the request that held the lock.
     """
     rows = connection.execute(_READ, {"keys": sorted(keys)})
     return {row.key: Remembered(row.key, bytes(row.fingerprint), tuple(row.task_ids)) for row in rows}
 
 
 def remember(connection: Connection, accepted: Sequence[Remembered], *, ttl_s: float) -> None:
-    """Keep what the requests led to, for ``ttl_s``. Their keys are locked by this transaction."""
+    """Keep the requests' results for ``ttl_s``. This transaction holds the locks of their keys."""
     connection.execute(
         _REMEMBER,
         {
@@ -87,7 +87,7 @@ def remember(connection: Connection, accepted: Sequence[Remembered], *, ttl_s: f
 
 
 def forget_expired(connection: Connection, *, limit: int) -> int:
-    """Delete up to ``limit`` keys whose time is over; return how many there were."""
+    """Delete up to ``limit`` expired keys; return their number."""
     return connection.execute(_FORGET, {"limit": limit}).rowcount
 
 

@@ -1,7 +1,7 @@
 """Statements from an event loop, without a thread.
 
-A thread that talks to PostgreSQL needs Python's lock for every step, and a busy event loop lends it out late:
-it takes several times as long as PostgreSQL does. psycopg2 can be driven by the loop itself, see
+A thread that uses PostgreSQL needs Python's lock for every step, and a busy event loop releases it late: a
+call then takes several times as long as PostgreSQL itself. The loop can drive psycopg2 directly, see
 https://www.psycopg.org/docs/advanced.html#asynchronous-support .
 """
 
@@ -21,18 +21,18 @@ _DIALECT = PGDialect_psycopg2()
 
 
 class Statement:
-    """A statement that is always sent in the same words; compiled once."""
+    """A statement with a constant text, compiled once."""
 
     def __init__(self, clause: TextClause) -> None:
         self.sql = str(clause.compile(dialect=_DIALECT))
 
 
 class LoopConnections:
-    """Connections of one event loop, as many as are in use at the same time; they are kept.
+    """The connections of one event loop. It keeps as many as were in use at the same time.
 
     Parameters:
-      connect: begins to connect and returns psycopg2's asynchronous connection; called in a thread, as libpq
-        looks up names there.
+      connect: Begins to connect and returns psycopg2's asynchronous connection. It is called in a thread,
+        because libpq resolves host names in it.
     """
 
     def __init__(self, connect: Callable[[], Any]) -> None:
@@ -40,10 +40,11 @@ class LoopConnections:
         self._idle: list[Any] = []
 
     async def execute(self, statement: Statement, parameters: Mapping[str, object]) -> list[tuple[Any, ...]]:
-        """Execute a statement that stands for itself: it is committed once this returns its rows.
+        """Execute one statement and return its rows. It is committed when this returns.
 
         Raises:
-          DatabaseError: as ``db.engine.transaction`` does. Late or cancelled, it may have happened.
+          DatabaseError: As ``db.engine.transaction`` does. A late or cancelled statement may have been
+            executed.
         """
         try:
             connection = self._take() or await self._connect()
@@ -53,7 +54,7 @@ class LoopConnections:
                 await answered(connection)
                 rows: list[tuple[Any, ...]] = cursor.fetchall()
             except BaseException:
-                connection.close()  # nobody knows what it would say next
+                connection.close()  # its state is unknown
                 raise
         except psycopg2.Error as error:
             raise from_driver(error) from error
@@ -66,7 +67,7 @@ class LoopConnections:
             self._idle.pop().close()
 
     def _take(self) -> Any:
-        """Return a connection that is as good as it was; None when there is none."""
+        """Return a working idle connection; None when there is none."""
         while self._idle:
             connection = self._idle.pop()
             if not is_readable(connection):
@@ -91,10 +92,10 @@ def make_loop_connections(
     statement_timeout_s: float = 10.0,
     application_name: str = "moderation",
 ) -> LoopConnections:
-    """Connect as :func:`db.engine.make_engine` does, once a statement needs it.
+    """Make connections as :func:`db.engine.make_engine` does. The first statement connects.
 
     Raises:
-      ValueError: when the URL is not one of PostgreSQL.
+      ValueError: The URL is not one of PostgreSQL.
     """
     target = psycopg2_url(url)
     ours = driver_arguments(target, connect_timeout_s, statement_timeout_s, application_name)

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Row, text
 
 
 class AdFields(Protocol):
-    """What an ad must have to be stored; any object with these attributes will do."""
+    """The attributes that an object needs to be stored as an ad."""
 
     @property
     def item_id(self) -> int: ...
@@ -41,7 +41,7 @@ _UPSERT_SELLERS = text(
     """
 )
 
-# A row that this statement inserted has no transaction that updated it: xmax is 0.
+# An inserted row was updated by no transaction: its xmax is 0.
 _UPSERT_ADS = text(
     """
     INSERT INTO items (id, seller_id, name, description, category, images_qty)
@@ -56,8 +56,8 @@ _UPSERT_ADS = text(
     """
 )
 
-# Only ever forward: other transactions may have taken numbers whose rows are not visible yet.
-_PASS_OVER = {
+# Only forward: other transactions may have taken numbers whose rows are not visible yet.
+_ADVANCE_SEQUENCE = {
     table: text(
         f"""
         SELECT setval(pg_get_serial_sequence('{table}', 'id'), highest)
@@ -76,12 +76,12 @@ def read_ads(connection: Connection, item_ids: Iterable[int]) -> dict[int, Row[*
 
 
 def load_ads(connection: Connection, ads: Sequence[AdFields]) -> set[int]:
-    """Insert the ads and their sellers; one that is there already is overwritten. No ad may be named twice.
+    """Insert or overwrite the ads and their sellers. No ad may occur twice.
 
     Returns:
-      The ids of the ads that were not there before.
+      The ids of the new ads.
     """
-    # Sorted, so that two loads lock the rows they share in the same order.
+    # Sorted, so that two loads lock their common rows in the same order.
     sellers = sorted({ad.seller_id: ad.is_verified_seller for ad in ads}.items())
     connection.execute(
         _UPSERT_SELLERS, {"ids": [seller for seller, _ in sellers], "verified": [flag for _, flag in sellers]}
@@ -99,11 +99,11 @@ def load_ads(connection: Connection, ads: Sequence[AdFields]) -> set[int]:
         },
     )
     created = {row.id for row in rows if row.is_new}
-    _pass_over_given_ids(connection)
+    _advance_sequences(connection)
     return created
 
 
-def _pass_over_given_ids(connection: Connection) -> None:
-    """Given ids do not move the identity sequences; without this a plain INSERT would meet them again."""
+def _advance_sequences(connection: Connection) -> None:
+    """Advance the identity sequences past the given ids, which a plain INSERT would otherwise repeat."""
     for table in ("users", "items"):
-        connection.execute(_PASS_OVER[table])
+        connection.execute(_ADVANCE_SEQUENCE[table])

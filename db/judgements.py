@@ -1,4 +1,4 @@
-"""How verdicts were reached: the model, its thresholds, the decision, and what a shadow model says."""
+"""Judgements: the model, thresholds and decision of a verdict, and the shadow model's opinion."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -14,7 +14,7 @@ Decision = Literal["approve", "review", "reject"]
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """One row of ``judgements``; what the shadow model said is None where there was none."""
+    """One row of ``judgements``; the shadow model's fields are None where there was none."""
 
     message_id: str
     generation: int
@@ -38,10 +38,10 @@ _KINDS = {
     "shadow_is_violation": "boolean",
     "shadow_probability": "double precision",
 }
-# Those of a judgement alone; the others are its outcome's.
+# The fields of the judgement alone; its outcome has the others.
 _OWN = _NAMES[2:]
 _OWN_ARRAYS = ", ".join(f"CAST(:{name}s AS {_KINDS.get(name, 'text')}[])" for name in _OWN)
-# A judgement is written where its verdict is, and so behind the lock of its submission.
+# A judgement is written with its verdict, while the submission's row is locked.
 _WRITE_VERDICTS = text(
     f"""{WITH_WRITTEN}, judged AS (
         INSERT INTO judgements ({", ".join(_NAMES)})
@@ -66,11 +66,12 @@ _READ = (
 def write_verdicts(
     connection: Connection, outcomes: Sequence[Outcome], judged: Sequence[Judgement]
 ) -> set[str]:
-    """Write verdicts as :func:`db.submissions.write_outcomes` does and, of those that are written, how they
-    were reached: one statement.
+    """Write verdicts as :func:`db.submissions.write_outcomes` does, and the judgements of the written ones.
+
+    Both are one statement.
 
     Parameters:
-      judged: of each outcome, in their order.
+      judged: The judgement of each outcome, in their order.
     """
     parameters = arrays_of(outcomes)
     for name in _OWN:
@@ -79,6 +80,6 @@ def write_verdicts(
 
 
 def read_judgement(connection: Connection, task_id: int) -> Judgement | None:
-    """Return how a submission's verdict was reached; None where no judgement of it was kept."""
+    """Return the judgement of a submission's verdict; None where none was kept."""
     row = connection.execute(_READ.where(moderation_results.c.id == task_id)).one_or_none()
     return None if row is None else Judgement(*tuple(row))

@@ -18,8 +18,8 @@ def read_page(
 ) -> Sequence[Submission]:
     """Return up to ``limit`` submissions whose task id is below ``before``, newest first.
 
-    A page of each status is read from the end of an index and the newest of all are taken, so that what is
-    read does not grow with the table, however rare the wanted rows are.
+    The statement reads one page of each status from the end of an index and takes the newest rows of all.
+    The cost does not grow with the table, however rare the wanted rows are.
     """
     wanted = (
         func.unnest(cast([status] if status else list(STATUSES), ARRAY(Text)))

@@ -1,7 +1,7 @@
-"""The outbox: which submissions' messages Kafka does not have yet, and who may send them now.
+"""The outbox: the submissions whose messages Kafka does not have yet, and their leases.
 
-``publish_after`` says it all: NULL when Kafka has the message, else when the relay may send it. Whoever is
-about to send moves that time into the future first (a lease), commits, and sends without a lock.
+``publish_after`` is NULL when Kafka has the message; otherwise it is the time from which a relay may send
+it. A sender first moves that time into the future (a lease), commits, and then sends without a lock.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from db.submissions import storable
 
 @dataclass(frozen=True, slots=True)
 class Unpublished:
-    """A submission whose message is to be sent."""
+    """A submission whose message must be sent."""
 
     message_id: str
     generation: int
@@ -40,9 +40,9 @@ _CLAIM = text(
     """
 )
 
-# By generation, so that the late word of an earlier send does not hide a redrive that is still to be sent.
-# Waits for nobody, so it is in no deadlock: whoever has locked a row writes its outcome, redrives it or sends
-# it again, and after each of these there is nothing to note.
+# The generation matters: the late mark of an earlier send must not hide an unpublished redrive.
+# The statement waits for no lock, so it takes part in no deadlock. A transaction that holds the lock of a
+# row writes its outcome, redrives it or sends it again, and each of these makes the mark needless.
 _MARK_PUBLISHED = text(
     """
     WITH noted AS (
@@ -62,16 +62,16 @@ _PUBLISH_AGAIN = text(
 
 
 def claim_due(connection: Connection, *, limit: int, lease_s: float) -> list[Unpublished]:
-    """Take up to ``limit`` submissions whose lease has run out, and lease them to the caller for ``lease_s``.
+    """Take up to ``limit`` submissions with an expired lease, and lease them to the caller for ``lease_s``.
 
-    Rows that another relay is taking at this moment are left to it.
+    Rows that another relay takes at the same time are skipped.
     """
     rows = connection.execute(_CLAIM, {"limit": limit, "lease_s": lease_s})
     return [Unpublished(row.message_id, row.generation, row.item_id) for row in rows]
 
 
 def mark_published(connection: Connection, sent: Iterable[Unpublished]) -> None:
-    """Note that Kafka has these messages."""
+    """Mark the rows of these messages as published."""
     ordered = sorted(sent, key=lambda one: one.message_id)
     connection.execute(
         _MARK_PUBLISHED,
@@ -83,8 +83,8 @@ def mark_published(connection: Connection, sent: Iterable[Unpublished]) -> None:
 
 
 def publish_pending_again(connection: Connection) -> int:
-    """Have every pending submission's message sent anew, for a Kafka that lost its log; return their number.
+    """Make every pending submission due again, for a Kafka that lost its log; return their number.
 
-    Reads the whole table: meant for the embedded stack, whose Kafka forgets everything when it restarts.
+    It reads the whole table. The embedded stack needs it: its Kafka is empty after a restart.
     """
     return connection.execute(_PUBLISH_AGAIN).rowcount

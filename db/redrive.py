@@ -1,7 +1,7 @@
-"""Redriving failed submissions: back to pending, in the next generation, for the outbox to send."""
+"""Redriving failed submissions: back to pending, in the next generation, due to be published."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 
 from sqlalchemy import Connection, func, select, text
@@ -11,7 +11,7 @@ from db.tables import moderation_results
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class FailedSubmission:
     """A submission that failed."""
 
     task_id: int
@@ -24,10 +24,7 @@ class Failed:
 _FAILED = (
     select(
         moderation_results.c.id,
-        moderation_results.c.message_id,
-        moderation_results.c.generation,
-        moderation_results.c.error_message,
-        moderation_results.c.processed_at,
+        *(moderation_results.c[field.name] for field in fields(FailedSubmission) if field.name != "task_id"),
     )
     .where(moderation_results.c.status == "failed")
     .order_by(moderation_results.c.id)
@@ -38,7 +35,7 @@ _REDRIVE = text(
     WITH chosen AS (
         SELECT id FROM moderation_results
         WHERE id = ANY (:task_ids) AND status = 'failed'
-        ORDER BY message_id  -- as whoever writes outcomes locks them
+        ORDER BY message_id  -- the order in which writers of outcomes lock them
         FOR UPDATE
     )
     UPDATE moderation_results AS row
@@ -50,7 +47,7 @@ _REDRIVE = text(
     """
 )
 
-_SAY_WHY = text(
+_RECORD_REASON = text(
     """
     UPDATE submission_history AS past
     SET redriven_by = :by, reason = :reason
@@ -68,13 +65,14 @@ def read_failed(
     until: datetime | None = None,
     after: int = 0,
     limit: int,
-) -> list[Failed]:
+) -> list[FailedSubmission]:
     """Return failed submissions in the order of their task ids.
 
     Parameters:
-      task_ids: only of these; of all when None.
-      since, until: that failed at or after, and before. Aware.
-      after: only those with a higher task id: how the next page begins.
+      task_ids: Only these; all when None.
+      since, until: Only submissions that failed at or after ``since`` and before ``until``. Aware.
+      after: Only higher task ids: the last one of the previous page.
+      limit: Submissions at most.
     """
     query = _FAILED.where(moderation_results.c.id > after).limit(limit)
     if task_ids is not None:
@@ -83,27 +81,26 @@ def read_failed(
         query = query.where(moderation_results.c.processed_at >= since)
     if until is not None:
         query = query.where(moderation_results.c.processed_at < until)
-    return [Failed(*row) for row in connection.execute(query)]
+    return [FailedSubmission(*row) for row in connection.execute(query)]
 
 
 def redrive(connection: Connection, task_ids: Iterable[int], *, by: str, reason: str) -> list[int]:
-    """Put failed submissions back to pending, each in its next generation and due to be sent.
+    """Put failed submissions back to pending, each in its next generation and due to be published.
 
-    What is not failed (any more) is left as it is, so that a repetition does nothing. The failure stays
-    readable: ``db.history``.
+    Other submissions stay as they are, so a repetition does nothing. ``db.history`` keeps the failure.
 
     Returns:
-      The task ids of those that were put back.
+      The task ids of the redriven submissions.
     """
     redriven = sorted(connection.execute(_REDRIVE, {"task_ids": sorted(set(task_ids))}).scalars())
     if redriven:
-        said = {"task_ids": redriven, "by": storable(by), "reason": storable(reason)}
-        connection.execute(_SAY_WHY, said)
+        parameters = {"task_ids": redriven, "by": storable(by), "reason": storable(reason)}
+        connection.execute(_RECORD_REASON, parameters)
     return redriven
 
 
 def read_generations(connection: Connection, message_ids: Iterable[str]) -> dict[str, int]:
-    """Return the generations of the submissions that these messages have, by message id."""
+    """Return the present generations of these messages' submissions, by message id."""
     given = {storable(message_id): message_id for message_id in message_ids}
     rows = connection.execute(
         select(moderation_results.c.message_id, moderation_results.c.generation).where(

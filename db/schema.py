@@ -1,4 +1,4 @@
-"""Is everything there that the statements need? Asked of the tables themselves, however they were made."""
+"""The tables and columns that the statements need, compared with those of the database."""
 
 from sqlalchemy import Engine, text
 
@@ -14,10 +14,10 @@ _COLUMNS = text(
 
 
 def missing(engine: Engine) -> list[str]:
-    """Return what the migrations have not made yet: tables, and ``table.column`` where the table is there.
+    """Return the missing tables, and the missing columns of existing tables as ``table.column``.
 
     Raises:
-      DatabaseUnavailable: when PostgreSQL cannot be asked.
+      DatabaseUnavailable: PostgreSQL cannot be asked.
     """
     with transaction(engine) as connection:
         rows = connection.execute(_COLUMNS, {"tables": list(metadata.tables)}).all()

@@ -1,19 +1,19 @@
-"""Submissions: handing ads in, writing what became of them, reading it back."""
+"""Submissions: inserting them, writing their outcomes, reading them."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Literal, TypeGuard, get_args
 
 from sqlalchemy import Connection, func, select, text
 
 from db.in_loop import LoopConnections, Statement
-from db.outcome_news import CHANNEL, IDS_IN_A_PAYLOAD
+from db.outcome_notifications import CHANNEL, IDS_IN_A_PAYLOAD
 from db.tables import moderation_results
 
 #: PostgreSQL's ``integer``: the range of every id.
 MAX_ID = 2_147_483_647
-#: An error's text is for a reader, not an archive: the traceback is in the dead letter.
+#: The longest stored error. The dead letter has the traceback.
 MAX_ERROR_CHARACTERS = 2_000
 
 Status = Literal["pending", "completed", "failed", "cancelled"]
@@ -22,7 +22,7 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 
 @dataclass(frozen=True, slots=True)
 class NewSubmission:
-    """An ad about to be handed in under the name of its message."""
+    """A submission to insert, with the id of its message."""
 
     message_id: str
     item_id: int
@@ -30,8 +30,13 @@ class NewSubmission:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """One row of ``moderation_results``. ``is_violation`` and ``probability`` are set exactly when completed,
-    ``error_message`` exactly when failed, ``publish_after`` while its message is not known to be in Kafka."""
+    """One row of ``moderation_results``.
+
+    ``is_violation`` and ``probability`` are set exactly for completed submissions, ``error_message`` exactly
+    for failed ones, and ``publish_after`` until Kafka is known to have the message.
+
+    Each field but ``task_id`` is read from the column of the same name.
+    """
 
     task_id: int
     item_id: int
@@ -48,9 +53,9 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a message: a verdict, or the error that ended it (exactly one of the two).
+    """The outcome of a message: a verdict or an error (exactly one of the two).
 
-    ``generation`` counts the message's redrives.
+    ``generation`` is the number of the message's redrives.
     """
 
     message_id: str
@@ -75,11 +80,11 @@ _INSERT_PENDING = text(
 
 _INSERT_PENDING_IN_LOOP = Statement(_INSERT_PENDING)
 
-# The first writer of a generation wins, and a redrive's generation is newer. The UPDATE comes first although
-# the upsert alone would do, because every attempt to insert uses up an id, and ids are 31 bits. A row with an
-# outcome has no more need of its message, hence publish_after. Who waits for the outcome is told at COMMIT.
-# Rows are locked in one order before any is written, for an UPDATE locks them in the order of its plan: two
-# batches that share messages would be a deadlock.
+# The first writer of a generation wins, and a redrive's generation is newer. The upsert alone would suffice,
+# but every attempt to insert uses up an id of 31 bits: therefore the UPDATE comes first. A row with an
+# outcome no longer needs its message: therefore publish_after becomes NULL. NOTIFY reaches the waiting
+# clients at COMMIT. All rows are locked in one order before the first is written: an UPDATE locks them in
+# the order of its plan, and two batches with common messages would deadlock.
 WITH_WRITTEN = f"""
     WITH outcome AS (
         SELECT *, CASE WHEN error_message IS NULL THEN 'completed' ELSE 'failed' END AS status FROM unnest(
@@ -124,33 +129,24 @@ WITH_WRITTEN = f"""
         SELECT pg_notify('{CHANNEL}', string_agg(CAST(id AS text), ',')) FROM written GROUP BY payload
     )
 """
-#: What follows :data:`WITH_WRITTEN` in the end: the ids of the messages whose outcome was written.
+#: The end of a statement after :data:`WITH_WRITTEN`: the ids of the messages whose outcome was written.
 SELECT_WRITTEN = "SELECT message_id FROM written CROSS JOIN (SELECT count(*) FROM told) AS told"
 _WRITE_OUTCOMES = text(f"{WITH_WRITTEN} {SELECT_WRITTEN}")
 
-#: In the order of Submission's fields.
+#: The columns of Submission's fields, in their order.
 READ = select(
     moderation_results.c.id,
-    moderation_results.c.item_id,
-    moderation_results.c.status,
-    moderation_results.c.is_violation,
-    moderation_results.c.probability,
-    moderation_results.c.error_message,
-    moderation_results.c.message_id,
-    moderation_results.c.generation,
-    moderation_results.c.created_at,
-    moderation_results.c.processed_at,
-    moderation_results.c.publish_after,
+    *(moderation_results.c[field.name] for field in fields(Submission) if field.name != "task_id"),
 )
 
 
 def insert_pending(
     connection: Connection, submissions: Sequence[NewSubmission], *, lease_s: float
 ) -> dict[str, int]:
-    """Insert a pending row for each submission whose ad exists; the rest are left out.
+    """Insert a pending row for each submission whose ad exists.
 
     Parameters:
-      lease_s: for so long the caller is publishing the messages itself and the relay stays away.
+      lease_s: The time in which only the caller publishes the messages.
 
     Returns:
       The new rows' task ids by message id.
@@ -162,7 +158,7 @@ def insert_pending(
 async def insert_pending_in_loop(
     connections: LoopConnections, submissions: Sequence[NewSubmission], *, lease_s: float
 ) -> dict[str, int]:
-    """As :func:`insert_pending`, from an event loop. Once it returns the rows are committed."""
+    """Do the work of :func:`insert_pending` from an event loop. The rows are committed when it returns."""
     rows = await connections.execute(_INSERT_PENDING_IN_LOOP, _pending(submissions, lease_s))
     return {message_id: task_id for task_id, message_id in rows}
 
@@ -176,9 +172,9 @@ def _pending(submissions: Sequence[NewSubmission], lease_s: float) -> dict[str, 
 
 
 def write_outcomes(connection: Connection, outcomes: Sequence[Outcome]) -> set[str]:
-    """Write what became of messages, each generation's once: a later or an older one changes nothing.
+    """Write the outcomes of messages. Each generation's first outcome is kept; later writes change nothing.
 
-    A message without a row gets one. No message may be named twice.
+    An older generation changes nothing, either. A message without a row gets one. No message may occur twice.
 
     Returns:
       The ids of the messages whose outcome this call wrote.
@@ -213,7 +209,7 @@ def read_by_message_id(connection: Connection, message_id: str) -> Submission | 
 
 
 def storable(value: str) -> str:
-    """Return the text as PostgreSQL can hold it: NUL and lone surrogates become escapes."""
+    """Return the text with NUL and lone surrogates escaped, which PostgreSQL cannot store."""
     return value.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -222,5 +218,5 @@ def _readable(error_message: str | None) -> str | None:
 
 
 def is_id(value: object) -> TypeGuard[int]:
-    """Tell whether the value can be an id: an integer (a bool is none) from 1 to :data:`MAX_ID`."""
+    """Return whether the value can be an id: an integer, no bool, from 1 to :data:`MAX_ID`."""
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_ID

@@ -1,4 +1,4 @@
-"""The tables as this program sees them. The migrations make them; a test holds the two together."""
+"""The tables of the statements. The migrations create them; a test compares the two."""
 
 from sqlalchemy import ARRAY, Boolean, Column, DateTime, Double, Integer, LargeBinary, MetaData, Table, Text
 

@@ -1,9 +1,8 @@
-"""Waiting for PostgreSQL with a deadline of our own, as libpq has none for an answer.
+"""Waiting for PostgreSQL with a client-side deadline, which libpq does not have.
 
-``statement_timeout`` is the server's word. A server that is frozen keeps its connections and never answers: a
-thread in libpq would wait for it as long as that takes, deaf to everything else. psycopg2's wait callback
-waits in Python instead, see
-https://www.psycopg.org/docs/advanced.html#support-for-coroutine-libraries .
+The server enforces ``statement_timeout``. A frozen server keeps its connections and never answers: a thread
+in libpq would wait for ever, and could not be interrupted. psycopg2's wait callback waits in Python instead,
+see https://www.psycopg.org/docs/advanced.html#support-for-coroutine-libraries .
 """
 
 import asyncio
@@ -24,30 +23,30 @@ from psycopg2.extensions import (
 )
 from psycopg2.extensions import connection as Psycopg2Connection
 
-#: For an answer, beyond what PostgreSQL gives itself for the statement.
+#: The time for an answer beyond PostgreSQL's own timeout of the statement.
 ANSWER_RESERVE_S = 2.0
 
 _CONNECTED = (STATUS_READY, STATUS_BEGIN, STATUS_PREPARED)
 _EVENTS = {POLL_READ: select.POLLIN, POLL_WRITE: select.POLLOUT}
 
 
-def connections_that_wait(answer_timeout_s: float) -> type[Psycopg2Connection]:
-    """Return the class of psycopg2's connections that give an answer ``answer_timeout_s``, then break."""
+def connections_with_deadline(answer_timeout_s: float) -> type[Psycopg2Connection]:
+    """Return a class of psycopg2's connections that break without an answer after ``answer_timeout_s``."""
     set_wait_callback(_wait)
 
-    class Impatient(_Impatient):
+    class WithDeadline(_WithDeadline):
         pass
 
-    Impatient.answer_timeout_s = answer_timeout_s
-    return Impatient
+    WithDeadline.answer_timeout_s = answer_timeout_s
+    return WithDeadline
 
 
-class _Impatient(Psycopg2Connection):
+class _WithDeadline(Psycopg2Connection):
     answer_timeout_s: float
 
 
 def _wait(connection: Psycopg2Connection) -> None:
-    """Wait until what psycopg2 does on the connection is done. What is raised here breaks the connection."""
+    """Wait until psycopg2's operation on the connection is done. An exception breaks the connection."""
     timeout_s = _timeout_s(connection)
     deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
     while (state := connection.poll()) != POLL_OK:
@@ -59,10 +58,10 @@ def _wait(connection: Psycopg2Connection) -> None:
 
 
 async def answered(connection: Psycopg2Connection) -> None:
-    """The same for an asynchronous connection and from an event loop.
+    """Wait in an event loop until the operation on an asynchronous connection is done.
 
     Raises:
-      psycopg2.Error: what PostgreSQL says, or that it did not in time. The connection is then of no more use.
+      psycopg2.Error: PostgreSQL's error, or no answer in time. The connection cannot be used any more.
     """
     timeout_s = _timeout_s(connection)
     try:
@@ -93,7 +92,7 @@ async def _socket_is_ready(socket: int, state: int) -> None:
 
 
 def is_readable(connection: Any) -> bool:
-    """Whether an idle connection's socket can be read: it ended, or says what nobody asked for."""
+    """Return whether an idle connection's socket can be read: it ended, or has an unexpected message."""
     if connection.closed:
         return True
     poller = select.poll()
@@ -103,6 +102,6 @@ def is_readable(connection: Any) -> bool:
 
 def _timeout_s(connection: Psycopg2Connection) -> float | None:
     if connection.status not in _CONNECTED:
-        # libpq's own reading of it: none, or 0, is no deadline.
+        # As libpq reads it: without a value, or with 0, there is no deadline.
         return float(parse_dsn(connection.dsn).get("connect_timeout", 0)) or None
     return getattr(connection, "answer_timeout_s", None)

@@ -15,7 +15,7 @@ import psutil
 from dev.account import Account
 from dev.waiting import wait_until
 
-TETHER = Path(__file__).with_name("tether.py")
+DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
 STOP_TIMEOUT_S = 10.0
 KILL_TIMEOUT_S = 5.0
 
@@ -81,11 +81,11 @@ class Child:
         if self.is_running:
             raise RuntimeError(f"{self.name} runs already")
         account = f"{self._account.uid}:{self._account.gid}" if self._account else "-"
-        tether = [
+        launcher = [
             sys.executable,
             "-I",
             "-S",
-            str(TETHER),
+            str(DIE_WITH_PARENT),
             str(os.getpid()),
             str(int(self._orphan_signal)),
             account,
@@ -93,7 +93,7 @@ class Child:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                tether + self._command,
+                launcher + self._command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

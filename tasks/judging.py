@@ -1,4 +1,4 @@
-"""By which model a verdict is given and what is decided, beside what a shadow model says."""
+"""The judgement of a verdict: its model, thresholds and decision, and the shadow model's opinion."""
 
 import logging
 from collections.abc import Mapping, Sequence, Set
@@ -7,21 +7,21 @@ from db import submissions
 from db.judgements import Judgement
 from db.submissions import Outcome
 from scoring import Ad, Model, Verdict
-from tasks.resources import shadow_model
 
 logger = logging.getLogger(__name__)
 
 
-def judge(model: Model, outcomes: Sequence[Outcome], ads: Mapping[int, Ad]) -> list[Judgement]:
-    """Return how each verdict was reached, and have the shadow model score its ad: no transaction should be
-    open.
+def judge(
+    model: Model, outcomes: Sequence[Outcome], ads: Mapping[int, Ad], shadow: Model | None = None
+) -> list[Judgement]:
+    """Return the judgement of each verdict. No transaction should be open: the shadow model scores.
 
     Parameters:
-      model: that gave the verdicts.
-      outcomes: the verdicts.
-      ads: what was scored, by item id.
+      model: The model that gave the verdicts.
+      outcomes: The verdicts.
+      ads: The scored ads, by item id.
+      shadow: The model on trial.
     """
-    shadow = shadow_model()
     shadows = _scored(shadow, [ads[outcome.item_id] for outcome in outcomes])
     return [
         _judgement(model, outcome, ads[outcome.item_id], shadow, verdict)
@@ -30,7 +30,7 @@ def judge(model: Model, outcomes: Sequence[Outcome], ads: Mapping[int, Ad]) -> l
 
 
 def log_differences(outcomes: Sequence[Outcome], judged: Sequence[Judgement], written: Set[str]) -> None:
-    """Log where the shadow model would have decided otherwise, of the verdicts that were written."""
+    """Log the written verdicts for which the shadow model would have decided otherwise."""
     for outcome, row in zip(outcomes, judged, strict=True):
         differs = row.shadow_decision not in (None, row.decision)
         if differs and submissions.storable(outcome.message_id) in written:
@@ -64,7 +64,7 @@ def _judgement(
 
 
 def _scored(shadow: Model | None, ads: Sequence[Ad]) -> Sequence[Verdict | None]:
-    """Return the shadow's verdicts; what it cannot score is logged and fails nobody's task."""
+    """Return the shadow model's verdicts. Its failure is logged and fails no task."""
     if shadow is not None:
         try:
             return shadow.score(ads)

@@ -1,4 +1,4 @@
-"""The task: score one ad and write the verdict down, once."""
+"""The actor: it scores one ad and writes the verdict once."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from tenacity import Retrying, stop_after_attempt, wait_exponential_jitter
 from broker import NotNow, PermanentError, retry_if_temporary
 from db import submissions
 from settings import get_settings
-from tasks.message import ACTOR, QUEUE, generation_of
-from tasks.verdicts import Job, NothingTaken
+from submissions.message import ACTOR, QUEUE, generation_of
+from tasks.moderator import Job, NothingTaken
 from tasks.wiring import moderator
 
 ATTEMPTS = 3
@@ -23,32 +23,32 @@ ATTEMPTS = 3
     retry=Retrying(
         retry=retry_if_temporary,
         stop=stop_after_attempt(ATTEMPTS),
-        # Jitter, so that the tasks which one outage failed do not all come back in the same moment.
+        # Jitter spreads the retries of the tasks that one outage failed.
         wait=wait_exponential_jitter(
             multiplier=get_settings().retry_first_wait_s, exp_base=3, max=60, jitter=1
         ),
     ),
 )
 def moderate_item(item_id: int) -> dict[str, Any]:
-    """Score the ad ``item_id`` and write its verdict: pending -> completed, unless somebody was faster.
+    """Score the ad ``item_id`` and write its verdict: pending -> completed, unless the row has an outcome.
 
-    Calls that run at the same time share their statements and their scoring. Called directly instead of sent,
-    it only scores: there is no message to name a submission.
+    Concurrent calls share their statements and their scoring. A direct call only scores: without a message
+    there is no submission.
 
     Returns:
       ``{"is_violation": bool, "probability": float}``.
 
     Raises:
-      PermanentError: when there is no such ad; the submission fails at once.
-      DatabaseUnavailable: for another attempt.
-      NotNow: while PostgreSQL is away, which counts as no attempt.
+      PermanentError: There is no such ad; the submission fails at once.
+      DatabaseUnavailable: Another attempt follows.
+      NotNow: PostgreSQL is unreachable; this counts as no attempt.
     """
     _check_item_id(item_id)
     message = CurrentMessage.get_current_message()
     try:
         verdict = moderator.answer(_job(item_id, message))
     except NothingTaken as error:
-        # The intake may be open again by now: this thread had to wait for its turn to be told.
+        # The gate may be open again by now: this thread waited for its batch.
         if message is not None:
             raise NotNow(str(error)) from None
         raise
@@ -62,7 +62,7 @@ def _job(item_id: int, message: dramatiq.Message[Any] | None) -> Job:
 
 
 def _check_item_id(item_id: object) -> None:
-    """A message may come from anywhere; what PostgreSQL cannot hold as an id is no ad's id."""
+    """Refuse a value that PostgreSQL cannot hold as an id: anybody can send a message."""
     if not submissions.is_id(item_id):
         raise PermanentError(
             f"item_id must be an integer from 1 to {submissions.MAX_ID}, not {item_id!r:.100}"

@@ -1,4 +1,4 @@
-"""Dramatiq results straight from the submissions: the row that the actor wrote *is* the result."""
+"""Dramatiq's result backend: the row of a submission is the result of its message."""
 
 from typing import Any
 
@@ -7,8 +7,8 @@ from dramatiq.results.backend import Missing
 from dramatiq.results.result import wrap_exception
 
 from db import submissions
-from tasks.message import ACTOR
-from tasks.resources import database
+from submissions.database import Database
+from submissions.message import ACTOR
 
 
 class ModerationFailed(Exception):
@@ -20,12 +20,15 @@ class ModerationCancelled(Exception):
 
 
 class SubmissionResults(ResultBackend):
-    """Reads the result of a ``moderate_item`` message from its submission; stores nothing of its own.
+    """Reads the result of a ``moderate_item`` message from its submission. It stores nothing.
 
-    A completed submission gives ``{"is_violation": ..., "probability": ...}``, a failed or
-    cancelled one raises ``dramatiq.results.ResultFailure``. Results live as long as their rows; a time to
-    live is ignored.
+    A completed submission gives ``{"is_violation": ..., "probability": ...}``; a failed or cancelled one
+    raises ``dramatiq.results.ResultFailure``. A result lives as long as its row: a time to live is ignored.
     """
+
+    def __init__(self, database: Database) -> None:
+        super().__init__()
+        self._database = database
 
     def build_message_key(self, message: Any) -> str:
         if message.actor_name != ACTOR:
@@ -37,7 +40,7 @@ class SubmissionResults(ResultBackend):
         return message_id
 
     def _get(self, message_key: str) -> Any:
-        with database() as connection:
+        with self._database.transaction() as connection:
             submission = submissions.read_by_message_id(connection, message_key)
         if submission is None or submission.status == "pending":
             return Missing
@@ -48,4 +51,4 @@ class SubmissionResults(ResultBackend):
         return {"is_violation": submission.is_violation, "probability": submission.probability}
 
     def _store(self, message_key: str, result: Any, ttl: int) -> None:
-        """Do nothing: verdict and failure are in PostgreSQL before the message is acked."""
+        """Do nothing: PostgreSQL has the outcome before the message is acked."""

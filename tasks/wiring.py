@@ -1,60 +1,53 @@
-"""The broker with everything that hangs on it, put together from the settings."""
+"""The worker's objects, put together from the settings.
 
-import logging
+They exist at import, because Dramatiq binds an actor to the broker that is set when the actor is declared.
+"""
 
 import dramatiq
 from dramatiq.middleware import CurrentMessage
 from dramatiq.results import Results
 
-from broker import KafkaBroker, default_middleware
+from broker import default_middleware
 from scoring import Verdict
 from settings import get_settings
-from tasks.batching import Batcher
-from tasks.failures import record_failure
-from tasks.intake import Intake
-from tasks.outbox import ENQUEUE_TIMEOUT_MS, Outbox
-from tasks.resources import model, ping_database, statements
+from submissions.broker_factory import make_broker
+from submissions.database import Database
+from submissions.models import Models
+from submissions.outbox import Outbox
+from tasks.database_gate import DatabaseGate
+from tasks.failures import FailureRecorder
+from tasks.moderator import Job, Moderator
 from tasks.results import SubmissionResults
-from tasks.verdicts import Job, Moderator
+from tasks.thread_batcher import ThreadBatcher
 from tasks.worker import WorkerLife
 
-# kafka-python reports every connection and metadata refresh at INFO, ten lines for each of the product's own.
-logging.getLogger("kafka").setLevel(logging.WARNING)
-
-#: Ads in one SELECT, one predict_proba and one UPDATE: more than a worker has threads, as a rule.
+#: Ads in one SELECT, one predict_proba and one UPDATE: more than the usual number of a worker's threads.
 MAX_BATCH = 128
 
+_settings = get_settings()
+_database = Database(_settings)
+_models = Models(_settings)
 
-def _make_broker() -> KafkaBroker:
-    settings = get_settings()
-    return KafkaBroker(
-        settings.kafka_bootstrap_servers,
-        group_id=settings.kafka_group_id,
-        namespace=settings.kafka_namespace,
-        partitions=settings.kafka_partitions,
-        replication_factor=settings.kafka_replication,
-        session_timeout_ms=settings.kafka_session_timeout_ms,
-        client_options=settings.kafka_client_options,
-        enqueue_timeout_ms=ENQUEUE_TIMEOUT_MS,
-        middleware=[
-            *default_middleware(on_dead_letter=record_failure),
-            CurrentMessage(),
-            Results(backend=SubmissionResults()),
-        ],
-    )
-
-
-broker = _make_broker()
+broker = make_broker(
+    _settings,
+    middleware=[
+        *default_middleware(on_dead_letter=FailureRecorder(_database).record),
+        CurrentMessage(),
+        Results(backend=SubmissionResults(_database)),
+    ],
+)
 dramatiq.set_broker(broker)
 
-outbox = Outbox(
+_outbox = Outbox(
     broker,
-    statements,
-    lease_s=get_settings().publish_lease_s,
-    interval_s=get_settings().relay_interval_s,
+    _database.statements,
+    lease_s=_settings.publish_lease_s,
+    interval_s=_settings.relay_interval_s,
 )
-intake = Intake(broker, ping_database)
-moderator: Batcher[Job, Verdict] = Batcher(
-    Moderator(statements, model, intake).moderate, name="moderator", max_items=MAX_BATCH
+_gate = DatabaseGate(broker, _database.ping)
+moderator: ThreadBatcher[Job, Verdict] = ThreadBatcher(
+    Moderator(_database.statements, _models.current, _gate, _models.shadow).moderate,
+    name="moderator",
+    max_items=MAX_BATCH,
 )
-broker.add_middleware(WorkerLife(outbox, intake, moderator))
+broker.add_middleware(WorkerLife(_models, _outbox, _gate, moderator))

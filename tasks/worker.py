@@ -1,5 +1,4 @@
-"""What a worker process does besides tasks: it loads the model before the first one, runs the outbox, and
-takes no tasks while PostgreSQL is away."""
+"""The life of a worker process: it loads the models, and runs the outbox and the database gate."""
 
 import gc
 import logging
@@ -8,11 +7,11 @@ from typing import Any
 import dramatiq
 
 from scoring import ModelRefused, Verdict
-from tasks.batching import Batcher
-from tasks.intake import Intake
-from tasks.outbox import Outbox
-from tasks.resources import model, shadow_model
-from tasks.verdicts import Job
+from submissions.models import Models
+from submissions.outbox import Outbox
+from tasks.database_gate import DatabaseGate
+from tasks.moderator import Job
+from tasks.thread_batcher import ThreadBatcher
 
 logger = logging.getLogger(__name__)
 
@@ -21,29 +20,35 @@ MODEL_REFUSED_EXIT_CODE = 78  # EX_CONFIG of sysexits.h
 
 
 class WorkerLife(dramatiq.Middleware):
-    """Loads the model, and runs what runs beside the tasks for as long as the worker lives."""
+    """Loads the models before the first task, and starts and stops the worker's background threads."""
 
-    def __init__(self, outbox: Outbox, intake: Intake, moderator: Batcher[Job, Verdict]) -> None:
+    def __init__(
+        self, models: Models, outbox: Outbox, gate: DatabaseGate, moderator: ThreadBatcher[Job, Verdict]
+    ) -> None:
+        self._models = models
         self._outbox = outbox
-        self._intake = intake
+        self._gate = gate
         self._moderator = moderator
 
     def before_worker_boot(self, broker: dramatiq.Broker, worker: Any) -> None:
-        """Load the model, or end the process: Dramatiq logs an Exception from a hook and carries on, but a
-        worker without its model would fail every task. SystemExit is not an Exception."""
+        """Load the model, or end the process.
+
+        A worker without its model would fail every task. Dramatiq logs an Exception of a hook and continues;
+        SystemExit is not an Exception.
+        """
         try:
-            loaded = model()
+            loaded = self._models.current()
         except ModelRefused as refused:
             logger.critical("The worker does not start: %s", refused)
             raise SystemExit(MODEL_REFUSED_EXIT_CODE) from refused
         logger.info("Model %s is loaded", loaded.version)
-        shadow_model()  # now, so that no task waits for it
+        self._models.shadow()  # now, so that no task waits for it
         gc.collect()
-        gc.freeze()  # models and modules stay: no need to look through them again and again
-        self._intake.start()
+        gc.freeze()  # models and modules stay: later collections skip them
+        self._gate.start()
         self._moderator.start()
         self._outbox.start()
 
     def before_worker_shutdown(self, broker: dramatiq.Broker, worker: Any) -> None:
         self._outbox.stop()
-        self._intake.stop()
+        self._gate.stop()

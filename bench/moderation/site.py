@@ -27,7 +27,7 @@ from dev.ports import free_port
 from dev.postgres import PostgresServer, create_database, drop_database
 from dev.stack import ROOT, migrate
 from dev.waiting import wait_until
-from tasks.message import QUEUE, message_of
+from submissions.message import QUEUE, message_of
 from training.sample_ads import sample_ads
 
 ADS = 1_000

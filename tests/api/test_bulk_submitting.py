@@ -6,7 +6,7 @@ import httpx
 import pytest
 from sqlalchemy import Engine
 
-from api.schemas import MAX_BULK
+from api.schemas.submitting import MAX_BULK
 from db.submissions import MAX_ID
 from tests.api.problems import assert_problem
 from tests.db.rows import execute

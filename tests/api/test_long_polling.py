@@ -9,11 +9,11 @@ import psutil
 import pytest
 from sqlalchemy import Engine
 
-from api.batching import TooManyWaiting
-from api.outcome_news import OutcomeNews
+from api.services.async_batcher import TooManyWaiting
+from api.services.outcome_notifier import OutcomeNotifier
 from db import cancelling, submissions
 from db.engine import transaction
-from db.outcome_news import OutcomeListener
+from db.outcome_notifications import OutcomeListener
 from db.submissions import Outcome
 from tests.api.problems import assert_problem
 from tests.db.rows import execute, load_sample_ads, submit
@@ -97,11 +97,11 @@ def test_who_hangs_up_while_waiting_harms_nobody(client: httpx.Client, database:
 
 
 @pytest.fixture
-def news(database: Engine) -> Iterator[Callable[..., OutcomeNews]]:
+def news(database: Engine) -> Iterator[Callable[..., OutcomeNotifier]]:
     """Makes news of the database's outcomes, for an event loop."""
     load_sample_ads(database, 3)
     with ThreadPoolExecutor(1) as thread:
-        yield lambda max_waiting=10: OutcomeNews(
+        yield lambda max_waiting=10: OutcomeNotifier(
             lambda: OutcomeListener(database), thread, max_waiting=max_waiting
         )
 
@@ -121,7 +121,7 @@ async def until_listening(event: asyncio.Event) -> None:
 
 
 def test_an_outcome_or_a_cancelling_wakes_who_waits_for_it_and_nobody_else(
-    news: Callable[..., OutcomeNews], database: Engine
+    news: Callable[..., OutcomeNotifier], database: Engine
 ) -> None:
     first, _, _ = submit(database, [1, 2, 3])
 
@@ -131,7 +131,12 @@ def test_an_outcome_or_a_cancelling_wakes_who_waits_for_it_and_nobody_else(
 
     async def wait() -> None:
         heard = news()
-        with heard.of(1) as one, heard.of(1) as one_too, heard.of(2) as other, heard.of(3) as cancelled:
+        with (
+            heard.subscribe(1) as one,
+            heard.subscribe(1) as one_too,
+            heard.subscribe(2) as other,
+            heard.subscribe(3) as cancelled,
+        ):
             await until_listening(one)
             for event in (one_too, other, cancelled):
                 event.clear()
@@ -149,14 +154,14 @@ def test_an_outcome_or_a_cancelling_wakes_who_waits_for_it_and_nobody_else(
 
 
 def test_more_outcomes_than_one_payload_holds_wake_everybody(
-    news: Callable[..., OutcomeNews], database: Engine
+    news: Callable[..., OutcomeNotifier], database: Engine
 ) -> None:
     count = 1_200
     message_ids = submit(database, [1] * count)
 
     async def wait() -> None:
         heard = news()
-        with heard.of(1) as first, heard.of(600) as middle, heard.of(count) as last:
+        with heard.subscribe(1) as first, heard.subscribe(600) as middle, heard.subscribe(count) as last:
             await until_listening(first)
             middle.clear()
             last.clear()
@@ -169,13 +174,13 @@ def test_more_outcomes_than_one_payload_holds_wake_everybody(
 
 
 def test_when_the_connection_is_lost_everybody_is_woken_by_the_next_and_news_go_on(
-    news: Callable[..., OutcomeNews], database: Engine
+    news: Callable[..., OutcomeNotifier], database: Engine
 ) -> None:
     [message_id] = submit(database)
 
     async def wait() -> None:
         heard = news()
-        with heard.of(1) as event:
+        with heard.subscribe(1) as event:
             await until_listening(event)
             await asyncio.to_thread(
                 execute, database, LISTENING.replace("pid FROM", "pg_terminate_backend(pid) FROM")
@@ -189,23 +194,23 @@ def test_when_the_connection_is_lost_everybody_is_woken_by_the_next_and_news_go_
 
 
 def test_one_more_than_may_wait_is_told_so_and_who_is_done_makes_room(
-    news: Callable[..., OutcomeNews],
+    news: Callable[..., OutcomeNotifier],
 ) -> None:
     async def wait() -> None:
         heard = news(max_waiting=1)
-        with heard.of(1), pytest.raises(TooManyWaiting), heard.of(2):
+        with heard.subscribe(1), pytest.raises(TooManyWaiting), heard.subscribe(2):
             pass
-        with heard.of(2):
+        with heard.subscribe(2):
             pass
         heard.close()
 
     run(wait)
 
 
-def test_closing_wakes_everybody(news: Callable[..., OutcomeNews]) -> None:
+def test_closing_wakes_everybody(news: Callable[..., OutcomeNotifier]) -> None:
     async def wait() -> None:
         heard = news()
-        with heard.of(1) as event:
+        with heard.subscribe(1) as event:
             await until_listening(event)
             heard.close()
             await event.wait()
@@ -215,13 +220,13 @@ def test_closing_wakes_everybody(news: Callable[..., OutcomeNews]) -> None:
 
 
 def test_a_payload_that_is_none_of_ours_is_ignored(
-    news: Callable[..., OutcomeNews], database: Engine
+    news: Callable[..., OutcomeNotifier], database: Engine
 ) -> None:
     [message_id] = submit(database)
 
     async def wait() -> None:
         heard = news()
-        with heard.of(1) as event:
+        with heard.subscribe(1) as event:
             await until_listening(event)
             for payload in ("x,-1,,1.5,²", "9" * 5_000):  # int() refuses the latter
                 await asyncio.to_thread(execute, database, f"NOTIFY moderation_outcomes, '{payload}'")

@@ -22,7 +22,7 @@ from dev.child import Child
 from dev.ports import free_port
 from dev.postgres import create_database, drop_database
 from dev.stack import ROOT, Stack
-from tests.test_walls import imported_packages
+from tests.test_imports import imported_packages
 from tests.waiting import wait_until
 from training.sample_ads import sample_ads
 

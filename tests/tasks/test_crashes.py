@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 from broker import KafkaBroker
 from db.outbox import Unpublished
 from dev.server import Server
-from tasks.message import message_of
+from submissions.message import message_of
 from tests.db.rows import execute, submission_of, submit
 from tests.service import Worker
 from tests.tasks.conftest import broker_in

@@ -14,7 +14,6 @@ from db.judgements import Judgement, read_judgement, write_verdicts
 from db.submissions import Outcome
 from dev.stack import ROOT
 from scoring import Ad, Model, Thresholds, Verdict
-from tasks import judging
 from tasks.judging import judge, log_differences
 from tests.db.rows import execute, load_sample_ads, submit
 from tests.service import Worker
@@ -37,28 +36,19 @@ class Says(Model):
         return [Verdict(self.probability >= 0.5, self.probability) for _ in ads]
 
 
-def judged(engine: Engine, model: Model, probability: float = 0.95, ad: Ad = AD) -> Judgement | None:
+def judged(
+    engine: Engine, model: Model, *, shadow: Model | None = None, probability: float = 0.95, ad: Ad = AD
+) -> Judgement | None:
     load_sample_ads(engine, 1)
     [message_id] = submit(engine, [1])
     outcome = Outcome(message_id, 0, 1, probability >= 0.5, probability)
-    rows = judge(model, [outcome], {1: ad})
+    rows = judge(model, [outcome], {1: ad}, shadow)
     with transaction(engine) as connection:
         log_differences([outcome], rows, write_verdicts(connection, [outcome], rows))
         return read_judgement(connection, 1)
 
 
-@pytest.fixture
-def shadow(monkeypatch: pytest.MonkeyPatch) -> Callable[[Model | None], None]:
-    def use(model: Model | None) -> None:
-        monkeypatch.setattr(judging, "shadow_model", lambda: model)
-
-    use(None)
-    return use
-
-
-def test_the_thresholds_of_the_ads_category_are_kept_and_decide(
-    database: Engine, shadow: Callable[[Model | None], None]
-) -> None:
+def test_the_thresholds_of_the_ads_category_are_kept_and_decide(database: Engine) -> None:
     kept = judged(database, Says("v1", 0.95))
     assert kept is not None
     assert (kept.model_version, kept.approve_below, kept.reject_from) == ("v1", 0.02, 0.98)
@@ -67,11 +57,10 @@ def test_the_thresholds_of_the_ads_category_are_kept_and_decide(
 
 
 def test_what_the_shadow_says_is_kept_beside_and_a_difference_is_logged(
-    database: Engine, shadow: Callable[[Model | None], None], caplog: pytest.LogCaptureFixture
+    database: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    shadow(Says("v2", 0.01))
     with caplog.at_level("INFO", logger="tasks.judging"):
-        kept = judged(database, Says("v1", 0.95), ad=replace(AD, category=5))
+        kept = judged(database, Says("v1", 0.95), shadow=Says("v2", 0.01), ad=replace(AD, category=5))
     assert kept is not None
     assert (kept.decision, kept.shadow_version, kept.shadow_decision) == ("reject", "v2", "approve")
     assert kept.shadow_is_violation is False
@@ -79,11 +68,8 @@ def test_what_the_shadow_says_is_kept_beside_and_a_difference_is_logged(
     assert execute(database, "SELECT is_violation, probability FROM moderation_results") == [(True, 0.95)]
 
 
-def test_a_shadow_that_fails_harms_no_verdict(
-    database: Engine, shadow: Callable[[Model | None], None], caplog: pytest.LogCaptureFixture
-) -> None:
-    shadow(Says("v2", None))
-    kept = judged(database, Says("v1", 0.95))
+def test_a_shadow_that_fails_harms_no_verdict(database: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    kept = judged(database, Says("v1", 0.95), shadow=Says("v2", None))
     assert kept is not None
     assert kept.shadow_version is None
     assert "Shadow model v2 failed on a batch of 1 ads" in caplog.text

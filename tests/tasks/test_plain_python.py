@@ -63,7 +63,7 @@ def test_the_result_of_a_cancelled_task_is_a_failure_that_says_so(
     printed = run_python(
         "from dramatiq.results import ResultFailure\n"
         "from db.outbox import Unpublished\n"
-        "from tasks.message import message_of\n"
+        "from submissions.message import message_of\n"
         "import tasks\n"
         f"message = message_of(Unpublished({message_id!r}, 0, 1))\n"
         "try: message.get_result()\n"
@@ -77,7 +77,11 @@ def test_submissions_made_from_plain_python_are_published_at_once_and_know_unkno
     run_python: RunPython, database: Engine
 ) -> None:
     printed = run_python(
-        "from tasks.submission import HandIn, submit_many; print(submit_many([HandIn((1, 99, 1))]))"
+        "from settings import get_settings\n"
+        "from submissions.application import Application\n"
+        "from submissions.submitting import SubmissionRequest\n"
+        "application = Application(get_settings())\n"
+        "print(application.submitter.submit([SubmissionRequest((1, 99, 1))]))"
     )
     assert printed == "[Accepted(task_ids=(1, None, 2))]"
     assert execute(database, "SELECT count(*) FROM moderation_results WHERE publish_after IS NULL") == [(2,)]
@@ -90,7 +94,10 @@ def test_the_actor_called_as_a_function_only_scores(run_python: RunPython, datab
     assert execute(database, "SELECT count(*) FROM moderation_results") == [(0,)]
 
 
-@pytest.mark.parametrize("module", ["tasks", "api", "main", "db.engine", "settings"])
+@pytest.mark.parametrize(
+    "module",
+    ["tasks", "api", "submissions.application", "submissions.redrive", "main", "db.engine", "settings"],
+)
 def test_importing_connects_to_nothing_and_loads_no_model(run_python: RunPython, module: str) -> None:
     run_python(
         "import socket, builtins\n"

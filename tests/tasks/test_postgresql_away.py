@@ -11,7 +11,7 @@ from broker import KafkaBroker
 from db.engine import make_engine
 from db.outbox import Unpublished
 from dev.postgres import PostgresServer
-from tasks.message import message_of
+from submissions.message import message_of
 from tests.db.rows import execute, load_sample_ads, submit
 from tests.service import Worker
 from tests.tasks.test_outbox import records_in

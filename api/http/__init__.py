@@ -1,0 +1,1 @@
+"""HTTP around the routes: requests, their parameters and bodies, JSON responses, problems and limits."""

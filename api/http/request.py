@@ -1,0 +1,58 @@
+"""The class of requests."""
+
+import weakref
+from typing import Any
+
+from sanic import Request
+from sanic.compat import Header
+
+from api.http.body_budget import BodyBudget
+
+
+class AnyRequest(Request):
+    """Sanic's request for every URL that a client can send, with a body within the application's budget.
+
+    Sanic answers a URL that it cannot parse by making a request of the method NONE with the same URL: it
+    fails again and closes the connection. It also fails for an absolute URL without a path, which means
+    ``/``.
+    """
+
+    __slots__ = ("_give_back",)
+
+    def __init__(self, url_bytes: bytes, headers: Header, version: str, method: str, *rest: Any, **more: Any):
+        super().__init__(b"*" if method == "NONE" else url_bytes, headers, version, method, *rest, **more)
+        self._give_back: weakref.finalize[[int], AnyRequest] | None = None
+
+    @property
+    def path(self) -> str:
+        return super().path if self._parsed_url.path else "/"
+
+    async def receive_body(self) -> None:
+        """Receive the body. The budget counts received bytes, not announced ones.
+
+        Raises:
+          TooManyBodies: The bodies of other requests leave no room.
+        """
+        if self.body:
+            return
+        budget: BodyBudget = self.app.ctx.bodies
+        stream: Any = self.stream
+        chunks: list[bytes] = []
+        taken = 0
+        try:
+            async for chunk in stream:
+                budget.take(len(chunk))
+                taken += len(chunk)
+                chunks.append(chunk)
+        except BaseException:
+            budget.give_back(taken)
+            raise
+        self.body = b"".join(chunks)
+        if taken:
+            # The bytes return to the budget with the request's memory, however the request ends.
+            self._give_back = weakref.finalize(self, budget.give_back, taken)
+
+    def give_body_back(self) -> None:
+        """Return the body's bytes to the budget: the request is answered."""
+        if self._give_back is not None:
+            self._give_back()

@@ -1,0 +1,69 @@
+"""Verdicts at once, which are not stored."""
+
+from sanic import HTTPResponse, Request
+
+from api.http.fast_json import FastJSON
+from api.http.item_id import item_id_of
+from api.http.json_body import body_of
+from api.http.parameters import ITEM_ID
+from api.routes.items import AD_EXAMPLE
+from api.routes.operation import (
+    BAD_BODY,
+    BAD_ID,
+    NO_AD,
+    NO_MODEL,
+    TOO_LARGE,
+    Operation,
+    calls_of,
+    no_such_ad,
+    ok,
+)
+from api.schemas.ads import AdBody, VerdictBody
+from api.schemas.submitting import SubmissionRequestBody
+from db.items import AdFields
+
+
+async def predict(request: Request) -> HTTPResponse:
+    return await _verdict(request, body_of(request, AdBody))
+
+
+async def simple_predict(request: Request) -> HTTPResponse:
+    item_id = item_id_of(request)
+    ad = await calls_of(request).stored_ad(item_id)
+    if ad is None:
+        raise no_such_ad(item_id)
+    return await _verdict(request, ad)
+
+
+async def _verdict(request: Request, ad: AdFields) -> HTTPResponse:
+    return FastJSON(VerdictBody.model_validate(await calls_of(request).verdict(ad)))
+
+
+OPERATIONS = (
+    Operation(
+        "POST",
+        "/predict",
+        predict,
+        "Score the ad in the body, at once; nothing is stored",
+        body=AdBody,
+        answers=(ok("The verdict", VerdictBody), TOO_LARGE, BAD_BODY, NO_MODEL),
+        example=f"curl http://localhost:8000/predict --json {AD_EXAMPLE}",
+    ),
+    Operation(
+        "POST",
+        "/simple_predict",
+        simple_predict,
+        "Score a stored ad, at once; the verdict is not stored",
+        parameters=(ITEM_ID,),
+        body=SubmissionRequestBody,
+        body_required=False,
+        answers=(
+            ok("The verdict", VerdictBody),
+            NO_AD,
+            TOO_LARGE,
+            BAD_ID,
+            NO_MODEL,
+        ),
+        example="curl -X POST 'http://localhost:8000/simple_predict?item_id=1'",
+    ),
+)

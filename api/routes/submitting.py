@@ -1,0 +1,93 @@
+"""Submitting ads for moderation."""
+
+from http import HTTPStatus
+
+from sanic import HTTPResponse, Request
+
+from api.http.fast_json import FastJSON
+from api.http.idempotency_key import idempotency_key_of, submit_once
+from api.http.item_id import item_id_of
+from api.http.json_body import body_of
+from api.http.parameters import IDEMPOTENCY_KEY, ITEM_ID
+from api.routes.operation import AWAY, NO_AD, TOO_LARGE, Operation, calls_of, no_such_ad, ok, problem_answer
+from api.schemas.submitting import (
+    MAX_BULK,
+    AcceptedBody,
+    BulkAcceptedBody,
+    BulkSubmissionBody,
+    BulkSubmissionRequestBody,
+    SubmissionRequestBody,
+)
+from submissions.submitting import SubmissionRequest
+
+
+async def async_predict(request: Request) -> HTTPResponse:
+    item_id = item_id_of(request)
+    key = idempotency_key_of(request, "one", [item_id])
+    accepted = await submit_once(calls_of(request).submit, SubmissionRequest((item_id,), key))
+    [task_id] = accepted.task_ids
+    if task_id is None:
+        raise no_such_ad(item_id)
+    return FastJSON(AcceptedBody(task_id=task_id, status="pending", message="Moderation request accepted"))
+
+
+async def async_predict_bulk(request: Request) -> HTTPResponse:
+    item_ids = body_of(request, BulkSubmissionRequestBody).item_ids
+    key = idempotency_key_of(request, "bulk", item_ids)
+    accepted = await submit_once(calls_of(request).submit_bulk, SubmissionRequest(tuple(item_ids), key))
+    results = [
+        BulkSubmissionBody(item_id=item_id, task_id=task_id, status="pending" if task_id else "not_found")
+        for item_id, task_id in zip(item_ids, accepted.task_ids, strict=True)
+    ]
+    return FastJSON(
+        BulkAcceptedBody(accepted=sum(1 for task_id in accepted.task_ids if task_id), results=results)
+    )
+
+
+_BAD_KEY = problem_answer(HTTPStatus.BAD_REQUEST, "Idempotency-Key cannot be understood")
+_IN_FLIGHT = problem_answer(
+    HTTPStatus.CONFLICT, "A request with the same Idempotency-Key is under way; ask again"
+)
+_REUSED = problem_answer(
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+    "Ids are absent or out of range, or the Idempotency-Key was used for another request; detail says which",
+)
+
+OPERATIONS = (
+    Operation(
+        "POST",
+        "/async_predict",
+        async_predict,
+        "Submit an ad for moderation in the background",
+        parameters=(ITEM_ID, IDEMPOTENCY_KEY),
+        body=SubmissionRequestBody,
+        body_required=False,
+        answers=(
+            ok("Accepted: the verdict will follow", AcceptedBody),
+            _BAD_KEY,
+            NO_AD,
+            _IN_FLIGHT,
+            TOO_LARGE,
+            _REUSED,
+            AWAY,
+        ),
+        example="curl -X POST 'http://localhost:8000/async_predict?item_id=1'",
+    ),
+    Operation(
+        "POST",
+        "/async_predict/bulk",
+        async_predict_bulk,
+        f"Submit up to {MAX_BULK} ads at once",
+        parameters=(IDEMPOTENCY_KEY,),
+        body=BulkSubmissionRequestBody,
+        answers=(
+            ok("A status for each id, in their order", BulkAcceptedBody),
+            _BAD_KEY,
+            _IN_FLIGHT,
+            TOO_LARGE,
+            _REUSED,
+            AWAY,
+        ),
+        example="curl http://localhost:8000/async_predict/bulk --json '{\"item_ids\": [1, 2, 3]}'",
+    ),
+)

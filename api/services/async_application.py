@@ -1,0 +1,181 @@
+"""The application as the event loop calls it: through batches and threads.
+
+Every queue is bounded: a full one refuses a call at once, with 503 and Retry-After.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+from api.services.async_batcher import AsyncBatcher, Work, in_threads
+from api.services.outcome_notifier import OutcomeNotifier
+from api.services.readiness import Readiness
+from db.items import AdFields
+from db.submissions import Submission
+from settings import Settings
+from submissions.application import Application
+from submissions.predicting import Verdict
+from submissions.submitting import Reply, SubmissionRequest
+
+Result = TypeVar("Result")
+
+#: Concurrent batches: PostgreSQL works on one and Python on the other. More batches would only be smaller.
+MAX_BATCHES = 2
+#: Items in one statement.
+MAX_BATCH_ITEMS = 500
+#: Concurrent calls of other kinds and bulk requests, each with statements of its own; and those that wait.
+MAX_CALLS = 2
+MAX_CALLS_WAITING = 64
+#: Ads in one predict_proba. It takes a few tens of milliseconds, for which the next batch waits.
+MAX_SCORED = 64
+MAX_SCORES_WAITING = 1_000
+HEALTH_THREADS = 3
+
+
+class Stopping(Exception):
+    """The server stops before the answer is there; the request may have its effect or not."""
+
+
+class AsyncApplication:
+    """Batches and threads around an :class:`Application`. For one event loop.
+
+    The server makes it at start-up and closes it after the last request.
+    """
+
+    def __init__(self, application: Application, settings: Settings) -> None:
+        self._application = application
+        self._threads = ThreadPoolExecutor(3 * MAX_BATCHES + MAX_CALLS, thread_name_prefix="database")
+        self._health_threads = ThreadPoolExecutor(HEALTH_THREADS, thread_name_prefix="health")
+        self._listening_thread = ThreadPoolExecutor(1, thread_name_prefix="outcomes")
+        # One: scoring mostly holds Python's lock, so a second thread would only take turns from the event
+        # loop.
+        self._scoring_thread = ThreadPoolExecutor(1, thread_name_prefix="scoring")
+        max_waiting = settings.api_max_waiting
+        self._connections = application.database.make_loop_connections()
+        self._submit_with_keys: Work[SubmissionRequest, Reply] = in_threads(
+            application.submitter.submit, self._threads
+        )
+        self._submissions: AsyncBatcher[SubmissionRequest, Reply] = AsyncBatcher(
+            self._submit_batch,
+            max_concurrency=MAX_BATCHES,
+            max_items=MAX_BATCH_ITEMS,
+            max_waiting=max_waiting,
+        )
+        self._results: AsyncBatcher[int, Submission | None] = AsyncBatcher(
+            in_threads(application.queries.read, self._threads),
+            max_concurrency=MAX_BATCHES,
+            max_items=MAX_BATCH_ITEMS,
+            max_waiting=max_waiting,
+        )
+        self._ads: AsyncBatcher[int, AdFields | None] = AsyncBatcher(
+            in_threads(application.ads.read, self._threads),
+            max_concurrency=1,
+            max_items=MAX_SCORED,
+            max_waiting=MAX_SCORES_WAITING,
+        )
+        self._verdicts: AsyncBatcher[AdFields, Verdict] = AsyncBatcher(
+            in_threads(application.predictor.predict, self._scoring_thread),
+            max_concurrency=1,
+            max_items=MAX_SCORED,
+            max_waiting=MAX_SCORES_WAITING,
+        )
+        self._calls: AsyncBatcher[Callable[[], Any], Any] = AsyncBatcher(
+            in_threads(_call, self._threads),
+            max_concurrency=MAX_CALLS,
+            max_items=1,
+            max_waiting=MAX_CALLS_WAITING,
+        )
+        self._notifier = OutcomeNotifier(
+            application.database.listen_for_outcomes,
+            self._listening_thread,
+            max_waiting=settings.api_max_long_polls,
+        )
+        self.readiness = Readiness(application.health, self._health_threads)
+
+    async def submit(self, request: SubmissionRequest) -> Reply:
+        """Submit an ad, in one batch with the concurrent requests."""
+        return await self._submissions.answer(request)
+
+    async def submit_bulk(self, request: SubmissionRequest) -> Reply:
+        """Submit many ads, in a statement of their own."""
+        [reply] = await self.call(lambda application: application.submitter.submit([request]))
+        return reply
+
+    async def result(self, task_id: int) -> Submission | None:
+        """Return a submission as it is, None when there is none."""
+        return await self._results.answer(task_id)
+
+    async def outcome(self, task_id: int, *, wait_s: float) -> Submission | None:
+        """Return a submission as soon as it is not pending, and after ``wait_s`` as it is.
+
+        Raises:
+          TooManyWaiting: At once.
+        """
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + wait_s
+        with self._notifier.subscribe(task_id) as notified:
+            while True:
+                notified.clear()
+                submission = await self.result(task_id)
+                is_last = loop.time() >= deadline_s or self._notifier.is_closed
+                if submission is None or submission.status != "pending" or is_last:
+                    return submission
+                try:
+                    async with asyncio.timeout_at(deadline_s):
+                        await notified.wait()
+                except TimeoutError:
+                    pass  # one last query: a notification is lost with its connection
+
+    async def verdict(self, ad: AdFields) -> Verdict:
+        """Score an ad now.
+
+        Raises:
+          ModelUnavailable: There is no model.
+          CannotScore: The model failed on this ad.
+        """
+        return await self._verdicts.answer(ad)
+
+    async def stored_ad(self, item_id: int) -> AdFields | None:
+        """Return an ad, None when there is none."""
+        return await self._ads.answer(item_id)
+
+    async def call(self, use_case: Callable[[Application], Result]) -> Result:
+        """Call a blocking use case of the application in a thread.
+
+        Raises:
+          TooManyWaiting: At once, when the queue is full.
+        """
+        result: Result = await self._calls.answer(partial(use_case, self._application))
+        return result
+
+    def load_model(self) -> None:
+        """Load the model in the background, so that the first verdict does not wait for it."""
+        self._scoring_thread.submit(self._application.predictor.predict, [])
+
+    def release_waiting(self) -> None:
+        """Answer every client that waits for an outcome with the present result."""
+        self._notifier.close()
+
+    def fail_waiting(self) -> None:
+        """Raise :class:`Stopping` for every unanswered call."""
+        for batcher in (self._submissions, self._results, self._ads, self._verdicts, self._calls):
+            batcher.fail_all(Stopping())
+
+    def close(self) -> None:
+        """Release the threads without waiting for one that a hanging server blocks."""
+        self._notifier.close()
+        self._connections.close()
+        for threads in (self._threads, self._health_threads, self._listening_thread, self._scoring_thread):
+            threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _submit_batch(self, requests: list[SubmissionRequest]) -> Sequence[Reply | Exception]:
+        """Submit a batch: with keys, in a transaction on a thread; without, in a statement of the loop."""
+        if any(request.key for request in requests):
+            return await self._submit_with_keys(requests)
+        return await self._application.submitter.submit_in_loop(self._connections, requests)
+
+
+def _call(functions: list[Callable[[], Any]]) -> list[Any]:
+    return [function() for function in functions]

@@ -1,0 +1,65 @@
+"""Notifications of outcomes, through PostgreSQL's LISTEN and NOTIFY.
+
+The statements that write an outcome notify, so a notification is sent with their COMMIT and never before the
+row is visible. A notification is a hint: one that is lost with its connection is still in the rows.
+"""
+
+import re
+from typing import Any
+
+import psycopg2
+from sqlalchemy import Engine, exc, text
+
+from db.errors import DatabaseAway, from_sqlalchemy
+
+#: Payloads are task ids, separated by commas.
+CHANNEL = "moderation_outcomes"
+#: A payload holds 8,000 bytes at most, and an id with its comma takes eleven.
+IDS_IN_A_PAYLOAD = 500
+#: Anyone can NOTIFY any text, also more digits than int() accepts.
+_TASK_ID = re.compile(r"[0-9]{1,10}", re.ASCII)
+
+
+class OutcomeListener:
+    """A listening connection outside the pool. For one thread or event loop.
+
+    Raises:
+      DatabaseError: It cannot connect.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        try:
+            connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            try:
+                connection.execute(text(f"LISTEN {CHANNEL}"))
+                connection.commit()
+            except BaseException:
+                connection.close()
+                raise
+            # SQLAlchemy neither closes nor counts a detached connection.
+            connection.detach()
+            self._driver: Any = connection.connection.dbapi_connection
+        except exc.SQLAlchemyError as error:
+            raise from_sqlalchemy(error) from error
+
+    def fileno(self) -> int:
+        """Return the socket. It is readable when there are notifications or the connection broke."""
+        number: int = self._driver.fileno()
+        return number
+
+    def read(self) -> list[int]:
+        """Return the task ids with an outcome since the last call, without waiting.
+
+        Raises:
+          DatabaseAway: The connection broke.
+        """
+        try:
+            self._driver.poll()
+        except psycopg2.Error as error:
+            raise DatabaseAway(str(error).strip() or "the connection broke") from error
+        payloads = ",".join(notification.payload for notification in self._driver.notifies)
+        self._driver.notifies.clear()
+        return [int(task_id) for task_id in payloads.split(",") if _TASK_ID.fullmatch(task_id)]
+
+    def close(self) -> None:
+        self._driver.close()

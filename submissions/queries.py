@@ -1,0 +1,68 @@
+"""Reading submissions, and cancelling one. Each call blocks and uses one transaction."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from db import cancelling, submissions
+from db.history import PastOutcome, read_history
+from db.judgements import Judgement, read_judgement
+from db.listing import read_page
+from db.submissions import Status, Submission
+from submissions.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """One page of submissions, newest first.
+
+    Attributes:
+      limit: Submissions on the page at most.
+      before: The last task id of the previous page; None for the first page.
+      status, item_id: Only submissions with these values; None for all.
+    """
+
+    limit: int
+    before: int | None = None
+    status: Status | None = None
+    item_id: int | None = None
+
+
+class SubmissionQueries:
+    """Reads submissions. Every method raises DatabaseError when PostgreSQL fails. Thread-safe."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def read(self, task_ids: list[int]) -> Sequence[Submission | None]:
+        """Return the submission of each task id, None where there is none."""
+        with self._database.transaction() as connection:
+            found = submissions.read_by_task_ids(connection, task_ids)
+        return [found.get(task_id) for task_id in task_ids]
+
+    def page(self, wanted: PageRequest) -> tuple[Sequence[Submission], bool]:
+        """Return the page, and whether another follows."""
+        with self._database.transaction() as connection:
+            found = read_page(
+                connection,
+                limit=wanted.limit + 1,
+                before=wanted.before,
+                status=wanted.status,
+                item_id=wanted.item_id,
+            )
+        return found[: wanted.limit], len(found) > wanted.limit
+
+    def judgement(self, task_id: int) -> Judgement | None:
+        """Return how the verdict of a submission was reached; None where no judgement was kept."""
+        with self._database.transaction() as connection:
+            return read_judgement(connection, task_id)
+
+    def history(self, task_id: int) -> Sequence[PastOutcome]:
+        """Return the outcomes of the submission's earlier generations, oldest first."""
+        with self._database.transaction() as connection:
+            return read_history(connection, [task_id]).get(task_id, [])
+
+    def cancel(self, task_id: int) -> Submission | None:
+        """Cancel a submission that has no outcome; return its present row, None when there is none."""
+        with self._database.transaction() as connection:
+            cancelling.cancel(connection, task_id)
+            return submissions.read_by_task_ids(connection, [task_id]).get(task_id)

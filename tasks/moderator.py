@@ -1,0 +1,111 @@
+"""Scores ads and writes their verdicts, in batches of concurrent tasks."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from broker import PermanentError
+from db import items, submissions
+from db.errors import DatabaseAway, DatabaseUnavailable
+from db.judgements import write_verdicts
+from db.submissions import Outcome
+from scoring import Ad, Model, Verdict
+from tasks.database_gate import DatabaseGate
+from tasks.judging import judge, log_differences
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An ad to be scored.
+
+    ``message_id`` and ``generation`` name the submission; without a message id nothing is written.
+    """
+
+    item_id: int
+    message_id: str | None = None
+    generation: int = 0
+
+
+class NothingTaken(DatabaseAway):
+    """PostgreSQL was unreachable and the gate closed: the job counts as never taken."""
+
+
+class Moderator:
+    """Does a batch of jobs with one SELECT, one ``predict_proba`` and one UPDATE.
+
+    Parameters:
+      statements: Gives a connection on which PostgreSQL commits each statement by itself: no transaction is
+        open, and no row is locked, during the scoring.
+      model: Returns the model.
+      gate: Closed while PostgreSQL is unreachable.
+      shadow: Returns the model on trial, or None.
+    """
+
+    def __init__(
+        self,
+        statements: Callable[[], AbstractContextManager[Connection]],
+        model: Callable[[], Model],
+        gate: DatabaseGate,
+        shadow: Callable[[], Model | None] = lambda: None,
+    ) -> None:
+        self._statements = statements
+        self._model = model
+        self._gate = gate
+        self._shadow = shadow
+
+    def moderate(self, jobs: Sequence[Job]) -> list[Verdict | BaseException]:
+        """Return for each job its verdict or its error. An error of one job does not affect the others.
+
+        While PostgreSQL is unreachable every job gets NothingTaken, and the gate is closed.
+        """
+        if self._gate.is_closed:
+            return [NothingTaken("PostgreSQL is away") for _ in jobs]
+        try:
+            return self._moderate_together(jobs)
+        except Exception as error:  # noqa: BLE001 - it belongs to one job, which gets it below
+            if isinstance(error, DatabaseUnavailable) and self._gate.close_if_unreachable():
+                return [NothingTaken(str(error)) for _ in jobs]
+            if len(jobs) == 1:
+                return [error]
+        return [answer for job in jobs for answer in self.moderate([job])]
+
+    def _moderate_together(self, jobs: Sequence[Job]) -> list[Verdict | BaseException]:
+        model = self._model()
+        with self._statements() as connection:
+            rows = items.read_ads(connection, {job.item_id for job in jobs})
+            ads = {item_id: Ad(*row) for item_id, row in rows.items()}
+            verdicts = dict(zip(ads, model.score(list(ads.values())), strict=True))
+            if outcomes := _outcomes(jobs, verdicts):
+                self._write(connection, model, outcomes, ads)
+        return [
+            verdicts.get(job.item_id) or PermanentError(f"There is no ad with item_id {job.item_id}")
+            for job in jobs
+        ]
+
+    def _write(
+        self, connection: Connection, model: Model, outcomes: Sequence[Outcome], ads: Mapping[int, Ad]
+    ) -> None:
+        """Write the verdicts, and the judgements of those that are new."""
+        judged = judge(model, outcomes, ads, self._shadow())
+        log_differences(outcomes, judged, write_verdicts(connection, outcomes, judged))
+
+
+def _outcomes(jobs: Sequence[Job], verdicts: dict[int, Verdict]) -> list[Outcome]:
+    """Return one outcome for each message; the newest generation's, of a message delivered twice."""
+    newest: dict[str, Outcome] = {}
+    for job in jobs:
+        verdict = verdicts.get(job.item_id)
+        if job.message_id is None or verdict is None:
+            continue
+        key = submissions.storable(job.message_id)
+        if key not in newest or newest[key].generation < job.generation:
+            newest[key] = Outcome(
+                message_id=job.message_id,
+                generation=job.generation,
+                item_id=job.item_id,
+                is_violation=verdict.is_violation,
+                probability=verdict.probability,
+            )
+    return list(newest.values())
