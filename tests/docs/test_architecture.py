@@ -1,0 +1,95 @@
+"""ARCHITECTURE.md and GLOSSARY.md of the broker name files, classes and log lines that exist."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+BROKER = Path(__file__).resolve().parent.parent.parent / "broker"
+PAGES = [BROKER / "ARCHITECTURE.md", BROKER / "GLOSSARY.md"]
+#: Classes of Dramatiq, kafka-python and Python that the pages name.
+FOREIGN = {"ConsumerThread", "WorkerThread", "Sender", "Thread", "Empty", "PreparingRebalance"}
+
+_FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+_CODE = re.compile(r"`([^`\n]+)`")
+_PATH = re.compile(r"[\w/]+(\.py|\.toml|/)")
+_CLASS = re.compile(r"(?P<name>[A-Z][a-z]+[A-Za-z]*)(\.(?P<member>\w+))?")
+_QUOTED = re.compile(r'^\| "([^"]+)" \|', re.MULTILINE)
+_TERM = re.compile(r"^\*\*(.+?)\*\*", re.MULTILINE)
+
+
+def code_of(page: Path) -> list[str]:
+    return _CODE.findall(_FENCE.sub("", page.read_text(encoding="utf-8")))
+
+
+def members_by_class() -> dict[str, set[str]]:
+    """The methods, fields and attributes of each class of the broker, with the inherited ones."""
+    members: dict[str, set[str]] = defaultdict(set)
+    bases: dict[str, list[str]] = {}
+    for path in BROKER.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                bases[node.name] = [base.id for base in node.bases if isinstance(base, ast.Name)]
+                members[node.name] |= _members(node)
+    for name, parents in bases.items():
+        for parent in parents:
+            members[name] |= members.get(parent, set())
+    return members
+
+
+def _members(node: ast.ClassDef) -> set[str]:
+    found = set()
+    for child in ast.walk(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            found.add(child.name)
+        elif isinstance(child, ast.AnnAssign | ast.Assign):
+            targets = child.targets if isinstance(child, ast.Assign) else [child.target]
+            found |= {t.id for t in targets if isinstance(t, ast.Name)}
+            found |= {t.attr for t in targets if isinstance(t, ast.Attribute)}
+    return found
+
+
+def texts() -> list[str]:
+    """Every text in the broker's code, in one piece where the code has several after one another."""
+    found = []
+    for path in BROKER.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_files_that_the_page_names_exist(page: Path) -> None:
+    named = [code for code in code_of(page) if _PATH.fullmatch(code)]
+    assert [n for n in named if not (BROKER / n).exists() and not (BROKER.parent / n).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_classes_and_members_that_the_page_names_exist(page: Path) -> None:
+    known = members_by_class()
+    unknown = []
+    for code in code_of(page):
+        found = _CLASS.fullmatch(code)
+        if found is None or found["name"] in FOREIGN:
+            continue
+        if found["name"] not in known or (found["member"] and found["member"] not in known[found["name"]]):
+            unknown.append(code)
+    assert unknown == []
+
+
+def test_the_log_lines_that_the_architecture_names_are_in_the_code() -> None:
+    quoted = _QUOTED.findall(PAGES[0].read_text(encoding="utf-8"))
+    assert quoted
+    in_code = texts()
+    assert [line for line in quoted if not any(line in text for text in in_code)] == []
+
+
+def test_the_glossary_has_each_term_once_in_alphabetical_order() -> None:
+    terms = [term.lower() for term in _TERM.findall(PAGES[1].read_text(encoding="utf-8"))]
+    assert terms
+    assert terms == sorted(set(terms))
