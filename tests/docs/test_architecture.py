@@ -12,7 +12,7 @@ import pytest
 BROKER = Path(__file__).resolve().parent.parent.parent / "broker"
 PAGES = [BROKER / "ARCHITECTURE.md", BROKER / "GLOSSARY.md"]
 #: Classes of Dramatiq, kafka-python and Python that the pages name.
-FOREIGN = {"ConsumerThread", "WorkerThread", "Sender", "Thread", "Empty", "PreparingRebalance"}
+FOREIGN = {"ConsumerThread", "WorkerThread", "Thread", "Empty", "PreparingRebalance"}
 
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`([^`\n]+)`")
