@@ -1,8 +1,8 @@
-"""Messages with a key: one after another, in order, whatever becomes of the one before.
+"""Messages with a partition key run one after another, in order, also when one of them fails.
 
-The rest of the broker sees the options (:class:`PartitionKeys`), the lanes of an assignment (:class:`Lanes`),
-and the two sides of the lanes topic: what is written there when a delivery ends (``following``) and what is
-brought back from there (``releasing``).
+The rest of the broker uses the options (:class:`PartitionKeys`), the lanes of an assignment (:class:`Lanes`),
+and the lanes topic (``record_format``, ``waiting_store``). ``complete/lane_writer`` writes to that topic when
+a delivery ends; ``consume/lane_releaser`` returns waiting messages to their queue.
 """
 
 from .lanes import LaneEntry, Lanes, SequenceNumber

@@ -1,4 +1,4 @@
-"""Up to where this process has written into the lanes topics, as Kafka has acknowledged it."""
+"""The ends of the lanes topics, as Kafka has acknowledged them to this process."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ..process.forks import reset_on_fork
 class AcknowledgedEnds:
     """The offset after the last acknowledged record, by topic and partition. Thread-safe.
 
-    A leader that stood still, and does not know yet that another one leads, answers with the log as it was.
-    Whoever reads must therefore reach what was acknowledged to this process.
+    A former leader that was frozen, and has not learnt of its successor, answers with an earlier end of the
+    log. A reader must therefore reach the ends that were acknowledged to this process.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class AcknowledgedEnds:
             return dict(self._log_ends.get(topic, {}))
 
     def restart(self, topic: str, ends: Mapping[int, int]) -> None:
-        """Note where a topic ends that is another one than before: it was recreated, or cut off."""
+        """Replace the ends of a topic that was recreated or truncated."""
         with self._lock:
             self._ends[topic] = dict(ends)
             self._log_ends.pop(topic, None)

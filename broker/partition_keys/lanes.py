@@ -1,11 +1,11 @@
-"""Whose turn it is among the messages of one key. Pure: no I/O, no clock, no lock.
+"""The order in which the messages of one partition key run. Pure: no I/O, no clock, no lock.
 
-Every key of a partition has a *lane* as long as something of it is not done. What is in a lane stands in the
-order of its *order numbers*, at most one of it runs, and only the first may:
+Every key of a partition has a *lane* while one of its messages is not done. The entries of a lane are in the
+order of their *sequence numbers*. At most one of them runs, and only the first may:
 
     taken in ──► PARKED ───── first, and nothing of the lane runs ────► RUNNING ──► done
                  │   ▲                                                     │
-       too many, │   │ its ticket was read                                 │ its retry waits
+       too many, │   │ its requeue record was read                         │ its retry waits
        or the    ▼   │                                                     │
        first   MOVING ──► WAITING (in the lanes topic) ◄───────────────────┘
        waits
@@ -20,20 +20,20 @@ from collections.abc import Iterable
 from enum import Enum, auto
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-#: How many records of one key are parked in memory before the next ones move to the lanes topic.
+#: The number of records of one key that are parked in memory before the next ones move to the lanes topic.
 MAX_PARKED_OF_A_KEY = 64
-#: The same of all keys of a partition, whose incomplete offsets have to fit into the commit's metadata.
+#: The same for all keys of a partition, whose incomplete offsets must fit into the commit metadata.
 MAX_PARKED = 256
 MAX_PARKED_BYTES = 1024 * 1024
-#: How many of a lane are on their way back to the queue at once, so that they need not make the way one by
-#: one.
+#: The number of entries of a lane that return to the queue at the same time. One at a time would cost a round
+#: trip for each.
 MAX_RELEASED_OF_A_KEY = 16
 
 
 class SequenceNumber(NamedTuple):
-    """A message's order number: where it was first read, which it keeps through its retries.
+    """The offset and timestamp of a message's first record, which it keeps through ordered retries.
 
-    The timestamp tells its record from the one that has its offset in a topic that was made anew.
+    The timestamp distinguishes its record from the one at the same offset of a recreated topic.
     """
 
     offset: int
@@ -56,14 +56,15 @@ class LaneEntryState(Enum):
 
 
 class LaneEntry(Generic[R]):
-    """One message's place in a lane.
+    """One message in a lane.
 
     Attributes:
-      record: Its record in the queue's topic, while that is not complete.
-      kept: Whether the lanes topic has it.
-      due_ms: When it may run, in milliseconds since 1970; 0 for one that only waits for those before it.
-      released: Whether its ticket is on the way: a record that brings it back to the queue.
-      kept_in: The partition of the lanes topic that its records go to, once that was chosen.
+      record: Its record in the queue's topic, while the offset of that is incomplete.
+      kept: Whether the lanes topic has the message.
+      due_ms: The time from which it may run, in milliseconds since 1970; 0 when it waits only for the entries
+        before it.
+      released: Whether its requeue record was sent and not read yet.
+      kept_in: The partition of the lanes topic that has its records; None before the first was sent.
     """
 
     __slots__ = ("due_ms", "kept", "kept_in", "key", "record", "released", "sequence", "size", "state")
@@ -83,12 +84,12 @@ class LaneEntry(Generic[R]):
         return self.sequence < other.sequence
 
     def is_below(self, offset: int) -> bool:
-        """Whether its record, if it has one here, is from below ``offset``."""
+        """Whether it has a record here, at an offset below ``offset``."""
         return self.record is not None and self.record.offset < offset
 
 
 class Lane(Generic[R]):
-    """The turns of one key, in order. ``running`` is the one that has been handed out."""
+    """The entries of one key, in order. ``running`` is the one that was dispatched."""
 
     __slots__ = ("kept", "lane_entries", "parked", "running")
 
@@ -109,7 +110,7 @@ class Lane(Generic[R]):
 
     @property
     def is_blocked(self) -> bool:
-        """Whether a retry is waited for: then nothing of the lane is kept in memory."""
+        """Whether an ordered retry waits in front. No record of the lane is parked meanwhile."""
         first = self.first
         return first.state is LaneEntryState.WAITING and first.due_ms > 0 and not first.released
 
@@ -118,11 +119,12 @@ class Lanes(Generic[R]):
     """The lanes of one partition during one assignment.
 
     Attributes:
-      ready: Handed out to be run, one of a lane at most. The caller takes them from the left.
-      leaving: Records that are to be completed without a run: with a turn, once the lanes topic has it;
-        without one, at once, because another record stands for the same message or the message is done.
-      parked: How many records are parked.
-      kept_offsets: Where the messages first stood that the lanes topic has, ascending.
+      ready: Entries that may be dispatched, one of a lane at most. The caller takes them from the left.
+      leaving: Records to be completed without a run. One with an entry moves, and is complete once the lanes
+        topic has it. One without an entry is completed immediately: another record has the same message, or
+        the message is done.
+      parked: The number of parked records.
+      kept_offsets: The first offsets of the messages in the lanes topic, ascending.
     """
 
     def __init__(self) -> None:
@@ -132,12 +134,12 @@ class Lanes(Generic[R]):
         self.kept_offsets: list[int] = []
         self._parked_bytes = 0
         self._lanes: dict[bytes, Lane[R]] = {}
-        self._retries: list[tuple[int, bytes]] = []  # a heap of when a lane's first is due
-        self._changed: set[bytes] = set()  # lanes that may have something to release
+        self._retries: list[tuple[int, bytes]] = []  # a heap: due time of a lane's first entry, key
+        self._changed: set[bytes] = set()  # lanes that may have entries to release
         self._on_the_way: set[LaneEntry[R]] = set()
 
     def __len__(self) -> int:
-        """How many keys have something that is not done."""
+        """The number of lanes."""
         return len(self._lanes)
 
     @property
@@ -146,21 +148,21 @@ class Lanes(Generic[R]):
         return len(self.kept_offsets)
 
     def find(self, key: bytes, sequence: SequenceNumber) -> LaneEntry[R] | None:
-        """The turn of a message that is not done."""
+        """The entry of a message; None when the message is done."""
         lane = self._lanes.get(key)
         return lane.find(sequence) if lane is not None else None
 
     def lowest_offset(self) -> int | None:
-        """The lowest offset of what was taken in and not begun."""
+        """The lowest offset of the records that were taken in and do not run."""
         entries = [
             entry for lane in self._lanes.values() for entry in lane.lane_entries if entry is not lane.running
         ]
         return min((entry.record.offset for entry in (*entries, *self.ready) if entry.record), default=None)
 
-    # What arrives
+    # Records that arrive
 
     def restore(self, waiting: Iterable[tuple[bytes, SequenceNumber, int, int | None]]) -> None:
-        """Put in what the lanes topic has, as (key, order number, due time, partition that keeps it)."""
+        """Add waiting entries, as (key, sequence number, due time, partition of the lanes topic)."""
         for key, sequence, due_ms, kept_in in sorted(waiting, key=lambda found: found[1]):
             entry: LaneEntry[R] = LaneEntry(key, sequence, LaneEntryState.WAITING)
             entry.kept_in = kept_in
@@ -177,11 +179,11 @@ class Lanes(Generic[R]):
         size: int = 0,
         requeued_due_ms: int | None = None,
     ) -> None:
-        """Take in a record that was read. Records come in the order of their offsets.
+        """Take in a record that was read. Records arrive in the order of their offsets.
 
         Parameters:
-          requeued_due_ms: None when this is the message's own first record; else the due time of the wait
-            that this record ends.
+          requeued_due_ms: None for a first record; for a requeue record, the due time of the wait that it
+            ends.
         """
         lane = self._lanes.get(key)
         entry = lane.find(sequence) if lane is not None else None
@@ -189,7 +191,7 @@ class Lanes(Generic[R]):
             assert lane is not None
             self._take_in_again(lane, entry, record, size, requeued_due_ms)
         elif requeued_due_ms is not None:
-            self.leaving.append((record, None))  # it was done since
+            self.leaving.append((record, None))  # its message is done
         else:
             if lane is None:
                 lane = self._lanes[key] = Lane()
@@ -219,13 +221,13 @@ class Lanes(Generic[R]):
             self._park(lane, entry, record, size)
             self._advance(lane)
         else:
-            # The lanes topic has it, or another record of it is not complete.
+            # The lanes topic has the message, or another record of it is incomplete.
             if is_its_ticket:
                 self.recall(entry)
             self.leaving.append((record, None))
 
     def adopt(self, key: bytes, sequence: SequenceNumber) -> LaneEntry[R]:
-        """Note that a message runs already, since an earlier assignment."""
+        """Note that a message runs since an earlier assignment."""
         lane = self._lanes.setdefault(key, Lane())
         entry = lane.find(sequence)
         if entry is None:
@@ -236,10 +238,10 @@ class Lanes(Generic[R]):
         lane.running = lane.running or entry
         return entry
 
-    # What becomes of a turn
+    # The end of an entry
 
     def finish(self, entry: LaneEntry[R]) -> None:
-        """Note that a message is done, or dead-lettered."""
+        """Remove the entry of a message that is done or dead-lettered."""
         lane = self._lanes[entry.key]
         lane.lane_entries.remove(entry)
         if entry.kept:
@@ -254,21 +256,21 @@ class Lanes(Generic[R]):
             del self._lanes[entry.key]
 
     def forget(self, key: bytes, sequence: SequenceNumber) -> None:
-        """Note that a message waits no more, unless it has come back already."""
+        """Remove the entry of a message that no longer waits; one in another state stays."""
         entry = self.find(key, sequence)
         if entry is not None and entry.state is LaneEntryState.WAITING:
             self.finish(entry)
 
     def drop_below(self, offset: int) -> list[R]:
-        """Forget what was taken in from below ``offset`` and is still here, and return its records.
+        """Remove the entries whose records are below ``offset``, and return these records.
 
-        What was handed out stays, and so does what the lanes topic has and no ticket has brought back.
+        Entries that were dispatched stay, and so do waiting entries without a record here.
         """
         dropped = [record for record, _ in self.leaving if record.offset < offset]
         here = {entry for _, entry in self.leaving if entry is not None} | set(self.ready)
         self.leaving = deque((record, entry) for record, entry in self.leaving if record.offset >= offset)
         for lane in list(self._lanes.values()):
-            # The last first: the end of the first would hand out the next.
+            # In reverse order: the end of the first entry would make the next one ready.
             for entry in reversed(lane.lane_entries.copy()):
                 record = entry.record
                 if record is None or not entry.is_below(offset):
@@ -277,14 +279,16 @@ class Lanes(Generic[R]):
                     self._unpark(lane, entry)
                 elif entry not in here:
                     continue
-                if entry.state is not LaneEntryState.MOVING:  # else it was in `leaving`
+                if entry.state is not LaneEntryState.MOVING:  # `leaving` had it
                     dropped.append(record)
                 self.finish(entry)
         self.ready = deque(entry for entry in self.ready if not entry.is_below(offset))
         return dropped
 
     def wait(self, entry: LaneEntry[R], due_ms: int) -> None:
-        """Note that the lanes topic has a message now: until its retry is due, or until it is its turn."""
+        """Note that the lanes topic has a message, which waits until ``due_ms`` or for the entries before
+        it.
+        """
         lane = self._lanes[entry.key]
         if lane.running is entry:
             lane.running = None
@@ -303,7 +307,7 @@ class Lanes(Generic[R]):
         self.recall(entry)
 
     def _clear(self, lane: Lane[R]) -> None:
-        """Move what is parked behind a retry that waits, so that its offsets can be committed."""
+        """Move the records that are parked behind a waiting retry, so that their offsets complete."""
         for entry in lane.lane_entries:
             if entry.state is LaneEntryState.PARKED:
                 record = entry.record
@@ -344,10 +348,10 @@ class Lanes(Generic[R]):
             lane.running = first
             self.ready.append(first)
 
-    # What is to be brought back to the queue
+    # Entries that return to the queue
 
     def to_release(self, now_ms: int) -> list[LaneEntry[R]]:
-        """What may be brought back to its queue: of each lane the first ones, unless a retry is not due."""
+        """The entries to release: the first of each lane, unless a retry in front is not due."""
         while self._retries and self._retries[0][0] <= now_ms:
             self._changed.add(heapq.heappop(self._retries)[1])
         found = []
@@ -367,29 +371,31 @@ class Lanes(Generic[R]):
         return found
 
     def next_due_ms(self) -> int | None:
-        """When `to_release` may find something: 0 for now, None for not before something else happens."""
+        """The time at which `to_release` may find an entry: 0 for now, None when only an event can bring
+        one.
+        """
         if self._changed:
             return 0
         return self._retries[0][0] if self._retries else None
 
     def release(self, entry: LaneEntry[R]) -> None:
-        """Note that its ticket is on the way."""
+        """Note that the requeue record of an entry was sent."""
         if entry.state is LaneEntryState.WAITING:
             entry.released = True
             self._on_the_way.add(entry)
 
     def release_again(self) -> None:
-        """Note that what is on the way has not come, and will not."""
+        """Note that all requeue records that were sent and not read are lost."""
         for entry in list(self._on_the_way):
             self.recall(entry)
 
     @property
     def awaits_tickets(self) -> bool:
-        """Whether something is on the way."""
+        """Whether a requeue record was sent and not read yet."""
         return bool(self._on_the_way)
 
     def recall(self, entry: LaneEntry[R]) -> None:
-        """Note that no ticket of it is on the way: it is to be released again."""
+        """Note that an entry has no requeue record, so that it is released again."""
         entry.released = False
         self._on_the_way.discard(entry)
         self._changed.add(entry.key)

@@ -1,4 +1,4 @@
-"""How a message's key is said, and which keys are refused."""
+"""The options ``partition_key`` and ``key_order``, and the keys that are refused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dramatiq.middleware import Middleware
 
 from ..errors import PartitionKeyRefused
 
-#: In UTF-8. It stands in every record of its message.
+#: In UTF-8. Every record of a message contains its key.
 MAX_KEY_BYTES = 255
 KEY = "partition_key"
 ORDER = "key_order"
@@ -23,13 +23,14 @@ class PartitionKeys(Middleware):
 
     ``actor.send_with_options(args=(7,), partition_key="user-7")``, or for every message of an actor
     ``@dramatiq.actor(partition_key=lambda user_id: f"user-{user_id}")``: called with the message's arguments
-    when it is sent; None means no key. A message's own option wins, None included.
+    when the message is sent; None means no key. The option of a message takes precedence, also when it is
+    None.
 
-    ``@dramatiq.actor(key_order=...)`` says what becomes of the key's later messages while a retry of this
-    actor waits: ``"relaxed"``, the default, lets them pass, ``"ordered"`` keeps them behind it.
+    ``@dramatiq.actor(key_order=...)`` sets the behaviour of the key's later messages while a retry of this
+    actor waits: ``"relaxed"``, the default, lets them pass; ``"ordered"`` keeps them behind it.
 
     Raises:
-      PartitionKeyRefused: For a key that is no text, empty, or longer than 255 bytes in UTF-8.
+      PartitionKeyRefused: For a key that is not a text, is empty, or is longer than 255 bytes in UTF-8.
     """
 
     @property
@@ -68,7 +69,7 @@ class PartitionKeys(Middleware):
 
 
 def why_refused(key: object) -> str | None:
-    """What is wrong with a key; None when nothing is."""
+    """The reason why a key is refused; None when it is accepted."""
     if key is None:
         return None
     if not isinstance(key, str):
@@ -88,7 +89,7 @@ def why_refused(key: object) -> str | None:
 
 
 def key_of(message: Message[Any]) -> bytes | None:
-    """The key of a message's record; None when it has none that could be one."""
+    """The key of a message's record; None when the message has no valid partition key."""
     key = message.options.get(KEY)
     return key.encode(errors="replace") if key and isinstance(key, str) else None
 

@@ -1,22 +1,22 @@
-"""What a lanes topic holds, and how a message comes back from it.
+"""The records of a lanes topic, and the requeue records that return a message to its queue.
 
-One compacted topic a queue, ``{queue}_lanes``. The latest record of a key counts:
+Each queue has one compacted topic, ``{queue}_lanes``. The latest record of a key counts:
 
     key                                        value                  meaning
     {group}:{partition}:{offset}:{timestamp}   the encoded message    it waits in the lane named by
                                                                       ``lane-key``
                                                none (tombstone)       it is done, or was flushed
 
-All records of a key are in the partition that its first one went to, also when partitions are added later.
-A *mark* is a tombstone of no message (``{group}:{partition of the lanes topic}:-1:-1``): whoever has read it
-has read everything that was acknowledged before it was sent.
+All records of a key are in the partition of its first one, also when partitions are added later. An *end
+mark* is a tombstone that belongs to no message (``{group}:{partition of the lanes topic}:-1:-1``): a reader
+that has read it has read every record that was acknowledged before it was sent.
 
-``group`` is the workers' ``group_id``: two groups may read one queue, and what waits in one may be done in
-the other. ``partition`` is the queue's, ``offset`` and ``timestamp`` are the message's order number.
+``group`` is the ``group_id`` of the workers: two groups may read one queue, and a message that waits in one
+may be done in the other. ``partition`` is the queue's; ``offset`` and ``timestamp`` are the sequence number.
 
-What waits comes back as a *ticket*: a record in its partition of the queue, with the order number and the due
-time of the wait that it ends in the header ``lane-ticket``. A ticket is worth nothing once its message has
-been done.
+A waiting message returns as a *requeue record* in its partition of the queue. The header ``lane-ticket``
+contains its sequence number and the due time of the wait that it ends. A requeue record is dropped when its
+message is done.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from .lanes import SequenceNumber
 KEY = "lane-key"
 DUE = "lane-due-ms"
 TICKET = "lane-ticket"
-#: What a ticket's header adds to its message, at most: three numbers of up to 19 digits.
+#: The size of a requeue record's own headers, at most: three numbers of up to 19 digits.
 REQUEUE_HEADERS_BYTES = 80
 
 Headers = Sequence[tuple[str, bytes]]
 
-#: The order number of no message.
+#: The sequence number of end marks, which no message has.
 NOWHERE = SequenceNumber(-1, -1)
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a message first stood for a group: a partition of its queue, and its order number there."""
+    """The identity of a message in the lanes topic: group, partition of the queue, and sequence number."""
 
     group: str
     partition: int
@@ -53,14 +53,15 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A message that waits in its lane.
+    """A message that waits in the lanes topic.
 
     Attributes:
-      key: The lane's.
-      due_ms: When it may run; 0 for one that only waits for those before it.
+      key: The key of its lane.
+      due_ms: The time from which it may run, in milliseconds since 1970; 0 when it waits only for the entries
+        before it.
       value: The encoded message.
-      headers: What its record in the queue's topic had and will have.
-      kept_in: The partition of the lanes topic that its record was read from. None when it was not read.
+      headers: The headers of its record in the queue's topic.
+      kept_in: The partition of the lanes topic that its record was read from; None when it was not read.
     """
 
     place: Place
@@ -72,12 +73,12 @@ class Waiting:
 
 
 def lane_header(key: bytes) -> tuple[str, bytes]:
-    """What says that a record belongs into a lane. A key alone does not: others key their records, too."""
+    """The header that puts a record into a lane. A Kafka key alone does not: other producers use keys."""
     return KEY, key
 
 
 def lane_of(headers: Headers) -> bytes | None:
-    """The key of the lane that a record belongs into; None for none."""
+    """The key of a record's lane; None when the record has no lane."""
     for name, content in headers:
         if name == KEY:
             return content or None
@@ -92,10 +93,11 @@ def waiting_record(
     partition: int | None = None,
     watch: Watch | None = None,
 ) -> Record:
-    """What the lanes topic ``topic`` keeps of a message until it goes back to ``destination``, its queue's.
+    """The record of a waiting message in the lanes topic ``topic``.
 
     Parameters:
-      partition: The partition that keeps it already; None when none does.
+      destination: The topic of its queue, to which it returns.
+      partition: The partition of the lanes topic that has its earlier records; None when there are none.
       watch: See ``Record``.
     """
     own = [lane_header(waiting.key), (DUE, b"%d" % waiting.due_ms)]
@@ -117,12 +119,17 @@ def tombstone(
     partition: int | None,
     watch: Watch | None = None,
 ) -> Record:
-    """What ends the wait at ``place``, which ``partition`` keeps; None when that is not known."""
+    """The tombstone of the waiting message at ``place``.
+
+    Parameters:
+      partition: The partition of the lanes topic that has it; None when that is not known.
+      watch: See ``Record``.
+    """
     return Record(topic, None, key=str(place).encode(), partition=partition, watch=watch)
 
 
 def mark(topic: str, group: str, partition: int, *, watch: Watch) -> Record:
-    """A record that means nothing, and whose offset is above everything that was acknowledged before."""
+    """An end mark: its offset is above every record that was acknowledged before."""
     return tombstone(topic, Place(group, partition, NOWHERE), partition=partition, watch=watch)
 
 
@@ -139,10 +146,10 @@ def requeue_record(queue_topic: str, waiting: Waiting) -> Record:
 
 
 def read(key: bytes | None, value: bytes | None, headers: Headers) -> tuple[Place, Waiting | None]:
-    """Understand a record of a lanes topic: whose it is, and None when that is done.
+    """Decode a record of a lanes topic: its place, and the waiting message (None for a tombstone).
 
     Raises:
-      ValueError, KeyError: When it is none of this broker's.
+      ValueError, KeyError: When this broker did not write it.
     """
     group, *numbers = (key or b"").decode().rsplit(":", 3)
     partition, offset, timestamp = map(int, numbers)
@@ -154,17 +161,17 @@ def read(key: bytes | None, value: bytes | None, headers: Headers) -> tuple[Plac
 
 
 def read_requeue_headers(headers: Headers) -> tuple[SequenceNumber, int] | None:
-    """The order number and the due time on a ticket; None when the record is none."""
+    """The sequence number and due time of a requeue record; None for another record."""
     for name, content in headers:
         if name == TICKET:
             try:
                 offset, timestamp, due_ms = map(int, content.split(b":"))
             except (AttributeError, ValueError):
-                return None  # nobody's: the message is one of its own
+                return None  # another producer's header: the record is a first record
             return SequenceNumber(offset, timestamp), due_ms
     return None
 
 
 def without_own(headers: Iterable[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
-    """What belongs to the message and not to its way through the lanes topic."""
+    """The headers without those that the lanes topic and requeue records add."""
     return [header for header in headers if not header[0].startswith("lane-")]

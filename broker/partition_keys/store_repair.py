@@ -1,8 +1,9 @@
-"""What becomes of a lanes topic that has lost its tail.
+"""Repairs a lanes topic after a truncation.
 
-Reading on would keep what the topic has lost, and would miss what was written since below the old end. So it
-is read from its beginning again and compared with what was known. The owner of a partition knows better than
-the topic: what waits is written once more, and what is done gets another tombstone.
+A reader that continued would keep the records that the topic has lost, and would miss the ones that were
+written since below the old end. The topic is therefore read again from its beginning and compared with the
+known entries. The owner of a partition has the better knowledge: it writes lost entries that still wait a
+second time, and another tombstone for each entry that is done.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _PLACE = "partition, first_offset, timestamp"
 
 
 class Comparison:
-    """What a topic had before it lost its tail, beside what it has now.
+    """The entries of a lanes topic before a truncation, compared with the entries after it.
 
     Attributes:
       active: Whether the topic is being read again.
@@ -39,7 +40,7 @@ class Comparison:
         self.done: set[Place] = set()
 
     def begin(self) -> None:
-        """Put aside what is known. A second time, before it was finished, it changes nothing."""
+        """Set the known entries aside. A second call before :meth:`finish` changes nothing."""
         if not self.active:
             self._db.execute("ALTER TABLE waiting RENAME TO known")
             self._db.execute(SCHEMA)
@@ -47,12 +48,16 @@ class Comparison:
             self.done = set()
 
     def note_done(self, place: Place) -> None:
-        """Note that the topic has a tombstone: what stood there was not lost."""
+        """Note that the topic has a tombstone for ``place``: its entry was not lost."""
         if self.active:
             self.done.add(place)
 
     def finish(self) -> tuple[list[Waiting], list[Waiting]]:
-        """What was known and is not in the topic any more, and what was not known and is in it."""
+        """End the comparison.
+
+        Returns:
+          The known entries that the topic has lost, and the entries of the topic that were not known.
+        """
         lost = [waiting for waiting in self._only_in("known", "waiting") if waiting.place not in self.done]
         back = self._only_in("waiting", "known")
         self._db.execute("DROP TABLE known")
@@ -78,5 +83,5 @@ class Comparison:
 
 
 def unpack(packed: str) -> list[tuple[str, bytes]]:
-    """A record's headers, as the table has them."""
+    """Decode the headers of a record from the table's text."""
     return [(name, text.encode("latin-1")) for name, text in json.loads(packed)]

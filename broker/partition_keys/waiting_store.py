@@ -1,4 +1,4 @@
-"""Reads a queue's lanes topic."""
+"""Reads a queue's lanes topic into a temporary table."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ from .store_repair import SCHEMA, Comparison, unpack
 
 logger = logging.getLogger(__name__)
 
-#: How long Kafka may send nothing of what it says it has.
+#: The time for which Kafka may send no record although the log has more.
 SILENCE_TIMEOUT_S = 5.0
-#: How long it may answer with less than it has acknowledged. The consumer's thread waits for it.
+#: The time for which Kafka may show an earlier end than it has acknowledged. The consumer's thread waits.
 STALE_TIMEOUT_S = 1.0
 REQUEST_TIMEOUT_MS = 5_000
 
@@ -49,33 +49,33 @@ _PLACE = "partition = ? AND first_offset = ? AND timestamp = ?"
 
 
 class StaleRead(KafkaTimeoutError):  # type: ignore[misc]
-    """Kafka answers with less of a lanes topic than it has acknowledged."""
+    """Kafka shows an earlier end of a lanes topic than it has acknowledged."""
 
 
 class Recreated(UnknownTopicOrPartitionError):  # type: ignore[misc]
-    """A lanes topic that was read is not there any more; another one has its name."""
+    """The lanes topic was deleted and recreated since it was read."""
 
 
 class WaitingStore:
-    """What waits for a group in a lanes topic, in a temporary file of SQLite's. Use it from one thread at a
-    time.
+    """The waiting entries of one group in a lanes topic, in a temporary SQLite file.
 
-    Nothing is asked of Kafka before the first question, and a topic that does not exist holds nothing.
+    Use it from one thread at a time. The constructor sends no request. A topic that does not exist has no
+    entries.
 
     Parameters:
-      publisher: Writes the marks by which the true end of the log is found.
-      written: What is never taken for absent.
-      mend: Called when the topic has lost its tail, until it does not raise: with what waited and is not in
-        the topic any more, and with what did not wait any more and is in it again.
+      publisher: Writes the end marks that show the true end of the log.
+      written: The acknowledged ends, which every read must reach.
+      mend: Called after a truncation, and again until it does not raise: with the entries that the topic has
+        lost, and with the ended entries that are in the topic again.
 
     Attributes:
-      ended: What has ceased to wait, and the key of each. Whoever has dealt with one takes it out; one that
-        waits again is taken out by :meth:`catch_up`.
-      read_again: Whether the topic was read from its beginning again, as it was recreated or has lost its
-        tail. Whoever has dealt with that sets it back.
+      ended: The places of entries that have ended, with their keys. The caller removes those it has handled;
+        :meth:`catch_up` removes those that wait again.
+      read_again: Whether the topic was read again from its beginning, since it was recreated or truncated. The
+        caller resets it.
 
-    Raises (its methods that ask Kafka): KafkaError and KafkaUnavailable when it does not answer, or answers
-      with less than it has acknowledged.
+    Raises (each method that sends requests): KafkaError and KafkaUnavailable when Kafka does not answer, or
+      shows an earlier end than it has acknowledged.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class WaitingStore:
         self.ended: dict[Place, bytes] = {}
         self._kafka: KafkaConsumer | None = None
         self._partitions: list[TopicPartition] = []
-        self._is_new = False  # connected, and nothing was read since
+        self._is_new = False  # connected, and no record read yet
         self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._db.execute(SCHEMA)
         self._comparison = Comparison(self._db, group)
@@ -110,29 +110,29 @@ class WaitingStore:
         reset_on_fork(self)
 
     def reset_after_fork(self) -> None:
-        """Leave the file to the parent. Whoever has one of these in the child makes another."""
+        """Leave the file to the parent. The owner of this object makes another one in the child."""
         leave_to_parent(self._db)
 
     def catch_up(self, *, ask_for_partitions: bool = False) -> None:
-        """Read up to what is the end now, and at least what this process was acknowledged.
+        """Read up to the current end, and at least up to the ends that were acknowledged to this process.
 
         Parameters:
-          ask_for_partitions: Whether Kafka is asked for partitions that were added. They are noticed without
-            that, after a while, and when this process writes there.
+          ask_for_partitions: Whether to ask Kafka for added partitions. Without it they are noticed within
+            ``METADATA_MAX_AGE_MS``, and when this process writes there.
         """
         try:
             self._read({}, ask_for_partitions=ask_for_partitions)
         except StaleRead:
-            # It may also be another log by now, recreated or cut off; then nobody would ever get there.
+            # Or the topic was recreated or truncated; then no read would ever reach the acknowledged end.
             known = self._known()
             if not self._is_another_log(known, self._mark()):
                 raise
             self._read({})
 
     def catch_up_with_all(self) -> None:
-        """Read everything that anybody, in whichever process, was acknowledged before this call.
+        """Read every record that was acknowledged to any process before this call.
 
-        It costs a record in each partition.
+        It writes an end mark into each partition.
         """
         known = self._known()
         marks = self._mark()
@@ -262,7 +262,7 @@ class WaitingStore:
             elif silent_s > STALE_TIMEOUT_S and not any(
                 self._is_behind(kafka, partition, ends[partition], {}) for partition in behind
             ):
-                kafka._cluster.request_update()  # another one leads, perhaps
+                kafka._cluster.request_update()  # the leader may have changed
                 raise StaleRead(
                     f"Kafka shows less of {sorted(behind)} than it has acknowledged: at least "
                     f"{ {p.partition: least[p.partition] for p in behind} } record(s)"
@@ -271,8 +271,8 @@ class WaitingStore:
                 raise KafkaTimeoutError(f"Kafka sends nothing more of the topic {self._topic!r}")
 
     def waiting(self, partition: int) -> list[tuple[bytes, SequenceNumber, int, int]]:
-        """What waits of a partition of the queue, as (key, order number, due time, partition that keeps it),
-        in order.
+        """The waiting entries of a partition of the queue, in order, as (key, sequence number, due time,
+        partition of the lanes topic).
         """
         found = self._db.execute(
             "SELECT key, first_offset, timestamp, due_ms, kept_in FROM waiting WHERE partition = ?"
@@ -285,7 +285,7 @@ class WaitingStore:
         ]
 
     def get(self, place: Place) -> Waiting | None:
-        """The message that waits at a place; None when it does not any more."""
+        """The waiting message at ``place``; None when there is none."""
         found = self._db.execute(
             f"SELECT key, due_ms, value, headers, kept_in FROM waiting WHERE {_PLACE}",
             (place.partition, *place.sequence),
@@ -296,7 +296,7 @@ class WaitingStore:
         return Waiting(place, key, due_ms, value, unpack(packed), kept_in)
 
     def places(self) -> list[tuple[Place, int]]:
-        """Where everything that waits first stood, and the partition that keeps it."""
+        """The places of all waiting entries, each with its partition of the lanes topic."""
         found = self._db.execute("SELECT partition, first_offset, timestamp, kept_in FROM waiting")
         return [
             (Place(self._group, partition, SequenceNumber(offset, timestamp)), kept_in)
@@ -342,14 +342,16 @@ class WaitingStore:
             ),
         )
 
-    # Where the log ends
+    # The end of the log
 
     def _known(self) -> dict[int, int]:
-        """Where the log ended at least, as far as this process was told."""
+        """The lowest possible ends of the partitions, as far as this process knows."""
         return _highest(self._written.ends(self._topic), self._reached)
 
     def _mark(self) -> dict[int, int]:
-        """Write a mark into each partition, which only its true leader takes; return the offset after it."""
+        """Write an end mark into each partition, which only the true leader accepts; return the offsets after
+        them.
+        """
         ends: dict[int, int] = {}
 
         def note(partition: int, offset: int | None, leader_epoch: int = -1) -> None:
@@ -373,10 +375,11 @@ class WaitingStore:
         return ends
 
     def _is_another_log(self, known: Mapping[int, int], marks: Mapping[int, int]) -> bool:
-        """Whether the log has become another one; then it is read from its beginning the next time.
+        """Whether the topic was recreated or truncated. If so, the next read begins at its beginning.
 
         Parameters:
-          known: Where it ended at least, before the marks were written.
+          known: The lowest possible ends before the end marks were written.
+          marks: The offsets after the end marks.
         """
         lost = {
             partition: known[partition] for partition, end in marks.items() if end <= known.get(partition, 0)
@@ -398,7 +401,7 @@ class WaitingStore:
     # The connection
 
     def _is_connected(self) -> bool:
-        """Whether there is a topic to read; connects to it."""
+        """Connect to the topic; False when the topic does not exist."""
         if self._partitions:
             return True
         if self._kafka is None:
@@ -416,7 +419,7 @@ class WaitingStore:
         return True
 
     def _follow_partitions(self, kafka: KafkaConsumer, least: Mapping[int, int], *, ask: bool) -> None:
-        """Read partitions, too, that were added."""
+        """Read added partitions, too."""
         known = {partition.partition for partition in self._partitions}
         numbers = kafka.partitions_for_topic(self._topic)
         if ask or not least.keys() <= numbers | known:
@@ -436,7 +439,7 @@ class WaitingStore:
         known: Mapping[TopicPartition, LogEnd],
         answers: EpochEndsByPartition,
     ) -> bool:
-        """Read from the beginning again what has other records now than it had when it was read."""
+        """Read the topic again from its beginning when one of its partitions was truncated."""
         cut = {p: answer.end_offset for p, answer in answers.items() if is_cut(*known[p], answer)}
         if not cut:
             return False
@@ -454,12 +457,12 @@ class WaitingStore:
         return True
 
     def _compare(self) -> None:
-        """Compare what is read from now on with what was known."""
+        """Compare the following records with the entries that were known."""
         self._comparison.begin()
         self.read_again = True
 
     def _note_where(self, kafka: KafkaConsumer) -> None:
-        """Note up to where everything was read."""
+        """Note the positions, and their leader epochs, after a complete read."""
         for partition in self._partitions:
             position = kafka.position(partition, timeout_ms=REQUEST_TIMEOUT_MS)
             if position is not None:
@@ -476,7 +479,7 @@ class WaitingStore:
     def _is_behind(
         self, kafka: KafkaConsumer, partition: TopicPartition, end: int, least: Mapping[int, int]
     ) -> bool:
-        # The end that is asked for is too low on the embedded broker: it is in the last batch, not after it.
+        # The embedded broker answers ListOffsets with an offset in the last batch, which is too low.
         position = kafka.position(partition, timeout_ms=REQUEST_TIMEOUT_MS)
         wanted = max(end, kafka.highwater(partition) or 0, least.get(partition.partition, 0))
         return position is None or position < wanted
