@@ -1,4 +1,4 @@
-"""One partition, from the moment a consumer is given it until it is taken away."""
+"""One partition during one assignment: from its restore until its revoke."""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ from ..partition_keys.lanes import LaneEntry, Lanes, SequenceNumber
 from ..partition_keys.record_format import lane_of, read_requeue_headers
 from .delivery import Delivery
 
-#: Below this many incomplete offsets the metadata cannot reach its limit: 9 bytes, 12 characters, for each
-#: gap at most, and as many again for a crash count.
+#: With fewer incomplete offsets the metadata cannot reach its limit: a gap takes 9 bytes (12 characters) at
+#: most, and a crash count as many.
 CERTAINLY_FITS = MAX_METADATA_CHARS // 24 - 4
-#: How many commits of its own an assignment knows again. At most one is under way besides that of a handover.
+#: The number of its own commits that an assignment recognises. At most one is in flight beside a handover's.
 REMEMBERED_COMMITS = 4
-#: Room kept free for one more incomplete offset and the flags.
+#: Characters kept free for one more incomplete offset and the flags.
 _HEADROOM_CHARS = 48
 
 
 class Capacity:
-    """How many deliveries a consumer may still hand out. Guarded by the ledger's lock, except to wait."""
+    """The number of deliveries that a consumer may still dispatch.
+
+    ``InFlightDeliveries.lock`` guards ``free``. A wait for ``changed`` needs no lock.
+    """
 
     def __init__(self, limit: int) -> None:
         self.free = limit
@@ -35,36 +38,34 @@ class Capacity:
 
     def give_back(self, count: int) -> None:
         self.free += count
-        # The consumer clears it before it looks at `free` for the last time and waits.
+        # The consumer clears the event, reads `free` once more, and then waits.
         if not self.changed.is_set():
             self.changed.set()
 
 
 class AssignedPartition:
-    """The broker's side of an assigned partition. Its fields are guarded by the ledger's lock.
+    """The broker's state of an assigned partition. ``InFlightDeliveries.lock`` guards its fields.
 
     Attributes:
-      epoch: How many assignments this process was given before. An ack for an older epoch of the same
-        partition does not touch this one.
-      topic_id: Of the topic as it was when the partition was taken over; None when Kafka has not said.
+      epoch: The assignment epoch. An ack for an earlier assignment of the same partition does not change this
+        one.
+      topic_id: The id of the topic at the time of the restore; None when Kafka did not report one.
       expected: The offset that the next record read should have.
-      expected_epoch: The leader epoch of what stands last below ``expected``; -1 when it is not known.
+      expected_epoch: The leader epoch of the last record below ``expected``; -1 when it is not known.
       buffer: Records that were read and not dispatched.
       buffered_bytes: The size of the values in the buffer.
-      in_flight: Deliveries that Dramatiq has and that are not complete, by offset.
-      lanes: Whose turn it is among the records that have a key. What is committed of them is where the lanes
-        topic ended, as ``lane_ends`` says, and what waits there.
-      turns: The turns of what was taken out of the lanes, by offset.
+      in_flight: Dispatched deliveries that are not complete, by offset.
+      lanes: The order of the records that have a partition key.
+      lane_entries: The lane entries of dispatched records, by offset.
       suspicions: Crash counts of incomplete offsets (see ``commit_metadata``).
-      probation_end: While the next record is below it, deliveries are marked in a commit before they are
-        dispatched.
-      leaving: Whether it is about to be taken away: nothing more of it is dispatched.
-      revoked: Whether the partition was taken away.
-      log_start: Where the log began when it was last looked for what a flush has deleted.
-      dirty: Whether there is anything that the last commit did not say.
-      unanswered: How many commits of it are under way.
-      uncommitted: How many records were dispatched since a commit was last acknowledged.
-      said: The last commits of it that were sent, as (offset, metadata), whether or not Kafka took them.
+      probation_end: Records below it get a running mark in a commit before they are dispatched.
+      leaving: Whether a revoke is about to follow. Nothing more of the partition is dispatched.
+      revoked: Whether the partition was revoked or lost.
+      log_start: The log start at the last check for flushed records.
+      dirty: Whether the state has changed since the last commit.
+      unanswered: The number of its commits without an answer.
+      uncommitted: The number of records dispatched since the last acknowledged commit.
+      said: Its last commits, as (offset, metadata), whether or not Kafka accepted them.
     """
 
     def __init__(
@@ -108,23 +109,23 @@ class AssignedPartition:
         self._capacity = capacity
 
     def take_in(self, batch: list[ConsumerRecord]) -> None:
-        """Put records that were read into the buffer."""
+        """Append records that were read to the buffer."""
         self.buffer.extend(batch)
         self.buffered_bytes += sum(record.serialized_value_size for record in batch)
         self.expected = batch[-1].offset + 1
         self.expected_epoch = batch[-1].leader_epoch
 
     def skip_to(self, position: int, leader_epoch: int) -> None:
-        """Note that there are no records below ``position`` any more that were not read."""
+        """Note that the log has no unread records below ``position``."""
         self.expected = position
         self.expected_epoch = leader_epoch
         self.dirty = True
 
     def first_foreign(self, batch: list[ConsumerRecord]) -> ConsumerRecord | None:
-        """The first record of ``batch`` that stands where an earlier owner read another one.
+        """The first record of ``batch`` at an offset where an earlier owner read another record.
 
-        The log was cut since, and has grown again: what stands there was written under a later leader than
-        the last of what that owner read.
+        The log was truncated since, and has grown again: the record has a later leader epoch than the last
+        record which that owner read.
         """
         highest, leader_epoch = self.tracker.highest, self.tracker.leader_epoch
         if batch[0].offset > highest or leader_epoch < 0:
@@ -139,7 +140,7 @@ class AssignedPartition:
         return self.buffer[0] if self.buffer else None
 
     def take_ready(self) -> ConsumerRecord:
-        """Take the next record whose turn has come."""
+        """Take the record of the next ready lane entry."""
         entry = self.lanes.ready.popleft()
         record = entry.record
         assert record is not None
@@ -147,7 +148,7 @@ class AssignedPartition:
         return record
 
     def take_into_lane(self) -> None:
-        """Take the next record of the buffer to the others of its key."""
+        """Move the next record of the buffer into its lane."""
         record = self.take_out()
         self.tracker.deliver(record.offset, record.leader_epoch)
         sequence, due_ms = _sequence_number_of(record)
@@ -156,7 +157,7 @@ class AssignedPartition:
         self.lanes.take_in(key, sequence, record, size=record.serialized_value_size, requeued_due_ms=due_ms)
 
     def adopt(self, record: ConsumerRecord) -> None:
-        """Note that the next record of the buffer runs already."""
+        """Take the next record out of the buffer: a delivery in flight runs it, or has run it."""
         self.take_out()
         self.tracker.deliver(record.offset, record.leader_epoch)
         if record.key is not None and (key := lane_of(record.headers)) is not None:
@@ -164,7 +165,7 @@ class AssignedPartition:
             self.lane_entries[record.offset] = self.in_flight[record.offset].lane_entry = entry
 
     def complete_unrun(self, offset: int) -> None:
-        """Mark a record complete that stands for a message which another one stands for, too."""
+        """Complete a record without a run: another record has its message, or a flush dropped it."""
         self.tracker.complete(offset)
         self.suspicions.pop(offset, None)
         self.dirty = True
@@ -176,13 +177,13 @@ class AssignedPartition:
         return record
 
     def dispatch(self, delivery: Delivery) -> None:
-        """Count ``delivery`` as outstanding."""
+        """Count ``delivery`` as in flight."""
         self.in_flight[delivery.origin.offset] = delivery
         self.uncommitted += 1
         self._capacity.free -= 1
 
     def complete(self, offset: int) -> None:
-        """Mark a delivery complete and let the consumer know that there is room."""
+        """Complete the delivery at ``offset``, advance its lane, and give its capacity back."""
         if (delivery := self.in_flight.pop(offset, None)) is not None:
             if self.lane_entries and (entry := self.lane_entries.pop(offset, None)) is not None:
                 if delivery.wait is None or delivery.flushed:
@@ -195,12 +196,12 @@ class AssignedPartition:
             self._capacity.give_back(1)
 
     def holds_below(self, offset: int) -> bool:
-        """Whether anything from below ``offset`` is not complete here."""
+        """Whether a record below ``offset`` is in the buffer or incomplete."""
         first = self.buffer[0].offset if self.buffer else offset
         return min(first, self.tracker.next_offset) < offset
 
     def drop_below(self, offset: int) -> int:
-        """Complete what was read from below ``offset`` and not dispatched; return how much that was."""
+        """Complete the records below ``offset`` that were read and not dispatched; return their number."""
         dropped = 0
         while self.buffer and self.buffer[0].offset < offset:
             self.take_out()
@@ -208,19 +209,20 @@ class AssignedPartition:
         for record in self.lanes.drop_below(offset):
             self.complete_unrun(record.offset)
             dropped += 1
-        self.tracker.skip_to(offset)  # among it what an earlier owner left behind
+        self.tracker.skip_to(offset)  # completes offsets that an earlier owner left incomplete, too
         self.expected = max(self.expected, offset)
         self.dirty = True
         return dropped
 
     def runs_keyed(self) -> bool:
-        """Whether a message that has a key is run or settled at the moment."""
+        """Whether a delivery of a keyed message runs or is being settled."""
         return any(delivery.begun and delivery.lane_entry is not None for delivery in self.in_flight.values())
 
     def revoke(self) -> list[Delivery]:
-        """Take the partition away and return what was outstanding.
+        """End the assignment and return the deliveries in flight.
 
-        The buffer stays: the last commit has yet to tell that what is in it was not delivered.
+        The buffer stays: :meth:`snapshot` needs it for the last commit, where its records count as not
+        delivered.
         """
         self.revoked = True
         outstanding = list(self.in_flight.values())
@@ -229,34 +231,38 @@ class AssignedPartition:
         return outstanding
 
     def head_crashes(self) -> int:
-        """How often a worker died while the next record was marked as running."""
+        """The crash count of the next record."""
         if not self.suspicions or (head := self.head) is None:
             return 0
         suspicion = self.suspicions.get(head.offset)
         return suspicion.crashes if suspicion else 0
 
     def is_suspect(self) -> bool:
-        """Whether the next record was marked as running at a crash after the one that began the probation."""
+        """Whether the next record had a running mark at a crash during the probation."""
         return self.head_crashes() > 1
 
     def on_probation(self) -> bool:
-        """Whether the next record may be the one that an owner died of."""
+        """Whether the next record may have crashed an owner."""
         if self.head_crashes() > 0:
             return True
         return self.probation_end > 0 and (head := self.head) is not None and head.offset < self.probation_end
 
     @property
     def is_committed(self) -> bool:
-        """Whether Kafka has acknowledged everything there is to say."""
+        """Whether Kafka has acknowledged a commit of the current state."""
         return not self.dirty and not self.unanswered
 
     def snapshot(self, *, clean: bool = False) -> CommitState:
-        """What a commit made now has to say."""
+        """The state that a commit contains now.
+
+        Parameters:
+          clean: Whether the commit is the handover of the partition.
+        """
         state = self._snapshot(clean=clean)
         return replace(state, lanes=self._committed_lanes(state))
 
     def _committed_lanes(self, state: CommitState) -> CommittedLanes | None:
-        """What ``state`` can say of the lanes in the room that it leaves."""
+        """The part of the lanes that fits beside ``state`` into the commit metadata."""
         if not (ends := self._lane_ends()):
             return None
         room = (MAX_METADATA_CHARS - len(encode(state))) * 3 // 4
@@ -272,13 +278,13 @@ class AssignedPartition:
             if self.lanes:
                 lowest = self.lanes.lowest_offset()
                 next_unread = next_unread if lowest is None else min(next_unread, lowest)
-            # A handover in good order is no crash: what still runs here is no suspect of the next owner's.
+            # A handover is not a crash, so a delivery that still runs here gets no crash count.
             suspicions = {offset: Suspicion(s.crashes, running=False) for offset, s in suspicions.items()}
         return CommitState(
             self.tracker.next_offset,
             self.tracker.highest,
             tuple(incomplete),
-            # The next owner takes over a probation that is not over.
+            # The next owner continues a probation that has not ended.
             clean=clean and next_unread >= self.probation_end,
             suspicions=suspicions,
             log_start=self.log_start if self.log_start > self.tracker.next_offset else 0,
@@ -293,7 +299,7 @@ class AssignedPartition:
 
 
 def _sequence_number_of(record: ConsumerRecord) -> tuple[SequenceNumber, int | None]:
-    """A record's order number, and the due time of the wait that it ends, if it does."""
+    """A record's sequence number, and the due time of the wait that it ends (None for a first record)."""
     if record.headers and (read := read_requeue_headers(record.headers)) is not None:
         return read
     return SequenceNumber(record.offset, record.timestamp), None

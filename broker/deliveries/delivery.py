@@ -1,4 +1,4 @@
-"""A delivery: one record handed to one worker, and everything that must be durable before it is complete."""
+"""A delivery: one record to be run by this process, and the records that follow from it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Origin(NamedTuple):
-    """Where a delivery's record stands in Kafka."""
+    """The topic, partition and offset of a record."""
 
     topic: str
     partition: int
@@ -27,7 +27,7 @@ class Origin(NamedTuple):
 
 
 class Owner(Protocol):
-    """The assigned partition that answers for a delivery (see ``assigned_partition``)."""
+    """The assigned partition of a delivery (see ``assigned_partition``)."""
 
     partition: TopicPartition
     revoked: bool
@@ -39,29 +39,30 @@ class Owner(Protocol):
 
 
 class Delivery(MessageProxy):
-    """A Dramatiq message together with its place in Kafka and its outbox.
+    """A Dramatiq message together with its origin in Kafka and its outbox.
 
     Attributes:
-      origin: Where the record was read.
+      origin: The topic, partition and offset of its record.
       raw: The record's value as it was read.
-      headers: The record's headers (a trace context, say), which a retry and a dead letter keep.
+      headers: The record's headers (a trace context, for example), which a retry and a dead letter keep.
       outbox: Records that follow from this delivery (a retry, a pipeline's next step, a dead letter). It
         completes only when Kafka has all of them.
-      follow_ups: Called in order after the outbox is in Kafka and before the delivery completes. One that
-        raises holds the delivery and is called again, so each must be idempotent.
-      assigned_partition: The assigned partition that answers for it.
-      begun: Whether a worker thread has started on it.
+      follow_ups: Calls in order, after the outbox is in Kafka and before the delivery completes. An error
+        holds the delivery, and the call is repeated, so each must be idempotent.
+      assigned_partition: The assigned partition of its record.
+      begun: Whether a worker thread has taken it.
       completed: Whether everything that follows from it is durable.
-      flushed: Whether it was completed because a flush has dropped it.
-      withdrawn: Whether its partition was taken away, or it was flushed, before a thread could begin it. No
+      flushed: Whether it was completed because a flush dropped it.
+      withdrawn: Whether its partition was revoked, or it was flushed, before a worker thread began it. No
         hook is called for it.
-      unrun: Whether no worker thread gets it at all. Its record is kept as it was read.
-      preparation: Called before anything of it is published, and again until it does not raise.
+      unrun: Whether no worker thread gets it. Its record is kept as it was read.
+      preparation: Called before its outbox is published, and repeated until it does not raise.
       retry: The record in its outbox that is its own retry.
       retry_sent: Whether Kafka has its retry, or may have it.
-      dead_letter: Its dead letter, once that was made.
-      lane_entry: Its place among the messages of its key, when it has one.
-      wait: What the lanes topic is to keep of it, in its place, after the outbox is in Kafka.
+      dead_letter: The record of its dead letter; None while it has none.
+      lane_entry: Its lane entry; None when it has no partition key.
+      wait: The lane entry that is written to the lanes topic after the outbox is in Kafka: an ordered retry,
+        or a record that moves.
     """
 
     lane_entry: LaneEntry[ConsumerRecord] | None = None
@@ -83,7 +84,7 @@ class Delivery(MessageProxy):
         assigned: Owner,
     ) -> None:
         super().__init__(message)
-        # A proxy looks its message's fields up in the message at every access, some fifteen times a task.
+        # A proxy reads each field from its message at every access, some fifteen times per task.
         self.__dict__.update(message.__dict__)
         self.origin = origin
         self.raw = raw
@@ -97,39 +98,39 @@ class Delivery(MessageProxy):
 
     @property
     def moves(self) -> bool:
-        """Whether it is no run: its record only moves to the lanes topic."""
+        """Whether its record moves to the lanes topic without a run."""
         return self.wait is not None and not self.wait.due_ms
 
     @property
     def is_retried(self) -> bool:
-        """Whether its own retry is among what follows from it."""
+        """Whether its own retry follows from it."""
         return self.retry is not None or self.wait is not None
 
     def is_retry(self, message: Message[Any]) -> bool:
-        """Whether ``message`` is this delivery's own message, to be run again."""
+        """Whether ``message`` is a retry of this delivery's message."""
         return (message.message_id, message.queue_name, message.actor_name) == (
             self.message_id, self.queue_name, self.actor_name
         )  # fmt: skip
 
     def drop_retry(self) -> None:
-        """Forget its own retry: a dead letter, or another retry, takes its place."""
+        """Remove its own retry. The caller puts a dead letter or another retry in its place."""
         if self.retry is not None:
             self.outbox.remove(self.retry)
         self.retry = self.wait = None
 
     def drop_outbox(self) -> None:
-        """Forget what was to follow: something else takes the place of all of it."""
+        """Remove everything from the outbox. The caller replaces all of it."""
         self.outbox.clear()
         self.retry = self.wait = None
 
     def become(self, message: Message[Any]) -> None:
-        """Take the fields of the message that its record was found to hold."""
+        """Take the fields of the message that was decoded from its record."""
         self._message = message
         self.__dict__.update(message.__dict__)
 
 
 def make_delivery(message: Message[Any], record: ConsumerRecord, assigned: Owner) -> Delivery:
-    """Make a delivery of the message that was read from ``record``."""
+    """Make a delivery of ``message``, which was decoded from ``record``."""
     delivery = Delivery(
         message,
         origin=Origin(record.topic, record.partition, record.offset),

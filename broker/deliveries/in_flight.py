@@ -1,4 +1,4 @@
-"""What this process runs, across all its consumers and all their assignments."""
+"""The deliveries in flight in this process, of all consumers and all assignments."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from ..process.forks import reset_on_fork
 from .assigned_partition import AssignedPartition
 from .delivery import Delivery
 
-#: How many tasks that ended after their partition was lost are remembered, with their messages.
+#: The number of orphans that have ended and are remembered, with their messages.
 MAX_FINISHED = 1_000
 
 
 class InFlightDeliveries:
-    """Moves deliveries from dispatched to begun to complete. Thread-safe, and quick.
+    """Moves deliveries from dispatched to begun to complete. Thread-safe; no method waits for I/O.
 
-    It outlives consumers: Dramatiq makes a new one after every error, and a task that still runs then belongs
-    to no assignment. It stays here as an *orphan*. When its partition comes back to this process, the new
-    assignment adopts it instead of running it a second time; otherwise the new owner runs the record again,
-    and the orphan's ack is ignored. An orphan that has ended is remembered, too, and so is what the lost
-    assignment had completed (see ``remembered``).
+    The object outlives consumers, which Dramatiq replaces after every error. A task that still runs then
+    belongs to no assignment: it is an *orphan*. When its partition returns to this process, the new
+    assignment adopts it instead of running it a second time. Otherwise the new owner runs the record again,
+    and the orphan's ack is ignored. Orphans that have ended are remembered, and so are the offsets that the
+    lost assignment had completed (see ``remembered``).
 
-    It also lets one consumer have the process to itself, so that a crash names its culprit.
+    One consumer can isolate itself in the process, so that a crash identifies the suspect that it runs.
     """
 
     def __init__(self) -> None:
@@ -35,11 +35,11 @@ class InFlightDeliveries:
         reset_on_fork(self)
 
     def reset_after_fork(self) -> None:
-        """Run nothing: in the child of a fork, all of it is the parent's."""
+        """Drop all deliveries: in the child of a fork, they belong to the parent."""
         self.lock = threading.RLock()
         self._assigned_partitions: set[AssignedPartition] = set()
         self._orphans: dict[tuple[TopicPartition, int], Delivery] = {}
-        self._finished: dict[tuple[TopicPartition, int], Delivery] = {}  # the longest known first
+        self._finished: dict[tuple[TopicPartition, int], Delivery] = {}  # the oldest first
         self._remembered: dict[TopicPartition, Remembered] = {}
         self._running = 0
         self._isolated_for: object | None = None
@@ -48,13 +48,15 @@ class InFlightDeliveries:
         return next(self._epochs)
 
     def dispatch(self, delivery: Delivery, consumer: object) -> bool:
-        """Note that ``delivery`` goes to Dramatiq; False when it was revoked or has to wait."""
+        """Count ``delivery`` as dispatched; False when its partition was revoked, or another consumer's
+        suspect runs alone.
+        """
         with self.lock:
             return not self.excludes(consumer) and self._take_on(delivery)
 
     def hold(self, delivery: Delivery) -> bool:
-        """Note that ``delivery`` is outstanding although no worker thread gets it; False when its partition
-        was taken away.
+        """Count ``delivery``, which no worker thread gets, as in flight; False when its partition was
+        revoked.
         """
         with self.lock:
             delivery.begun = True
@@ -68,8 +70,8 @@ class InFlightDeliveries:
         return True
 
     def begin(self, delivery: Delivery) -> bool:
-        """Note that a worker thread starts on ``delivery``; False when its partition was taken away, or when
-        it was flushed.
+        """Note that a worker thread begins ``delivery``; False when its partition was revoked, or when it was
+        flushed.
         """
         with self.lock:
             if delivery.completed or delivery.assigned_partition.revoked:
@@ -78,8 +80,8 @@ class InFlightDeliveries:
             return True
 
     def drop_below(self, assigned: AssignedPartition, offset: int) -> int:
-        """Complete, without a run, what a flush has deleted and no thread has begun; return how much that
-        was.
+        """Complete, without a run, the flushed records below ``offset`` that no thread has begun; return
+        their number.
         """
         with self.lock:
             waiting = [
@@ -93,8 +95,9 @@ class InFlightDeliveries:
             return len(waiting) + assigned.drop_below(offset)
 
     def complete(self, delivery: Delivery) -> None:
-        """Complete ``delivery``, whose outbox is in Kafka. A second call, and one for a lost partition,
-        change nothing.
+        """Complete ``delivery``, whose outbox is in Kafka.
+
+        A second call changes nothing. A call for an orphan completes no offset: the delivery is remembered.
         """
         with self.lock:
             if delivery.completed:
@@ -111,10 +114,10 @@ class InFlightDeliveries:
                     del self._finished[next(iter(self._finished))]
 
     def answers_for(self, delivery: Delivery) -> bool:
-        """Whether this process still decides what becomes of ``delivery``.
+        """Whether this process still owns the partition of ``delivery``.
 
-        When its partition was taken away, it ends here: no later assignment adopts it. One that has run is
-        remembered, and what is left to say of it is said if the partition comes back.
+        When it does not, the delivery ends here and no later assignment adopts it. A delivery that has run is
+        remembered. Its last writes to the lanes topic follow if the partition returns.
         """
         with self.lock:
             if delivery.completed:
@@ -127,7 +130,7 @@ class InFlightDeliveries:
             return True
 
     def add(self, assigned: AssignedPartition) -> None:
-        """Take charge of a partition. Its tracker says by now what was remembered of it."""
+        """Add an assigned partition. Its tracker already contains its remembered state."""
         with self.lock:
             self._assigned_partitions.add(assigned)
             self._remembered.pop(assigned.partition, None)
@@ -137,7 +140,7 @@ class InFlightDeliveries:
                     del self._finished[partition, offset]
 
     def revoke(self, assigned: AssignedPartition) -> None:
-        """Take a partition away: what has begun becomes an orphan, what has not will be skipped."""
+        """Remove an assigned partition: begun deliveries become orphans, the others are withdrawn."""
         with self.lock:
             self._assigned_partitions.discard(assigned)
             self._remembered[assigned.partition] = Remembered(
@@ -147,19 +150,20 @@ class InFlightDeliveries:
                 if delivery.begun:
                     self._orphans[assigned.partition, delivery.origin.offset] = delivery
                 else:
-                    # A worker that is stopping never takes it from its queue, so it ends here.
+                    # No thread of a stopping worker would take it from the work queue, so it ends here.
                     delivery.completed = True
                     self._running -= 1
 
     def is_committed(self) -> bool:
-        """Whether Kafka has acknowledged everything that is complete in this process."""
+        """Whether Kafka has acknowledged every completed offset of this process."""
         with self.lock:
             return all(assigned.is_committed for assigned in self._assigned_partitions)
 
     def adopt(self, assigned: AssignedPartition, offset: int, raw: bytes) -> bool:
-        """Hand the orphan that runs the record at ``offset`` to ``assignment``, if there is one.
+        """Assign the orphan that runs the record at ``offset`` to ``assigned``; False when there is none.
 
-        ``raw`` tells a record from another one that has its offset since its topic was made anew.
+        Parameters:
+          raw: The record's value. In a recreated topic, another record has the same offset.
         """
         if not self._orphans:
             return False
@@ -173,10 +177,9 @@ class InFlightDeliveries:
             return True
 
     def recall(self, assigned: AssignedPartition, offset: int, raw: bytes) -> Delivery | None:
-        """The orphan that has run the record at ``offset`` to its end since its partition was lost.
+        """The orphan that ran the record at ``offset`` to its end after its partition was lost, or None.
 
-        It is outstanding again until the caller has settled it: what was left to say of it is still to be
-        said. None when there is none.
+        It is in flight again until the caller has settled it: its writes to the lanes topic are missing.
         """
         if not self._finished:
             return None
@@ -192,23 +195,24 @@ class InFlightDeliveries:
             return delivery
 
     def remembered(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Remembered]:
-        """What this process knows of partitions that it has owned before."""
+        """The remembered state of those of ``partitions`` that this process has owned before."""
         with self.lock:
             return {p: self._remembered[p] for p in partitions if p in self._remembered}
 
     def excludes(self, consumer: object) -> bool:
-        """Whether another consumer's suspect has the process to itself."""
+        """Whether another consumer has isolated itself."""
         return self._isolated_for is not None and self._isolated_for is not consumer
 
     def isolates(self, consumer: object) -> bool:
-        """Whether ``consumer`` has claimed the process."""
+        """Whether ``consumer`` has begun its isolation."""
         return self._isolated_for is consumer
 
     def isolate(self, consumer: object) -> bool:
-        """Claim the process for ``consumer``; True once it is claimed, nothing runs in it, and Kafka knows
-        that.
+        """Begin the isolation of ``consumer``; True once nothing else is in flight and all commits are
+        acknowledged.
 
-        What has just finished counts as running until then: after a crash it would be taken for the culprit.
+        Until then a record that has just finished is incomplete in the last commit: after a crash it would
+        count as running.
         """
         with self.lock:
             if self._isolated_for is None:
