@@ -1,7 +1,7 @@
-"""Which offsets of one partition are done. Pure: no I/O, no clock, no lock.
+"""The completed offsets of one partition. Pure: no I/O, no clock, no lock.
 
-Offsets are delivered in ascending order and complete in any order. What Kafka is told is one *next offset*
-(everything below it is done) and the offsets above it that are not.
+Offsets are delivered in ascending order and complete in any order. A commit contains the *next offset* (every
+offset below it is complete) and the incomplete offsets above it.
 """
 
 from __future__ import annotations
@@ -12,18 +12,15 @@ from collections.abc import Iterable
 class AckTracker:
     """The completion state of one partition during one assignment.
 
-    Every offset is in one of three states: *complete*, *incomplete* (a delivery that is outstanding, or one
-      that an
-    earlier owner left behind), or beyond :attr:`highest` and so not delivered yet. An offset below
-    ``highest`` that was never delivered (a control record, one compacted away, an aborted one) is complete:
-    nobody will ever run it.
+    Every offset is in one of three states: *complete*, *incomplete* (in flight, parked, or left incomplete by
+    an earlier owner), or above :attr:`highest` and not delivered yet. An offset below ``highest`` that was
+    never delivered (a control record, a compacted record, an aborted one) is complete: it can never run.
 
     Parameters:
-      next_offset: The committed offset: everything below it is complete.
-      highest: The highest offset that was ever delivered, or None when there is none at or above
-        ``next_offset``.
+      next_offset: The committed offset. Every offset below it is complete.
+      highest: The highest delivered offset, or None when there is none at or above ``next_offset``.
       incomplete: The offsets in ``[next_offset, highest]`` that are not complete.
-      leader_epoch: Of the record at ``highest``; -1 when it is not known.
+      leader_epoch: The leader epoch of the record at ``highest``; -1 when it is not known.
 
     Raises:
       ValueError: When an incomplete offset is outside ``[next_offset, highest]``.
@@ -39,8 +36,8 @@ class AckTracker:
     ) -> None:
         self.leader_epoch = leader_epoch
         self.highest = next_offset - 1 if highest is None else highest
-        # Ascending, which insertion order then keeps: later deliveries are higher. So the first key is the
-        # minimum.
+        # Ascending. Later deliveries have higher offsets, so insertion keeps the order and the first key is
+        # the minimum.
         self._incomplete: dict[int, None] = dict.fromkeys(sorted(incomplete))
         self._restored: set[int] = set(self._incomplete)
         if self.highest < next_offset - 1 or any(
@@ -52,7 +49,7 @@ class AckTracker:
 
     @property
     def next_offset(self) -> int:
-        """The offset to commit: the lowest incomplete one, or the one after the highest delivered."""
+        """The offset to commit: the lowest incomplete offset, or the one after :attr:`highest`."""
         return next(iter(self._incomplete), self.highest + 1)
 
     @property
@@ -61,18 +58,17 @@ class AckTracker:
         return list(self._incomplete)
 
     def __len__(self) -> int:
-        """How many offsets are incomplete."""
+        """The number of incomplete offsets."""
         return len(self._incomplete)
 
     def is_to_run(self, offset: int) -> bool:
-        """Whether the record at ``offset`` was neither delivered before nor completed by an earlier owner."""
+        """Whether the record at ``offset`` was neither delivered here nor completed by an earlier owner."""
         return offset > self.highest or offset in self._restored
 
     def deliver(self, offset: int, leader_epoch: int = -1) -> bool:
-        """Note that the record at ``offset``, of that leader epoch, was read, and say whether it is to be
-        run.
+        """Note the delivery of the record at ``offset``, and return whether it is to be run.
 
-        False means that an earlier owner has completed it already.
+        False means that an earlier owner has completed it, or that it was delivered before.
         """
         if offset > self.highest:
             self.highest = offset
@@ -85,26 +81,26 @@ class AckTracker:
         return False
 
     def complete(self, offset: int) -> bool:
-        """Mark a delivered offset complete; False when it was complete already or never delivered."""
+        """Complete a delivered offset; False when it was complete before or was never delivered."""
         if offset in self._restored or offset not in self._incomplete:
             return False
         del self._incomplete[offset]
         return True
 
     def left_behind(self, start: int, stop: int) -> int:
-        """How many offsets in ``[start, stop)`` an earlier owner left incomplete and nobody has read
-        since.
+        """The number of offsets in ``[start, stop)`` that an earlier owner left incomplete and that were not
+        delivered since.
         """
         return sum(start <= offset < stop for offset in self._restored)
 
     def skip_to(self, position: int, leader_epoch: int = -1) -> None:
         """Note that every record below ``position`` that still exists was delivered.
 
-        What an earlier owner left incomplete below it is no longer in the log and cannot be run.
+        Offsets below it that an earlier owner left incomplete are no longer in the log: they complete.
 
         Parameters:
-          leader_epoch: Of what stands last below ``position``; -1 when that is not known. Then the epoch
-            of the last record that was delivered stands for it.
+          leader_epoch: The leader epoch of the last record below ``position``; -1 when it is not known. The
+            epoch of the last delivered record is then kept.
         """
         for offset in [offset for offset in self._restored if offset < position]:
             self._restored.discard(offset)

@@ -1,20 +1,20 @@
-"""What a commit says beside its offset: a versioned, compact text in Kafka's commit metadata.
+"""The commit metadata: a versioned, compact text beside the committed offset.
 
     dk1.<crc32, 8 hex digits>.<base64url without padding of the body>
 
 The body is a run of unsigned LEB128 varints (https://en.wikipedia.org/wiki/LEB128), all offsets relative to
 the committed one:
 
-    flags            bit 0: the owner handed the partition over in good order (revoked or closed, not crashed)
-                     bit 1: it says what the owner knew of the lanes topic
+    flags            bit 0: clean, the owner handed the partition over (revoked or closed, not crashed)
+                     bit 1: the body contains the lanes
     span             highest delivered offset - committed offset + 1; 0 when nothing at or above it was
     n, n * gap       the incomplete offsets, each as the distance to the one before it (the first to the
                      committed one)
     m, m * (i, c)    crash counts: the i-th incomplete offset has 2 * count, + 1 when it was running, as its c
     lanes            if bit 1 is set: the ends of the lanes topic's partitions and the waiting messages (see
                      ``committed_lanes``)
-    log start        distance of the log's start, as the owner knows it, from the committed offset; left out
-                     while that is not positive, as it nearly always is
+    log start        distance of the log start, as the owner knows it, from the committed offset; left out
+                     while that is not positive, the usual case
 
 A random hole costs about 2.5 characters, so 1,000 holes fit well below Kafka's default limit.
 
@@ -42,12 +42,17 @@ _MAX_OFFSET = 2**63 - 1
 
 
 class UnreadableMetadata(ValueError):
-    """The text is foreign, corrupt or of a newer version. The committed offset still holds."""
+    """The text is foreign, corrupt or of a newer version. The committed offset is still valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """How often a delivery's worker died with it, and whether it was running when this was committed."""
+    """The crash count of an incomplete offset, and its running mark.
+
+    Attributes:
+      crashes: The number of unclean handovers at which the offset had a running mark, or may have run.
+      running: Whether the record was about to run, or ran, at the time of the commit.
+    """
 
     crashes: int
     running: bool
@@ -55,20 +60,21 @@ class Suspicion:
 
 @dataclass(frozen=True, slots=True)
 class CommitState:
-    """All that one commit says of a partition.
+    """The committed state of a partition: the content of one commit.
 
     Attributes:
       next_offset: The committed offset.
-      highest: The highest delivered offset; ``next_offset - 1`` when nothing at or above ``next_offset`` was.
+      highest: The highest delivered offset; ``next_offset - 1`` when none at or above ``next_offset`` was
+        delivered.
       incomplete: The offsets in ``[next_offset, highest]`` that are not complete, ascending.
-      clean: Whether the owner handed the partition over in good order.
-      suspicions: Crash counts by offset; each offset is one of ``incomplete``.
-      log_start: Where the log began when the owner last looked, if that is above ``next_offset``, and
-        otherwise 0. What a flush has deleted below it and no thread had begun is not in ``incomplete``.
-      leader_epoch: Of the record at ``highest``, -1 when it is not known. Kafka's commits have a field of
-        their own for it, so it is not in the text. It may be too low where ``highest`` is no record and what
-        is below it was deleted: nothing is left there that could be taken for done.
-      lanes: What the owner knew of the lanes topic; None when it has not said so.
+      clean: Whether the owner handed the partition over.
+      suspicions: Suspicions by offset; each offset is one of ``incomplete``.
+      log_start: The log start at the owner's last check, if it is above ``next_offset``; otherwise 0. Flushed
+        records below it that no thread had begun are not in ``incomplete``.
+      leader_epoch: The leader epoch of the record at ``highest``, -1 when it is not known. Kafka's commits
+        have a field for it, so it is not in the text. It may be too low when ``highest`` is not a record and
+        the records below it were deleted; no record is left there that could be taken for complete.
+      lanes: The owner's knowledge of the lanes topic; None when the commit has none.
     """
 
     next_offset: int
@@ -86,7 +92,7 @@ class CommitState:
 
 
 def encode(state: CommitState) -> str:
-    """Encode ``state``; the result may exceed MAX_METADATA_CHARS, and the caller decides what then."""
+    """Encode ``state``. The result may exceed MAX_METADATA_CHARS; the caller checks that."""
     body = bytearray()
     _put(body, (_CLEAN if state.clean else 0) | (0 if state.lanes is None else _LANES))
     _put(body, state.highest - state.next_offset + 1)
@@ -111,10 +117,10 @@ def encode(state: CommitState) -> str:
 
 
 def decode(next_offset: int, text: str) -> CommitState:
-    """Decode what :func:`encode` wrote beside ``next_offset``.
+    """Decode the text that :func:`encode` wrote beside ``next_offset``.
 
     Raises:
-      UnreadableMetadata: When the text is anything else. Replaying from ``next_offset`` is then always right.
+      UnreadableMetadata: When the text is anything else. A replay from ``next_offset`` is then correct.
     """
     if not text.startswith(_PREFIX):
         raise UnreadableMetadata(f"{text[:40]!r} was not written by this version of the broker")

@@ -1,6 +1,4 @@
-"""Where to go on with a partition: reads what its last owner committed and compares it with what the log
-still has.
-"""
+"""Restores a partition: reads the committed state of its last owner and compares it with the log."""
 
 from __future__ import annotations
 
@@ -23,27 +21,27 @@ from .truncation import ALL_OF_IT, PartitionLog, believe, merge
 
 logger = logging.getLogger(__name__)
 
-#: How long one question may take before the whole is asked again later; the consumer's thread waits for it.
+#: The timeout of one request of a restore, which is then repeated later. The consumer's thread waits for it.
 RESTORE_TIMEOUT_MS = 5_000
-#: What is said of a log that has lost records which were in it.
+#: The log line about a truncated log.
 LOST_TAIL = (
     "%s: the log lost its tail, as it does when a replica without it is elected (an unclean election). "
     "It was read up to offset %d, and from offset %d on it has other records, or none yet: %d record(s) that "
-    "were read are gone, %d of them not done. Going on from offset %d. "
+    "were read are gone, %d of them not done. Continuing from offset %d. "
     "unclean.leader.election.enable=false and min.insync.replicas=2 prevent it."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """A partition as its last owner left it.
+    """A restored partition.
 
     Attributes:
-      state: What to go on from.
-      unclean: Whether the last owner ended without handing over: its process died, or it lost its membership.
-      end_offset: Where the partition ends now.
-      probation_end: Where the probation ends that this process was on, if it was the last owner.
-      topic_id: Of its topic; None when Kafka does not say.
+      state: The committed state, corrected by the log and by this process's remembered state.
+      unclean: Whether the last owner ended without a handover: its process died, or it lost its membership.
+      end_offset: The current end of the log.
+      probation_end: The end of the partition's probation, if this process was its last owner; otherwise 0.
+      topic_id: The id of its topic; None when Kafka does not report one.
     """
 
     state: CommitState
@@ -64,11 +62,11 @@ def restore(
     """Read the committed state of ``partitions``.
 
     Parameters:
-      remembered: What this process knows of those that it has owned before.
+      remembered: The remembered state of those partitions that this process has owned before.
       replays_said: See ``report_replay``.
 
     Raises:
-      KafkaError: When Kafka does not answer; nothing has been changed then.
+      KafkaError: When Kafka does not answer. Nothing has been changed then.
     """
     partitions = list(partitions)
     committed = read_committed(kafka, partitions, timeout_ms=RESTORE_TIMEOUT_MS)
@@ -82,7 +80,7 @@ def restore(
     restored = {p: _reconcile(p, left.get(p), logs[p], answers, is_ours=p in ours) for p in partitions}
     _, answers = look_at(clients, kafka, [], others := {p: own[p].state for p in own if p not in ours})
     for partition, state in others.items():
-        # Whoever owned it in between knows nothing of what has finished here since.
+        # An owner in between does not know the tasks that have finished here since.
         done_here, _ = believe(state, logs[partition], answers.get(partition))
         found = restored[partition]
         restored[partition] = replace(found, state=merge(found.state, done_here))
@@ -98,7 +96,7 @@ def look_at(
     partitions: list[TopicPartition],
     states: Mapping[TopicPartition, CommitState],
 ) -> tuple[dict[TopicPartition, PartitionLog], EpochEndsByPartition]:
-    """The logs of ``partitions`` as they are now, and what their leaders say of the epochs in ``states``.
+    """The current logs of ``partitions``, and the ends of the leader epochs in ``states``.
 
     Raises:
       KafkaError: When Kafka does not answer.
@@ -112,7 +110,7 @@ def look_at(
         end = kafka.end_offsets(partitions, timeout_ms=RESTORE_TIMEOUT_MS)
     answers = asked.answers()
     if beyond := [p for p in partitions if p in states and states[p].highest >= end[p]]:
-        # Before anything is called gone, the end is read in the way that every broker answers truly.
+        # Records count as lost only by the high watermark, which is correct on every broker.
         with closing(clients.consumer(fetch_max_wait_ms=10)) as reader:
             end.update(high_watermarks(reader, beyond))
     return {p: PartitionLog(beginning[p], end[p], leader_epoch_of(kafka, p)) for p in partitions}, answers
@@ -121,10 +119,9 @@ def look_at(
 def read_committed(
     kafka: KafkaConsumer, partitions: Iterable[TopicPartition], *, timeout_ms: int | None = None
 ) -> dict[TopicPartition, OffsetAndMetadata]:
-    """What the group has committed for ``partitions``, without those it has committed nothing for.
+    """The commits of the consumer group for ``partitions``; partitions without a commit are left out.
 
-    It is what kafka.committed() asks for one partition; a round trip for each would add up where they are
-    many.
+    kafka.committed() sends one request per partition. This sends one for all of them.
     """
     committed: dict[TopicPartition, OffsetAndMetadata] = kafka._coordinator.fetch_committed_offsets(
         list(partitions), timeout_ms=timeout_ms
@@ -156,8 +153,9 @@ def _reconcile(
 def _report_cut(partition: TopicPartition, left: CommitState, next_offset: int, cut: int, end: int) -> None:
     if cut == ALL_OF_IT:
         logger.error(
-            "%s: a record at offset %d was read before, and the log ends at %d: the topic was made anew or "
-            "has lost its tail. Going on from its beginning, %d; %d record(s) are gone, %d of them not done.",
+            "%s: a record at offset %d was read before, and the log ends at %d: the topic was recreated "
+            "or has lost its tail. Continuing from its beginning, %d; %d record(s) are gone, %d of them not "
+            "done.",
             name_of(partition), left.highest, end, next_offset, max(0, left.highest + 1 - end),
             sum(offset >= end for offset in left.incomplete),
         )  # fmt: skip
@@ -170,12 +168,12 @@ def _report_cut(partition: TopicPartition, left: CommitState, next_offset: int, 
 def report_lost_tail(
     partition: TopicPartition, position: int, cut: int, undone: int, next_offset: int
 ) -> None:
-    """Say that a log was read up to ``position`` and has other records from ``cut`` on."""
+    """Log that a partition was read up to ``position`` and has other records from ``cut`` on."""
     logger.error(LOST_TAIL, name_of(partition), position, cut, position - cut, undone, next_offset)
 
 
 def read_metadata(partition: TopicPartition, committed: OffsetAndMetadata) -> CommitState:
-    """Decode a commit. One that cannot be read means replay from its offset, never a skip."""
+    """Decode a commit. Unreadable metadata leads to a replay from its offset, never to a skip."""
     leader_epoch = -1 if committed.leader_epoch is None else committed.leader_epoch
     try:
         state = decode(committed.offset, committed.metadata or "")
@@ -187,7 +185,7 @@ def read_metadata(partition: TopicPartition, committed: OffsetAndMetadata) -> Co
 
 
 def _still_ours(state: CommitState) -> CommitState:
-    """What this process has left behind by losing a partition: nothing that runs here has crashed."""
+    """The state of a partition that this process lost: its running records have not crashed."""
     return replace(
         state,
         suspicions={o: Suspicion(s.crashes, running=False) for o, s in state.suspicions.items()},
@@ -195,7 +193,7 @@ def _still_ours(state: CommitState) -> CommitState:
 
 
 def after_a_crash(state: CommitState) -> CommitState:
-    """Count the crash of the owner who left ``state`` behind against everything that was running then."""
+    """Add one crash to each offset that had a running mark in the commit of the crashed owner."""
     return replace(
         state,
         suspicions={
@@ -220,10 +218,10 @@ def _without_removed(partition: TopicPartition, state: CommitState, beginning: i
 
 
 def report_removed(partition: TopicPartition, count: int, beginning: int) -> None:
-    """Say that records were deleted before they were run: nobody can bring them back."""
+    """Log that records were deleted before they were run. They are lost."""
     logger.error(
         "%s: %d record(s) were removed from the log before they were run: by retention, by a flush, or "
-        "because the topic was made anew. Going on from offset %d; raise the topic's retention if that was "
+        "because the topic was recreated. Continuing from offset %d; raise the topic's retention if that was "
         "not intended.",
         name_of(partition), count, beginning,
     )  # fmt: skip

@@ -1,8 +1,8 @@
-"""Tells of records that run again because Kafka has forgotten which of them were done.
+"""Reports records that run again because the group's committed offsets have expired.
 
-Kafka drops the offsets of a group that has had no members for ``offsets.retention.minutes`` (7 days by
-default), and a group without offsets begins where its log does. An operator can delete them, too. Nothing
-can be skipped then: a record that was done looks like one that never ran. But it is said.
+Kafka deletes the offsets of a group that has had no members for ``offsets.retention.minutes`` (7 days by
+default), and an operator can delete them. A group without offsets begins at the log start. No record can be
+skipped then, because a completed record looks like one that never ran; a log line reports their number.
 """
 
 from __future__ import annotations
@@ -35,14 +35,15 @@ def report_replay(
     logs: Mapping[TopicPartition, PartitionLog],
     said: set[TopicPartition],
 ) -> None:
-    """Say how many records of partitions without a committed offset may have run before, if any can have.
+    """Log the number of records, in partitions without a committed offset, that may have run before.
 
-    Offsets expire when no worker was there for a while, so what was done before is older than that. Younger
-    records are most likely those of a new queue, whose offsets nobody has deleted: that is a warning, and no
-    error. Nothing is said of a topic without records.
+    Offsets expire after a period without workers, so the records that ran before are older than that period:
+    their number is an error line. Younger records are most likely those of a new queue: their number is a
+    warning. Topics without records are not reported.
 
     Parameters:
-      said: Of which partitions that was said. They are left out, and the others are added.
+      logs: The logs of the partitions without a committed offset.
+      said: The partitions that were reported before. They are left out, and the others are added.
     """
     logs = {p: log for p, log in logs.items() if log.end > log.beginning and p not in said}
     try:

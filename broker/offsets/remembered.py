@@ -1,9 +1,9 @@
-"""What a process remembers of a partition that it lost although it lives.
+"""The state that a living process remembers of a partition which it lost.
 
-A task that holds Python's lock for longer than the session timeout keeps the heartbeats from being sent, so
-its worker is thrown out of the group. What finished since the last commit that Kafka took is nobody's news
-then. It is remembered here for when the partition comes back to this process: it is not run again, and having
-lost the partition is no crash.
+A task that holds the interpreter's lock for longer than the session timeout prevents heartbeats, so Kafka
+removes its worker from the group. The tasks that finished since the last accepted commit are then in no
+commit. Their completion is remembered here. When the partition returns to this process, they do not run
+again, and the loss does not count as a crash.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from .commit_metadata import CommitState
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """A partition as this process knew it last. One is kept for each partition, so it is little.
+    """The last state of a partition in this process. A process has one for each partition that it owned.
 
     Attributes:
-      state: All that was complete, committed or not.
-      said: This process's last commits, as (offset, metadata), whether or not Kafka took them.
-      probation_end: As the assignment's.
-      topic_id: Of the topic that it is about.
+      state: The completion state, committed or not.
+      said: This process's last commits, as (offset, metadata), whether or not Kafka accepted them.
+      probation_end: The end of the probation, as in ``AssignedPartition``.
+      topic_id: The id of the partition's topic.
     """
 
     state: CommitState
@@ -33,13 +33,13 @@ class Remembered:
     topic_id: object
 
     def is_of(self, topic_id: object) -> bool:
-        """Whether it is about the topic that has this id now."""
+        """Whether it belongs to the topic with this id: a recreated topic has another one."""
         return self.topic_id == topic_id
 
     def is_latest(self, committed: OffsetAndMetadata | None) -> bool:
-        """Whether nobody else has owned the partition since, as far as ``committed`` tells.
+        """Whether no other process has run a record of the partition since, as far as ``committed`` shows.
 
-        Whoever takes a partition over commits that before anything of it runs. When that commit says the very
-        same as ours, nothing has run there.
+        A new owner commits before it dispatches its first record. When its commit equals one of ours, it has
+        dispatched none.
         """
         return committed is None or (committed.offset, committed.metadata or "") in self.said

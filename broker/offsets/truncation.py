@@ -1,10 +1,10 @@
-"""Which part of what was read of a log is still there. Pure: no I/O.
+"""Corrects a committed state after a truncation of the log. Pure: no I/O.
 
-A partition's log can lose its tail: a replica that has not all of it is elected its leader (an unclean
-election), or a disk loses the last writes. The log then grows past its old end again with other records, so
-offsets alone cannot tell it from the one that was read. Leader epochs can: each election starts a new one,
-every record carries the one it was written in, and Kafka says up to which offset a log has records of an
-epoch (https://cwiki.apache.org/confluence/display/KAFKA/KIP-320).
+A partition's log can lose its tail: a replica without all records is elected leader (an unclean election),
+or a disk loses the last writes. The log then grows past its old end again with other records, so offsets
+alone do not distinguish it from the log that was read. Leader epochs do: each election begins a new one,
+every record carries the one in which it was written, and Kafka reports up to which offset a log has records
+of an epoch (https://cwiki.apache.org/confluence/display/KAFKA/KIP-320).
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from ..kafka.leader_epochs import EpochEnd
 from . import committed_lanes
 from .commit_metadata import CommitState
 
-#: Where a log is cut of which nothing can be believed: it is another one.
+#: The cut of a log that was replaced as a whole: none of its records is one that was read.
 ALL_OF_IT = 0
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionLog:
-    """A partition's log as it is now.
+    """The current log of a partition.
 
     Attributes:
-      beginning: Its first offset.
-      end: The offset after its last.
-      leader_epoch: Its leader's; -1 when it is not known.
+      beginning: The log start.
+      end: The offset after the last record.
+      leader_epoch: The leader's own epoch; -1 when it is not known.
     """
 
     beginning: int
@@ -35,10 +35,10 @@ class PartitionLog:
 
 
 def believe(state: CommitState, log: PartitionLog, answer: EpochEnd | None) -> tuple[CommitState, int | None]:
-    """What of ``state`` is true of ``log``, and where that was cut, as ``cut_of`` says it.
+    """The part of ``state`` that is true of ``log``, and the cut (None when the log was not truncated).
 
     Parameters:
-      answer: What the partition's leader says about the state's leader epoch, if it was asked.
+      answer: The leader's answer about the leader epoch of ``state``; None when it was not asked.
     """
     cut = cut_of(state.highest, state.leader_epoch, answer, end=log.end, leader_epoch=log.leader_epoch)
     if cut is None:
@@ -51,47 +51,48 @@ def believe(state: CommitState, log: PartitionLog, answer: EpochEnd | None) -> t
 def cut_of(
     highest: int, epoch: int, answer: EpochEnd | None, *, end: int, leader_epoch: int = -1
 ) -> int | None:
-    """From which offset on a log has other records than it had when ``highest`` was read.
+    """The offset from which on the log has other records than when ``highest`` was read.
 
     Parameters:
       highest: An offset that was read.
-      epoch: The leader epoch of the record there, -1 when that is not known.
-      answer: What the partition's leader says about that epoch; None when it was not, or cannot be, asked.
-      end: Where the log ends now.
-      leader_epoch: The leader's own epoch, for when there is no answer; -1 when that is not known.
+      epoch: The leader epoch of the record there, -1 when it is not known.
+      answer: The leader's answer about that epoch; None when it was not, or cannot be, asked.
+      end: The current end of the log.
+      leader_epoch: The leader's own epoch, used without an answer; -1 when it is not known.
 
     Returns:
-      None when it is the same log; ALL_OF_IT when it is another one.
+      The cut; None when the log was not truncated, ALL_OF_IT when it was replaced as a whole.
     """
     if epoch < 0 or answer is None:
         if highest < end:
             return None
-        # A log loses its tail in an election. Without one the topic was made anew.
+        # A log loses its tail in an election. Without an election the topic was recreated.
         return end if leader_epoch > 0 else ALL_OF_IT
     if answer.epoch < 0 or answer.end_offset < 0:
-        return ALL_OF_IT  # a log whose epochs have never come so far
+        return ALL_OF_IT  # the epochs of this log have never reached ``epoch``
     if answer.end_offset > highest:
-        # The offset is there. In an earlier epoch it is another record, and nothing says since when.
+        # The log has the offset. A record of an earlier epoch is another record, from an unknown offset on.
         return None if answer.epoch == epoch else ALL_OF_IT
     if 0 <= answer.leader_epoch <= epoch:
-        return ALL_OF_IT  # shorter, and without an election
+        return ALL_OF_IT  # a shorter log without an election
     return answer.end_offset
 
 
 def is_cut(position: int, epoch: int, answer: EpochEnd) -> bool:
-    """Whether a log has other records below ``position`` than it had when it was read up to there.
+    """Whether the log was truncated below ``position`` since it was read up to there.
 
     Parameters:
-      epoch: The leader epoch of what stood last below ``position``.
+      epoch: The leader epoch of the last record below ``position`` at that time.
+      answer: The leader's answer about that epoch.
     """
     return position > 0 and cut_of(position - 1, epoch, answer, end=position) is not None
 
 
 def forget_from(state: CommitState, cut: int, *, leader_epoch: int = -1) -> CommitState:
-    """``state`` without what it says of offsets at or above ``cut``: they are other records now.
+    """``state`` without the offsets at or above ``cut``, which have other records now.
 
     Parameters:
-      leader_epoch: Of the record before ``cut``, where that is known.
+      leader_epoch: The leader epoch of the record before ``cut``; -1 when it is not known.
     """
     if cut > state.highest:
         return state
@@ -108,9 +109,9 @@ def forget_from(state: CommitState, cut: int, *, leader_epoch: int = -1) -> Comm
 
 
 def merge(first: CommitState, second: CommitState) -> CommitState:
-    """What is known of a log by who knows both: an offset is complete when either says so.
+    """The union of two states of one log: an offset is complete when it is complete in either.
 
-    What is neither's business, crash counts and the log's start, is the first one's.
+    Crash counts and the log start are those of ``first``.
     """
     later = first if first.highest >= second.highest else second
     incomplete = tuple(
