@@ -1,10 +1,10 @@
-"""Lets everything that a broker holds survive a fork: gunicorn and uWSGI import an application, and may send
-in it, before they fork.
+"""Keeps a broker usable after a fork: gunicorn and uWSGI import an application, and may send in it, before
+they fork.
 
-Only the thread that forks goes on in the child. Locks that other threads held stay taken there for ever, and
-the work of those threads stands still. The connections are the parent's: one byte sent on them, one shutdown,
-or one change to the set of files that their selector watches would break them for the parent. So a part that
-holds any of this registers itself, and in the child it lets go of all of it and begins anew.
+Only the forking thread continues in the child. Locks that other threads held stay locked there, and the work
+of those threads stops. The connections belong to the parent: one byte sent on them, one shutdown, or one
+change to the files that their selector watches would break them for the parent. A part with locks, threads or
+connections therefore registers itself, and replaces all of them in the child.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Protocol
 
 
 class ForkAware(Protocol):
-    """What has to begin anew in the child of a fork."""
+    """A part with a state that the child of a fork must not share."""
 
     def reset_after_fork(self) -> None:
         """Replace locks, and drop threads and connections without using them. Called in the child."""
@@ -29,21 +29,23 @@ _pid = os.getpid()
 
 
 def reset_on_fork(part: ForkAware) -> None:
-    """Have ``part.reset_after_fork()`` called in the child of each fork, for as long as there is ``part``."""
+    """Call ``part.reset_after_fork()`` in the child of each fork, as long as ``part`` exists."""
     _parts.add(part)
 
 
 def check_for_fork() -> None:
-    """Notice a fork that Python was not told of: uWSGI calls none of its hooks unless it is given
-    ``py-call-osafterfork``. It costs next to nothing.
+    """Notice a fork without Python's fork hooks: uWSGI calls them only with ``py-call-osafterfork``.
+
+    The check costs one system call.
     """
     if os.getpid() != _pid:
         _reset_parts()
 
 
 def leave_to_parent(thing: object) -> None:
-    """Let go of what is the parent's without ending it: its finaliser would close the parent's connection, or
-    write into the parent's file. It stays in the child's memory until the child ends.
+    """Keep an object of the parent alive in the child, so that its finaliser never runs there.
+
+    The finaliser would close the parent's connection, or write into the parent's file.
     """
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
@@ -63,5 +65,5 @@ def _in_child() -> None:
     _reset_parts()
 
 
-if hasattr(os, "register_at_fork"):  # a system that has no fork has no need of it
+if hasattr(os, "register_at_fork"):  # not on systems without fork
     os.register_at_fork(after_in_child=_in_child)

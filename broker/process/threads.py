@@ -1,4 +1,4 @@
-"""Starting threads from threads that may be interrupted."""
+"""Starts threads from threads that Dramatiq may interrupt."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Callable
 
 
 def start_unwaited(target: Callable[[], object], *, name: str) -> bool:
-    """Start a daemon thread, and do not wait until it runs; False in a process that ends, where Python starts
-    none any more (from 3.12 on).
+    """Start a daemon thread without waiting for it; False when Python starts no more threads, as from 3.12 on
+    at the end of a process.
 
-    Thread.start() waits for the new thread, which has its parent's id until it runs. An interrupt that
-    Dramatiq raises in a worker's thread just then ends the new one instead, and the wait has no end. Here
-    that wait is left to a thread in between. That one may be ended as well: whoever needs the thread looks
-    whether it has begun.
+    Thread.start() waits for the new thread, which has the id of its parent until it runs. An interrupt that
+    Dramatiq raises in the parent at that moment ends the new thread instead, and the wait never ends. Here an
+    intermediate thread does the waiting. The interrupt may end that thread, too: the caller checks whether
+    ``target`` has begun.
     """
     thread = threading.Thread(target=target, name=name, daemon=True)
     try:
         _thread.start_new_thread(thread.start, ())
     except RuntimeError:
-        # There is none to be had for another reason, either: then the caller does it on its own.
+        # Or the system has no thread left. The caller then does the work itself.
         return False
     return True
