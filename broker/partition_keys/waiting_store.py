@@ -71,8 +71,8 @@ class WaitingStore:
     Attributes:
       ended: The places of entries that have ended, with their keys. The caller removes those it has handled;
         :meth:`catch_up` removes those that wait again.
-      read_again: Whether the topic was read again from its beginning, since it was recreated or truncated. The
-        caller resets it.
+      read_again: Whether the topic was read again from its beginning, since it was recreated or truncated.
+        The caller resets it.
 
     Raises (each method that sends requests): KafkaError and KafkaUnavailable when Kafka does not answer, or
       shows an earlier end than it has acknowledged.

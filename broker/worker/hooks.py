@@ -1,4 +1,4 @@
-"""Calls middleware hooks so that nothing that follows from a message is lost."""
+"""Calls middleware hooks so that no record that follows from a message is lost."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ from ..errors import NotNow
 
 logger = logging.getLogger(__name__)
 
-#: Middleware whose failure would lose what follows from a message. Dramatiq logs such a failure and acks.
+#: Middleware whose failure would lose a record that follows from a message. Dramatiq logs the failure and
+#: acks.
 _FOLLOW_UP_MIDDLEWARE = (Retries, Pipelines, Callbacks, GroupCallbacks)
-#: How an attempt ends that does not count as one.
+#: Errors that end a run which does not count as an attempt.
 _NO_ATTEMPT = (Shutdown, NotNow)
 _HOOK_FAILED = "Unexpected failure in %s of %r."
 
@@ -37,12 +38,12 @@ _HOOK_FAILED = "Unexpected failure in %s of %r."
 class HookListeners:
     """Finds the middleware that has a method of its own for a hook such as ``before_ack``.
 
-    Dramatiq calls every middleware at every signal, and nearly all of these calls end in the empty method of
-    the base class: 27 of the 36 that a task costs with the default middleware. Follows every change of the
-    list, but not a method that is put on a middleware which had none for its hook.
+    Dramatiq calls every middleware at every signal, and most of these calls end in the empty method of the
+    base class: 27 of the 36 that a task costs with the default middleware. Changes of the list take effect; a
+    method that is added later to a middleware without one does not.
 
     Attributes:
-      always: Middleware that is called also when an application has taken it out of its list.
+      always: Middleware that is called also when an application has removed it from its list.
     """
 
     def __init__(self) -> None:
@@ -50,7 +51,7 @@ class HookListeners:
         self._known: tuple[list[Middleware], dict[str, list[Middleware]]] = ([], {})
 
     def of(self, middleware: Sequence[Middleware], hook: str) -> list[Middleware]:
-        """Those of ``middleware`` that have to be called, in its order."""
+        """The middleware to call for ``hook``, in the order of ``middleware``."""
         seen, by_hook = self._known
         if seen != middleware:
             seen, by_hook = self._known = (list(middleware), {})
@@ -68,13 +69,13 @@ class HookListeners:
 class HookCaller:
     """Emits the signals of a broker to its middleware.
 
-    It differs from Dramatiq's own in three points. No hook is called for a delivery that no thread has begun.
-    A hook whose failure would lose what follows from a message fails that message. One Retries decides about
-    a failure, and without any the message fails for good.
+    It differs from Dramatiq's own broker in three points. No hook is called for a withdrawn delivery. A hook
+    whose failure would lose a record that follows from a message fails that message. Only one Retries decides
+    about a failure; without one the message fails for good.
 
     Parameters:
-      broker: Handed to the hooks, as Dramatiq does.
-      requeue: Puts a message back on its queue, as what follows from the current delivery.
+      broker: Passed to the hooks, as Dramatiq does.
+      requeue: Adds the message to the outbox of the current delivery, as its retry without a delay.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class HookCaller:
 
     def _begin(self, message: MessageProxy) -> None:
         if isinstance(message, Delivery) and not self._in_flight.begin(message):
-            # The partition's new owner runs it and calls the hooks; nobody does when it was flushed.
+            # The partition's new owner runs it and calls the hooks. For a flushed one no hook is called.
             message.withdrawn = True
             raise SkipMessage("its partition was taken away, or it was flushed, before it began")
 
@@ -143,12 +144,12 @@ class HookCaller:
         for middleware in reversed(listeners):
             decides = error is not None and isinstance(middleware, Retries)
             if decides and is_decided:
-                continue  # a second Retries would retry it twice, or give it up besides
+                continue  # a second Retries would retry it again, or give it up, too
             try:
                 getattr(middleware, hook)(self._broker, message, **kwargs)
             except (Exception, Interrupt) as e:
-                # An interrupt that comes too late for the task hits whatever its thread does by then. If it
-                # got past here, Dramatiq would ack.
+                # An interrupt that comes too late for the task is raised in a hook. If it left this method,
+                # Dramatiq would ack.
                 logger.critical(_HOOK_FAILED, hook, middleware, exc_info=True)
                 if isinstance(middleware, _FOLLOW_UP_MIDDLEWARE):
                     self._current.failure = e
@@ -158,15 +159,15 @@ class HookCaller:
             self._decide(message, error)
         if (failure := self._current.failure) is not None:
             if isinstance(message, Delivery):
-                # A dead letter takes the place of all of it: a message is tried again or given up, not both.
+                # Its dead letter replaces the outbox: a message is retried or given up, never both.
                 message.drop_outbox()
             message.stuff_exception(failure)
             message.fail()
 
     def _is_undecided(self, message: MessageProxy) -> bool:
-        """Whether a failed message has neither been given up nor gets another attempt.
+        """Whether a failed message was neither given up nor retried, and no Retries is there to decide.
 
-        A Retries that is there decides, also when it does neither. Without one Dramatiq acks the message.
+        A Retries also decides by doing neither. Without one, Dramatiq would ack the message.
         """
         return (
             isinstance(message, Delivery)
@@ -186,7 +187,7 @@ class HookCaller:
             return
         try:
             self._requeue(message)
-        except (Exception, Interrupt) as e:  # noqa: BLE001 - whatever it was, a dead letter says so
+        except (Exception, Interrupt) as e:  # noqa: BLE001 - any error; the dead letter has it
             self._current.failure = e
 
 

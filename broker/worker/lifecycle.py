@@ -1,4 +1,4 @@
-"""What a worker process does at its boot and at its end, the hasty one included."""
+"""The boot and the end of a worker process, also an end without a shutdown."""
 
 from __future__ import annotations
 
@@ -19,16 +19,14 @@ from .shutdown import Shutdown
 
 logger = logging.getLogger(__name__)
 
-#: How long each part of a hasty goodbye may take, and after how long no other part is begun.
+#: The timeout of each consumer's close at such an end, and the time after which no further one is closed.
 EXIT_GUARD_TIMEOUT_S = 2.0
-#: How soon it is noticed that the main thread has ended.
+#: The interval in which the end of the main thread is noticed.
 MAIN_THREAD_POLL_S = 0.25
 
 
 class WorkerLifecycle(Middleware):
-    """Runs, in each worker process, the threads that forward delayed messages and look at the topics'
-    settings, and sees to its end.
-    """
+    """Starts and stops the forwarder, the policy watch and the exit guard of a worker process."""
 
     def __init__(
         self,
@@ -48,7 +46,7 @@ class WorkerLifecycle(Middleware):
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         drop_info_logs()
-        self._shutdown.begin_working()  # before the worker's consumers ask whether it stops
+        self._shutdown.begin_working()  # before the worker's consumers read it
 
     def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
         self._exit_guard = ExitGuard(self._shutdown, self._consumers)
@@ -69,11 +67,11 @@ class WorkerLifecycle(Middleware):
 
 
 class ExitGuard:
-    """Commits what is done, and leaves the groups, when a process ends before its worker has stopped.
+    """Commits completed offsets and leaves the groups when a process ends before its worker has stopped.
 
-    Dramatiq answers a second SIGTERM with SystemExit in the main thread, which runs no hook any more: what
-    was acked since the last commit would run again, and the next owner would wait for the session to end. But
-    a process waits for its threads that are no daemons. This one sleeps until the main thread has ended.
+    Dramatiq answers a second SIGTERM with SystemExit in the main thread, and no hook runs after that. Tasks
+    that were acked since the last commit would run again, and the next owner would wait for the session
+    timeout. But a process waits for its non-daemon threads. This one sleeps until the main thread has ended.
     """
 
     def __init__(self, shutdown: Shutdown, consumers: Callable[[], Iterable[Consumer]]) -> None:
@@ -83,7 +81,7 @@ class ExitGuard:
         threading.Thread(target=self._run, name="dramatiq-kafka-last-words", daemon=False).start()
 
     def disarm(self) -> None:
-        """The worker has stopped in good order: there is nothing left to say."""
+        """End the thread: the worker has stopped, and its consumers are closed."""
         self._disarmed.set()
 
     def _run(self) -> None:
@@ -91,7 +89,7 @@ class ExitGuard:
         while main_thread.is_alive():
             if self._disarmed.wait(MAIN_THREAD_POLL_S):
                 return
-        logger.warning("The worker ends before it has stopped; what is done is committed.")
+        logger.warning("The worker ends before it has stopped; completed offsets are committed.")
         consumers = list(self._consumers())
         self._shutdown.begin_stopping(timeout_s=EXIT_GUARD_TIMEOUT_S)
         deadline_s = time.monotonic() + EXIT_GUARD_TIMEOUT_S

@@ -1,4 +1,4 @@
-"""Whether a worker process stops, and how long each part of its end may take."""
+"""The stop of a worker process, and the timeouts of its steps."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import time
 
 from ..process.forks import reset_on_fork
 
-#: How long a stopping worker waits for Kafka to take the outboxes of its last tasks.
+#: The time in which Kafka may accept the outboxes of a stopping worker's last tasks.
 SETTLE_TIMEOUT_S = 10.0
-#: How long a consumer may wait for Kafka while it closes.
+#: The time for which a consumer may wait for Kafka while it closes.
 CLOSE_TIMEOUT_S = 5.0
-#: How long a consumer may still wait once other consumers have waited for Kafka until their timeout.
+#: The same after other consumers have waited for Kafka until their timeout.
 SHORT_CLOSE_TIMEOUT_S = 0.25
 
 
@@ -29,15 +29,15 @@ class Shutdown:
         reset_on_fork(self)
 
     def reset_after_fork(self) -> None:
-        """Stop nothing: the workers belong to the parent of a fork."""
+        """Forget a stop: the workers belong to the parent of a fork."""
         self.asked = threading.Event()
         self._spent_on_closing_s = 0.0
         self._settle_deadline_s: float | None = None
 
     @property
     def stopping(self) -> bool:
-        """Whether the process stops: nothing more is dispatched, and each completed offset is committed at
-        once.
+        """Whether the process stops: it dispatches nothing more and commits each completed offset
+        immediately.
         """
         return self.asked.is_set()
 
@@ -49,7 +49,7 @@ class Shutdown:
         """Begin the stop.
 
         Parameters:
-          timeout_s: How long each part of it may take; by default as the constants of this module say.
+          timeout_s: The timeout of each step; by default the constants of this module.
         """
         self._settle_deadline_s = None
         self._spent_on_closing_s = 0.0
@@ -59,11 +59,10 @@ class Shutdown:
         self.asked.set()
 
     def leave_group_timeout_s(self) -> float:
-        """How long the next consumer may wait for Kafka while it closes.
+        """The time for which the next consumer may wait for Kafka while it closes.
 
-        The consumers of a stopping worker are closed one after another. The time that some of them waited for
-        Kafka until their timeout is taken from the others: a worker of many queues would otherwise take many
-        times as long while Kafka cannot be reached.
+        The consumers of a stopping worker are closed one after another. Their timeouts share one budget:
+        without it, the stop of a worker with many queues would take many timeouts while Kafka is unreachable.
         """
         return max(SHORT_CLOSE_TIMEOUT_S, self.close_timeout_s - self._spent_on_closing_s)
 
@@ -73,7 +72,7 @@ class Shutdown:
             self._spent_on_closing_s += waited_s
 
     def settle_time_left_s(self) -> float:
-        """How long the outboxes of the last tasks may still take; 0.0 in a process that does not stop.
+        """The time left for the outboxes of the last tasks; 0.0 in a process that does not stop.
 
         All queues of a worker share one SETTLE_TIMEOUT_S, which begins with the first call.
         """

@@ -1,4 +1,4 @@
-"""Keeps a worker from a queue whose topics lose messages, or that it may not use, until that is mended."""
+"""Holds back a queue whose topics lose messages, or whose rights are missing, until that is corrected."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .shutdown import Shutdown
 
 logger = logging.getLogger(__name__)
 
-#: How often the topics of such a queue are looked at.
+#: The interval in which the topics of such a queue are checked.
 POLL_INTERVAL_S = 2 * RECHECK_S
-#: How often such a queue is worth a line of Dramatiq's log, which has one for each consumer that fails.
+#: The interval of the log lines about such a queue. Dramatiq logs one for each consumer that fails.
 SAY_AGAIN_S = 60.0
 
 
@@ -28,15 +28,15 @@ class TopicRepair:
         self._said: dict[str, str] = {}
 
     def ensure(self, queue_name: str, topics: Collection[str], *, lanes_topic: str) -> None:
-        """See to the topics that a worker of a queue needs, its lanes included where it has any.
+        """Create and check the topics that a worker of a queue needs, and check its lanes topic.
 
-        What is wrong with one is raised at once when it is news, for Dramatiq to log. It then makes another
-        consumer every few seconds; those wait here until the topic is mended.
+        A new error is raised immediately, for Dramatiq to log. Dramatiq then constructs another consumer
+        every few seconds; that waits here until the topic is corrected.
 
         Raises:
           KafkaUnavailable: When Kafka does not answer.
-          TopicMisconfigured: When the settings of one lose messages.
-          NotAuthorized: When one may not be seen, or not be created.
+          TopicMisconfigured: When the settings of a topic lose messages.
+          NotAuthorized: When this client may not see a topic, or not create it.
         """
         give_up_s = time.monotonic() + SAY_AGAIN_S
         while True:
@@ -50,5 +50,5 @@ class TopicRepair:
                     raise
             else:
                 if self._said.pop(queue_name, None) is not None:
-                    logger.warning("The topics of %r were mended; the queue is consumed.", queue_name)
+                    logger.warning("The topics of %r were corrected; the queue is consumed.", queue_name)
                 return
