@@ -1,4 +1,4 @@
-"""What is left in a queue, read from Kafka alone, so that any process may ask."""
+"""Counts and drops the records of a queue's topic, read from Kafka alone, in any process."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from .flush_markers import FlushMarkers
 
 logger = logging.getLogger(__name__)
 
-#: How long a flush waits for workers to drop what they have read. They look twice a second and commit a
-#: moment later; one that does not answer for so long is thrown out of its group.
+#: The time for which a flush waits for workers to drop the records that they have read. They check twice a
+#: second and commit a moment later. Kafka removes one that does not answer for so long from its group.
 FLUSH_TIMEOUT_S = 10.0
 FLUSH_POLL_S = 0.05
-#: How long a group's coordinator is looked for. kafka-python would look for ever.
+#: The timeout of the search for a group's coordinator. kafka-python has none.
 REQUEST_TIMEOUT_MS = 10_000
 
 
 class Backlog:
-    """Counts and drops what waits in a queue's topic.
+    """Counts and drops the waiting records of a queue's topic.
 
     Parameters:
-      topic: The queue's topic. It has to exist.
+      topic: The queue's topic. It must exist.
       group_id: The queue's consumer group.
 
     Attributes:
@@ -39,7 +39,7 @@ class Backlog:
         read it.
 
     Use it as a context manager: it holds a connection. Every method raises KafkaError when a node does not
-    answer, and can then be called again on another one of these.
+    answer; the caller then repeats the call on a new object.
     """
 
     def __init__(self, clients: Clients, topic: str, group_id: str) -> None:
@@ -56,9 +56,10 @@ class Backlog:
         self._kafka.close(autocommit=False)
 
     def count(self) -> int:
-        """How many records are incomplete: not read yet, outstanding, or held.
+        """The number of incomplete records: not read yet, in flight, or held.
 
-        Taken from the commits, it lags behind by their interval: never too low for what was sent before.
+        The number comes from the commits and is up to a commit interval old. It is never too low for messages
+        that were sent before the call.
         """
         left = deleted = 0
         ranges = self._ranges()
@@ -70,22 +71,23 @@ class Backlog:
             else:
                 left += max(0, end - max(state.highest + 1, beginning))
                 left += sum(offset >= beginning for offset in state.incomplete)
-                # Read, and not begun, it is above the highest: what retention deletes there is still run.
+                # Records that were read and not delivered are above the highest. Workers run them also when
+                # retention has deleted them.
                 deleted += max(0, beginning - (state.highest + 1))
                 deleted += sum(offset < beginning for offset in state.incomplete)
-        # What is deleted can be held by a worker still, but no other one will run it.
+        # A worker may still have deleted records. Without one, nobody runs them.
         if deleted:
             with self._clients.admin() as admin:
                 return left + deleted if self._has_owners(admin) else left
         return left
 
     def ends(self) -> dict[TopicPartition, int]:
-        """Where the partitions end that have records."""
+        """The ends of the partitions that have records."""
         return {partition: end for partition, (beginning, end) in self._ranges().items() if end > beginning}
 
     def drop(self, ends: Mapping[TopicPartition, int]) -> None:
-        """Delete every record below ``ends``, and wait until the topic's workers have dropped what they have
-        read of it and not begun.
+        """Delete every record below ``ends``, and wait until the topic's workers have dropped those that they
+        have read and not begun.
         """
         if ends:
             FlushMarkers(self._clients, self._group_id).write(ends)
@@ -122,7 +124,7 @@ class Backlog:
     def _believed(
         self, ranges: Mapping[TopicPartition, tuple[int, int]]
     ) -> dict[TopicPartition, CommitState]:
-        """What is committed, without what a truncation has made untrue: as a worker would take it over."""
+        """The committed states, corrected for truncations, as a worker would restore them."""
         states = self._committed(ranges)
         epochs = {partition: state.leader_epoch for partition, state in states.items()}
         answers = EpochEnds(self._kafka, epochs, timeout_ms=RESTORE_TIMEOUT_MS).answers()

@@ -1,7 +1,7 @@
-"""Notes in Kafka up to where a queue was flushed.
+"""Flush markers: the offsets up to which the partitions of a queue were flushed.
 
-A marker is an offset that is committed for ``{group}.flushed``, a group without members: any process may
-write there, and nobody else's records or offsets are touched.
+A marker is an offset that is committed for ``{group}.flushed``, a consumer group without members. Any process
+may commit there, and no records or offsets of workers change.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ REQUEST_TIMEOUT_MS = 5_000
 
 
 class FlushMarkers:
-    """Up to where the partitions of a group's queue were flushed.
+    """The flush markers of one consumer group.
 
     Raises (every method): KafkaError and KafkaUnavailable when Kafka does not answer.
     """
@@ -34,7 +34,7 @@ class FlushMarkers:
             kafka.commit(offsets, timeout_ms=REQUEST_TIMEOUT_MS)
 
     def read(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
-        """The offset after the last one that was flushed of each partition; 0 where none was."""
+        """The offset after the last flushed record of each partition; 0 for a partition without a marker."""
         with closing(self._clients.consumer(group_id=self._group_id)) as kafka:
             noted = read_committed(kafka, partitions, timeout_ms=REQUEST_TIMEOUT_MS)
         return {partition: noted[partition].offset if partition in noted else 0 for partition in partitions}

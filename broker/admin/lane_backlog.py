@@ -1,4 +1,4 @@
-"""What waits in the lanes topics, read from Kafka alone, so that any process may ask."""
+"""Counts and drops waiting lane entries, read from Kafka alone, in any process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class LaneBacklog:
-    """Counts and drops what waits for a group of workers. Making one connects to nothing. Thread-safe.
+    """Counts and drops the waiting lane entries of a group. The constructor does not connect. Thread-safe.
 
     Raises (every method): KafkaUnavailable when Kafka does not answer.
     """
@@ -48,18 +48,18 @@ class LaneBacklog:
         reset_on_fork(self)
 
     def reset_after_fork(self) -> None:
-        """Connect, and read the topics, once more when they are needed: what was read is the parent's."""
+        """Connect and read the topics again at the next use: the tables belong to the parent."""
         self._lock = threading.Lock()
         self._logs: dict[str, WaitingStore] = {}
 
     def count(
         self, queue_name: str, states: Mapping[TopicPartition, CommitState] = MappingProxyType({})
     ) -> int:
-        """How many messages of a queue wait in their lanes, or run and have waited there.
+        """The number of messages of a queue that wait in their lanes, or run and have waited there.
 
         Parameters:
-          states: What the owners of the queue's partitions have committed. When the topic has lost its tail
-            since, what it has lost counts, and what is done does not.
+          states: The committed states of the queue's partitions. When the topic was truncated since, its lost
+            entries count, and entries that are done do not.
         """
         check_for_fork()
         with self._lock:
@@ -67,7 +67,7 @@ class LaneBacklog:
             return self._ask(log, partial(_count, log, states), queue_name)
 
     def flush(self, queue_name: str) -> int:
-        """Drop what waits now; return how many messages that was."""
+        """Drop the entries that wait now; return their number."""
         topic = self._topics.lanes(queue_name)
         check_for_fork()
         with self._lock:
@@ -83,7 +83,7 @@ class LaneBacklog:
         return len(places)
 
     def close(self) -> None:
-        """Close this process's connections. They are made again when they are needed."""
+        """Close this process's connections. The next use connects again."""
         with self._lock:
             for log in self._logs.values():
                 log.close()

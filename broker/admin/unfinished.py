@@ -1,4 +1,4 @@
-"""Counts, drops and waits for the messages of a queue that are not complete, in whatever topic they are."""
+"""Counts, drops and waits for the messages of a queue that are not complete, in all topics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .backlog import Backlog
 from .lane_backlog import LaneBacklog
 
 JOIN_POLL_S = 0.1
-#: How long a count of ``wait`` may take at least, however soon its timeout ends.
+#: The time that a count of ``wait`` may take at least, also when its timeout ends sooner.
 MIN_COUNT_S = 5.0
 
 
@@ -32,10 +32,10 @@ class UnfinishedMessages:
         self._group_id = group_id
 
     def wait(self, queue_name: str, *, timeout_ms: int | None) -> None:
-        """Wait until none is left.
+        """Wait until all messages are complete.
 
         Raises:
-          QueueJoinTimeout: When some are left after ``timeout_ms``.
+          QueueJoinTimeout: When messages are left after ``timeout_ms``.
           KafkaUnavailable: When Kafka does not answer.
         """
         deadline_s = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
@@ -47,10 +47,10 @@ class UnfinishedMessages:
             time.sleep(JOIN_POLL_S)
 
     def count(self, queue_name: str, *, until_s: float | None = None) -> int:
-        """How many there are. A message that moves between topics may be counted twice, and never not at all.
+        """The number of messages. A message that moves between topics is counted once or twice.
 
         Parameters:
-          until_s: Until when (of ``time.monotonic()``) Kafka may be asked; MIN_COUNT_S from now at least.
+          until_s: The deadline of the requests (of ``time.monotonic()``); at least MIN_COUNT_S from now.
 
         Raises:
           KafkaUnavailable: When Kafka does not answer.
@@ -73,24 +73,24 @@ class UnfinishedMessages:
         before = self._delays.pending(queue_name, limit=0)
         with self._backlog(queue_name) as backlog:
             waiting = backlog.count()
-        # Read after the queue: a message that moves from there into its lane is counted at least once.
+        # Read after the queue: a message that moves from there to the lanes topic is counted at least once.
         waiting += self._lanes.count(queue_name, backlog.states)
         after = self._delays.pending(queue_name, limit=0)
         left = max(before.count, after.count) + waiting
         return left if before.position == after.position else max(1, left)
 
     def drop(self, queue_name: str) -> None:
-        """Drop those that have not begun.
+        """Drop the messages that have not begun.
 
         Raises:
-          KafkaUnavailable: When Kafka does not answer. Those that are not dropped by then stay.
+          KafkaUnavailable: When Kafka does not answer. Messages that were not dropped by then stay.
         """
         self._topics.ensure(self._topics.of_worker(queue_name), for_reading=True)
         self._delays.flush(queue_name)
         self._lanes.flush(queue_name)
         self._drop_backlog(queue_name)
         if self._lanes.flush(queue_name):
-            # Messages that a worker held had moved there meanwhile, and some may be on their way back.
+            # Messages that a worker had read moved there meanwhile, and some may return as requeue records.
             self._drop_backlog(queue_name)
 
     def _drop_backlog(self, queue_name: str) -> None:
