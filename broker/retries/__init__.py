@@ -1,4 +1,4 @@
-"""Retries that outlive every process: Dramatiq's own, and tenacity's policies run durably."""
+"""Retries that survive the end of every process: Dramatiq's own, and tenacity policies run durably."""
 
 from .middleware import TenacityRetries
 from .temporary import retry_if_temporary

@@ -1,4 +1,4 @@
-"""Asks a tenacity policy what follows from one failed attempt. Pure but for the clock."""
+"""Asks a tenacity policy for the consequence of one failed attempt. Pure, except for the clock."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Again:
     """Another attempt.
 
     Attributes:
-      wait_s: After so many seconds.
+      wait_s: The wait before it, in seconds.
       idle_for_s: The sum of all waits so far, this one included.
     """
 
@@ -26,7 +26,7 @@ class Again:
 
 
 class GiveUp(Enum):
-    """No further attempt: the policy has stopped, or its predicate is not true of this error."""
+    """No further attempt: the policy has stopped, or its predicate is false for this error."""
 
     STOPPED = "stopped"
     NOT_RETRIED = "not retried"
@@ -43,13 +43,13 @@ def call_state(
     idle_for_s: float,
     error: BaseException | None = None,
 ) -> RetryCallState:
-    """What tenacity would know of a call, had one process made all its attempts.
+    """The call state that tenacity would have if one process had made all attempts.
 
     Parameters:
       attempt_number: 1 for the first.
-      age_s: How long ago the message was sent: ``seconds_since_start`` covers its whole life.
-      idle_for_s: The sum of its waits.
-      error: What the attempt failed with; None before an attempt.
+      age_s: The age of the message in seconds: ``seconds_since_start`` begins when it was sent.
+      idle_for_s: The sum of its waits, in seconds.
+      error: The error of the attempt; None before an attempt.
     """
     state = RetryCallState(policy, fn, tuple(args), dict(kwargs))
     state.attempt_number = attempt_number
@@ -62,11 +62,15 @@ def call_state(
 
 
 def decide(policy: Retrying, state: RetryCallState) -> Again | GiveUp:
-    """Run one step of ``policy``, a copy that nothing else uses, on a failed attempt.
+    """Run one step of ``policy`` on a failed attempt.
+
+    Parameters:
+      policy: A copy that nothing else uses.
+      state: The call state, with the error of the attempt.
 
     Raises:
-      ValueError: When its wait is not finite.
-      Exception: Whatever its own parts raise.
+      ValueError: When the wait is not finite.
+      Exception: Any error of the policy's own callables.
     """
     assert state.outcome is not None
     error = state.outcome.exception()
@@ -81,14 +85,14 @@ def decide(policy: Retrying, state: RetryCallState) -> Again | GiveUp:
     try:
         action = policy.iter(state)
     except BaseException as e:
-        # tenacity gives up by raising; which of its steps said so is in the iteration's state.
+        # tenacity gives up by raising; the iteration's state names the step that did.
         if policy.iter_state.stop_run_result:
             return GiveUp.STOPPED
         if e is error:
             return GiveUp.NOT_RETRIED
         raise
     finally:
-        # Raised once more in there, it has collected frames that have nothing to do with the task.
+        # tenacity raised the error again, which has added frames that are not the task's.
         error.__traceback__ = traceback
     assert isinstance(action, DoSleep), f"a policy answered {action!r} to a failed attempt"
     if not math.isfinite(action):

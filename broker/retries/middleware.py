@@ -1,4 +1,4 @@
-"""The Retries middleware: Dramatiq's, with tenacity's policies added."""
+"""The Retries middleware: Dramatiq's, with tenacity policies added."""
 
 from __future__ import annotations
 
@@ -20,44 +20,44 @@ from ..errors import NotNow, PermanentError, RetryPolicyRefused
 from .decision import Again, GiveUp, call_state, decide
 from .policy_check import check_policy
 
-#: Dramatiq's own way of saying when and how often, which a policy replaces.
+#: Dramatiq's options for the number and the times of retries, which a policy replaces.
 _DRAMATIQS_POLICY = frozenset({"max_retries", "min_backoff", "max_backoff", "retry_when"})
 
 
 class TenacityRetries(Retries):
     """Dramatiq's ``Retries``, plus the actor option ``retry``, a ``tenacity.Retrying`` that is run durably.
 
-    After a failed attempt the policy is asked, with a true ``RetryCallState``, and its wait becomes a delay
-    in Kafka: no thread waits, and a restart of anything forgets nothing. ``attempt_number`` counts over the
-    message's whole life, and ``seconds_since_start`` runs from ``message_timestamp``, a first delay
-    included. ::
+    After a failed attempt the policy is asked with a real ``RetryCallState``, and its wait becomes a delay in
+    Kafka: no thread waits, and no restart loses a retry. ``attempt_number`` counts all attempts of the
+    message, and ``seconds_since_start`` begins at ``message_timestamp``, so it includes a first delay. ::
 
         @dramatiq.actor(retry=Retrying(stop=stop_after_attempt(3), wait=wait_random_exponential(max=60),
                                        retry=retry_if_temporary))
 
-    What ends a message, or not, in this order:
+    The first of these rules that applies decides about a failed message:
 
-    - NotNow: no attempt was made, and the message goes back to its queue at once;
-    - an error in the actor's ``throws``, and PermanentError: no further attempt, whatever the policy says;
-    - under a policy, ``Shutdown`` and other interrupts except TimeLimitExceeded: the message goes back to
-      its queue at once and no attempt is counted;
-    - under a policy, Dramatiq's ``Retry``: another attempt unless the policy *stops*; its predicate is not
-      asked, and ``delay``, when given, takes the place of its wait;
-    - the policy. When it stops, the actor's ``on_retry_exhausted`` is sent; not when its predicate says no;
+    - NotNow: no attempt was made, and the message returns to its queue immediately;
+    - an error in the actor's ``throws``, and PermanentError: no further attempt, whatever the policy;
+    - under a policy, ``Shutdown`` and other interrupts except TimeLimitExceeded: the message returns to its
+      queue immediately, and no attempt is counted;
+    - under a policy, Dramatiq's ``Retry``: another attempt unless the policy *stops*. The predicate is not
+      asked, and ``delay``, when given, replaces the wait;
+    - the policy. When it stops, the actor's ``on_retry_exhausted`` is sent; when its predicate is false, it
+      is not;
     - without a policy: Dramatiq's rules.
 
-    On one message, ``max_retries`` takes the place of the policy's stop (None: never). The policy's
-    callbacks are called in the worker, ``before`` included. What a policy keeps in itself between attempts
-    is not carried: only what is in the RetryCallState is.
+    The option ``max_retries`` of a message replaces the policy's stop (None: never). The policy's callbacks,
+    ``before`` included, are called in the worker. Only the RetryCallState is carried to the next attempt, not
+    the state of the policy object.
 
-    The message's options say how far it is: ``retries`` (how often it was tried again), ``last_error``,
-    ``traceback`` and ``requeue_timestamp`` of the last failure, ``idle_for_s`` (the sum of its waits),
-    ``first_sent_timestamp``. Timestamps are milliseconds since 1970.
+    The options of the message contain its history: ``retries`` (the number of attempts after the first),
+    ``last_error``, ``traceback`` and ``requeue_timestamp`` of the last failure, ``idle_for_s`` (the sum of
+    its waits in seconds), ``first_sent_timestamp``. Timestamps are milliseconds since 1970.
 
     Parameters:
       retry: The policy of actors that have neither ``retry`` nor one of Dramatiq's ``max_retries``,
-        ``min_backoff``, ``max_backoff`` and ``retry_when``. An actor with ``retry=None`` keeps to
-        Dramatiq's rules.
+        ``min_backoff``, ``max_backoff`` and ``retry_when``. An actor with ``retry=None`` follows Dramatiq's
+        rules.
       max_retries, min_backoff, max_backoff, retry_when: As in Dramatiq, for actors without a policy.
 
     Raises:
@@ -106,7 +106,7 @@ class TenacityRetries(Retries):
                 "travel. Declare it on the actor, and give the message max_retries if it is to differ."
             )
         if isinstance(text := message.options.get("traceback"), str):
-            # Dramatiq bounds its frames and not the error's text.
+            # Dramatiq limits its frames, and not the error's text.
             message.options["traceback"] = excerpt(text, MAX_TRACEBACK_CHARS)
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
@@ -128,11 +128,11 @@ class TenacityRetries(Retries):
         try:
             self._follow(broker, message, exception)
         except Interrupt:
-            # A shutdown or a time limit that hit this thread in here, and not the task.
+            # A shutdown or a time limit that was raised in this method, after the task had ended.
             if not message.failed and not getattr(message, "is_retried", False):
                 broker.enqueue(_as_message(message))
         except Exception as e:
-            # Dramatiq would log it and ack the message, which then is gone.
+            # Dramatiq would log it and ack the message, which would be lost.
             self.logger.critical(
                 "Message %r is failed: its retry could not be decided.", message.message_id, exc_info=True
             )
@@ -140,13 +140,13 @@ class TenacityRetries(Retries):
             message.fail()
 
     def policy_of(self, actor: Actor[Any, Any]) -> Retrying | None:
-        """The policy an actor runs under; None when it keeps to Dramatiq's rules."""
+        """The retry policy of an actor; None when it follows Dramatiq's rules."""
         if "retry" in actor.options or _DRAMATIQS_POLICY.intersection(actor.options):
             own: Retrying | None = actor.options.get("retry")
             return own
         return self.retry
 
-    # What follows from a failure
+    # The consequence of a failure
 
     def _follow(self, broker: Broker, message: MessageProxy, error: BaseException) -> None:
         actor = broker.get_actor(message.actor_name)
@@ -169,11 +169,11 @@ class TenacityRetries(Retries):
             self._follow_policy(broker, message, actor, policy, error)
 
     def _follow_dramatiq(self, broker: Broker, message: MessageProxy, error: BaseException) -> None:
-        _retries_of(message)  # or it would fail with an error that explains nothing
+        _retries_of(message)  # raises an error that names the invalid option
         _note(message, error)
         noted = message.options["traceback"]
         super().after_process_message(broker, message, exception=error)  # type: ignore[no-untyped-call]
-        # Dramatiq's bounds its frames and not the error's text.
+        # Dramatiq's traceback has a limited number of frames, and an error text of any length.
         message.options["traceback"] = noted
 
     def _follow_policy(
@@ -211,12 +211,12 @@ class TenacityRetries(Retries):
 
 
 def _as_message(message: MessageProxy) -> Message[Any]:
-    """A proxy passes for its message, as it does in Dramatiq's own Retries."""
+    """Use a proxy as its message, as Dramatiq's own Retries does."""
     return cast("Message[Any]", message)
 
 
 def _for_this_failure(policy: Retrying, message: MessageProxy, error: BaseException) -> Retrying:
-    """A copy of the policy, with what the message and the error ask for in its place."""
+    """A copy of the policy, with the stop, wait and predicate that the message or the error replaces."""
     instead: dict[str, Any] = {}
     if "max_retries" in message.options:
         at_most = message.options["max_retries"]
@@ -245,11 +245,11 @@ def _state_of(
 
 
 def _age_s(sent_at_ms: object, *, at_least_s: float) -> float:
-    """How long ago a message was sent, as far as it says so: another producer may write any time, or none.
+    """The age of a message in seconds, by its timestamp, which another producer may have set to any value.
 
     Parameters:
-      at_least_s: The sum of its waits. It is never younger, though another machine's clock may be ahead of
-        ours, and a policy that stops after a time does stop.
+      at_least_s: The sum of its waits, in seconds. The age is never less, also when the sender's clock is
+        ahead, so a policy that stops after a time does stop.
     """
     if not isinstance(sent_at_ms, int | float):
         return at_least_s
@@ -268,7 +268,7 @@ def _retries_of(message: MessageProxy) -> int:
 
 
 def _note(message: MessageProxy, error: BaseException) -> None:
-    """Write down, in what the next attempt or the dead letter carries, how this one ended."""
+    """Write the failure into the options, which the next attempt or the dead letter carries."""
     options = message.options
     options.setdefault("first_sent_timestamp", message.message_timestamp)
     options["last_error"] = f"{type(error).__name__}: {error_text(error)}"

@@ -1,7 +1,8 @@
 """Refuses, when an actor is declared, the tenacity policies that cannot be run durably.
 
-Between two attempts there is no process: the policy is asked once after each failed attempt, and its answer
-becomes a delay in Kafka. What needs the process, the task's result, or an event loop has no place in that.
+A message belongs to no process between two attempts: the policy is asked once after each failed attempt, and
+its answer becomes a delay in Kafka. A policy that needs the process, the task's result, or an event loop is
+therefore refused.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ..errors import RetryPolicyRefused
 
 _RESULT_PREDICATES = (tenacity.retry_if_result, tenacity.retry_if_not_result)
 _AFTER_THE_RESULT = "a success is stored and its callbacks are sent at once, so it is never retried"
-#: Where tenacity's composites keep what they are made of.
+#: The attributes in which tenacity's composites have their parts.
 _PARTS = ("retries", "stops", "wait_funcs", "strategies")
 
 
@@ -24,7 +25,7 @@ def check_policy(policy: object) -> Retrying:
     """Return ``policy`` when it can be run durably.
 
     Raises:
-      RetryPolicyRefused: When it cannot; the text says which part and what to use instead.
+      RetryPolicyRefused: When it cannot. The text names the part and an alternative.
     """
     if not isinstance(policy, Retrying):
         raise RetryPolicyRefused(_why_no_policy(policy))
@@ -91,7 +92,7 @@ def _why_not_the_predicate(policy: Retrying) -> str | None:
 
 
 def _retries_a_success(predicate: object) -> bool:
-    """Whether a predicate of tenacity's own is true of every success. Other callables are trusted."""
+    """Whether one of tenacity's predicates is true for every success. Other callables are not checked."""
     if isinstance(predicate, tenacity.retry_any):
         return any(_retries_a_success(part) for part in predicate.retries)
     if isinstance(predicate, tenacity.retry_all):
@@ -114,7 +115,7 @@ def _why_not_async(policy: Retrying) -> str | None:
 def _why_not_copied(policy: Retrying) -> str | None:
     try:
         policy.copy()
-    except Exception as e:  # noqa: BLE001 - whatever a subclass's constructor raises is the reason
+    except Exception as e:  # noqa: BLE001 - any error of a subclass's constructor is the reason
         return f"its copy() raised {e!r}. A subclass has to keep the parameters of Retrying's constructor"
     return None
 

@@ -1,4 +1,4 @@
-"""Which errors are worth another attempt."""
+"""The temporary errors: those after which another attempt may succeed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tenacity import retry_if_exception_type
 
 from ..errors import TemporaryError
 
-#: ``ConnectionError`` and ``TimeoutError`` are Python's: refused, reset, broken pipe, a socket's time-out.
+#: ``ConnectionError`` and ``TimeoutError`` are Python's: refused, reset, broken pipe, a socket's timeout.
 TEMPORARY_ERRORS: tuple[type[Exception], ...] = (
     TemporaryError,
     ConnectionError,
@@ -16,6 +16,6 @@ TEMPORARY_ERRORS: tuple[type[Exception], ...] = (
     RateLimitExceeded,
 )
 
-#: A tenacity predicate: another attempt for TEMPORARY_ERRORS and their subclasses, for nothing else. A task
-#: that ran into Dramatiq's time limit is not among them: it would most likely run into it again.
+#: A tenacity predicate: another attempt for TEMPORARY_ERRORS and their subclasses only. Dramatiq's time limit
+#: is not among them: the task would most likely exceed it again.
 retry_if_temporary = retry_if_exception_type(TEMPORARY_ERRORS)
