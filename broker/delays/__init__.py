@@ -1,7 +1,7 @@
-"""Delayed messages: they wait in one compacted Kafka topic, and a forwarder in each worker process brings
-them out.
+"""Delayed messages: they wait in one compacted Kafka topic, and each worker process runs a forwarder that
+moves due messages into their queues.
 
-Kept apart from the rest of the broker, which sees one class, :class:`Delays`.
+The rest of the broker uses one class of this package, :class:`Delays`.
 """
 
 from .cancellation import CancelUndecided

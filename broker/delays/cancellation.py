@@ -1,10 +1,11 @@
-"""Asks the forwarder that answers for a message to drop it, and waits for what it decides.
+"""Cancelling a delayed message: the client writes a request, and waits for the forwarder's decision.
 
-The request is a record in the message's partition. Only the partition's forwarder decides, on the thread that
-also forwards, so there is no moment at which a message is both forwarded and cancelled.
+The request is a record in the message's partition. Only the forwarder that owns the partition decides. It
+decides on its forwarding thread, so a message is never both forwarded and cancelled.
 
-A message's partition follows from its id and the number of partitions. One that was delayed before partitions
-were added is in another one, so the others are asked where the message is not known.
+The message id and the partition count determine the partition of a message. A message that was delayed before
+partitions were added is in another partition. If the first partition does not know the message, the client
+asks the other partitions.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ from ..kafka.rights import not_published, reading
 from ..kafka.topics import Topics
 from ..produce.publisher import Publisher, partition_of
 from .delayed_topic import look_up
-from .owned_partitions import REQUEST_TIMEOUT_MS, entries_of
 from .record_format import CancelDecision, Outcome, cancel_request, strongest
+from .topic_reading import REQUEST_TIMEOUT_MS, entries_of
 
 
 class CancelUndecided(TimeoutError):
-    """No forwarder has decided in time: no worker runs, or it is still reading its index. The request
-    stands."""
+    """No forwarder has decided in time: no worker runs, or its forwarder is still rebuilding its index. The
+    request stands."""
 
 
-class Cancelling:
-    """The asking side."""
+class CancelClient:
+    """Writes cancel requests and reads the decisions."""
 
     def __init__(self, clients: Clients, topics: Topics, publisher: Publisher) -> None:
         self._clients = clients
@@ -41,13 +42,13 @@ class Cancelling:
         """See ``Delays.cancel``."""
         topic = look_up(self._clients, self._topics)
         number = partition_of(message_id.encode(), topic.partition_count)
-        outcome = self._ask(topic.name, message_id, [number], timeout_s)
+        outcome = self._request(topic.name, message_id, [number], timeout_s)
         others = [other for other in range(topic.partition_count) if other != number]
         if outcome is Outcome.UNKNOWN and others:
-            outcome = self._ask(topic.name, message_id, others, timeout_s)
+            outcome = self._request(topic.name, message_id, others, timeout_s)
         return outcome
 
-    def _ask(self, topic: str, message_id: str, numbers: list[int], timeout_s: float) -> Outcome:
+    def _request(self, topic: str, message_id: str, numbers: list[int], timeout_s: float) -> Outcome:
         partitions = [TopicPartition(topic, number) for number in numbers]
         doing = f"The decision about {message_id} could not be read"
         ends = self._clients.ask(lambda: self._ends_of(partitions), doing, rights=reading(topic))
@@ -55,7 +56,7 @@ class Cancelling:
         for failure in self._publisher.publish([record for _, record in asked]).values():
             raise not_published(f"Kafka did not acknowledge the cancel of {message_id}", failure) from failure
         requests = {request.id for request, _ in asked}
-        deadline_s = time.monotonic() + timeout_s  # from when somebody can decide
+        deadline_s = time.monotonic() + timeout_s  # from now on a forwarder can decide
         return self._clients.ask(
             lambda: self._decision(ends, message_id, requests, deadline_s),
             doing,
@@ -80,7 +81,7 @@ class Cancelling:
 
 
 def _decision(kafka: KafkaConsumer, message_id: str, requests: set[str], deadline_s: float) -> Outcome:
-    """What the forwarders have decided together. One that has cancelled it is enough."""
+    """The decision of the forwarders together: the message is cancelled if one forwarder cancelled it."""
     decided: dict[str, Outcome] = {}
     while (left_s := deadline_s - time.monotonic()) > 0:
         for records in kafka.poll(timeout_ms=left_s * 1000).values():
@@ -92,6 +93,6 @@ def _decision(kafka: KafkaConsumer, message_id: str, requests: set[str], deadlin
             assert outcome is not None
             return outcome
     raise CancelUndecided(
-        f"No forwarder has decided about {message_id} yet. The request stands and is decided when a worker "
-        "runs; read the outcome then."
+        f"No forwarder has decided about {message_id} yet. The request stands until a worker runs "
+        "and decides; read the outcome then."
     )

@@ -1,5 +1,5 @@
-"""What has to be known of the delayed topic as it is in the cluster, which may not be as this broker would
-create it."""
+"""The delayed topic as it is in the cluster. Its settings may differ from those that this broker creates it
+with."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class DelayedTopic:
     """The delayed topic as it is now.
 
     Attributes:
-      tombstone_retention_ms: For how long Kafka keeps a tombstone at least.
+      tombstone_retention_ms: The minimum time for which Kafka keeps a tombstone.
     """
 
     name: str
@@ -46,15 +46,15 @@ class DelayedTopic:
 def look_up(
     clients: Clients, topics: Topics, *, within_s: float | None = None, unless: Event | None = None
 ) -> DelayedTopic:
-    """Ask the cluster about the delayed topic, which is created when missing.
+    """Ask the cluster about the delayed topic. A missing topic is created.
 
     Parameters:
-      within_s: How long that may take; ``clients.ASK_TIMEOUT_S`` by default.
-      unless: Nothing is asked again once it is set.
+      within_s: The timeout; ``clients.ASK_TIMEOUT_S`` by default.
+      unless: Once this event is set, a failed request is not repeated.
 
     Raises:
       KafkaUnavailable: When Kafka does not answer.
-      NotAuthorized: When this client may not see it.
+      NotAuthorized: When this client may not describe the topic.
     """
     return clients.ask(
         lambda: _look_up(clients, topics),
@@ -76,12 +76,12 @@ def _look_up(clients: Clients, topics: Topics) -> DelayedTopic:
             topics.forget([name])
             raise for_code(found["error_code"])(f"the topic {name!r} is not there")
         settings = _settings(admin, name)
-    if "compact" not in settings.get("cleanup.policy", "compact"):  # since this process looked first
+    if "compact" not in settings.get("cleanup.policy", "compact"):  # changed since the check at first use
         topics.say(
             TopicMisconfigured(
                 name,
-                f"The topic {name!r} has cleanup.policy={settings['cleanup.policy']}: Kafka deletes what "
-                "waits in it for longer than its retention. Set cleanup.policy=compact on it.",
+                f"The topic {name!r} has cleanup.policy={settings['cleanup.policy']}: Kafka deletes delayed "
+                "messages that are older than its retention. Set cleanup.policy=compact on it.",
             )
         )
     retention_ms = int(settings.get("delete.retention.ms", DEFAULT_TOMBSTONE_RETENTION_MS))
@@ -94,8 +94,6 @@ def _settings(admin: KafkaAdminClient, topic: str) -> dict[str, str]:
             [ConfigResource(ConfigResourceType.TOPIC, topic)], config_filter="all"
         )
     except KafkaError as e:
-        logger.info(
-            "The settings of the topic %r may not be read, so Kafka's defaults are assumed: %r", topic, e
-        )
+        logger.info("The settings of the topic %r cannot be read; Kafka's defaults are assumed: %r", topic, e)
         return {}
     return {name: setting["value"] for name, setting in described.get("topic", {}).get(topic, {}).items()}

@@ -1,4 +1,4 @@
-"""What the rest of the broker asks of delayed messages."""
+"""The interface of delayed messages to the rest of the broker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..kafka.rights import not_published
 from ..kafka.topics import Topics
 from ..partition_keys.record_format import REQUEUE_HEADERS_BYTES
 from ..produce.publisher import Publisher, Record
-from .cancellation import Cancelling
+from .cancellation import CancelClient
 from .delayed_topic import look_up
 from .forwarder import Forwarder
 from .forwarding import Forwarding, WriteDeadLetter
@@ -23,12 +23,12 @@ from .view import DelayView, Pending
 
 
 class Delays:
-    """The delayed messages of a namespace. Making one connects to nothing.
+    """The delayed messages of a namespace. The constructor connects to nothing.
 
     Parameters:
-      index_dir: Where this machine's indexes are kept; None for the user's cache directory.
-      bury: Called with a due delay that its queue refuses for its size, and the error: it begins to keep the
-        message in the dead letters. Without it the message is kept where it is.
+      index_dir: The directory of this machine's indexes; None for the user's cache directory.
+      add_dead_letter: Called with the error and a due delay that its queue refuses for its size. It starts to
+        dead-letter the message. Without it the message stays in the delayed topic.
     """
 
     def __init__(
@@ -44,8 +44,8 @@ class Delays:
         self._topics = topics
         self._publisher = publisher
         self._files = IndexFiles(index_dir)
-        self._bury = add_dead_letter
-        self._cancelling = Cancelling(clients, topics, publisher)
+        self._add_dead_letter = add_dead_letter
+        self._cancel_client = CancelClient(clients, topics, publisher)
         self._view = DelayView(clients, topics)
 
     def record(
@@ -56,14 +56,15 @@ class Delays:
         headers: Iterable[tuple[str, bytes]] = (),
         key: bytes | None = None,
     ) -> Record:
-        """The record that keeps ``message`` until ``delay_ms`` from now. It asks Kafka nothing.
+        """The record of the delayed topic that holds ``message`` until ``delay_ms`` from now. No request is
+        made.
 
         Parameters:
-          headers: What its record in the queue's topic is to have.
-          key: The key of its record in the queue's topic.
+          headers: The headers of the message's record in the queue's topic.
+          key: The key of the message's record in the queue's topic.
 
         Raises:
-          TypeError: When the delay is no number.
+          TypeError: When the delay is not a number.
           ValueError: When the delay is negative, not finite, or longer than ten years.
         """
         return delay_record(
@@ -77,16 +78,16 @@ class Delays:
         )
 
     def forwarder(self, settings: Mapping[str, Any] | None = None) -> Forwarder:
-        """A forwarder for this process, not started. All of a namespace share the work.
+        """A forwarder for this process, not started. All forwarders of a namespace share its partitions.
 
         Parameters:
-          settings: What kafka-python's consumer is given beside its own, such as ``session_timeout_ms``.
+          settings: Further settings of kafka-python's consumer, such as ``session_timeout_ms``.
         """
-        forwarding = Forwarding(self._topics, self._publisher, self._bury)
+        forwarding = Forwarding(self._topics, self._publisher, self._add_dead_letter)
         return Forwarder(self._clients, self._topics, forwarding, self._files, settings or {})
 
     def count(self, queue: str) -> int:
-        """How many messages wait for a queue.
+        """The number of messages that wait for a queue.
 
         Raises:
           KafkaUnavailable: When Kafka does not answer.
@@ -94,7 +95,8 @@ class Delays:
         return self.pending(queue, limit=0).count
 
     def pending(self, queue: str, *, limit: int = 100) -> Pending:
-        """What waits for a queue: how many, when the next is due, and the first ``limit`` by due time.
+        """The messages that wait for a queue: their number, the next due time, and the first ``limit`` by due
+        time.
 
         Raises:
           KafkaUnavailable: When Kafka does not answer.
@@ -102,20 +104,21 @@ class Delays:
         return self._view.pending(queue, limit=limit)
 
     def cancel(self, message_id: str, *, timeout_s: float = 10.0) -> Outcome:
-        """Drop what waits of a message.
+        """Drop the delays of a message.
 
         Returns:
-          CANCELLED: It waited and will not run. TOO_LATE: it is on its queue, or may be. UNKNOWN: nothing of
-            that name waits, or has been forwarded lately.
+          CANCELLED: The message waited and will not run. TOO_LATE: The message is on its queue, or may be.
+            UNKNOWN: No message with that id waits, and none was forwarded recently.
 
         Raises:
-          CancelUndecided: When no forwarder decided in time. The request stands; ``outcome`` tells what came
-            of it. KafkaUnavailable: When Kafka does not answer. The request may stand.
+          CancelUndecided: When no forwarder decided in time. The request stands; ``outcome`` returns the
+            decision later.
+          KafkaUnavailable: When Kafka does not answer. The request may stand.
         """
-        return self._cancelling.cancel(message_id, timeout_s=timeout_s)
+        return self._cancel_client.cancel(message_id, timeout_s=timeout_s)
 
     def outcome(self, message_id: str) -> Outcome | None:
-        """What was decided about cancelling a message; None when nothing was asked, or nothing is decided
+        """The decision about cancelling a message; None when there was no request, or there is no decision
         yet.
 
         Raises:
@@ -124,7 +127,8 @@ class Delays:
         return self._view.outcome(message_id)
 
     def flush(self, queue: str) -> None:
-        """Drop what waits for a queue now: it neither counts nor runs any more, but for what is due already.
+        """Drop the messages that wait for a queue now: they neither count nor run any more, except messages
+        that are already due.
 
         Raises:
           KafkaUnavailable: When Kafka does not answer.
@@ -138,5 +142,5 @@ class Delays:
             raise not_published(f"Kafka did not acknowledge the flush of {queue!r}", failure) from failure
 
     def close(self) -> None:
-        """Close this process's connections. They are made again when they are needed."""
+        """Close this process's connections. The next call that needs one connects again."""
         self._view.close()

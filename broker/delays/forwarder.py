@@ -1,4 +1,4 @@
-"""The thread that puts delayed messages into their queues when they are due."""
+"""The thread that moves delayed messages into their queues when they are due."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from ..kafka.topics import Topics
 from .forwarding import Forwarding
 from .index_files import IndexFiles
 from .index_store import IndexDamaged, IndexInUse, IndexUnusable, discard
-from .owned_partitions import OwnedPartition, OwnedPartitions, group_of
+from .owned_partition import OwnedPartition
+from .owned_partitions import OwnedPartitions, group_of
 
 logger = logging.getLogger(__name__)
 
-#: How long the thread sleeps at most: how soon it notices that it is to stop.
+#: The longest sleep of the thread, and so the time in which it notices a stop.
 MAX_WAIT_MS = 200
-#: Between attempts while Kafka is away or an index cannot be used, doubling from the first to the second.
+#: The pause between attempts while Kafka is unreachable or an index is unusable. It doubles from MIN to MAX.
 MIN_BACKOFF_S = 0.25
 MAX_BACKOFF_S = 5.0
 CLOSE_TIMEOUT_MS = 2_000
@@ -33,14 +34,15 @@ _READING = "The delayed messages cannot be followed"
 
 
 class Forwarder:
-    """Forwards what is due in the partitions that this process is given, until it is stopped.
+    """Forwards due messages of the partitions that this process owns, until it is stopped.
 
-    Forward is: produce to the queue, note that, produce the tombstone. A crash in between makes the next
-    owner do it again, with the same message id; nothing else does, but for a send whose acknowledgement is
-    lost together with its producer. Nothing that goes wrong here ends the thread or the process.
+    A forward has three steps: produce the message to its queue, note that in the index, produce the
+    tombstone. After a crash in between, the next owner forwards the message again, with the same message id.
+    The only other cause of a duplicate is a send whose acknowledgement is lost together with its producer.
+    No error ends the thread or the process.
 
     Parameters:
-      settings: What else kafka-python's consumer is given, such as ``session_timeout_ms``.
+      settings: Further settings of kafka-python's consumer, such as ``session_timeout_ms``.
     """
 
     def __init__(
@@ -60,18 +62,18 @@ class Forwarder:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="delay-forwarder", daemon=True)
         self._denials = Denials()
-        self._trouble: str | None = None
+        self._failure_kind: str | None = None
         self._backoff_s = MIN_BACKOFF_S
-        self._rest_until_s = 0.0
+        self._paused_until_s = 0.0
 
     def start(self) -> None:
-        """Start the thread. Kafka need not be there yet."""
+        """Start the thread. Kafka need not be reachable yet."""
         self._thread.start()
 
     def stop(self, timeout_s: float = 10.0) -> None:
-        """Stop after the page at hand, and leave the group.
+        """Stop after the current page, and leave the group.
 
-        It takes long only while Kafka does not answer; past ``timeout_s`` the thread is left to end by
+        Only an unreachable Kafka makes this slow. After ``timeout_s`` the call returns and the thread ends by
         itself.
         """
         self._stop.set()
@@ -80,7 +82,7 @@ class Forwarder:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the thread runs. It ends only after it was told to stop."""
+        """Whether the thread runs. It ends only after :meth:`stop`."""
         return self._thread.is_alive()
 
     def _run(self) -> None:
@@ -88,15 +90,15 @@ class Forwarder:
             try:
                 self._own_partitions()
             except (KafkaError, BrokerConnectionError, IndexUnusable, IndexInUse) as e:
-                self._rest(e)
+                self._back_off(e)
             except IndexDamaged as e:
                 logger.warning("%s", e)
                 discard(e.path)
             except Exception as e:
-                # Whatever it is, delayed messages must get another chance, and it must not go unseen.
-                logger.exception("The forwarder of delayed messages failed; it starts again.")
-                self._rest(e)
-            self._stop.wait(max(0.0, self._rest_until_s - time.monotonic()))
+                # An unforeseen error must neither stop the forwarding of messages nor be hidden.
+                logger.exception("The forwarder of delayed messages failed; it restarts.")
+                self._back_off(e)
+            self._stop.wait(max(0.0, self._paused_until_s - time.monotonic()))
 
     def _own_partitions(self) -> None:
         partitions = OwnedPartitions(
@@ -115,51 +117,52 @@ class Forwarder:
 
     def _step(self, partitions: OwnedPartitions) -> None:
         partitions.poll(self._wait_ms(partitions.ready), _now_ms())
-        if time.monotonic() < self._rest_until_s:
+        if time.monotonic() < self._paused_until_s:
             return
         failure = self._forwarding.step(partitions.ready, _now_ms())
         if isinstance(failure, NotAuthorized):
             self._pause()  # it was logged where the topic is known
         elif failure is not None:
-            self._rest(failure)
-        elif partitions.ready or self._trouble is not None:
-            self._end_trouble(can_read=bool(partitions.ready))
+            self._back_off(failure)
+        elif partitions.ready or self._failure_kind is not None:
+            self._note_success(can_read=bool(partitions.ready))
 
-    def _end_trouble(self, *, can_read: bool) -> None:
+    def _note_success(self, *, can_read: bool) -> None:
         if can_read:
             self._denials.is_over(_READING)
-        if self._trouble is not None:
+        if self._failure_kind is not None:
             logger.info("Delayed messages are forwarded again.")
-        self._trouble = None
+        self._failure_kind = None
         self._backoff_s = MIN_BACKOFF_S
 
     def _wait_ms(self, ready: Sequence[OwnedPartition]) -> float:
-        """How long there is nothing to do but to read."""
-        if (rest_s := self._rest_until_s - time.monotonic()) > 0:
-            return min(MAX_WAIT_MS, rest_s * 1000)
+        """The time until there is work other than reading."""
+        if (pause_s := self._paused_until_s - time.monotonic()) > 0:
+            return min(MAX_WAIT_MS, pause_s * 1000)
         if any(owned.index.to_settle(1) for owned in ready):
             return 0.0
         now_ms, now_s = _now_ms(), time.monotonic()
         waits_s = [w for owned in ready if (w := owned.index.seconds_until_due(now_ms, now_s)) is not None]
         return min(MAX_WAIT_MS, 1000 * min(waits_s, default=MAX_WAIT_MS))
 
-    def _rest(self, reason: BaseException) -> None:
-        """Leave off for a while, and say so when that is news."""
+    def _back_off(self, reason: BaseException) -> None:
+        """Pause after a failure. Log the failure if the previous one was of another kind."""
         if self._stop.is_set():
             return
         if isinstance(reason, KafkaError) and is_denial(reason):
             reason = self._clients.translated(reason, _READING, self._rights)
         if isinstance(reason, NotAuthorized):
             self._denials.note(_READING, reason)
-        elif self._trouble != (kind := type(reason).__name__):
+        elif self._failure_kind != (kind := type(reason).__name__):
             logger.warning(
-                "Delayed messages cannot be forwarded for now; trying on: %s", reason or repr(reason)
+                "Delayed messages cannot be forwarded at the moment; the forwarder tries again: %s",
+                reason or repr(reason),
             )
-            self._trouble = kind
+            self._failure_kind = kind
         self._pause()
 
     def _pause(self) -> None:
-        self._rest_until_s = time.monotonic() + self._backoff_s
+        self._paused_until_s = time.monotonic() + self._backoff_s
         self._backoff_s = min(2 * self._backoff_s, MAX_BACKOFF_S)
 
 

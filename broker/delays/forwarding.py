@@ -1,4 +1,4 @@
-"""What is done about the delays of the partitions at hand: forward, settle, tell."""
+"""One step of forwarding: produces due messages, tombstones, and cancel decisions of the owned partitions."""
 
 from __future__ import annotations
 
@@ -16,27 +16,29 @@ from ..kafka.rights import Denials
 from ..kafka.topics import Topics
 from ..produce.delivery_reports import TOPIC_ERRORS
 from ..produce.publisher import Publisher, Record
-from .index import PendingTombstone, Progress, Row
-from .owned_partitions import OwnedPartition
+from .index import PendingTombstone, Progress
+from .index_schema import Row
+from .owned_partition import OwnedPartition
 from .record_format import CancelDecision, Delay, cancel_decision, cancel_forgotten, tombstone
 
 logger = logging.getLogger(__name__)
 
-#: What is forwarded at once: the step in which new records wait, and what a crash can repeat.
+#: The size of a page: new records wait for it, and a crash can repeat it.
 PAGE_ROWS = 500
 PAGE_BYTES = 4 * 1024 * 1024
-#: Until the next attempt for a message that could not be forwarded.
+#: The backoff of a message whose forward failed.
 FAILED_BACKOFF_S = 0.5
-#: The same, for one whose queue this client may not write to: how soon it is noticed that it may.
+#: The backoff of a message whose queue this client may not write to.
 DENIED_BACKOFF_S = 5.0
-#: The same, for one that its queue's topic refuses (by a rule of its own, say): only an operator can help.
+#: The backoff of a message that its queue's topic refuses (by a rule of its own, say): only an operator can
+#: change that.
 REFUSED_BACKOFF_S = 60.0
-#: How long the outcome of a cancel can be read.
+#: The time for which the outcome of a cancel can be read.
 OUTCOME_RETENTION_MS = 7 * 24 * 3600 * 1000
 
 
 class DeadLettered(Protocol):
-    """A message on its way to the dead letters."""
+    """A message that is being dead-lettered. It is ``completed`` once Kafka has its dead letter."""
 
     completed: bool
 
@@ -46,24 +48,26 @@ WriteDeadLetter = Callable[[Delay, BaseException], DeadLettered]
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """A record to publish, and what it is about: a delay to forward, one to settle, a request to answer, or
-    (None) an answer to forget.
+    """A record to publish, and its subject.
+
+    Attributes:
+      subject: The delay to forward, the delay to settle, or the decision to publish; None for a decision to
+        forget.
     """
 
     record: Record
-    about: Row | PendingTombstone | CancelDecision | None
+    subject: Row | PendingTombstone | CancelDecision | None
 
 
 class Forwarding:
-    """Brings delays and cancel requests to their end, a page at a time.
+    """Completes delays and cancel requests, a page at a time.
 
-    What Kafka has acknowledged is noted in the index, and what is noted is not done again. A page is
-    forwarded and settled in one step: between two steps a partition can be given away, and nothing is done
-    twice.
+    The index notes each acknowledged record, and a noted record is not produced again. One step forwards and
+    settles a page, so a partition that is revoked between two steps leaves no work half done.
 
     Parameters:
-      bury: See ``Delays``.
-      clock: What pauses after failures go by, in seconds: one that nobody sets.
+      add_dead_letter: See ``Delays``.
+      clock: A monotonic clock in seconds, for backoffs.
     """
 
     def __init__(
@@ -77,38 +81,38 @@ class Forwarding:
         self._clock = clock
         self._topics = topics
         self.publisher = publisher
-        self._bury = add_dead_letter
-        #: What is on its way to the dead letters, by the delay's id.
-        self._buried: dict[str, DeadLettered] = {}
+        self._add_dead_letter = add_dead_letter
+        #: The messages that are being dead-lettered, by the id of their delay.
+        self._dead_lettered: dict[str, DeadLettered] = {}
         self._denials = Denials()
         #: The topics that could not be created in this step.
         self._missing: dict[str, BrokerConnectionError] = {}
 
     def step(self, ready: Sequence[OwnedPartition], now_ms: int) -> BaseException | None:
-        """Do a page of what there is to do.
+        """Publish a page of messages, tombstones and decisions.
 
         Returns:
-          Why nothing of it was done; None when something was, or there was nothing to do.
+          Why no record was published; None when one was, or there was no work.
         """
         self._missing = {}
         shares = len(ready)
-        forwarded, why_not = self._do(
+        forwarded, failure = self._publish(
             ready, lambda owned, noted: self._forwards(owned, noted, now_ms, shares)
         )
-        settled, why_not_either = self._do(ready, lambda owned, _: self._answers(owned, now_ms))
+        settled, other_failure = self._publish(ready, lambda owned, _: self._own_records(owned, now_ms))
         if forwarded + settled:
             return None
-        return why_not or why_not_either or next(iter(self._missing.values()), None)
+        return failure or other_failure or next(iter(self._missing.values()), None)
 
-    def _do(
+    def _publish(
         self,
         ready: Sequence[OwnedPartition],
         tasks_of: Callable[[OwnedPartition, Progress], Iterator[_Task]],
     ) -> tuple[int, BaseException | None]:
-        """Publish what there is to do for each partition, and note what came of it.
+        """Publish the tasks of each partition, and note the results in its index.
 
         Returns:
-          How much was done, and why something was not.
+          The number of tasks that are done, and why one is not.
         """
         progress = [Progress() for _ in ready]
         tasks = [
@@ -118,8 +122,8 @@ class Forwarding:
         ]
         failures = self.publisher.publish([task.record for _, task in tasks])
         for number, (noted, task) in enumerate(tasks):
-            if isinstance(task.about, Row) and self._begin_to_bury(task.about, failures.get(number)):
-                noted.postponed.append((task.about, self._clock() + FAILED_BACKOFF_S))
+            if isinstance(task.subject, Row) and self._starts_dead_letter(task.subject, failures.get(number)):
+                noted.postponed.append((task.subject, self._clock() + FAILED_BACKOFF_S))
                 del failures[number]
             else:
                 self._note_denial(task, failures.get(number))
@@ -129,17 +133,19 @@ class Forwarding:
         return len(tasks) - len(failures), next(iter(failures.values()), None)
 
     def _forwards(self, owned: OwnedPartition, noted: Progress, now_ms: int, shares: int) -> Iterator[_Task]:
-        """What is due. Each partition has the same share of a page, however long its backlog."""
+        """The due messages of a partition. All partitions have the same share of a page, whatever their
+        backlog.
+        """
         tried = []
         limit, limit_bytes, now_s = PAGE_ROWS // shares + 1, PAGE_BYTES // shares, self._clock()
         for row in owned.index.due(now_ms, limit=limit, limit_bytes=limit_bytes, now_s=now_s):
-            if (buried := self._buried.get(row.delay.id)) is not None:
-                if buried.completed:
-                    del self._buried[row.delay.id]
+            if (dead_lettered := self._dead_lettered.get(row.delay.id)) is not None:
+                if dead_lettered.completed:
+                    del self._dead_lettered[row.delay.id]
                     noted.forwarded.append(row)
                 else:
                     noted.postponed.append((row, now_s + FAILED_BACKOFF_S))
-            elif self._is_there(self._topics.queue(row.delay.queue)):
+            elif self._exists(self._topics.queue(row.delay.queue)):
                 tried.append(row)
             else:
                 noted.postponed.append((row, now_s + FAILED_BACKOFF_S))
@@ -153,19 +159,21 @@ class Forwarding:
 
     def _note_denial(self, task: _Task, failure: BaseException | None) -> None:
         if isinstance(failure, NotAuthorized):
-            self._denials.note(_part(task.record.topic), failure)
+            self._denials.note(_denied_activity(task.record.topic), failure)
         elif failure is None:
-            self._denials.is_over(_part(task.record.topic))
+            self._denials.is_over(_denied_activity(task.record.topic))
 
-    def _begin_to_bury(self, row: Row, failure: BaseException | None) -> bool:
-        """Let the dead letters have a message that its queue never takes; it waits here until they do."""
-        if self._bury is None or not isinstance(failure, MessageSizeTooLargeError):
+    def _starts_dead_letter(self, row: Row, failure: BaseException | None) -> bool:
+        """Start to dead-letter a message that its queue never takes. It stays here until Kafka has the dead
+        letter.
+        """
+        if self._add_dead_letter is None or not isinstance(failure, MessageSizeTooLargeError):
             return False
-        self._buried[row.delay.id] = self._bury(row.delay, failure)
+        self._dead_lettered[row.delay.id] = self._add_dead_letter(row.delay, failure)
         return True
 
-    def _is_there(self, topic: str) -> bool:
-        """Whether the topic is there by now. One that cannot be created must not hold up the others' page."""
+    def _exists(self, topic: str) -> bool:
+        """Whether the topic exists by now. One that cannot be created must not block the rest of the page."""
         if topic not in self._missing:
             try:
                 self._topics.ensure([topic], right="WRITE")
@@ -173,35 +181,37 @@ class Forwarding:
                 self._topics.say(e)
                 self._missing[topic] = e
             except NotAuthorized as e:
-                self._denials.note(_part(topic), e)
+                self._denials.note(_denied_activity(topic), e)
                 self._missing[topic] = e
             except KafkaUnavailable as e:
-                logger.info("Delayed messages for %r wait on: %s", topic, e)
+                logger.info("Delayed messages for %r cannot be forwarded yet: %s", topic, e)
                 self._missing[topic] = e
         return topic not in self._missing
 
-    def _answers(self, owned: OwnedPartition, now_ms: int) -> Iterator[_Task]:
-        """What goes back into the partition itself."""
+    def _own_records(self, owned: OwnedPartition, now_ms: int) -> Iterator[_Task]:
+        """The records for the partition itself: tombstones and decisions."""
         topic, partition = owned.partition
         for done in owned.index.to_settle(PAGE_ROWS):
             yield _Task(tombstone(topic, done.id, done.outcome, partition=partition), done)
-        for decision in owned.index.to_tell(PAGE_ROWS):
+        for decision in owned.index.to_publish(PAGE_ROWS):
             yield _Task(cancel_decision(topic, decision, partition=partition), decision)
         for request_id in owned.index.to_forget(now_ms - OUTCOME_RETENTION_MS, PAGE_ROWS):
             yield _Task(cancel_forgotten(topic, request_id, partition=partition), None)
 
 
-def _part(topic: str) -> str:
-    return f"Delayed messages cannot be put into {topic!r}"
+def _denied_activity(topic: str) -> str:
+    return f"Delayed messages cannot be forwarded to {topic!r}"
 
 
 def _note(progress: Progress, task: _Task, failure: BaseException | None, now_s: float) -> None:
-    match task.about:
+    match task.subject:
         case Row() as row if failure is None:
             progress.forwarded.append(row)
         case Row() as row if isinstance(failure, (*RECORD_ERRORS, *TOPIC_ERRORS)):
             logger.error(
-                "Kafka refuses the delayed message %s; it is kept: %r", row.delay.message_id, failure
+                "Kafka refuses the delayed message %s; it stays in the delayed topic: %r",
+                row.delay.message_id,
+                failure,
             )
             progress.postponed.append((row, now_s + REFUSED_BACKOFF_S))
         case Row() as row if isinstance(failure, NotAuthorized):
@@ -210,5 +220,5 @@ def _note(progress: Progress, task: _Task, failure: BaseException | None, now_s:
             progress.postponed.append((row, now_s + FAILED_BACKOFF_S))
         case PendingTombstone() as settled if failure is None:
             progress.settled.append(settled)
-        case CancelDecision() as told if failure is None:
-            progress.told.append(told)
+        case CancelDecision() as decision if failure is None:
+            progress.published.append(decision)

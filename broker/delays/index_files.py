@@ -1,4 +1,4 @@
-"""Where the indexes of delayed messages are kept on disk, and what becomes of old ones."""
+"""The directory of the delay indexes, and the check whether an index in it is still usable."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SUFFIX = ".sqlite3"
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Names one partition of one topic, as it was created: a topic made anew has another ``topic_id``."""
+    """Names one partition of one topic as it was created: a recreated topic has another ``topic_id``."""
 
     cluster_id: str
     topic: str
@@ -30,7 +30,7 @@ class Identity:
 
 
 def default_directory() -> Path:
-    """In ``$XDG_CACHE_HOME`` or ``~/.cache``; where those cannot be written, in the temporary directory."""
+    """A directory in ``$XDG_CACHE_HOME`` or ``~/.cache``; the temporary directory if neither is writable."""
     cache = os.environ.get("XDG_CACHE_HOME", "")
     directory = (Path(cache) if cache else Path("~/.cache").expanduser()) / "dramatiq-kafka-delays"
     try:
@@ -42,28 +42,28 @@ def default_directory() -> Path:
 
 
 class IndexFiles:
-    """The directory that the processes of one machine keep their indexes in.
+    """The directory in which the processes of one machine keep their indexes.
 
-    A file belongs to a partition, not to a process: the process that takes a partition over on the same
-    machine goes on where the last one stopped. Its name is the partition's, so there are never more files
-    than partitions.
+    A file belongs to a partition, not to a process: a process that takes over a partition on the same machine
+    continues where the previous owner stopped. The file is named after the partition, so there are never more
+    files than partitions.
 
     Parameters:
-      directory: Where; None for :func:`default_directory`.
+      directory: The directory; None for :func:`default_directory`.
     """
 
     def __init__(self, directory: str | Path | None = None) -> None:
         self._directory = Path(directory) if directory is not None else None
 
     def open(self, identity: Identity, *, now_ms: int, keep_ms: int) -> DelayIndex:
-        """Open the index of a partition, emptied when it is none of this partition, damaged, or too old to
-        trust.
+        """Open the index of a partition. An index of another partition, or one that is damaged or too old to
+        trust, is emptied.
 
         Parameters:
-          keep_ms: How old an index may be (see ``DelayIndex.complete_ms``).
+          keep_ms: The maximum age of an index (see ``DelayIndex.complete_ms``).
 
         Raises:
-          IndexUnusable: When there is no place for it.
+          IndexUnusable: When the directory or the file cannot be written.
         """
         path = self._path(identity)
         try:
@@ -83,7 +83,7 @@ class IndexFiles:
             discard(path)
             return DelayIndex(path)
         except IndexInUse as e:
-            # Its process was given up for dead and is not. Until it lets go, there are two copies.
+            # The group removed the other process, which still runs. It keeps the file until it stops.
             logger.warning("The delay index is rebuilt in a temporary file: %s", e)
             return DelayIndex()
 

@@ -1,13 +1,14 @@
-"""What becomes of an index whose log has lost its tail.
+"""Repairing an index whose log has lost its tail.
 
-Emptying it would forward again what was forwarded already and whose tombstones stood in the lost tail. So the
-log is read from its beginning beside what the index knows, up to where it was cut:
+An emptied index would forward messages again whose tombstones were in the lost tail. So the repair reads the
+log from its beginning up to the cut, and compares it with the index:
 
-- a delay that the index does not have any more is done, and gets another tombstone;
-- one that it has and the log does not was lost with the tail, and is forgotten;
-- what is decided and in the log gets its tombstone again.
+- a delay in the log and not in the index is done: it gets another tombstone;
+- a delay in the index and not in the log was lost with the tail: it is removed;
+- a decided delay in both gets its tombstone again.
 
-These are the statements for it; each is called within a transaction of the index.
+The functions are SQL statements; each is called within a transaction of the index. The name ``mend_until`` is
+part of the file's format.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ import sqlite3
 
 from .record_format import Delay
 
-_UNTIL = "mend_until"
+_REPAIR_UNTIL = "mend_until"
 
 
-def until(meta: dict[str, object]) -> int:
-    """The offset below which the log is compared with the index; 0 when there is nothing to mend."""
-    found = meta.get(_UNTIL, 0)
+def repair_until(meta: dict[str, object]) -> int:
+    """The offset below which the log is compared with the index; 0 when there is nothing to repair."""
+    found = meta.get(_REPAIR_UNTIL, 0)
     return found if isinstance(found, int) else 0
 
 
@@ -29,26 +30,30 @@ def begin(db: sqlite3.Connection, cut: int) -> None:
     db.execute("CREATE TABLE IF NOT EXISTS unseen (id TEXT PRIMARY KEY) WITHOUT ROWID")
     db.execute("INSERT OR IGNORE INTO unseen SELECT id FROM delays")
     db.execute("UPDATE delays SET settled = 0 WHERE settled = 1")
-    db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_UNTIL, cut))
+    db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_REPAIR_UNTIL, cut))
 
 
-def see(db: sqlite3.Connection, delay: Delay) -> bool:
-    """Note that the log has a delay, and say whether the index has it, too. If not, it is done."""
+def mark_seen(db: sqlite3.Connection, delay: Delay) -> bool:
+    """Note that the log has a delay. Return whether the index has it, too; otherwise the delay is done."""
     db.execute("DELETE FROM unseen WHERE id = ?", (delay.id,))
     return db.execute("SELECT 1 FROM delays WHERE id = ?", (delay.id,)).fetchone() is not None
 
 
-def ask_again(db: sqlite3.Connection, request_id: str) -> None:
-    """Note that the log has a request to cancel, whose answer may have been lost. It is decided already."""
+def publish_again(db: sqlite3.Connection, request_id: str) -> None:
+    """Mark the decision about a cancel request as unpublished: its record may have been in the lost tail."""
     db.execute("UPDATE cancels SET told = 0 WHERE id = ?", (request_id,))
 
 
 def finish(db: sqlite3.Connection, waiting: int) -> int:
-    """Forget what the log does not have any more; return how much of it waited (in the state ``waiting``)."""
+    """Remove the delays that the log does not have any more.
+
+    Returns:
+      How many of them were in the state ``waiting``.
+    """
     lost: int = db.execute(
         "SELECT count(*) FROM delays WHERE state = ? AND id IN (SELECT id FROM unseen)", (waiting,)
     ).fetchone()[0]
     db.execute("DELETE FROM delays WHERE id IN (SELECT id FROM unseen)")
     db.execute("DROP TABLE unseen")
-    db.execute("DELETE FROM meta WHERE name = ?", (_UNTIL,))
+    db.execute("DELETE FROM meta WHERE name = ?", (_REPAIR_UNTIL,))
     return lost

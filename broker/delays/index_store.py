@@ -1,4 +1,4 @@
-"""The SQLite file of an index: opened by one process, checked, and thrown away when it is no good."""
+"""The SQLite file of an index. One process opens it at a time; a damaged file is deleted and rebuilt."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..process.forks import leave_to_parent, reset_on_fork
-from . import index_repair as mending
+from . import index_repair
 
-#: SQLite's page cache. Random keys make its B-trees wide; this holds the upper levels of some million rows.
+#: SQLite's page cache. Random keys make the B-trees wide; the cache holds their upper levels for some million
+#: rows.
 CACHE_KIB = 8 * 1024
-#: After a flood the file is given back to the operating system in steps of this many pages (of 4 KiB).
+#: After a peak the file shrinks in steps of this many pages (of 4 KiB).
 VACUUM_PAGES = 2_000
 
 
 class IndexDamaged(Exception):
-    """The file is not what was written. It is only a cache: throw it away (``discard``) and rebuild it."""
+    """The file is damaged. It is only a cache: delete it (``discard``) and rebuild it."""
 
     def __init__(self, path: Path | None, reason: str) -> None:
-        super().__init__(f"The delay index at {_place(path)} is damaged, and is rebuilt: {reason}")
+        super().__init__(f"The delay index at {_place(path)} is damaged and is rebuilt: {reason}")
         self.path = path
 
 
@@ -30,32 +31,31 @@ class IndexInUse(Exception):
 
 
 class IndexUnusable(Exception):
-    """No index can be kept there: the text says where, why, and what to do about it."""
+    """The index cannot be written. The text names the file, the reason and the remedy."""
 
     def __init__(self, path: Path | None, reason: Exception) -> None:
         super().__init__(
             f"The delay index at {_place(path)} cannot be written: {reason}. Delayed messages are safe in "
-            "Kafka and wait until it can: make room there, or name another directory with the broker's "
-            "delay_index_dir."
+            "Kafka, and wait until the index is writable: free disk space, or set the broker's "
+            "delay_index_dir to another directory."
         )
 
 
 class Store:
-    """An SQLite database with a schema, an identity, and the place in the log that it has got to.
+    """An SQLite database with a schema, an identity, and a position in the log.
 
-    SQLite holds an exclusive lock on the file, which the operating system drops when the process dies.
+    SQLite holds an exclusive lock on the file. The operating system releases it when the process dies.
 
     Parameters:
-      path: The file, which is made when missing; None for a private one that goes away when it is closed.
-      schema: Its tables, as SQL.
-      version: Changes with the schema: a file of another version is emptied.
-      upgrades: The statements that make a file of this version out of one of an earlier version, by that
-        version.
+      path: The file, which is created when missing; None for a private temporary one.
+      schema: The tables, as SQL.
+      version: The version of the schema. A file of an unknown version is emptied.
+      upgrades: The statements that upgrade a file of an earlier version, by that version.
 
     Raises (every method):
       IndexDamaged: When the file is damaged.
-      IndexUnusable: When the disk is full or the file cannot be written. Nothing has been changed then.
-      IndexInUse: When another process has it; only when it is opened.
+      IndexUnusable: When the disk is full or the file cannot be written. Nothing was changed.
+      IndexInUse: When another process has the file open; only the constructor.
     """
 
     def __init__(
@@ -70,10 +70,10 @@ class Store:
         self._upgrades = upgrades or {}
         self._schema = f"CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID; {schema}"
         self._version = version
-        with self._understood():
+        with self._translated_errors():
             self._db = sqlite3.connect(path or "", timeout=0, isolation_level=None, check_same_thread=False)
         try:
-            with self._understood():
+            with self._translated_errors():
                 self._prepare()
         except BaseException:
             self._db.close()
@@ -81,15 +81,15 @@ class Store:
         reset_on_fork(self)
 
     def reset_after_fork(self) -> None:
-        """Leave the file to the parent: SQLite's own close() would write into it, and delete its log."""
+        """Leave the file to the parent: SQLite's close() would write to it and delete its write-ahead log."""
         leave_to_parent(self._db)
 
     def _prepare(self) -> None:
         self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
         self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         self._db.execute("PRAGMA journal_mode = WAL")
-        # A power cut may cost the last transactions. It cannot part what was applied from next_offset, which
-        # is written together with it.
+        # A power cut may lose the last transactions. The entries and next_offset still agree, since one
+        # transaction writes both.
         self._db.execute(f"PRAGMA synchronous = {'OFF' if self.path is None else 'NORMAL'}")
         self._db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         with self._transaction():
@@ -105,29 +105,27 @@ class Store:
             self._clear()
 
     def close(self) -> None:
-        """Close it. It can be closed twice, and by another thread than the one that uses it."""
+        """Close the file. A second call, or one from another thread, is allowed."""
         self._db.close()
 
-    # What it belongs to and how far it has got
+    # Identity and progress
 
     @property
     def next_offset(self) -> int:
-        """The offset up to which records have been applied; 0 when none has."""
+        """The offset after the last applied record; 0 for an empty index."""
         return self._next_offset
 
     @property
     def leader_epoch(self) -> int:
-        """The leader epoch of the record before ``next_offset``, or of an earlier one; -1 when it is not
-        known.
-        """
+        """The leader epoch of the record before ``next_offset``, or of an earlier one; -1 for unknown."""
         return self._leader_epoch
 
     @property
     def complete_ms(self) -> int:
-        """A time of which it is known that no tombstone written before it was missed.
+        """A time, in milliseconds since 1970: no tombstone that was written before it was missed.
 
-        Kafka keeps a tombstone for ``delete.retention.ms`` only: left alone for longer, the index may miss
-        one for good.
+        Kafka keeps a tombstone for ``delete.retention.ms``. An index that stays closed for longer may have
+        missed one.
         """
         return self._complete_ms
 
@@ -135,21 +133,21 @@ class Store:
         return self._identity == identity
 
     def reset(self, identity: str, now_ms: int) -> None:
-        """Empty it, for the partition that ``identity`` names."""
-        with self._understood():
+        """Empty the index, and assign it to the partition that ``identity`` names."""
+        with self._translated_errors():
             with self._transaction():
                 self._clear()
                 self._db.execute("INSERT INTO meta VALUES ('identity', ?)", (identity,))
-                # Reading starts now. A tombstone that hides what is read from now on was not compacted before
-                # now, so Kafka keeps it for its whole retention yet.
+                # Reading starts now. A tombstone of a record that is read from now on was not compacted yet,
+                # so Kafka keeps it for its whole retention.
                 self._write_progress(0, now_ms, -1)
             self._load_meta()
 
     def shrink(self) -> None:
-        """Give a part of the free pages back to the operating system."""
-        with self._understood():
+        """Return some of the free pages to the operating system."""
+        with self._translated_errors():
             if self._db.execute("PRAGMA freelist_count").fetchone()[0] > 2 * VACUUM_PAGES:
-                # Not execute(): it takes a single step of this pragma, which frees a single page.
+                # execute() would take a single step of this pragma, which frees a single page.
                 self._db.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
 
     def _clear(self) -> None:
@@ -165,10 +163,10 @@ class Store:
         self._identity: str | None = meta.get("identity")
         self._next_offset: int = meta.get("next_offset", 0)
         self._complete_ms: int = meta.get("complete_ms", 0)
-        # A version that knows nothing of epochs may have gone on from where this one was.
-        goes_with_it = meta.get("epoch_offset") == self._next_offset
-        self._leader_epoch: int = meta["leader_epoch"] if goes_with_it else -1
-        self._mend_until = mending.until(meta)
+        # An earlier version, which does not write epochs, may have moved next_offset since.
+        is_current = meta.get("epoch_offset") == self._next_offset
+        self._leader_epoch: int = meta["leader_epoch"] if is_current else -1
+        self._repair_until = index_repair.repair_until(meta)
 
     def _write_progress(self, next_offset: int, complete_ms: int, leader_epoch: int) -> None:
         self._db.execute(
@@ -189,12 +187,12 @@ class Store:
             raise
 
     @contextmanager
-    def _understood(self) -> Iterator[None]:
-        """Say in this module's terms what SQLite says."""
+    def _translated_errors(self) -> Iterator[None]:
+        """Translate SQLite's errors into those of this module."""
         try:
             yield
         except sqlite3.ProgrammingError:
-            raise  # it is this code that is wrong, not the file
+            raise  # a defect of this code, not of the file
         except sqlite3.DatabaseError as e:
             code = e.sqlite_errorcode & 0xFF
             if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
@@ -205,7 +203,7 @@ class Store:
 
 
 def discard(path: Path | None) -> None:
-    """Remove the files of an index that is closed."""
+    """Delete the files of a closed index."""
     if path is None:
         return
     for suffix in ("", "-wal", "-shm", "-journal"):

@@ -1,4 +1,4 @@
-"""For how long this process may believe that its partitions are still its own."""
+"""The time for which this process may assume that it still owns its partitions."""
 
 from __future__ import annotations
 
@@ -9,23 +9,22 @@ from functools import partial
 from kafka import KafkaConsumer
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
-#: The parts of the session timeout after which the lease is renewed, and after which it is over when it was
-#: not. What is left is for the forward that has begun by then.
+#: The fractions of the session timeout after which the lease is renewed, and after which it expires. The rest
+#: of the session timeout is for a forward that has begun by then.
 RENEW_AFTER = 0.2
 VALID_FOR = 0.7
 
 
 class Lease:
-    """Known membership of the group.
+    """A time-limited proof of membership in the group.
 
-    A process that stood still (a paused container, a virtual machine that was moved, a closed laptop)
-    finds out only with its next heartbeats that its partitions went to others meanwhile, and would
-    forward until then what they have forwarded already. So it forwards only for a while after Kafka has
-    last taken a commit of its own: Kafka takes none from a member that it has given up, and gives none up
-    for a session timeout then.
+    A process that was frozen (a paused container, a migrated virtual machine, a closed laptop) learns only
+    from its next heartbeats that its partitions have other owners. Until then it would forward messages that
+    they have forwarded. So it forwards only while its last commit is recent: Kafka accepts no commit of a
+    removed member, and removes no member within a session timeout of its commit.
 
     Parameters:
-      session_timeout_ms: The consumer's.
+      session_timeout_ms: The session timeout of the consumer.
     """
 
     def __init__(self, kafka: KafkaConsumer, session_timeout_ms: float) -> None:
@@ -37,15 +36,15 @@ class Lease:
 
     @property
     def valid(self) -> bool:
-        """Whether the partitions are surely still this process's."""
+        """Whether this process certainly still owns its partitions."""
         return time.monotonic() - self._confirmed_s < VALID_FOR * self._session_s
 
     def confirm(self, at_s: float) -> None:
-        """Note that Kafka knew this member at that time, or later."""
+        """Note that this process was a member of the group at a time, or later."""
         self._confirmed_s = max(self._confirmed_s, at_s)
 
     def renew(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Commit ``offsets`` when it is time. The answer comes in a later poll."""
+        """Commit ``offsets`` when a renewal is due. A later poll receives the response."""
         now_s = time.monotonic()
         unanswered = self._under_way and now_s - self._asked_s < self._session_s
         if unanswered or now_s - self._confirmed_s < RENEW_AFTER * self._session_s or not offsets:

@@ -1,18 +1,18 @@
-"""What the delayed topic holds, and how it is written down.
+"""The records of the delayed topic.
 
-Everything that concerns one message is in one partition, chosen by its message id. The latest record of a key
-counts, and compaction removes the others:
+The message id determines the partition of all records of a message. The latest record of a key counts;
+compaction removes the others:
 
     key                             value                  meaning
-    delay:{message_id}:{number}     the encoded message    it waits until the time in ``delay-due-ms``
-                                    none (tombstone)       it is done; ``delay-outcome`` says how
-    cancel:{message_id}:{number}    JSON, outcome null     someone wants what waits of this message dropped
-                                    JSON, an outcome       what the forwarder decided about that
-                                    none (tombstone)       long ago; forgotten, or of no message: a mark
-    flush:{queue}                   JSON                   drop what was written for this queue before it
+    delay:{message_id}:{number}     the encoded message    the message waits until ``delay-due-ms``
+                                    none (tombstone)       the delay is done; ``delay-outcome`` says how
+    cancel:{message_id}:{number}    JSON, outcome null     a request to drop the delays of the message
+                                    JSON, an outcome       the decision of the forwarder
+                                    none (tombstone)       an expired request; without a message id: a mark
+    flush:{queue}                   JSON                   drop the earlier delays for this queue
 
-``number`` is a delay's own, and a request's. Were the key the message id alone, the tombstone of a delay just
-forwarded would erase the next delay of a message that failed at once.
+Each delay and each request has a ``number`` of its own. With the message id alone as the key, the tombstone
+of a forwarded delay would erase the next delay of a message that failed at once.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ KEY = "delay-key"
 OUTCOME = "delay-outcome"
 _OWN_HEADERS = frozenset({DUE, QUEUE, KEY, OUTCOME})
 
-#: Ten years. Longer than any delay that is meant, shorter than a time since 1970 that was passed for a delay.
+#: Ten years: longer than any real delay, shorter than a time since 1970 that was passed by mistake.
 MAX_DELAY_MS = 10 * 365 * 24 * 3600 * 1000
 _NUMBER_BYTES = 8
 #: ``:`` and the number in hexadecimal digits.
 KEY_SUFFIX_LENGTH = 1 + 2 * _NUMBER_BYTES
 
-#: The id of no message's request. Its tombstone is a mark (see `mark`), and says nothing to any version.
+#: A request id without a message id. Its tombstone is a mark (see `mark`), which every version ignores.
 NOBODY = ":" + "0" * 2 * _NUMBER_BYTES
 
 _DELAY, _CANCEL, _FLUSH = "delay:", "cancel:", "flush:"
@@ -51,7 +51,7 @@ Headers = Sequence[tuple[str, bytes]]
 
 
 class Outcome(Enum):
-    """How a delay ended, or what became of a wish to cancel one."""
+    """How a delay ended, or the decision about a cancel request."""
 
     FORWARDED = "forwarded"
     CANCELLED = "cancelled"
@@ -61,13 +61,13 @@ class Outcome(Enum):
 
 
 def strongest(outcomes: Iterable[Outcome]) -> Outcome | None:
-    """What several partitions have decided about cancelling a message, taken together; None for nothing."""
+    """The decision of several partitions about cancelling a message; None when there is none."""
     found = set(outcomes)
     return next((o for o in (Outcome.CANCELLED, Outcome.TOO_LATE, Outcome.UNKNOWN) if o in found), None)
 
 
 class UnreadableRecord(ValueError):
-    """A record of the delayed topic that this version does not understand. It stays in the topic."""
+    """A record of the delayed topic that this version cannot decode. It stays in the topic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +76,11 @@ class Delay:
 
     Attributes:
       id: ``{message_id}:{number}``.
-      queue: The queue it goes to.
-      due_ms: When, in milliseconds since 1970, by its sender's clock.
-      value: The encoded message, which is never looked into.
-      headers: What its record in the queue's topic will have.
-      key: The key that its record in the queue's topic will have.
+      queue: The queue of the message.
+      due_ms: The due time, in milliseconds since 1970, by the sender's clock.
+      value: The encoded message, which is never decoded here.
+      headers: The headers of its record in the queue's topic.
+      key: The key of its record in the queue's topic.
     """
 
     id: str
@@ -97,7 +97,7 @@ class Delay:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A delay's tombstone. The outcome is None when something else than this broker wrote it."""
+    """A delay's tombstone. The outcome is None when another program than this broker wrote it."""
 
     id: str
     outcome: Outcome | None
@@ -105,7 +105,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class CancelRequest:
-    """A wish to cancel; its ``id`` is ``{message_id}:{number}``."""
+    """A request to cancel; its ``id`` is ``{message_id}:{number}``."""
 
     id: str
 
@@ -116,7 +116,7 @@ class CancelRequest:
 
 @dataclass(frozen=True, slots=True)
 class CancelDecision:
-    """What became of the request with the same ``id``, and when that was decided."""
+    """The decision about the request with the same ``id``, and its time."""
 
     id: str
     outcome: Outcome
@@ -143,12 +143,12 @@ Entry = Delay | Done | CancelRequest | CancelDecision | CancelForgotten | Flush
 
 
 def check_delay_ms(delay_ms: float) -> int:
-    """Return ``delay_ms`` as whole milliseconds, rounded up so that nothing is early.
+    """Return ``delay_ms`` as whole milliseconds, rounded up so that no message is early.
 
     One below 0 is over already, as with Dramatiq's own brokers.
 
     Raises:
-      TypeError: When it is no number.
+      TypeError: When it is not a number.
       ValueError: When it is not finite, or longer than MAX_DELAY_MS.
     """
     if isinstance(delay_ms, bool) or not isinstance(delay_ms, int | float):
@@ -157,7 +157,7 @@ def check_delay_ms(delay_ms: float) -> int:
         raise ValueError(f"a delay cannot be {delay_ms} ms: pass a finite number of milliseconds")
     if delay_ms > MAX_DELAY_MS:
         raise ValueError(
-            f"a delay of {delay_ms} ms is longer than ten years: pass how long to wait, not a point in time"
+            f"a delay of {delay_ms} ms is longer than ten years: pass a duration, not a point in time"
         )
     return max(0, math.ceil(delay_ms))
 
@@ -173,19 +173,19 @@ def delay_record(
     destination: str | None = None,
     spare: int = 0,
 ) -> Record:
-    """The record that keeps ``message`` until ``delay_ms`` from now.
+    """The record that holds ``message`` until ``delay_ms`` from now.
 
     Parameters:
       topic: The delayed topic.
       destination: The queue's topic.
-      spare: See ``Record``; of the record in the queue's topic.
-      headers: What its record in the queue's topic is to have.
-      key: The key of its record in the queue's topic.
+      spare: The ``Record.spare`` of the message's record in the queue's topic.
+      headers: The headers of the message's record in the queue's topic.
+      key: The key of the message's record in the queue's topic.
       now_ms: The time now, in milliseconds since 1970; by default this machine's.
 
     Raises:
-      TypeError: When the delay is no number.
-      ValueError: When the delay is out of range, or a header has one of the broker's own names.
+      TypeError: When the delay is not a number.
+      ValueError: When the delay is out of range, or a header has a name that is reserved for the broker.
     """
     due_ms = (time.time_ns() // 1_000_000 if now_ms is None else now_ms) + check_delay_ms(delay_ms)
     own = [(DUE, b"%d" % due_ms), (QUEUE, message.queue_name.encode())]
@@ -193,7 +193,7 @@ def delay_record(
         own.append((KEY, key))
     carried = list(headers)
     if taken := _OWN_HEADERS.intersection(name for name, _ in carried):
-        raise ValueError(f"the headers {sorted(taken)} are the broker's own")
+        raise ValueError(f"the headers {sorted(taken)} are reserved for the broker")
     value = message.encode()
     return Record(
         topic,
@@ -220,8 +220,8 @@ def cancel_request(topic: str, message_id: str, *, partition: int) -> tuple[Canc
 
 
 def cancel_decision(topic: str, decision: CancelDecision, *, partition: int) -> Record:
-    said = {"outcome": decision.outcome.value, "decided_ms": decision.decided_ms}
-    return _command(topic, f"{_CANCEL}{decision.id}", said, partition)
+    fields = {"outcome": decision.outcome.value, "decided_ms": decision.decided_ms}
+    return _command(topic, f"{_CANCEL}{decision.id}", fields, partition)
 
 
 def cancel_forgotten(topic: str, request_id: str, *, partition: int) -> Record:
@@ -229,7 +229,7 @@ def cancel_forgotten(topic: str, request_id: str, *, partition: int) -> Record:
 
 
 def mark(topic: str, *, partition: int, watch: Watch) -> Record:
-    """A record that means nothing, and whose offset is above everything that was acknowledged before."""
+    """A record without meaning, whose offset is above those of all records that were acknowledged before."""
     record = cancel_forgotten(topic, NOBODY, partition=partition)
     return replace(record, watch=watch)
 
@@ -242,15 +242,15 @@ def _numbered(message_id: str) -> str:
     return f"{message_id}:{secrets.token_hex(_NUMBER_BYTES)}"
 
 
-def _command(topic: str, key: str, said: Mapping[str, object], partition: int) -> Record:
-    return Record(topic, value=json.dumps(said).encode(), key=key.encode(), partition=partition)
+def _command(topic: str, key: str, fields: Mapping[str, object], partition: int) -> Record:
+    return Record(topic, value=json.dumps(fields).encode(), key=key.encode(), partition=partition)
 
 
 def read(key: bytes | None, value: bytes | None, headers: Headers) -> Entry:
-    """Understand a record of the delayed topic.
+    """Decode a record of the delayed topic.
 
     Raises:
-      UnreadableRecord: When it is foreign, damaged, or of a later version.
+      UnreadableRecord: When another program wrote it, or it is damaged or of a later version.
     """
     try:
         text = (key or b"").decode()
@@ -262,7 +262,7 @@ def read(key: bytes | None, value: bytes | None, headers: Headers) -> Entry:
             return Flush(text.removeprefix(_FLUSH))
     except (KeyError, ValueError, TypeError, AttributeError) as e:
         raise UnreadableRecord(f"the record with key {key!r} is damaged or of a later version: {e!r}") from e
-    raise UnreadableRecord(f"the key {key!r} is none of this broker's")
+    raise UnreadableRecord(f"the key {key!r} is not one of this broker")
 
 
 def _read_delay(delay_id: str, value: bytes | None, headers: Headers) -> Delay | Done:
@@ -278,12 +278,12 @@ def _read_cancel(request_id: str, value: bytes | None) -> Entry:
     _check_number(request_id)
     if value is None:
         return CancelForgotten(request_id)
-    said = json.loads(value)
-    if said["outcome"] is None:
+    fields = json.loads(value)
+    if fields["outcome"] is None:
         return CancelRequest(request_id)
-    return CancelDecision(request_id, Outcome(said["outcome"]), int(said["decided_ms"]))
+    return CancelDecision(request_id, Outcome(fields["outcome"]), int(fields["decided_ms"]))
 
 
 def _check_number(numbered_id: str) -> None:
     if len(numbered_id) < KEY_SUFFIX_LENGTH or numbered_id[-KEY_SUFFIX_LENGTH] != ":":
-        raise ValueError("no number")
+        raise ValueError("the id does not end with a number")

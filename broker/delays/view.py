@@ -1,4 +1,4 @@
-"""What waits, read from Kafka alone, so that any process may ask."""
+"""A view of the delayed messages for any process. It reads Kafka alone, and needs no worker."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from ..offsets.truncation import is_cut
 from ..process.forks import check_for_fork, reset_on_fork
 from .delayed_topic import DelayedTopic, look_up
 from .index import DelayIndex
-from .owned_partitions import (
+from .record_format import Outcome, strongest
+from .topic_reading import (
     MAX_FETCH_BYTES,
     MAX_PARTITION_FETCH_BYTES,
     MAX_POLL_RECORDS,
     REQUEST_TIMEOUT_MS,
     entries_of,
 )
-from .record_format import Outcome, strongest
 
-#: How long Kafka may send nothing of what it says it has.
+#: The time after which a read fails that receives no record although the log has more.
 SILENCE_TIMEOUT_S = 10.0
-#: How often it is checked that the topic is still the one that was read.
+#: The interval of the check that the topic was not recreated.
 LOOK_UP_INTERVAL_S = 10.0
 
 
@@ -42,8 +42,8 @@ class DelayedMessage:
     """A message that waits.
 
     Attributes:
-      due: The time it waits for.
-      encoded: The message, as it will be put into its queue.
+      due: The due time.
+      encoded: The message as it will be produced to its queue.
     """
 
     message_id: str
@@ -52,20 +52,20 @@ class DelayedMessage:
     encoded: bytes
 
     def decode(self) -> Message[object]:
-        """Raises dramatiq's DecodeError when it is no message."""
+        """Decode the message. Raises Dramatiq's DecodeError when it is not a message."""
         return Message.decode(self.encoded)
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """What waited for a queue at one moment.
+    """The messages that waited for a queue at one moment.
 
     Attributes:
-      count: How many.
-      next_due: When the next is due, which may be past; None when none waits.
+      count: Their number.
+      next_due: The earliest due time, which may be past; None when no message waits.
       messages: The first of them by due time.
-      position: Where the delayed topic ended then. Nothing was delayed, forwarded, cancelled or flushed in
-        between when it is the same the next time.
+      position: The end offsets of the delayed topic at that moment. If a later call returns the same
+        position, no message was delayed, forwarded, cancelled or flushed in between.
     """
 
     count: int
@@ -75,10 +75,10 @@ class Pending:
 
 
 class DelayView:
-    """Follows the whole delayed topic, in temporary files of its own.
+    """Reads all partitions of the delayed topic into temporary indexes.
 
-    The first question reads the topic, those after it what has been added. It decides nothing: a message
-    counts as waiting until its forwarder has written that it is done. Thread-safe.
+    The first call reads the whole topic; later calls read the new records. The view makes no decisions: a
+    message counts as waiting until its forwarder has written its tombstone. Thread-safe.
 
     Raises (every method): KafkaUnavailable when Kafka does not answer.
     """
@@ -90,7 +90,7 @@ class DelayView:
         reset_on_fork(self)
 
     def reset_after_fork(self) -> None:
-        """Connect, and read the topic, once more when it is needed: what was read is the parent's."""
+        """Leave the connection and the indexes to the parent. The next call connects and reads the topic."""
         self._lock = threading.Lock()
         self._kafka: KafkaConsumer | None = None
         self._topic: DelayedTopic | None = None
@@ -116,7 +116,7 @@ class DelayView:
             )
 
     def outcome(self, message_id: str) -> Outcome | None:
-        """What was decided about cancelling a message; None when nothing was asked, or nothing is decided."""
+        """The decision about cancelling a message; None when there was no request, or no decision yet."""
         check_for_fork()
         with self._lock:
             self._catch_up()
@@ -128,9 +128,9 @@ class DelayView:
             self._reset()
 
     def _catch_up(self) -> None:
-        """Read up to what is the end now.
+        """Read up to the present end of the topic.
 
-        What was read is kept while that is tried again: a long topic takes its time to be read.
+        The indexes survive a failed attempt that is repeated, since a long topic takes long to read.
         """
         name = self._topics.delayed
         try:
@@ -162,14 +162,16 @@ class DelayView:
                 if batches:
                     heard_s = time.monotonic()
                 elif time.monotonic() - heard_s > SILENCE_TIMEOUT_S:
-                    raise KafkaTimeoutError(f"Kafka sends nothing more of the topic {self._topics.delayed!r}")
+                    raise KafkaTimeoutError(
+                        f"Kafka sends no more records of the topic {self._topics.delayed!r}"
+                    )
         except BaseException as e:
             if not (isinstance(e, KafkaError) and e.retriable):
                 self._reset()
             raise
 
     def _has_lost_its_tail(self, kafka: KafkaConsumer) -> bool:
-        """Whether something that was read is not in the log any more, which may have grown again since."""
+        """Whether the log lost records that were read. It may have grown again since."""
         epochs = {partition: index.leader_epoch for partition, index in self._indexes.items()}
         answers = EpochEnds(kafka, epochs, timeout_ms=REQUEST_TIMEOUT_MS).answers()
         return any(
@@ -178,14 +180,14 @@ class DelayView:
         )
 
     def _is_behind(self, kafka: KafkaConsumer, partition: TopicPartition, end: int) -> bool:
-        # The end that is asked for is too low on the embedded broker: it is in the last batch, not after it.
+        # The embedded broker returns an end offset within the last batch instead of after it.
         position = kafka.position(partition)
         return position is None or position < max(end, kafka.highwater(partition) or 0)
 
     def _connected(self) -> KafkaConsumer:
         if self._kafka is not None and time.monotonic() - self._looked_up_s < LOOK_UP_INTERVAL_S:
             now = partitions_now(self._kafka, self._topics.delayed, timeout_ms=REQUEST_TIMEOUT_MS)
-            if len(now) <= len(self._indexes):  # else some were added, and there may be something in them
+            if len(now) <= len(self._indexes):  # otherwise partitions were added
                 return self._kafka
         topic = look_up(self._clients, self._topics)
         self._looked_up_s = time.monotonic()

@@ -112,7 +112,7 @@ REQUEST = CancelRequest(f"m:{2:016x}")
 
 
 def _decision(index: DelayIndex) -> Outcome:
-    (decision,) = index.to_tell(10)
+    (decision,) = index.to_publish(10)
     return decision.outcome
 
 
@@ -133,14 +133,14 @@ def test_a_cancelled_delay_of_which_only_the_tombstone_is_left_was_cancelled(ind
 def test_a_decision_is_told_only_when_its_tombstones_are_in_kafka(index: DelayIndex) -> None:
     index.apply([DELAY, REQUEST], 2, now_ms=9)
 
-    assert index.to_tell(10) == []
+    assert index.to_publish(10) == []
     index.note(Progress(settled=index.to_settle(10)))
     assert _decision(index) is Outcome.CANCELLED
 
 
 def test_a_decision_is_forgotten_some_day(index: DelayIndex) -> None:
     index.apply([REQUEST], 1, now_ms=100)
-    index.note(Progress(told=index.to_tell(10)))
+    index.note(Progress(published=index.to_publish(10)))
 
     assert index.to_forget(100, 10) == []
     assert index.to_forget(101, 10) == [REQUEST.id]

@@ -15,9 +15,10 @@ from kafka.errors import KafkaTimeoutError, TopicAuthorizationFailedError
 from kafka.structs import TopicPartition
 
 from broker.delays.forwarding import FAILED_BACKOFF_S, REFUSED_BACKOFF_S, Forwarding
-from broker.delays.index import DelayIndex, Progress, Row
+from broker.delays.index import DelayIndex, Progress
 from broker.delays.index_files import Identity, IndexFiles
-from broker.delays.owned_partitions import OwnedPartition
+from broker.delays.index_schema import Row
+from broker.delays.owned_partition import OwnedPartition
 from broker.delays.record_format import Delay
 from broker.kafka.topics import Topics
 from broker.produce.publisher import Publisher, Record

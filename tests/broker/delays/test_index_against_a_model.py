@@ -23,7 +23,7 @@ from kafka.structs import TopicPartition
 
 from broker.delays.forwarding import Forwarding
 from broker.delays.index import DelayIndex
-from broker.delays.owned_partitions import OwnedPartition
+from broker.delays.owned_partition import OwnedPartition
 from broker.delays.record_format import (
     CancelDecision,
     CancelRequest,

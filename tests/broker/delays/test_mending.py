@@ -44,8 +44,8 @@ def read(index: DelayIndex, log: list[Entry], batch: int) -> int:
     lost = 0
     while (start := index.next_offset) < len(log):
         end = min(start + batch, len(log))
-        if start < index.mend_until < end:
-            end = index.mend_until
+        if start < index.repair_until < end:
+            end = index.repair_until
         lost += index.apply(log[start:end], end, now_ms=0)
     return lost
 
@@ -61,11 +61,11 @@ def test_a_mended_index_holds_what_the_log_has_and_is_not_done(
     index.apply(old, len(old), now_ms=0)
     was_waiting = waiting_in(index)
 
-    index.mend(cut, now_ms=0)
+    index.repair(cut, now_ms=0)
     lost = 0
     if restarts:  # another truncation while it is being mended
         index.apply(log[: min(batch, cut)], min(batch, cut), now_ms=0)
-        index.mend(cut, now_ms=0)
+        index.repair(cut, now_ms=0)
     lost += read(index, log, batch)
 
     done = {entry.id for entry in log if isinstance(entry, Done)}
@@ -86,7 +86,7 @@ def test_a_flush_and_a_cancel_that_were_applied_before_touch_nothing_that_came_a
     index.apply(log, 5, now_ms=0)
     assert waiting_in(index) == {late.id, again.id}
 
-    index.mend(5, now_ms=0)
+    index.repair(5, now_ms=0)
     index.apply(log, 5, now_ms=0)
 
     assert waiting_in(index) == {late.id, again.id}
@@ -98,12 +98,12 @@ def test_mending_goes_on_after_a_crash(tmp_path: Path) -> None:
     log: list[Entry] = [delay_of(1), delay_of(2), done_of(1)]
     index = DelayIndex(path)
     index.apply(log, 3, now_ms=0)
-    index.mend(2, now_ms=0)
+    index.repair(2, now_ms=0)
     index.apply(log[:1], 1, now_ms=0)
     index.close()
 
     index = DelayIndex(path)
-    assert (index.next_offset, index.mend_until) == (1, 2)
+    assert (index.next_offset, index.repair_until) == (1, 2)
     index.apply(log[1:2], 2, now_ms=0)
 
     assert waiting_in(index) == {delay_of(2).id}

@@ -17,7 +17,8 @@ from broker.delays.forwarding import Forwarding
 from broker.delays.index import DelayIndex, Progress
 from broker.delays.index_files import Identity, IndexFiles, default_directory
 from broker.delays.index_store import IndexDamaged, IndexInUse, IndexUnusable
-from broker.delays.owned_partitions import OwnedPartition, OwnedPartitions
+from broker.delays.owned_partition import OwnedPartition
+from broker.delays.owned_partitions import OwnedPartitions
 from broker.delays.record_format import Delay, Done, Outcome, tombstone
 from broker.produce.publisher import partition_of
 from dev.child import Child

@@ -1,0 +1,159 @@
+"""Applying the entries of the log to a delay index.
+
+The functions are SQL statements; each is called within a transaction of the index.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from . import index_repair
+from .index_schema import (
+    CANCELLED,
+    FLUSHED,
+    FORWARDED,
+    IDS_OF_MESSAGE,
+    WAITING,
+    checksum_of,
+    ids_of_message,
+    pack_headers,
+)
+from .record_format import (
+    KEY_SUFFIX_LENGTH,
+    CancelDecision,
+    CancelForgotten,
+    CancelRequest,
+    Delay,
+    Done,
+    Entry,
+    Flush,
+    Outcome,
+)
+
+#: The number of forwarded messages whose ids are kept. They tell TOO_LATE from UNKNOWN in a cancel.
+REMEMBERED_MESSAGES = 100_000
+
+
+def apply_entry(db: sqlite3.Connection, entry: Entry, now_ms: int) -> None:
+    """Apply an entry that was not read before."""
+    match entry:
+        case Delay():
+            _add(db, entry)
+        case Done():
+            _remove(db, entry)
+        case CancelRequest():
+            _write_decision(db, entry.id, _decide(db, entry.message_id), now_ms, published=False)
+        case CancelDecision(request_id, outcome, decided_ms):
+            _write_decision(db, request_id, outcome, decided_ms, published=True)
+        case CancelForgotten(request_id):
+            db.execute("DELETE FROM cancels WHERE id = ?", (request_id,))
+        case Flush(queue):
+            db.execute(f"UPDATE delays SET state = {FLUSHED} WHERE queue = ? AND state = {WAITING}", (queue,))
+
+
+def compare_entry(db: sqlite3.Connection, entry: Entry, now_ms: int) -> None:
+    """Apply an entry that was applied before the log lost its tail (see ``index_repair``)."""
+    match entry:
+        case Delay():
+            if not index_repair.mark_seen(db, entry):
+                _add(db, entry, state=FORWARDED)
+        case CancelRequest():
+            index_repair.publish_again(db, entry.id)
+        case Flush():
+            pass  # the waiting delays of the index are later than the flush
+        case _:
+            apply_entry(db, entry, now_ms)
+
+
+def last_outcome(db: sqlite3.Connection, message_id: str, condition: str) -> Outcome | None:
+    """The outcome of the latest cancel request for a message, of the requests that meet an SQL condition."""
+    found = db.execute(
+        f"SELECT outcome FROM cancels WHERE {IDS_OF_MESSAGE} AND {condition}"
+        " ORDER BY decided_ms DESC, rowid DESC LIMIT 1",
+        ids_of_message(message_id),
+    ).fetchone()
+    return Outcome(found[0]) if found else None
+
+
+def _add(db: sqlite3.Connection, delay: Delay, state: int = WAITING) -> None:
+    db.execute(
+        "INSERT INTO delays (state, id, queue, due_ms, key, headers, value, checksum)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+        (
+            state,
+            delay.id,
+            delay.queue,
+            delay.due_ms,
+            delay.key,
+            pack_headers(delay.headers),
+            delay.value,
+            checksum_of(delay.id, delay.queue, delay.due_ms, delay.value),
+        ),
+    )
+
+
+def _remove(db: sqlite3.Connection, done: Done) -> None:
+    message_id = done.id[:-KEY_SUFFIX_LENGTH]
+    found = db.execute("DELETE FROM delays WHERE id = ? RETURNING row, state", (done.id,)).fetchone()
+    if found is not None:  # SQLite reuses the number of a deleted row
+        db.execute("DELETE FROM postponed WHERE row = ?", found[:1])
+    if done.outcome is Outcome.FORWARDED:
+        _remember(db, message_id)
+        if found is None or found[1] != FORWARDED:
+            # An earlier owner forwarded the message before it read the requests that precede its tombstone.
+            _correct(db, message_id, Outcome.TOO_LATE, wrong=[Outcome.CANCELLED, Outcome.UNKNOWN])
+    elif done.outcome is Outcome.CANCELLED:
+        # An earlier owner cancelled the message and did not publish its decision. Compaction may have removed
+        # the delay.
+        _correct(db, message_id, Outcome.CANCELLED, wrong=[Outcome.UNKNOWN])
+
+
+def _correct(db: sqlite3.Connection, message_id: str, outcome: Outcome, *, wrong: Sequence[Outcome]) -> None:
+    """Correct the unpublished decisions about a message."""
+    for mistaken in wrong:
+        db.execute(
+            f"UPDATE cancels SET outcome = ? WHERE {IDS_OF_MESSAGE} AND told = 0 AND outcome = ?",
+            (outcome.value, *ids_of_message(message_id), mistaken.value),
+        )
+
+
+def _remember(db: sqlite3.Connection, message_id: str) -> None:
+    (row,) = db.execute(
+        "INSERT OR REPLACE INTO forwarded (message_id) VALUES (?) RETURNING row", (message_id,)
+    ).fetchone()
+    db.execute("DELETE FROM forwarded WHERE row <= ?", (row - REMEMBERED_MESSAGES,))
+
+
+def _decide(db: sqlite3.Connection, message_id: str) -> Outcome:
+    """Decide about a cancel request: cancel the message's delays that were never tried.
+
+    A delay that was tried may be in its queue already, so its cancellation cannot be promised.
+    """
+    ids = ids_of_message(message_id)
+    cancelled = db.execute(
+        f"UPDATE delays SET state = {CANCELLED}"
+        f" WHERE {IDS_OF_MESSAGE} AND state = {WAITING} AND attempts = 0",
+        ids,
+    ).rowcount
+    if cancelled:
+        db.execute("DELETE FROM forwarded WHERE message_id = ?", (message_id,))
+        return Outcome.CANCELLED
+    forwarded = db.execute(
+        f"SELECT 1 FROM delays WHERE {IDS_OF_MESSAGE} AND state IN ({WAITING}, {FORWARDED})"
+        " UNION ALL SELECT 1 FROM forwarded WHERE message_id = ?",
+        (*ids, message_id),
+    ).fetchone()
+    if forwarded:
+        return Outcome.TOO_LATE
+    # A second request gets the outcome of the first one.
+    return last_outcome(db, message_id, "1") or Outcome.UNKNOWN
+
+
+def _write_decision(
+    db: sqlite3.Connection, request_id: str, outcome: Outcome, decided_ms: int, *, published: bool
+) -> None:
+    db.execute(
+        "INSERT OR REPLACE INTO cancels VALUES (?, ?, ?, ?)",
+        (request_id, outcome.value, decided_ms, published),
+    )
