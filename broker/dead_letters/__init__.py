@@ -1,4 +1,4 @@
-"""Dead letters: messages that will not be tried again by themselves, kept in ``{queue}_dlq``."""
+"""Dead letters: messages that the broker will not retry, kept in ``{queue}_dlq``."""
 
 from .dead_letter import DeadLetter
 from .middleware import DeadLetters, default_middleware

@@ -1,4 +1,4 @@
-"""A dead letter as it is read, and how to pick some of them."""
+"""A dead letter as it is read, and the filters that select dead letters."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from dramatiq.message import Message
 from ..deliveries.delivery import Origin
 from .record_format import ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC, TRUNCATED, as_json
 
-#: How often a message was put back on its queue by a redrive: the generation of its attempts.
+#: The option that counts the redrives of a message: the generation of its attempts.
 REDRIVES = "redrives"
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message that will not be tried again by itself.
+    """A message that the broker will not retry.
 
     Attributes:
-      message: The message with the options it had at its end; None when its record could not be read as one.
-      queue_name: The queue it came from.
-      error, error_type, traceback: Why; ``error_type`` is the name of the error's class.
-      retry_count: How often it was tried again.
-      timestamp: When it was given up, in milliseconds since 1970.
-      origin: Where the record stands that it came in; None when the dead letter does not say.
-      raw: The bytes of its message: as they were read when ``message`` is None, else as Dramatiq encodes it.
+      message: The message with its options at the time of the failure; None when its record is not readable.
+      queue_name: The queue of the message.
+      error, error_type, traceback: The reason; ``error_type`` is the name of the error's class.
+      retry_count: The number of retries.
+      timestamp: The time at which it was dead-lettered, in milliseconds since 1970.
+      origin: The position of the record that held the message; None when the dead letter does not name it.
+      raw: The bytes of the message: as they were read when ``message`` is None, else as Dramatiq encodes it.
       headers: All headers of the dead letter's record.
-      position: Where the dead letter itself stands; None in ``on_dead_letter``.
+      position: The position of the dead letter's own record; None in ``on_dead_letter``.
     """
 
     message: Message[Any] | None
@@ -51,31 +51,31 @@ class DeadLetter:
 
     @property
     def generation(self) -> int:
-        """How often the message had been redriven when it ended here."""
+        """The number of times the message had been redriven when it was dead-lettered."""
         redrives = self.message.options.get(REDRIVES, 0) if self.message is not None else 0
         return redrives if isinstance(redrives, int) else 0
 
     @property
     def why_not_redrivable(self) -> str | None:
-        """Why it cannot be put back on its queue; None when it can."""
+        """Why the message cannot be put back on its queue; None when it can."""
         if any(name == TRUNCATED for name, _ in self.headers):
-            return "its message was too large to be kept whole"
+            return "its message was truncated, because it was too large"
         if self.message is None:
-            return "it holds no readable message"
+            return "it has no readable message"
         if self.message.queue_name != self.queue_name:
-            return "its message is not of this queue"
+            return "its message belongs to another queue"
         return None
 
 
 class Filters(TypedDict, total=False):
-    """What to pick dead letters by. All that are given have to hold.
+    """Filters of dead letters. A dead letter is selected when it matches all given filters.
 
     Keys:
       error_type: The name of the error's class.
-      since, until: When it was given up: at or after, and before. Aware datetimes.
+      since, until: The range of ``timestamp``: at or after ``since``, and before ``until``. Aware datetimes.
       message_id: The message's id.
       actor: The name of the message's actor.
-      where: Any other condition, asked last.
+      where: Any other condition, called last.
     """
 
     error_type: str
@@ -87,12 +87,12 @@ class Filters(TypedDict, total=False):
 
 
 class DiscardOptions(Filters, total=False):
-    """Filters, and what a discard wants to know besides.
+    """Filters, and the options of a discard.
 
     Keys:
-      dry_run: Only say what would be done. The default.
-      reason: Why; it is kept. Needed unless it is a dry run.
-      by: Who; this system's user and host by default.
+      dry_run: Only report the dead letters that would be discarded. The default.
+      reason: The reason, which the history keeps. Required unless it is a dry run.
+      by: The author; this system's user and host by default.
     """
 
     dry_run: bool
@@ -101,10 +101,10 @@ class DiscardOptions(Filters, total=False):
 
 
 class RedriveOptions(DiscardOptions, total=False):
-    """Filters, and what a redrive wants to know besides.
+    """Filters, and the options of a redrive.
 
     Keys:
-      rate_per_s: At most so many messages a second.
+      rate_per_s: The maximum number of messages per second.
     """
 
     rate_per_s: float | None
@@ -112,9 +112,9 @@ class RedriveOptions(DiscardOptions, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Filters, checked. Raises ValueError for a time without a zone.
+    """Validated filters. Raises ValueError for a time without a zone.
 
-    Make one of what a caller has passed with :meth:`of`.
+    :meth:`of` creates one from a caller's keywords.
     """
 
     error_type: str | None = None
@@ -132,10 +132,10 @@ class Selection:
 
     @classmethod
     def of(cls, filters: Filters) -> Selection:
-        """Check filters.
+        """Validate filters.
 
         Raises:
-          TypeError: When one is unknown. What it was meant to leave out would be picked.
+          TypeError: When one is unknown. Ignored, it would select more dead letters than the caller meant.
           ValueError: When a time has no zone.
         """
         known = list(Filters.__annotations__)
@@ -143,8 +143,8 @@ class Selection:
             if name not in known:
                 meant = get_close_matches(name, known, n=1)
                 raise TypeError(
-                    f"{name!r} is no filter of dead letters"
-                    + (f"; did you mean {meant[0]!r}?" if meant else f"; there are {', '.join(known)}")
+                    f"{name!r} is not a filter of dead letters"
+                    + (f"; did you mean {meant[0]!r}?" if meant else f"; the filters are {', '.join(known)}")
                 )
         return cls(**filters)
 
@@ -166,9 +166,9 @@ def read_dead_letter(
     headers: Sequence[tuple[str, bytes]],
     position: Origin | None = None,
 ) -> DeadLetter:
-    """Understand a record of a dead-letter topic.
+    """Decode a record of a dead-letter topic.
 
-    One that is none of this broker's is a dead letter without a message.
+    A record that another program wrote becomes a dead letter without a message.
     """
     try:
         entry = json.loads(value or b"")
@@ -191,7 +191,7 @@ def read_dead_letter(
         return DeadLetter(
             message=None,
             queue_name=queue_name,
-            error=f"this record is no dead letter that this version can read: {e!r}",
+            error=f"this version cannot read the record as a dead letter: {e!r}",
             error_type="UnreadableDeadLetter",
             traceback="",
             retry_count=0,
@@ -209,10 +209,10 @@ def _message_of(raw: bytes) -> Message[Any] | None:
     except DecodeError:
         return None
     texts = (message.queue_name, message.actor_name, message.message_id)
-    sound = all(isinstance(text, str) for text in texts) and all(
+    is_valid = all(isinstance(text, str) for text in texts) and all(
         isinstance(mapping, dict) for mapping in (message.kwargs, message.options)
     )
-    return message if sound else None
+    return message if is_valid else None
 
 
 def _origin_of(headers: Sequence[tuple[str, bytes]]) -> Origin | None:

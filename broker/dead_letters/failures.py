@@ -1,4 +1,4 @@
-"""What ``join(fail_fast=True)`` raises: the error of a message that ended as a dead letter."""
+"""The errors that ``join(fail_fast=True)`` raises: those of messages that became dead letters."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from ..errors import MessageFailed
 from ..process.forks import reset_on_fork
 from . import DeadLetter, DeadLetterQueue
 
-#: How many errors of this process's own messages are kept for a join of each queue. A join raises the first;
-#: that may be one of the next few, as two threads may fail at the same time.
+#: The number of errors of this process's own messages that are kept for a join, by queue. A join raises the
+#: error of the first dead letter, which may be one of a few: two threads may fail at the same time.
 MAX_KEPT = 4
 
 
 class Failures:
-    """The dead letters of each queue that nobody has been told of yet.
+    """The dead letters of each queue that no join has reported yet.
 
-    Those count that were written since this was made, by the clocks of the processes that wrote them.
+    Only dead letters count that were written after this object was created, by the clocks of their writers.
 
     Parameters:
-      wanted: Whether errors are kept also before the first join that fails fast.
+      wanted: Whether errors are kept before the first join that fails fast.
     """
 
     def __init__(self, dead_letters: DeadLetterQueue, *, wanted: Callable[[], bool]) -> None:
@@ -29,15 +29,15 @@ class Failures:
         self._wanted = wanted
         self.reset_after_fork()
         reset_on_fork(self)
-        self._made_ms = _now_ms()
+        self._created_ms = _now_ms()
         self._flushed_ms: dict[str, int] = {}
-        #: By queue and partition: the offset after the last dead letter that was seen.
+        #: By queue and partition: the offset after the last reported dead letter.
         self._seen: dict[tuple[str, int], int] = {}
         #: By queue and message id.
         self._errors: dict[str, dict[str, BaseException]] = {}
 
     def reset_after_fork(self) -> None:
-        """Give up the lock, which another thread of the parent may have held when this process was forked."""
+        """Replace the lock, which another thread of the parent may have held during the fork."""
         self._lock = threading.Lock()
 
     def keep_from_now_on(self) -> None:
@@ -45,10 +45,10 @@ class Failures:
         self._wanted = lambda: True
 
     def keep(self, queue_name: str, message_id: str, error: BaseException | None) -> None:
-        """Remember the error that a message of this process has ended with, without what it refers to.
+        """Keep the error of a message that failed in this process, without the frames of its traceback.
 
-        Nothing is remembered until a join fails fast: an error may hold much. The frames of its traceback
-        would keep alive whatever the task had in its hands. The text of the traceback is in the dead letter.
+        No error is kept before a join that fails fast, since an error may hold large objects. The frames
+        would keep the task's objects alive. The text of the traceback is in the dead letter.
         """
         if error is None or not self._wanted():
             return
@@ -60,7 +60,7 @@ class Failures:
             errors[message_id] = error
 
     def forget(self, queue_name: str) -> None:
-        """Take all that has failed so far for known."""
+        """Treat all failures so far as reported."""
         self._flushed_ms[queue_name] = _now_ms()
         self._take(queue_name)
 
@@ -70,14 +70,14 @@ class Failures:
             return self._errors.pop(queue_name, {})
 
     def first(self, queue_name: str) -> BaseException | None:
-        """The error of the first message that failed since this was last asked; None when none did.
+        """The error of the first message that failed since the last call; None when none failed.
 
         Raises:
           KafkaUnavailable: When Kafka does not answer.
         """
-        # All of them: each is of a dead letter that is told, or passed over, below.
+        # All of them: each belongs to a dead letter that is reported, or skipped, below.
         own = self._take(queue_name)
-        since_ms = max(self._made_ms, self._flushed_ms.get(queue_name, 0))
+        since_ms = max(self._created_ms, self._flushed_ms.get(queue_name, 0))
         dead_letters = []
         for dead_letter in self._dead_letters.read(queue_name):
             assert dead_letter.position is not None

@@ -1,4 +1,4 @@
-"""A message's lives: the first, and one more for each time it is redriven."""
+"""The generations of a message: the first, and one more for each redrive."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from .record_format import carried
 from .resolution import MAX_ID_CHARS, Resolution, now_ms
 from .topic_log import DeadLetterTopic
 
-#: What a message's last life left in its options, and is not to count in the next.
-_LAST_LIFE = frozenset({"retries", "traceback", "requeue_timestamp", "last_error", "idle_for_s", "eta"})
+#: The options that belong to one generation of a message, and that its next one does not inherit.
+_OPTIONS_OF_GENERATION = frozenset(
+    {"retries", "traceback", "requeue_timestamp", "last_error", "idle_for_s", "eta"}
+)
 
-#: A message's id and how often it has been redriven.
+#: A message id and its number of redrives.
 Generation = tuple[str, int]
 
 
@@ -30,10 +32,10 @@ def next_generation(dead_letter: DeadLetter) -> Generation:
 
 
 def redriven(dead_letter: DeadLetter, topic: str) -> Record:
-    """The record that puts a dead letter's message back on its queue: same id, same headers, a new life."""
+    """The record that puts a dead letter's message back on its queue: same id and headers, new generation."""
     message = dead_letter.message
     assert message is not None
-    options = {name: value for name, value in message.options.items() if name not in _LAST_LIFE}
+    options = {name: value for name, value in message.options.items() if name not in _OPTIONS_OF_GENERATION}
     options.setdefault("first_sent_timestamp", message.message_timestamp)
     _, options[REDRIVES] = next_generation(dead_letter)
     again: Message[Any] = replace(message, options=options, message_timestamp=now_ms())
@@ -45,7 +47,7 @@ def redriven(dead_letter: DeadLetter, topic: str) -> Record:
 
 
 def generations_sent(queue: DeadLetterTopic, begun: Iterable[Resolution]) -> set[Generation]:
-    """The lives, of the messages that these resolutions were about to send, that are on the queue."""
+    """The generations on the queue, of the messages that interrupted resolutions may have sent."""
     wanted: set[str] = set()
     starts: dict[int, int] = {}
     for resolution in begun:
@@ -55,7 +57,11 @@ def generations_sent(queue: DeadLetterTopic, begun: Iterable[Resolution]) -> set
     if not wanted:
         return set()
     found = (_generation_of(record.value) for record in queue.records_since(starts))
-    return {life for life in found if life is not None and life[0][:MAX_ID_CHARS] in wanted}
+    return {
+        generation
+        for generation in found
+        if generation is not None and generation[0][:MAX_ID_CHARS] in wanted
+    }
 
 
 def _generation_of(value: bytes | None) -> Generation | None:
@@ -63,4 +69,4 @@ def _generation_of(value: bytes | None) -> Generation | None:
         message: Message[Any] = Message.decode(value or b"")
         return str(message.message_id), int(message.options.get(REDRIVES, 0))
     except (DecodeError, AttributeError, TypeError, ValueError):
-        return None  # no message: intake dead-letters it
+        return None  # not a message: the consumer dead-letters the record

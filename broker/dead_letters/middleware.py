@@ -1,4 +1,4 @@
-"""The DeadLetters middleware, and the list of middleware that a KafkaBroker has by default."""
+"""The DeadLetters middleware, and the default middleware of a KafkaBroker."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ OnDeadLetter = Callable[[DeadLetter], None]
 
 
 class DeadLetters(Middleware):
-    """Tells an application of each dead letter. The broker keeps them with this middleware or without it.
+    """Notifies an application of each dead letter. The broker keeps dead letters without it, too.
 
     Parameters:
       on_dead_letter: Called after the dead letter is in Kafka and before the delivery completes, never on a
-        consumer's thread. When it raises, the delivery is held and it is called again, so it has to be
+        consumer's thread. When it raises, the delivery is held and the call is repeated, so it must be
         idempotent.
     """
 
@@ -32,18 +32,18 @@ class DeadLetters(Middleware):
 def default_middleware(
     *, retry: Retrying | None = None, on_dead_letter: OnDeadLetter | None = None
 ) -> list[Middleware]:
-    """Dramatiq's default middleware, with TenacityRetries in the place of its Retries, PartitionKeys, and
+    """Dramatiq's default middleware with TenacityRetries instead of Retries, and with PartitionKeys and
     DeadLetters.
 
-    An application that has a list of its own puts TenacityRetries there for actors with ``retry=``, and
-    DeadLetters for ``on_dead_letter``; it needs neither otherwise.
+    An application with its own list needs TenacityRetries for actors with ``retry=``, and DeadLetters for
+    ``on_dead_letter``.
 
     Parameters:
-      retry: The policy of actors that name none; see TenacityRetries.
+      retry: The policy of actors without one; see TenacityRetries.
       on_dead_letter: See DeadLetters.
 
     Raises:
-      RetryPolicyRefused: When ``retry`` cannot be run durably.
+      RetryPolicyRefused: When ``retry`` cannot run durably.
     """
     kinds = cast("list[type[Middleware]]", dramatiqs_middleware)
     middleware = [TenacityRetries(retry=retry) if kind is Retries else kind() for kind in kinds]

@@ -1,4 +1,4 @@
-"""The dead letters of a queue: read them, put them back on the queue, or put them away."""
+"""The dead letters of a queue: reading, redriving and discarding them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from .topic_log import DeadLetterTopic
 
 
 class DeadLetterQueue:
-    """What was rejected, queue by queue. Used by people and their scripts, not by workers.
+    """The dead letters of all queues. Operators and their scripts use it; workers do not.
 
-    All methods raise KafkaUnavailable when Kafka does not answer, TypeError for filters that there are not,
-    and ValueError for those that make no sense.
+    All methods raise KafkaUnavailable when Kafka does not answer, TypeError for unknown filters, and
+    ValueError for invalid ones.
     """
 
     def __init__(self, clients: Clients, topics: Topics, publisher: Publisher) -> None:
@@ -31,13 +31,12 @@ class DeadLetterQueue:
         self._publisher = publisher
 
     def read(self, queue_name: str, **filters: Unpack[Filters]) -> Iterator[DeadLetter]:
-        """The dead letters that are there now and were neither redriven nor discarded.
+        """The present dead letters that were neither redriven nor discarded.
 
-        Those of one message are in order; a crash can have made two for one failure, the second like the
-        first.
+        The dead letters of one message are in order. A crash can leave two equal dead letters of one failure.
 
         Parameters:
-          filters: See Filters; all of them have to hold.
+          filters: See Filters. A dead letter must match all of them.
         """
         selection = Selection.of(filters)
         return self._read(queue_name, selection)
@@ -60,28 +59,28 @@ class DeadLetterQueue:
     ) -> Resolved:
         """Put dead letters back on their queue.
 
-        A message keeps its id and its headers and begins a new life: no attempt is counted, and
-        ``message_timestamp``, which age limits and policies go by, is now. Its option ``redrives`` counts
-        its lives, ``first_sent_timestamp`` is when the first one began.
+        A message keeps its id and its headers and starts a new generation: its attempts count from zero, and
+        ``message_timestamp``, which age limits and policies use, is now. The option ``redrives`` counts the
+        generations after the first; ``first_sent_timestamp`` is the start of the first one.
 
-        Interrupted anywhere, it can be run again with the same filters: what was sent is found on the queue
-        and not sent a second time. Only where the queue has lost those records since (retention, a flush) is
-        a message sent again, with the same id and the same ``redrives``. Two redrives of the same letters at
-        the same time are not guarded against.
+        An interrupted redrive can be repeated with the same filters: it finds the sent messages on the queue
+        and does not send them again. A message is sent twice, with the same id and the same ``redrives``,
+        only if the queue has lost its record since (retention, a flush). Two concurrent redrives of the same
+        dead letters are not prevented.
 
         Parameters:
-          dry_run: Only say what would be done.
-          reason: Why; it is kept. Needed unless it is a dry run.
-          by: Who; this system's user and host by default.
-          rate_per_s: At most so many messages a second.
-          filters: See Filters. Without any: all of them.
+          dry_run: Only report the dead letters that would be redriven.
+          reason: The reason, which the history keeps. Required unless it is a dry run.
+          by: The author; this system's user and host by default.
+          rate_per_s: The maximum number of messages per second.
+          filters: See Filters. Without filters, all dead letters are redriven.
 
         Raises:
-          EnqueueFailed: When Kafka did not acknowledge some messages. What was done before stays done: run
-            it again.
+          EnqueueFailed: When Kafka did not acknowledge some messages. The earlier batches are done; repeat
+            the redrive.
         """
-        order = _order(Action.REDRIVE, queue_name, dry_run, reason, by, rate_per_s)
-        return Resolver(self._clients, self._topics, self._publisher, order).run(Selection.of(filters))
+        request = _request(Action.REDRIVE, queue_name, dry_run, reason, by, rate_per_s)
+        return Resolver(self._clients, self._topics, self._publisher, request).run(Selection.of(filters))
 
     def discard(
         self,
@@ -92,18 +91,18 @@ class DeadLetterQueue:
         by: str | None = None,
         **filters: Unpack[Filters],
     ) -> Resolved:
-        """Put dead letters away: they are no longer read, and stay in Kafka until its retention removes them.
+        """Discard dead letters: they are no longer read, and Kafka keeps their records until its retention.
 
         The parameters are those of ``redrive``.
         """
-        order = _order(Action.DISCARD, queue_name, dry_run, reason, by, None)
-        return Resolver(self._clients, self._topics, self._publisher, order).run(Selection.of(filters))
+        request = _request(Action.DISCARD, queue_name, dry_run, reason, by, None)
+        return Resolver(self._clients, self._topics, self._publisher, request).run(Selection.of(filters))
 
     def history(self, queue_name: str) -> Iterator[Resolution]:
-        """What was done about the queue's dead letters, partition by partition.
+        """The resolutions of the queue's dead letters, partition by partition.
 
-        A redrive is there batch by batch, and each once: as done, or as begun where it was interrupted. The
-        one that was run after it found what it had sent.
+        A redrive yields one resolution per batch: done, or begun where it was interrupted. A repeated redrive
+        does not send the messages of an interrupted batch again.
         """
         with self._log(queue_name) as log:
             for partition in log.ends:
@@ -129,11 +128,11 @@ class DeadLetterQueue:
         return DeadLetterTopic(self._clients, topic)
 
 
-def _order(
+def _request(
     action: Action, queue_name: str, dry_run: bool, reason: str, by: str | None, rate_per_s: float | None
 ) -> RedriveRequest:
     if not dry_run and not reason.strip():
-        raise ValueError(f"a {action.value} needs reason=, which is kept with what was done")
+        raise ValueError(f"a {action.value} needs reason=, which the history keeps")
     if rate_per_s is not None and rate_per_s <= 0:
         raise ValueError(f"rate_per_s={rate_per_s}: pass a positive number, or None for no limit")
     return RedriveRequest(
@@ -148,7 +147,7 @@ def _order(
 
 
 def caller() -> str:
-    """Who runs this process, as the audit records name them: ``user@host``."""
+    """The user of this process as resolutions name them: ``user@host``."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user need not have a name

@@ -1,17 +1,18 @@
-"""How a dead letter is written down.
+"""The record of a dead letter.
 
 The record's value is one JSON object:
 
-    original_message  the message as an object; or, when it is not encoded as one (with PickleEncoder, say, or
-                      because it is no message), its bytes in base64
-    error             what the error said
-    error_type        the name of its class
-    traceback         its traceback, causes included
-    retry_count       how often the message was tried again, by the count that its record came with
-    timestamp         when it was given up, in milliseconds since 1970, as Dramatiq's ``message_timestamp``
+    original_message  the message as an object; its bytes in base64, when it is not encoded as one (with
+                      PickleEncoder, say, or because the record is not a message)
+    error             the text of the error
+    error_type        the name of the error's class
+    traceback         the traceback, causes included
+    retry_count       the number of retries, by the count in the message's record
+    timestamp         the time of the dead letter, in milliseconds since 1970, as Dramatiq's
+                      ``message_timestamp``
 
-Its key is the message's id, so that all dead letters of a message are in one partition, in order. Its
-headers are those of the record that it came in, and where that one stands: ``origin-topic``,
+The record's key is the message's id, so all dead letters of a message are in one partition, in order. The
+record's headers are those of the message's record, and the position of that record: ``origin-topic``,
 ``origin-partition``, ``origin-offset``.
 """
 
@@ -41,16 +42,16 @@ Headers = Sequence[tuple[str, bytes]]
 ORIGIN_TOPIC = "origin-topic"
 ORIGIN_PARTITION = "origin-partition"
 ORIGIN_OFFSET = "origin-offset"
-#: Set to the original's full size when only its beginning fitted.
+#: The full size of an original that was truncated.
 TRUNCATED = "original-truncated"
 OWN_HEADERS = frozenset({ORIGIN_TOPIC, ORIGIN_PARTITION, ORIGIN_OFFSET, TRUNCATED})
 
-#: Kafka's limit is on the batch: its header (61 bytes), the record's own fields and what a client adds.
+#: Kafka limits the batch: its header (61 bytes), the record's own fields, and the additions of a client.
 OVERHEAD_BYTES = 4_096
-#: The same at the least, for a topic whose limit is so low that every byte counts.
+#: The minimum overhead, for a topic with a limit so low that every byte counts.
 LEAST_OVERHEAD_BYTES = 128
 HEADER_OVERHEAD_BYTES = 10
-#: Tried in order until the dead letter fits: how many characters of the error and of the traceback stay.
+#: The maximum characters of the error and of the traceback, tried in order until the dead letter fits.
 _LESS_TEXT = ((500, 2_000), (100, 0))
 
 
@@ -65,20 +66,20 @@ def dead_letter_record(
     headers: Headers = (),
     message_id: str | None = None,
 ) -> Record:
-    """Make the record that keeps a message which is given up. It always fits MAX_DEAD_LETTER_BYTES.
+    """Create the record of a dead letter. It always fits MAX_DEAD_LETTER_BYTES.
 
-    When it would not, or when its topic is known to take less, texts are shortened first. An original that
-    is too large by itself for MAX_DEAD_LETTER_BYTES loses its end, and the header ``original-truncated`` has
-    its size. One that is too large for its topic alone is left whole: an operator can raise that limit.
+    Texts are shortened first, to fit that limit and the known limit of the topic. An original that alone
+    exceeds MAX_DEAD_LETTER_BYTES is truncated, and the header ``original-truncated`` has its size. An
+    original that exceeds only the limit of its topic stays whole: an operator can raise that limit.
 
     Parameters:
-      queue_name: The queue whose dead letter it is.
-      origin: Where the delivery's record stands; None when that is not known.
-      raw: That record's value. It says how often the message was tried again.
-      error: Why; None when nothing but ``fail()`` says so.
-      message: The message as it is now, options included. Left out, it is read from ``raw``.
-      headers: The headers of the delivery's record.
-      message_id: The message's id, for when it cannot be read from ``raw``.
+      queue_name: The queue of the message.
+      origin: The position of the message's record; None when it is not known.
+      raw: The value of the message's record. It holds the number of retries.
+      error: The reason; None for a message that ``fail()`` rejected without an error.
+      message: The message with its present options. Without it, the message is read from ``raw``.
+      headers: The headers of the message's record.
+      message_id: The message's id, in case it cannot be read from ``raw``.
     """
     own = (
         []
@@ -114,7 +115,7 @@ def dead_letter_record(
 
 
 def shortened(topics: Topics, dead_letter: Record) -> Record:
-    """A dead letter that its topic does not take, with its texts as short as it needs."""
+    """A dead letter that exceeds the limit of its topic, with its texts shortened to fit."""
     limit = topics.limit_of(dead_letter.topic) or 0
     entry = json.loads(dead_letter.value or b"{}")
     return replace(
@@ -123,7 +124,7 @@ def shortened(topics: Topics, dead_letter: Record) -> Record:
 
 
 def _room_of(limit: int, key: bytes, headers: Headers) -> int:
-    """What a topic with that limit takes of a value."""
+    """The largest value that fits into a record of a topic with that limit."""
     lengths = LEAST_OVERHEAD_BYTES + HEADER_OVERHEAD_BYTES * len(headers)
     return limit - lengths - _bytes_beside(key, headers)
 
@@ -133,10 +134,10 @@ def _bytes_beside(key: bytes, headers: Headers) -> int:
 
 
 def as_json(value: object) -> bytes:
-    """Strict JSON in UTF-8. Raises TypeError or ValueError when ``value`` is none."""
+    """Strict JSON in UTF-8. Raises TypeError or ValueError when ``value`` cannot be encoded."""
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    except UnicodeEncodeError:  # half of a surrogate pair: JSON can escape it, UTF-8 cannot hold it
+    except UnicodeEncodeError:  # half of a surrogate pair: JSON can escape it, UTF-8 cannot encode it
         return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
 
 
@@ -146,7 +147,7 @@ def _original(raw: bytes, message: Message[Any] | MessageProxy | None) -> dict[s
         try:
             encoded = message.encode()
         except Exception:  # noqa: BLE001 - an encoder of the application's own may raise anything
-            # It was given an option that cannot be encoded; the record it came in has all that matters.
+            # An option of the message cannot be encoded. Its record has the rest.
             encoded = raw
     try:
         fields = json.loads(encoded)
@@ -159,7 +160,7 @@ def _original(raw: bytes, message: Message[Any] | MessageProxy | None) -> dict[s
 
 
 def _read_alike(encoded: bytes, again: bytes) -> bool:
-    """Whether the application's encoder reads ``again`` as it reads ``encoded``, if it does at all."""
+    """Whether the application's encoder decodes both alike; true when it cannot decode ``encoded``."""
     encoder = get_encoder()
     if type(encoder) is JSONEncoder:
         return True
@@ -174,7 +175,7 @@ def _read_alike(encoded: bytes, again: bytes) -> bool:
 
 
 def _read(raw: bytes) -> dict[str, Any]:
-    """The fields of a record, in the application's encoding or in JSON; none when it is in neither."""
+    """The fields of a record in the application's encoding or in JSON; empty when it is in neither."""
     return _decoded(get_encoder().decode, raw) or _decoded(json.loads, raw)
 
 
@@ -195,16 +196,14 @@ def _key(message_id: object, known_id: str | None, origin: Origin | None) -> byt
 
 
 def _retry_count(read: Mapping[str, Any]) -> int:
-    """The retries that were made. Dramatiq's Retries counts one more in the message when it gives up."""
+    """The number of retries. Dramatiq's Retries counts one more in the message when it stops retrying."""
     options = read.get("options")
     count = options.get("retries", 0) if isinstance(options, dict) else 0
     return count if isinstance(count, int) and not isinstance(count, bool) else 0
 
 
 def _fit(entry: dict[str, Any], room: int) -> bytes:
-    """The entry in at most ``room`` bytes, or, when the original alone takes more, with texts at their
-    shortest.
-    """
+    """The entry in at most ``room`` bytes; with its shortest texts when the original alone takes more."""
     value = as_json(entry)
     for error_chars, traceback_chars in _LESS_TEXT:
         if len(value) <= room:
@@ -226,5 +225,5 @@ def _truncated(entry: dict[str, Any], raw: bytes, room: int) -> bytes:
 
 
 def carried(headers: Iterable[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
-    """The headers that the message itself came with."""
+    """The headers of the message's own record."""
     return [header for header in headers if header[0] not in OWN_HEADERS]

@@ -1,15 +1,14 @@
-"""One redrive or discard, safe to be killed anywhere and run again.
+"""One redrive or discard. It can be killed at any point and repeated.
 
-Dead letters are resolved in batches of one partition. For a redrive, a batch is three steps, each
-acknowledged by Kafka before the next:
+Dead letters are resolved in batches of one partition. A batch of a redrive has three steps; Kafka
+acknowledges each before the next:
 
-    1. a resolution "begun", naming its letters and where the queue's partitions end
+    1. a resolution "begun", with the dead letters and the end offsets of the queue's partitions
     2. the messages, on the queue
     3. a resolution "done"
 
-What is done is not looked at again. What is only begun may have been sent: the next redrive looks for it on
-the queue, from the offsets that its resolution names, and sends what is not there. A discard is step 3
-alone.
+A "done" dead letter is not processed again. A "begun" one may have been sent: the next redrive searches the
+queue for it, from the offsets in its resolution, and sends it if it is absent. A discard is step 3 alone.
 """
 
 from __future__ import annotations
@@ -32,20 +31,20 @@ from .generations import Generation, generations_sent, next_generation, redriven
 from .resolution import Action, Resolution, ResolutionState, is_resolution, now_ms, read_resolution
 from .topic_log import DeadLetterTopic
 
-#: A batch is what an interruption leaves to be looked for, and what is held in memory.
+#: The size of a batch. It bounds the search after an interruption, and the memory.
 MAX_BATCH = 100
 MAX_BATCH_BYTES = 4 * 1024 * 1024
-#: What a resolution takes with a reason of some length, and with the ends of a hundred partitions.
+#: The size of a resolution with a long reason and the end offsets of a hundred partitions.
 RESOLUTION_BYTES = 4_096
-#: What it takes for each of its letters, whose ids are cut at MAX_ID_CHARS.
-BYTES_OF_A_LETTER = 256
-#: Only the queue can say so: a dead letter may be larger than what its queue takes.
+#: The bytes of each dead letter in a resolution. Ids are truncated to MAX_ID_CHARS.
+RESOLUTION_ENTRY_BYTES = 256
+#: Only the queue's topic can refuse a message for its size: a dead letter may be larger.
 TOO_LARGE = "its message is larger than its queue takes"
 
 
 @dataclass(frozen=True, slots=True)
 class RedriveRequest:
-    """What is to be done, by whom and why."""
+    """The action, its author and its reason."""
 
     operation: str
     action: Action
@@ -58,16 +57,16 @@ class RedriveRequest:
 
 @dataclass(slots=True)
 class Resolved:
-    """What a redrive or a discard did, or, as a dry run, would do.
+    """The result of a redrive or a discard, or of its dry run.
 
     Attributes:
       operation: Its name in the history.
-      selected: How many dead letters it concerned.
-      error_types: How many of them of each error.
-      to_send: How many messages are to be put on the queue: what a dry run says, and otherwise ``sent``.
-      sent: How many messages it put on the queue.
-      sent_before: How many an interrupted redrive had put there already.
-      refused: How many cannot be put back, by the reason. They stay as they are.
+      selected: The number of selected dead letters.
+      error_types: Their number by the type of their error.
+      to_send: The number of messages to put on the queue. Without a dry run it equals ``sent``.
+      sent: The number of messages that were put on the queue.
+      sent_before: The number of messages that an interrupted redrive had put there already.
+      refused: The number of dead letters that cannot be redriven, by the reason. They stay unresolved.
     """
 
     operation: str
@@ -83,11 +82,11 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What the resolutions in one partition say about its dead letters.
+    """The resolutions of the dead letters in one partition.
 
     Attributes:
-      done: The offsets of those that are resolved.
-      begun: The first redrive that may have sent a letter and did not say that it has, by offset.
+      done: The offsets of the resolved dead letters.
+      begun: The first redrive that may have sent a dead letter and is not done with it, by offset.
     """
 
     done: set[int]
@@ -114,7 +113,7 @@ class History:
 def open_dead_letters(
     log: DeadLetterTopic, partition: int, queue_name: str, history: History, selection: Selection
 ) -> Iterator[DeadLetter]:
-    """The selected dead letters of one partition that are not resolved."""
+    """The selected, unresolved dead letters of one partition."""
     for record in log.records(partition):
         if record.offset in history.done or is_resolution(record.headers):
             continue
@@ -125,19 +124,23 @@ def open_dead_letters(
 
 
 class Resolver:
-    """Carries out one order."""
+    """Executes one request."""
 
-    def __init__(self, clients: Clients, topics: Topics, publisher: Publisher, order: RedriveRequest) -> None:
+    def __init__(
+        self, clients: Clients, topics: Topics, publisher: Publisher, request: RedriveRequest
+    ) -> None:
         self._clients = clients
         self._publisher = publisher
-        self._order = order
-        self._queue_topic = topics.queue(order.queue_name)
-        self._topic = topics.dead_letters(order.queue_name)
-        topics.ensure([self._queue_topic, self._topic], for_reading=order.dry_run)
-        self._pace = _Pace(order.rate_per_s, at_most=_dead_letters_in(topics.limit_of(self._topic)))
+        self._request = request
+        self._queue_topic = topics.queue(request.queue_name)
+        self._topic = topics.dead_letters(request.queue_name)
+        topics.ensure([self._queue_topic, self._topic], for_reading=request.dry_run)
+        self._rate_limit = _RateLimit(
+            request.rate_per_s, max_batch=_max_dead_letters(topics.limit_of(self._topic))
+        )
         self._sent: set[Generation] = set()
         self._too_large: set[Generation] = set()
-        self._resolved = Resolved(order.operation, order.action, order.dry_run)
+        self._resolved = Resolved(request.operation, request.action, request.dry_run)
 
     def run(self, selection: Selection) -> Resolved:
         with (
@@ -146,17 +149,17 @@ class Resolver:
         ):
             for partition in log.ends:
                 history = History.of(log, partition)
-                dead_letters = open_dead_letters(log, partition, self._order.queue_name, history, selection)
+                dead_letters = open_dead_letters(log, partition, self._request.queue_name, history, selection)
                 self._resolve(partition, history, queue, self._counted(dead_letters))
         return self._resolved
 
     def _counted(self, dead_letters: Iterable[DeadLetter]) -> Iterator[DeadLetter]:
-        """Count what is selected and let through what can be resolved."""
+        """Count the selected dead letters, and yield those that can be resolved."""
         for dead_letter in dead_letters:
             self._resolved.selected += 1
             self._resolved.error_types[dead_letter.error_type] += 1
             if (
-                self._order.action is Action.REDRIVE
+                self._request.action is Action.REDRIVE
                 and (reason := dead_letter.why_not_redrivable) is not None
             ):
                 self._resolved.refused[reason] += 1
@@ -167,40 +170,40 @@ class Resolver:
         self, partition: int, history: History, queue: DeadLetterTopic, dead_letters: Iterable[DeadLetter]
     ) -> None:
         found: set[Generation] | None = None
-        for batch in _batches(dead_letters, self._pace.max_concurrency):
-            if self._order.action is Action.REDRIVE:
+        for batch in _batches(dead_letters, self._rate_limit.max_batch):
+            if self._request.action is Action.REDRIVE:
                 if found is None:
                     found = generations_sent(queue, history.begun.values())
                 unsent = self._unsent(batch, found)
                 self._resolved.to_send += len(unsent)
                 self._send(unsent, partition, queue)
-                # One that the queue never takes is not done, and does not hold up those that it takes.
+                # A message that the queue never takes is not done, and does not block the others.
                 batch = [
                     dead_letter
                     for dead_letter in batch
                     if next_generation(dead_letter) not in self._too_large
                 ]
             if batch:
-                self._say(ResolutionState.DONE, partition, batch)
+                self._publish_resolution(ResolutionState.DONE, partition, batch)
 
     def _unsent(self, batch: Iterable[DeadLetter], found: set[Generation]) -> list[DeadLetter]:
-        """Those of a batch whose message is to be sent."""
+        """The dead letters of a batch whose messages must be sent."""
         unsent = []
         for dead_letter in batch:
-            life = next_generation(dead_letter)
-            if life in found:
+            generation = next_generation(dead_letter)
+            if generation in found:
                 self._resolved.sent_before += 1
-            elif life not in self._sent:
-                # Two letters of one life are one failure, written down twice by a crash.
-                self._sent.add(life)
+            elif generation not in self._sent:
+                # Two dead letters of one generation are one failure, which a crash wrote twice.
+                self._sent.add(generation)
                 unsent.append(dead_letter)
         return unsent
 
     def _send(self, dead_letters: list[DeadLetter], partition: int, queue: DeadLetterTopic) -> None:
-        if not dead_letters or self._order.dry_run:
+        if not dead_letters or self._request.dry_run:
             return
-        self._say(ResolutionState.BEGUN, partition, dead_letters, queue.ends)
-        self._pace.wait(len(dead_letters))
+        self._publish_resolution(ResolutionState.BEGUN, partition, dead_letters, queue.ends)
+        self._rate_limit.wait(len(dead_letters))
         failures = self._publisher.publish(
             [redriven(dead_letter, self._queue_topic) for dead_letter in dead_letters]
         )
@@ -214,21 +217,21 @@ class Resolver:
             self._resolved.to_send -= len(failures)
         self._resolved.sent += len(dead_letters) - len(failures)
 
-    def _say(
+    def _publish_resolution(
         self,
         state: ResolutionState,
         partition: int,
         dead_letters: Iterable[DeadLetter],
         queue_ends: Mapping[int, int] | None = None,
     ) -> None:
-        if self._order.dry_run:
+        if self._request.dry_run:
             return
         resolution = Resolution(
-            operation=self._order.operation,
-            action=self._order.action,
+            operation=self._request.operation,
+            action=self._request.action,
             state=state,
-            by=self._order.by,
-            reason=self._order.reason,
+            by=self._request.by,
+            reason=self._request.reason,
             timestamp=now_ms(),
             partition=partition,
             dead_letters={
@@ -239,18 +242,22 @@ class Resolver:
         )
         for error in self._publisher.publish([resolution.record(self._topic)]).values():
             raise not_published(
-                f"The {self._order.action.value} stopped, because what it did could not be written down. "
+                f"The {self._request.action.value} stopped, because its resolution could not be published. "
                 "Run it again",
                 error,
             ) from error
 
 
-class _Pace:
-    """Lets through so many a second, a batch at a time."""
+class _RateLimit:
+    """Limits the messages per second, a batch at a time.
 
-    def __init__(self, rate_per_s: float | None, *, at_most: int) -> None:
+    Attributes:
+      max_batch: The maximum number of messages in a batch.
+    """
+
+    def __init__(self, rate_per_s: float | None, *, max_batch: int) -> None:
         self._rate_per_s = rate_per_s
-        self.max_concurrency = at_most if rate_per_s is None else max(1, min(at_most, int(rate_per_s)))
+        self.max_batch = max_batch if rate_per_s is None else max(1, min(max_batch, int(rate_per_s)))
         self._free_at_s = 0.0
 
     def wait(self, count: int) -> None:
@@ -261,11 +268,11 @@ class _Pace:
         self._free_at_s = max(now_s, self._free_at_s) + count / self._rate_per_s
 
 
-def _dead_letters_in(limit: int | None) -> int:
-    """How many dead letters fit into a resolution, when its topic has that limit."""
+def _max_dead_letters(limit: int | None) -> int:
+    """The number of dead letters that fit into a resolution of a topic with that limit."""
     if limit is None:
         return MAX_BATCH
-    return max(1, min(MAX_BATCH, (limit - RESOLUTION_BYTES) // BYTES_OF_A_LETTER))
+    return max(1, min(MAX_BATCH, (limit - RESOLUTION_BYTES) // RESOLUTION_ENTRY_BYTES))
 
 
 def _batches(dead_letters: Iterable[DeadLetter], at_most: int) -> Iterator[list[DeadLetter]]:

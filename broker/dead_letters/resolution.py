@@ -1,16 +1,15 @@
-"""What was done about dead letters: who, when, what, why.
+"""Resolutions: the history of redrives and discards.
 
-A *resolution* is a record in the dead-letter topic itself, in the partition of the dead letters it is about
-and behind them, so that Kafka's retention never removes it before them. Its value is one JSON object:
+A *resolution* is a record in the dead-letter topic. It is in the partition of its dead letters and after
+them, so Kafka's retention never removes it before them. Its value is one JSON object:
 
-    operation   the same for everything that one call did
+    operation   the same for all resolutions of one call
     action      redrive or discard
-    state       begun: what is named in it may have been sent; done: it is resolved
-    by, reason  who, and why
-    timestamp   when, in milliseconds since 1970
+    state       begun: the messages may have been sent; done: the dead letters are resolved
+    by, reason  the author and the reason
+    timestamp   the time, in milliseconds since 1970
     letters     [{"offset": ..., "message_id": ...}, ...]: the dead letters, by their offset in this partition
-    queue_ends  begun only: where the queue's partitions ended then, so that what was sent can be found
-    behind it
+    queue_ends  begun only: the end offsets of the queue's partitions; sent messages are at or after them
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from .record_format import as_json
 
 #: A record with this header is a resolution; any other is a dead letter.
 RESOLUTION = "dead-letter-resolution"
-#: Ids in a resolution are cut there; nobody makes them that long on purpose.
+#: Longer ids are truncated in a resolution; no application uses such ids on purpose.
 MAX_ID_CHARS = 200
 
 
@@ -43,16 +42,17 @@ class ResolutionState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """What one call did, or was about to do, about some dead letters of one partition.
+    """A step of one call about some dead letters of one partition.
 
     Attributes:
-      operation: Names the call.
-      by: Who called.
-      reason: Why.
-      timestamp: When, in milliseconds since 1970.
+      operation: The name of the call.
+      by: The author.
+      reason: The reason.
+      timestamp: The time, in milliseconds since 1970.
       partition: The partition of the dead-letter topic.
-      letters: The message id of each dead letter, by its offset; empty for one without a readable message.
-      queue_ends: Where the queue's partitions ended before a redrive sent anything, by partition.
+      dead_letters: The message id of each dead letter, by its offset; empty for one without a readable
+        message.
+      queue_ends: The end offsets of the queue's partitions before the redrive sent messages, by partition.
     """
 
     operation: str
@@ -85,26 +85,25 @@ def is_resolution(headers: Sequence[tuple[str, bytes]]) -> bool:
 
 
 def read_resolution(value: bytes | None, partition: int) -> Resolution:
-    """Understand a resolution.
+    """Decode a resolution.
 
     Raises:
-      ValueError: When it is damaged or of a later version. What it resolved is unknown then, so nothing may
-        be guessed.
+      ValueError: When it is damaged or of a later version. The state of its dead letters is unknown then.
     """
     try:
-        said: dict[str, Any] = json.loads(value or b"")
+        fields: dict[str, Any] = json.loads(value or b"")
         return Resolution(
-            operation=said["operation"],
-            action=Action(said["action"]),
-            state=ResolutionState(said["state"]),
-            by=said["by"],
-            reason=said["reason"],
-            timestamp=said["timestamp"],
+            operation=fields["operation"],
+            action=Action(fields["action"]),
+            state=ResolutionState(fields["state"]),
+            by=fields["by"],
+            reason=fields["reason"],
+            timestamp=fields["timestamp"],
             partition=partition,
             dead_letters={
-                dead_letter["offset"]: dead_letter["message_id"] for dead_letter in said["letters"]
+                dead_letter["offset"]: dead_letter["message_id"] for dead_letter in fields["letters"]
             },
-            queue_ends={int(p): end for p, end in said["queue_ends"].items()},
+            queue_ends={int(p): end for p, end in fields["queue_ends"].items()},
         )
     except (ValueError, TypeError, KeyError, AttributeError) as e:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Reads a topic's records up to where it ends at the moment."""
+"""Reads a topic's records up to its present end."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from ..kafka.clients import Clients
 from ..kafka.rights import reading
 from ..kafka.watermarks import high_watermarks
 
-#: A read that gets nothing for so long, although there is more, is given up.
+#: A read fails when it makes no progress for this time before the end of the topic.
 STALLED_S = 30.0
 _POLL_MS = 500
 
 
 class DeadLetterTopic:
-    """A topic's records from its beginning, or from given offsets, to the end it has when this is made.
+    """A topic's records from its beginning, or from given offsets, to its end when this object is created.
 
-    Use it as a context manager: it holds a connection, which belongs to no consumer group. Every method
-    raises KafkaUnavailable when Kafka does not answer, and NotAuthorized when this client may not read it.
+    A context manager, since it holds a connection. The connection belongs to no consumer group. Every method
+    raises KafkaUnavailable when Kafka does not answer, and NotAuthorized when this client may not read the
+    topic.
 
     Parameters:
-      topic: It has to exist.
+      topic: The name of an existing topic.
     """
 
     def __init__(self, clients: Clients, topic: str) -> None:
@@ -58,9 +59,9 @@ class DeadLetterTopic:
         self._kafka.close(autocommit=False)
 
     def records(self, partition: int, start: int = 0) -> Iterator[ConsumerRecord]:
-        """The records of one partition, from ``start`` or from the first that is left.
+        """The records of one partition, from ``start`` or from the first remaining record.
 
-        One such read at a time: the next one ends it.
+        A further call invalidates this iterator.
         """
         with self._translated():
             where, end = TopicPartition(self._topic, partition), self.ends[partition]
@@ -73,12 +74,12 @@ class DeadLetterTopic:
                     if record.offset >= end:
                         return
                     yield record
-                # The last offsets may hold no record, a transaction's marker for one.
+                # The last offsets may have no record: a transaction marker, for example.
                 if (reached := self._kafka.position(where)) > position:
                     progress_s, position = time.monotonic(), reached
                 elif time.monotonic() > progress_s + STALLED_S:
                     raise KafkaUnavailable(
-                        f"Nothing was read from {where} at {position} of {end} for {STALLED_S} s"
+                        f"No record was read from {where} at {position} of {end} for {STALLED_S} s"
                     )
 
     @contextmanager
@@ -89,6 +90,6 @@ class DeadLetterTopic:
             raise self._clients.translated(e, self._doing, reading(self._topic)) from e
 
     def records_since(self, starts: Mapping[int, int]) -> Iterator[ConsumerRecord]:
-        """The records of all partitions, each from its offset in ``starts``, or else from its first."""
+        """The records of all partitions, each from its offset in ``starts``, or else from its beginning."""
         for partition in self.ends:
             yield from self.records(partition, starts.get(partition, 0))

@@ -1,8 +1,9 @@
-"""Makes the dead letters of a worker, and calls the hooks of messages that no worker thread rejects.
+"""Creates the dead letters of a worker, and calls the hooks of messages that no worker thread rejects.
 
-Dramatiq's worker threads call the hooks of a message that they reject. No thread gets a message that kills
-its workers, that no actor here can run, or whose retry Kafka refuses for good; nor a delayed or keyed message
-that its queue refuses. Somebody may wait for the results of each of them.
+Dramatiq's worker threads call the hooks of a message that they reject. No worker thread rejects a message
+that kills its workers, that no actor can run, or whose retry Kafka refuses for good; nor a delayed or keyed
+message that its queue refuses. A caller may wait for the result of each of these messages, so this module
+calls their hooks.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Hooks(Protocol):
 
 
 class DeadLetterWriter:
-    """Puts dead letters into the outboxes of deliveries. It publishes nothing itself."""
+    """Puts dead letters into the outboxes of deliveries. It does not publish them."""
 
     def __init__(self, topics: Topics, hooks: Hooks) -> None:
         self._topics = topics
@@ -61,10 +62,10 @@ class DeadLetterWriter:
     def add(self, delivery: Delivery, error: BaseException | None) -> None:
         """Put a delivery's dead letter into its outbox, and the ``on_dead_letter`` calls into its follow-ups.
 
-        A delivery that has a dead letter keeps it.
+        A delivery that already has a dead letter keeps it.
 
         Raises:
-          DeadLetterNotMade: When it cannot be made. The delivery must not be completed then.
+          DeadLetterNotMade: When the dead letter cannot be created. The delivery must not be completed then.
         """
         if delivery.dead_letter is not None:
             return
@@ -81,20 +82,22 @@ class DeadLetterWriter:
             )
             dead_letter = read_dead_letter(delivery.queue_name, record.value, record.headers)
         except Exception as e:
-            # Dramatiq tries a nack again only after an error of the connection.
-            raise DeadLetterNotMade(f"The dead letter of {delivery.origin} could not be made: {e!r}") from e
+            # Dramatiq repeats a nack only after a connection error.
+            raise DeadLetterNotMade(
+                f"The dead letter of {delivery.origin} could not be created: {e!r}"
+            ) from e
         delivery.dead_letter = record
         delivery.outbox.append(record)
         delivery.follow_ups.extend(self._callbacks(dead_letter))
 
     def give_up(self, delivery: Delivery, error: BaseException) -> None:
-        """Reject a delivery as a worker thread would: its ``before_nack`` hooks, its dead letter, and its
-        ``after_nack`` hooks once Kafka has the dead letter.
+        """Reject a delivery as a worker thread would: call its ``before_nack`` hooks, add its dead letter,
+        and call its ``after_nack`` hooks once Kafka has the dead letter.
 
-        It is a delivery's preparation, which runs on a thread where application code may take its time.
+        It runs as the preparation of the delivery, on a thread on which application code may be slow.
 
         Raises:
-          DeadLetterNotMade: When its dead letter cannot be made.
+          DeadLetterNotMade: When the dead letter cannot be created.
         """
         delivery.fail()
         delivery.stuff_exception(error)
@@ -110,12 +113,12 @@ class DeadLetterWriter:
             delivery.follow_ups += last
 
     def replace_refused(self, refused: Settled, error: BaseException) -> None:
-        """Let a dead letter that names the error take the place of an outbox that Kafka refuses for good.
+        """Replace an outbox that Kafka refuses for good by a dead letter with the error.
 
-        Kafka would refuse another dead letter, too: one that is in the outbox is shortened, and held until
-        its topic takes it.
+        Kafka would refuse another dead letter, too. So a dead letter in the outbox is shortened, and held
+        until its topic takes it.
         """
-        logger.error("What follows from %s cannot be published: %r", refused, error)
+        logger.error("The records that follow from %s cannot be published: %r", refused, error)
         if isinstance(refused, PendingDeadLetter):
             refused.outbox[:] = [shortened(self._topics, record) for record in refused.outbox]
         elif (dead_letter := refused.dead_letter) is not None:
@@ -141,11 +144,11 @@ class DeadLetterWriter:
         """The dead letter of a delayed or keyed message that its queue refuses for good.
 
         Parameters:
-          message_id: The message's name in the log, and in the dead letter of a message that cannot be read.
-          origin: Where it first stood in its queue, when that is known.
+          message_id: The message's id for the log, and for the dead letter of an unreadable message.
+          origin: Its first position in its queue, when that is known.
           raw: The encoded message.
           headers: The headers of the record that its queue refuses.
-          then: The last follow-up. When it raises, it is called again.
+          then: The last follow-up. When it raises, the call is repeated.
         """
         logger.error("The message %s of %r is dead-lettered: %s", message_id, queue_name, error)
         record = dead_letter_record(
@@ -160,7 +163,7 @@ class DeadLetterWriter:
         dead_letter = read_dead_letter(queue_name, record.value, record.headers)
         follow_ups: list[Callable[[], None]] = [
             *self._callbacks(dead_letter),
-            partial(self._tell, queue_name, raw, error),
+            partial(self._call_hooks, queue_name, raw, error),
         ]
         if then is not None:
             follow_ups.append(then)
@@ -173,8 +176,8 @@ class DeadLetterWriter:
             if isinstance(middleware, DeadLetters) and middleware.on_dead_letter is not None
         ]
 
-    def _tell(self, queue_name: str, raw: bytes, error: BaseException) -> None:
-        """Call the hooks of a message that was not delivered here and has its dead letter."""
+    def _call_hooks(self, queue_name: str, raw: bytes, error: BaseException) -> None:
+        """Call the hooks of a message that was not delivered here and whose dead letter is in Kafka."""
         message = named_message(raw, queue_name=queue_name)
         if message is not None:
             proxy = MessageProxy(message)
@@ -187,7 +190,9 @@ class DeadLetterWriter:
         try:
             self._hooks.emit_before("nack", message)
         except MiddlewareError:
-            logger.critical("A before_nack refuses that %s is given up, which it is.", message, exc_info=True)
+            logger.critical(
+                "A before_nack hook refused to reject %s; it is dead-lettered anyway.", message, exc_info=True
+            )
 
     def _call_after_nack(self, message: MessageProxy, error: BaseException) -> None:
         self._hooks.emit_after("nack", message)
@@ -197,8 +202,8 @@ class DeadLetterWriter:
     def _store_failure(self, message: MessageProxy, error: BaseException) -> None:
         """Store the failure of an unknown actor's message.
 
-        The actor would say whether its results are stored, and Results takes an unknown actor for one whose
-        results are not. So the failure is stored unless the message declines.
+        The actor's options decide whether results are stored, and Results stores none of an unknown actor. So
+        the failure is stored unless an option of the message forbids it.
         """
         options = message.options
         for middleware in self._hooks.middleware:
@@ -211,7 +216,7 @@ class DeadLetterWriter:
 
 
 def _name(delivery: Delivery) -> bool:
-    """Find out which message the record was; False when it does not say."""
+    """Read the message of an undecodable record; False when the record does not name it."""
     message = named_message(delivery.raw, queue_name=delivery.queue_name)
     if message is not None:
         delivery.become(message)
@@ -236,11 +241,11 @@ def after_failure(refusal: BaseException, options: Mapping[str, Any]) -> BaseExc
 
 
 def named_message(raw: bytes, *, queue_name: str) -> Message[Any] | None:
-    """The message of a queue that a record was meant to be, as far as it can be read.
+    """The message of a queue that a record holds, as far as it can be read.
 
     Returns:
-      None when the record names no message, since nobody can wait for it, or a message of another queue,
-      since whoever waits for it gets it from there.
+      None when the record names no message, since no caller can wait for it, or a message of another queue,
+      since a caller waits for that queue's result.
     """
     try:
         fields = get_encoder().decode(raw)

@@ -64,9 +64,11 @@ def test_a_time_without_a_zone_is_refused_at_once(broker: KafkaBroker) -> None:
 
 
 def test_an_unknown_filter_is_refused_at_once(broker: KafkaBroker) -> None:
-    with pytest.raises(TypeError, match="'colour' is no filter of dead letters; there are error_type, since"):
+    with pytest.raises(
+        TypeError, match="'colour' is not a filter of dead letters; the filters are error_type, since"
+    ):
         broker.dead_letters(QUEUE, colour="red")  # type: ignore[call-arg]
-    with pytest.raises(TypeError, match=r"'eror_type' is no filter .*; did you mean 'error_type'"):
+    with pytest.raises(TypeError, match=r"'eror_type' is not a filter .*; did you mean 'error_type'"):
         broker.redrive(QUEUE, eror_type="ValueError")  # type: ignore[call-arg]
 
 

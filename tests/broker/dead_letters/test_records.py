@@ -160,7 +160,7 @@ def test_what_is_too_large_to_be_kept_loses_its_end_and_says_so() -> None:
     letter = read(record)
     assert ("original-truncated", b"%d" % MAX_DEAD_LETTER_BYTES) in letter.headers
     assert len(letter.raw) > MAX_DEAD_LETTER_BYTES // 2
-    assert letter.why_not_redrivable == "its message was too large to be kept whole"
+    assert letter.why_not_redrivable == "its message was truncated, because it was too large"
 
 
 @settings(max_examples=examples(40))
