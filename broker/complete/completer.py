@@ -1,4 +1,4 @@
-"""Makes durable what follows from a delivery, and only then completes it."""
+"""Publishes the outbox of a delivery, and completes the delivery once Kafka has all of it."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _NOT_SENT = (*RECORD_ERRORS, NotAuthorized, TopicMisconfigured)
 
 @dataclass(eq=False, slots=True)
 class PendingDeadLetter:
-    """What has to be made durable of a message that was not delivered here.
+    """The dead letter of a message that was not delivered here, and its follow-ups.
 
-    Its attributes are those of a Delivery.
+    The attributes are those of a Delivery.
     """
 
     queue_name: str
@@ -42,16 +42,18 @@ Settled = Delivery | PendingDeadLetter
 
 
 class Completer:
-    """One thread that publishes outboxes, runs follow-ups and completes deliveries, until it succeeds.
+    """One thread that publishes outboxes, runs follow-ups and completes deliveries. It retries each until it
+    succeeds.
 
-    Worker threads only hand a delivery over, so an outage holds deliveries (and, once ``prefetch`` of them
-    are held, the intake), never threads. Deliveries that wait together share one publish.
+    Worker threads only hand a delivery over. So an outage blocks deliveries, and consumption once
+    ``prefetch`` of them are held, but never worker threads. Deliveries that wait together share one publish.
 
     Parameters:
       give_up: Called with a delivery and the error when Kafka can never take one of its records (too large,
-        say). It replaces the outbox by a preparation, which makes a dead letter. A delivery that has its dead
-        letter keeps it, and loses just the record that is refused; the dead letter itself is shortened. It is
-        not called for a delivery whose retry may be in Kafka: that loses just the refused record, too.
+        say). It replaces the outbox by a preparation, which creates a dead letter. A delivery that has a dead
+        letter keeps it and loses only the refused record; a refused dead letter is shortened.
+        It is not called for a delivery whose retry may be in Kafka: that delivery, too, loses only the
+        refused record.
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class Completer:
         reset_on_fork(self)
 
     def reset_after_fork(self) -> None:
-        """Have nothing to settle: what waits is the parent's, whose thread goes on there."""
+        """Drop all waiting deliveries: they belong to the parent, whose thread continues there."""
         self._changed = threading.Condition()
         self._waiting: list[Settled] = []
         self._busy = False
@@ -76,26 +78,26 @@ class Completer:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start the thread, unless it runs; not from one that Dramatiq may interrupt (see ``threads``)."""
+        """Start the thread, unless it runs. Threads that Dramatiq may interrupt must not call this (see
+        ``process.threads``).
+        """
         with self._changed:
             if self._thread is None or not self._thread.is_alive():
                 self._stopping = False
                 self._thread = threading.Thread(
-                    target=self._run, name="dramatiq-kafka-settlement", daemon=True
+                    target=self._run, name="dramatiq-kafka-completer", daemon=True
                 )
                 self._thread.start()
 
     def settle(self, delivery: Delivery) -> None:
-        """Complete ``delivery`` once everything in its outbox is durable; at once when there is nothing in
-        it.
-        """
+        """Complete ``delivery`` once Kafka has its outbox; at once when the outbox is empty."""
         if not delivery.outbox and not delivery.follow_ups and delivery.preparation is None:
             self._in_flight.complete(delivery)
             return
         self._add(delivery)
 
     def write(self, pending: PendingDeadLetter) -> None:
-        """Complete ``errand`` once everything in its outbox is durable and its follow-ups are done."""
+        """Complete ``pending`` once Kafka has its outbox and its follow-ups are done."""
         self._add(pending)
 
     def _add(self, settled: Settled) -> None:
@@ -104,17 +106,17 @@ class Completer:
             self._changed.notify_all()
 
     def drain(self, timeout_s: float) -> bool:
-        """Wait until nothing is left to settle; False when something still is after ``timeout_s``."""
+        """Wait until all deliveries are settled; False when one is left after ``timeout_s``."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._waiting and not self._busy, timeout_s)
 
     def stop(self, timeout_s: float) -> None:
-        """Stop after ``timeout_s`` at the latest. What is not settled stays incomplete and is run again
-        elsewhere.
+        """Stop after ``timeout_s`` at the latest. Unsettled deliveries stay incomplete, and run again on
+        another worker.
         """
         if not self.drain(timeout_s):
             logger.warning(
-                "%d deliveries could not be settled in time; they will be run again.", len(self._waiting)
+                "%d deliveries could not be settled in time; they will run again.", len(self._waiting)
             )
         with self._changed:
             self._stopping = True
@@ -136,7 +138,7 @@ class Completer:
             try:
                 held, reason = self._settle_batch(batch)
             except Exception as e:  # noqa: BLE001
-                # Were this thread to end, nothing of this process would be settled any more.
+                # If this thread ended, no delivery of this process would be settled any more.
                 held, reason = [delivery for delivery in batch if not delivery.completed], e
             with self._changed:
                 self._waiting = held + self._waiting
@@ -146,13 +148,13 @@ class Completer:
                 denied = isinstance(reason, NotAuthorized)
                 logger.log(
                     logging.ERROR if denied else logging.WARNING,
-                    "%d deliveries are held until what follows from them is durable: %s",
+                    "%d deliveries are held until their outboxes and follow-ups are done: %s",
                     len(held),
                     reason if denied else repr(reason),
                     exc_info=None if denied else reason,
                 )
             elif backoff_s and not held:
-                logger.info("What was held is durable now.")
+                logger.info("The held deliveries are complete now.")
             backoff_s = min(MAX_BACKOFF_S, max(FIRST_BACKOFF_S, 2 * backoff_s)) if held else 0.0
 
     def _complete(self, delivery: Settled) -> None:
@@ -162,8 +164,8 @@ class Completer:
             self._in_flight.complete(delivery)
 
     def _settle_batch(self, batch: list[Settled]) -> tuple[list[Settled], BaseException | None]:
-        """Bring each delivery as far as it goes; return those that are not complete, and why the first of
-        them is not.
+        """Advance each delivery as far as possible. Return the incomplete ones, and why the first of them is
+        incomplete.
         """
         unprepared = self._prepare(batch)
         reason = self._publish([settled for settled in batch if id(settled) not in unprepared])
@@ -172,7 +174,7 @@ class Completer:
         failed: list[Settled] = []
         for delivery in batch:
             if delivery.outbox or delivery.preparation is not None or failed:
-                # After one failed follow-up the others wait: what it needs is probably away for all of them.
+                # After one failed follow-up the others wait: they probably need the same unavailable service.
                 untried.append(delivery)
                 continue
             error = _follow_up(delivery)
@@ -181,18 +183,20 @@ class Completer:
             else:
                 failed.append(delivery)
                 reason = reason or error
-        # The one that failed goes last, so that one that always fails cannot hold up the others.
+        # A failed delivery goes last, so that one that always fails cannot block the others.
         return untried + failed, reason
 
     def _prepare(self, batch: list[Settled]) -> dict[int, Exception]:
-        """Let each delivery make what is still to be put into its outbox; return why some cannot, by id."""
+        """Run the preparation of each delivery, which fills its outbox. Return the errors, by id of the
+        delivery.
+        """
         unprepared: dict[int, Exception] = {}
         for delivery in batch:
             if isinstance(delivery, PendingDeadLetter):
                 continue
             begins = delivery.moves or (delivery.unrun and delivery.preparation is not None)
             if begins and not self._in_flight.answers_for(delivery):
-                # Its partition's next owner reads it again, or it was flushed.
+                # The partition's next owner reads the record again, or the record was flushed.
                 delivery.outbox.clear()
                 delivery.follow_ups.clear()
                 delivery.preparation = None
@@ -201,12 +205,12 @@ class Completer:
                     delivery.preparation()
                     delivery.preparation = None
                 except Exception as e:  # noqa: BLE001
-                    # Whatever it was, the delivery is held and prepared again.
+                    # After any error the delivery is held and prepared again.
                     unprepared[id(delivery)] = e
         return unprepared
 
     def _publish(self, batch: list[Settled]) -> BaseException | None:
-        """Publish all outboxes and take out of them what Kafka has."""
+        """Publish all outboxes, and remove the acknowledged records from them."""
         try:
             refused = self._give_up_refused(batch)
         except KafkaUnavailable as unavailable:
@@ -218,7 +222,7 @@ class Completer:
                 delivery.retry_sent = True  # an answer that is missing does not mean that it is not there
             if index not in failures:
                 delivery.outbox.remove(record)
-        hopeless: dict[int, tuple[Settled, BaseException]] = {}
+        refused_for_good: dict[int, tuple[Settled, BaseException]] = {}
         for index, e in failures.items():
             settled, record = owners[index]
             if not isinstance(e, RECORD_ERRORS):
@@ -227,8 +231,8 @@ class Completer:
                 logger.error("A record for %s that follows from %s is lost: %r", record.topic, settled, e)
                 settled.outbox.remove(record)
             else:
-                hopeless[id(settled)] = settled, e
-        for settled, e in hopeless.values():
+                refused_for_good[id(settled)] = settled, e
+        for settled, e in refused_for_good.values():
             self._give_up(settled, e)
         return next(iter(failures.values()), refused)
 
@@ -268,7 +272,7 @@ def _follow_up(delivery: Settled) -> Exception | None:
         try:
             delivery.follow_ups[0]()
         except Exception as e:  # noqa: BLE001
-            # Whatever it was, it is not lost: the delivery is held and this is called again.
+            # After any error the delivery is held, and the follow-up is called again.
             return e
         delivery.follow_ups.pop(0)
     return None

@@ -1,4 +1,4 @@
-"""What a worker thread finishes at the moment. What it enqueues meanwhile joins that delivery."""
+"""The delivery that a worker thread is finishing. Messages that the thread enqueues meanwhile join it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from ..deliveries.delivery import Delivery
 
 
 class CurrentDelivery(threading.local):
-    """Each thread sees its own. ``with finishing.of(message):`` names what is being finished.
+    """Thread-local. ``with current_delivery.of(message):`` sets the delivery that is being finished.
 
     Attributes:
-      delivery: The delivery that is being finished by this thread, or None.
-      failure: Why something that follows from it was lost, if it was.
+      delivery: The delivery that this thread is finishing, or None.
+      failure: Why a message that follows from it was lost; None when none was.
     """
 
     delivery: Delivery | None = None
     failure: BaseException | None = None
 
     def of(self, message: MessageProxy) -> CurrentDelivery:
-        """Nothing joins a message that is no delivery of this broker."""
+        """Messages join only a delivery of this broker, and no other message."""
         self.delivery, self.failure = message if isinstance(message, Delivery) else None, None
         return self
 

@@ -1,4 +1,4 @@
-"""Tells the lanes topic what became of a message of a key, once everything else is durable."""
+"""Writes the outcome of a keyed message to the lanes topic, once Kafka has all its other records."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from ..produce.publisher import Publisher, Record
 
 
 class LaneWriter:
-    """What follows from a keyed delivery besides its outbox. It comes last.
+    """Writes the lane update of a keyed delivery. It is the last record of a delivery.
 
-    Were a retry in the lanes topic before the rest of its outbox is in Kafka, a crash in between would lose
-    the rest: the next owner takes a message that waits there for settled.
+    If a retry were in the lanes topic before the rest of the outbox, a crash in between would lose the rest:
+    the next owner treats a message that waits in the lanes topic as settled.
 
     Parameters:
-      give_up: Called with a delivery and the error when Kafka can never take its retry (too large, say); it
+      give_up: Called with a delivery and the error when Kafka can never take its retry (too large, say). It
         puts a dead letter into the outbox.
 
     Attributes:
-      written: What Kafka has acknowledged of that.
+      written: The ends of the acknowledged records in the lanes topics.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class LaneWriter:
         """Whether ``message`` is a retry of ``delivery`` that keeps its place in its lane.
 
         Raises:
-          TypeError, ValueError: When the delay is none.
+          TypeError, ValueError: When the delay is invalid.
         """
         if delivery.lane_entry is None or message.message_id != delivery.message_id:
             return False
@@ -74,26 +74,28 @@ class LaneWriter:
         return True
 
     def move(self, delivery: Delivery) -> None:
-        """Let a record that was not run wait for those before it. Many move at once, in one publish."""
+        """Move a record that did not run to the lanes topic, where it waits for the earlier ones of its key.
+        Many records move in one publish.
+        """
         delivery.wait = self._waiting(delivery, delivery.raw, 0)
         delivery.outbox.append(self._record(delivery, delivery.wait))
         delivery.follow_ups.append(partial(self._forget_flushed, delivery))
 
     def _forget_flushed(self, delivery: Delivery) -> None:
-        """A flush that came while it moved has completed it."""
+        """Write the tombstone of a record that a flush completed while it moved."""
         if delivery.flushed:
             self._publish(self._tombstone(delivery))
 
     def append_lane_update(self, delivery: Delivery) -> None:
-        """Say how a delivery ended, after everything else that follows from it."""
+        """Append the lane update to a delivery, after everything else that follows from it."""
         entry = delivery.lane_entry
         if entry is not None and (delivery.wait is not None or entry.kept):
-            delivery.follow_ups.append(partial(self._tell, delivery))
+            delivery.follow_ups.append(partial(self._write_update, delivery))
 
-    def _tell(self, delivery: Delivery) -> None:
+    def _write_update(self, delivery: Delivery) -> None:
         assert delivery.lane_entry is not None
         if not self._in_flight.answers_for(delivery):
-            return  # the partition's next owner runs it, and says what comes of that
+            return  # the partition's next owner runs the message, and writes its update
         if delivery.wait is not None:
             record = self._record(delivery, delivery.wait)
         elif delivery.lane_entry.kept:
@@ -106,7 +108,7 @@ class LaneWriter:
             if delivery.wait is not None:
                 self._give_up(delivery, e)
                 delivery.wait = None
-                delivery.follow_ups.append(delivery.follow_ups.pop(0))  # this one still comes last
+                delivery.follow_ups.append(delivery.follow_ups.pop(0))  # the lane update stays the last
             raise
 
     def _record(self, delivery: Delivery, wait: Waiting) -> Record:
@@ -134,8 +136,8 @@ class LaneWriter:
         offset: int | None,
         leader_epoch: int = -1,
     ) -> None:
-        """Note where a record of a turn was sent to."""
-        # Of what was not acknowledged, there may be a record all the same: the next one has to be behind it.
+        """Note the partition, the offset and the leader epoch of a lane entry's record."""
+        # An unacknowledged record may exist all the same: the next one must follow it in the same partition.
         entry.kept_in = partition
         if offset is not None:
             self.written.note(topic, partition, offset, leader_epoch)

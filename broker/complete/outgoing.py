@@ -1,4 +1,4 @@
-"""Makes the records of messages that are enqueued, and puts them into the outbox they belong to."""
+"""Creates the records of enqueued messages, and puts them into the outbox of the current delivery."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..partition_keys import key_of
 from ..partition_keys.record_format import REQUEUE_HEADERS_BYTES, lane_header
 from ..produce.publisher import Publisher, Record
 
-#: Tried in order until a retry fits: how many characters of its traceback and its error's text stay.
+#: The maximum characters of a retry's traceback and error text, tried in order until the retry fits.
 NOTES_CHARS = (2_000, 200, 0)
 
 
@@ -23,7 +23,7 @@ class Outgoing:
     """The records of messages.
 
     Parameters:
-      is_declared: Whether a queue is declared; its name was checked then.
+      is_declared: Whether a queue is declared. The name of a declared queue is valid.
     """
 
     def __init__(
@@ -38,12 +38,12 @@ class Outgoing:
         """The record of a message in its queue's topic, or in the delayed topic.
 
         Raises:
-          InvalidQueueName: When Kafka could not hold the queue's topics.
-          TypeError, ValueError: When the delay is no number, or out of its range.
+          InvalidQueueName: When the queue's topics would have illegal names.
+          TypeError, ValueError: When the delay is not a number, or out of its range.
         """
         if not self._is_declared(message.queue_name):
             self._topics.check_queue_name(message.queue_name)
-        # A retry is enqueued as the delivery that it follows from, whose headers it keeps.
+        # A retry is enqueued as the delivery itself, whose headers it keeps.
         headers = list(getattr(message, "headers", ()))
         if (key := key_of(message)) is not None:
             headers.append(lane_header(key))
@@ -54,7 +54,7 @@ class Outgoing:
         return Record(topic, message.encode(), key=key, headers=headers, spare=spare)
 
     def join(self, delivery: Delivery, message: Message[Any], delay: int | None) -> None:
-        """Put a message into the outbox of the delivery that it follows from."""
+        """Put a message into the outbox of the delivery from which it follows."""
         record = self.record(message, delay)
         if delivery.is_retry(message):
             delivery.drop_retry()  # two middlewares that retry would double it at every failure
@@ -62,7 +62,7 @@ class Outgoing:
         delivery.outbox.append(record)
 
     def make_fit(self, message: Message[Any], delay: int | None) -> dict[str, Any]:
-        """Shorten the notes of a retry about its last failure when its topic would not take it with them.
+        """Shorten the notes of a retry about its last failure if it is too large for its topic.
 
         Returns:
           The notes for the dead letter of a message that does not fit without them either.

@@ -25,7 +25,7 @@ JOIN_TIMEOUT_MS = 30_000
 #: How long a publish that Kafka does not take lasts here.
 PUBLISH_TIMEOUT_MS = 3_000
 TOO_LARGE = "a result of 2,000,000 characters is handed on"
-HELD = "are held until what follows from them is durable"
+HELD = "are held until their outboxes and follow-ups are done"
 
 
 class Tasks:
