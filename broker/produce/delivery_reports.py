@@ -1,4 +1,4 @@
-"""Waits for what Kafka says about records that are on their way."""
+"""Waits for Kafka's responses to the records in flight."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ from ..kafka.producer_errors import timed_out
 from ..kafka.topics import Topics
 from .send_batching import Sent
 
-#: The producer reports a record's fate at its delivery timeout; this much later a silent future counts as
-#: failed.
+#: The producer reports a failed record at its delivery timeout. A future without a result counts as failed
+#: this much later.
 REPORT_GRACE_S = 5.0
-#: How long an answer may be late before it is looked what Kafka says meanwhile.
+#: The interval in which a late response makes this process check the producer's errors.
 POLL_INTERVAL_S = 0.25
-#: How often it is looked whether a topic is gone.
-LOOK_AGAIN_S = 1.0
+#: The interval of the check whether a topic was deleted.
+TOPIC_CHECK_INTERVAL_S = 1.0
 
-#: What Kafka says about a record that the settings of its topic do not allow.
+#: Kafka's errors for a record that the settings of its topic do not allow.
 TOPIC_ERRORS = (InvalidRecordError, CorruptRecordError)
-#: What is wrong with all records of this process.
+#: Errors that concern all records of this process.
 _OF_ALL = (ClusterAuthorizationFailedError, InvalidTimestampError)
 _GONE = (UnknownTopicOrPartitionError, UnknownTopicIdError)
 
 
 class PartitionGone(UnknownTopicOrPartitionError):  # type: ignore[misc]
-    """A record is in a batch for a partition that its topic, created anew, does not have."""
+    """A record is in a batch for a partition that its recreated topic does not have."""
 
 
 def may_be_anothers(error: BaseException) -> bool:
-    """Whether a record's failure may come of another one, which Kafka refuses for good.
+    """Whether another record, which Kafka refuses for good, may have caused a record's failure.
 
-    That one ends its producer and fails the batch that it is in.
+    A refused record ends its producer and fails its batch.
     """
     if isinstance(error, RECORD_ERRORS) or type(error) is KafkaError:
         return True
@@ -56,13 +56,13 @@ def may_be_anothers(error: BaseException) -> bool:
 
 
 class DeliveryReports:
-    """The answers to the records of one call.
+    """The responses to the records of one call.
 
-    Kafka's answer may be that a topic is not there: it was deleted, or created anew, since its producer has
-    looked. The topic is then created again, and the producer, which still tries, finds it.
+    Kafka may respond that a topic does not exist: it was deleted or recreated after the producer fetched its
+    metadata. The topic is then created again, and the producer, which still retries, finds it.
 
     Parameters:
-      timeout_s: When the producer gives a record up.
+      timeout_s: The delivery timeout of the producer.
     """
 
     def __init__(self, producer: KafkaProducer, topics: Topics, *, timeout_s: float) -> None:
@@ -70,16 +70,16 @@ class DeliveryReports:
         self._topics = topics
         self._timeout_s = timeout_s
         self._began_s = time.monotonic()
-        self._looked_s: dict[str, float] = {}
+        self._checked_s: dict[str, float] = {}
         self._gone: set[TopicPartition] = set()
 
     def outcomes(self, sent: Sent) -> tuple[dict[int, BaseException], list[int]]:
-        """Why some records failed, and which of these may have failed because of another one."""
+        """The failures by index, and the indices of those that another record may have caused."""
         failures, suspects = dict(sent.failures), []
         silent_at_s = time.monotonic() + self._timeout_s + REPORT_GRACE_S
         for index, future in sent.pending:
             if future.succeeded():
-                continue  # the usual case in bulk: most have their answer while the first are waited for
+                continue  # the usual case in bulk: most responses arrive during the wait for the first
             try:
                 self._wait(future, silent_at_s)
             except (KafkaError, BrokerConnectionError) as e:
@@ -100,36 +100,36 @@ class DeliveryReports:
         while True:
             left_s = max(0.0, silent_at_s - time.monotonic())
             if self._gone and not future.is_done:
-                self._check_partition(future)  # many may be in one batch: the first has waited for all
+                self._check_partition(future)  # a batch may hold many records: the first has waited for all
             try:
                 future.get(timeout=min(POLL_INTERVAL_S, left_s))
             except KafkaTimeoutError as e:
                 if e is future.exception or left_s <= 0.0:
-                    told = timed_out(e, self._answer_about(future))
-                    raise told from told.__cause__
+                    error = timed_out(e, self._error_of(future))
+                    raise error from error.__cause__
                 if not future.is_done:
-                    self._look(future, silent_at_s)
+                    self._check_topic(future, silent_at_s)
             else:
                 return
 
-    def _answer_about(self, future: FutureRecordMetadata) -> BaseException | None:
+    def _error_of(self, future: FutureRecordMetadata) -> BaseException | None:
         partition = future._produce_future.topic_partition
         found: BaseException | None = self._producer.answers.since(self._began_s, partition)
         return found
 
-    def _look(self, future: FutureRecordMetadata, silent_at_s: float) -> None:
-        """See to a topic that Kafka says it does not have.
+    def _check_topic(self, future: FutureRecordMetadata, silent_at_s: float) -> None:
+        """Create a topic again that does not exist, according to Kafka's response.
 
         Raises:
-          PartitionGone: When its producer can never get rid of the record.
+          PartitionGone: When the producer can never send the record, since its partition does not exist.
           KafkaUnavailable, TopicMisconfigured: When the topic cannot be created again.
         """
-        if not isinstance(self._answer_about(future), _GONE):
+        if not isinstance(self._error_of(future), _GONE):
             return
         topic, partition = where = future._produce_future.topic_partition
-        if time.monotonic() - self._looked_s.get(topic, 0.0) >= LOOK_AGAIN_S:
+        if time.monotonic() - self._checked_s.get(topic, 0.0) >= TOPIC_CHECK_INTERVAL_S:
             self._topics.look_again(topic, deadline_s=silent_at_s)
-            self._looked_s[topic] = time.monotonic()
+            self._checked_s[topic] = time.monotonic()
         known = self._producer._metadata.partitions_for_topic(topic)
         if known is not None and partition not in known:
             self._gone.add(where)

@@ -1,4 +1,4 @@
-"""Puts records into Kafka and says, record by record, whether Kafka has them."""
+"""Produces records to Kafka, and reports for each record whether Kafka has acknowledged it."""
 
 from __future__ import annotations
 
@@ -41,28 +41,28 @@ from .send_batching import SendBatcher, Sent, StickyBatchPartitioner
 
 logger = logging.getLogger(__name__)
 
-#: What a producer is given to find the cluster when there is hardly any time left.
+#: The minimum time for a producer to connect, even shortly before a deadline.
 MIN_CONNECT_S = 0.1
 
-#: How long one node may take to answer: a third of the whole time, within these bounds. One that is frozen
-#: keeps its connections, and the node that leads in its place by then is asked only after this.
+#: The bounds of a request's timeout, which is a third of the whole time. A frozen node keeps its connections;
+#: the new leader gets a request only after this timeout.
 MIN_ANSWER_MS = 5_000
 MAX_ANSWER_MS = 30_000
 
-#: More records than that in one call fill requests of their own.
+#: A call with more records fills its own requests, without a shared batch.
 MAX_BATCHED = 16
 
-#: How long nobody tries again to create a topic that a record goes on to later.
-LEFT_TO_OTHERS_S = 60.0
-#: How long a producer may not know a topic before it is looked whether there is one.
-UNKNOWN_TOPIC_PATIENCE_S = 1.0
-#: Failures of the producer that was used, not of the records: another producer is tried at once.
+#: The pause before another attempt to create the topic of a record's destination.
+CREATE_BACKOFF_S = 60.0
+#: The time after which a topic that a producer does not know is checked for existence.
+UNKNOWN_TOPIC_TIMEOUT_S = 1.0
+#: Failures of the producer, not of the records: another producer is used at once.
 _UNSENT = (IllegalStateError, PartitionGone)
-#: What Kafka takes for "no timestamp", whatever limits it has for them (RecordBatch.NO_TIMESTAMP).
+#: Kafka's value for "no timestamp", which no limit of a topic refuses (RecordBatch.NO_TIMESTAMP).
 NO_TIMESTAMP = -1
-#: How kafka-python's ValueError begins for a partition that it has not heard of.
+#: The beginning of kafka-python's ValueError for an unknown partition.
 _UNRECOGNIZED = "Unrecognized partition"
-#: For how long records go without one after Kafka has refused this machine's time.
+#: The time for which records have no timestamp after Kafka has refused this machine's clock.
 UNTIMED_S = 60.0
 
 
@@ -84,17 +84,17 @@ class Record:
     """One record to be produced.
 
     Attributes:
-      topic: Its topic, which is created when missing.
-      value: Its body; None makes a tombstone, which needs a key.
+      topic: The topic, which is created when missing.
+      value: The body; None for a tombstone, which needs a key.
       key: Records of one key go to one partition unless ``partition`` is given.
       headers: Pairs of a name and its bytes.
       partition: An explicit partition, or None to leave the choice to the producer.
-      placement: What decides the partition in place of the key: records of one placement are in one
-        partition, as long as the topic's partition count stays.
-      destination: The record that it becomes in another topic. A record too large for that topic is refused
-        here.
-      spare: How many bytes more its topic must be able to take, for what may come back in its place.
-      watch: Is told where it went.
+      placement: Determines the partition instead of the key: records of one placement are in one partition,
+        as long as the topic's partition count stays.
+      destination: The later record of the same message in another topic. A record whose destination is too
+        large for its topic is refused here.
+      spare: Further bytes that the topic must accept, for a later version of the record.
+      watch: Called with the place of the record; see ``Watch``.
     """
 
     topic: str
@@ -109,37 +109,35 @@ class Record:
 
     @property
     def size(self) -> int:
-        """The bytes that its topic must be able to take."""
+        """The bytes that the topic must accept."""
         return batch_bytes(self.key, self.value, self.headers) + self.spare
 
     @property
     def steps(self) -> Iterator[Record]:
-        """The record, and what it becomes."""
+        """The record and its destinations."""
         step: Record | None = self
         while step is not None:
             yield step
             step = step.destination
 
     def fits(self, limit: int) -> bool:
-        """Whether a topic with that limit takes it."""
+        """Whether a topic with that limit accepts the record."""
         return fits(self.key, self.value, self.headers, limit - self.spare)
 
 
 class Publisher:
     """A thread-safe producer that survives forks and outages.
 
-    A caller has its answer within ``timeout_ms`` while Kafka cannot be reached, whatever other threads do,
-    and within twice that when Kafka is lost while the records are on their way.
+    A call returns within ``timeout_ms`` while Kafka is unreachable, independent of other threads, and within
+    twice that time when Kafka becomes unreachable while the records are in flight.
 
-    kafka-python's idempotent producer never recovers from an outage longer than its delivery timeout, so a
-    producer with which something failed is thrown away and the next call builds another. For the same reason
-    nobody waits for less than that timeout: a caller who gave up early could not tell whether the record is
-    still on its way.
+    kafka-python's idempotent producer never recovers from an outage longer than its delivery timeout. So a
+    producer with a failure is discarded, and the next call creates another. For the same reason no call waits
+    for less than the delivery timeout: it could not tell whether the record is still in flight.
 
     Parameters:
-      timeout_ms: How long it may take to reach Kafka, and then Kafka to acknowledge a record, before that
-        counts as failed.
-      linger_ms: How long the producer waits for more records to share a request; 0 sends at once.
+      timeout_ms: The timeout of the connection to Kafka, and again of the acknowledgement of a record.
+      linger_ms: The time for which the producer waits for more records to share a request; 0 sends at once.
     """
 
     def __init__(self, clients: Clients, topics: Topics, *, timeout_ms: int, linger_ms: int = 0) -> None:
@@ -152,22 +150,20 @@ class Publisher:
         self._send_batcher = SendBatcher()
         self.reset_after_fork()
         forks.reset_on_fork(self)
-        #: Topics that records go on to and that could not be created here, and until when that is believed.
-        self._left_to_others: dict[str, float] = {}
+        #: Destination topics that could not be created, and the time of the next attempt.
+        self._uncreated_until_s: dict[str, float] = {}
         self._untimed_until_s = -UNTIMED_S
 
     def reset_after_fork(self) -> None:
-        """Connect again when there is something to publish: in the child of a fork, the producer is the
-        parent's.
-        """
+        """Drop the producer, which belongs to the parent. The next call that publishes creates another."""
         self._lock = threading.Lock()
         self._producer: KafkaProducer | None = None
 
     def publish(self, records: Sequence[Record]) -> dict[int, BaseException]:
         """Produce all ``records`` with one wait and return why some failed, by their index.
 
-        An empty result means that Kafka has acknowledged every one of them. Nothing is raised for a failure:
-        the caller decides which of them matter.
+        An empty result means that Kafka has acknowledged all of them. A failure raises no error: the caller
+        decides which failures matter.
         """
         if not records:
             return {}
@@ -200,17 +196,17 @@ class Publisher:
         return self._refused(records, {})
 
     def _ensure(self, records: Sequence[Record], reach_by_s: float) -> Mapping[str, BrokerConnectionError]:
-        """See to the topics of ``records``, and return why some may not be written to.
+        """Ensure the topics of ``records``. Return the topics that refuse records, each with the reason.
 
         Raises:
-          KafkaUnavailable: When Kafka does not answer, or refuses to create one.
-          NotAuthorized: When the only one may not be written to.
+          KafkaUnavailable: When Kafka does not answer, or refuses to create a topic.
+          NotAuthorized: When this client may not write to the only topic.
         """
         topics = {record.topic for record in records}
         destination = {record.destination.topic for record in records if record.destination is not None}
-        if self._left_to_others:
+        if self._uncreated_until_s:
             now_s = time.monotonic()
-            destination = {topic for topic in destination if self._left_to_others.get(topic, 0.0) <= now_s}
+            destination = {topic for topic in destination if self._uncreated_until_s.get(topic, 0.0) <= now_s}
         try:
             try:
                 self._topics.ensure(topics | destination, right="WRITE", deadline_s=reach_by_s)
@@ -219,16 +215,16 @@ class Publisher:
                     if isinstance(e, KafkaUnavailable) or len(topics) == 1:
                         raise
                     return self._ensure_each(topics, reach_by_s)
-                # Whoever brings the records there finds out, and may be allowed to create it.
+                # The client that produces the destination records may have the right to create their topic.
                 self._topics.ensure(topics, right="WRITE", deadline_s=reach_by_s)
-                until_s = time.monotonic() + LEFT_TO_OTHERS_S
-                self._left_to_others |= dict.fromkeys(destination - topics, until_s)
+                until_s = time.monotonic() + CREATE_BACKOFF_S
+                self._uncreated_until_s |= dict.fromkeys(destination - topics, until_s)
         except TopicMisconfigured:
             return self._topics.refusals(topics | destination)
         return {}
 
     def _ensure_each(self, topics: Iterable[str], reach_by_s: float) -> dict[str, BrokerConnectionError]:
-        """See to each topic by itself: one that may not be written to is not to hold the others up."""
+        """Ensure each topic separately, so that one without the right to write does not block the others."""
         refusals: dict[str, BrokerConnectionError] = {}
         for topic in topics:
             try:
@@ -240,7 +236,7 @@ class Publisher:
     def _refused(
         self, records: Sequence[Record], refusals: Mapping[str, BrokerConnectionError]
     ) -> dict[int, BaseException]:
-        """Why some records are not sent: their topic loses messages, or never takes them."""
+        """Why some records are not sent: their topic loses messages, or never accepts them."""
         refused: dict[int, BaseException] = {}
         for index, record in enumerate(records):
             for step in record.steps:
@@ -251,9 +247,7 @@ class Publisher:
         return refused
 
     def seems_to_fit(self, record: Record) -> bool:
-        """Whether its topic, and those that it goes on to, take a record as far as is known. It costs
-        nothing.
-        """
+        """Whether a record fits the known limits of its topic and its destinations. No request is made."""
         return self._clients.compresses or all(
             (limit := self._topics.limit_of(step.topic)) is None or step.fits(limit) for step in record.steps
         )
@@ -308,7 +302,7 @@ class Publisher:
         suspects = [index for index in suspects if index not in denied]
         others = [e for index, e in failures.items() if index not in denied]
         if suspects or any(not isinstance(e, RECORD_ERRORS) for e in others):
-            logger.warning("Kafka did not take everything; the producer is replaced.")
+            logger.warning("Kafka did not acknowledge all records; the producer is replaced.")
             self._retire(producer)
             self._topics.forget({record.topic for record in records})
             failures |= self._misconfigured(records, failures, reach_by_s)
@@ -329,35 +323,35 @@ class Publisher:
 
     def _why_too_large(self, record: Record) -> MessageSizeTooLargeError:
         limit = self._topics.limit_of(record.topic)
-        if limit is None or record.fits(limit):  # which is not Kafka's any more
+        if limit is None or record.fits(limit):  # the limit was changed
             limit = self._topics.max_message_bytes(record.topic, max_age_s=0.0)
         return too_large(record, limit)
 
     def _misconfigured(
         self, records: Sequence[Record], failures: Mapping[int, BaseException], reach_by_s: float
     ) -> dict[int, BaseException]:
-        """The failures that come of their topic's settings, when Kafka says those."""
+        """The failures that the settings of their topic caused, as far as Kafka returns those settings."""
         topics = {records[index].topic for index, e in failures.items() if isinstance(e, TOPIC_ERRORS)}
         try:
             self._topics.ensure(topics, deadline_s=reach_by_s)
         except (KafkaUnavailable, NotAuthorized) as e:
-            logger.info("The settings of %s could not be looked at: %s", sorted(topics), e)
+            logger.info("The settings of %s could not be read: %s", sorted(topics), e)
         except TopicMisconfigured:
             refusals = self._topics.refusals(topics)
             return {index: refusals[t] for index in failures if (t := records[index].topic) in refusals}
         return {}
 
     def _mistimed(self, failures: dict[int, BaseException]) -> list[int]:
-        """The failures that a wrong clock of this machine has caused, to be sent again without a timestamp.
+        """The failures that a wrong clock of this machine caused. They are sent again without a timestamp.
 
-        A topic that keeps its producers' timestamps refuses those that are more than an hour ahead of its own
-        clock (``message.timestamp.after.max.ms``), and others of their batch with them.
+        A topic with the timestamps of producers refuses a timestamp more than an hour ahead of Kafka's clock
+        (``message.timestamp.after.max.ms``), and the rest of its batch.
         """
         if not any(_is_about_time(e) for e in failures.values()):
             return []
         if time.monotonic() > self._untimed_until_s:
             logger.error(
-                "Kafka refuses the time of this machine, %s: records go without a timestamp until it is "
+                "Kafka refuses the time of this machine, %s: records have no timestamp until the clock is "
                 "right. Set the clock. %s",
                 time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
                 next(e for e in failures.values() if _is_about_time(e)),
@@ -372,11 +366,11 @@ class Publisher:
         failures: dict[int, BaseException],
         deadline_s: float,
     ) -> None:
-        """Take out of ``failures`` those that another record has caused.
+        """Remove the failures from ``failures`` that another record caused.
 
-        A record that Kafka refuses for good ends its producer, and whatever was on the way, this call's or
-        another thread's, fails with its error. Sent again in halves, by producers of their own, the others
-        arrive (some of them for the second time, with the same message id).
+        A record that Kafka refuses for good ends its producer. All records in flight, of this call or of
+        another thread, fail with its error. They are sent again in halves, each by its own producer, until
+        only the refused records fail. Some records arrive twice, with the same message id.
         """
         groups = _halves(suspects)
         while groups and time.monotonic() < deadline_s:
@@ -391,7 +385,7 @@ class Publisher:
                 groups += _halves(suspects)
 
     def close(self) -> None:
-        """Close the producer. Everything published has been waited for already."""
+        """Close the producer. No record is in flight: each call has waited for its records."""
         forks.check_for_fork()
         with self._lock:
             producer, self._producer = self._producer, None
@@ -441,29 +435,29 @@ class Publisher:
     def _produce(
         self, producer: KafkaProducer, records: Sequence[Record], indices: Sequence[int], reach_by_s: float
     ) -> tuple[dict[int, BaseException], list[int]]:
-        """Produce some of ``records``: why some failed, and which of these Kafka seems to refuse for good."""
+        """Produce some of ``records``. Return the failures, and those that Kafka may refuse for good."""
         failures = self._look_up(producer, records, indices, reach_by_s)
         known = [index for index in indices if index not in failures]
-        awaited = DeliveryReports(producer, self._topics, timeout_s=self._timeout_ms / 1000)
+        reports = DeliveryReports(producer, self._topics, timeout_s=self._timeout_ms / 1000)
 
         def send() -> Sent:
             timestamp_ms = NO_TIMESTAMP if time.monotonic() < self._untimed_until_s else None
             return _send(producer, records, known, timestamp_ms)
 
         if len(known) > MAX_BATCHED:
-            answered, suspects = awaited.outcomes(send())
+            answered, suspects = reports.outcomes(send())
         else:
             answered, suspects = self._send_batcher.produce(
-                send, awaited.outcomes, timeout_s=self._timeout_ms / 1000
+                send, reports.outcomes, timeout_s=self._timeout_ms / 1000
             )
         return failures | answered, suspects
 
     def _look_up(
         self, producer: KafkaProducer, records: Sequence[Record], indices: Sequence[int], reach_by_s: float
     ) -> dict[int, BaseException]:
-        """Wait until the producer knows where the records go, and return why it does not know it of some.
+        """Wait until the producer knows the partitions of the records. Return the failures by index.
 
-        Its send() would wait for as long again, and for each topic.
+        Without this, send() would wait for the whole timeout again, and for each topic.
         """
         unknown: dict[str, BaseException] = {}
         for topic in {records[index].topic for index in indices}:
@@ -484,9 +478,9 @@ class Publisher:
     def _wait_until_known(self, topic: str, producer: KafkaProducer, reach_by_s: float) -> None:
         left_s = max(0.0, reach_by_s - time.monotonic())
         try:
-            producer._wait_on_metadata(topic, min(left_s, UNKNOWN_TOPIC_PATIENCE_S) * 1000)
+            producer._wait_on_metadata(topic, min(left_s, UNKNOWN_TOPIC_TIMEOUT_S) * 1000)
         except KafkaTimeoutError:
-            if left_s <= UNKNOWN_TOPIC_PATIENCE_S:
+            if left_s <= UNKNOWN_TOPIC_TIMEOUT_S:
                 raise
             self._topics.look_again(topic, deadline_s=reach_by_s)  # it may have been deleted
             producer._wait_on_metadata(topic, max(0.0, reach_by_s - time.monotonic()) * 1000)
@@ -496,8 +490,7 @@ class Publisher:
             if self._producer is not producer:
                 return  # another thread saw the same failure first
             self._producer = None
-        # Other threads may still wait on its futures, so it is closed in the background, once they have their
-        # answer.
+        # Other threads may still wait for its futures, so it is closed in the background after their timeout.
         close = partial(_close, producer, timeout_s=self._timeout_ms / 1000)
         start_unwaited(close, name="dramatiq-kafka-retired-producer")
 
@@ -508,7 +501,7 @@ def _unsent(failures: Mapping[int, BaseException]) -> list[int]:
 
 
 def _is_about_time(error: BaseException) -> bool:
-    # kafka-python 3.0.12 has the general error where two records or more of a batch are refused
+    # kafka-python 3.0.12 raises the general error when two or more records of a batch are refused
     # (Sender._record_exceptions_fn in producer/sender.py).
     if isinstance(error, InvalidRecordError):
         return "timestamp" in str(error).lower()
@@ -542,25 +535,25 @@ def _send(
 
 
 def _is_denied(record: Record, error: BaseException) -> bool:
-    """Whether Kafka denies this record's topic, and not that of another one of its producer."""
+    """Whether Kafka denies access to this record's topic, and not to that of another record."""
     return is_denial(error) and (denied_topics(error) or {record.topic}) == {record.topic}
 
 
 def _is_known(producer: KafkaProducer, record: Record) -> bool:
-    """Whether a producer has heard of the partition that a record names."""
+    """Whether a producer knows the partition that a record names."""
     return record.partition in (producer._metadata.partitions_for_topic(record.topic) or ())
 
 
 def no_partition(record: Record) -> UnknownTopicOrPartitionError:
-    """No fault of the record: whoever named the partition may have heard of it before the producer did."""
+    """The error for a partition that the producer does not know. The caller may have newer metadata."""
     return UnknownTopicOrPartitionError(
-        f"the topic {record.topic!r} has no partition {record.partition} as far as Kafka says: it was added "
-        "just now, or the topic was recreated with fewer"
+        f"the topic {record.topic!r} has no partition {record.partition} in Kafka's metadata: the partition "
+        "was just added, or the topic was recreated with fewer partitions"
     )
 
 
 def too_large(record: Record, limit: int | None) -> MessageSizeTooLargeError:
-    """Kafka's error, which names neither the size nor the limit, with both."""
+    """Kafka's error with the size and the limit, which Kafka's own text lacks."""
     takes = "its max.message.bytes" if limit is None else f"{limit:,} bytes (its max.message.bytes)"
     if limit is not None and record.fits(limit):
         takes += f", but no client of this broker sends more than {MAX_DEAD_LETTER_BYTES:,} bytes"
@@ -575,7 +568,7 @@ def _halves(indices: Sequence[int]) -> list[Sequence[int]]:
 
 
 def partition_of(placement: bytes, partition_count: int) -> int:
-    """The partition that records of this placement are in."""
+    """The partition of the records of a placement."""
     return crc32(placement) % partition_count
 
 
@@ -589,7 +582,7 @@ def _close(producer: KafkaProducer, *, timeout_s: float) -> None:
     try:
         producer.close(timeout=timeout_s)
     except (KafkaTimeoutError, IllegalStateError):
-        # kafka-python leaves a producer open that has something it cannot flush, with its thread and sockets.
-        # Its callers have been told long ago.
+        # kafka-python leaves a producer that cannot flush open, with its thread and sockets. All its callers
+        # have returned.
         producer._sender.force_close()
         producer._closed = True

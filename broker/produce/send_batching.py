@@ -1,4 +1,4 @@
-"""Lets threads that send at the same moment share a request."""
+"""Batches the sends of concurrent threads, so that they share a request."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from kafka.structs import TopicPartition
 from ..errors import KafkaUnavailable
 from ..process.forks import reset_on_fork
 
-#: How long a round waits for callers that were just answered and may send again.
+#: The time for which a batch waits for callers that just received their responses and may send again.
 BATCH_LINGER_S = 0.001
-#: How long the next round waits for the answer to the one before. A Kafka that takes longer gets several at
-#: once, so that nobody's time runs out in somebody else's round.
+#: The time for which the next batch waits for the response to the previous one. A slower Kafka gets several
+#: batches at once, so that no caller times out behind another caller's batch.
 MAX_BATCH_WAIT_S = 0.02
-#: The thread that sends for others ends when nobody has needed it for so long.
+#: The sending thread ends after this idle time.
 IDLE_S = 5.0
-#: A caller whose records nobody has taken for so long sends them itself: the thread is slow, or is no more.
+#: A caller sends its records itself when no thread has taken them for this time: the sending thread is slow
+#: or has ended.
 THREAD_START_TIMEOUT_S = 0.5
 
 
 class _Current(threading.local):
-    """The number of the round that this thread sends; None for a thread that sends for itself."""
+    """The number of the batch that this thread sends; None for a thread that sends its own records."""
 
     batch: int | None = None
 
@@ -37,9 +38,9 @@ _current = _Current()
 
 
 class StickyBatchPartitioner(DefaultPartitioner):  # type: ignore[misc]
-    """Puts the records of a round that may go anywhere into one partition, the next round's into another.
+    """Puts the records of a batch without a key into one partition, and those of the next batch into another.
 
-    Each partition is a batch of its own, with a checksum and an answer of its own.
+    Kafka handles each partition of a request separately, with its own checksum and response.
     """
 
     def partition(
@@ -61,13 +62,13 @@ class StickyBatchPartitioner(DefaultPartitioner):  # type: ignore[misc]
 
 @dataclass(slots=True)
 class Sent:
-    """What became of one caller's records so far, by their index.
+    """The records that one caller sent, by their index.
 
     Attributes:
-      pending: Those that are on their way.
-      failures: Why the others could not be sent.
-      watched: Those of which somebody wants to know where they are: who, the partition, the answer, and the
-        leader epoch of the partition as the producer knew it then.
+      pending: The futures of the records in flight.
+      failures: Why the other records could not be sent.
+      watched: The ``watch`` callbacks of records, each with the partition, the future and the
+        leader epoch of the partition at that time.
     """
 
     pending: list[tuple[int, FutureRecordMetadata]] = field(default_factory=list)
@@ -83,9 +84,9 @@ T = TypeVar("T")
 @dataclass(slots=True, eq=False)
 class _QueuedSend:
     send: Callable[[], Sent]
-    #: Whoever gets it sends.
+    #: Its holder sends the records.
     taken: threading.Lock = field(default_factory=threading.Lock)
-    #: Free once Kafka has answered, or the sending has failed.
+    #: Released once Kafka has responded, or the send has failed.
     answered: threading.Lock = field(default_factory=threading.Lock)
     sent: Sent | None = None
     error: Exception | None = None
@@ -94,19 +95,19 @@ class _QueuedSend:
         try:
             self.sent = self.send()
         except Exception as e:  # noqa: BLE001
-            # It is the caller's, who raises it.
+            # The caller raises it.
             self.error = e
 
 
 class SendBatcher:
-    """Sends for all threads that send at the same time, in rounds: while one is on its way, the next gathers.
+    """Sends for all concurrent threads in batches: while one batch is in flight, the next one collects.
 
-    A request costs kafka-python about a millisecond of processor time, and as it sends a record as soon as it
-    has one, sixteen threads paid for a request every six to seven sends. A thread that is alone sends by
-    itself and waits for nothing.
+    A request costs kafka-python about a millisecond of processor time. Without batches kafka-python sends a
+    record at once, and sixteen threads need a request for every six to seven sends. A single thread sends
+    directly and does not wait.
 
-    No caller does anything for another one: an interrupt that Dramatiq raises in a worker's thread ends its
-    own call, and neither holds up a round nor loses one.
+    No caller works for another one. So an interrupt that Dramatiq raises in a worker's thread ends only that
+    thread's own call, and neither delays nor loses a batch.
     """
 
     def __init__(self) -> None:
@@ -114,25 +115,25 @@ class SendBatcher:
         reset_on_fork(self)
 
     def reset_after_fork(self) -> None:
-        """Begin without callers, and without the thread, which stays with the parent of a fork."""
-        # Thread ids, and not a count: an interrupt that skips the end of a call leaves an entry that the
-        # thread's next call takes away, and that costs the others BATCH_LINGER_S at most.
+        """Start without callers and without the sending thread, which stays in the parent."""
+        # Thread ids instead of a count: an interrupt that skips the end of a call leaves an entry. The next
+        # call of the thread removes it; until then it costs the others at most BATCH_LINGER_S.
         self._callers: set[int] = set()
         self._calls: list[_QueuedSend] = []
-        # Callers take the lock itself: a Condition's own `with` is Python, and an interrupt that ends it
-        # halfway leaves the lock taken.
+        # Callers acquire the lock directly: a Condition's `with` is Python code, and an interrupt within it
+        # leaves the lock acquired.
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._running = False
 
     def produce(self, send: Callable[[], Sent], wait: Callable[[Sent], T], *, timeout_s: float) -> T:
-        """Call ``send``, here or on the thread that does so for all, and give ``wait`` what it returned.
+        """Call ``send`` on this thread or on the sending thread, and pass its result to ``wait``.
 
         Parameters:
-          timeout_s: How long the sending, which waits for nothing, may take at most.
+          timeout_s: The time limit of ``send``, which must not block.
 
         Raises:
-          KafkaUnavailable: When it took longer.
+          KafkaUnavailable: When ``send`` took longer.
         """
         caller = threading.get_ident()
         self._callers.add(caller)
@@ -149,13 +150,13 @@ class SendBatcher:
             self._calls.append(call)
             if not self._running:
                 self._running = True
-                # Thread.start() waits for the new thread, which has this one's id until it runs: an interrupt
-                # that is meant for this one may end the new one before it says that it runs.
+                # Thread.start() waits for the new thread, which has this thread's id until it runs. An
+                # interrupt for this thread could end the new one before it reports that it runs.
                 try:
                     _thread.start_new_thread(self._run, ())
                 except RuntimeError:
-                    self._running = False  # the process ends: each sends by itself, after PATIENCE_S
-            elif len(self._calls) == 1 or self._all_have_come():
+                    self._running = False  # the process ends: callers send directly after the timeout
+            elif len(self._calls) == 1 or self._all_callers_wait():
                 self._changed.notify()
         if not call.answered.acquire(timeout=min(THREAD_START_TIMEOUT_S, timeout_s)):
             if call.taken.acquire(blocking=False):
@@ -165,7 +166,7 @@ class SendBatcher:
         if call.error is not None:
             raise call.error
         if call.sent is None:
-            raise KafkaUnavailable(f"What other threads send did not get away within {timeout_s:.1f} s.")
+            raise KafkaUnavailable(f"The sends of other threads took longer than {timeout_s:.1f} s.")
         return call.sent
 
     def _run(self) -> None:
@@ -178,26 +179,27 @@ class SendBatcher:
             _current.batch += 1
 
     def _next_batch(self) -> list[_QueuedSend]:
-        """Whatever waits, and what comes within BATCH_LINGER_S; nothing once the thread is to end."""
+        """The waiting calls, and those that arrive within BATCH_LINGER_S; none once the thread must end."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._calls, IDLE_S):
                 self._running = False
                 return []
-            self._changed.wait_for(self._all_have_come, BATCH_LINGER_S)
+            self._changed.wait_for(self._all_callers_wait, BATCH_LINGER_S)
             calls, self._calls = self._calls, []
             return calls
 
-    def _all_have_come(self) -> bool:
-        """Whether everybody who is in here waits to be sent for."""
+    def _all_callers_wait(self) -> bool:
+        """Whether all callers in `produce` have a waiting call."""
         return len(self._calls) >= len(self._callers)
 
 
 def _when_answered(calls: list[_QueuedSend]) -> threading.Lock:
-    """Let each call go on once Kafka has answered it; the lock that is returned is free once the last may.
+    """Release each call once Kafka has responded to it. The returned lock is released with the last call.
 
-    kafka-python's thread does that, which has the answer. A thread in between would be one more to wake up.
+    kafka-python's I/O thread, which receives the response, releases the calls. A thread in between would be
+    one more to wake up.
     """
-    over = threading.Lock()
+    all_answered = threading.Lock()
     last = None
     for call in calls:
         if call.sent is None or not call.sent.pending:
@@ -206,9 +208,9 @@ def _when_answered(calls: list[_QueuedSend]) -> threading.Lock:
         _, last = call.sent.pending[-1]
         last.add_both(partial(_release, call.answered))
     if last is not None:
-        over.acquire()
-        last.add_both(partial(_release, over))
-    return over
+        all_answered.acquire()
+        last.add_both(partial(_release, all_answered))
+    return all_answered
 
 
 def _release(lock: threading.Lock, _answer: object) -> None:
