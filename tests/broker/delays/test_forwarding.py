@@ -181,7 +181,9 @@ def test_an_outage_of_kafka_delays_messages_and_loses_none(
     kafka_server.kill()
     publisher.let.set()
     wait_until(
-        lambda: "cannot be forwarded at the moment" in caplog.text, deadline_s=DEADLINE_S, what="a word about it"
+        lambda: "cannot be forwarded at the moment" in caplog.text,
+        deadline_s=DEADLINE_S,
+        what="a word about it",
     )
     kafka_server.start()
 
