@@ -9,6 +9,7 @@ from .errors import (
     InvalidQueueName,
     KafkaUnavailable,
     MessageFailed,
+    MessageOfUnknownActor,
     NotAuthorized,
     NotNow,
     PartitionKeyRefused,
@@ -17,6 +18,7 @@ from .errors import (
     RetryPolicyRefused,
     TemporaryError,
     TopicMisconfigured,
+    UnknownActor,
 )
 from .partition_keys import PartitionKeys
 from .retries import TenacityRetries, retry_if_temporary
@@ -32,6 +34,7 @@ __all__ = [
     "KafkaBroker",
     "KafkaUnavailable",
     "MessageFailed",
+    "MessageOfUnknownActor",
     "NotAuthorized",
     "NotNow",
     "Outcome",
@@ -44,6 +47,7 @@ __all__ = [
     "TemporaryError",
     "TenacityRetries",
     "TopicMisconfigured",
+    "UnknownActor",
     "default_middleware",
     "retry_if_temporary",
 ]

@@ -18,10 +18,12 @@
     Retry (Dramatiq)
     └── NotNow                         raised by actors: no attempt was made, run it again
     MessageFailed                      raised by a join that fails fast: a message failed in another process
+    └── MessageOfUnknownActor          the same, of a message that no worker could run; also an ActorNotFound
     TemporaryError                     raised by actors: worth another attempt
     PermanentError                     raised by actors: never worth another attempt
     PoisonMessage                      in dead letters: the message keeps killing its worker
     InvalidMessage                     in dead letters: the record is no message of this queue
+    └── UnknownActor                   in dead letters: its actor is not declared; also an ActorNotFound
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from dramatiq.errors import BrokerConnectionError, BrokerError, ConnectionFailed, Retry
+from dramatiq.errors import ActorNotFound, BrokerConnectionError, BrokerError, ConnectionFailed, Retry
 from dramatiq.middleware import MiddlewareError
 from kafka.errors import (
     InvalidTopicError,
@@ -174,6 +176,10 @@ class MessageFailed(Exception):
         super().__init__(f"The message {message_id} is a dead letter: {reason}")
 
 
+class MessageOfUnknownActor(MessageFailed, ActorNotFound):
+    """A message that a join has waited for is of an actor that its worker does not know."""
+
+
 class TemporaryError(Exception):
     """Raise from an actor when another attempt may succeed: a connection, a timeout, a lock."""
 
@@ -190,6 +196,13 @@ class PoisonMessage(Exception):
 
 class InvalidMessage(Exception):
     """A record that is not a message of the queue it was found in."""
+
+
+class UnknownActor(InvalidMessage, ActorNotFound):
+    """A message of an actor that is not declared in the worker."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)  # type: ignore[no-untyped-call]
 
 
 def _named(error: BaseException) -> str:

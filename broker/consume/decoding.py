@@ -13,7 +13,7 @@ from dramatiq.errors import DecodeError
 from dramatiq.message import Message, get_encoder
 from kafka.consumer.fetcher import ConsumerRecord
 
-from ..errors import InvalidMessage
+from ..errors import InvalidMessage, UnknownActor
 from ..partition_keys import why_refused
 from ..partition_keys.record_format import read_requeue_headers
 
@@ -72,7 +72,7 @@ def read_message(
             f"queue_name is {message.queue_name!r}, but the record is in the queue {queue_name!r}"
         )
     if message.actor_name not in actors:
-        raise InvalidMessage(f"no actor named {message.actor_name!r} is declared in this worker")
+        raise UnknownActor(f"no actor named {message.actor_name!r} is declared in this worker")
     # Dramatiq's workers hold a message with an eta in memory until then. Delays are the delayed topic's
     # business, and a message in its queue is due.
     message.options.pop("eta", None)

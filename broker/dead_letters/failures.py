@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from ..errors import MessageFailed
+from ..errors import MessageFailed, MessageOfUnknownActor, UnknownActor
 from ..process.forks import reset_on_fork
 from . import DeadLetter, DeadLetterQueue
 
@@ -99,7 +99,8 @@ def _error_of(dead_letter: DeadLetter, own: Mapping[str, BaseException]) -> Base
     message_id = None if dead_letter.message is None else dead_letter.message.message_id
     error = None if message_id is None else own.get(message_id)
     if error is None or type(error).__name__ != dead_letter.error_type:
-        error = MessageFailed(
+        kind = MessageOfUnknownActor if dead_letter.error_type == UnknownActor.__name__ else MessageFailed
+        error = kind(
             message_id,
             error_type=dead_letter.error_type,
             error=dead_letter.error,

@@ -155,7 +155,8 @@ class TenacityRetries(Retries):
         if isinstance(error, NotNow):
             broker.enqueue(_as_message(message))
         elif isinstance(error, PermanentError) or (throws and isinstance(error, throws)):
-            self.logger.info("Message %r fails for good: %s", message.message_id, error_text(error))
+            # Dramatiq's words (Retries.after_process_message in dramatiq/middleware/retries.py).
+            self.logger.info("Aborting message %r.", message.message_id)
             _note(message, error)
             message.fail()
         elif policy is None:

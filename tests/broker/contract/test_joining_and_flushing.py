@@ -6,9 +6,9 @@ import threading
 
 import dramatiq
 import pytest
-from dramatiq import Broker
+from dramatiq import Broker, Message
 from dramatiq.broker import MessageProxy
-from dramatiq.errors import QueueJoinTimeout, QueueNotFound
+from dramatiq.errors import ActorNotFound, QueueJoinTimeout, QueueNotFound
 from dramatiq.middleware import Middleware
 from dramatiq.results import ResultMissing, Results
 from dramatiq.results.backends import StubBackend as ResultsBackend
@@ -204,6 +204,14 @@ def test_a_join_that_fails_fast_raises_the_error_of_the_message_that_failed(
     failing.send("for good")
     broker.join("default", timeout=JOIN_TIMEOUT_MS, fail_fast=False)  # type: ignore[call-arg]
     with pytest.raises(Broken, match="for good"):
+        broker.join("default", timeout=JOIN_TIMEOUT_MS, fail_fast=True)  # type: ignore[call-arg]
+
+
+def test_a_join_that_fails_fast_raises_actor_not_found_for_an_actor_that_nobody_knows(
+    broker: Broker, failing: dramatiq.Actor[[str], None]
+) -> None:
+    broker.enqueue(Message("default", "nobody", (), {}, {}))
+    with pytest.raises(ActorNotFound):
         broker.join("default", timeout=JOIN_TIMEOUT_MS, fail_fast=True)  # type: ignore[call-arg]
 
 

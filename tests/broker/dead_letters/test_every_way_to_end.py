@@ -113,7 +113,7 @@ def letters(
         ("time limit", "TimeLimitExceeded", 0),
         ("too large", "ValueError", 0),
         ("age limit", "SkipMessage", 0),
-        ("unknown actor", "InvalidMessage", 0),
+        ("unknown actor", "UnknownActor", 0),
         ("another queue's", "InvalidMessage", 0),
         ("undecodable", "InvalidMessage", 0),
         ("no object", "InvalidMessage", 0),

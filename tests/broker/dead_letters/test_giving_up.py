@@ -109,7 +109,8 @@ def test_who_waits_for_a_message_that_cannot_be_run_gets_the_failure(
 ) -> None:
     message = dataclasses.replace(message, message_id=dramatiq.message.generate_unique_id())
     application.put(message.encode())
-    assert application.failure_of(message) == "InvalidMessage"
+    is_unknown = message.actor_name == UNKNOWN.actor_name
+    assert application.failure_of(message) == ("UnknownActor" if is_unknown else "InvalidMessage")
     [letter] = application.broker.dead_letters(QUEUE, message_id=message.message_id)
     assert letter.message == message
 
@@ -151,7 +152,7 @@ def test_the_hooks_of_a_rejected_message_are_called_once_and_what_they_send_arri
     application.broker.join("reports", timeout=TIMEOUT_MS)
     assert application.log.of(unknown) == hooks
     reports = [report for report in application.reports if report[1] == unknown.message_id]
-    assert sorted(reports) == [(when, unknown.message_id, "InvalidMessage") for when in ("after", "before")]
+    assert sorted(reports) == [(when, unknown.message_id, "UnknownActor") for when in ("after", "before")]
     assert len(list(application.broker.dead_letters(QUEUE, message_id=unknown.message_id))) == 1
 
 
