@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,6 +53,18 @@ class RowResult:
         ratios = self.ratios(key, metric)
         return statistics.median(ratios) if ratios else None
 
+    def lacking(self) -> list[str]:
+        """Name the figures that are none: of all contestants, when nobody was measured."""
+        if not any(self.rounds):
+            return ["any contestant"]
+        return [
+            f"{key}: {metric.unit}"
+            for measured in self.rounds
+            for key in measured
+            for metric in self.row.metrics
+            if not math.isfinite(measured[key][metric.name])
+        ]
+
     def verdicts(self) -> list[Verdict]:
         return [self._verdict(target) for target in self.row.targets]
 
@@ -98,11 +111,6 @@ class Verdict:
     @property
     def reached(self) -> bool:
         return self.ratio is not None and self.ratio >= self.target.at_least
-
-    @property
-    def broken(self) -> bool:
-        """Whether this is so far off that it cannot be noise."""
-        return self.ratio is not None and self.ratio < self.target.smoke
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -37,13 +37,11 @@ class Target:
       against: Keys of contestants; the best of them counts.
       at_least: How many times as good as that one it is to be. Always "times as good": for a metric of which
         less is better, twice as good is half as much.
-      smoke: Below this, something is broken; noise alone does not get there.
     """
 
     metric: str
     against: tuple[str, ...]
     at_least: float
-    smoke: float
 
 
 @dataclass(frozen=True, slots=True)

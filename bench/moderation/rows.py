@@ -54,8 +54,8 @@ class Submissions(Row):
                 Metric("kafka_bytes", "Kafka bytes / task", better="less"),
             ],
             [
-                Target("per_s", ("handwritten",), at_least=5, smoke=1.5),
-                Target("per_s", ("noop",), at_least=0.5, smoke=0.1),
+                Target("per_s", ("handwritten",), at_least=5),
+                Target("per_s", ("noop",), at_least=0.5),
             ],
             ours="service",
         )
@@ -94,7 +94,7 @@ class Verdicts(Row):
     def __init__(self, models: Models, *, processes: int) -> None:
         ours = f"service-{processes}"
         others = [Contestant("handwritten", "written by hand, a commit per record", "kafka")]
-        targets = [Target("per_s", ("handwritten",), at_least=10 if processes == 1 else 13, smoke=2)]
+        targets = [Target("per_s", ("handwritten",), at_least=10 if processes == 1 else 13)]
         if processes == 1:
             others += [
                 Contestant("per-poll", "written by hand, a commit per poll", "kafka"),
@@ -165,7 +165,7 @@ class Latency(Row):
                 Metric("p50_ms", "p50 ms", better="less", digits=1),
                 Metric("p99_ms", "p99 ms", better="less", digits=1),
             ],
-            [Target("p50_ms", ("handwritten",), at_least=1, smoke=0.2)],
+            [Target("p50_ms", ("handwritten",), at_least=1)],
             ours="service",
         )
         self._models = models

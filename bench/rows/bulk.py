@@ -15,7 +15,7 @@ class _Bulk(Row):
             "enqueue_many",
             contestants("kafka", "dramatiq-rabbitmq-unconfirmed", "dramatiq-redis", "taskiq-kafka"),
             [Metric("messages_per_s", "messages/s")],
-            [Target("messages_per_s", ("dramatiq-rabbitmq-unconfirmed",), at_least=1.5, smoke=0.3)],
+            [Target("messages_per_s", ("dramatiq-rabbitmq-unconfirmed",), at_least=1.5)],
         )
 
     def work(self, sizes: Sizes) -> str:

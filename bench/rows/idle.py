@@ -23,7 +23,7 @@ class _Idle(Row):
                 Metric("p50_ms", "p50 ms", better="less", digits=2),
                 Metric("p99_ms", "p99 ms", better="less", digits=2),
             ],
-            [Target("p50_ms", ("dramatiq-redis",), at_least=1, smoke=0.1)],
+            [Target("p50_ms", ("dramatiq-redis",), at_least=1)],
         )
 
     def work(self, sizes: Sizes) -> str:

@@ -29,7 +29,7 @@ class _Partitions(Row):
                 Metric("tasks_per_s", "tasks/s"),
                 Metric("ready_s", "s until all threads have a task", better="less", digits=1),
             ],
-            [Target("tasks_per_s", ("16",), at_least=0.95, smoke=0.4)],
+            [Target("tasks_per_s", ("16",), at_least=0.95)],
             ours="1",
         )
 

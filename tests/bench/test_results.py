@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from xml.etree import ElementTree
 
 import pytest
 
+from bench.command import exit_code
 from bench.ground import Ground
 from bench.picture import bars
 from bench.results import RowResult
@@ -47,26 +49,34 @@ def test_less_is_better_turns_the_ratio_round() -> None:
 
 
 def test_a_target_is_held_against_the_best_of_its_peers() -> None:
-    faster, slower = Target("rate", ("a", "b"), at_least=2, smoke=1), Target("latency", ("a", "b"), 3, 1)
+    faster, slower = Target("rate", ("a", "b"), at_least=2), Target("latency", ("a", "b"), 3)
     reached, missed = row_result(faster, slower, rounds=ROUNDS).verdicts()
     assert (reached.hardest, reached.ratio, reached.reached) == ("a", 2, True)
     assert (missed.hardest, missed.ratio, missed.reached) == ("b", 2, False)
 
 
-@pytest.mark.parametrize(("smoke", "broken"), [(1.9, False), (2.1, True)])
-def test_only_a_ratio_that_noise_cannot_explain_is_broken(smoke: float, broken: bool) -> None:
-    (verdict,) = row_result(Target("rate", ("a",), at_least=4, smoke=smoke), rounds=ROUNDS).verdicts()
+def test_a_ratio_far_below_its_target_ends_the_bench_well() -> None:
+    result = row_result(Target("rate", ("a",), at_least=400), rounds=ROUNDS)
+    (verdict,) = result.verdicts()
     assert not verdict.reached
-    assert verdict.broken is broken
+    assert exit_code([result]) == 0
+
+
+def test_a_figure_that_is_lacking_ends_the_bench_with_an_error_and_is_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    one_failed = [{**ROUNDS[0], "b": {"rate": 20.0, "latency": math.nan}}]
+    assert exit_code([row_result(rounds=one_failed)]) == 1
+    assert "row: no figure for b: ms" in capsys.readouterr().err
+    assert exit_code([row_result(rounds=[])]) == 1
 
 
 def test_a_peer_that_is_not_there_decides_nothing_and_is_named() -> None:
-    result = row_result(Target("rate", ("a",), at_least=4, smoke=2), rounds=[{"kafka": ROUNDS[0]["kafka"]}])
+    result = row_result(Target("rate", ("a",), at_least=4), rounds=[{"kafka": ROUNDS[0]["kafka"]}])
     result.left_out["a"] = "its server is not installed"
     (verdict,) = result.verdicts()
     assert verdict.ratio is None
     assert not verdict.reached
-    assert not verdict.broken
     assert "left out: A & B: its server is not installed" in row_table(result)
 
 
