@@ -12,7 +12,7 @@ export PIP_PROGRESS_BAR := off
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test-fast test test-real test-chaos test-cluster test-package test-ecosystem soak bench bench-smoke bench-moderation bench-plans migrate train evaluate bench-model check lint types imports format clean
+.PHONY: help run test-fast test test-real test-chaos test-cluster test-package test-ecosystem coverage soak bench bench-smoke bench-moderation bench-plans migrate train evaluate bench-model check lint types imports format clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "make %-16s %s\n", $$1, $$2 }'
@@ -41,13 +41,19 @@ test-package: .venv/dev.stamp ## build the broker's wheel, install it alone, and
 test-ecosystem: .venv/ecosystem.stamp ## drive packages that people use Dramatiq with: flask-dramatiq, django_dramatiq, Sentry...
 	$(BIN)/python -m pytest tests/ecosystem -v --stack=real
 
+coverage: .venv/dev.stamp ## print which lines and branches of the product the embedded suite reaches, with few examples
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest tests/ -v --fast -n $(TEST_PROCESSES) --dist loadgroup
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
 soak: .venv/runtime.stamp ## harm workers and an Apache Kafka at random: make soak SEED=7 MINUTES=30
 	$(BIN)/python -m tests.chaos.soak $(if $(SEED),--seed $(SEED)) --minutes $(or $(MINUTES),10)
 
 bench: .venv/bench.stamp ## measure this broker beside its peers: make bench ROWS="noop idle" ROUNDS=5
 	$(BIN)/python -m bench --keep bench/results $(if $(ROUNDS),--rounds $(ROUNDS)) $(ROWS)
 
-bench-smoke: .venv/bench.stamp ## the same in three minutes, to see that nothing is broken
+bench-smoke: .venv/bench.stamp ## the same in three minutes, to see that every row yields figures
 	$(BIN)/python -m bench --smoke
 
 bench-moderation: .venv/bench.stamp ## measure the service beside the design written by hand: make bench-moderation ROWS=latency
