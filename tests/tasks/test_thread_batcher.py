@@ -2,6 +2,7 @@
 
 import os
 import random
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -179,6 +180,9 @@ def test_a_waiting_call_is_interrupted_while_the_work_goes_on(
     assert [1] not in work.batches  # nobody waited for it any more when its turn came
 
 
+@pytest.mark.skipif(
+    sys.gettrace() is not None, reason="the interrupts would hit the tracer of `make coverage`, too"
+)
 def test_thousands_of_interrupts_at_any_moment_leave_nothing_locked_and_no_thread_behind(
     batcher: ThreadBatcher[int, int], work: Work
 ) -> None:
