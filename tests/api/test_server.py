@@ -109,7 +109,7 @@ def test_of_a_load_that_a_stop_meets_exactly_what_was_answered_is_accepted(
     api = start_api(API_WORKERS=workers, API_SHUTDOWN_TIMEOUT_S="60")
     accepted: list[int] = []
 
-    def hand_in_until_nobody_answers() -> None:
+    def submit_until_nobody_answers() -> None:
         with api.client() as client, suppress(httpx.TransportError):
             while True:
                 response = client.post("/async_predict?item_id=1")
@@ -117,7 +117,7 @@ def test_of_a_load_that_a_stop_meets_exactly_what_was_answered_is_accepted(
                 accepted.append(response.json()["task_id"])
 
     with ThreadPoolExecutor(16) as threads:
-        clients = [threads.submit(hand_in_until_nobody_answers) for _ in range(16)]
+        clients = [threads.submit(submit_until_nobody_answers) for _ in range(16)]
         wait_until(lambda: len(accepted) > 200, deadline_s=60, what="the load to run")
         api.child.ask_to_stop()
         assert api.child.wait(60) == 0
