@@ -1,1 +1,1 @@
-"""Servers out of wheels or Maven for the tests, and `python -m dev`, the whole service at once."""
+"""Servers from wheels or Maven for the tests, and `python -m dev`, which runs the whole service."""

@@ -1,4 +1,4 @@
-"""`python -m dev`: the whole service on this machine, out of wheels, until Ctrl-C."""
+"""`python -m dev`: the whole service on this machine, with servers from wheels, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> int:
-    """Exit codes: 0 stopped as asked, 1 something ended by itself or could not be started."""
+    """Run the service. Exit codes: 0 stopped by a signal, 1 a process ended by itself or could not start."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.default_int_handler)  # each raises KeyboardInterrupt
     running = None

@@ -1,4 +1,4 @@
-"""Who PostgreSQL runs as. It refuses to run as root, so a root user's PostgreSQL runs as somebody else."""
+"""The account of PostgreSQL, which refuses to run as root."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Account:
     gid: int
 
     def can_reach(self, path: Path) -> bool:
-        """Whether this account may go into `path`, judged by its permission bits and those above it."""
+        """Return whether the permission bits of `path` and its parents let this account enter."""
         path = path.resolve()
         return all(self._may_enter(directory) for directory in (path, *path.parents))
 
@@ -31,14 +31,14 @@ class Account:
         return bool(status.st_mode & stat.S_IXOTH)
 
     def own(self, directory: Path) -> None:
-        """Make `directory` this account's and nobody else's."""
+        """Give `directory` to this account, and close it to others."""
         directory.mkdir(parents=True, exist_ok=True)
         os.chown(directory, self.uid, self.gid)
         directory.chmod(0o700)
 
 
 def unprivileged_account() -> Account | None:
-    """The account for PostgreSQL, or None when we are not root and need no other."""
+    """Return the account for PostgreSQL; None when this process does not run as root."""
     if os.geteuid() != 0:
         return None
     for name in UNPRIVILEGED_NAMES:
@@ -54,9 +54,9 @@ def unprivileged_account() -> Account | None:
 
 
 def reachable(directory: Path, account: Account | None, *, fallback: Path) -> Path:
-    """`directory` if `account` can go into it (made when missing), else `fallback`.
+    """Return `directory`, which is created if missing, or `fallback` if `account` cannot enter it.
 
-    A root user's home or a directory of mktemp is closed to everybody else; opening it up is not ours to do.
+    Other accounts cannot enter root's home or a directory of mktemp, and this program does not change that.
     """
     directory.mkdir(parents=True, exist_ok=True)
     if account is None or account.can_reach(directory):

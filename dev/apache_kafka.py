@@ -1,6 +1,6 @@
-"""Apache Kafka itself, from the artifacts in dev/kafka/pom.xml: one node, or a cluster of several.
+"""Apache Kafka from the artifacts in dev/kafka/pom.xml: one node, or a cluster.
 
-Every node is a broker and a controller in one.
+Every node is both a broker and a controller.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dev.server import Server
 from dev.waiting import wait_until
 
 CONFIG = Path(__file__).with_name("kafka")
-#: One node for tests: little memory, a quick start, and no compiler threads in the way of two cores.
+#: For one node in tests: little memory, a quick start, and few compiler threads on two cores.
 JVM_OPTIONS = [
     "-Xms128m",
     "-Xmx512m",
@@ -45,24 +45,24 @@ PROPERTIES = {
     "share.coordinator.state.topic.num.partitions": "1",
     "share.coordinator.state.topic.replication.factor": "1",
     "share.coordinator.state.topic.min.isr": "1",
-    # A topic that nobody created is an error, as it is on most clusters.
+    # The use of a missing topic is an error, as on most clusters.
     "auto.create.topics.enable": "false",
     "group.initial.rebalance.delay.ms": "0",
     # Tests of takeover need sessions shorter than the default of 6 s.
     "group.min.session.timeout.ms": "1000",
-    # After a crash it takes its own place again once its old session is over: 9 s by default.
+    # After a crash a node can join again only after its old session, by default 9 s.
     "broker.session.timeout.ms": "2000",
     "broker.heartbeat.interval.ms": "500",
     "log.cleaner.backoff.ms": "1000",
 }
-#: In place of those above, where three nodes or more replicate.
+#: The properties of a cluster of three or more nodes, in place of those above.
 CLUSTER_PROPERTIES = {
     "offsets.topic.replication.factor": "3",
     "transaction.state.log.replication.factor": "3",
     "transaction.state.log.min.isr": "2",
     "share.coordinator.state.topic.replication.factor": "3",
     "share.coordinator.state.topic.min.isr": "2",
-    # What a cluster has by default, for how long its clients wait after a node's death is what is tested.
+    # The defaults of a cluster: tests measure the wait of clients after a node's death.
     "broker.session.timeout.ms": "9000",
     "broker.heartbeat.interval.ms": "2000",
 }
@@ -78,7 +78,7 @@ class ApacheKafkaServer(Server):
       listeners: Further listeners, name to security protocol, such as ``{"SASL": "SASL_PLAINTEXT"}``; each
         gets a free port, see `address_of`.
       properties: Further lines of server.properties, such as the JAAS configuration of a SASL listener.
-      jvm_options: What Java itself is told.
+      jvm_options: Options of the Java virtual machine.
       node: Its number in its cluster.
       controllers: The controllers' addresses of the whole cluster, by node number; None for this node alone.
       cluster_id: As StorageTool takes it; None for a new one.
@@ -159,12 +159,12 @@ class ApacheKafkaServer(Server):
 
 
 class ApacheKafkaCluster:
-    """Several Apache Kafkas that replicate; each node may be harmed by itself.
+    """Several Apache Kafkas that replicate. A test may stop or pause each node alone.
 
     Parameters:
       make_home: Makes a directory for one node.
       libs: Directory of jars, see `fetch_apache_kafka`.
-      size: How many nodes; with fewer than three, nothing survives the loss of one.
+      size: The number of nodes; fewer than three do not survive the loss of one.
       properties: Further lines of every node's server.properties.
 
     Attributes:
@@ -200,7 +200,7 @@ class ApacheKafkaCluster:
         return ",".join(server.address for server in self.nodes.values())
 
     def start(self) -> None:
-        """Start every node that does not run, thaw those that are paused, and return once all are known.
+        """Start the stopped nodes, resume the paused ones, and return once every node knows all others.
 
         Raises:
           ChildDied, TimeoutError: As `Server.start`.
@@ -209,7 +209,7 @@ class ApacheKafkaCluster:
         for server in self.nodes.values():
             if server not in stopped:
                 server.resume()
-        # All of them before the first is waited for: a node alone is no majority, and serves nobody.
+        # All start before the first is waited for: a single node is no majority and does not answer.
         for server in stopped:
             server.launch()
         for server in stopped:
@@ -232,7 +232,11 @@ def new_cluster_id() -> str:
 
 
 def java_program() -> str:
-    """Raises RuntimeError, with what to install, when there is no Java."""
+    """Return the path of Java.
+
+    Raises:
+      RuntimeError: There is none; the text names the package to install.
+    """
     home = os.environ.get("JAVA_HOME")
     program = shutil.which("java", path=f"{home}/bin") if home else shutil.which("java")
     if program is None:
@@ -244,10 +248,10 @@ def java_program() -> str:
 
 
 def fetch_apache_kafka(cache: Path) -> Path:
-    """The directory of the jars, fetched from Maven Central into `cache` the first time (about 120 MB).
+    """Return the directory of the jars. The first call fetches about 120 MB from Maven Central into `cache`.
 
     Raises:
-      RuntimeError: Maven is missing or failed; holds its last lines.
+      RuntimeError: Maven is missing or failed; the text has its last lines.
     """
     pom = CONFIG / "pom.xml"
     libs = cache / f"kafka-{hashlib.sha256(pom.read_bytes()).hexdigest()[:12]}"
@@ -275,7 +279,7 @@ def fetch_apache_kafka(cache: Path) -> Path:
     try:
         half_done.rename(libs)
     except OSError:
-        if not libs.exists():  # else somebody else fetched it meanwhile
+        if not libs.exists():  # otherwise another process fetched them meanwhile
             raise
         shutil.rmtree(half_done)
     return libs

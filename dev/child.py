@@ -1,4 +1,4 @@
-"""A child process that is watched: started in its own session, logged to a file, never left behind."""
+"""Child processes with a session and a log of their own, which never outlive their parent."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ class ChildDied(RuntimeError):
 class Child:
     """One child process.
 
-    It runs in a session of its own, so that Ctrl-C in a terminal reaches only the parent, which stops its
-    children in order; on Linux it gets `orphan_signal` when the parent dies without doing that.
+    It runs in a session of its own: Ctrl-C in a terminal reaches only the parent, which stops its children in
+    order. On Linux the kernel sends it `orphan_signal` when the parent dies before that.
 
     Parameters:
       name: For messages.
       command: The program and its arguments.
       log: File that its output is appended to.
-      stop_signal: What makes it end in good order.
-      orphan_signal: What the kernel sends it when its parent dies; by default `stop_signal`. Only SIGKILL
-        ends one that is paused.
-      account: Who it runs as, when not as the parent.
+      stop_signal: The signal of an orderly stop.
+      orphan_signal: The signal at the parent's death; by default `stop_signal`. Only SIGKILL ends a paused
+        process.
+      account: Its account; by default the parent's.
     """
 
     def __init__(
@@ -119,11 +119,11 @@ class Child:
     def ask_to_stop(self) -> None:
         """Send the stop signal and return at once."""
         if self.is_running:
-            os.kill(self.pid, signal.SIGCONT)  # a paused process would not hear it
+            os.kill(self.pid, signal.SIGCONT)  # a paused process does not handle signals
             os.kill(self.pid, self._stop_signal)
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
-        """End it in good order, and by force after `timeout_s`."""
+        """Stop it in order, and kill it after `timeout_s`."""
         self.ask_to_stop()
         if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -131,7 +131,7 @@ class Child:
             self.kill()
 
     def kill(self) -> None:
-        """SIGKILL it, its descendants and whatever it left in its session; none is left on return."""
+        """Kill it, its descendants and the rest of its session (SIGKILL), and wait for their end."""
         process = self._process  # a supervisor may start another one meanwhile
         if process is None:
             return
@@ -145,7 +145,7 @@ class Child:
         )
 
     def pause(self) -> None:
-        """Freeze it and its descendants (SIGSTOP): connections stay open and nothing answers."""
+        """Pause it and its descendants (SIGSTOP): connections stay open without answers."""
         family = self._family()
         _signal(family, signal.SIGSTOP)
         wait_until(
@@ -158,13 +158,13 @@ class Child:
         _signal(self._family(), signal.SIGCONT)
 
     def wait(self, timeout_s: float) -> int:
-        """Wait for its own end and return the exit code."""
+        """Wait for its end and return the exit code."""
         wait_until(lambda: not self.is_running, deadline_s=timeout_s, what=f"the end of {self.name}")
         assert self.exit_code is not None
         return self.exit_code
 
     def _family(self) -> list[psutil.Process]:
-        """It, its descendants, and those of its session that lost their parent."""
+        """Return it, its descendants, and the orphans of its session."""
         members: dict[int, psutil.Process] = {}
         with contextlib.suppress(psutil.NoSuchProcess):
             root = psutil.Process(self.pid)
@@ -183,7 +183,7 @@ def _signal(processes: Sequence[psutil.Process], signal_number: signal.Signals) 
 
 
 def _is_frozen(process: psutil.Process) -> bool:
-    """Whether all its threads stand still. The signal alone does that only once one of them is scheduled."""
+    """Return whether all its threads are stopped. The signal works only once a thread is scheduled."""
     try:
         threads = [psutil.Process(thread.id) for thread in process.threads()] if psutil.LINUX else [process]
         return all(thread.status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE) for thread in threads)
@@ -192,7 +192,7 @@ def _is_frozen(process: psutil.Process) -> bool:
 
 
 def _is_alive(process: psutil.Process) -> bool:
-    """A zombie is dead: it only waits for its parent to read its exit code."""
+    """Return whether the process runs. A zombie does not: its parent has yet to read its exit code."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

@@ -1,4 +1,4 @@
-"""What `python -m dev` writes: steps with their durations, and a table. Plain text, so it can be piped."""
+"""The output of `python -m dev`: steps with their durations, and a table, in plain text."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def say(text: str = "") -> None:
 
 @contextmanager
 def step(what: str) -> Iterator[None]:
-    """Say what is going on, and at its end how long it took.
+    """Print a step, and its duration at its end.
 
-    On a terminal the line stands there while the step runs; into a pipe it is written whole, at the end.
+    A terminal shows the step while it runs. A pipe gets the whole line at its end.
     """
     on_terminal = sys.stdout.isatty()
     if on_terminal:
@@ -32,7 +32,7 @@ def step(what: str) -> Iterator[None]:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The rows in columns as wide as their widest cell."""
+    """Return the rows in columns as wide as their widest cell."""
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
     lines = [header, ["-" * width for width in widths], *rows]
     return "\n".join(

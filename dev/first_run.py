@@ -1,4 +1,4 @@
-"""What a newcomer is shown: a few ads handed in over HTTP, and their verdicts."""
+"""The first run: a few ads are submitted over HTTP and their verdicts printed."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Submitted:
 
 
 class ApiClient:
-    """The service, seen from outside.
+    """A client of the service.
 
     Parameters:
-      check: Called while waiting; raises when waiting has become pointless.
+      check: Called while waiting; it raises when a process has ended.
     """
 
     def __init__(self, url: str, check: Callable[[], None]) -> None:
-        # The environment may name a proxy, which has no business between us and this machine.
+        # A proxy of the environment must not be used for this machine.
         self._http = httpx.Client(base_url=url, timeout=10.0, trust_env=False)
         self._check = check
 
@@ -43,7 +43,7 @@ class ApiClient:
         return [Submitted(ad, self._submit(ad.item_id)) for ad in ads]
 
     def verdicts(self, submitted: Sequence[Submitted]) -> list[dict[str, Any]]:
-        """Wait until every task has an outcome, and return what the API says of each."""
+        """Wait until every task has an outcome, and return the API's results."""
         return [
             wait_until(partial(self._outcome, one), deadline_s=VERDICTS_TIMEOUT_S, what=f"task {one.task_id}")
             for one in submitted

@@ -1,4 +1,4 @@
-"""What the development commands ask of a Kafka cluster, whichever program serves it."""
+"""Requests to a Kafka cluster for the development commands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def admin(bootstrap_servers: str) -> KafkaAdminClient:
 
 
 def cluster_answers(bootstrap_servers: str) -> bool:
-    """Whether the cluster lists its topics."""
+    """Return whether the cluster lists its topics."""
     try:
         client = admin(bootstrap_servers)
     except KafkaError:
@@ -33,7 +33,7 @@ def cluster_answers(bootstrap_servers: str) -> bool:
 
 
 def brokers_of(bootstrap_servers: str) -> set[str]:
-    """The addresses, ``host:port``, of the cluster's brokers; none when this server is away."""
+    """Return the addresses, ``host:port``, of the cluster's brokers; none when this server is unreachable."""
     try:
         client = admin(bootstrap_servers)
     except KafkaError:

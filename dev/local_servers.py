@@ -1,4 +1,4 @@
-"""Which servers the settings ask for on this machine, and whether their ports are free."""
+"""The servers that the settings name on this machine, and the check of their ports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DEFAULT_POSTGRES_PORT = 5432
 
 
 class CannotRun(Exception):
-    """Something outside has to change first; the text is one sentence that says what."""
+    """The service cannot run here; the text is a sentence that names the necessary change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class LocalServers:
     """The addresses that the settings name, all on this machine.
 
     Parameters:
-      dev_dir: Where data and logs are kept between runs.
+      dev_dir: The directory of data and logs, kept between runs.
     """
 
     database: str
@@ -43,7 +43,11 @@ class LocalServers:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> LocalServers:
-        """Raises CannotRun when the settings name servers that are not for us to start."""
+        """Return the servers of the settings.
+
+        Raises:
+          CannotRun: The settings name servers of other machines.
+        """
         url = make_url(settings.database_url)
         if (url.host or "localhost") not in LOCAL_HOSTS or url.username != SUPERUSER or not url.database:
             raise CannotRun(
@@ -68,7 +72,11 @@ class LocalServers:
         )
 
     def check_ports(self) -> None:
-        """Raises CannotRun, naming the port and what to set, when one is taken."""
+        """Check that every port is free.
+
+        Raises:
+          CannotRun: A port is taken; the text names it and the variable to set.
+        """
         database_url = f"postgresql://{SUPERUSER}@localhost:{self.postgres_port + 1}/{self.database}"
         for port, what, instead in (
             (self.postgres_port, "PostgreSQL", f"DATABASE_URL={database_url}"),

@@ -7,8 +7,8 @@ import random
 import socket
 
 HOST = "127.0.0.1"
-#: Below the ports that systems give to outgoing connections (from 32768 on Linux): one of those could go to
-#: anybody while a server of ours is down.
+#: Below the ports of outgoing connections (from 32768 on Linux): any process could get one of those while a
+#: server restarts.
 PORTS = range(15_000, 32_000)
 
 # Not the seeded generator of `random`: two test runs would draw the same ports.
@@ -17,7 +17,7 @@ _handed_out: set[int] = set()
 
 
 def free_port() -> int:
-    """A port that nothing listens on right now, and that this process has not been given before."""
+    """Return a port without a listener that this process has not returned before."""
     while True:
         port = _draw.choice(PORTS)
         if port not in _handed_out and not is_taken(port):
@@ -26,13 +26,13 @@ def free_port() -> int:
 
 
 def is_taken(port: int) -> bool:
-    """Whether a server could not listen there.
+    """Return whether a server could not listen on the port.
 
     Raises:
-      OSError: It cannot be told, for a port that is not ours to use.
+      OSError: This process may not use the port.
     """
     with socket.socket() as probe:
-        # Or the connections of a server that stopped a minute ago would count.
+        # Without it, the closed connections of an earlier server would count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
@@ -44,7 +44,7 @@ def is_taken(port: int) -> bool:
 
 
 def is_listening(port: int, host: str = HOST) -> bool:
-    """Whether something accepts connections there."""
+    """Return whether a server accepts connections on the port."""
     with socket.socket() as probe:
         probe.settimeout(1.0)
         return probe.connect_ex((host, port)) == 0

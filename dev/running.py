@@ -25,7 +25,7 @@ SAMPLE_ADS = 300
 SAMPLE_SEED = 1
 SHOWN_ADS = 12
 
-#: Ctrl-C ends everything within 10 s: first what works, then what it works with.
+#: Ctrl-C ends everything within 10 s: first the API and the worker, then the servers.
 SERVICE_STOP_TIMEOUT_S = 6.0
 SERVERS_STOP_TIMEOUT_S = 2.5
 
@@ -52,7 +52,7 @@ class Running:
         self._ads = sample_ads(SAMPLE_ADS, SAMPLE_SEED)
 
     def start(self) -> None:
-        """Bring up everything; a child that dies meanwhile is a `ChildDied`."""
+        """Start everything. Raises `ChildDied` when a child ends meanwhile."""
         say(f"Starting; data is kept in {_shown(self._postgres.home)}, logs in {_shown(self._logs)}")
         with step(f"PostgreSQL on port {self._postgres.port}"):
             self._postgres.start()
@@ -71,7 +71,7 @@ class Running:
             self._client.wait_until_ready()
 
     def show(self) -> None:
-        """Hand in a few ads, print their verdicts, and say how to go on."""
+        """Submit a few ads, print their verdicts and the next commands."""
         with step(f"{SHOWN_ADS} ads handed in over HTTP, through Kafka, moderated"):
             submitted = self._client.submit(self._ads[:SHOWN_ADS])
             results = self._client.verdicts(submitted)
@@ -85,18 +85,18 @@ class Running:
         say("Ctrl-C stops everything and keeps the data.")
 
     def watch(self) -> None:
-        """Return never: a child's end is raised as `ChildDied`."""
+        """Watch the children for ever. Raises `ChildDied` when a child ends."""
         while True:
             self.check()
             time.sleep(0.2)
 
     def check(self) -> None:
-        """Raise `ChildDied` when one of the children that were started has ended."""
+        """Raise `ChildDied` when a started child has ended."""
         for child in (self._postgres.child, self._kafka.child, self._worker, self._api):
             child.check()
 
     def stop(self) -> None:
-        """Stop whatever runs; no process is left."""
+        """Stop all processes."""
         with step("Stopping"):
             for children, timeout_s in (
                 ((self._api, self._worker), SERVICE_STOP_TIMEOUT_S),
@@ -110,7 +110,7 @@ class Running:
                     child.kill()
 
     def _fill_database(self) -> int:
-        """Load the sample ads, and have pending tasks published: the embedded Kafka forgot their messages."""
+        """Load the sample ads, and publish pending tasks again: the embedded Kafka lost their messages."""
         engine = make_engine(self._database_url)
         try:
             with transaction(engine) as connection:

@@ -1,4 +1,4 @@
-"""What every server handle offers: a program that listens on a port of this machine."""
+"""The base of all server handles: a program that listens on a port of this machine."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from dev.waiting import wait_until
 
 
 class Server(ABC):
-    """A server of our own, which a test may harm.
+    """A server that a test may stop, kill and pause.
 
-    `start` after `stop` or `kill` brings it up again on the same port, with the data that this server keeps.
+    `start` after `stop` or `kill` starts it on the same port, with the data that it keeps.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Server(ABC):
         self.child.start()
 
     def wait_until_it_answers(self) -> None:
-        """Return once it answers; one that does not is ended. Raises as `start` does."""
+        """Return once it answers; kill it if it does not. Raises as `start` does."""
         try:
             wait_until(
                 self._answers_or_died,
@@ -61,27 +61,27 @@ class Server(ABC):
             raise
 
     def stop(self) -> None:
-        """End it in good order."""
+        """Stop it in order."""
         self.child.stop()
 
     def kill(self) -> None:
-        """End it as a crash would (SIGKILL)."""
+        """Kill it as a crash would (SIGKILL)."""
         self.child.kill()
 
     def pause(self) -> None:
-        """Freeze it: connections stay open and nothing answers."""
+        """Pause it: connections stay open without answers."""
         self.child.pause()
 
     def resume(self) -> None:
         self.child.resume()
 
     def prepare(self) -> None:
-        """See to what has to be there before the program starts; called before every start."""
+        """Create the files that the program needs; called before every start."""
         return
 
     @abstractmethod
     def answers(self) -> bool:
-        """Whether it serves requests; called when something listens on its port."""
+        """Return whether it serves requests; called when its port has a listener."""
 
     def _answers_or_died(self) -> bool:
         self.child.check()

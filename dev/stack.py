@@ -1,4 +1,4 @@
-"""The two stacks: the embedded one out of wheels, and real servers."""
+"""The two stacks: the embedded one from wheels, and real servers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Stack:
 
 
 def embedded_postgres(home: Path, *, port: int, options: Mapping[str, str] | None = None) -> PostgresServer:
-    """The wheel's PostgreSQL, its cluster in `home` or, where its account could not go there, in /var/tmp."""
+    """Return the wheel's PostgreSQL; its cluster is in `home`, or in /var/tmp if its account cannot enter that."""
     account = unprivileged_account()
     home = reachable(home, account, fallback=_fallback(home))
     programs = embedded_programs(account, copies=home)
@@ -45,7 +45,7 @@ def embedded_postgres(home: Path, *, port: int, options: Mapping[str, str] | Non
 
 
 def system_postgres(home: Path, *, port: int, options: Mapping[str, str] | None = None) -> PostgresServer:
-    """A cluster of our own, run by the PostgreSQL installed on this machine."""
+    """Return a new cluster of the PostgreSQL that is installed on this machine."""
     account = unprivileged_account()
     home = reachable(home, account, fallback=_fallback(home))
     return PostgresServer(home, programs=system_programs(), port=port, account=account, options=options)
@@ -55,9 +55,9 @@ def migrate(database_url: str) -> None:
     """Apply the migrations, with the command of `make migrate`.
 
     Raises:
-      RuntimeError: It failed; holds what it wrote.
+      RuntimeError: It failed; the text has its output.
     """
-    # A migration that was killed leaves yoyo's lock in the database; nobody else migrates a database of ours.
+    # A killed migration leaves yoyo's lock in the database. No other process migrates this database.
     for arguments in (["break-lock"], ["apply", str(MIGRATIONS)]):
         command = [str(Path(sys.executable).with_name("yoyo")), *arguments]
         done = subprocess.run(

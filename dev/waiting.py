@@ -1,4 +1,4 @@
-"""Waiting for a condition instead of sleeping for a while."""
+"""Waiting for a condition."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ POLL_INTERVAL_S = 0.02
 
 
 def wait_until(condition: Callable[[], T | None], *, deadline_s: float, what: str) -> T:
-    """Call `condition` until it answers something true, and return that.
+    """Call `condition` until it returns a true value, and return that value.
 
     Parameters:
-      condition: Called about every 20 ms; what it raises is raised here.
-      deadline_s: After so many seconds without a true answer, give up.
-      what: What is waited for, for the error's text.
+      condition: Called about every 20 ms; its exceptions are raised here.
+      deadline_s: The longest wait in seconds.
+      what: The name of the condition, for the error's text.
 
     Raises:
       TimeoutError: Naming `what` and the last answer.
