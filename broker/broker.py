@@ -38,38 +38,37 @@ DEFAULT_RETENTION_MS = 7 * 24 * 3600 * 1000
 
 
 class KafkaBroker(Broker):
-    """A Dramatiq broker on Kafka topics. Making one connects to nothing, and one may be used by many threads.
+    """A Dramatiq broker on Kafka topics. The constructor connects to nothing. A broker is thread-safe.
 
-    A message is complete when its task has run and everything that follows from it (a retry, a pipeline's
-    next step, a dead letter) is in Kafka. Until then a crash of any process makes it run again: at least
+    A message is complete when its task has run and all records that follow from it (a retry, a pipeline's
+    next step, a dead letter) are in Kafka. Until then a crash of any process makes it run again: at least
     once, with the same ``message_id``.
 
     Parameters:
       bootstrap_servers: ``host:port``, several separated by commas, or a list.
-      url: The other parameters but ``middleware`` in one text, for frameworks that hand a broker over so:
+      url: The other parameters except ``middleware`` as a URL, for frameworks that configure a broker so:
         ``kafka://user:password@host:9092,host2:9092/namespace?group_id=shop``; see ``url.py``.
       group_id: Workers with the same group share the work. Each queue has a consumer group of its own,
         ``{group_id}.{namespace}{queue}``.
-      namespace: Put before the name of every topic, so that several applications can share a cluster.
-      partitions: How many partitions a topic is created with. They do not limit how many tasks run at once,
-        but how many processes can share one queue.
-      replication_factor: What a topic is created with; 3 on a cluster of three or more.
-      retention_ms: How long Kafka keeps the records of a queue it creates, done or not. A message that waits
-        for longer is lost, with an error in the log.
+      namespace: The prefix of every topic's name, so that several applications can share a cluster.
+      partitions: The partition count of created topics. It limits the number of processes that share one
+        queue, but not the number of concurrent tasks.
+      replication_factor: The replication factor of created topics; 3 on a cluster of three or more nodes.
+      retention_ms: The time for which Kafka keeps the records of a created queue, done or not. A message that
+        waits for longer is lost, with an error in the log.
       middleware: All middleware; by default Dramatiq's, with durable retries (see ``default_middleware``).
-        Dead letters, delays and partition keys are the broker's own and need none.
-      client_options: What else kafka-python is to be given: ``security_protocol``, ``sasl_*``, ``ssl_*``,
+        Dead letters, delays and partition keys work without middleware.
+      client_options: Further settings of kafka-python: ``security_protocol``, ``sasl_*``, ``ssl_*``,
         ``client_id``.
-      commit_interval_ms: How often finished work is committed: the work of at most that long is repeated by a
-        crash.
-      enqueue_timeout_ms: How long it may take to reach Kafka before ``enqueue`` raises EnqueueFailed, and
-        then how long Kafka may take to acknowledge the message.
-      session_timeout_ms: How long a worker may be silent before its partitions go to others.
-      max_crashes: A message whose worker process died with it that often is dead-lettered as PoisonMessage.
-        At least 3: the first crash shows that there is a culprit, the second who it may be, the third that
-        it is.
-      delay_index_dir: Where the index of delayed messages is kept (a cache; see ``broker/delays``).
-      fail_fast_default: Whether :meth:`join` raises the error of a message that failed, where it is not said.
+      commit_interval_ms: The interval of commits. A crash repeats at most the work of one interval.
+      enqueue_timeout_ms: The timeout of the connection to Kafka, and again of the acknowledgement. After it
+        ``enqueue`` raises EnqueueFailed.
+      session_timeout_ms: The time without heartbeats after which a worker loses its partitions.
+      max_crashes: A message is dead-lettered as PoisonMessage when its worker process died so often while it
+        ran. At least 3: the first crash shows that a message kills its worker, the second names the suspects,
+        and the third proves which one it is.
+      delay_index_dir: The directory of the indexes of delayed messages (a cache; see ``broker/delays``).
+      fail_fast_default: The default of ``fail_fast`` of :meth:`join`.
 
     Attributes:
       version: The version of the distribution, such as ``"0.1.0"``.
@@ -144,15 +143,16 @@ class KafkaBroker(Broker):
                 consumers=lambda: list(self.parts.consumers),
             )
         )
-        # Without them an ordered key would lose its order, and nothing delayed would ever be forwarded.
+        # Without these, ordered keys would lose their order, and delayed messages would never be forwarded.
         self._hooks.listeners.always = [
             m for m in self.middleware if isinstance(m, PartitionKeys | WorkerLifecycle)
         ]
-        self.actor_options.add("retry")  # also where it is refused, with better reasons than Dramatiq has
+        # Also when the policy is refused, with a better reason than Dramatiq's.
+        self.actor_options.add("retry")
 
     @property
     def dead_letter_queue(self) -> DeadLetterQueue:
-        """The dead letters of all queues, and the history of what became of them."""
+        """The dead letters of all queues, and the history of their redrives and discards."""
         return self.parts.dead_letter_queue
 
     # Actors, queues and messages
@@ -161,13 +161,13 @@ class KafkaBroker(Broker):
         """Declare an actor.
 
         Raises:
-          RetryPolicyRefused: When its ``retry=`` cannot be run durably, or no middleware would run it.
+          RetryPolicyRefused: When its ``retry=`` cannot run durably, or no middleware runs it.
         """
         policy_runs = any(isinstance(m, TenacityRetries) for m in self.middleware)
         if actor.options.get("retry") is not None and not policy_runs:
             raise RetryPolicyRefused(
                 f"The retry= of actor {actor.actor_name!r} is refused: it needs TenacityRetries, which is "
-                "not in the broker's middleware. Put it there in the place of Dramatiq's Retries."
+                "not in the broker's middleware. Replace Dramatiq's Retries by it."
             )
         super().declare_actor(actor)
 
@@ -175,7 +175,7 @@ class KafkaBroker(Broker):
         """Declare a queue. Its topics are created when the first message or the first consumer needs them.
 
         Raises:
-          InvalidQueueName: When Kafka could not hold them.
+          InvalidQueueName: When the topics would have illegal names.
         """
         if queue_name in self.queues:
             return
@@ -197,7 +197,7 @@ class KafkaBroker(Broker):
           TopicMisconfigured: When a topic that the queue needs loses messages.
         """
         self._check_declared(queue_name)
-        self.parts.completer.start()  # here, because a worker's threads are interrupted
+        self.parts.completer.start()  # here, because Dramatiq interrupts worker threads
         report_missing_codecs()
         consumer = QueueConsumer(
             self.parts.consumer_config(queue_name),
@@ -211,14 +211,14 @@ class KafkaBroker(Broker):
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
         """Enqueue a message and return once Kafka has acknowledged it.
 
-        What middleware enqueues while a worker finishes a delivery is not sent here: it joins that delivery,
-        which completes once Kafka has it.
+        A message that middleware enqueues while a worker finishes a delivery is not sent at once. It joins
+        that delivery, which completes once Kafka has the message.
 
         Parameters:
-          delay: Milliseconds after which it may run at the earliest.
+          delay: The minimum delay in milliseconds.
 
         Raises:
-          EnqueueFailed: When Kafka did not acknowledge it in time. It may still arrive.
+          EnqueueFailed: When Kafka did not acknowledge the message in time. It may still arrive.
         """
         delivery = self._current_delivery.delivery
         if delivery is None:
@@ -233,7 +233,7 @@ class KafkaBroker(Broker):
 
     def _join(self, delivery: Delivery, message: Message[Any], delay: int | None) -> None:
         if delivery.is_retry(message):
-            # Dramatiq's Retries bounds its frames and not the error's text.
+            # Dramatiq's Retries limits the frames of the traceback, but not the error's text.
             shorten_notes(message.options, MAX_TRACEBACK_CHARS)
         self.emit_before("enqueue", message, delay)
         outgoing = self.parts.outgoing
@@ -253,8 +253,8 @@ class KafkaBroker(Broker):
         """Enqueue many messages with a single wait for all of them.
 
         Raises:
-          EnqueueFailed: When Kafka did not acknowledge all of them; ``failures`` says which. The others are
-            enqueued.
+          EnqueueFailed: When Kafka did not acknowledge all of them; ``failures`` has the failed ones. The
+            others are enqueued.
         """
         messages = list(messages)
         records = []
@@ -270,36 +270,36 @@ class KafkaBroker(Broker):
         return messages
 
     def ping(self, timeout_s: float = 2.0) -> None:
-        """Ask the cluster for a sign of life.
+        """Check that the cluster answers a request.
 
         Raises:
-          KafkaUnavailable: When none comes within ``timeout_s``.
+          KafkaUnavailable: When there is no answer within ``timeout_s``.
         """
 
         def find() -> None:
             with self.parts.clients.admin():
                 pass
 
-        self.parts.clients.ask(find, "Kafka gave no sign of life", deadline_s=time.monotonic() + timeout_s)
+        self.parts.clients.ask(find, "Kafka did not answer", deadline_s=time.monotonic() + timeout_s)
 
-    # What waits
+    # Waiting messages
 
     def join(self, queue_name: str, *, timeout: int | None = None, fail_fast: bool | None = None) -> None:
-        """Wait until every message of a queue, delayed ones included, is complete, whichever worker runs it.
+        """Wait until every message of a queue, delayed ones included, is complete, on whichever worker.
 
         Parameters:
           timeout: Milliseconds.
-          fail_fast: Then raise the error of the first message that became a dead letter since the last such
-            join or flush of the queue, or since this broker was made: for tests. By default what
-            ``fail_fast_default`` says. It reads the queue's dead letters.
+          fail_fast: Whether to raise the error of the first message that became a dead letter since the last
+            such join or flush of the queue, or since the creation of this broker; for tests. The default is
+            ``fail_fast_default``. It reads the queue's dead letters.
 
         Raises:
           QueueNotFound: When the queue was not declared.
           QueueJoinTimeout: When messages are left after ``timeout``.
           Exception: The error of the task, when it ran in this process after the first join that fails fast
             had begun, or with ``fail_fast_default``. Its traceback is in its notes.
-          MessageFailed: When another process ran it, or no task did, or it ran before; it says what the dead
-            letter says.
+          MessageFailed: When another process ran the task, or none did, or it ran before; with the text of
+            the dead letter.
           KafkaUnavailable: When Kafka does not answer.
         """
         self._check_declared(queue_name)
@@ -313,10 +313,10 @@ class KafkaBroker(Broker):
                 raise error
 
     def count(self, queue_name: str) -> int:
-        """How many messages of a queue are not complete: waiting, delayed, running or being settled.
+        """The number of incomplete messages of a queue: waiting, delayed, running or being settled.
 
-        One that moves between the queue and the delayed topic may be counted twice, but it is only 0 when
-        nothing was left.
+        A message that moves between the queue and the delayed topic may be counted twice. The count is 0 only
+        when no message is left.
 
         Raises:
           QueueNotFound: When the queue was not declared.
@@ -326,14 +326,14 @@ class KafkaBroker(Broker):
         return self.parts.unfinished.count(queue_name)
 
     def flush(self, queue_name: str) -> None:
-        """Drop what waits of a queue, delayed messages included.
+        """Drop the waiting messages of a queue, delayed messages included.
 
-        What runs is not stopped, and :meth:`join` waits for it. Nothing that had waited begins any more once
-        this returns, which takes about a second while workers hold some of it.
+        Running messages continue, and :meth:`join` waits for them. After this call no message starts that had
+        waited. The call takes about a second while workers hold some of the messages.
 
         Raises:
           QueueNotFound: When the queue was not declared.
-          KafkaUnavailable: When Kafka does not answer. What is not dropped by then stays.
+          KafkaUnavailable: When Kafka does not answer. The remaining messages stay.
         """
         self._check_declared(queue_name)
         self.parts.unfinished.drop(queue_name)
@@ -345,9 +345,10 @@ class KafkaBroker(Broker):
             self.flush(queue_name)
 
     def delayed(self, queue_name: str, *, limit: int = 100) -> Pending:
-        """What waits for its time: how many, when the next is due, and the first ``limit`` by due time.
+        """The delayed messages of a queue: their number, the next due time, and the first ``limit`` by due
+        time.
 
-        Retries wait there too. It is read from Kafka, in any process and without a worker.
+        Waiting retries are included. Any process can call this, without a worker: it reads Kafka.
 
         Raises:
           QueueNotFound: When the queue was not declared.
@@ -357,9 +358,9 @@ class KafkaBroker(Broker):
         return self.parts.delays.pending(queue_name, limit=limit)
 
     def cancel(self, message_id: str, *, timeout_s: float = 10.0) -> Outcome:
-        """Drop a message that waits for its time, or for its retry; see ``Delays.cancel``.
+        """Drop a delayed message, or one that waits for its retry; see ``Delays.cancel``.
 
-        It takes a worker, which decides: CANCELLED, TOO_LATE or UNKNOWN.
+        A worker must run; it decides: CANCELLED, TOO_LATE or UNKNOWN.
 
         Raises:
           CancelUndecided: When no worker decided within ``timeout_s``. The request stands.
@@ -368,7 +369,7 @@ class KafkaBroker(Broker):
         return self.parts.delays.cancel(message_id, timeout_s=timeout_s)
 
     def cancel_outcome(self, message_id: str) -> Outcome | None:
-        """What was decided about cancelling a message. It is kept for a week; None means nothing is decided.
+        """The decision about cancelling a message, which is kept for a week; None when there is none.
 
         Raises:
           KafkaUnavailable: When Kafka does not answer.
@@ -381,7 +382,7 @@ class KafkaBroker(Broker):
         Their history is in ``dead_letter_queue``.
 
         Parameters:
-          filters: See ``dead_letters.letter.Filters``; all of them have to hold.
+          filters: See ``dead_letters.dead_letter.Filters``. A dead letter must match all of them.
 
         Raises:
           KafkaUnavailable: When Kafka does not answer.
@@ -393,15 +394,15 @@ class KafkaBroker(Broker):
         return self.dead_letter_queue.redrive(queue_name, **options)
 
     def discard(self, queue_name: str, **options: Unpack[DiscardOptions]) -> Resolved:
-        """Put dead letters away; see ``DeadLetterQueue.discard``. A dry run by default."""
+        """Discard dead letters; see ``DeadLetterQueue.discard``. A dry run by default."""
         return self.dead_letter_queue.discard(queue_name, **options)
 
-    # The life of a delivery
+    # Hooks and shutdown
 
     def emit_before(self, signal: str, *args: Any, **kwargs: Any) -> None:
         if signal == "worker_shutdown":
-            # Before the first hook: one of them interrupts tasks, and an idle thread would take what those
-            # hand back.
+            # Before the first hook: one of the hooks interrupts tasks, and an idle thread would take the
+            # messages that they hand back.
             self.parts.shutdown.begin_stopping()
         self._hooks.emit_before(signal, *args, **kwargs)
 

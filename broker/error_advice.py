@@ -1,4 +1,4 @@
-"""What a caller whose message Kafka did not take can do about it, for each kind of failure."""
+"""Advice for a caller whose message Kafka did not acknowledge, for each kind of failure."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from kafka.errors import (
     UnsupportedForMessageFormatError,
 )
 
-#: For what a later attempt may mend.
+#: For failures that may pass.
 TRY_AGAIN = "Enqueue again, or check that Kafka is reachable"
-#: For what is wrong with the message itself.
-HOPELESS = "The same again would fail again"
+#: For failures that repeat.
+WILL_FAIL_AGAIN = "The same message would fail again"
 
 _NOT_CREATED = "change partitions= or replication_factor= of the broker, or create the topic yourself"
 _ADVICE: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     (
         (MessageSizeTooLargeError, RecordListTooLargeError),
-        f"{HOPELESS}: send less (the key of something stored elsewhere, say), or raise the topic's "
+        f"{WILL_FAIL_AGAIN}: send less data (a reference to stored data, say), or raise the topic's "
         "max.message.bytes",
     ),
-    ((InvalidTopicError,), f"{HOPELESS}: Kafka allows no topic of that name"),
-    ((AuthorizationError,), f"{HOPELESS} until the client is given that right"),
+    ((InvalidTopicError,), f"{WILL_FAIL_AGAIN}: Kafka allows no topic of that name"),
+    ((AuthorizationError,), f"{WILL_FAIL_AGAIN} until the client is given that right"),
     (
         (InvalidRecordError, CorruptRecordError),
-        f"{HOPELESS} until the topic's settings are mended: a queue's topic has cleanup.policy=delete, and "
-        "no rules of its own for records",
+        f"{WILL_FAIL_AGAIN} until the topic's settings are corrected: a queue's topic needs "
+        "cleanup.policy=delete, and no rules of its own for records",
     ),
     (
         (InvalidTimestampError,),
@@ -50,8 +50,8 @@ _ADVICE: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ),
     (
         (UnknownTopicOrPartitionError, UnknownTopicIdError),
-        "The topic is gone, was created anew with fewer partitions, or may not be seen by this client (it "
-        "takes the right DESCRIBE). Enqueue again: a topic that is gone is created",
+        "The topic was deleted, was recreated with fewer partitions, or is invisible to this client (which "
+        "needs the right DESCRIBE). Enqueue again: a deleted topic is created again",
     ),
     (
         (NotEnoughReplicasError, NotEnoughReplicasAfterAppendError),
@@ -60,7 +60,7 @@ _ADVICE: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ),
     (
         (PolicyViolationError,),
-        f"A rule of the cluster (create.topic.policy.class.name) refuses it: {_NOT_CREATED}",
+        f"A rule of the cluster (create.topic.policy.class.name) refuses the topic: {_NOT_CREATED}",
     ),
     (
         (InvalidReplicationFactorError, InvalidPartitionsError, InvalidConfigurationError),
@@ -68,21 +68,21 @@ _ADVICE: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ),
     (
         (UnsupportedCompressionTypeError, UnsupportedCodecError, UnsupportedForMessageFormatError),
-        f"{HOPELESS} until client_options names another compression_type, or none",
+        f"{WILL_FAIL_AGAIN} until client_options names another compression_type, or none",
     ),
     (
         (InvalidRequiredAcksError,),
-        f"{HOPELESS}: the cluster does not offer acks=all, which this broker needs",
+        f"{WILL_FAIL_AGAIN}: the cluster does not offer acks=all, which this broker needs",
     ),
-    ((TypeError, ValueError), HOPELESS),
+    ((TypeError, ValueError), WILL_FAIL_AGAIN),
 )
 
 
 def advice(failure: BaseException) -> str:
-    """What to do about one failure, without a full stop.
+    """The advice about one failure, without a full stop.
 
-    A failure that says only that time was up, or that something could not be done, has its reason for a
-    cause. One with an attribute ``advice`` knows best.
+    An attribute ``advice`` of an error comes first. The cause of a general failure, such as a timeout, gives
+    more specific advice.
     """
     reason: BaseException | None = failure
     while reason is not None:

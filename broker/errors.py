@@ -1,28 +1,28 @@
-"""Every error this broker raises, in one tree.
+"""All errors of this broker, in one tree.
 
 ::
 
-    BrokerConnectionError (Dramatiq)   Kafka could not be reached, did not answer in time, or refused
+    BrokerConnectionError (Dramatiq)   Kafka was unreachable, did not answer in time, or refused
     ├── ConnectionFailed (Dramatiq)
     │   └── KafkaUnavailable           no server answered, or none had the answer
     ├── NotAuthorized                  Kafka answered that this client lacks a right; the text names it
     ├── EnqueueFailed                  some messages were not acknowledged; `.failures` names them
-    ├── TopicMisconfigured             a topic's settings lose messages: nothing is put there
-    └── DeadLetterNotMade              a dead letter could not be made: its message stays incomplete
+    ├── TopicMisconfigured             a topic's settings lose messages: nothing is sent to it
+    └── DeadLetterNotMade              a dead letter could not be created: its message stays incomplete
     ValueError
-    ├── InvalidQueueName               Kafka cannot hold a topic of that name
-    ├── RetryPolicyRefused             a tenacity policy that cannot be run durably
-    └── PartitionKeyRefused            a key that no lane can be named by
+    ├── InvalidQueueName               Kafka allows no topic of that name
+    ├── RetryPolicyRefused             a tenacity policy that cannot run durably
+    └── PartitionKeyRefused            a key that cannot name a lane
     TimeoutError
     └── CancelUndecided                no worker has decided about a cancel yet (``broker/delays``)
     Retry (Dramatiq)
-    └── NotNow                         raised by actors: no attempt was made, run it again
+    └── NotNow                         raised by actors: no attempt was made, run the message again
     MessageFailed                      raised by a join that fails fast: a message failed in another process
     └── MessageOfUnknownActor          the same, of a message that no worker could run; also an ActorNotFound
     TemporaryError                     raised by actors: worth another attempt
     PermanentError                     raised by actors: never worth another attempt
-    PoisonMessage                      in dead letters: the message keeps killing its worker
-    InvalidMessage                     in dead letters: the record is no message of this queue
+    PoisonMessage                      in dead letters: the message killed its worker repeatedly
+    InvalidMessage                     in dead letters: the record is not a message of this queue
     └── UnknownActor                   in dead letters: its actor is not declared; also an ActorNotFound
 """
 
@@ -41,7 +41,7 @@ from kafka.errors import (
 
 from .error_advice import advice
 
-#: Errors of the record itself: sending the same bytes again can only fail again.
+#: Errors of the record itself: the same bytes would fail again.
 RECORD_ERRORS: tuple[type[Exception], ...] = (
     MessageSizeTooLargeError,
     RecordListTooLargeError,
@@ -52,10 +52,10 @@ RECORD_ERRORS: tuple[type[Exception], ...] = (
 
 
 class KafkaUnavailable(ConnectionFailed):
-    """No Kafka server answered within the time allowed, or none let this client in.
+    """No Kafka server answered within the timeout, or none let this client in.
 
     Attributes:
-      advice: What to do about it, where more is known than that Kafka did not answer.
+      advice: The remedy, when the cause is known.
     """
 
     advice: str | None = None
@@ -65,9 +65,10 @@ class KafkaUnavailable(ConnectionFailed):
 
 
 class NotAuthorized(BrokerConnectionError):
-    """Kafka can be reached, and does not allow this client what it asked for.
+    """Kafka is reachable and denies an operation to this client.
 
-    The text names the operation, the resource and the right. Once that is granted, the same again succeeds.
+    The text names the operation, the resource and the right. Once the right is granted, the operation
+    succeeds.
     """
 
     advice = "Enqueue again once the right is granted"
@@ -79,8 +80,8 @@ class NotAuthorized(BrokerConnectionError):
 class EnqueueFailed(BrokerConnectionError):
     """Kafka did not acknowledge some messages before the deadline.
 
-    A failed message may still arrive: what timed out is the acknowledgement, and the record may be in the log
-    already. It then carries the same ``message_id``.
+    A failed message may still arrive with the same ``message_id``: if the acknowledgement timed out, its
+    record may be in the log already.
 
     Attributes:
       failures(dict[str, BaseException]): Why each message was not acknowledged, by message id.
@@ -101,16 +102,16 @@ class EnqueueFailed(BrokerConnectionError):
 
 
 class TopicMisconfigured(BrokerConnectionError):
-    """A topic has settings that lose messages for certain, so nothing is put there until they are mended.
+    """The settings of a topic certainly lose messages. No message is sent to it until they are corrected.
 
-    Its text names the topic, the setting, its value and the command that mends it. It is noticed without a
-    restart when that was done.
+    The text names the topic, the setting, its value, and the command that corrects it. The broker notices the
+    correction without a restart.
 
     Attributes:
       topic: The topic's name.
     """
 
-    advice = "Mend the topic, then enqueue again"
+    advice = "Correct the topic's settings, then enqueue again"
 
     def __init__(self, topic: str, message: str) -> None:
         super().__init__(message)  # type: ignore[no-untyped-call]
@@ -118,10 +119,10 @@ class TopicMisconfigured(BrokerConnectionError):
 
 
 class DeadLetterNotMade(MiddlewareError, BrokerConnectionError):
-    """A rejected message's dead letter could not be made, so the message must not be completed.
+    """The dead letter of a rejected message could not be created, so the message must not be completed.
 
     A MiddlewareError because Dramatiq swallows every other error of a hook, and a BrokerConnectionError
-    because Dramatiq then tries the nack again.
+    because Dramatiq then repeats the nack.
     """
 
     def __init__(self, message: str) -> None:
@@ -129,41 +130,41 @@ class DeadLetterNotMade(MiddlewareError, BrokerConnectionError):
 
 
 class InvalidQueueName(BrokerError, ValueError):
-    """The queue's name, or that of its dead-letter topic, is not a legal Kafka topic name."""
+    """The name of the queue, or of its dead-letter topic, is not a legal name of a Kafka topic."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)  # type: ignore[no-untyped-call]
 
 
 class RetryPolicyRefused(MiddlewareError, ValueError):
-    """An actor's tenacity policy uses something that cannot outlive the process.
+    """An actor's tenacity policy uses a feature that cannot outlive the process.
 
-    A MiddlewareError because Dramatiq swallows every other error that is raised while an actor is declared.
+    A MiddlewareError because Dramatiq swallows every other error during the declaration of an actor.
     """
 
 
 class NotNow(Retry):
-    """Raise from an actor that could not even try, because of what all its tasks need and is away.
+    """Raise from an actor that could not start, because a service that all its tasks need is unavailable.
 
-    The message goes back to its queue at once, whatever the actor's policy: no attempt is counted and nothing
-    is logged. So see to it first that the message does not come straight back: ``broker.consumption_paused``.
+    The message goes back to its queue at once, whatever the actor's policy. No attempt is counted and nothing
+    is logged. Set ``broker.consumption_paused`` first, or the message comes back immediately.
     """
 
 
 class PartitionKeyRefused(MiddlewareError, ValueError):
-    """A ``partition_key`` or ``key_order`` that cannot be used; nothing was sent.
+    """An invalid ``partition_key`` or ``key_order``; nothing was sent.
 
     A MiddlewareError because Dramatiq swallows every other error of a hook.
     """
 
 
 class MessageFailed(Exception):
-    """A message that a join has waited for ended as a dead letter, and its error is not in this process.
+    """A message became a dead letter during a join, and its error is not in this process.
 
     Attributes:
-      message_id: The message's id; None when its record is no message.
-      error_type: The name of the error's class; empty when it has failed without one.
-      error: What the error said.
+      message_id: The message's id; None when its record is not a message.
+      error_type: The name of the error's class; empty when the message failed without an error.
+      error: The text of the error.
       traceback: Its traceback, as text.
     """
 
@@ -185,12 +186,12 @@ class TemporaryError(Exception):
 
 
 class PermanentError(Exception):
-    """Raise from an actor when no further attempt can succeed: it goes to the dead letters at once."""
+    """Raise from an actor when no further attempt can succeed: the message is dead-lettered at once."""
 
 
 class PoisonMessage(Exception):
-    """The message's worker process died each time it ran, or could not keep its partitions, as often as the
-    broker allows.
+    """The worker process died or lost its partitions each time it ran the message, as often as the broker
+    allows.
     """
 
 
@@ -206,6 +207,6 @@ class UnknownActor(InvalidMessage, ActorNotFound):
 
 
 def _named(error: BaseException) -> str:
-    """An error with its class, which some of kafka-python's name by themselves."""
+    """The text of an error with its class. Some texts of kafka-python name the class already."""
     text, name = str(error), type(error).__name__
     return text if name in text else f"{name}: {text}"

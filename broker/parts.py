@@ -1,4 +1,4 @@
-"""Assembles the parts of a broker: the one place that knows which part is handed to which."""
+"""Assembles the parts of a broker: the one place that passes each part to those that use it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .produce.publisher import Publisher
 from .worker.shutdown import Shutdown
 from .worker.topic_repair import TopicRepair
 
-#: How long a consumer waits for an answer at most. kafka-python's own 30 s would hold up a shutdown as long.
+#: The timeout of a consumer's requests. kafka-python's default of 30 s would delay a shutdown by as long.
 REQUEST_TIMEOUT_MS = 10_000
 
 
@@ -48,7 +48,7 @@ class Settings:
         """kafka-python's settings of the members of a consumer group."""
         return {
             "session_timeout_ms": self.session_timeout_ms,
-            # A rebalance waits until each member has learnt of it with a heartbeat.
+            # A rebalance waits until the heartbeat of each member has announced it.
             "heartbeat_interval_ms": min(1_000, self.session_timeout_ms // 3),
             "request_timeout_ms": REQUEST_TIMEOUT_MS,
         }
@@ -59,11 +59,11 @@ class Parts:
     """The parts of one broker, for its own use, tests and tools. They may change with any version.
 
     Attributes:
-      publisher: Sends what the application enqueues.
-      completion_publisher: Sends what follows from deliveries, by a producer of its own: a worker's dead
-        letters and retries do not wait behind what its tasks send.
-      unfinished: The messages of a queue that are not complete.
-      for_consumers: What each queue's consumer is handed.
+      publisher: Sends the messages that the application enqueues.
+      completion_publisher: Sends the outboxes of deliveries. It has its own producer, so a worker's dead
+        letters and retries do not wait behind the messages of its tasks.
+      unfinished: The incomplete messages of a queue.
+      for_consumers: The parts that the consumers of all queues use.
       consumers: The consumers of this process's workers.
     """
 
@@ -86,7 +86,7 @@ class Parts:
     consumers: weakref.WeakSet[QueueConsumer]
 
     def group_of(self, queue_name: str) -> str:
-        """The consumer group of a queue: one for all of them would rebalance all whenever one changes."""
+        """The consumer group of a queue. A common group would rebalance all queues whenever one changes."""
         return self.topics.group(self.settings.group_id, queue_name)
 
     def consumer_config(self, queue_name: str) -> ConsumerConfig:
@@ -106,7 +106,7 @@ class Parts:
         return self.delays.forwarder(self.settings.client_settings)
 
     def reset_after_fork(self) -> None:
-        """Be no worker: in the child of a fork, its consumers are the parent's."""
+        """Drop the consumers: in the child of a fork, they belong to the parent."""
         self.consumers.clear()
         self.for_consumers.silent_since_s.clear()
 
@@ -128,12 +128,12 @@ def assemble(
     is_paused: Callable[[], bool],
     fails_fast: Callable[[], bool],
 ) -> Parts:
-    """Make the parts of a broker. Nothing connects.
+    """Create the parts of a broker. No part connects to Kafka.
 
     Parameters:
       hooks: Calls middleware; the broker itself.
-      is_paused: Whether nothing is dispatched at the moment.
-      fails_fast: Whether a join raises the error of a message that failed, where the call does not say.
+      is_paused: Whether dispatching is paused.
+      fails_fast: Whether a join raises the error of a failed message, where the call does not say.
     """
     topics = Topics(clients, layout, namespace=settings.namespace)
     publisher = Publisher(clients, topics, timeout_ms=settings.enqueue_timeout_ms)

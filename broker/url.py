@@ -1,10 +1,10 @@
-"""A broker's parameters in one text: ``kafka://user:password@host:9092,host2:9092/namespace?group_id=shop``.
+"""The parameters of a broker as a URL: ``kafka://user:password@host:9092,host2:9092/namespace?group_id=shop``.
 
-Frameworks hand a broker over as a URL (flask-dramatiq, django_dramatiq, a twelve-factor environment). Any
-character may be percent-encoded, and ``@ / ? # , % & : =`` have to be where they are part of a name or a
-password. A ``+`` is a plus sign.
+Frameworks configure a broker with a URL (flask-dramatiq, django_dramatiq, a twelve-factor environment). Any
+character may be percent-encoded; ``@ / ? # , % & : =`` must be where they are part of a name or a password. A
+``+`` is a plus sign.
 
-No error here repeats a value that can hold a password.
+No error text repeats a value that can contain a password.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+)(:(?P<port>[0-9]{1,5}))?"
 _WHOLE_NUMBER = re.compile(r"-?[0-9]+")
 _SWITCH = {"true": True, "1": True, "false": False, "0": False}
 
-#: Parameters of KafkaBroker that the query may set, each with its type.
+#: The parameters of KafkaBroker that the query may set, each with its type.
 PARAMETERS: Mapping[str, type] = {
     "group_id": str,
     "namespace": str,
@@ -41,7 +41,7 @@ PARAMETERS: Mapping[str, type] = {
     "delay_index_dir": str,
     "fail_fast_default": bool,
 }
-#: Settings of kafka-python whose default, None, does not tell their type.
+#: Settings of kafka-python whose default, None, does not show their type.
 _TEXTS = frozenset(
     {
         "compression_type", "group_instance_id", "proxy_url", "sasl_kerberos_domain_name",
@@ -54,7 +54,7 @@ _SECURITY_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 
 
 def reads_url(make: Callable[P, None]) -> Callable[P, None]:
-    """Let ``__init__`` be given its other parameters in ``url=``, and refuse one that is given twice.
+    """Let ``__init__`` take its other parameters from ``url=``, and refuse one that is given twice.
 
     A URL in the place of ``bootstrap_servers`` is refused: it would be taken for a server's name.
     """
@@ -66,7 +66,7 @@ def reads_url(make: Callable[P, None]) -> Callable[P, None]:
         if url is not None:
             options = kwargs.pop("client_options", None) or {}
             given = {"bootstrap_servers"} if len(args) > 1 else set()  # the first is the broker itself
-            kwargs.update(_beside(read_url(url), given.union(kwargs), options))
+            kwargs.update(_merged(read_url(url), given.union(kwargs), options))
         make(*args, **kwargs)
 
     return init
@@ -78,43 +78,43 @@ def _refuse_url(servers: object) -> None:
             raise ValueError("bootstrap_servers is a URL: pass it as url=, KafkaBroker(url='kafka://...')")
 
 
-def _beside(said: dict[str, Any], given: set[str], options: Any) -> dict[str, Any]:
-    if twice := sorted(given & said.keys() | options.keys() & said["client_options"].keys()):
+def _merged(parameters: dict[str, Any], given: set[str], options: Any) -> dict[str, Any]:
+    if twice := sorted(given & parameters.keys() | options.keys() & parameters["client_options"].keys()):
         raise ValueError(f"the url= and a parameter both set {', '.join(twice)}: keep one of the two")
-    said["client_options"] = {**options, **said["client_options"]}
-    return said
+    parameters["client_options"] = {**options, **parameters["client_options"]}
+    return parameters
 
 
 def read_url(url: object) -> dict[str, Any]:
-    """The parameters of a KafkaBroker that ``url`` says.
+    """The parameters of a KafkaBroker in ``url``.
 
     Raises:
-      TypeError: When it is no text.
-      ValueError: When it is no such URL; the text says what is wrong and repeats no value.
+      TypeError: When ``url`` is not a text.
+      ValueError: When ``url`` is invalid. The error names the fault and repeats no value.
     """
     if not isinstance(url, str):
         raise TypeError(f"url= is a {type(url).__name__}, not a text such as 'kafka://host:9092/namespace'")
     scheme, separator, rest = url.strip().partition("://")
     if not separator or scheme.lower() != SCHEME:
-        raise _error("it does not begin with kafka://. TLS is said in the query: security_protocol=SSL")
+        raise _error("it does not begin with kafka://. For TLS, set security_protocol=SSL in the query")
     location, _, query = rest.partition("?")
     authority, _, path = location.partition("/")
     login, at, servers = authority.rpartition("@")
     if "#" in rest or (not at and "@" in rest):
-        raise _error("one of @ / ? # in a name or a password has to be written %40 %2F %3F %23")
-    said: dict[str, Any] = {"bootstrap_servers": _servers(servers), "client_options": {}}
+        raise _error("@ / ? # in a name or a password must be written %40 %2F %3F %23")
+    parameters: dict[str, Any] = {"bootstrap_servers": _servers(servers), "client_options": {}}
     if path:
-        said["namespace"] = _decoded(path, "namespace")
+        parameters["namespace"] = _decoded(path, "namespace")
     for name, value in _pairs(query):
-        into = said if name in PARAMETERS else said["client_options"]
+        into = parameters if name in PARAMETERS else parameters["client_options"]
         if name in into:
             raise _error(f"it sets {name} twice")
         into[name] = _converted(name, value)
     if at:
-        _log_in(login, said["client_options"])
-    if said["client_options"].get("security_protocol", "SSL") not in _SECURITY_PROTOCOLS:
+        _log_in(login, parameters["client_options"])
+    if parameters["client_options"].get("security_protocol", "SSL") not in _SECURITY_PROTOCOLS:
         raise _error(f"security_protocol is none of {', '.join(_SECURITY_PROTOCOLS)}")
-    return said
+    return parameters
 
 
 def _servers(text: str) -> list[str]:
@@ -129,12 +129,12 @@ def _servers(text: str) -> list[str]:
 def _log_in(login: str, options: dict[str, Any]) -> None:
     user, _, password = (_decoded(part, "user or password") for part in login.partition(":"))
     if not user or not password:
-        raise _error("before the @ there is not user:password")
+        raise _error("the part before the @ is not user:password")
     if twice := sorted({"sasl_plain_username", "sasl_plain_password"} & options.keys()):
         raise _error(f"it has user:password@ and sets {', '.join(twice)}, too")
-    # A password goes unencrypted only where that is asked for.
+    # A password is sent without encryption only on explicit request.
     if not options.setdefault("security_protocol", "SASL_SSL").startswith("SASL_"):
-        raise _error("user:password@ takes security_protocol=SASL_SSL, the default, or SASL_PLAINTEXT")
+        raise _error("user:password@ needs security_protocol=SASL_SSL, the default, or SASL_PLAINTEXT")
     options.setdefault("sasl_mechanism", "PLAIN")
     options.update(sasl_plain_username=user, sasl_plain_password=password)
 
@@ -144,7 +144,7 @@ def _pairs(query: str) -> list[tuple[str, str]]:
     for part in filter(None, query.split("&")):
         name, equals, value = part.partition("=")
         if not equals or not value:
-            # Unless it is a parameter's name, it may be the rest of a password with an & in it.
+            # An unknown name may be the rest of a password that contains an &.
             raise _error(f"{name if name in _known() else 'a parameter'} has no value")
         pairs.append((name, _decoded(value, f"value of {name}")))
     return pairs
@@ -164,7 +164,7 @@ def _converted(name: str, value: str) -> Any:
 def _kind_of_option(name: str) -> type:
     if name in RESERVED_OPTIONS:
         raise _error(
-            f"{name} cannot be set: the broker's guarantees rest on it, or it has another place here"
+            f"{name} cannot be set: the broker's guarantees depend on it, or another part of the URL sets it"
         )
     if name in _TEXTS:
         return str
@@ -173,7 +173,7 @@ def _kind_of_option(name: str) -> type:
     known = _known()
     if name not in known:
         near = get_close_matches(name, known, n=1)
-        raise _error(f"{name!r} is no parameter" + (f"; is {near[0]} meant?" if near else ""))
+        raise _error(f"{name!r} is not a parameter" + (f"; did you mean {near[0]}?" if near else ""))
     kind = type(known[name])
     if kind not in (str, int, bool):
         raise _error(f"{name} cannot be written in a URL: pass it in client_options")
@@ -188,7 +188,7 @@ def _decoded(text: str, meaning: str) -> str:
 
 
 def _known() -> dict[str, Any]:
-    """The names of all parameters, and the defaults of kafka-python's."""
+    """The names of all parameters, with the defaults of kafka-python's."""
     defaults: dict[str, Any] = dict.fromkeys(PARAMETERS)
     for client in (KafkaProducer, KafkaConsumer, KafkaAdminClient):
         defaults.update(client.DEFAULT_CONFIG)
