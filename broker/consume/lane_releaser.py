@@ -9,13 +9,12 @@ from functools import partial
 from typing import Any
 
 from dramatiq.errors import BrokerConnectionError
-from kafka import KafkaConsumer
-from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import KafkaError, MessageSizeTooLargeError
-from kafka.structs import TopicPartition
 
 from ..deliveries.assigned_partition import AssignedPartition
 from ..errors import KafkaUnavailable
+from ..kafka.errors import KafkaError, MessageSizeTooLargeError
+from ..kafka.protocol import ConsumerClient
+from ..kafka.types import ConsumedRecord, TopicPartition
 from ..kafka.unreadable_batches import explained
 from ..partition_keys.lanes import LaneEntry, LaneEntryState, Lanes
 from ..partition_keys.record_format import Place, Waiting, requeue_record, tombstone, waiting_record
@@ -47,7 +46,7 @@ class LaneReleaser:
         self,
         config: ConsumerConfig,
         parts: ConsumerParts,
-        kafka: KafkaConsumer,
+        kafka: ConsumerClient,
         assigned_partitions: dict[TopicPartition, AssignedPartition],
     ) -> None:
         self.next_step_s = 0.0
@@ -70,13 +69,13 @@ class LaneReleaser:
         self._released_s = 0.0
         self._failing = False
 
-    def lanes_of(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Lanes[ConsumerRecord]]:
+    def lanes_of(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Lanes[ConsumedRecord]]:
         """The lanes of partitions that were assigned, as their last owners left them.
 
         Raises:
           KafkaError, KafkaUnavailable: When Kafka does not answer.
         """
-        lanes: dict[TopicPartition, Lanes[ConsumerRecord]] = {partition: Lanes() for partition in partitions}
+        lanes: dict[TopicPartition, Lanes[ConsumedRecord]] = {partition: Lanes() for partition in partitions}
         if self._kafka.partitions_for_topic(self._topic):  # asked over the connection that there is anyway
             # The last owner may have written the last of it to a leader that another one answers for here.
             self._log.catch_up_with_all()
@@ -158,7 +157,7 @@ class LaneReleaser:
             "are done were noted again.", self._topic, len(kept), len(done),
         )  # fmt: skip
 
-    def _entry_of(self, waiting: Waiting) -> LaneEntry[ConsumerRecord] | None:
+    def _entry_of(self, waiting: Waiting) -> LaneEntry[ConsumedRecord] | None:
         """A message's turn, while it is not done and this consumer answers for it."""
         lanes = self._lanes_at(waiting.place)
         return None if lanes is None else lanes.find(waiting.key, waiting.place.sequence)
@@ -176,7 +175,7 @@ class LaneReleaser:
         # One that runs was flushed while it ran; or its retry was, before it is noted here that it waits.
         return entry is not None and entry.state is LaneEntryState.WAITING
 
-    def _lanes_at(self, place: Place) -> Lanes[ConsumerRecord] | None:
+    def _lanes_at(self, place: Place) -> Lanes[ConsumedRecord] | None:
         assigned = self._assigned_partitions.get(TopicPartition(self._queue_topic, place.partition))
         return None if assigned is None else assigned.lanes
 
@@ -191,7 +190,7 @@ class LaneReleaser:
         self._log.close()
 
     def _release(
-        self, assigned: AssignedPartition, entries: list[LaneEntry[ConsumerRecord]], now_s: float
+        self, assigned: AssignedPartition, entries: list[LaneEntry[ConsumedRecord]], now_s: float
     ) -> None:
         partition = assigned.partition.partition
         entries = [
@@ -218,7 +217,7 @@ class LaneReleaser:
         self._report(next(iter(failures.values()), None), now_s)
 
     def _account_for(
-        self, assigned: AssignedPartition, entries: list[LaneEntry[ConsumerRecord]], places: list[Place]
+        self, assigned: AssignedPartition, entries: list[LaneEntry[ConsumedRecord]], places: list[Place]
     ) -> None:
         """Make sure of those that wait here and are not in the log: no tombstone of theirs was read."""
 
@@ -240,14 +239,14 @@ class LaneReleaser:
                 len(lost), self._topic, lost[0],
             )  # fmt: skip
 
-    def _place_of(self, entry: LaneEntry[ConsumerRecord], partition: int) -> Place:
+    def _place_of(self, entry: LaneEntry[ConsumedRecord], partition: int) -> Place:
         return Place(self._config.application_group, partition, entry.sequence)
 
     def _note(
         self,
         assigned: AssignedPartition,
-        entries: list[LaneEntry[ConsumerRecord]],
-        found: list[tuple[LaneEntry[ConsumerRecord], Any]],
+        entries: list[LaneEntry[ConsumedRecord]],
+        found: list[tuple[LaneEntry[ConsumedRecord], Any]],
         failures: dict[int, Any],
     ) -> None:
         lanes = assigned.lanes

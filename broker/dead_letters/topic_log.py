@@ -7,14 +7,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 
-from kafka import KafkaConsumer
-from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import KafkaError
-from kafka.structs import TopicPartition
-
 from ..errors import KafkaUnavailable
 from ..kafka.clients import Clients
+from ..kafka.errors import KafkaError
+from ..kafka.protocol import ConsumerClient
 from ..kafka.rights import reading
+from ..kafka.types import ConsumedRecord, TopicPartition
 from ..kafka.watermarks import high_watermarks
 
 #: A read that gets nothing for so long, although there is more, is given up.
@@ -39,7 +37,7 @@ class DeadLetterTopic:
         self._kafka, self._beginnings, ends = clients.ask(self._open, self._doing, rights=reading(topic))
         self.ends: dict[int, int] = {p.partition: ends[p] for p in sorted(ends)}
 
-    def _open(self) -> tuple[KafkaConsumer, dict[TopicPartition, int], dict[TopicPartition, int]]:
+    def _open(self) -> tuple[ConsumerClient, dict[TopicPartition, int], dict[TopicPartition, int]]:
         kafka = self._clients.consumer(fetch_max_wait_ms=50)
         try:
             partitions = [TopicPartition(self._topic, p) for p in kafka.partitions_for_topic(self._topic)]
@@ -57,7 +55,7 @@ class DeadLetterTopic:
     ) -> None:
         self._kafka.close(autocommit=False)
 
-    def records(self, partition: int, start: int = 0) -> Iterator[ConsumerRecord]:
+    def records(self, partition: int, start: int = 0) -> Iterator[ConsumedRecord]:
         """The records of one partition, from ``start`` or from the first that is left.
 
         One such read at a time: the next one ends it.
@@ -66,7 +64,7 @@ class DeadLetterTopic:
             where, end = TopicPartition(self._topic, partition), self.ends[partition]
             self._kafka.assign([where])
             self._kafka.seek(where, max(start, self._beginnings[where]))
-            progress_s, position = time.monotonic(), self._kafka.position(where)
+            progress_s, position = time.monotonic(), self._kafka.position(where) or 0
             while position < end:
                 batch = self._kafka.poll(timeout_ms=_POLL_MS).get(where, [])
                 for record in batch:
@@ -74,7 +72,7 @@ class DeadLetterTopic:
                         return
                     yield record
                 # The last offsets may hold no record, a transaction's marker for one.
-                if (reached := self._kafka.position(where)) > position:
+                if (reached := self._kafka.position(where) or 0) > position:
                     progress_s, position = time.monotonic(), reached
                 elif time.monotonic() > progress_s + STALLED_S:
                     raise KafkaUnavailable(
@@ -88,7 +86,7 @@ class DeadLetterTopic:
         except KafkaError as e:
             raise self._clients.translated(e, self._doing, reading(self._topic)) from e
 
-    def records_since(self, starts: Mapping[int, int]) -> Iterator[ConsumerRecord]:
+    def records_since(self, starts: Mapping[int, int]) -> Iterator[ConsumedRecord]:
         """The records of all partitions, each from its offset in ``starts``, or else from its first."""
         for partition in self.ends:
             yield from self.records(partition, starts.get(partition, 0))

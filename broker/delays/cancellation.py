@@ -12,12 +12,11 @@ from __future__ import annotations
 import time
 from contextlib import closing
 
-from kafka import KafkaConsumer
-from kafka.structs import TopicPartition
-
 from ..kafka.clients import Clients
+from ..kafka.protocol import ConsumerClient
 from ..kafka.rights import not_published, reading
 from ..kafka.topics import Topics
+from ..kafka.types import TopicPartition
 from ..produce.publisher import Publisher, partition_of
 from .delayed_topic import look_up
 from .owned_partitions import REQUEST_TIMEOUT_MS, entries_of
@@ -79,7 +78,7 @@ class Cancelling:
             return _decision(kafka, message_id, requests, deadline_s)
 
 
-def _decision(kafka: KafkaConsumer, message_id: str, requests: set[str], deadline_s: float) -> Outcome:
+def _decision(kafka: ConsumerClient, message_id: str, requests: set[str], deadline_s: float) -> Outcome:
     """What the forwarders have decided together. One that has cancelled it is enough."""
     decided: dict[str, Outcome] = {}
     while (left_s := deadline_s - time.monotonic()) > 0:

@@ -10,21 +10,15 @@ from threading import Event
 from typing import Any
 
 from dramatiq.errors import BrokerConnectionError
-from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import LogTruncationError, OffsetOutOfRangeError
-from kafka.structs import TopicPartition
 
 from ..errors import KafkaUnavailable
 from ..kafka.clients import Clients
-from ..kafka.leader_epochs import epoch_of_position, seek
-from ..kafka.rebalance import (
-    ForgetfulCooperativeStickyAssignor,
-    RebalanceListener,
-    keep_join_outcomes,
-    poll_apart_from_heartbeats,
-)
+from ..kafka.errors import LogTruncationError, OffsetOutOfRangeError
+from ..kafka.leader_epochs import epoch_of_position
+from ..kafka.protocol import RebalanceListener
 from ..kafka.rights import reading
 from ..kafka.topics import Topics
+from ..kafka.types import ConsumedRecord, TopicPartition
 from ..kafka.unreadable_batches import UnreadableBatchSkipper
 from ..offsets.committed_state import name_of
 from ..produce.publisher import Publisher
@@ -114,20 +108,16 @@ class OwnedPartitions:
         self._added: set[TopicPartition] = set()
         self._looked_up_s = time.monotonic()
         topics.ensure([topics.delayed], unless=unless)
-        self._assignor = ForgetfulCooperativeStickyAssignor()
         self._kafka = clients.consumer(
             group_id=group_of(topics),
             # A position is always set from the index; one that is out of range means another log than it was
             # made from.
             auto_offset_reset="none",
-            partition_assignment_strategy=[self._assignor],
             max_poll_records=MAX_POLL_RECORDS,
             max_partition_fetch_bytes=MAX_PARTITION_FETCH_BYTES,
             fetch_max_bytes=MAX_FETCH_BYTES,
             **{"session_timeout_ms": SESSION_TIMEOUT_MS, **settings},
         )
-        keep_join_outcomes(self._kafka)
-        poll_apart_from_heartbeats(self._kafka)
         self._reading = UnreadableBatchSkipper(self._kafka)
         self._lease = Lease(self._kafka, self._kafka.config["session_timeout_ms"])
         listener = RebalanceListener(on_assigned=self._assigned, on_revoked=self._revoked, on_lost=self._lost)
@@ -201,7 +191,6 @@ class OwnedPartitions:
         self._drop(partitions)
 
     def _lost(self, partitions: Iterable[TopicPartition]) -> None:
-        self._assignor.forget()
         self._drop(partitions)
 
     def _drop(self, partitions: Iterable[TopicPartition]) -> None:
@@ -224,7 +213,7 @@ class OwnedPartitions:
             self._owned[partition] = OwnedPartition(partition, index, ends[partition])
             # kafka-python asks whether the log is still the one that the index was made from, by the epoch.
             position = max(index.next_offset, beginnings[partition])
-            seek(self._kafka, partition, position, index.leader_epoch)
+            self._kafka.seek(partition, position, index.leader_epoch)
             logger.debug("%s: the index is at %d of %d", partition, index.next_offset, ends[partition])
         self._added.clear()
 
@@ -339,7 +328,7 @@ class OwnedPartitions:
             self._kafka.resume(*(partition for partition, left in unread.items() if left <= little))
 
 
-def _split(records: list[ConsumerRecord], at: int) -> list[tuple[list[ConsumerRecord], int]]:
+def _split(records: list[ConsumedRecord], at: int) -> list[tuple[list[ConsumedRecord], int]]:
     """Part records at an offset, if they go beyond it; with each part, the offset that follows it."""
     next_offset = records[-1].offset + 1
     if not 0 < at < next_offset:
@@ -350,7 +339,7 @@ def _split(records: list[ConsumerRecord], at: int) -> list[tuple[list[ConsumerRe
     ]
 
 
-def entries_of(records: Iterable[ConsumerRecord]) -> list[Entry]:
+def entries_of(records: Iterable[ConsumedRecord]) -> list[Entry]:
     """Understand what was read of the delayed topic; what cannot be understood stays there."""
     entries: list[Entry] = []
     for record in records:

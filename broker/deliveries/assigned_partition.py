@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections import deque
 from threading import Event
 
-from kafka.consumer.fetcher import ConsumerRecord
-from kafka.structs import TopicPartition
-
+from ..kafka.types import ConsumedRecord, TopicPartition
 from ..offsets.ack_tracker import AckTracker
 from ..offsets.commit_metadata import MAX_METADATA_CHARS, CommitState, Suspicion, encode
 from ..partition_keys.lanes import LaneEntry, Lanes, SequenceNumber
@@ -71,7 +69,7 @@ class AssignedPartition:
         epoch: int,
         capacity: Capacity,
         probation_end: int = 0,
-        lanes: Lanes[ConsumerRecord] | None = None,
+        lanes: Lanes[ConsumedRecord] | None = None,
         topic_id: object = None,
     ) -> None:
         self.partition = partition
@@ -87,10 +85,10 @@ class AssignedPartition:
         self.probation_end = probation_end
         self.expected = state.next_offset
         self.expected_epoch = -1
-        self.buffer: deque[ConsumerRecord] = deque()
+        self.buffer: deque[ConsumedRecord] = deque()
         self.buffered_bytes = 0
-        self.lanes: Lanes[ConsumerRecord] = Lanes() if lanes is None else lanes
-        self.lane_entries: dict[int, LaneEntry[ConsumerRecord]] = {}
+        self.lanes: Lanes[ConsumedRecord] = Lanes() if lanes is None else lanes
+        self.lane_entries: dict[int, LaneEntry[ConsumedRecord]] = {}
         self.in_flight: dict[int, Delivery] = {}
         self.leaving = False
         self.revoked = False
@@ -101,7 +99,7 @@ class AssignedPartition:
         self.said: deque[tuple[int, str]] = deque(maxlen=REMEMBERED_COMMITS)
         self._capacity = capacity
 
-    def take_in(self, batch: list[ConsumerRecord]) -> None:
+    def take_in(self, batch: list[ConsumedRecord]) -> None:
         """Put records that were read into the buffer."""
         self.buffer.extend(batch)
         self.buffered_bytes += sum(record.serialized_value_size for record in batch)
@@ -114,7 +112,7 @@ class AssignedPartition:
         self.expected_epoch = leader_epoch
         self.dirty = True
 
-    def first_foreign(self, batch: list[ConsumerRecord]) -> ConsumerRecord | None:
+    def first_foreign(self, batch: list[ConsumedRecord]) -> ConsumedRecord | None:
         """The first record of ``batch`` that stands where an earlier owner read another one.
 
         The log was cut since, and has grown again: what stands there was written under a later leader than
@@ -126,13 +124,13 @@ class AssignedPartition:
         return next((r for r in batch if r.offset <= highest and r.leader_epoch > leader_epoch), None)
 
     @property
-    def head(self) -> ConsumerRecord | None:
+    def head(self) -> ConsumedRecord | None:
         """The next record to be dispatched."""
         if self.lanes.ready:
             return self.lanes.ready[0].record
         return self.buffer[0] if self.buffer else None
 
-    def take_ready(self) -> ConsumerRecord:
+    def take_ready(self) -> ConsumedRecord:
         """Take the next record whose turn has come."""
         entry = self.lanes.ready.popleft()
         record = entry.record
@@ -149,7 +147,7 @@ class AssignedPartition:
         assert key is not None
         self.lanes.take_in(key, sequence, record, size=record.serialized_value_size, requeued_due_ms=due_ms)
 
-    def adopt(self, record: ConsumerRecord) -> None:
+    def adopt(self, record: ConsumedRecord) -> None:
         """Note that the next record of the buffer runs already."""
         self.take_out()
         self.tracker.deliver(record.offset, record.leader_epoch)
@@ -163,7 +161,7 @@ class AssignedPartition:
         self.suspicions.pop(offset, None)
         self.dirty = True
 
-    def take_out(self) -> ConsumerRecord:
+    def take_out(self) -> ConsumedRecord:
         """Take the next record out of the buffer."""
         record = self.buffer.popleft()
         self.buffered_bytes -= record.serialized_value_size
@@ -275,7 +273,7 @@ class AssignedPartition:
         return len(encode(self.snapshot())) + _HEADROOM_CHARS <= MAX_METADATA_CHARS
 
 
-def _sequence_number_of(record: ConsumerRecord) -> tuple[SequenceNumber, int | None]:
+def _sequence_number_of(record: ConsumedRecord) -> tuple[SequenceNumber, int | None]:
     """A record's order number, and the due time of the wait that it ends, if it does."""
     if record.headers and (read := read_requeue_headers(record.headers)) is not None:
         return read

@@ -6,8 +6,7 @@ import itertools
 import threading
 from collections.abc import Iterable
 
-from kafka.structs import TopicPartition
-
+from ..kafka.types import TopicPartition
 from ..offsets.remembered import Remembered
 from ..process.forks import reset_on_fork
 from .assigned_partition import AssignedPartition
@@ -156,7 +155,7 @@ class InFlightDeliveries:
         with self.lock:
             return all(assigned.is_committed for assigned in self._assigned_partitions)
 
-    def adopt(self, assigned: AssignedPartition, offset: int, raw: bytes) -> bool:
+    def adopt(self, assigned: AssignedPartition, offset: int, raw: bytes | None) -> bool:
         """Hand the orphan that runs the record at ``offset`` to ``assignment``, if there is one.
 
         ``raw`` tells a record from another one that has its offset since its topic was made anew.
@@ -172,7 +171,7 @@ class InFlightDeliveries:
             assigned.dispatch(orphan)
             return True
 
-    def recall(self, assigned: AssignedPartition, offset: int, raw: bytes) -> Delivery | None:
+    def recall(self, assigned: AssignedPartition, offset: int, raw: bytes | None) -> Delivery | None:
         """The orphan that has run the record at ``offset`` to its end since its partition was lost.
 
         It is outstanding again until the caller has settled it: what was left to say of it is still to be

@@ -8,20 +8,18 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping
 
-from kafka import KafkaConsumer
-from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import (
+from ..errors import KafkaUnavailable
+from ..kafka.clients import Clients
+from ..kafka.errors import (
     KafkaError,
     KafkaTimeoutError,
     LogTruncationError,
     UnknownTopicOrPartitionError,
 )
-from kafka.structs import TopicPartition
-
-from ..errors import KafkaUnavailable
-from ..kafka.clients import Clients
 from ..kafka.leader_epochs import EpochEnds, epoch_of_position
 from ..kafka.metadata import partitions_now
+from ..kafka.protocol import ConsumerClient
+from ..kafka.types import ConsumedRecord, TopicPartition
 from ..offsets.truncation import is_cut
 from ..process.forks import leave_to_parent, reset_on_fork
 from ..produce.publisher import Publisher
@@ -41,11 +39,11 @@ REQUEST_TIMEOUT_MS = 5_000
 _PLACE = "partition = ? AND first_offset = ? AND timestamp = ?"
 
 
-class StaleRead(KafkaTimeoutError):  # type: ignore[misc]
+class StaleRead(KafkaTimeoutError):
     """Kafka answers with less of a lanes topic than it has acknowledged."""
 
 
-class Recreated(UnknownTopicOrPartitionError):  # type: ignore[misc]
+class Recreated(UnknownTopicOrPartitionError):
     """A lanes topic that was read is not there any more; another one has its name."""
 
 
@@ -85,7 +83,7 @@ class WaitingStore:
         self._publisher = publisher
         self._written = written
         self.ended: dict[Place, bytes] = {}
-        self._kafka: KafkaConsumer | None = None
+        self._kafka: ConsumerClient | None = None
         self._partitions: list[TopicPartition] = []
         self._is_new = False  # connected, and nothing was read since
         self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
@@ -134,7 +132,7 @@ class WaitingStore:
                 return
             kafka = self._kafka
             assert kafka is not None
-            if kafka._cluster.topic_id(self._topic) != self._topic_id:
+            if kafka.topic_id(self._topic) != self._topic_id:
                 raise Recreated(f"The topic {self._topic!r} was recreated; it is read again")
             least = _highest(self._known(), marks)
             self._follow_partitions(kafka, least, ask=ask_for_partitions)
@@ -160,7 +158,7 @@ class WaitingStore:
             raise
 
     def _read_up_to(
-        self, kafka: KafkaConsumer, ends: Mapping[TopicPartition, int], least: Mapping[int, int]
+        self, kafka: ConsumerClient, ends: Mapping[TopicPartition, int], least: Mapping[int, int]
     ) -> None:
         heard_s = time.monotonic()
         while behind := [p for p, end in ends.items() if self._is_behind(kafka, p, end, least)]:
@@ -176,7 +174,7 @@ class WaitingStore:
             elif silent_s > STALE_TIMEOUT_S and not any(
                 self._is_behind(kafka, partition, ends[partition], {}) for partition in behind
             ):
-                kafka._cluster.request_update()  # another one leads, perhaps
+                kafka.request_metadata()  # another one leads, perhaps
                 raise StaleRead(
                     f"Kafka shows less of {sorted(behind)} than it has acknowledged: at least "
                     f"{ {p.partition: least[p.partition] for p in behind} } record(s)"
@@ -225,7 +223,7 @@ class WaitingStore:
         self._disconnect()
         self._db.close()
 
-    def _apply(self, record: ConsumerRecord) -> None:
+    def _apply(self, record: ConsumedRecord) -> None:
         try:
             place, waiting = read(record.key, record.value, record.headers)
         except (KeyError, ValueError) as e:
@@ -319,7 +317,7 @@ class WaitingStore:
         numbers = self._kafka.partitions_for_topic(self._topic)
         if not numbers:
             return False
-        topic_id = self._kafka._cluster.topic_id(self._topic)
+        topic_id = self._kafka.topic_id(self._topic)
         if topic_id != self._topic_id:
             self._topic_id = topic_id
             self._reached.clear()
@@ -327,7 +325,7 @@ class WaitingStore:
         self._is_new = True
         return True
 
-    def _follow_partitions(self, kafka: KafkaConsumer, least: Mapping[int, int], *, ask: bool) -> None:
+    def _follow_partitions(self, kafka: ConsumerClient, least: Mapping[int, int], *, ask: bool) -> None:
         """Read partitions, too, that were added."""
         known = {partition.partition for partition in self._partitions}
         numbers = kafka.partitions_for_topic(self._topic)
@@ -336,13 +334,13 @@ class WaitingStore:
         if added := numbers - known:
             self._add(kafka, added)
 
-    def _add(self, kafka: KafkaConsumer, numbers: set[int]) -> None:
+    def _add(self, kafka: ConsumerClient, numbers: set[int]) -> None:
         added = [TopicPartition(self._topic, number) for number in sorted(numbers)]
         kafka.assign(self._partitions + added)
         kafka.seek_to_beginning(*added)
         self._partitions = self._partitions + added
 
-    def _look_for_lost_tail(self, kafka: KafkaConsumer, asked: EpochEnds) -> None:
+    def _look_for_lost_tail(self, kafka: ConsumerClient, asked: EpochEnds) -> None:
         """Read from the beginning again what has other records now than it had when it was read."""
         if any(is_cut(*self._read_to[partition], answer) for partition, answer in asked.answers().items()):
             logger.error(
@@ -352,7 +350,7 @@ class WaitingStore:
             self._comparison.begin()
             kafka.seek_to_beginning(*self._partitions)
 
-    def _note_where(self, kafka: KafkaConsumer) -> None:
+    def _note_where(self, kafka: ConsumerClient) -> None:
         """Note up to where everything was read."""
         for partition in self._partitions:
             position = kafka.position(partition, timeout_ms=REQUEST_TIMEOUT_MS)
@@ -368,7 +366,7 @@ class WaitingStore:
             kafka.close(autocommit=False)
 
     def _is_behind(
-        self, kafka: KafkaConsumer, partition: TopicPartition, end: int, least: Mapping[int, int]
+        self, kafka: ConsumerClient, partition: TopicPartition, end: int, least: Mapping[int, int]
     ) -> bool:
         # The end that is asked for is too low on the embedded broker: it is in the last batch, not after it.
         position = kafka.position(partition, timeout_ms=REQUEST_TIMEOUT_MS)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 
 from dramatiq.errors import BrokerConnectionError
-from kafka import KafkaProducer
-from kafka.errors import (
+
+from ..errors import RECORD_ERRORS
+from ..kafka.errors import (
     BrokerResponseError,
     ClusterAuthorizationFailedError,
     CorruptRecordError,
@@ -17,12 +18,10 @@ from kafka.errors import (
     UnknownTopicIdError,
     UnknownTopicOrPartitionError,
 )
-from kafka.producer.future import FutureRecordMetadata
-from kafka.structs import TopicPartition
-
-from ..errors import RECORD_ERRORS
 from ..kafka.producer_errors import timed_out
+from ..kafka.protocol import ProducerClient, SendFuture
 from ..kafka.topics import Topics
+from ..kafka.types import TopicPartition
 from .send_batching import Sent
 
 #: The producer reports a record's fate at its delivery timeout; this much later a silent future counts as
@@ -40,7 +39,7 @@ _OF_ALL = (ClusterAuthorizationFailedError, InvalidTimestampError)
 _GONE = (UnknownTopicOrPartitionError, UnknownTopicIdError)
 
 
-class PartitionGone(UnknownTopicOrPartitionError):  # type: ignore[misc]
+class PartitionGone(UnknownTopicOrPartitionError):
     """A record is in a batch for a partition that its topic, created anew, does not have."""
 
 
@@ -65,7 +64,7 @@ class DeliveryReports:
       timeout_s: When the producer gives a record up.
     """
 
-    def __init__(self, producer: KafkaProducer, topics: Topics, *, timeout_s: float) -> None:
+    def __init__(self, producer: ProducerClient, topics: Topics, *, timeout_s: float) -> None:
         self._producer = producer
         self._topics = topics
         self._timeout_s = timeout_s
@@ -90,7 +89,7 @@ class DeliveryReports:
             watch(partition, future.value.offset if future.succeeded() else None)
         return failures, suspects
 
-    def _wait(self, future: FutureRecordMetadata, silent_at_s: float) -> None:
+    def _wait(self, future: SendFuture, silent_at_s: float) -> None:
         while True:
             left_s = max(0.0, silent_at_s - time.monotonic())
             if self._gone and not future.is_done:
@@ -106,12 +105,10 @@ class DeliveryReports:
             else:
                 return
 
-    def _answer_about(self, future: FutureRecordMetadata) -> BaseException | None:
-        partition = future._produce_future.topic_partition
-        found: BaseException | None = self._producer.answers.since(self._began_s, partition)
-        return found
+    def _answer_about(self, future: SendFuture) -> BaseException | None:
+        return self._producer.last_error(self._producer.partition_of(future), since_s=self._began_s)
 
-    def _look(self, future: FutureRecordMetadata, silent_at_s: float) -> None:
+    def _look(self, future: SendFuture, silent_at_s: float) -> None:
         """See to a topic that Kafka says it does not have.
 
         Raises:
@@ -120,16 +117,16 @@ class DeliveryReports:
         """
         if not isinstance(self._answer_about(future), _GONE):
             return
-        topic, partition = where = future._produce_future.topic_partition
+        topic, partition = where = self._producer.partition_of(future)
         if time.monotonic() - self._looked_s.get(topic, 0.0) >= LOOK_AGAIN_S:
             self._topics.look_again(topic, deadline_s=silent_at_s)
             self._looked_s[topic] = time.monotonic()
-        known = self._producer._metadata.partitions_for_topic(topic)
+        known = self._producer.known_partitions(topic)
         if known is not None and partition not in known:
             self._gone.add(where)
             self._check_partition(future)
 
-    def _check_partition(self, future: FutureRecordMetadata) -> None:
-        topic, partition = where = future._produce_future.topic_partition
+    def _check_partition(self, future: SendFuture) -> None:
+        topic, partition = where = self._producer.partition_of(future)
         if where in self._gone:
             raise PartitionGone(f"the topic {topic!r} has no partition {partition} any more")

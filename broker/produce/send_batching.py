@@ -7,12 +7,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
-
-from kafka.partitioner import DefaultPartitioner
-from kafka.producer.future import FutureRecordMetadata
+from typing import TypeVar
 
 from ..errors import KafkaUnavailable
+from ..kafka.protocol import SendFuture
 from ..process.forks import reset_on_fork
 
 #: How long a round waits for callers that were just answered and may send again.
@@ -35,27 +33,9 @@ class _Current(threading.local):
 _current = _Current()
 
 
-class StickyBatchPartitioner(DefaultPartitioner):  # type: ignore[misc]
-    """Puts the records of a round that may go anywhere into one partition, the next round's into another.
-
-    Each partition is a batch of its own, with a checksum and an answer of its own.
-    """
-
-    def partition(
-        self,
-        topic: str,
-        key: bytes | None,
-        serialized_key: bytes | None,
-        value: bytes | None,
-        serialized_value: bytes | None,
-        cluster: Any,
-    ) -> int:
-        if _current.batch is None or serialized_key is not None:
-            return int(super().partition(topic, key, serialized_key, value, serialized_value, cluster))
-        candidates = sorted(
-            cluster.available_partitions_for_topic(topic) or cluster.partitions_for_topic(topic)
-        )
-        return int(candidates[_current.batch % len(candidates)])
+def current_batch() -> int | None:
+    """The number of the batch that this thread sends; None for a thread that sends for itself."""
+    return _current.batch
 
 
 @dataclass(slots=True)
@@ -68,11 +48,9 @@ class Sent:
       watched: Those of which somebody wants to know where they are: who, the partition and the answer.
     """
 
-    pending: list[tuple[int, FutureRecordMetadata]] = field(default_factory=list)
+    pending: list[tuple[int, SendFuture]] = field(default_factory=list)
     failures: dict[int, BaseException] = field(default_factory=dict)
-    watched: list[tuple[Callable[[int, int | None], None], int, FutureRecordMetadata]] = field(
-        default_factory=list
-    )
+    watched: list[tuple[Callable[[int, int | None], None], int, SendFuture]] = field(default_factory=list)
 
 
 T = TypeVar("T")
