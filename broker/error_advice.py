@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kafka.errors import (
+from .kafka.errors import (
     AuthorizationError,
     CorruptRecordError,
     InvalidConfigurationError,

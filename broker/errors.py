@@ -33,13 +33,13 @@ from collections.abc import Mapping
 
 from dramatiq.errors import ActorNotFound, BrokerConnectionError, BrokerError, ConnectionFailed, Retry
 from dramatiq.middleware import MiddlewareError
-from kafka.errors import (
+
+from .error_advice import advice
+from .kafka.errors import (
     InvalidTopicError,
     MessageSizeTooLargeError,
     RecordListTooLargeError,
 )
-
-from .error_advice import advice
 
 #: Errors of the record itself: the same bytes would fail again.
 RECORD_ERRORS: tuple[type[Exception], ...] = (

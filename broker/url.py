@@ -16,9 +16,7 @@ from functools import wraps
 from typing import Any, ParamSpec
 from urllib.parse import unquote
 
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
-
-from .kafka.clients import RESERVED_OPTIONS
+from .kafka.clients import RESERVED_OPTIONS, default_options
 
 P = ParamSpec("P")
 
@@ -189,10 +187,7 @@ def _decoded(text: str, meaning: str) -> str:
 
 def _known() -> dict[str, Any]:
     """The names of all parameters, with the defaults of kafka-python's."""
-    defaults: dict[str, Any] = dict.fromkeys(PARAMETERS)
-    for client in (KafkaProducer, KafkaConsumer, KafkaAdminClient):
-        defaults.update(client.DEFAULT_CONFIG)
-    return defaults
+    return {**dict.fromkeys(PARAMETERS), **default_options()}
 
 
 def _error(reason: str) -> ValueError:

@@ -37,7 +37,10 @@ class Stack:
 
 
 def embedded_postgres(home: Path, *, port: int, options: Mapping[str, str] | None = None) -> PostgresServer:
-    """Return the wheel's PostgreSQL; its cluster is in `home`, or in /var/tmp if its account cannot enter that."""
+    """Return the wheel's PostgreSQL.
+
+    Its cluster is in `home`, or in /var/tmp if its account cannot enter `home`.
+    """
     account = unprivileged_account()
     home = reachable(home, account, fallback=_fallback(home))
     programs = embedded_programs(account, copies=home)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any, cast
 
 from dramatiq.message import Message
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.consumer.fetcher import ConsumerRecord
-from kafka.structs import TopicPartition
 
 from broker.delays import Delays, Outcome, delay_record
 from broker.delays.record_format import tombstone
 from broker.kafka.clients import Clients
 from broker.kafka.topics import TopicLayout, Topics
+from broker.kafka.types import ConsumedRecord, TopicPartition
 from broker.produce.publisher import Publisher, Record
 from dev.apache_kafka import ApacheKafkaServer
 from dev.waiting import wait_until
@@ -90,7 +91,7 @@ class Ground:
         """How many records the queue has."""
         topic = self.topics.queue(QUEUE)
         self.topics.ensure([topic])
-        with self.clients.consumer() as kafka:
+        with closing(self.clients.consumer()) as kafka:
             return sum(kafka.end_offsets(_partitions(kafka, topic)).values())
 
     def wait_for(self, count: int) -> None:
@@ -102,17 +103,17 @@ class Ground:
 
         wait_until(has_them, deadline_s=DEADLINE_S, what=f"{count} records in the queue")
 
-    def in_queue(self) -> Iterator[tuple[int, ConsumerRecord]]:
+    def in_queue(self) -> Iterator[tuple[int, ConsumedRecord]]:
         """Every record of the queue with its message's number, markers left out."""
         topic = self.topics.queue(QUEUE)
-        with self.clients.consumer(auto_offset_reset="earliest") as kafka:
+        with closing(self.clients.consumer(auto_offset_reset="earliest")) as kafka:
             partitions = _partitions(kafka, topic)
             kafka.assign(partitions)
             ends = kafka.end_offsets(partitions)
-            while any(kafka.position(partition) < end for partition, end in ends.items()):
+            while any((kafka.position(partition) or 0) < end for partition, end in ends.items()):
                 for records in kafka.poll(timeout_ms=500).values():
                     for record in records:
-                        (number,) = Message.decode(record.value).args
+                        (number,) = Message.decode(record.value or b"").args
                         if number >= 0:
                             yield number, record
 
@@ -127,7 +128,7 @@ class Ground:
     def compact_hastily(self) -> None:
         hasty = ConfigResource(ConfigResourceType.TOPIC, self.topics.delayed, configs=HASTY)
         with self.clients.admin() as admin:
-            admin.alter_configs([hasty])
+            cast(Any, admin).alter_configs([hasty])  # which the broker never does
 
     def roll(self) -> None:
         """Write a record that says nothing to each partition: Kafka closes a segment with the next record."""

@@ -6,11 +6,10 @@ import logging
 import time
 from collections.abc import Iterable, Mapping
 
-from kafka import KafkaAdminClient, KafkaConsumer
-from kafka.structs import TopicPartition
-
 from ..kafka.clients import Clients
 from ..kafka.leader_epochs import EpochEnds, leader_epoch_of
+from ..kafka.protocol import AdminClient, ConsumerClient
+from ..kafka.types import TopicPartition
 from ..kafka.watermarks import high_watermarks
 from ..offsets.commit_metadata import CommitState
 from ..offsets.committed_state import RESTORE_TIMEOUT_MS, read_committed, read_metadata
@@ -45,7 +44,7 @@ class Backlog:
     def __init__(self, clients: Clients, topic: str, group_id: str) -> None:
         self._clients = clients
         self._topic = topic
-        self._kafka: KafkaConsumer = clients.consumer(group_id=group_id, fetch_max_wait_ms=10)
+        self._kafka: ConsumerClient = clients.consumer(group_id=group_id, fetch_max_wait_ms=10)
         self._group_id = group_id
         self.states: dict[TopicPartition, CommitState] = {}
 
@@ -95,7 +94,7 @@ class Backlog:
                 admin.delete_records(ends)
                 self._wait_for_owners(admin, ends)
 
-    def _wait_for_owners(self, admin: KafkaAdminClient, ends: Mapping[TopicPartition, int]) -> None:
+    def _wait_for_owners(self, admin: AdminClient, ends: Mapping[TopicPartition, int]) -> None:
         deadline_s = time.monotonic() + FLUSH_TIMEOUT_S
         while holders := self._holders(ends):
             if not self._has_owners(admin):
@@ -133,8 +132,8 @@ class Backlog:
             for p, state in states.items()
         }
 
-    def _has_owners(self, admin: KafkaAdminClient) -> bool:
-        return bool(admin.describe_groups([self._group_id])[self._group_id]["members"])
+    def _has_owners(self, admin: AdminClient) -> bool:
+        return bool(admin.group_members(self._group_id))
 
     def _ranges(self) -> dict[TopicPartition, tuple[int, int]]:
         partitions = [

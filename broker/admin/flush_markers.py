@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import closing
 
-from kafka.structs import OffsetAndMetadata, TopicPartition
-
 from ..kafka.clients import Clients
+from ..kafka.types import OffsetAndMetadata, TopicPartition
 from ..offsets.committed_state import read_committed
 
 REQUEST_TIMEOUT_MS = 5_000

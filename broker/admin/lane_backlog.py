@@ -8,11 +8,10 @@ from functools import partial
 from types import MappingProxyType
 from typing import TypeVar
 
-from kafka.structs import TopicPartition
-
 from ..kafka.clients import Clients
 from ..kafka.rights import not_published, reading
 from ..kafka.topics import Topics
+from ..kafka.types import TopicPartition
 from ..offsets.commit_metadata import CommitState
 from ..partition_keys.acknowledged_ends import AcknowledgedEnds
 from ..partition_keys.lane_differences import lane_differences

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 
 from dramatiq.errors import QueueJoinTimeout
-from kafka.structs import TopicPartition
 
 from ..delays import Delays
 from ..kafka.clients import ASK_TIMEOUT_S, Clients
 from ..kafka.rights import Rights
 from ..kafka.topics import Topics
+from ..kafka.types import TopicPartition
 from .backlog import Backlog
 from .lane_backlog import LaneBacklog
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
 
-from kafka import KafkaConsumer
-from kafka.errors import KafkaError, RebalanceInProgressError
-from kafka.future import Future
-from kafka.structs import OffsetAndMetadata, TopicPartition
-
 from ..deliveries.assigned_partition import AssignedPartition
 from ..deliveries.in_flight import InFlightDeliveries
+from ..kafka.errors import KafkaError, RebalanceInProgressError
+from ..kafka.protocol import ConsumerClient
 from ..kafka.rights import is_denial
+from ..kafka.types import OffsetAndMetadata, TopicPartition
 from ..offsets.commit_metadata import CommitState, encode
 
 logger = logging.getLogger(__name__)
@@ -63,7 +61,7 @@ class Committer:
 
     def __init__(
         self,
-        kafka: KafkaConsumer,
+        kafka: ConsumerClient,
         in_flight: InFlightDeliveries,
         *,
         interval_s: float,
@@ -106,7 +104,7 @@ class Committer:
         self._answer(snapshot, failure)
         return failure is None
 
-    def hand_over(self, assigned_partitions: Iterable[AssignedPartition]) -> Future:
+    def hand_over(self, assigned_partitions: Iterable[AssignedPartition]) -> Awaitable[object]:
         """Start the last commit of partitions that another member of the group will get."""
         with self._in_flight.lock:
             snapshot = Snapshot(assigned_partitions, clean=True)

@@ -6,29 +6,21 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 
 from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.errors import BrokerConnectionError, ConnectionClosed
-from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import CorruptRecordError, KafkaError, UnsupportedCodecError
-from kafka.future import Future
-from kafka.structs import TopicPartition
 
 from ..admin.flush_markers import FlushMarkers
 from ..deliveries.assigned_partition import AssignedPartition, Capacity
 from ..deliveries.delivery import Delivery
+from ..kafka.errors import CorruptRecordError, KafkaError, UnsupportedCodecError
 from ..kafka.heartbeat_monitor import HeartbeatMonitor
-from ..kafka.leader_epochs import EpochEnd, EpochEnds, epoch_of_position, refresh_metadata, seek
-from ..kafka.rebalance import (
-    ForgetfulCooperativeStickyAssignor,
-    RebalanceListener,
-    is_joining,
-    keep_join_outcomes,
-    learn_partitions,
-    poll_apart_from_heartbeats,
-)
+from ..kafka.leader_epochs import EpochEnd, EpochEnds, epoch_of_position
+from ..kafka.protocol import RebalanceListener
+from ..kafka.rebalance import learn_partitions
 from ..kafka.rights import is_denial, reading
+from ..kafka.types import ConsumedRecord, TopicPartition
 from ..kafka.unreadable_batches import UnreadableBatchSkipper, explained
 from ..offsets.committed_state import (
     RESTORE_TIMEOUT_MS,
@@ -105,21 +97,17 @@ class QueueConsumer(Consumer):
         self._paused: set[TopicPartition] = set()
 
         parts.topic_repair.ensure(queue_name, config.topics, lanes_topic=config.lanes_topic)
-        self._assignor = ForgetfulCooperativeStickyAssignor()
         self._kafka = parts.clients.consumer(
             group_id=config.group,
             auto_offset_reset="earliest",
             # A queue's topic is anybody's to write to, in transactions, too. The broker's own topics are not:
             # nobody's open transaction is to hide there what this broker has written behind it.
             isolation_level="read_committed",
-            partition_assignment_strategy=[self._assignor],
             max_poll_records=EVERYTHING,
             max_partition_fetch_bytes=MAX_BUFFERED_BYTES,
             fetch_max_bytes=MAX_FETCH_BYTES,
             **config.client_settings,
         )
-        keep_join_outcomes(self._kafka)
-        poll_apart_from_heartbeats(self._kafka)
         self._reading = UnreadableBatchSkipper(self._kafka)
         self._committer = Committer(
             self._kafka,
@@ -282,7 +270,7 @@ class QueueConsumer(Consumer):
                 assigned.leaving = True
             return any(a.lane_entries and a.runs_keyed() for a in leaving)
 
-    def _on_revoked(self, partitions: Iterable[TopicPartition]) -> Future | None:
+    def _on_revoked(self, partitions: Iterable[TopicPartition]) -> Awaitable[object] | None:
         leaving = self._take_away(partitions)
         return self._committer.hand_over(leaving) if leaving else None
 
@@ -293,7 +281,6 @@ class QueueConsumer(Consumer):
             self._queue_name, sorted(partitions),
         )  # fmt: skip
         self._take_away(partitions)
-        self._assignor.forget()
 
     def _take_away(self, partitions: Iterable[TopicPartition]) -> list[AssignedPartition]:
         with self._in_flight.lock:
@@ -342,7 +329,7 @@ class QueueConsumer(Consumer):
             for partition, left in restored.items()
         }
         for partition, left in restored.items():
-            seek(self._kafka, partition, left.state.next_offset, left.state.leader_epoch)
+            self._kafka.seek(partition, left.state.next_offset, left.state.leader_epoch)
         # Committed before the first dispatch, so that even a crash on the first record leaves a trace.
         if not self._committer.commit_now(taken.values()):
             self._restore_at_s = time.monotonic() + RESTORE_BACKOFF_S
@@ -355,7 +342,7 @@ class QueueConsumer(Consumer):
         self._kafka.resume(*ours)
 
     def _new_assigned_partition(
-        self, partition: TopicPartition, left: Restored, lanes: Lanes[ConsumerRecord]
+        self, partition: TopicPartition, left: Restored, lanes: Lanes[ConsumedRecord]
     ) -> AssignedPartition:
         state, probation_end = left.state, left.probation_end
         if left.unclean:
@@ -382,7 +369,7 @@ class QueueConsumer(Consumer):
         assigned_partitions = self._assigned_partitions.values()
         if not assigned_partitions:
             # The poll in which this consumer is given partitions does not end with that.
-            gap_s = MAX_POLL_GAP_S if is_joining(self._kafka) else SPARE_POLL_GAP_S
+            gap_s = MAX_POLL_GAP_S if self._kafka.is_joining() else SPARE_POLL_GAP_S
             remaining_s = min(remaining_s, gap_s)
         if any(assigned.in_flight or assigned.dirty for assigned in assigned_partitions):
             remaining_s = min(remaining_s, self._config.commit_interval_s)
@@ -420,7 +407,7 @@ class QueueConsumer(Consumer):
         self._heartbeat_monitor.look(self._polled_at_s)
         self._open_transactions.look(self._polled_at_s, list(self._assigned_partitions.values()))
 
-    def _take_in(self, assigned: AssignedPartition, batch: list[ConsumerRecord]) -> None:
+    def _take_in(self, assigned: AssignedPartition, batch: list[ConsumedRecord]) -> None:
         self._parts.denials.is_over(self._consuming)
         first = batch[0]
         if first.offset < assigned.expected:
@@ -458,7 +445,7 @@ class QueueConsumer(Consumer):
           leader_epoch: Of the record that stands at ``cut`` now; -1 when it is not known.
         """
         partition = assigned.partition
-        refresh_metadata(self._kafka, timeout_ms=RESTORE_TIMEOUT_MS)
+        self._kafka.refresh_metadata(RESTORE_TIMEOUT_MS)
         lanes = self._lane_releaser.lanes_of([partition])
         left_end = self._end_of_epoch(assigned)
         topic_id = self._topic_id()
@@ -487,7 +474,7 @@ class QueueConsumer(Consumer):
                 topic_id=topic_id,
             )
             self._dispatcher.add(self._new_assigned_partition(partition, anew, lanes[partition]))
-            seek(self._kafka, partition, state.next_offset, state.leader_epoch)
+            self._kafka.seek(partition, state.next_offset, state.leader_epoch)
             self._kafka.resume(partition)
         if cut == ALL_OF_IT:
             logger.error(
@@ -506,7 +493,7 @@ class QueueConsumer(Consumer):
         return EpochEnds(self._kafka, epochs, timeout_ms=RESTORE_TIMEOUT_MS).answers().get(partition)
 
     def _topic_id(self) -> object:
-        return self._kafka._manager.cluster.topic_id(self._queue_topic)
+        return self._kafka.topic_id(self._queue_topic)
 
     def _look_for_removed(self, assigned: AssignedPartition) -> None:
         """Tell a gap that compaction or a control record leaves from records lost to retention."""

@@ -11,9 +11,9 @@ from typing import Any
 
 from dramatiq.errors import DecodeError
 from dramatiq.message import Message, get_encoder
-from kafka.consumer.fetcher import ConsumerRecord
 
 from ..errors import InvalidMessage, UnknownActor
+from ..kafka.types import ConsumedRecord
 from ..partition_keys import why_refused
 from ..partition_keys.record_format import read_requeue_headers
 
@@ -39,7 +39,7 @@ _EXPECTED: dict[type | tuple[type, ...], str] = {
 
 
 def read_message(
-    raw: bytes | None, *, queue_name: str, actors: Container[str], record: ConsumerRecord | None = None
+    raw: bytes | None, *, queue_name: str, actors: Container[str], record: ConsumedRecord | None = None
 ) -> Message[Any]:
     """Decode and check one record's value.
 
@@ -89,7 +89,7 @@ def _is_usual(fields: Any) -> bool:
         return False
 
 
-def _fill_in(fields: dict[Any, Any], record: ConsumerRecord | None) -> None:
+def _fill_in(fields: dict[Any, Any], record: ConsumedRecord | None) -> None:
     """Add the id and the time that Dramatiq makes up for a message without one."""
     if fields.get(_TIMESTAMP) is None:
         written_ms = -1 if record is None else record.timestamp  # -1, too, where Kafka has none
@@ -101,7 +101,7 @@ def _fill_in(fields: dict[Any, Any], record: ConsumerRecord | None) -> None:
         fields["message_id"] = _id_of(record)
 
 
-def _id_of(record: ConsumerRecord) -> str:
+def _id_of(record: ConsumedRecord) -> str:
     """An id that no other record has; the same for one that comes back from its lane at a later offset."""
     requeue_record = read_requeue_headers(record.headers or ())
     offset, timestamp = (

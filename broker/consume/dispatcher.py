@@ -9,12 +9,11 @@ from functools import partial
 from typing import Any
 
 from dramatiq.message import Message
-from kafka.consumer.fetcher import ConsumerRecord
-from kafka.structs import TopicPartition
 
 from ..deliveries.assigned_partition import CERTAINLY_FITS, AssignedPartition, Capacity
 from ..deliveries.delivery import Delivery, make_delivery
 from ..errors import InvalidMessage, PoisonMessage
+from ..kafka.types import ConsumedRecord, TopicPartition
 from ..offsets.commit_metadata import Suspicion
 from ..partition_keys.record_format import lane_of
 from .committer import Committer
@@ -50,9 +49,9 @@ class Dispatcher:
         self._in_flight = parts.in_flight
         self._rotation: deque[AssignedPartition] = deque()
         # On probation a record goes from `_marked` (its mark is not committed) to `_cleared` (it may run).
-        self._marked: tuple[AssignedPartition, list[ConsumerRecord]] | None = None
+        self._marked: tuple[AssignedPartition, list[ConsumedRecord]] | None = None
         self._marks_due_at_s = 0.0
-        self._cleared: deque[tuple[AssignedPartition, ConsumerRecord]] = deque()
+        self._cleared: deque[tuple[AssignedPartition, ConsumedRecord]] = deque()
         self._suspected: AssignedPartition | None = None
 
     def add(self, assigned: AssignedPartition) -> None:
@@ -105,7 +104,7 @@ class Dispatcher:
                     assigned.lanes.finish(entry)
         return dropped + len(taken)
 
-    def _take_below(self, assigned: AssignedPartition, offset: int) -> list[ConsumerRecord]:
+    def _take_below(self, assigned: AssignedPartition, offset: int) -> list[ConsumedRecord]:
         """Take out what waits for its mark to be committed, or was marked and waits to be dispatched."""
         taken = [record for owner, record in self._cleared if owner is assigned and record.offset < offset]
         self._cleared = deque(entry for entry in self._cleared if entry[1] not in taken)
@@ -163,7 +162,7 @@ class Dispatcher:
 
     def _mark(self, assigned: AssignedPartition, at_most: int) -> Delivery | None:
         """Commit that some records are about to run, and only then dispatch them: a crash names them."""
-        marked: list[ConsumerRecord] = []
+        marked: list[ConsumedRecord] = []
         while len(marked) < min(at_most, self._capacity.free) and self._has_next(assigned):
             if marked and (assigned.is_suspect() or not assigned.on_probation()):
                 break
@@ -240,7 +239,7 @@ class Dispatcher:
             if self._in_flight.hold(delivery):
                 self._parts.completer.settle(delivery)
 
-    def _pop(self, assigned: AssignedPartition) -> ConsumerRecord:
+    def _pop(self, assigned: AssignedPartition) -> ConsumedRecord:
         """Take the next record and count it as delivered, in one step."""
         with self._in_flight.lock:
             if assigned.lanes.ready:
@@ -249,7 +248,7 @@ class Dispatcher:
             assigned.tracker.deliver(record.offset, record.leader_epoch)
             return record
 
-    def _deliver(self, assigned: AssignedPartition, record: ConsumerRecord) -> Delivery | None:
+    def _deliver(self, assigned: AssignedPartition, record: ConsumedRecord) -> Delivery | None:
         """Make a delivery of a record, or a dead letter when it is no message that this worker can run."""
         try:
             message = read_message(
@@ -269,7 +268,7 @@ class Dispatcher:
             self._cleared.appendleft((assigned, record))
         return None
 
-    def _reject(self, assigned: AssignedPartition, record: ConsumerRecord, error: Exception) -> None:
+    def _reject(self, assigned: AssignedPartition, record: ConsumedRecord, error: Exception) -> None:
         """Dead-letter a record that never reaches a worker thread."""
         delivery = self._unrun(record, assigned)
         delivery.preparation = partial(self._parts.dead_letters.give_up, delivery, error)
@@ -280,7 +279,7 @@ class Dispatcher:
             logger.error("The record %s is dead-lettered: %s", delivery.origin, error)
             self._parts.completer.settle(delivery)
 
-    def _unrun(self, record: ConsumerRecord, assigned: AssignedPartition) -> Delivery:
+    def _unrun(self, record: ConsumedRecord, assigned: AssignedPartition) -> Delivery:
         """Make a delivery of a record that is not looked into and that no worker thread gets."""
         message: Message[Any] = Message(
             self._config.queue_name, actor_name="", args=(), kwargs={}, options={}

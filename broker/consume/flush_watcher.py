@@ -9,17 +9,14 @@ and the next commit says up to where the owner has done so.
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from dramatiq.errors import BrokerConnectionError
-from kafka import KafkaConsumer
-from kafka.errors import KafkaError
-from kafka.future import Future
-from kafka.protocol.consumer import OffsetSpec
-from kafka.structs import TopicPartition
 
 from ..admin.flush_markers import FlushMarkers
 from ..deliveries.assigned_partition import AssignedPartition
+from ..kafka.errors import KafkaError
+from ..kafka.protocol import ConsumerClient, PendingOffsets
+from ..kafka.types import TopicPartition
 from .dispatcher import Dispatcher
 
 logger = logging.getLogger(__name__)
@@ -34,12 +31,12 @@ class FlushWatcher:
     the note's.
     """
 
-    def __init__(self, kafka: KafkaConsumer, dispatcher: Dispatcher, markers: FlushMarkers) -> None:
+    def __init__(self, kafka: ConsumerClient, dispatcher: Dispatcher, markers: FlushMarkers) -> None:
         self._kafka = kafka
         self._dispatcher = dispatcher
         self._markers = markers
         self._next_look_s = 0.0
-        self._asked: Future | None = None
+        self._asked: PendingOffsets | None = None
 
     def look(self, now_s: float) -> None:
         """Take a step; nearly always there is none to take."""
@@ -48,7 +45,7 @@ class FlushWatcher:
         if self._asked is None:
             assigned_partitions = self._dispatcher.assigned_partitions.values()
             if held := [a.partition for a in assigned_partitions if a.buffer or len(a.tracker)]:
-                self._asked = self._ask(held)
+                self._asked = self._kafka.ask_beginnings(held, POLL_TIMEOUT_MS)
             else:
                 self._next_look_s = now_s + POLL_INTERVAL_S
         elif self._asked.is_done:
@@ -56,12 +53,6 @@ class FlushWatcher:
             self._next_look_s = now_s + POLL_INTERVAL_S
             if answer.succeeded():
                 self._compare({partition: found.offset for partition, found in answer.value.items()})
-
-    def _ask(self, partitions: list[TopicPartition]) -> Future:
-        # What beginning_offsets() does, without its wait.
-        fetcher: Any = self._kafka._fetcher
-        earliest = dict.fromkeys(partitions, OffsetSpec.EARLIEST)
-        return fetcher._manager.call_soon(fetcher._fetch_offsets_by_times_async, earliest, POLL_TIMEOUT_MS)
 
     def _compare(self, starts: dict[TopicPartition, int]) -> None:
         moved: list[AssignedPartition] = []

@@ -10,13 +10,12 @@ from types import MappingProxyType
 from typing import Any
 
 from dramatiq.errors import BrokerConnectionError
-from kafka import KafkaConsumer
-from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import KafkaError, MessageSizeTooLargeError
-from kafka.structs import TopicPartition
 
 from ..deliveries.assigned_partition import AssignedPartition
 from ..errors import KafkaUnavailable
+from ..kafka.errors import KafkaError, MessageSizeTooLargeError
+from ..kafka.protocol import ConsumerClient
+from ..kafka.types import ConsumedRecord, TopicPartition
 from ..kafka.unreadable_batches import explained
 from ..offsets.commit_metadata import CommitState
 from ..offsets.committed_lanes import LogEnd
@@ -51,7 +50,7 @@ class LaneReleaser:
         self,
         config: ConsumerConfig,
         parts: ConsumerParts,
-        kafka: KafkaConsumer,
+        kafka: ConsumerClient,
         assigned_partitions: dict[TopicPartition, AssignedPartition],
     ) -> None:
         self.next_step_s = 0.0
@@ -87,7 +86,7 @@ class LaneReleaser:
         self,
         partitions: Iterable[TopicPartition],
         states: Mapping[TopicPartition, CommitState] = MappingProxyType({}),
-    ) -> dict[TopicPartition, Lanes[ConsumerRecord]]:
+    ) -> dict[TopicPartition, Lanes[ConsumedRecord]]:
         """The lanes of partitions that were assigned, as their last owners left them.
 
         Parameters:
@@ -96,7 +95,7 @@ class LaneReleaser:
         Raises:
           KafkaError, KafkaUnavailable: When Kafka does not answer.
         """
-        lanes: dict[TopicPartition, Lanes[ConsumerRecord]] = {partition: Lanes() for partition in partitions}
+        lanes: dict[TopicPartition, Lanes[ConsumedRecord]] = {partition: Lanes() for partition in partitions}
         waited = any(state.lanes is not None and state.lanes.waiting for state in states.values())
         # Asked over the connection that there is anyway. A topic that something waited in was deleted.
         if self._kafka.partitions_for_topic(self._topic) or waited:
@@ -220,7 +219,7 @@ class LaneReleaser:
             "are done were noted again.", self._topic, len(kept), len(done),
         )  # fmt: skip
 
-    def _entry_of(self, waiting: Waiting) -> LaneEntry[ConsumerRecord] | None:
+    def _entry_of(self, waiting: Waiting) -> LaneEntry[ConsumedRecord] | None:
         """A message's turn, while it is not done and this consumer answers for it."""
         lanes = self._lanes_at(waiting.place)
         return None if lanes is None else lanes.find(waiting.key, waiting.place.sequence)
@@ -238,7 +237,7 @@ class LaneReleaser:
         # One that runs was flushed while it ran; or its retry was, before it is noted here that it waits.
         return entry is not None and entry.state is LaneEntryState.WAITING
 
-    def _lanes_at(self, place: Place) -> Lanes[ConsumerRecord] | None:
+    def _lanes_at(self, place: Place) -> Lanes[ConsumedRecord] | None:
         assigned = self._assigned_partitions.get(TopicPartition(self._queue_topic, place.partition))
         return None if assigned is None else assigned.lanes
 
@@ -253,7 +252,7 @@ class LaneReleaser:
         self._log.close()
 
     def _release(
-        self, assigned: AssignedPartition, entries: list[LaneEntry[ConsumerRecord]], now_s: float
+        self, assigned: AssignedPartition, entries: list[LaneEntry[ConsumedRecord]], now_s: float
     ) -> None:
         partition = assigned.partition.partition
         entries = [
@@ -280,7 +279,7 @@ class LaneReleaser:
         self._report(next(iter(failures.values()), None), now_s)
 
     def _account_for(
-        self, assigned: AssignedPartition, entries: list[LaneEntry[ConsumerRecord]], places: list[Place]
+        self, assigned: AssignedPartition, entries: list[LaneEntry[ConsumedRecord]], places: list[Place]
     ) -> None:
         """Make sure of those that wait here and are not in the log: no tombstone of theirs was read."""
 
@@ -302,14 +301,14 @@ class LaneReleaser:
                 len(lost), self._topic, lost[0],
             )  # fmt: skip
 
-    def _place_of(self, entry: LaneEntry[ConsumerRecord], partition: int) -> Place:
+    def _place_of(self, entry: LaneEntry[ConsumedRecord], partition: int) -> Place:
         return Place(self._config.application_group, partition, entry.sequence)
 
     def _note(
         self,
         assigned: AssignedPartition,
-        entries: list[LaneEntry[ConsumerRecord]],
-        found: list[tuple[LaneEntry[ConsumerRecord], Any]],
+        entries: list[LaneEntry[ConsumedRecord]],
+        found: list[tuple[LaneEntry[ConsumedRecord], Any]],
         failures: dict[int, Any],
     ) -> None:
         lanes = assigned.lanes

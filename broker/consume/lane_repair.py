@@ -8,13 +8,11 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 
-from kafka import KafkaConsumer
-from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import KafkaTimeoutError
-from kafka.structs import TopicPartition
-
 from ..kafka.clients import Clients
+from ..kafka.errors import KafkaTimeoutError
+from ..kafka.protocol import ConsumerClient
 from ..kafka.rights import not_published
+from ..kafka.types import ConsumedRecord, TopicPartition
 from ..offsets.commit_metadata import CommitState
 from ..offsets.committed_lanes import Differences
 from ..partition_keys.acknowledged_ends import AcknowledgedEnds
@@ -132,7 +130,7 @@ class LaneRepair:
         ]
         return self._publish(records)
 
-    def _waiting(self, record: ConsumerRecord) -> Record | None:
+    def _waiting(self, record: ConsumedRecord) -> Record | None:
         """What the lanes topic has to have of a message, from its first record in its queue."""
         key = lane_of(record.headers)
         if key is None or record.value is None or read_requeue_headers(record.headers) is not None:
@@ -152,7 +150,7 @@ class LaneRepair:
             raise not_published(doing, failure) from failure
         return len(records)
 
-    def _records_at(self, partition: TopicPartition, offsets: Iterable[int]) -> Iterator[ConsumerRecord]:
+    def _records_at(self, partition: TopicPartition, offsets: Iterable[int]) -> Iterator[ConsumedRecord]:
         """The records of a queue at some offsets, ascending, as far as they are there."""
         wanted = deque(offsets)
         if not wanted:
@@ -167,8 +165,8 @@ class LaneRepair:
 
 
 def _read_near(
-    kafka: KafkaConsumer, partition: TopicPartition, wanted: deque[int]
-) -> Iterator[ConsumerRecord]:
+    kafka: ConsumerClient, partition: TopicPartition, wanted: deque[int]
+) -> Iterator[ConsumedRecord]:
     """Read on from the position for as long as the next that is wanted is not far."""
     heard_s = time.monotonic()
     position = wanted[0]

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import Any
-
-from kafka import KafkaConsumer
-from kafka.future import Future
-from kafka.protocol.consumer import OffsetSpec
-from kafka.structs import TopicPartition
 
 from ..deliveries.assigned_partition import AssignedPartition
+from ..kafka.protocol import ConsumerClient, PendingOffsets
+from ..kafka.types import TopicPartition
 
 logger = logging.getLogger(__name__)
 
@@ -30,10 +26,10 @@ class OpenTransactions:
     thread, which waits for no answer.
     """
 
-    def __init__(self, kafka: KafkaConsumer) -> None:
+    def __init__(self, kafka: ConsumerClient) -> None:
         self._kafka = kafka
         self._next_look_s = 0.0
-        self._asked: Future | None = None
+        self._asked: PendingOffsets | None = None
         #: Where a partition stands although its log goes on, and since when.
         self._stands: dict[TopicPartition, tuple[int, float]] = {}
         self._told: dict[TopicPartition, int] = {}
@@ -73,12 +69,9 @@ class OpenTransactions:
             if now_s - since_s >= ASK_AFTER_S and self._told.get(partition) != position
         ]
 
-    def _ask(self, partitions: list[TopicPartition]) -> Future:
-        # What end_offsets() does, without its wait. Of a consumer that reads committed records only Kafka
-        # answers with the last stable offset.
-        fetcher: Any = self._kafka._fetcher
-        latest = dict.fromkeys(partitions, OffsetSpec.LATEST)
-        return fetcher._manager.call_soon(fetcher._fetch_offsets_by_times_async, latest, ASK_TIMEOUT_MS)
+    def _ask(self, partitions: list[TopicPartition]) -> PendingOffsets:
+        # Of a consumer that reads committed records only Kafka answers with the last stable offset.
+        return self._kafka.ask_ends(partitions, ASK_TIMEOUT_MS)
 
     def _compare(self, partition: TopicPartition, last_stable: int, now_s: float) -> None:
         position, since_s = self._stands.get(partition, (last_stable + 1, now_s))

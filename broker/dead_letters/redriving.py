@@ -18,11 +18,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from kafka.errors import MessageSizeTooLargeError
-
 from ..deliveries.delivery import Origin
 from ..errors import EnqueueFailed
 from ..kafka.clients import Clients
+from ..kafka.errors import MessageSizeTooLargeError
 from ..kafka.rights import not_published
 from ..kafka.topics import Topics
 from ..produce.publisher import Publisher

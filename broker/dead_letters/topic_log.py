@@ -7,14 +7,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 
-from kafka import KafkaConsumer
-from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import KafkaError
-from kafka.structs import TopicPartition
-
 from ..errors import KafkaUnavailable
 from ..kafka.clients import Clients
+from ..kafka.errors import KafkaError
+from ..kafka.protocol import ConsumerClient
 from ..kafka.rights import reading
+from ..kafka.types import ConsumedRecord, TopicPartition
 from ..kafka.watermarks import high_watermarks
 
 #: A read fails when it makes no progress for this time before the end of the topic.
@@ -40,7 +38,7 @@ class DeadLetterTopic:
         self._kafka, self._beginnings, ends = clients.ask(self._open, self._doing, rights=reading(topic))
         self.ends: dict[int, int] = {p.partition: ends[p] for p in sorted(ends)}
 
-    def _open(self) -> tuple[KafkaConsumer, dict[TopicPartition, int], dict[TopicPartition, int]]:
+    def _open(self) -> tuple[ConsumerClient, dict[TopicPartition, int], dict[TopicPartition, int]]:
         kafka = self._clients.consumer(fetch_max_wait_ms=50)
         try:
             partitions = [TopicPartition(self._topic, p) for p in kafka.partitions_for_topic(self._topic)]
@@ -58,7 +56,7 @@ class DeadLetterTopic:
     ) -> None:
         self._kafka.close(autocommit=False)
 
-    def records(self, partition: int, start: int = 0) -> Iterator[ConsumerRecord]:
+    def records(self, partition: int, start: int = 0) -> Iterator[ConsumedRecord]:
         """The records of one partition, from ``start`` or from the first remaining record.
 
         A further call invalidates this iterator.
@@ -67,7 +65,7 @@ class DeadLetterTopic:
             where, end = TopicPartition(self._topic, partition), self.ends[partition]
             self._kafka.assign([where])
             self._kafka.seek(where, max(start, self._beginnings[where]))
-            progress_s, position = time.monotonic(), self._kafka.position(where)
+            progress_s, position = time.monotonic(), self._kafka.position(where) or 0
             while position < end:
                 batch = self._kafka.poll(timeout_ms=_POLL_MS).get(where, [])
                 for record in batch:
@@ -75,7 +73,7 @@ class DeadLetterTopic:
                         return
                     yield record
                 # The last offsets may have no record: a transaction marker, for example.
-                if (reached := self._kafka.position(where)) > position:
+                if (reached := self._kafka.position(where) or 0) > position:
                     progress_s, position = time.monotonic(), reached
                 elif time.monotonic() > progress_s + STALLED_S:
                     raise KafkaUnavailable(
@@ -89,7 +87,7 @@ class DeadLetterTopic:
         except KafkaError as e:
             raise self._clients.translated(e, self._doing, reading(self._topic)) from e
 
-    def records_since(self, starts: Mapping[int, int]) -> Iterator[ConsumerRecord]:
+    def records_since(self, starts: Mapping[int, int]) -> Iterator[ConsumedRecord]:
         """The records of all partitions, each from its offset in ``starts``, or else from its beginning."""
         for partition in self.ends:
             yield from self.records(partition, starts.get(partition, 0))

@@ -18,12 +18,12 @@ from dramatiq.broker import MessageProxy
 from dramatiq.message import Message, get_encoder
 from dramatiq.middleware import Middleware, MiddlewareError
 from dramatiq.results import Results
-from kafka.errors import KafkaError
 
 from ..complete.completer import PendingDeadLetter, Settled
 from ..deliveries.delivery import Delivery, Origin
 from ..error_text import MAX_TRACEBACK_CHARS, excerpt, shorten_notes
 from ..errors import DeadLetterNotMade
+from ..kafka.errors import KafkaError
 from ..kafka.topics import Topics
 from .dead_letter import DeadLetter, read_dead_letter
 from .middleware import DeadLetters

@@ -13,12 +13,11 @@ from __future__ import annotations
 import time
 from contextlib import closing
 
-from kafka import KafkaConsumer
-from kafka.structs import TopicPartition
-
 from ..kafka.clients import Clients
+from ..kafka.protocol import ConsumerClient
 from ..kafka.rights import not_published, reading
 from ..kafka.topics import Topics
+from ..kafka.types import TopicPartition
 from ..produce.publisher import Publisher, partition_of
 from .delayed_topic import look_up
 from .record_format import CancelDecision, Outcome, cancel_request, strongest
@@ -80,7 +79,7 @@ class CancelClient:
             return _decision(kafka, message_id, requests, deadline_s)
 
 
-def _decision(kafka: KafkaConsumer, message_id: str, requests: set[str], deadline_s: float) -> Outcome:
+def _decision(kafka: ConsumerClient, message_id: str, requests: set[str], deadline_s: float) -> Outcome:
     """The decision of the forwarders together: the message is cancelled if one forwarder cancelled it."""
     decided: dict[str, Outcome] = {}
     while (left_s := deadline_s - time.monotonic()) > 0:

@@ -7,14 +7,11 @@ import logging
 import time
 from dataclasses import dataclass
 from threading import Event
-from typing import Any
-
-from kafka import KafkaAdminClient
-from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import KafkaError, for_code
 
 from ..errors import TopicMisconfigured
 from ..kafka.clients import Clients
+from ..kafka.errors import KafkaError, for_code
+from ..kafka.protocol import AdminClient
 from ..kafka.rights import Rights
 from ..kafka.topics import Topics
 from .index_files import Identity
@@ -70,7 +67,7 @@ def _look_up(clients: Clients, topics: Topics) -> DelayedTopic:
     name = topics.delayed
     topics.ensure([name], for_reading=True)
     with clients.admin() as admin:
-        cluster_id = admin.describe_cluster()["cluster_id"]
+        cluster_id = admin.cluster_id()
         (found,) = admin.describe_topics([name])
         if found["error_code"] != 0:
             topics.forget([name])
@@ -85,15 +82,13 @@ def _look_up(clients: Clients, topics: Topics) -> DelayedTopic:
             )
         )
     retention_ms = int(settings.get("delete.retention.ms", DEFAULT_TOMBSTONE_RETENTION_MS))
-    return DelayedTopic(name, str(cluster_id), str(found["topic_id"]), len(found["partitions"]), retention_ms)
+    return DelayedTopic(name, cluster_id, str(found["topic_id"]), len(found["partitions"]), retention_ms)
 
 
-def _settings(admin: KafkaAdminClient, topic: str) -> dict[str, str]:
+def _settings(admin: AdminClient, topic: str) -> dict[str, str]:
     try:
-        described: dict[str, dict[str, Any]] = admin.describe_configs(
-            [ConfigResource(ConfigResourceType.TOPIC, topic)], config_filter="all"
-        )
+        described = admin.topic_settings([topic]).get(topic, {})
     except KafkaError as e:
         logger.info("The settings of the topic %r cannot be read; Kafka's defaults are assumed: %r", topic, e)
         return {}
-    return {name: setting["value"] for name, setting in described.get("topic", {}).get(topic, {}).items()}
+    return {name: value for name, value in described.items() if value is not None}

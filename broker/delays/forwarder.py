@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dramatiq.errors import BrokerConnectionError
-from kafka.errors import KafkaError
 
 from ..errors import NotAuthorized
 from ..kafka.clients import Clients
+from ..kafka.errors import KafkaError
 from ..kafka.rights import Denials, is_denial, reading
 from ..kafka.topics import Topics
 from .forwarding import Forwarding

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dramatiq.errors import BrokerConnectionError
-from kafka.errors import MessageSizeTooLargeError
 
 from ..errors import RECORD_ERRORS, KafkaUnavailable, NotAuthorized, TopicMisconfigured
+from ..kafka.errors import MessageSizeTooLargeError
 from ..kafka.rights import Denials
 from ..kafka.topics import Topics
 from ..produce.delivery_reports import TOPIC_ERRORS

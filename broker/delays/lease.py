@@ -6,8 +6,8 @@ import time
 from collections.abc import Mapping
 from functools import partial
 
-from kafka import KafkaConsumer
-from kafka.structs import OffsetAndMetadata, TopicPartition
+from ..kafka.protocol import ConsumerClient
+from ..kafka.types import OffsetAndMetadata, TopicPartition
 
 #: The fractions of the session timeout after which the lease is renewed, and after which it expires. The rest
 #: of the session timeout is for a forward that has begun by then.
@@ -27,7 +27,7 @@ class Lease:
       session_timeout_ms: The session timeout of the consumer.
     """
 
-    def __init__(self, kafka: KafkaConsumer, session_timeout_ms: float) -> None:
+    def __init__(self, kafka: ConsumerClient, session_timeout_ms: float) -> None:
         self._kafka = kafka
         self._session_s = session_timeout_ms / 1000
         self._confirmed_s = -self._session_s

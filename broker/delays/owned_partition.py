@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from kafka import KafkaConsumer
-from kafka.structs import TopicPartition
-
 from ..kafka.leader_epochs import epoch_of_position
+from ..kafka.protocol import ConsumerClient
+from ..kafka.types import TopicPartition
 from ..offsets.committed_state import name_of
 from .index import DelayIndex
 from .record_format import Entry
@@ -39,7 +38,7 @@ class OwnedPartition:
     ready: bool = False
 
     def apply(
-        self, kafka: KafkaConsumer, entries: list[Entry], next_offset: int, leader_epoch: int, *, now_ms: int
+        self, kafka: ConsumerClient, entries: list[Entry], next_offset: int, leader_epoch: int, *, now_ms: int
     ) -> None:
         """Apply entries to the index; see ``DelayIndex.apply``."""
         highwater = kafka.highwater(self.partition)
@@ -55,7 +54,7 @@ class OwnedPartition:
             logger.error("%s: %d delayed message(s) were lost with its tail.", name_of(self.partition), lost)
         self.index.shrink()
 
-    def note_position(self, kafka: KafkaConsumer, *, now_ms: int) -> None:
+    def note_position(self, kafka: ConsumerClient, *, now_ms: int) -> None:
         """Move the index to the consumer's position, and note whether the partition is ready."""
         highwater = kafka.highwater(self.partition)
         if highwater is None:

@@ -9,20 +9,14 @@ from threading import Event
 from typing import Any
 
 from dramatiq.errors import BrokerConnectionError
-from kafka.errors import LogTruncationError, OffsetOutOfRangeError
-from kafka.structs import TopicPartition
 
 from ..errors import KafkaUnavailable
 from ..kafka.clients import Clients
-from ..kafka.leader_epochs import seek
-from ..kafka.rebalance import (
-    ForgetfulCooperativeStickyAssignor,
-    RebalanceListener,
-    keep_join_outcomes,
-    poll_apart_from_heartbeats,
-)
+from ..kafka.errors import LogTruncationError, OffsetOutOfRangeError
+from ..kafka.protocol import RebalanceListener
 from ..kafka.rights import reading
 from ..kafka.topics import Topics
+from ..kafka.types import TopicPartition
 from ..kafka.unreadable_batches import UnreadableBatchSkipper
 from ..offsets.committed_state import name_of
 from ..produce.publisher import Publisher
@@ -90,20 +84,16 @@ class OwnedPartitions:
         self._added: set[TopicPartition] = set()
         self._checked_at_s = time.monotonic()
         topics.ensure([topics.delayed], unless=unless)
-        self._assignor = ForgetfulCooperativeStickyAssignor()
         self._kafka = clients.consumer(
             group_id=group_of(topics),
             # The index sets every position. A position out of range means that the log is not the one of the
             # index.
             auto_offset_reset="none",
-            partition_assignment_strategy=[self._assignor],
             max_poll_records=MAX_POLL_RECORDS,
             max_partition_fetch_bytes=MAX_PARTITION_FETCH_BYTES,
             fetch_max_bytes=MAX_FETCH_BYTES,
             **{"session_timeout_ms": SESSION_TIMEOUT_MS, **settings},
         )
-        keep_join_outcomes(self._kafka)
-        poll_apart_from_heartbeats(self._kafka)
         self._reading = UnreadableBatchSkipper(self._kafka)
         self._lease = Lease(self._kafka, self._kafka.config["session_timeout_ms"])
         listener = RebalanceListener(on_assigned=self._assigned, on_revoked=self._revoked, on_lost=self._lost)
@@ -177,7 +167,6 @@ class OwnedPartitions:
         self._drop(partitions)
 
     def _lost(self, partitions: Iterable[TopicPartition]) -> None:
-        self._assignor.forget()
         self._drop(partitions)
 
     def _drop(self, partitions: Iterable[TopicPartition]) -> None:
@@ -200,7 +189,7 @@ class OwnedPartitions:
             self._owned[partition] = OwnedPartition(partition, index, ends[partition])
             # With the epoch, kafka-python checks that the log is still the one that the index was built from.
             position = max(index.next_offset, beginnings[partition])
-            seek(self._kafka, partition, position, index.leader_epoch)
+            self._kafka.seek(partition, position, index.leader_epoch)
             logger.debug("%s: the index is at %d of %d", partition, index.next_offset, ends[partition])
         self._added.clear()
 

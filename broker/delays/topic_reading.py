@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from kafka.consumer.fetcher import ConsumerRecord
-
+from ..kafka.types import ConsumedRecord
 from .record_format import Entry, UnreadableRecord, read
 
 logger = logging.getLogger(__name__)
@@ -19,7 +18,7 @@ MAX_FETCH_BYTES = 4 * 1024 * 1024
 REQUEST_TIMEOUT_MS = 10_000
 
 
-def entries_of(records: Iterable[ConsumerRecord]) -> list[Entry]:
+def entries_of(records: Iterable[ConsumedRecord]) -> list[Entry]:
     """Decode records of the delayed topic. An unreadable record is logged, and stays in the topic."""
     entries: list[Entry] = []
     for record in records:
@@ -31,7 +30,7 @@ def entries_of(records: Iterable[ConsumerRecord]) -> list[Entry]:
     return entries
 
 
-def split(records: list[ConsumerRecord], at: int) -> list[tuple[list[ConsumerRecord], int]]:
+def split(records: list[ConsumedRecord], at: int) -> list[tuple[list[ConsumedRecord], int]]:
     """Split records at an offset, if they reach beyond it.
 
     Returns:

@@ -9,15 +9,15 @@ from datetime import UTC, datetime
 
 from dramatiq.errors import BrokerConnectionError
 from dramatiq.message import Message
-from kafka import KafkaConsumer
-from kafka.errors import KafkaError, KafkaTimeoutError
-from kafka.structs import TopicPartition
 
 from ..kafka.clients import Clients
+from ..kafka.errors import KafkaError, KafkaTimeoutError
 from ..kafka.leader_epochs import EpochEnds
 from ..kafka.metadata import partitions_now
+from ..kafka.protocol import ConsumerClient
 from ..kafka.rights import reading
 from ..kafka.topics import Topics
+from ..kafka.types import TopicPartition
 from ..offsets.truncation import is_cut
 from ..process.forks import check_for_fork, reset_on_fork
 from .delayed_topic import DelayedTopic, look_up
@@ -92,7 +92,7 @@ class DelayView:
     def reset_after_fork(self) -> None:
         """Leave the connection and the indexes to the parent. The next call connects and reads the topic."""
         self._lock = threading.Lock()
-        self._kafka: KafkaConsumer | None = None
+        self._kafka: ConsumerClient | None = None
         self._topic: DelayedTopic | None = None
         self._looked_up_s = 0.0
         self._indexes: dict[TopicPartition, DelayIndex] = {}
@@ -170,7 +170,7 @@ class DelayView:
                 self._reset()
             raise
 
-    def _has_lost_its_tail(self, kafka: KafkaConsumer) -> bool:
+    def _has_lost_its_tail(self, kafka: ConsumerClient) -> bool:
         """Whether the log lost records that were read. It may have grown again since."""
         epochs = {partition: index.leader_epoch for partition, index in self._indexes.items()}
         answers = EpochEnds(kafka, epochs, timeout_ms=REQUEST_TIMEOUT_MS).answers()
@@ -179,12 +179,12 @@ class DelayView:
             for partition, answer in answers.items()
         )
 
-    def _is_behind(self, kafka: KafkaConsumer, partition: TopicPartition, end: int) -> bool:
+    def _is_behind(self, kafka: ConsumerClient, partition: TopicPartition, end: int) -> bool:
         # The embedded broker returns an end offset within the last batch instead of after it.
         position = kafka.position(partition)
         return position is None or position < max(end, kafka.highwater(partition) or 0)
 
-    def _connected(self) -> KafkaConsumer:
+    def _connected(self) -> ConsumerClient:
         if self._kafka is not None and time.monotonic() - self._looked_up_s < LOOK_UP_INTERVAL_S:
             now = partitions_now(self._kafka, self._topics.delayed, timeout_ms=REQUEST_TIMEOUT_MS)
             if len(now) <= len(self._indexes):  # otherwise partitions were added
@@ -198,7 +198,7 @@ class DelayView:
             self._indexes = {partition: DelayIndex() for partition in partitions}
         return self._kafka
 
-    def _at_beginning(self, topic: DelayedTopic) -> tuple[KafkaConsumer, list[TopicPartition]]:
+    def _at_beginning(self, topic: DelayedTopic) -> tuple[ConsumerClient, list[TopicPartition]]:
         partitions = [TopicPartition(topic.name, number) for number in range(topic.partition_count)]
         kafka = self._clients.consumer(
             auto_offset_reset="none",

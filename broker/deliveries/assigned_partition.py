@@ -7,9 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from threading import Event
 
-from kafka.consumer.fetcher import ConsumerRecord
-from kafka.structs import TopicPartition
-
+from ..kafka.types import ConsumedRecord, TopicPartition
 from ..offsets.ack_tracker import AckTracker
 from ..offsets.commit_metadata import MAX_METADATA_CHARS, CommitState, Suspicion, encode
 from ..offsets.committed_lanes import CommittedLanes, LogEnd, summarize
@@ -76,7 +74,7 @@ class AssignedPartition:
         epoch: int,
         capacity: Capacity,
         probation_end: int = 0,
-        lanes: Lanes[ConsumerRecord] | None = None,
+        lanes: Lanes[ConsumedRecord] | None = None,
         lane_ends: Callable[[], Mapping[int, LogEnd]] = dict,
         topic_id: object = None,
     ) -> None:
@@ -93,11 +91,11 @@ class AssignedPartition:
         self.probation_end = probation_end
         self.expected = state.next_offset
         self.expected_epoch = -1
-        self.buffer: deque[ConsumerRecord] = deque()
+        self.buffer: deque[ConsumedRecord] = deque()
         self.buffered_bytes = 0
-        self.lanes: Lanes[ConsumerRecord] = Lanes() if lanes is None else lanes
+        self.lanes: Lanes[ConsumedRecord] = Lanes() if lanes is None else lanes
         self._lane_ends = lane_ends
-        self.lane_entries: dict[int, LaneEntry[ConsumerRecord]] = {}
+        self.lane_entries: dict[int, LaneEntry[ConsumedRecord]] = {}
         self.in_flight: dict[int, Delivery] = {}
         self.leaving = False
         self.revoked = False
@@ -108,7 +106,7 @@ class AssignedPartition:
         self.said: deque[tuple[int, str]] = deque(maxlen=REMEMBERED_COMMITS)
         self._capacity = capacity
 
-    def take_in(self, batch: list[ConsumerRecord]) -> None:
+    def take_in(self, batch: list[ConsumedRecord]) -> None:
         """Append records that were read to the buffer."""
         self.buffer.extend(batch)
         self.buffered_bytes += sum(record.serialized_value_size for record in batch)
@@ -121,7 +119,7 @@ class AssignedPartition:
         self.expected_epoch = leader_epoch
         self.dirty = True
 
-    def first_foreign(self, batch: list[ConsumerRecord]) -> ConsumerRecord | None:
+    def first_foreign(self, batch: list[ConsumedRecord]) -> ConsumedRecord | None:
         """The first record of ``batch`` at an offset where an earlier owner read another record.
 
         The log was truncated since, and has grown again: the record has a later leader epoch than the last
@@ -133,13 +131,13 @@ class AssignedPartition:
         return next((r for r in batch if r.offset <= highest and r.leader_epoch > leader_epoch), None)
 
     @property
-    def head(self) -> ConsumerRecord | None:
+    def head(self) -> ConsumedRecord | None:
         """The next record to be dispatched."""
         if self.lanes.ready:
             return self.lanes.ready[0].record
         return self.buffer[0] if self.buffer else None
 
-    def take_ready(self) -> ConsumerRecord:
+    def take_ready(self) -> ConsumedRecord:
         """Take the record of the next ready lane entry."""
         entry = self.lanes.ready.popleft()
         record = entry.record
@@ -156,7 +154,7 @@ class AssignedPartition:
         assert key is not None
         self.lanes.take_in(key, sequence, record, size=record.serialized_value_size, requeued_due_ms=due_ms)
 
-    def adopt(self, record: ConsumerRecord) -> None:
+    def adopt(self, record: ConsumedRecord) -> None:
         """Take the next record out of the buffer: a delivery in flight runs it, or has run it."""
         self.take_out()
         self.tracker.deliver(record.offset, record.leader_epoch)
@@ -170,7 +168,7 @@ class AssignedPartition:
         self.suspicions.pop(offset, None)
         self.dirty = True
 
-    def take_out(self) -> ConsumerRecord:
+    def take_out(self) -> ConsumedRecord:
         """Take the next record out of the buffer."""
         record = self.buffer.popleft()
         self.buffered_bytes -= record.serialized_value_size
@@ -298,7 +296,7 @@ class AssignedPartition:
         return len(encode(self._snapshot())) + _HEADROOM_CHARS <= MAX_METADATA_CHARS
 
 
-def _sequence_number_of(record: ConsumerRecord) -> tuple[SequenceNumber, int | None]:
+def _sequence_number_of(record: ConsumedRecord) -> tuple[SequenceNumber, int | None]:
     """A record's sequence number, and the due time of the wait that it ends (None for a first record)."""
     if record.headers and (read := read_requeue_headers(record.headers)) is not None:
         return read

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from dramatiq.broker import MessageProxy
 from dramatiq.message import Message
-from kafka.consumer.fetcher import ConsumerRecord
-from kafka.structs import TopicPartition
 
+from ..kafka.types import ConsumedRecord, TopicPartition
 from ..partition_keys.record_format import without_own
 from ..produce.publisher import Record
 
@@ -31,7 +30,7 @@ class Owner(Protocol):
 
     partition: TopicPartition
     revoked: bool
-    lane_entries: dict[int, LaneEntry[ConsumerRecord]]
+    lane_entries: dict[int, LaneEntry[ConsumedRecord]]
 
     def dispatch(self, delivery: Delivery) -> None: ...
 
@@ -65,7 +64,7 @@ class Delivery(MessageProxy):
         or a record that moves.
     """
 
-    lane_entry: LaneEntry[ConsumerRecord] | None = None
+    lane_entry: LaneEntry[ConsumedRecord] | None = None
     wait: Waiting | None = None
     withdrawn = False
     unrun = False
@@ -129,7 +128,7 @@ class Delivery(MessageProxy):
         self.__dict__.update(message.__dict__)
 
 
-def make_delivery(message: Message[Any], record: ConsumerRecord, assigned: Owner) -> Delivery:
+def make_delivery(message: Message[Any], record: ConsumedRecord, assigned: Owner) -> Delivery:
     """Make a delivery of ``message``, which was decoded from ``record``."""
     delivery = Delivery(
         message,

@@ -6,8 +6,7 @@ import itertools
 import threading
 from collections.abc import Iterable
 
-from kafka.structs import TopicPartition
-
+from ..kafka.types import TopicPartition
 from ..offsets.remembered import Remembered
 from ..process.forks import reset_on_fork
 from .assigned_partition import AssignedPartition
@@ -159,7 +158,7 @@ class InFlightDeliveries:
         with self.lock:
             return all(assigned.is_committed for assigned in self._assigned_partitions)
 
-    def adopt(self, assigned: AssignedPartition, offset: int, raw: bytes) -> bool:
+    def adopt(self, assigned: AssignedPartition, offset: int, raw: bytes | None) -> bool:
         """Assign the orphan that runs the record at ``offset`` to ``assigned``; False when there is none.
 
         Parameters:
@@ -176,7 +175,7 @@ class InFlightDeliveries:
             assigned.dispatch(orphan)
             return True
 
-    def recall(self, assigned: AssignedPartition, offset: int, raw: bytes) -> Delivery | None:
+    def recall(self, assigned: AssignedPartition, offset: int, raw: bytes | None) -> Delivery | None:
         """The orphan that ran the record at ``offset`` to its end after its partition was lost, or None.
 
         It is in flight again until the caller has settled it: its writes to the lanes topic are missing.

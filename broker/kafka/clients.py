@@ -11,14 +11,17 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from dramatiq.errors import BrokerConnectionError
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
-from kafka.errors import BrokerNotAvailableError, KafkaError, UnknownBrokerIdError
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
 from ..errors import KafkaUnavailable
 from ..process import forks
-from .connections import Connection, Producer
+from .admin_client import Admin
+from .connections import Connection
+from .consumer_client import Consumer
+from .errors import KafkaError, may_pass
 from .log_filter import limit_kafka_python_logs
+from .producer_client import Producer
+from .protocol import AdminClient, ConsumerClient, ProducerClient
 from .refused_connections import ADVICE, LastFailure, refusal_text
 from .rights import Rights, translated
 from .unreadable_batches import check_compression_type
@@ -77,10 +80,7 @@ class Clients:
             raise ValueError(
                 f"client_options may not set {sorted(reserved)}: the broker's guarantees rest on them"
             )
-        known = set().union(
-            *(kind.DEFAULT_CONFIG for kind in (KafkaProducer, KafkaConsumer, KafkaAdminClient))
-        )
-        if unknown := set(options) - known:
+        if unknown := options.keys() - default_options().keys():
             raise ValueError(f"client_options {sorted(unknown)} are not settings of any kafka-python client")
         check_compression_type(options.get("compression_type"))
         servers = (
@@ -156,7 +156,7 @@ class Clients:
 
         try:
             return Retrying(
-                retry=retry_if_exception(_may_pass),
+                retry=retry_if_exception(may_pass),
                 stop=is_over,
                 wait=wait_random_exponential(PAUSE_S, MAX_PAUSE_S),
                 sleep=pause,
@@ -177,17 +177,19 @@ class Clients:
         """What kafka-python says, in this broker's terms; see ``rights``."""
         return translated(error, doing, rights, self._options)
 
-    def producer(self, *, within_s: float | None = None, **settings: Any) -> KafkaProducer:
-        return self._connect(Producer, settings, within_s)
+    def producer(self, *, within_s: float | None = None, **settings: Any) -> ProducerClient:
+        producer: ProducerClient = self._connect(Producer, settings, within_s)
+        return producer
 
-    def consumer(self, **settings: Any) -> KafkaConsumer:
-        return self._connect(
-            KafkaConsumer, {"enable_auto_commit": False, "allow_auto_create_topics": False, **settings}
+    def consumer(self, **settings: Any) -> ConsumerClient:
+        consumer: ConsumerClient = self._connect(
+            Consumer, {"enable_auto_commit": False, "allow_auto_create_topics": False, **settings}
         )
+        return consumer
 
     @contextmanager
-    def admin(self, *, within_s: float | None = None, **settings: Any) -> Iterator[KafkaAdminClient]:
-        admin = self._connect(KafkaAdminClient, settings, within_s)
+    def admin(self, *, within_s: float | None = None, **settings: Any) -> Iterator[AdminClient]:
+        admin: AdminClient = self._connect(Admin, settings, within_s)
         try:
             yield admin
         finally:
@@ -266,8 +268,9 @@ class _Asking:
 _asking: ContextVar[_Asking | None] = ContextVar("asking", default=None)
 
 
-def _may_pass(error: BaseException) -> bool:
-    """Whether another node, or the same one later, may have the answer."""
-    return isinstance(error, KafkaError) and (
-        error.retriable or isinstance(error, UnknownBrokerIdError | BrokerNotAvailableError)
-    )
+def default_options() -> dict[str, Any]:
+    """The names of all settings of kafka-python's clients, and their defaults."""
+    defaults: dict[str, Any] = {}
+    for kind in (Producer, Consumer, Admin):
+        defaults.update(kind.DEFAULT_CONFIG)
+    return defaults

@@ -1,21 +1,19 @@
 """What this broker changes in kafka-python's connections: how they find a cluster of which some nodes are
-dead, how they live through a fork, and how they end with the process.
+dead, and how they live through a fork.
 """
 
 from __future__ import annotations
 
-import os
 import random
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from kafka import KafkaProducer
 from kafka.net.compat import KafkaNetClient
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 
 from ..process.forks import leave_to_parent, reset_on_fork
+from . import internals
 from .refused_connections import LastFailure, keep_last_words
 
 #: How long a node may take to answer a new connection. kafka-python's own 10 s would be all the time that
@@ -61,15 +59,9 @@ class Connection(KafkaNetClient):  # type: ignore[misc]
                 yield server
 
     def reset_after_fork(self) -> None:
-        """Leave everything to the parent. kafka-python's own close() shuts the sockets down, for the parent
-        as well, and takes them out of a set that both share.
-        """
+        """Leave everything to the parent."""
         leave_to_parent(self)
-        self._net._closed = True
-        watched = self._net._selector.get_map()
-        for key in list(watched.values()) if watched else []:
-            key.fileobj.close()  # the child's file alone: the socket lives on
-        self._net._selector.close()
+        internals.close_selector_in_child(self._net)
 
 
 class _Manager(KafkaConnectionManager):  # type: ignore[misc]
@@ -88,7 +80,7 @@ class _Manager(KafkaConnectionManager):  # type: ignore[misc]
     def get_connection(self, node_id: Any, timeout_ms: float | None = None, **options: Any) -> Any:
         # KafkaConnectionManager.get_connection, kafka/net/manager.py:268-296, makes one that is not there.
         is_new = node_id not in self._conns
-        if timeout_ms is not None and len(self.cluster._bootstrap_brokers) > 1:
+        if timeout_ms is not None and internals.bootstrap_server_count(self) > 1:
             timeout_ms = min(timeout_ms, self.socket_connection_setup_timeout_ms(node_id))
         connection = super().get_connection(node_id, timeout_ms=timeout_ms, **options)
         if is_new:
@@ -96,25 +88,6 @@ class _Manager(KafkaConnectionManager):  # type: ignore[misc]
             # :226-247), and the manager's own list of such failures stays empty.
             connection.close_future.add_errback(self.failure.note)
         return connection
-
-
-class Producer(KafkaProducer):  # type: ignore[misc]
-    """A producer that can be used for as long as the process runs, and is closed by nobody but its owner.
-
-    kafka-python closes its producers in an ``atexit`` handler, so what runs after that one can send nothing.
-    There is no need to: whoever sends waits for the answer. And it closes one that is thrown away; in the
-    child of a fork that would be the parent's, and while the interpreter ends it would wait for a thread that
-    never runs again.
-    """
-
-    def __init__(self, **configs: Any) -> None:
-        super().__init__(**configs)
-        self._unregister_cleanup()
-        self._owner_pid = os.getpid()
-
-    def __del__(self) -> None:
-        if not sys.is_finalizing() and getattr(self, "_owner_pid", None) == os.getpid():
-            super().__del__()
 
 
 def _address(server: Any) -> str:

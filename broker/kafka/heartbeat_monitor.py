@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from kafka import KafkaConsumer
-
-from .rebalance import is_joining
+from .protocol import ConsumerClient
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +24,7 @@ class HeartbeatMonitor:
         error.
     """
 
-    def __init__(self, kafka: KafkaConsumer, queue_name: str, since_s: dict[str, float]) -> None:
+    def __init__(self, kafka: ConsumerClient, queue_name: str, since_s: dict[str, float]) -> None:
         self._kafka = kafka
         self._since_s = since_s
         self._queue_name = queue_name
@@ -38,19 +36,19 @@ class HeartbeatMonitor:
         if now_s < self._next_look_s:
             return
         self._next_look_s = now_s + POLL_INTERVAL_S
-        heartbeat = self._kafka._coordinator.heartbeat
-        heard_s = max(heartbeat.last_receive, heartbeat.last_reset)
+        heartbeat = self._kafka.heartbeat()
+        heard_s = max(heartbeat)
         silent_since_s = self._since_s.get(self._queue_name)
         if silent_since_s is None:
             # None are sent while the group is joined, which can take its time.
-            if now_s - heard_s > self._patience_s and not is_joining(self._kafka):
+            if now_s - heard_s > self._patience_s and not self._kafka.is_joining():
                 self._since_s[self._queue_name] = heard_s
                 logger.warning(
                     "Kafka has not answered the consumer of %r for %.0f s. What is finished waits here until "
                     "it does.",
                     self._queue_name, now_s - heard_s,
                 )  # fmt: skip
-        elif heartbeat.last_receive > silent_since_s:
+        elif heartbeat.last_answer_s > silent_since_s:
             logger.warning(
                 "Kafka answers the consumer of %r again, after %.0f s.",
                 self._queue_name, now_s - silent_since_s,

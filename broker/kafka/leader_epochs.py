@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from kafka import KafkaConsumer
-from kafka.errors import (
+from kafka.protocol.consumer import OffsetForLeaderEpochRequest
+
+from . import internals
+from .errors import (
     IncompatibleBrokerVersion,
     KafkaError,
     KafkaTimeoutError,
@@ -17,34 +18,16 @@ from kafka.errors import (
     UnsupportedVersionError,
     for_code,
 )
-from kafka.future import Future
-from kafka.protocol.consumer import OffsetForLeaderEpochRequest
-from kafka.structs import OffsetAndMetadata, TopicPartition
+from .protocol import ConsumerClient, PendingEpochEnds
+from .types import EpochEnd, EpochEndsByPartition, TopicPartition
+
+__all__ = ["EpochEnd", "EpochEnds", "EpochEndsByPartition", "epoch_of_position", "leader_epoch_of"]
 
 #: Between two questions while a partition has no leader, or a leader knows of a later election than we do.
 _RETRY_GAP_S = 0.1
 #: For how long a leader of an earlier epoch than the one asked about is taken for one that has not heard of
 #: its successor. After that, the log is another one: its topic was recreated.
 OLD_LEADER_TIMEOUT_S = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class EpochEnd:
-    """What the leader of a partition says about a leader epoch.
-
-    Attributes:
-      epoch: The latest epoch, not above the one that was asked for, of which its log has records; -1 when its
-        log knows of none that is as late as the one asked for.
-      end_offset: Where that epoch ends; -1 as above.
-      leader_epoch: The leader's own; -1 when that is not known.
-    """
-
-    epoch: int
-    end_offset: int
-    leader_epoch: int = -1
-
-
-EpochEndsByPartition = dict[TopicPartition, EpochEnd]
 
 
 class EpochEnds:
@@ -55,15 +38,12 @@ class EpochEnds:
     """
 
     def __init__(
-        self, kafka: KafkaConsumer, epochs: Mapping[TopicPartition, int], *, timeout_ms: float
+        self, kafka: ConsumerClient, epochs: Mapping[TopicPartition, int], *, timeout_ms: float
     ) -> None:
-        self._manager: Any = kafka._manager
-        self._timeout_ms = timeout_ms
         known = {partition: epoch for partition, epoch in epochs.items() if epoch >= 0}
-        self._asked: Future | None = None
+        self._asked: PendingEpochEnds | None = None
         if known:
-            deadline_s = time.monotonic() + timeout_ms / 1000
-            self._asked = self._manager.call_soon(_ask, self._manager, known, deadline_s)
+            self._asked = kafka.ask_epoch_ends(known, timeout_ms)
 
     def answers(self) -> EpochEndsByPartition:
         """Wait for the answers. A server that knows nothing of leader epochs gives none.
@@ -71,52 +51,22 @@ class EpochEnds:
         Raises:
           KafkaError: When there is no answer in time.
         """
-        if self._asked is None:
-            return {}
-        answers: EpochEndsByPartition = self._manager.run(
-            self._manager.wait_for, self._asked, self._timeout_ms
-        )
-        return answers
+        return {} if self._asked is None else self._asked.wait()
 
 
-def leader_epoch_of(kafka: KafkaConsumer, partition: TopicPartition) -> int:
+def leader_epoch_of(kafka: ConsumerClient, partition: TopicPartition) -> int:
     """The leader epoch of a partition, as far as ``kafka`` has heard; -1 when it is not known."""
-    epoch = kafka._manager.cluster.leader_epoch_for_partition(partition)
-    return -1 if epoch is None else int(epoch)
+    return kafka.leader_epoch(partition)
 
 
-def refresh_metadata(kafka: KafkaConsumer, *, timeout_ms: float) -> None:
-    """Hear of elections, and of topics that were made anew.
-
-    Raises:
-      KafkaError: When Kafka does not answer.
-    """
-    manager: Any = kafka._manager
-    manager.run(manager.wait_for, manager.cluster.request_update(), timeout_ms)
-
-
-def seek(kafka: KafkaConsumer, partition: TopicPartition, offset: int, leader_epoch: int) -> None:
-    """Set a position together with the leader epoch of the record before it.
-
-    kafka-python's seek() takes none, and a position without one cannot be told from one in another log: once
-    that is shorter, it would be read from its beginning.
-
-    Raises:
-      ValueError: When the partition is not assigned any more.
-    """
-    kafka.seek(partition, offset)
-    if leader_epoch >= 0:
-        state = kafka._subscription.assignment.get(partition)
-        if state is None:
-            raise ValueError("Unassigned partition")
-        state.seek(OffsetAndMetadata(offset, "", leader_epoch))
-
-
-def epoch_of_position(kafka: KafkaConsumer, partition: TopicPartition) -> int:
+def epoch_of_position(kafka: ConsumerClient, partition: TopicPartition) -> int:
     """The leader epoch of what stands before the position, -1 when it is not known."""
-    state = kafka._subscription.assignment.get(partition)
-    position = None if state is None else state.position
-    return -1 if position is None or position.leader_epoch is None else int(position.leader_epoch)
+    return kafka.position_epoch(partition)
+
+
+def start_asking(kafka: Any, epochs: Mapping[TopicPartition, int], *, timeout_ms: float) -> Any:
+    """Ask the leaders over kafka-python's connections; returns the future of the answers."""
+    return internals.start(kafka, _ask, dict(epochs), time.monotonic() + timeout_ms / 1000)
 
 
 async def _ask(manager: Any, epochs: dict[TopicPartition, int], deadline_s: float) -> EpochEndsByPartition:
@@ -143,7 +93,7 @@ async def _ask(manager: Any, epochs: dict[TopicPartition, int], deadline_s: floa
         if time.monotonic() > deadline_s:
             raise failure
         manager.cluster.request_update()
-        await manager._net.sleep(_RETRY_GAP_S)
+        await internals.sleep(_RETRY_GAP_S)
     return answers
 
 

@@ -5,26 +5,14 @@ What a client was told once is ``METADATA_MAX_AGE_MS`` old at most (see ``client
 
 from __future__ import annotations
 
-from threading import Event
-
-from kafka import KafkaConsumer, KafkaProducer
-
-from .leader_epochs import refresh_metadata
+from .protocol import ConsumerClient
 
 
-def partitions_now(kafka: KafkaConsumer, topic: str, *, timeout_ms: int) -> set[int]:
+def partitions_now(kafka: ConsumerClient, topic: str, *, timeout_ms: float) -> set[int]:
     """The partitions of a topic that ``kafka`` is assigned, asked of Kafka.
 
     Raises:
       KafkaError: When Kafka does not answer in time.
     """
-    refresh_metadata(kafka, timeout_ms=timeout_ms)
-    return set(kafka._cluster.partitions_for_topic(topic) or ())
-
-
-def refresh_metadata_of(producer: KafkaProducer, *, timeout_s: float) -> None:
-    """Ask Kafka about the topics of a producer. Without an answer in time it knows what it knew."""
-    told = Event()
-    producer._metadata.request_update().add_both(lambda _: told.set())
-    producer._sender.wakeup()
-    told.wait(timeout_s)
+    kafka.refresh_metadata(timeout_ms)
+    return set(kafka.known_partitions(topic) or ())

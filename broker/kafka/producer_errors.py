@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
-from kafka import KafkaProducer
-from kafka.errors import KafkaError, KafkaTimeoutError
-from kafka.structs import TopicPartition
+from .errors import KafkaError, KafkaTimeoutError
+from .types import TopicPartition
 
 
 class ProducerErrors:
@@ -17,17 +15,12 @@ class ProducerErrors:
     on a path that a producer takes only when something went wrong.
     """
 
-    def __init__(self, producer: KafkaProducer) -> None:
+    def __init__(self) -> None:
         self._errors: dict[TopicPartition, tuple[float, BaseException]] = {}
-        sender = producer._sender
-        dispatch = sender._dispatch_error
 
-        def note(batch: Any, error: BaseException, *args: Any, **kwargs: Any) -> None:
-            if not isinstance(error, KafkaTimeoutError):
-                self._errors[batch.topic_partition] = time.monotonic(), error
-            dispatch(batch, error, *args, **kwargs)
-
-        sender._dispatch_error = note
+    def note(self, partition: TopicPartition, error: BaseException) -> None:
+        if not isinstance(error, KafkaTimeoutError):
+            self._errors[partition] = time.monotonic(), error
 
     def since(self, began_s: float, partition: TopicPartition) -> BaseException | None:
         """The last error about a partition that came after ``began_s`` (of ``time.monotonic()``)."""

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from kafka.record.default_records import DefaultRecordBatchBuilder
+
+from .types import Headers
 
 #: More than a batch's header and a record's own fields take.
 ROOM_BYTES = 128
 #: More than the lengths of one header's name and content take, and a character of its name.
 HEADER_LENGTHS_BYTES = 10
 CHARACTER_BYTES = 4
-
-Headers = Sequence[tuple[str, bytes]]
 
 
 def batch_bytes(key: bytes | None, value: bytes | None, headers: Headers) -> int:

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from dramatiq.errors import BrokerConnectionError
-from kafka.errors import (
+
+from ..errors import KafkaUnavailable, NotAuthorized
+from .errors import (
     AuthorizationError,
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
     KafkaError,
     TopicAuthorizationFailedError,
 )
-
-from ..errors import KafkaUnavailable, NotAuthorized
 from .unreadable_batches import explained
 
 logger = logging.getLogger(__name__)

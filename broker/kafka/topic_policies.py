@@ -7,13 +7,10 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
-
-from kafka import KafkaAdminClient
-from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import BrokerResponseError
 
 from ..errors import TopicMisconfigured
+from .errors import BrokerResponseError
+from .protocol import AdminClient
 
 logger = logging.getLogger(__name__)
 
@@ -180,7 +177,7 @@ class TopicPolicies:
         self._said: set[str] = set()
         self._unreadable_said = False
 
-    def look(self, admin: KafkaAdminClient, topics: Iterable[str], *, new: Collection[str] = ()) -> None:
+    def look(self, admin: AdminClient, topics: Iterable[str], *, new: Collection[str] = ()) -> None:
         """Ask for the settings of ``topics``, which exist, and judge them.
 
         Parameters:
@@ -281,19 +278,15 @@ class TopicPolicies:
             logger.log(level, "%s", text)
 
 
-def _describe(admin: KafkaAdminClient, topics: Iterable[str]) -> dict[str, dict[str, str]]:
-    """The settings of topics; empty for one that may not be looked at.
-
-    All settings are asked for: the embedded broker drops the connection when some are named.
-    """
-    resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in sorted(topics)]
+def _describe(admin: AdminClient, topics: Iterable[str]) -> dict[str, dict[str, str]]:
+    """The settings of topics; empty for one that may not be looked at."""
     try:
-        described: dict[str, dict[str, Any]] = admin.describe_configs(resources, config_filter="all")
+        described = admin.topic_settings(sorted(topics))
     except BrokerResponseError as e:
         if e.retriable:
             raise
         return {}  # not allowed, or not known to this version of Kafka
     return {
-        topic: {name: setting["value"] for name, setting in found.items() if setting["value"] is not None}
-        for topic, found in described.get("topic", {}).items()
+        topic: {name: value for name, value in found.items() if value is not None}
+        for topic, found in described.items()
     }

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from threading import Event
 
 from dramatiq.errors import BrokerConnectionError
-from kafka import KafkaAdminClient
-from kafka.errors import (
+
+from ..errors import KafkaUnavailable, NotAuthorized, TopicMisconfigured
+from .clients import ASK_TIMEOUT_S, Clients
+from .errors import (
     BrokerResponseError,
     NotControllerError,
     TopicAlreadyExistsError,
@@ -18,9 +20,7 @@ from kafka.errors import (
     UnknownTopicOrPartitionError,
     for_code,
 )
-
-from ..errors import KafkaUnavailable, NotAuthorized, TopicMisconfigured
-from .clients import ASK_TIMEOUT_S, Clients
+from .protocol import AdminClient
 from .rights import Rights, denied_topics
 from .single_flight import SingleFlight
 from .topic_names import DEAD_LETTER_SUFFIX, LANES_SUFFIX, TopicNames
@@ -273,7 +273,7 @@ class Topics(TopicNames):
         self.forget([topic])
         self.ensure([topic], deadline_s=deadline_s)
 
-    def _create(self, admin: KafkaAdminClient, topics: Collection[str]) -> None:
+    def _create(self, admin: AdminClient, topics: Collection[str]) -> None:
         specs = {
             topic: {
                 "num_partitions": self._layout.partitions,
@@ -342,7 +342,7 @@ def _is_refusal(error: BrokerConnectionError) -> bool:
     )
 
 
-def _present(admin: KafkaAdminClient, topics: set[str], beside: set[str]) -> set[str]:
+def _present(admin: AdminClient, topics: set[str], beside: set[str]) -> set[str]:
     """Those of ``topics`` and ``beside`` that exist.
 
     Raises:

@@ -10,12 +10,12 @@ import logging
 import re
 import time
 from functools import cache
-from typing import Any
 
-from kafka import KafkaConsumer, codec
-from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import CorruptRecordError, KafkaError, UnsupportedCodecError
-from kafka.structs import TopicPartition
+from kafka import codec
+
+from .errors import CorruptRecordError, KafkaError, UnsupportedCodecError
+from .protocol import ConsumerClient
+from .types import ConsumedRecord, TopicPartition
 
 logger = logging.getLogger(__name__)
 
@@ -79,17 +79,17 @@ class UnreadableBatchSkipper:
       kafka: The consumer. What it may do with a partition that is set aside is asked of :meth:`is_aside`.
     """
 
-    def __init__(self, kafka: KafkaConsumer) -> None:
+    def __init__(self, kafka: ConsumerClient) -> None:
         self._kafka = kafka
         self._until_s: dict[TopicPartition, float] = {}
         self._said: dict[TopicPartition, str] = {}
 
-    def poll(self, timeout_ms: float) -> dict[TopicPartition, list[ConsumerRecord]]:
+    def poll(self, timeout_ms: float) -> dict[TopicPartition, list[ConsumedRecord]]:
         """Poll as the consumer does. It raises whatever is no partition's own failure."""
         if self._until_s:
             self._try_again(time.monotonic())
         try:
-            records: dict[TopicPartition, list[ConsumerRecord]] = self._kafka.poll(timeout_ms=timeout_ms)
+            records = self._kafka.poll(timeout_ms=timeout_ms)
         except Exception as e:
             if not self._set_aside(e):
                 raise
@@ -113,10 +113,9 @@ class UnreadableBatchSkipper:
         loses it, but not the batch, when the partition is paused by then (Fetcher.fetched_records,
         consumer/fetcher.py:569-575 and :620-623 of 3.0.12).
         """
-        fetcher: Any = self._kafka._fetcher
-        kept = fetcher._next_in_line_exception_metadata
-        if kept is not None and self._set_aside(kept.exception):
-            fetcher._next_in_line_exception_metadata = None
+        error = self._kafka.held_error()
+        if error is not None and self._set_aside(error):
+            self._kafka.forget_held_error()
 
     def _set_aside(self, error: Exception) -> bool:
         """Pause the partition that the error comes from; whether it is one's."""
@@ -125,15 +124,9 @@ class UnreadableBatchSkipper:
             error, UnsupportedCodecError | CorruptRecordError
         ):
             return False
-        # kafka-python 3.0.12 does not say which partition it is (Fetcher.fetched_records,
-        # consumer/fetcher.py:587-618), and would turn in a circle over what it has of it.
-        fetcher: Any = self._kafka._fetcher
-        failed = fetcher._next_partition_records
-        if failed is None or not failed:
+        partition = self._kafka.drop_unreadable_batch()
+        if partition is None:
             return False
-        partition = failed.topic_partition
-        failed.drain()
-        fetcher._next_partition_records = None
         try:
             offset = self._kafka.position(partition, timeout_ms=0)
             self._kafka.pause(partition)
@@ -161,7 +154,7 @@ class UnreadableBatchSkipper:
             else:
                 self._said.pop(partition, None)
 
-    def _note_readable(self, records: dict[TopicPartition, list[ConsumerRecord]]) -> None:
+    def _note_readable(self, records: dict[TopicPartition, list[ConsumedRecord]]) -> None:
         for partition in list(self._said):
             if records.get(partition):
                 del self._said[partition]

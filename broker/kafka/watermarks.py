@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 
-from kafka import KafkaConsumer
-from kafka.errors import KafkaTimeoutError
-from kafka.structs import TopicPartition
+from .errors import KafkaTimeoutError
+from .protocol import ConsumerClient
+from .types import TopicPartition
 
 #: How long the fetches that carry the high watermarks may take.
 FETCH_TIMEOUT_S = 10.0
 
 
 def high_watermarks(
-    kafka: KafkaConsumer, partitions: Collection[TopicPartition]
+    kafka: ConsumerClient, partitions: Collection[TopicPartition]
 ) -> dict[TopicPartition, int]:
     """Read the offset after the last record of each partition, from fetch responses.
 
@@ -31,8 +31,12 @@ def high_watermarks(
     for partition, claimed in kafka.end_offsets(list(partitions)).items():
         kafka.seek(partition, claimed)
     deadline_s = time.monotonic() + FETCH_TIMEOUT_S
-    while missing := [partition for partition in partitions if kafka.highwater(partition) is None]:
+    while True:
+        heard = {partition: kafka.highwater(partition) for partition in partitions}
+        ends = {partition: end for partition, end in heard.items() if end is not None}
+        if len(ends) == len(heard):
+            return ends
+        missing = [partition for partition in heard if partition not in ends]
         if time.monotonic() > deadline_s:
             raise KafkaTimeoutError(f"no fetch was answered for {missing} within {FETCH_TIMEOUT_S} s")
         kafka.poll(timeout_ms=50)
-    return {partition: kafka.highwater(partition) for partition in partitions}

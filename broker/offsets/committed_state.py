@@ -8,11 +8,10 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from kafka import KafkaConsumer
-from kafka.structs import OffsetAndMetadata, TopicPartition
-
 from ..kafka.clients import Clients
 from ..kafka.leader_epochs import EpochEnds, EpochEndsByPartition, leader_epoch_of
+from ..kafka.protocol import ConsumerClient
+from ..kafka.types import OffsetAndMetadata, TopicPartition
 from ..kafka.watermarks import high_watermarks
 from .commit_metadata import CommitState, Suspicion, UnreadableMetadata, decode
 from .expired_offsets import report_replay
@@ -53,7 +52,7 @@ class Restored:
 
 def restore(
     clients: Clients,
-    kafka: KafkaConsumer,
+    kafka: ConsumerClient,
     partitions: Iterable[TopicPartition],
     remembered: Mapping[TopicPartition, Remembered] = MappingProxyType({}),
     *,
@@ -70,7 +69,7 @@ def restore(
     """
     partitions = list(partitions)
     committed = read_committed(kafka, partitions, timeout_ms=RESTORE_TIMEOUT_MS)
-    topic_ids = {p: kafka._manager.cluster.topic_id(p.topic) for p in partitions}
+    topic_ids = {p: kafka.topic_id(p.topic) for p in partitions}
     own = {p: known for p, known in remembered.items() if known.is_of(topic_ids.get(p))}
     ours = {p: known for p, known in own.items() if known.is_latest(committed.get(p))}
     left = {p: read_metadata(p, commit) for p, commit in committed.items() if p not in ours}
@@ -92,7 +91,7 @@ def restore(
 
 def look_at(
     clients: Clients,
-    kafka: KafkaConsumer,
+    kafka: ConsumerClient,
     partitions: list[TopicPartition],
     states: Mapping[TopicPartition, CommitState],
 ) -> tuple[dict[TopicPartition, PartitionLog], EpochEndsByPartition]:
@@ -117,16 +116,13 @@ def look_at(
 
 
 def read_committed(
-    kafka: KafkaConsumer, partitions: Iterable[TopicPartition], *, timeout_ms: int | None = None
+    kafka: ConsumerClient, partitions: Iterable[TopicPartition], *, timeout_ms: int | None = None
 ) -> dict[TopicPartition, OffsetAndMetadata]:
     """The commits of the consumer group for ``partitions``; partitions without a commit are left out.
 
     kafka.committed() sends one request per partition. This sends one for all of them.
     """
-    committed: dict[TopicPartition, OffsetAndMetadata] = kafka._coordinator.fetch_committed_offsets(
-        list(partitions), timeout_ms=timeout_ms
-    )
-    return committed
+    return kafka.committed_offsets(list(partitions), timeout_ms=timeout_ms)
 
 
 def _reconcile(

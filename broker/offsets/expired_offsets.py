@@ -12,12 +12,11 @@ import time
 from collections.abc import Mapping
 
 from dramatiq.errors import BrokerConnectionError
-from kafka import KafkaConsumer
-from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import KafkaError
-from kafka.structs import TopicPartition
 
 from ..kafka.clients import Clients
+from ..kafka.errors import KafkaError
+from ..kafka.protocol import ConsumerClient
+from ..kafka.types import TopicPartition
 from .truncation import PartitionLog
 
 logger = logging.getLogger(__name__)
@@ -31,7 +30,7 @@ _MINUTE_MS = 60_000
 
 def report_replay(
     clients: Clients,
-    kafka: KafkaConsumer,
+    kafka: ConsumerClient,
     logs: Mapping[TopicPartition, PartitionLog],
     said: set[TopicPartition],
 ) -> None:
@@ -78,19 +77,17 @@ def report_replay(
         )  # fmt: skip
 
 
-def _older_than(kafka: KafkaConsumer, logs: Mapping[TopicPartition, PartitionLog], minutes: int) -> int:
+def _older_than(kafka: ConsumerClient, logs: Mapping[TopicPartition, PartitionLog], minutes: int) -> int:
     since_ms = int(time.time() * 1000) - minutes * _MINUTE_MS
     found = kafka.offsets_for_times(dict.fromkeys(logs, since_ms), timeout_ms=LOOK_UP_TIMEOUT_MS)
     return sum(
-        (log.end if found.get(partition) is None else found[partition].offset) - log.beginning
+        (log.end if (first := found.get(partition)) is None else first.offset) - log.beginning
         for partition, log in logs.items()
     )
 
 
-def _offsets_retention_min(clients: Clients, kafka: KafkaConsumer) -> int:
-    nodes = [str(broker.node_id) for broker in kafka._manager.cluster.brokers()]
-    wanted = [ConfigResource(ConfigResourceType.BROKER, node, {_RETENTION: None}) for node in nodes[:1]]
+def _offsets_retention_min(clients: Clients, kafka: ConsumerClient) -> int:
     with clients.admin(within_s=LOOK_UP_TIMEOUT_MS / 1000) as admin:
-        found = admin.describe_configs(wanted, config_filter="all").get("broker", {})
-    settings = (setting[_RETENTION]["value"] for setting in found.values() if _RETENTION in setting)
-    return int(next(settings, DEFAULT_OFFSETS_RETENTION_MIN))
+        settings = [admin.broker_settings(node, [_RETENTION]) for node in kafka.node_ids()[:1]]
+    found = settings[0].get(_RETENTION) if settings else None
+    return DEFAULT_OFFSETS_RETENTION_MIN if found is None else int(found)

@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from kafka.structs import OffsetAndMetadata
-
+from ..kafka.types import OffsetAndMetadata
 from .commit_metadata import CommitState
 
 

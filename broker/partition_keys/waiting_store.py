@@ -8,18 +8,14 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from kafka import KafkaConsumer
-from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import (
+from ..errors import KafkaUnavailable
+from ..kafka.clients import Clients
+from ..kafka.errors import (
     KafkaError,
     KafkaTimeoutError,
     LogTruncationError,
     UnknownTopicOrPartitionError,
 )
-from kafka.structs import TopicPartition
-
-from ..errors import KafkaUnavailable
-from ..kafka.clients import Clients
 from ..kafka.leader_epochs import (
     EpochEnd,
     EpochEnds,
@@ -28,6 +24,8 @@ from ..kafka.leader_epochs import (
     leader_epoch_of,
 )
 from ..kafka.metadata import partitions_now
+from ..kafka.protocol import ConsumerClient
+from ..kafka.types import ConsumedRecord, TopicPartition
 from ..offsets.committed_lanes import LogEnd
 from ..offsets.truncation import is_cut
 from ..process.forks import leave_to_parent, reset_on_fork
@@ -48,11 +46,11 @@ REQUEST_TIMEOUT_MS = 5_000
 _PLACE = "partition = ? AND first_offset = ? AND timestamp = ?"
 
 
-class StaleRead(KafkaTimeoutError):  # type: ignore[misc]
+class StaleRead(KafkaTimeoutError):
     """Kafka shows an earlier end of a lanes topic than it has acknowledged."""
 
 
-class Recreated(UnknownTopicOrPartitionError):  # type: ignore[misc]
+class Recreated(UnknownTopicOrPartitionError):
     """The lanes topic was deleted and recreated since it was read."""
 
 
@@ -94,7 +92,7 @@ class WaitingStore:
         self._publisher = publisher
         self._written = written
         self.ended: dict[Place, bytes] = {}
-        self._kafka: KafkaConsumer | None = None
+        self._kafka: ConsumerClient | None = None
         self._partitions: list[TopicPartition] = []
         self._is_new = False  # connected, and no record read yet
         self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
@@ -149,7 +147,7 @@ class WaitingStore:
         ends = self._written.ends(self._topic)
         return (
             any(end > self._reached.get(partition, 0) for partition, end in ends.items())
-            or kafka._cluster.topic_id(self._topic) != self._topic_id
+            or kafka.topic_id(self._topic) != self._topic_id
             or any(leader_epoch_of(kafka, p) != self._leaders.get(p) for p in self._partitions)
         )
 
@@ -183,7 +181,7 @@ class WaitingStore:
         ]
 
     def _answers(
-        self, kafka: KafkaConsumer, asked: set[tuple[TopicPartition, int]]
+        self, kafka: ConsumerClient, asked: set[tuple[TopicPartition, int]]
     ) -> dict[tuple[TopicPartition, int], EpochEnd]:
         """What the leaders say about leader epochs. A request asks about one of each partition."""
         answers: dict[tuple[TopicPartition, int], EpochEnd] = {}
@@ -215,7 +213,7 @@ class WaitingStore:
                 return
             kafka = self._kafka
             assert kafka is not None
-            if kafka._cluster.topic_id(self._topic) != self._topic_id:
+            if kafka.topic_id(self._topic) != self._topic_id:
                 raise Recreated(f"The topic {self._topic!r} was recreated; it is read again")
             least = _highest(self._known(), marks)
             self._follow_partitions(kafka, least, ask=ask_for_partitions)
@@ -246,7 +244,7 @@ class WaitingStore:
             raise
 
     def _read_up_to(
-        self, kafka: KafkaConsumer, ends: Mapping[TopicPartition, int], least: Mapping[int, int]
+        self, kafka: ConsumerClient, ends: Mapping[TopicPartition, int], least: Mapping[int, int]
     ) -> None:
         heard_s = time.monotonic()
         while behind := [p for p, end in ends.items() if self._is_behind(kafka, p, end, least)]:
@@ -262,7 +260,7 @@ class WaitingStore:
             elif silent_s > STALE_TIMEOUT_S and not any(
                 self._is_behind(kafka, partition, ends[partition], {}) for partition in behind
             ):
-                kafka._cluster.request_update()  # the leader may have changed
+                kafka.request_metadata()  # the leader may have changed
                 raise StaleRead(
                     f"Kafka shows less of {sorted(behind)} than it has acknowledged: at least "
                     f"{ {p.partition: least[p.partition] for p in behind} } record(s)"
@@ -311,7 +309,7 @@ class WaitingStore:
         self._disconnect()
         self._db.close()
 
-    def _apply(self, record: ConsumerRecord) -> None:
+    def _apply(self, record: ConsumedRecord) -> None:
         try:
             place, waiting = read(record.key, record.value, record.headers)
         except (KeyError, ValueError) as e:
@@ -409,7 +407,7 @@ class WaitingStore:
         numbers = self._kafka.partitions_for_topic(self._topic)
         if not numbers:
             return False
-        topic_id = self._kafka._cluster.topic_id(self._topic)
+        topic_id = self._kafka.topic_id(self._topic)
         if topic_id != self._topic_id:
             self._topic_id = topic_id
             self._reached.clear()
@@ -418,7 +416,7 @@ class WaitingStore:
         self._is_new = True
         return True
 
-    def _follow_partitions(self, kafka: KafkaConsumer, least: Mapping[int, int], *, ask: bool) -> None:
+    def _follow_partitions(self, kafka: ConsumerClient, least: Mapping[int, int], *, ask: bool) -> None:
         """Read added partitions, too."""
         known = {partition.partition for partition in self._partitions}
         numbers = kafka.partitions_for_topic(self._topic)
@@ -427,7 +425,7 @@ class WaitingStore:
         if added := numbers - known:
             self._add(kafka, added)
 
-    def _add(self, kafka: KafkaConsumer, numbers: set[int]) -> None:
+    def _add(self, kafka: ConsumerClient, numbers: set[int]) -> None:
         added = [TopicPartition(self._topic, number) for number in sorted(numbers)]
         kafka.assign(self._partitions + added)
         kafka.seek_to_beginning(*added)
@@ -435,7 +433,7 @@ class WaitingStore:
 
     def _look_for_lost_tail(
         self,
-        kafka: KafkaConsumer,
+        kafka: ConsumerClient,
         known: Mapping[TopicPartition, LogEnd],
         answers: EpochEndsByPartition,
     ) -> bool:
@@ -461,7 +459,7 @@ class WaitingStore:
         self._comparison.begin()
         self.read_again = True
 
-    def _note_where(self, kafka: KafkaConsumer) -> None:
+    def _note_where(self, kafka: ConsumerClient) -> None:
         """Note the positions, and their leader epochs, after a complete read."""
         for partition in self._partitions:
             position = kafka.position(partition, timeout_ms=REQUEST_TIMEOUT_MS)
@@ -477,7 +475,7 @@ class WaitingStore:
             kafka.close(autocommit=False)
 
     def _is_behind(
-        self, kafka: KafkaConsumer, partition: TopicPartition, end: int, least: Mapping[int, int]
+        self, kafka: ConsumerClient, partition: TopicPartition, end: int, least: Mapping[int, int]
     ) -> bool:
         # The embedded broker answers ListOffsets with an offset in the last batch, which is too low.
         position = kafka.position(partition, timeout_ms=REQUEST_TIMEOUT_MS)

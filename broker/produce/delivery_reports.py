@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 
 from dramatiq.errors import BrokerConnectionError
-from kafka import KafkaProducer
-from kafka.errors import (
+
+from ..errors import RECORD_ERRORS
+from ..kafka.errors import (
     BrokerResponseError,
     ClusterAuthorizationFailedError,
     CorruptRecordError,
@@ -17,12 +18,10 @@ from kafka.errors import (
     UnknownTopicIdError,
     UnknownTopicOrPartitionError,
 )
-from kafka.producer.future import FutureRecordMetadata
-from kafka.structs import TopicPartition
-
-from ..errors import RECORD_ERRORS
 from ..kafka.producer_errors import timed_out
+from ..kafka.protocol import ProducerClient, SendFuture
 from ..kafka.topics import Topics
+from ..kafka.types import TopicPartition
 from .send_batching import Sent
 
 #: The producer reports a failed record at its delivery timeout. A future without a result counts as failed
@@ -40,7 +39,7 @@ _OF_ALL = (ClusterAuthorizationFailedError, InvalidTimestampError)
 _GONE = (UnknownTopicOrPartitionError, UnknownTopicIdError)
 
 
-class PartitionGone(UnknownTopicOrPartitionError):  # type: ignore[misc]
+class PartitionGone(UnknownTopicOrPartitionError):
     """A record is in a batch for a partition that its recreated topic does not have."""
 
 
@@ -65,7 +64,7 @@ class DeliveryReports:
       timeout_s: The delivery timeout of the producer.
     """
 
-    def __init__(self, producer: KafkaProducer, topics: Topics, *, timeout_s: float) -> None:
+    def __init__(self, producer: ProducerClient, topics: Topics, *, timeout_s: float) -> None:
         self._producer = producer
         self._topics = topics
         self._timeout_s = timeout_s
@@ -87,7 +86,7 @@ class DeliveryReports:
                 if may_be_anothers(e):
                     suspects.append(index)
         for watch, where, future, leader_epoch in sent.watched:
-            if leader_epoch != self._producer._metadata.leader_epoch_for_partition(where):
+            if leader_epoch != self._producer.leader_epoch(where):
                 leader_epoch = None  # there was an election: it may have been written before or after that
             watch(
                 where.partition,
@@ -96,7 +95,7 @@ class DeliveryReports:
             )
         return failures, suspects
 
-    def _wait(self, future: FutureRecordMetadata, silent_at_s: float) -> None:
+    def _wait(self, future: SendFuture, silent_at_s: float) -> None:
         while True:
             left_s = max(0.0, silent_at_s - time.monotonic())
             if self._gone and not future.is_done:
@@ -112,12 +111,10 @@ class DeliveryReports:
             else:
                 return
 
-    def _error_of(self, future: FutureRecordMetadata) -> BaseException | None:
-        partition = future._produce_future.topic_partition
-        found: BaseException | None = self._producer.answers.since(self._began_s, partition)
-        return found
+    def _error_of(self, future: SendFuture) -> BaseException | None:
+        return self._producer.last_error(self._producer.partition_of(future), since_s=self._began_s)
 
-    def _check_topic(self, future: FutureRecordMetadata, silent_at_s: float) -> None:
+    def _check_topic(self, future: SendFuture, silent_at_s: float) -> None:
         """Create a topic again that does not exist, according to Kafka's response.
 
         Raises:
@@ -126,16 +123,16 @@ class DeliveryReports:
         """
         if not isinstance(self._error_of(future), _GONE):
             return
-        topic, partition = where = future._produce_future.topic_partition
+        topic, partition = where = self._producer.partition_of(future)
         if time.monotonic() - self._checked_s.get(topic, 0.0) >= TOPIC_CHECK_INTERVAL_S:
             self._topics.look_again(topic, deadline_s=silent_at_s)
             self._checked_s[topic] = time.monotonic()
-        known = self._producer._metadata.partitions_for_topic(topic)
+        known = self._producer.known_partitions(topic)
         if known is not None and partition not in known:
             self._gone.add(where)
             self._check_partition(future)
 
-    def _check_partition(self, future: FutureRecordMetadata) -> None:
-        topic, partition = where = future._produce_future.topic_partition
+    def _check_partition(self, future: SendFuture) -> None:
+        topic, partition = where = self._producer.partition_of(future)
         if where in self._gone:
             raise PartitionGone(f"the topic {topic!r} has no partition {partition} any more")

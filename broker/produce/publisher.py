@@ -12,23 +12,22 @@ from typing import Protocol
 from zlib import crc32
 
 from dramatiq.errors import BrokerConnectionError
-from kafka import KafkaProducer
-from kafka.errors import (
+
+from ..errors import RECORD_ERRORS, KafkaUnavailable, NotAuthorized, TopicMisconfigured
+from ..kafka.clients import Clients
+from ..kafka.errors import (
     BrokerResponseError,
     IllegalStateError,
-    InvalidRecordError,
-    InvalidTimestampError,
     KafkaError,
     KafkaTimeoutError,
     MessageSizeTooLargeError,
     RecordListTooLargeError,
     UnknownTopicOrPartitionError,
+    is_about_time,
+    is_unknown_partition,
 )
-
-from ..errors import RECORD_ERRORS, KafkaUnavailable, NotAuthorized, TopicMisconfigured
-from ..kafka.clients import Clients
-from ..kafka.metadata import refresh_metadata_of
-from ..kafka.producer_errors import ProducerErrors
+from ..kafka.partitioner import StickyBatchPartitioner
+from ..kafka.protocol import ProducerClient
 from ..kafka.record_size import batch_bytes, fits
 from ..kafka.rights import Rights, denied_topics, is_denial
 from ..kafka.single_flight import SingleFlight
@@ -37,7 +36,7 @@ from ..kafka.topics import Topics
 from ..process import forks
 from ..process.threads import start_unwaited
 from .delivery_reports import TOPIC_ERRORS, DeliveryReports, PartitionGone
-from .send_batching import SendBatcher, Sent, StickyBatchPartitioner
+from .send_batching import SendBatcher, Sent, current_batch
 
 logger = logging.getLogger(__name__)
 
@@ -60,8 +59,6 @@ UNKNOWN_TOPIC_TIMEOUT_S = 1.0
 _UNSENT = (IllegalStateError, PartitionGone)
 #: Kafka's value for "no timestamp", which no limit of a topic refuses (RecordBatch.NO_TIMESTAMP).
 NO_TIMESTAMP = -1
-#: The beginning of kafka-python's ValueError for an unknown partition.
-_UNRECOGNIZED = "Unrecognized partition"
 #: The time for which records have no timestamp after Kafka has refused this machine's clock.
 UNTIMED_S = 60.0
 
@@ -157,7 +154,7 @@ class Publisher:
     def reset_after_fork(self) -> None:
         """Drop the producer, which belongs to the parent. The next call that publishes creates another."""
         self._lock = threading.Lock()
-        self._producer: KafkaProducer | None = None
+        self._producer: ProducerClient | None = None
 
     def publish(self, records: Sequence[Record]) -> dict[int, BaseException]:
         """Produce all ``records`` with one wait and return why some failed, by their index.
@@ -287,7 +284,7 @@ class Publisher:
 
     def _replace(
         self,
-        producer: KafkaProducer,
+        producer: ProducerClient,
         records: Sequence[Record],
         failures: dict[int, BaseException],
         suspects: Sequence[int],
@@ -347,17 +344,17 @@ class Publisher:
         A topic with the timestamps of producers refuses a timestamp more than an hour ahead of Kafka's clock
         (``message.timestamp.after.max.ms``), and the rest of its batch.
         """
-        if not any(_is_about_time(e) for e in failures.values()):
+        if not any(is_about_time(e) for e in failures.values()):
             return []
         if time.monotonic() > self._untimed_until_s:
             logger.error(
                 "Kafka refuses the time of this machine, %s: records have no timestamp until the clock is "
                 "right. Set the clock. %s",
                 time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
-                next(e for e in failures.values() if _is_about_time(e)),
+                next(e for e in failures.values() if is_about_time(e)),
             )  # fmt: skip
         self._untimed_until_s = time.monotonic() + UNTIMED_S
-        return [index for index, e in failures.items() if _is_about_time(e) or type(e) is KafkaError]
+        return [index for index, e in failures.items() if is_about_time(e) or type(e) is KafkaError]
 
     def _bisect_failures(
         self,
@@ -401,14 +398,14 @@ class Publisher:
         if (producer := self._own()) is not None:
             self._retire(producer)
 
-    def _current(self, deadline_s: float) -> KafkaProducer:
+    def _current(self, deadline_s: float) -> ProducerClient:
         return self._own() or self._connecting.run(lambda: self._renew(deadline_s), deadline_s=deadline_s)
 
-    def _own(self) -> KafkaProducer | None:
+    def _own(self) -> ProducerClient | None:
         with self._lock:
             return self._producer
 
-    def _renew(self, deadline_s: float) -> KafkaProducer:
+    def _renew(self, deadline_s: float) -> ProducerClient:
         if (producer := self._own()) is not None:
             return producer
         producer = self._new_producer(deadline_s)
@@ -416,8 +413,8 @@ class Publisher:
             self._producer = producer
         return producer
 
-    def _new_producer(self, deadline_s: float) -> KafkaProducer:
-        producer = self._clients.producer(
+    def _new_producer(self, deadline_s: float) -> ProducerClient:
+        return self._clients.producer(
             within_s=max(MIN_CONNECT_S, deadline_s - time.monotonic()),
             acks="all",
             enable_idempotence=True,
@@ -427,13 +424,11 @@ class Publisher:
             max_block_ms=self._timeout_ms,
             max_request_size=MAX_DEAD_LETTER_BYTES,
             linger_ms=self._linger_ms,
-            partitioner=StickyBatchPartitioner(),
+            partitioner=StickyBatchPartitioner(current_batch),
         )
-        producer.answers = ProducerErrors(producer)
-        return producer
 
     def _produce(
-        self, producer: KafkaProducer, records: Sequence[Record], indices: Sequence[int], reach_by_s: float
+        self, producer: ProducerClient, records: Sequence[Record], indices: Sequence[int], reach_by_s: float
     ) -> tuple[dict[int, BaseException], list[int]]:
         """Produce some of ``records``. Return the failures, and those that Kafka may refuse for good."""
         failures = self._look_up(producer, records, indices, reach_by_s)
@@ -453,7 +448,7 @@ class Publisher:
         return failures | answered, suspects
 
     def _look_up(
-        self, producer: KafkaProducer, records: Sequence[Record], indices: Sequence[int], reach_by_s: float
+        self, producer: ProducerClient, records: Sequence[Record], indices: Sequence[int], reach_by_s: float
     ) -> dict[int, BaseException]:
         """Wait until the producer knows the partitions of the records. Return the failures by index.
 
@@ -470,22 +465,22 @@ class Publisher:
             record = records[index]
             if record.partition is None or index in failures or _is_known(producer, record):
                 continue
-            refresh_metadata_of(producer, timeout_s=max(0.0, reach_by_s - time.monotonic()))
+            producer.refresh_metadata(timeout_s=max(0.0, reach_by_s - time.monotonic()))
             if not _is_known(producer, record):
                 failures[index] = no_partition(record)
         return failures
 
-    def _wait_until_known(self, topic: str, producer: KafkaProducer, reach_by_s: float) -> None:
+    def _wait_until_known(self, topic: str, producer: ProducerClient, reach_by_s: float) -> None:
         left_s = max(0.0, reach_by_s - time.monotonic())
         try:
-            producer._wait_on_metadata(topic, min(left_s, UNKNOWN_TOPIC_TIMEOUT_S) * 1000)
+            producer.wait_for_topic(topic, min(left_s, UNKNOWN_TOPIC_TIMEOUT_S) * 1000)
         except KafkaTimeoutError:
             if left_s <= UNKNOWN_TOPIC_TIMEOUT_S:
                 raise
             self._topics.look_again(topic, deadline_s=reach_by_s)  # it may have been deleted
-            producer._wait_on_metadata(topic, max(0.0, reach_by_s - time.monotonic()) * 1000)
+            producer.wait_for_topic(topic, max(0.0, reach_by_s - time.monotonic()) * 1000)
 
-    def _retire(self, producer: KafkaProducer) -> None:
+    def _retire(self, producer: ProducerClient) -> None:
         with self._lock:
             if self._producer is not producer:
                 return  # another thread saw the same failure first
@@ -500,16 +495,8 @@ def _unsent(failures: Mapping[int, BaseException]) -> list[int]:
     return [index for index, e in failures.items() if isinstance(e, _UNSENT)]
 
 
-def _is_about_time(error: BaseException) -> bool:
-    # kafka-python 3.0.12 raises the general error when two or more records of a batch are refused
-    # (Sender._record_exceptions_fn in producer/sender.py).
-    if isinstance(error, InvalidRecordError):
-        return "timestamp" in str(error).lower()
-    return isinstance(error, InvalidTimestampError)
-
-
 def _send(
-    producer: KafkaProducer, records: Sequence[Record], indices: Sequence[int], timestamp_ms: int | None
+    producer: ProducerClient, records: Sequence[Record], indices: Sequence[int], timestamp_ms: int | None
 ) -> Sent:
     sent = Sent()
     for index in indices:
@@ -524,12 +511,12 @@ def _send(
                 timestamp_ms=timestamp_ms,
             )
         except (KafkaError, BrokerResponseError, TypeError, ValueError, AssertionError) as e:
-            sent.failures[index] = no_partition(record) if str(e).startswith(_UNRECOGNIZED) else e
+            sent.failures[index] = no_partition(record) if is_unknown_partition(e) else e
         else:
             sent.pending.append((index, future))
             if record.watch is not None:
-                where = future._produce_future.topic_partition
-                leader_epoch = producer._metadata.leader_epoch_for_partition(where)
+                where = producer.partition_of(future)
+                leader_epoch = producer.leader_epoch(where)
                 sent.watched.append((record.watch, where, future, leader_epoch))
     return sent
 
@@ -539,9 +526,9 @@ def _is_denied(record: Record, error: BaseException) -> bool:
     return is_denial(error) and (denied_topics(error) or {record.topic}) == {record.topic}
 
 
-def _is_known(producer: KafkaProducer, record: Record) -> bool:
+def _is_known(producer: ProducerClient, record: Record) -> bool:
     """Whether a producer knows the partition that a record names."""
-    return record.partition in (producer._metadata.partitions_for_topic(record.topic) or ())
+    return record.partition in (producer.known_partitions(record.topic) or ())
 
 
 def no_partition(record: Record) -> UnknownTopicOrPartitionError:
@@ -572,17 +559,16 @@ def partition_of(placement: bytes, partition_count: int) -> int:
     return crc32(placement) % partition_count
 
 
-def _partition(producer: KafkaProducer, record: Record) -> int | None:
+def _partition(producer: ProducerClient, record: Record) -> int | None:
     if record.placement is None:
         return record.partition
     return partition_of(record.placement, len(producer.partitions_for(record.topic)))
 
 
-def _close(producer: KafkaProducer, *, timeout_s: float) -> None:
+def _close(producer: ProducerClient, *, timeout_s: float) -> None:
     try:
         producer.close(timeout=timeout_s)
     except (KafkaTimeoutError, IllegalStateError):
         # kafka-python leaves a producer that cannot flush open, with its thread and sockets. All its callers
         # have returned.
-        producer._sender.force_close()
-        producer._closed = True
+        producer.force_close()

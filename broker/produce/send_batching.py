@@ -7,13 +7,11 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
-
-from kafka.partitioner import DefaultPartitioner
-from kafka.producer.future import FutureRecordMetadata
-from kafka.structs import TopicPartition
+from typing import TypeVar
 
 from ..errors import KafkaUnavailable
+from ..kafka.protocol import SendFuture
+from ..kafka.types import TopicPartition
 from ..process.forks import reset_on_fork
 
 #: The time for which a batch waits for callers that just received their responses and may send again.
@@ -37,27 +35,9 @@ class _Current(threading.local):
 _current = _Current()
 
 
-class StickyBatchPartitioner(DefaultPartitioner):  # type: ignore[misc]
-    """Puts the records of a batch without a key into one partition, and those of the next batch into another.
-
-    Kafka handles each partition of a request separately, with its own checksum and response.
-    """
-
-    def partition(
-        self,
-        topic: str,
-        key: bytes | None,
-        serialized_key: bytes | None,
-        value: bytes | None,
-        serialized_value: bytes | None,
-        cluster: Any,
-    ) -> int:
-        if _current.batch is None or serialized_key is not None:
-            return int(super().partition(topic, key, serialized_key, value, serialized_value, cluster))
-        candidates = sorted(
-            cluster.available_partitions_for_topic(topic) or cluster.partitions_for_topic(topic)
-        )
-        return int(candidates[_current.batch % len(candidates)])
+def current_batch() -> int | None:
+    """The number of the batch that this thread sends; None for a thread that sends its own records."""
+    return _current.batch
 
 
 @dataclass(slots=True)
@@ -71,9 +51,9 @@ class Sent:
         leader epoch of the partition at that time.
     """
 
-    pending: list[tuple[int, FutureRecordMetadata]] = field(default_factory=list)
+    pending: list[tuple[int, SendFuture]] = field(default_factory=list)
     failures: dict[int, BaseException] = field(default_factory=dict)
-    watched: list[tuple[Callable[..., None], TopicPartition, FutureRecordMetadata, int | None]] = field(
+    watched: list[tuple[Callable[..., None], TopicPartition, SendFuture, int | None]] = field(
         default_factory=list
     )
 

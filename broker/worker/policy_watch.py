@@ -6,8 +6,8 @@ import logging
 import threading
 
 from dramatiq.errors import BrokerConnectionError
-from kafka.errors import KafkaError
 
+from ..kafka.errors import KafkaError
 from ..kafka.topics import Topics
 
 logger = logging.getLogger(__name__)

@@ -9,10 +9,10 @@ from typing import Any
 
 import dramatiq
 import pytest
-from kafka import KafkaAdminClient
 
 from broker import KafkaUnavailable
 from broker.kafka.clients import Clients
+from broker.kafka.protocol import AdminClient
 from broker.kafka.topics import TopicLayout, Topics
 from dev.stack import Stack
 from tests.broker.conftest import MakeBroker
@@ -51,7 +51,7 @@ class CountedClients(Clients):
         self.go_on = threading.Event()
 
     @contextmanager
-    def admin(self, **settings: Any) -> Iterator[KafkaAdminClient]:
+    def admin(self, **settings: Any) -> Iterator[AdminClient]:
         self.questions += 1
         assert self.go_on.wait(DEADLINE_S)
         with super().admin(**settings) as admin:
@@ -81,7 +81,8 @@ def ensure_at_once(clients: CountedClients, topics: Topics, wanted: list[str]) -
 
 def existing(clients: Clients, topics: Topics, names: list[str]) -> list[str]:
     with Clients.admin(clients) as admin:
-        found = {topic["name"] for topic in admin.describe_topics() if topic["error_code"] == 0}
+        described = admin.describe_topics([topics.queue(name) for name in names])
+    found = {topic["name"] for topic in described if topic["error_code"] == 0}
     return [name for name in names if topics.queue(name) in found]
 
 

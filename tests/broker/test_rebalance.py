@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from typing import Any
 
 import pytest
 from kafka.structs import MemberState, OffsetAndMetadata
 
 from broker.kafka.clients import Clients
-from broker.kafka.rebalance import keep_join_outcomes
 from broker.kafka.topics import TopicLayout, Topics
 from dev.stack import Stack
+from tests.broker.kafka_python import whole_admin, whole_consumer
 from tests.waiting import wait_until
 
 #: The embedded broker answers a JoinGroup only after half of it.
@@ -28,8 +27,7 @@ def test_a_consumer_that_is_hardly_ever_in_poll_joins_at_its_first_attempt(
         "session_timeout_ms": SESSION_TIMEOUT_MS,
         "heartbeat_interval_ms": 1_000,
     }
-    with closing(clients.consumer(group_id=f"{namespace}group", **settings)) as kafka:
-        keep_join_outcomes(kafka)
+    with whole_consumer(clients, group_id=f"{namespace}group", **settings) as kafka:
         kafka.subscribe([topics.queue("mail")])
         # A leader that does not know the partitions yet assigns none, and then joins once more.
         wait_until(
@@ -58,8 +56,7 @@ def test_a_leader_that_rejoins_for_new_partitions_between_two_polls_stays_in_its
         "heartbeat_interval_ms": 1_000,
         "metadata_max_age_ms": 200,
     }
-    with closing(clients.consumer(group_id=f"{namespace}group", **settings)) as kafka:
-        keep_join_outcomes(kafka)
+    with whole_consumer(clients, group_id=f"{namespace}group", **settings) as kafka:
         kafka.subscribe([topic])
 
         def owns(count: int) -> bool:
@@ -67,7 +64,7 @@ def test_a_leader_that_rejoins_for_new_partitions_between_two_polls_stays_in_its
             return len(kafka.assignment()) == count
 
         wait_until(lambda: owns(1), deadline_s=30, what="an assignment")
-        with clients.admin() as admin:
+        with whole_admin(clients) as admin:
             admin.create_partitions({topic: 3})
         wait_until(lambda: owns(3), deadline_s=30, what="the new partitions")
         assert kafka.group_metadata().state is MemberState.STABLE

@@ -15,6 +15,7 @@ from broker import KafkaBroker, KafkaUnavailable
 from broker.kafka import unreadable_batches as unreadable
 from broker.kafka.unreadable_batches import explained
 from tests.broker.conftest import MakeBroker, StartWorker
+from tests.broker.kafka_python import whole_admin
 from tests.waiting import wait_until
 
 #: Any Python reads gzip, so a test can take it away and give it back.
@@ -38,7 +39,7 @@ def two_queues(make_broker: MakeBroker) -> tuple[KafkaBroker, list[str]]:
 
 
 def create(broker: KafkaBroker, topic: str, **configs: str) -> None:
-    with broker.parts.clients.admin() as admin:
+    with whole_admin(broker.parts.clients) as admin:
         spec = {"num_partitions": 1, "replication_factor": 1, "configs": {**HIDDEN, **configs}}
         admin.create_topics({topic: spec}, wait_for_metadata=True)
 

@@ -217,8 +217,8 @@ def test_after_a_truncation_a_live_worker_commits_the_epoch_of_what_is_left_befo
 def committed(station: Station, topic: str) -> OffsetAndMetadata:
     broker = station.broker
     with closing(broker.parts.clients.consumer(group_id=broker.parts.group_of(QUEUE))) as kafka:
-        found: OffsetAndMetadata = kafka.committed(TopicPartition(topic, 0), metadata=True)
-    return found
+        partition = TopicPartition(topic, 0)
+        return kafka.committed_offsets([partition])[partition]
 
 
 def test_after_a_truncation_a_worker_goes_on_from_the_holes_that_a_killed_one_left(

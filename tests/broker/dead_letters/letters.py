@@ -52,4 +52,6 @@ def records_on_queue(broker: KafkaBroker) -> list[tuple[Message[Any], list[tuple
     topic = broker.parts.topics.queue(QUEUE)
     broker.parts.topics.ensure([topic])
     with DeadLetterTopic(broker.parts.clients, topic) as log:
-        return [(Message.decode(record.value), list(record.headers)) for record in log.records_since({})]
+        return [
+            (Message.decode(record.value or b""), list(record.headers)) for record in log.records_since({})
+        ]

@@ -13,6 +13,7 @@ from broker.kafka.topic_policies import MAX_DEAD_LETTER_BYTES
 from dev.server import Server
 from tests.broker.conftest import MakeBroker, StartWorker
 from tests.broker.dead_letters.letters import QUEUE
+from tests.broker.kafka_python import whole_admin
 from tests.waiting import wait_until
 
 DEADLINE_S = 90.0
@@ -138,5 +139,5 @@ def test_a_dead_letter_topic_that_takes_nothing_holds_the_queue_and_loses_none(
 
 
 def configure(broker: KafkaBroker, topic: str, configs: dict[str, str]) -> None:
-    with broker.parts.clients.admin() as admin:
+    with whole_admin(broker.parts.clients) as admin:
         admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=configs)])

@@ -14,6 +14,7 @@ from broker.delays import Delays, Forwarder
 from broker.kafka.clients import Clients
 from broker.kafka.topics import TopicLayout, Topics
 from broker.produce.publisher import Publisher, Record, partition_of
+from tests.broker.kafka_python import whole_consumer
 from tests.waiting import wait_until
 
 #: The embedded broker answers a JoinGroup only after half of the session timeout.
@@ -79,7 +80,7 @@ class Station:
 
     def read(self, topic: str) -> list[ConsumerRecord]:
         self.topics.ensure([topic])
-        with self.clients.consumer(auto_offset_reset="earliest") as kafka:
+        with whole_consumer(self.clients, auto_offset_reset="earliest") as kafka:
             partitions = [
                 TopicPartition(topic, number) for number in sorted(kafka.partitions_for_topic(topic))
             ]

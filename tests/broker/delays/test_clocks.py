@@ -24,6 +24,7 @@ from broker.kafka.topics import Topics
 from broker.produce.publisher import Publisher, Record
 from dev.child import Child
 from tests.broker.delays.station import QUEUE, SESSION_TIMEOUT_MS, Station, now_ms
+from tests.broker.kafka_python import whole_admin
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -175,7 +176,7 @@ def test_a_clock_that_was_ahead_for_a_while_holds_nothing_back(
 def _create_topics_that_keep_timestamps(station: Station) -> None:
     """As the version before created them, or an operator."""
     names = [station.topics.queue(QUEUE), station.topics.delayed]
-    with station.clients.admin() as admin:
+    with whole_admin(station.clients) as admin:
         for name in names:
             compacted = {"cleanup.policy": "compact"} if name == station.topics.delayed else {}
             spec = {"num_partitions": 2, "replication_factor": 1, "configs": compacted}

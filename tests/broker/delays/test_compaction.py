@@ -8,6 +8,7 @@ import pytest
 
 from tests.broker.delays.conftest import MakeStation
 from tests.broker.delays.station import PARTITIONS, Station
+from tests.broker.kafka_python import whole_admin
 from tests.waiting import wait_until
 
 MINUTE_MS = 60_000
@@ -24,7 +25,7 @@ def _create_hasty_topic(station: Station) -> None:
         "delete.retention.ms": "500",
     }
     layout = {"num_partitions": PARTITIONS, "replication_factor": 1, "configs": configs}
-    with station.clients.admin() as admin:
+    with whole_admin(station.clients) as admin:
         admin.create_topics({station.topics.delayed: layout}, wait_for_metadata=True)
 
 

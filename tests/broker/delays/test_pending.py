@@ -11,6 +11,7 @@ from broker.produce.publisher import Record
 from dev.server import Server
 from tests.broker.delays.conftest import MakeStation
 from tests.broker.delays.station import QUEUE, Station, due_ms, message
+from tests.broker.kafka_python import whole_admin
 from tests.waiting import wait_until
 
 MINUTE_MS = 60_000
@@ -99,7 +100,7 @@ def test_a_view_is_made_anew_when_its_topic_is(
     station.delay(*[MINUTE_MS] * 40)
     assert station.delays.count(QUEUE) == 40
 
-    with station.clients.admin() as admin:
+    with whole_admin(station.clients) as admin:
         admin.delete_topics([station.topics.delayed])
     wait_until(
         lambda: not other.publisher.publish([_delayed(other)]), deadline_s=60, what="a topic made anew"

@@ -24,6 +24,7 @@ from broker.produce.publisher import partition_of
 from dev.child import Child
 from tests.broker.delays.conftest import MakeStation
 from tests.broker.delays.station import PARTITIONS, QUEUE, SESSION_TIMEOUT_MS, Station, message, now_ms
+from tests.broker.kafka_python import whole_admin, whole_consumer
 from tests.waiting import wait_until
 
 MINUTE_MS = 60_000
@@ -251,7 +252,7 @@ def test_an_index_is_replaced_when_its_topic_was_made_anew(make_station: MakeSta
     wait_until(lambda: len(station.index_files()) == 2, deadline_s=60, what="the indexes")
     station.stop()
 
-    with station.clients.admin() as admin:
+    with whole_admin(station.clients) as admin:
         admin.delete_topics([station.topics.delayed])
     again = make_station()
     wait_until(lambda: again.topics.delayed not in _topics(again), deadline_s=60, what="the topic to be gone")
@@ -272,7 +273,7 @@ def test_a_topic_that_is_made_anew_under_a_running_forwarder_is_noticed(
     running.start()
     running.wait_for(running.delay(*range(40)))
 
-    with running.clients.admin() as admin:
+    with whole_admin(running.clients) as admin:
         admin.delete_topics([running.topics.delayed])
     wait_until(lambda: other.topics.delayed not in _topics(other), deadline_s=60, what="the topic to be gone")
     ids = other.delay(*range(400))
@@ -335,7 +336,7 @@ def placed(one: Message[None]) -> int:
 
 
 def _topics(station: Station) -> set[str]:
-    with station.clients.consumer() as kafka:
+    with whole_consumer(station.clients) as kafka:
         topics: set[str] = kafka.topics()
     return topics
 

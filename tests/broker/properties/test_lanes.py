@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -124,9 +125,6 @@ class LanesTopic:
     def __init__(self, kafka: Kafka, meanwhile: Callable[[], object]) -> None:
         self._kafka, self._meanwhile = kafka, meanwhile
         self._position = 0
-        self._cluster = self
-        self._manager = SimpleNamespace(run=lambda *call: None, wait_for=None, cluster=self)
-        self._subscription = SimpleNamespace(assignment={})
 
     def partitions_for_topic(self, topic: str) -> set[int]:
         return {LANES.partition}
@@ -137,8 +135,17 @@ class LanesTopic:
     def topic_id(self, topic: str) -> None:
         return None
 
-    def request_update(self) -> None:
+    def known_partitions(self, topic: str) -> set[int]:
+        return {LANES.partition}
+
+    def refresh_metadata(self, timeout_ms: float) -> None:
         pass
+
+    def request_metadata(self) -> None:
+        pass
+
+    def position_epoch(self, partition: TopicPartition) -> int:
+        return -1
 
     def assign(self, partitions: list[TopicPartition]) -> None:
         pass
@@ -194,7 +201,7 @@ class Owner:
         self.orphans: dict[int, Record] = {}
         self.lanes = self._take_over()
 
-    def _take_over(self) -> Lanes[Record]:
+    def _take_over(self) -> Lanes[Any]:
         try:
             return self.releasing.lanes_of([PARTITION])[PARTITION]
         except StaleRead:

@@ -10,6 +10,7 @@ import pytest
 
 from broker import KafkaBroker
 from tests.broker.conftest import MakeBroker, StartWorker
+from tests.broker.kafka_python import whole_admin
 from tests.broker.topics.made import QUEUE, configs_of, create
 from tests.waiting import wait_until
 
@@ -40,7 +41,7 @@ def broker_of(task: dramatiq.Actor[[int], None]) -> KafkaBroker:
 
 
 def delete(broker: KafkaBroker, topic: str) -> None:
-    with broker.parts.clients.admin() as admin:
+    with whole_admin(broker.parts.clients) as admin:
         admin.delete_topics([topic])
         wait_until(
             lambda: all(found["error_code"] for found in admin.describe_topics([topic])),

@@ -1,0 +1,219 @@
+"""The errors that a Kafka client raises, and the questions that the rest of the broker asks about them.
+
+For now they are kafka-python's own classes, under this roof alone: a second client, or one in memory, raises
+the same ones. The type checker sees the part of each that the broker relies on. It imports nothing else of
+the broker, so that ``broker.errors`` may build on it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .types import OffsetAndMetadata, TopicPartition
+
+    class KafkaError(Exception):
+        """Whatever a Kafka client raises.
+
+        Attributes:
+          retriable: Whether the same again, later or at another node, may succeed.
+        """
+
+        retriable: bool
+
+    class BrokerResponseError(KafkaError):
+        """Kafka has answered with an error code."""
+
+        errno: int
+
+    class RetriableError(KafkaError): ...
+
+    class InvalidMetadataError(RetriableError): ...
+
+    class AuthorizationError(BrokerResponseError): ...
+
+    class BrokerNotAvailableError(BrokerResponseError): ...
+
+    class ClusterAuthorizationFailedError(AuthorizationError): ...
+
+    class CorruptRecordError(BrokerResponseError): ...
+
+    class GroupAuthorizationFailedError(AuthorizationError): ...
+
+    class IllegalStateError(KafkaError): ...
+
+    class UnsupportedVersionError(BrokerResponseError): ...
+
+    class IncompatibleBrokerVersion(UnsupportedVersionError): ...
+
+    class InvalidConfigurationError(BrokerResponseError): ...
+
+    class InvalidPartitionsError(BrokerResponseError): ...
+
+    class InvalidRecordError(BrokerResponseError): ...
+
+    class InvalidReplicationFactorError(BrokerResponseError): ...
+
+    class InvalidRequiredAcksError(BrokerResponseError): ...
+
+    class InvalidTimestampError(BrokerResponseError): ...
+
+    class InvalidTopicError(BrokerResponseError): ...
+
+    class KafkaTimeoutError(RetriableError): ...
+
+    class LogTruncationError(KafkaError):
+        """Logs were cut below the position of a consumer.
+
+        Attributes:
+          divergent_offsets: Where each log became another one; None when its leader has not said.
+        """
+
+        divergent_offsets: Mapping[TopicPartition, OffsetAndMetadata | None]
+
+    class MessageSizeTooLargeError(BrokerResponseError): ...
+
+    class NotControllerError(RetriableError, BrokerResponseError): ...
+
+    class NotEnoughReplicasAfterAppendError(RetriableError, BrokerResponseError): ...
+
+    class NotEnoughReplicasError(RetriableError, BrokerResponseError): ...
+
+    class OffsetOutOfRangeError(BrokerResponseError):
+        """Positions are outside their logs; the first argument maps each partition to its position."""
+
+    class PolicyViolationError(BrokerResponseError): ...
+
+    class RebalanceInProgressError(BrokerResponseError): ...
+
+    class RecordListTooLargeError(BrokerResponseError): ...
+
+    class TopicAlreadyExistsError(BrokerResponseError): ...
+
+    class TopicAuthorizationFailedError(AuthorizationError): ...
+
+    class UnknownBrokerIdError(KafkaError): ...
+
+    class UnknownTopicIdError(InvalidMetadataError, BrokerResponseError): ...
+
+    class UnknownTopicOrPartitionError(InvalidMetadataError, BrokerResponseError): ...
+
+    class UnsupportedCodecError(KafkaError): ...
+
+    class UnsupportedCompressionTypeError(BrokerResponseError): ...
+
+    class UnsupportedForMessageFormatError(BrokerResponseError): ...
+
+    def for_code(error_code: int) -> type[BrokerResponseError]:
+        """The class of Kafka's error code; a class of its own for a code that is not known."""
+
+else:
+    from kafka.errors import (
+        AuthorizationError,
+        BrokerNotAvailableError,
+        BrokerResponseError,
+        ClusterAuthorizationFailedError,
+        CorruptRecordError,
+        GroupAuthorizationFailedError,
+        IllegalStateError,
+        IncompatibleBrokerVersion,
+        InvalidConfigurationError,
+        InvalidMetadataError,
+        InvalidPartitionsError,
+        InvalidRecordError,
+        InvalidReplicationFactorError,
+        InvalidRequiredAcksError,
+        InvalidTimestampError,
+        InvalidTopicError,
+        KafkaError,
+        KafkaTimeoutError,
+        LogTruncationError,
+        MessageSizeTooLargeError,
+        NotControllerError,
+        NotEnoughReplicasAfterAppendError,
+        NotEnoughReplicasError,
+        OffsetOutOfRangeError,
+        PolicyViolationError,
+        RebalanceInProgressError,
+        RecordListTooLargeError,
+        RetriableError,
+        TopicAlreadyExistsError,
+        TopicAuthorizationFailedError,
+        UnknownBrokerIdError,
+        UnknownTopicIdError,
+        UnknownTopicOrPartitionError,
+        UnsupportedCodecError,
+        UnsupportedCompressionTypeError,
+        UnsupportedForMessageFormatError,
+        UnsupportedVersionError,
+        for_code,
+    )
+
+__all__ = [
+    "AuthorizationError",
+    "BrokerNotAvailableError",
+    "BrokerResponseError",
+    "ClusterAuthorizationFailedError",
+    "CorruptRecordError",
+    "GroupAuthorizationFailedError",
+    "IllegalStateError",
+    "IncompatibleBrokerVersion",
+    "InvalidConfigurationError",
+    "InvalidMetadataError",
+    "InvalidPartitionsError",
+    "InvalidRecordError",
+    "InvalidReplicationFactorError",
+    "InvalidRequiredAcksError",
+    "InvalidTimestampError",
+    "InvalidTopicError",
+    "KafkaError",
+    "KafkaTimeoutError",
+    "LogTruncationError",
+    "MessageSizeTooLargeError",
+    "NotControllerError",
+    "NotEnoughReplicasAfterAppendError",
+    "NotEnoughReplicasError",
+    "OffsetOutOfRangeError",
+    "PolicyViolationError",
+    "RebalanceInProgressError",
+    "RecordListTooLargeError",
+    "RetriableError",
+    "TopicAlreadyExistsError",
+    "TopicAuthorizationFailedError",
+    "UnknownBrokerIdError",
+    "UnknownTopicIdError",
+    "UnknownTopicOrPartitionError",
+    "UnsupportedCodecError",
+    "UnsupportedCompressionTypeError",
+    "UnsupportedForMessageFormatError",
+    "UnsupportedVersionError",
+    "for_code",
+    "is_about_time",
+    "is_unknown_partition",
+    "may_pass",
+]
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether another node, or the same one later, may have the answer."""
+    return isinstance(error, KafkaError) and (
+        error.retriable or isinstance(error, UnknownBrokerIdError | BrokerNotAvailableError)
+    )
+
+
+def is_about_time(error: BaseException) -> bool:
+    """Whether a record is refused because of its timestamp."""
+    # kafka-python 3.0.12 has the general error where two records or more of a batch are refused
+    # (Sender._record_exceptions_fn in producer/sender.py).
+    if isinstance(error, InvalidRecordError):
+        return "timestamp" in str(error).lower()
+    return isinstance(error, InvalidTimestampError)
+
+
+def is_unknown_partition(error: BaseException) -> bool:
+    """Whether a producer has not heard of the partition that a record names."""
+    # A ValueError without a type of its own (KafkaProducer._partition in producer/kafka.py of kafka-python
+    # 3.0.12).
+    return isinstance(error, ValueError) and str(error).startswith("Unrecognized partition")

@@ -1,0 +1,315 @@
+"""Every private part of kafka-python that the broker relies on, in one place.
+
+Each function says where kafka-python 3.0.12 has that part, as file:line below the package ``kafka``, or which
+issue of https://github.com/dpkp/kafka-python it works around. ``tests/broker/kafka/test_internals.py`` has a
+test for each, which fails with a version that has changed it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+from kafka.net.selector import KernelEvent
+from kafka.protocol.consumer import OffsetSpec
+from kafka.structs import OffsetAndMetadata as KafkaOffset
+from kafka.structs import TopicPartition as KafkaPartition
+
+from .types import Heartbeat, OffsetAndMetadata, OffsetAndTimestamp, TopicPartition
+
+#: kafka-python's clients are untyped.
+Client = Any
+
+
+# Metadata
+
+
+def cluster(client: Client) -> Any:
+    """The metadata that a consumer has heard, with the methods that its public side lacks.
+
+    They are topic_id, leader_for_partition, leader_epoch_for_partition, partitions_for_topic, brokers,
+    add_topic and request_update: cluster.py:235-477; ``_manager``: consumer/group.py:419.
+    """
+    return client._manager.cluster
+
+
+def wait(client: Client, future: Any, timeout_ms: float) -> Any:
+    """Wait for a future of the I/O thread; raises its error, or KafkaTimeoutError.
+
+    KafkaConnectionManager.run and wait_for: net/manager.py:443, :406.
+    """
+    return client._manager.run(client._manager.wait_for, future, timeout_ms)
+
+
+def start(client: Client, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
+    """Run ``function(manager, *args)`` on the I/O thread, without waiting; returns its future.
+
+    KafkaConnectionManager.call_soon: net/manager.py:434.
+    """
+    return client._manager.call_soon(function, client._manager, *args)
+
+
+def sleep(delay_s: float) -> Any:
+    """What a coroutine of the I/O thread awaits to let others run for a while.
+
+    NetworkSelector.sleep returns the same: net/selector.py:448. A rebalance listener has no selector at hand.
+    """
+    return KernelEvent("_sleep", delay_s)
+
+
+# Positions and offsets
+
+
+def seek_with_epoch(client: Client, partition: TopicPartition, offset: int, leader_epoch: int) -> None:
+    """Set a position together with the leader epoch of the record before it.
+
+    kafka-python's seek() takes none (consumer/group.py:998), and a position without one cannot be told from
+    one in another log: once that is shorter, it would be read from its beginning. Its positions have had one
+    since https://github.com/dpkp/kafka-python/pull/2978 (consumer/subscription_state.py:638).
+
+    Raises:
+      ValueError: When the partition is not assigned any more.
+    """
+    state = client._subscription.assignment.get(partition)
+    if state is None:
+        raise ValueError("Unassigned partition")
+    state.seek(KafkaOffset(offset, "", leader_epoch))
+
+
+def position_epoch(client: Client, partition: TopicPartition) -> int:
+    """The leader epoch of what stands before the position; -1 when it is not known.
+
+    TopicPartitionState.position: consumer/subscription_state.py:558.
+    """
+    state = client._subscription.assignment.get(partition)
+    position = None if state is None else state.position
+    return -1 if position is None or position.leader_epoch is None else int(position.leader_epoch)
+
+
+def committed_offsets(
+    client: Client, partitions: Iterable[TopicPartition], timeout_ms: float | None
+) -> dict[TopicPartition, OffsetAndMetadata]:
+    """What the group has committed, with one request.
+
+    KafkaConsumer.committed asks the same for one partition (consumer/group.py:726); a round trip for each
+    would add up. ConsumerCoordinator.fetch_committed_offsets: coordinator/consumer.py:638.
+    """
+    asked = [KafkaPartition(*partition) for partition in partitions]
+    found = client._coordinator.fetch_committed_offsets(asked, timeout_ms=timeout_ms)
+    return {TopicPartition(*partition): OffsetAndMetadata(*commit) for partition, commit in found.items()}
+
+
+def ask_beginnings(client: Client, partitions: Iterable[TopicPartition], timeout_ms: float) -> Any:
+    """Ask what beginning_offsets() asks, without its wait; returns the future."""
+    return _ask_offsets(client, partitions, OffsetSpec.EARLIEST, timeout_ms)
+
+
+def ask_ends(client: Client, partitions: Iterable[TopicPartition], timeout_ms: float) -> Any:
+    """Ask what end_offsets() asks, without its wait; returns the future."""
+    return _ask_offsets(client, partitions, OffsetSpec.LATEST, timeout_ms)
+
+
+def _ask_offsets(client: Client, partitions: Iterable[TopicPartition], spec: Any, timeout_ms: float) -> Any:
+    # Fetcher._fetch_offsets_by_times_async: consumer/fetcher.py:415, called with its wait at :536.
+    wanted = {KafkaPartition(*partition): spec for partition in partitions}
+    fetcher = client._fetcher
+    return client._manager.call_soon(fetcher._fetch_offsets_by_times_async, wanted, timeout_ms)
+
+
+def offset_and_timestamp(found: Any) -> OffsetAndTimestamp | None:
+    return None if found is None else OffsetAndTimestamp(*found)
+
+
+# Unreadable batches
+
+
+def held_error(client: Client) -> Exception | None:
+    """The error that the next poll raises.
+
+    kafka-python keeps one when there are records to hand out before it, and loses it, but not the batch, when
+    the partition is paused by then (Fetcher.fetched_records: consumer/fetcher.py:569-574, :620-623).
+    """
+    kept = client._fetcher._next_in_line_exception_metadata
+    if kept is None:
+        return None
+    error: Exception = kept.exception
+    return error
+
+
+def forget_held_error(client: Client) -> None:
+    """Let the next poll not raise :func:`held_error`."""
+    client._fetcher._next_in_line_exception_metadata = None
+
+
+def drop_unreadable_batch(client: Client) -> TopicPartition | None:
+    """Drop what is in line of the partition that the last error of a poll came from; None when there is
+    nothing.
+
+    kafka-python does not say which partition it is, and would turn in a circle over what it has of it
+    (Fetcher.fetched_records: consumer/fetcher.py:594-623; PartitionRecords.drain: :1635).
+    """
+    fetcher = client._fetcher
+    failed = fetcher._next_partition_records
+    if failed is None or not failed:
+        return None
+    failed.drain()
+    fetcher._next_partition_records = None
+    return TopicPartition(*failed.topic_partition)
+
+
+# Groups
+
+
+def heartbeat(client: Client) -> Heartbeat:
+    """When heartbeats were answered: coordinator/base.py:190, coordinator/heartbeat.py:34-37."""
+    state = client._coordinator.heartbeat
+    return Heartbeat(state.last_receive, state.last_reset)
+
+
+def keep_join_outcomes(client: Client) -> None:
+    """Let a join that ends between two polls count.
+
+    kafka-python 3.0.12 drops its outcome, and the next poll joins once more: that rebalances all others, and
+    on a busy machine a consumer can go on so for long without a partition. Here the next poll gets the
+    outcome, unless this consumer has left the generation that it is of.
+
+    And a join that has begun is seen through. kafka-python joins again as the group's leader when a topic has
+    more partitions than at its last assignment, and makes the next assignment in the middle of the join: if a
+    poll ends there, no later one finds a reason to join. The consumer then sends no heartbeats any more,
+    commits nothing, does not notice when it is thrown out, and reads on beside the partitions' next owners.
+
+    AbstractCoordinator._do_join_and_sync_async, its task and _on_join_complete_async:
+    coordinator/base.py:494-553, :717; ConsumerCoordinator.need_rejoin: coordinator/consumer.py:590.
+    """
+    coordinator = client._coordinator
+    join, complete = coordinator._do_join_and_sync_async, coordinator._on_join_complete_async
+    need_rejoin = coordinator.need_rejoin
+    kept: tuple[object, bytes] | None = None
+
+    async def join_unless_joined() -> bytes:
+        nonlocal kept
+        if kept is None or kept[0] is not coordinator._generation:
+            assignment = await join()
+            kept = (coordinator._generation, assignment)
+        return kept[1]
+
+    async def take_outcome(*args: Any) -> None:
+        nonlocal kept
+        kept = None
+        await complete(*args)
+
+    coordinator.need_rejoin = lambda: coordinator.rejoining or need_rejoin()
+    coordinator._do_join_and_sync_async = join_unless_joined
+    coordinator._on_join_complete_async = take_outcome
+
+
+def poll_apart_from_heartbeats(client: Client) -> None:
+    """Let poll() wait for records for as long as its caller says.
+
+    kafka-python 3.0.12 sends heartbeats from its I/O thread, whether anybody polls or not, and all the same
+    ends a wait for records when the next heartbeat is due (KafkaConsumer._poll_once: consumer/group.py:863;
+    ConsumerCoordinator.time_to_next_poll: coordinator/consumer.py:441). While Kafka does not answer the last
+      one,
+    the next one is overdue: every wait is 0 s long then, poll() turns in a circle, and each turn hangs
+    another callback onto the fetch that is not answered (Fetcher.fetch_records in consumer/fetcher.py).
+    Memory grows by megabytes a second. https://github.com/dpkp/kafka-python/issues/1383 was another cause of
+    the same.
+    """
+    # Besides heartbeats the coordinator waits only for automatic commits, which no consumer of ours makes.
+    client._coordinator.time_to_next_poll = lambda: math.inf
+
+
+# Producers
+
+
+def wait_for_topic(producer: Client, topic: str, timeout_ms: float) -> None:
+    """Wait until a producer knows a topic's partitions, for a time of its own, which send() takes from the
+    settings.
+
+    KafkaProducer._wait_on_metadata: producer/kafka.py:1021.
+    """
+    producer._wait_on_metadata(topic, timeout_ms)
+
+
+def known_partitions(producer: Client, topic: str) -> set[int] | None:
+    """The partitions that a producer has heard of; partitions_for() would wait: producer/kafka.py:1086."""
+    known: set[int] | None = producer._metadata.partitions_for_topic(topic)
+    return known
+
+
+def producer_leader_epoch(producer: Client, partition: TopicPartition) -> int | None:
+    """ClusterMetadata.leader_epoch_for_partition: cluster.py:335."""
+    epoch: int | None = producer._metadata.leader_epoch_for_partition(partition)
+    return epoch
+
+
+def request_producer_metadata(producer: Client, told: Callable[[object], object]) -> None:
+    """Ask for a producer's metadata, and call ``told`` when there is an answer, or an error.
+
+    ClusterMetadata.request_update: cluster.py:421; Sender.wakeup: producer/sender.py:707.
+    """
+    producer._metadata.request_update().add_both(told)
+    producer._sender.wakeup()
+
+
+def partition_of(future: Any) -> TopicPartition:
+    """Where a record on its way goes, before there is an answer.
+
+    FutureRecordMetadata._produce_future: producer/future.py:49, :70.
+    """
+    return TopicPartition(*future._produce_future.topic_partition)
+
+
+def watch_batch_errors(producer: Client, note: Callable[[TopicPartition, BaseException], None]) -> None:
+    """Call ``note`` with each error that Kafka answers about a batch, which kafka-python keeps to itself.
+
+    It tries again until the time for a batch is up, and then says only that it is. Sender._dispatch_error:
+    producer/sender.py:490.
+    """
+    sender = producer._sender
+    dispatch = sender._dispatch_error
+
+    def dispatch_noted(batch: Any, error: BaseException, *args: Any, **kwargs: Any) -> None:
+        note(TopicPartition(*batch.topic_partition), error)
+        dispatch(batch, error, *args, **kwargs)
+
+    sender._dispatch_error = dispatch_noted
+
+
+def keep_beyond_atexit(producer: Client) -> None:
+    """Do not close a producer in an ``atexit`` handler, after which nothing can be sent.
+
+    KafkaProducer._unregister_cleanup: producer/kafka.py:654; https://github.com/dpkp/kafka-python/pull/360.
+    """
+    producer._unregister_cleanup()
+
+
+def force_close(producer: Client) -> None:
+    """Close a producer that close() leaves open, with its thread and sockets, as it has something to flush.
+
+    KafkaProducer.close: producer/kafka.py:668-726; Sender.force_close: producer/sender.py:366.
+    """
+    producer._sender.force_close()
+    producer._closed = True
+
+
+# Connections
+
+
+def bootstrap_server_count(manager: Any) -> int:
+    """How many servers a client was given: cluster.py:82."""
+    return len(manager.cluster._bootstrap_brokers)
+
+
+def close_selector_in_child(net: Any) -> None:
+    """In the child of a fork, close the child's files of a selector, and leave the sockets to the parent.
+
+    kafka-python's own close() shuts the sockets down, for the parent as well, and takes them out of a set
+    that both share. NetworkSelector._closed and _selector: net/selector.py:204-223.
+    """
+    net._closed = True
+    watched = net._selector.get_map()
+    for key in list(watched.values()) if watched else []:
+        key.fileobj.close()  # the child's file alone: the socket lives on
+    net._selector.close()

@@ -1,0 +1,40 @@
+"""Chooses the partitions of records that may go anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kafka.partitioner import DefaultPartitioner
+
+
+class StickyBatchPartitioner(DefaultPartitioner):  # type: ignore[misc]
+    """Puts the records of a batch that may go anywhere into one partition, the next batch's into another.
+
+    Each partition is a request of its own, with a checksum and an answer of its own.
+
+    Parameters:
+      current_batch: The number of the batch that the calling thread sends; None for a thread that sends for
+        itself.
+    """
+
+    def __init__(self, current_batch: Callable[[], int | None]) -> None:
+        super().__init__()
+        self._current_batch = current_batch
+
+    def partition(
+        self,
+        topic: str,
+        key: bytes | None,
+        serialized_key: bytes | None,
+        value: bytes | None,
+        serialized_value: bytes | None,
+        cluster: Any,
+    ) -> int:
+        batch = self._current_batch()
+        if batch is None or serialized_key is not None:
+            return int(super().partition(topic, key, serialized_key, value, serialized_value, cluster))
+        candidates = sorted(
+            cluster.available_partitions_for_topic(topic) or cluster.partitions_for_topic(topic)
+        )
+        return int(candidates[batch % len(candidates)])

@@ -1,0 +1,61 @@
+"""kafka-python's producer behind the broker's ``ProducerClient``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from threading import Event
+from typing import Any
+
+from kafka import KafkaProducer
+
+from . import internals
+from .producer_errors import ProducerErrors
+from .protocol import SendFuture
+from .types import TopicPartition
+
+
+class Producer(KafkaProducer):  # type: ignore[misc]
+    """A producer that can be used for as long as the process runs, and is closed by nobody but its owner.
+
+    kafka-python closes its producers in an ``atexit`` handler, so what runs after that one can send nothing.
+    There is no need to: whoever sends waits for the answer. And it closes one that is thrown away; in the
+    child of a fork that would be the parent's, and while the interpreter ends it would wait for a thread that
+    never runs again.
+
+    See ``protocol.ProducerClient`` for its methods.
+    """
+
+    def __init__(self, **configs: Any) -> None:
+        super().__init__(**configs)
+        internals.keep_beyond_atexit(self)
+        self._owner_pid = os.getpid()
+        self._errors = ProducerErrors()
+        internals.watch_batch_errors(self, self._errors.note)
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing() and getattr(self, "_owner_pid", None) == os.getpid():
+            super().__del__()
+
+    def partition_of(self, future: SendFuture) -> TopicPartition:
+        return internals.partition_of(future)
+
+    def last_error(self, partition: TopicPartition, *, since_s: float) -> BaseException | None:
+        return self._errors.since(since_s, partition)
+
+    def known_partitions(self, topic: str) -> set[int] | None:
+        return internals.known_partitions(self, topic)
+
+    def leader_epoch(self, partition: TopicPartition) -> int | None:
+        return internals.producer_leader_epoch(self, partition)
+
+    def wait_for_topic(self, topic: str, timeout_ms: float) -> None:
+        internals.wait_for_topic(self, topic, timeout_ms)
+
+    def refresh_metadata(self, *, timeout_s: float) -> None:
+        told = Event()
+        internals.request_producer_metadata(self, lambda _: told.set())
+        told.wait(timeout_s)
+
+    def force_close(self) -> None:
+        internals.force_close(self)

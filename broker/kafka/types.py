@@ -1,0 +1,115 @@
+"""The values that pass between Kafka and the rest of the broker. They belong to no client library.
+
+``TopicPartition`` and ``OffsetAndMetadata`` have the fields of kafka-python's named tuples in the same order,
+so each equals, and hashes as, kafka-python's with the same values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+#: The headers of a record, in order: a name and its bytes. A name may occur more than once.
+Headers = Sequence[tuple[str, bytes]]
+
+
+class TopicPartition(NamedTuple):
+    """A partition of a topic."""
+
+    topic: str
+    partition: int
+
+
+class OffsetAndMetadata(NamedTuple):
+    """A committed offset.
+
+    Attributes:
+      offset: The offset of the next record.
+      metadata: The text beside it.
+      leader_epoch: The leader epoch of the record before ``offset``; -1 when it is not known.
+    """
+
+    offset: int
+    metadata: str = ""
+    leader_epoch: int | None = -1
+
+
+class OffsetAndTimestamp(NamedTuple):
+    """An offset that Kafka found for a time.
+
+    Attributes:
+      timestamp: Of the record at ``offset``, in ms since 1970; -1 when the question was for an end of the
+        log.
+      leader_epoch: Of that record; -1 when it is not known.
+    """
+
+    offset: int
+    timestamp: int
+    leader_epoch: int | None
+
+
+class Heartbeat(NamedTuple):
+    """The state of a consumer's heartbeats, in seconds of ``time.monotonic()``.
+
+    Attributes:
+      last_answer_s: The time of the last answer; below 0 when there was none.
+      last_reset_s: The time at which the session timeout began again without an answer, as after a join.
+    """
+
+    last_answer_s: float
+    last_reset_s: float
+
+
+class ConsumedRecord(Protocol):
+    """A record as it was read. Read-only."""
+
+    @property
+    def topic(self) -> str: ...
+
+    @property
+    def partition(self) -> int: ...
+
+    @property
+    def offset(self) -> int: ...
+
+    @property
+    def leader_epoch(self) -> int:
+        """The leader epoch that it was written in; -1 when it is not known."""
+
+    @property
+    def timestamp(self) -> int:
+        """In ms since 1970; -1 when Kafka has none."""
+
+    @property
+    def key(self) -> bytes | None: ...
+
+    @property
+    def value(self) -> bytes | None:
+        """Its body; there is none in a tombstone."""
+
+    @property
+    def headers(self) -> Headers: ...
+
+    @property
+    def serialized_value_size(self) -> int:
+        """The bytes of ``value``; -1 for a tombstone."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpochEnd:
+    """What the leader of a partition says about a leader epoch.
+
+    Attributes:
+      epoch: The latest epoch, not above the one that was asked for, of which its log has records; -1 when its
+        log knows of none that is as late as the one asked for.
+      end_offset: Where that epoch ends; -1 as above.
+      leader_epoch: The leader's own; -1 when that is not known.
+    """
+
+    epoch: int
+    end_offset: int
+    leader_epoch: int = -1
+
+
+EpochEndsByPartition = dict[TopicPartition, EpochEnd]
