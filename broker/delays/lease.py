@@ -9,6 +9,8 @@ from functools import partial
 from ..kafka.protocol import ConsumerClient
 from ..kafka.types import OffsetAndMetadata, TopicPartition
 
+from ..offsets.committed_lanes import LogEnd
+
 #: The fractions of the session timeout after which the lease is renewed, and after which it expires. The rest
 #: of the session timeout is for a forward that has begun by then.
 RENEW_AFTER = 0.2
@@ -43,14 +45,14 @@ class Lease:
         """Note that this process was a member of the group at a time, or later."""
         self._confirmed_s = max(self._confirmed_s, at_s)
 
-    def renew(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Commit ``offsets`` when a renewal is due. A later poll receives the response."""
+    def renew(self, ends: Mapping[TopicPartition, LogEnd]) -> None:
+        """Commit the ends of the read when a renewal is due. A later poll receives the response."""
         now_s = time.monotonic()
         unanswered = self._under_way and now_s - self._asked_s < self._session_s
-        if unanswered or now_s - self._confirmed_s < RENEW_AFTER * self._session_s or not offsets:
+        if unanswered or now_s - self._confirmed_s < RENEW_AFTER * self._session_s or not ends:
             return
         self._under_way, self._asked_s = True, now_s
-        commit = {partition: OffsetAndMetadata(offset, "", -1) for partition, offset in offsets.items()}
+        commit = {p: OffsetAndMetadata(read.end, "", read.leader_epoch) for p, read in ends.items()}
         self._kafka.commit_async(commit, callback=partial(self._answer, now_s))
 
     def _answer(self, asked_s: float, offsets: object, answer: object) -> None:

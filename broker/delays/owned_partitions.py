@@ -10,19 +10,20 @@ from typing import Any
 
 from dramatiq.errors import BrokerConnectionError
 
-from ..errors import KafkaUnavailable
 from ..kafka.clients import Clients
 from ..kafka.errors import LogTruncationError, OffsetOutOfRangeError
 from ..kafka.protocol import RebalanceListener
-from ..kafka.rights import reading
+from ..kafka.rights import not_published, reading
 from ..kafka.topics import Topics
 from ..kafka.types import TopicPartition
 from ..kafka.unreadable_batches import UnreadableBatchSkipper
+from ..offsets.committed_lanes import LogEnd
 from ..offsets.committed_state import name_of
 from ..produce.publisher import Publisher
 from .delayed_topic import DelayedTopic, look_up
 from .index_files import IndexFiles
 from .lease import Lease
+from .lost_tail import report_lost_tails
 from .owned_partition import OwnedPartition
 from .record_format import mark
 from .topic_reading import (
@@ -144,7 +145,9 @@ class OwnedPartitions:
         self._resume_next_unready()
         if started_s - self._checked_at_s > LOOK_UP_INTERVAL_S:
             self._check_topic(now_ms)
-        self._lease.renew({partition: owned.index.next_offset for partition, owned in self._owned.items()})
+        self._lease.renew(
+            {p: LogEnd(owned.index.next_offset, owned.index.leader_epoch) for p, owned in self._owned.items()}
+        )
 
     def close(self, timeout_ms: float) -> None:
         """Leave the group and close the indexes."""
@@ -191,6 +194,8 @@ class OwnedPartitions:
             position = max(index.next_offset, beginnings[partition])
             self._kafka.seek(partition, position, index.leader_epoch)
             logger.debug("%s: the index is at %d of %d", partition, index.next_offset, ends[partition])
+        next_offsets = {partition: self._owned[partition].index.next_offset for partition in added}
+        report_lost_tails(self._kafka, next_offsets, timeout_ms=REQUEST_TIMEOUT_MS)
         self._added.clear()
 
     def _look_up(self) -> DelayedTopic:
@@ -210,9 +215,8 @@ class OwnedPartitions:
 
         marks = [mark(self._topics.delayed, partition=p.partition, watch=note) for p in partitions]
         for failure in self._publisher.publish(marks).values():
-            raise KafkaUnavailable(
-                f"The end of the topic {self._topics.delayed!r} cannot be determined: {failure!r}"
-            ) from failure
+            doing = f"The end of the topic {self._topics.delayed!r} cannot be determined"
+            raise not_published(doing, failure) from failure
         return ends
 
     def _check_topic(self, now_ms: int) -> None:

@@ -51,8 +51,7 @@ class Station:
             partitions=1,
             session_timeout_ms=6_000,
             enqueue_timeout_ms=30_000,
-            delay_index_dir=str(self._home),
-            **options,
+            **{"delay_index_dir": str(self._home), **options},
         )
 
         @dramatiq.actor(actor_name="note", queue_name=QUEUE, max_retries=0, broker=broker)
@@ -89,9 +88,9 @@ class Station:
             [in_turn.message_with_options(args=(number, key), partition_key=key) for number in numbers]
         )
 
-    def start_worker(self) -> Worker:
+    def start_worker(self, **options: Any) -> Worker:
         """Start a worker that shares nothing but its disk with those before it."""
-        worker = Worker(self.new_broker(), worker_timeout=100, worker_threads=4)
+        worker = Worker(self.new_broker(**options), worker_timeout=100, worker_threads=4)
         worker.start()
         self._closing.callback(lambda: worker.stop() if any(w.is_alive() for w in worker.workers) else None)
         return worker
@@ -214,11 +213,13 @@ def test_after_a_truncation_a_live_worker_commits_the_epoch_of_what_is_left_befo
     assert set(station.runs.values()) == {1}
 
 
-def committed(station: Station, topic: str) -> OffsetAndMetadata:
+def committed(station: Station, topic: str, group: str | None = None) -> OffsetAndMetadata:
     broker = station.broker
-    with closing(broker.parts.clients.consumer(group_id=broker.parts.group_of(QUEUE))) as kafka:
+    group = group or broker.parts.group_of(QUEUE)
+    with closing(broker.parts.clients.consumer(group_id=group)) as kafka:
         partition = TopicPartition(topic, 0)
-        return kafka.committed_offsets([partition])[partition]
+        found = kafka.committed_offsets([partition]).get(partition)
+    return found or OffsetAndMetadata(-1, "", -1)
 
 
 def test_after_a_truncation_a_worker_goes_on_from_the_holes_that_a_killed_one_left(
@@ -285,6 +286,39 @@ def test_after_a_truncation_of_the_delayed_topic_all_that_is_new_runs_and_nothin
     station.wait_until_left(20)
     assert set(station.runs.values()) == {1}
     assert errors_about(caplog, "5 delayed message(s) were lost with its tail")
+
+
+def test_after_a_truncation_of_the_delayed_topic_a_forwarder_on_another_disk_says_what_may_run_again(
+    station: Station, kafka_cluster: ApacheKafkaCluster, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    # Given delays that were forwarded, whose tombstones only one node has
+    delayed = f"{station.namespace}delayed"
+    topics = FragileTopics(kafka_cluster, {delayed: {"cleanup.policy": "compact"}})
+    station.send(range(20), delay=1)
+    topics.leave_the_follower_behind()
+    worker = station.start_worker()
+    station.wait_until_run(range(20))
+    station.wait_until_left(0)
+    wait_until(
+        lambda: committed(station, delayed, group=f"{delayed}.forwarders").offset >= 40,
+        deadline_s=DEADLINE_S,
+        what="the forwarder's commit",
+    )
+    worker.stop()
+
+    # When that node is lost, and the next forwarder has another disk
+    topics.elect_the_follower()
+    station.start_worker(delay_index_dir=str(tmp_path / "another"))
+
+    # Then it cannot know what was forwarded, and says so
+    wait_until(
+        lambda: errors_about(caplog, "those that were forwarded may run again"),
+        deadline_s=DEADLINE_S,
+        what="an error",
+    )
+    (line,) = errors_about(caplog, "those that were forwarded may run again")
+    assert f"{delayed}[0] has lost its tail" in line
+    assert "20 record(s)" in line or "21 record(s)" in line  # the second is the mark of the first forwarder
 
 
 def test_after_a_truncation_of_the_delayed_topic_a_live_forwarder_runs_all_that_is_new_and_nothing_old(
