@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Awaitable, Iterable, Mapping
+from functools import partial
 
 from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.errors import BrokerConnectionError, ConnectionClosed
@@ -14,6 +15,7 @@ from dramatiq.errors import BrokerConnectionError, ConnectionClosed
 from ..admin.flush_markers import FlushMarkers
 from ..deliveries.assigned_partition import AssignedPartition, Capacity
 from ..deliveries.delivery import Delivery
+from ..errors import NotAuthorized
 from ..kafka.errors import CorruptRecordError, KafkaError, UnsupportedCodecError
 from ..kafka.heartbeat_monitor import HeartbeatMonitor
 from ..kafka.leader_epochs import EpochEnd, EpochEnds, epoch_of_position
@@ -308,7 +310,9 @@ class QueueConsumer(Consumer):
             self._take_over(restored)
         except (KafkaError, BrokerConnectionError, ValueError) as e:
             # ValueError: the partition was revoked between the read and the seek.
-            if isinstance(e, KafkaError) and is_denial(e):
+            if isinstance(e, NotAuthorized):
+                self._parts.denials.note(self._consuming, e)
+            elif isinstance(e, KafkaError) and is_denial(e):
                 self._note_denial(e)
             self._report_untaken(partitions, e)
             self._restore_at_s = time.monotonic() + RESTORE_BACKOFF_S
@@ -354,7 +358,7 @@ class QueueConsumer(Consumer):
             capacity=self._capacity,
             probation_end=probation_end,
             lanes=lanes,
-            lane_ends=self._lane_releaser.ends,
+            lane_ends=partial(self._lane_releaser.ends_for, partition),
             topic_id=left.topic_id,
         )
 

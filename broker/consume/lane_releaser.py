@@ -15,6 +15,7 @@ from ..deliveries.assigned_partition import AssignedPartition
 from ..errors import KafkaUnavailable
 from ..kafka.errors import KafkaError, MessageSizeTooLargeError
 from ..kafka.protocol import ConsumerClient
+from ..kafka.rights import is_denial, reading
 from ..kafka.types import ConsumedRecord, TopicPartition
 from ..kafka.unreadable_batches import explained
 from ..offsets.commit_metadata import CommitState
@@ -78,6 +79,8 @@ class LaneReleaser:
             lanes_topic=self._topic,
         )
         self._unreturnable_entries = UnreturnableEntries(config, parts)
+        #: Partitions that were taken over while there was no lanes topic, or none that may be seen.
+        self._unread: set[TopicPartition] = set()
         self._looked_s = 0.0
         self._released_s = 0.0
         self._failing = False
@@ -97,19 +100,41 @@ class LaneReleaser:
         """
         lanes: dict[TopicPartition, Lanes[ConsumedRecord]] = {partition: Lanes() for partition in partitions}
         waited = any(state.lanes is not None and state.lanes.waiting for state in states.values())
-        # Asked over the connection that there is anyway. A topic that something waited in was deleted.
-        if self._kafka.partitions_for_topic(self._topic) or waited:
+        # Asked over the connection that there is anyway. A topic that something waited in was deleted, or may
+        # not be seen any more.
+        if not self._kafka.partitions_for_topic(self._topic) and not waited:
+            self._unread.update(lanes)
+            return lanes
+        try:
             # The last owner may have written the last of it to a leader that another one answers for here.
             self._log.catch_up_with_all()
             self._catch_up()
             self._lane_repair.repair(states)
-            for partition, restored in lanes.items():
-                restored.restore(self._log.waiting(partition.partition))
+        except KafkaError as e:
+            if not is_denial(e):
+                raise
+            doing = f"The queue cannot be consumed, as the topic {self._topic!r} could not be read"
+            raise self._parts.clients.translated(e, doing, reading(self._topic)) from e
+        for partition, restored in lanes.items():
+            restored.restore(self._log.waiting(partition.partition))
+        self._unread.difference_update(lanes)
         return lanes
 
-    def ends(self) -> dict[int, LogEnd]:
-        """Up to where this process has read or written the partitions of the lanes topic."""
-        return self._log.log_ends()
+    def ends_for(self, partition: TopicPartition) -> dict[int, LogEnd]:
+        """Up to where this process has read or written the lanes topic; nothing where it cannot vouch that it
+        knows all that waits there of a partition.
+        """
+        return {} if partition in self._unread else self._log.log_ends()
+
+    def _look_at_unread(self) -> None:
+        """Note which partitions' messages are all known that wait in a topic that has appeared since."""
+        with self._parts.in_flight.lock:
+            for partition in list(self._unread):
+                assigned = self._assigned_partitions.get(partition)
+                waiting = self._log.waiting(partition.partition)
+                kept = set(assigned.lanes.kept_offsets) if assigned is not None else set()
+                if assigned is None or all(sequence.offset in kept for _, sequence, _, _ in waiting):
+                    self._unread.discard(partition)
 
     def step(self, now_s: float) -> None:
         """Release what may be released."""
@@ -141,6 +166,8 @@ class LaneReleaser:
         except (KafkaError, BrokerConnectionError) as e:
             self._report(e, now_s)
         else:
+            if self._unread:
+                self._look_at_unread()
             self._report(None, now_s)
 
     def _catch_up(self) -> None:

@@ -8,7 +8,6 @@ from functools import partial
 
 from ..kafka.protocol import ConsumerClient
 from ..kafka.types import OffsetAndMetadata, TopicPartition
-
 from ..offsets.committed_lanes import LogEnd
 
 #: The fractions of the session timeout after which the lease is renewed, and after which it expires. The rest

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
+from ..kafka.leader_epochs import EpochEnds
 from ..kafka.protocol import ConsumerClient
 from ..kafka.types import TopicPartition
-
-from ..kafka.leader_epochs import EpochEnds
 from ..offsets.committed_lanes import LogEnd
 from ..offsets.committed_state import name_of, read_committed
 from ..offsets.truncation import is_cut

@@ -8,7 +8,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from ..errors import KafkaUnavailable
 from ..kafka.clients import Clients
 from ..kafka.errors import (
     KafkaError,
@@ -25,6 +24,7 @@ from ..kafka.leader_epochs import (
 )
 from ..kafka.metadata import partitions_now
 from ..kafka.protocol import ConsumerClient
+from ..kafka.rights import not_published
 from ..kafka.types import ConsumedRecord, TopicPartition
 from ..offsets.committed_lanes import LogEnd
 from ..offsets.truncation import is_cut
@@ -367,9 +367,8 @@ class WaitingStore:
         numbers |= {partition.partition for partition in self._partitions}
         marks = [mark(self._topic, self._group, number, watch=note) for number in sorted(numbers)]
         for failure in self._publisher.publish(marks).values():
-            raise KafkaUnavailable(
-                f"It cannot be told where the topic {self._topic!r} ends: {failure!r}"
-            ) from failure
+            doing = f"It cannot be told where the topic {self._topic!r} ends"
+            raise not_published(doing, failure) from failure
         return ends
 
     def _is_another_log(self, known: Mapping[int, int], marks: Mapping[int, int]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -362,6 +363,73 @@ def test_a_worker_without_rights_to_the_lanes_runs_what_needs_none(
     client.owner.enqueue_many([message(), message(partition_key="a"), message(), message(partition_key="b")])
     start_worker(broker)
     wait_until(lambda: len(ran) == 4, deadline_s=DEADLINE_S, what="all of them to run")
+
+
+def test_a_worker_that_may_see_the_lanes_and_not_read_them_names_the_topic_and_the_right(
+    client: Client, make_broker: MakeBroker, start_worker: StartWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    lanes = client.owner.parts.topics.lanes(QUEUE)
+    client.owner.parts.topics.ensure([lanes])
+    client.grant_all_but()
+    client.grant(("WRITE", "topic", lanes))
+    broker = make_broker(client)
+    ran: list[str] = []
+
+    @dramatiq.actor(broker=broker, max_retries=0)
+    def task() -> None:
+        ran.append("task")
+
+    client.owner.enqueue_many([message(), message(partition_key="a")])
+    start_worker(broker)
+    said = f"It takes the right READ on the topic {lanes!r}"
+    wait_until(lambda: lines(caplog, said), deadline_s=DEADLINE_S, what="the worker to say what it lacks")
+    (line,) = lines(caplog, said)
+    assert f"--operation READ --topic {lanes}" in line
+    assert ran == []
+
+    client.grant(("READ", "topic", lanes))
+    wait_until(lambda: len(ran) == 2, deadline_s=DEADLINE_S, what="both of them to run")
+
+
+def test_a_worker_that_may_not_see_lanes_in_which_something_waits_says_so_and_loses_nothing(
+    client: Client, make_broker: MakeBroker, start_worker: StartWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given a worker with all rights that has left an ordered retry behind
+    lanes = client.owner.parts.topics.lanes(QUEUE)
+    client.owner.parts.topics.ensure([lanes])
+    began = threading.Event()
+
+    @dramatiq.actor(
+        broker=client.owner, actor_name="ordered", key_order="ordered", min_backoff=1_000, max_backoff=1_000
+    )
+    def fails() -> None:
+        began.set()
+        raise ConnectionError("it waits in its lane")
+
+    worker = start_worker(client.owner)
+    fails.send_with_options(partition_key="a")
+    wait_until(began.is_set, deadline_s=DEADLINE_S, what="it to fail")
+    wait_until(
+        lambda: client.owner.parts.lane_backlog.count(QUEUE) == 1, deadline_s=DEADLINE_S, what="it to wait"
+    )
+    worker.stop()
+
+    # When the next one may not see the lanes
+    client.grant_all_but()
+    broker = make_broker(client)
+    ran: list[str] = []
+
+    @dramatiq.actor(broker=broker, actor_name="ordered", key_order="ordered")
+    def succeeds() -> None:
+        ran.append("ordered")
+
+    start_worker(broker)
+
+    # Then it says so, and runs it once it may
+    wait_until(lambda: lines(caplog, f"--topic {lanes}"), deadline_s=DEADLINE_S, what="the worker to say so")
+    assert ran == []
+    client.grant(("READ", "topic", lanes), ("WRITE", "topic", lanes))
+    wait_until(lambda: ran, deadline_s=DEADLINE_S, what="it to run")
 
 
 def lines(caplog: pytest.LogCaptureFixture, text: str, level: int = logging.ERROR) -> list[str]:
