@@ -24,7 +24,12 @@ def fits(key: bytes | None, value: bytes | None, headers: Headers, limit: int) -
     """Whether a topic with that limit takes the record. It costs next to nothing unless that is a close
     thing.
     """
-    room = limit - ROOM_BYTES - len(key or b"") - len(value or b"")
-    for name, content in headers:
-        room -= HEADER_LENGTHS_BYTES + CHARACTER_BYTES * len(name) + len(content or b"")
+    room = limit - ROOM_BYTES - len(key or b"") - len(value or b"") - headers_bound(headers)
     return room >= 0 or batch_bytes(key, value, headers) <= limit
+
+
+def headers_bound(headers: Headers) -> int:
+    """At least as many bytes as the headers take in a record."""
+    return sum(
+        HEADER_LENGTHS_BYTES + CHARACTER_BYTES * len(name) + len(content or b"") for name, content in headers
+    )

@@ -28,7 +28,7 @@ from ..kafka.errors import (
 )
 from ..kafka.partitioner import StickyBatchPartitioner
 from ..kafka.protocol import ProducerClient
-from ..kafka.record_size import batch_bytes, fits
+from ..kafka.record_size import ROOM_BYTES, batch_bytes, fits, headers_bound
 from ..kafka.rights import Rights, denied_topics, is_denial
 from ..kafka.single_flight import SingleFlight
 from ..kafka.topic_policies import MAX_DEAD_LETTER_BYTES
@@ -235,13 +235,24 @@ class Publisher:
     ) -> dict[int, BaseException]:
         """Why some records are not sent: their topic loses messages, or never accepts them."""
         refused: dict[int, BaseException] = {}
+        rooms = {topic: self._room_of(topic) for topic in {record.topic for record in records}}
         for index, record in enumerate(records):
+            size = len(record.value or b"") + len(record.key or b"") + record.spare
+            if record.headers:
+                size += headers_bound(record.headers)
+            if size <= rooms[record.topic] and record.destination is None and not refusals:
+                continue  # as nearly all
             for step in record.steps:
                 reason = refusals.get(step.topic) or self._too_large(step)
                 if reason is not None:
                     refused[index] = reason
                     break
         return refused
+
+    def _room_of(self, topic: str) -> int:
+        """The bytes of a key, a value and headers that a topic takes for certain, as far as is known."""
+        limit = self._topics.limit_of(topic)
+        return (MAX_DEAD_LETTER_BYTES if limit is None else limit) - ROOM_BYTES
 
     def seems_to_fit(self, record: Record) -> bool:
         """Whether a record fits the known limits of its topic and its destinations. No request is made."""
@@ -251,6 +262,8 @@ class Publisher:
 
     def _too_large(self, record: Record) -> MessageSizeTooLargeError | None:
         limit = self._topics.limit_of(record.topic)
+        if not fits(record.key, record.value, record.headers, MAX_DEAD_LETTER_BYTES):
+            return too_large(record, limit)  # the producer refuses it, whatever its topic takes
         if limit is None or record.fits(limit) or self._clients.compresses:
             return None
         limit = self._topics.max_message_bytes(record.topic)  # an operator may have raised it meanwhile
