@@ -36,6 +36,7 @@ class Backlog:
     Attributes:
       states: What the owners of the partitions have committed, as far as it is true still. :meth:`count` has
         read it.
+      is_gone: Whether the topic did not exist when it was looked at last.
 
     Use it as a context manager: it holds a connection. Every method raises KafkaError when a node does not
     answer; the caller then repeats the call on a new object.
@@ -47,6 +48,7 @@ class Backlog:
         self._kafka: ConsumerClient = clients.consumer(group_id=group_id, fetch_max_wait_ms=10)
         self._group_id = group_id
         self.states: dict[TopicPartition, CommitState] = {}
+        self.is_gone = False
 
     def __enter__(self) -> Backlog:
         return self
@@ -137,8 +139,10 @@ class Backlog:
 
     def _ranges(self) -> dict[TopicPartition, tuple[int, int]]:
         partitions = [
-            TopicPartition(self._topic, p) for p in sorted(self._kafka.partitions_for_topic(self._topic))
+            TopicPartition(self._topic, p)
+            for p in sorted(self._kafka.partitions_for_topic(self._topic) or ())
         ]
+        self.is_gone = not partitions
         beginning = self._kafka.beginning_offsets(partitions)
         end = high_watermarks(self._kafka, partitions)
         return {partition: (beginning[partition], end[partition]) for partition in partitions}

@@ -73,6 +73,8 @@ class UnfinishedMessages:
         before = self._delays.pending(queue_name, limit=0)
         with self._backlog(queue_name) as backlog:
             waiting = backlog.count()
+        if backlog.is_gone:
+            self._topics.note_gone(self._topics.queue(queue_name))
         # Read after the queue: a message that moves from there to the lanes topic is counted at least once.
         waiting += self._lanes.count(queue_name, backlog.states)
         after = self._delays.pending(queue_name, limit=0)

@@ -11,7 +11,7 @@ from dramatiq.errors import BrokerConnectionError
 from dramatiq.message import Message
 
 from ..kafka.clients import Clients
-from ..kafka.errors import KafkaError, KafkaTimeoutError
+from ..kafka.errors import KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
 from ..kafka.leader_epochs import EpochEnds
 from ..kafka.metadata import partitions_now
 from ..kafka.protocol import ConsumerClient
@@ -142,8 +142,8 @@ class DelayView:
             raise
 
     def _catch_up_once(self) -> None:
-        kafka = self._connected()
         try:
+            kafka = self._connected()
             if self._has_lost_its_tail(kafka):
                 self._reset()
                 kafka = self._connected()
@@ -166,7 +166,9 @@ class DelayView:
                         f"Kafka sends no more records of the topic {self._topics.delayed!r}"
                     )
         except BaseException as e:
-            if not (isinstance(e, KafkaError) and e.retriable):
+            # A topic that was deleted is looked up, and created again, by the next attempt.
+            is_gone = isinstance(e, UnknownTopicOrPartitionError)
+            if is_gone or not (isinstance(e, KafkaError) and e.retriable):
                 self._reset()
             raise
 
@@ -187,7 +189,8 @@ class DelayView:
     def _connected(self) -> ConsumerClient:
         if self._kafka is not None and time.monotonic() - self._looked_up_s < LOOK_UP_INTERVAL_S:
             now = partitions_now(self._kafka, self._topics.delayed, timeout_ms=REQUEST_TIMEOUT_MS)
-            if len(now) <= len(self._indexes):  # otherwise partitions were added
+            # A larger number means added partitions, and none means that the topic is gone.
+            if 0 < len(now) <= len(self._indexes):
                 return self._kafka
         topic = look_up(self._clients, self._topics)
         self._looked_up_s = time.monotonic()

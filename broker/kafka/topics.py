@@ -268,6 +268,14 @@ class Topics(TopicNames):
         """Look ``topics`` up again the next time: one of them may have been deleted."""
         self._existing.difference_update(topics)
 
+    def note_gone(self, topic: str) -> None:
+        """Say that a topic, which was ensured, does not exist any more; it is looked up the next time."""
+        self.forget([topic])
+        logger.warning(
+            "The topic %r is gone: somebody has deleted it, with what it held. Its next use creates it again.",
+            topic,
+        )
+
     def look_again(self, topic: str, *, deadline_s: float) -> None:
         """Create a topic again that Kafka does not know any more; see :meth:`ensure`."""
         self.forget([topic])

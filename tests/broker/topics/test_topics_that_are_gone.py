@@ -64,6 +64,30 @@ def test_a_send_to_a_deleted_topic_creates_it_again_and_says_so(
     assert repr(topic) in line
 
 
+def test_a_count_says_that_the_topic_of_its_queue_is_gone(
+    task: dramatiq.Actor[[int], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = broker_of(task)
+    assert broker.count(QUEUE) == 100
+    delete(broker, broker.topics.queue(QUEUE))
+    with caplog.at_level(logging.WARNING, logger="broker"):
+        assert broker.count(QUEUE) == 0
+    (line,) = [record.getMessage() for record in caplog.records if "is gone" in record.getMessage()]
+    assert repr(broker.topics.queue(QUEUE)) in line
+
+
+def test_a_count_does_not_go_on_asking_about_a_delayed_topic_that_is_gone(
+    task: dramatiq.Actor[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "broker.delays.view.LOOK_UP_INTERVAL_S", 1e9
+    )  # it is not looked up for any other reason
+    broker = broker_of(task)
+    assert broker.count(QUEUE) == 100
+    delete(broker, broker.topics.delayed)
+    assert broker.count(QUEUE) == 100
+
+
 def test_many_threads_that_send_to_a_deleted_topic_all_succeed(task: dramatiq.Actor[[int], None]) -> None:
     broker = broker_of(task)
     delete(broker, broker.parts.topics.queue(QUEUE))
