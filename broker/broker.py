@@ -199,12 +199,14 @@ class KafkaBroker(Broker):
         self._check_declared(queue_name)
         self.parts.completer.start()  # here, because Dramatiq interrupts worker threads
         report_missing_codecs()
-        consumer = QueueConsumer(
-            self.parts.consumer_config(queue_name),
-            self.parts.for_consumers,
-            prefetch=prefetch,
-            timeout_ms=timeout,
-        )
+        needs = self.parts.operations(queue_name).working()
+        with self.parts.clients.naming_all(f"a worker of {queue_name!r}", needs):
+            consumer = QueueConsumer(
+                self.parts.consumer_config(queue_name),
+                self.parts.for_consumers,
+                prefetch=prefetch,
+                timeout_ms=timeout,
+            )
         self.parts.consumers.add(consumer)
         return consumer
 

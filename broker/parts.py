@@ -20,6 +20,7 @@ from .delays import Delays, Forwarder
 from .delays.record_format import Delay
 from .deliveries.in_flight import InFlightDeliveries
 from .kafka.clients import Clients
+from .kafka.operations import Operations
 from .kafka.rights import Denials
 from .kafka.topics import TopicLayout, Topics
 from .process.forks import reset_on_fork
@@ -88,6 +89,10 @@ class Parts:
     def group_of(self, queue_name: str) -> str:
         """The consumer group of a queue. A common group would rebalance all queues whenever one changes."""
         return self.topics.group(self.settings.group_id, queue_name)
+
+    def operations(self, queue_name: str) -> Operations:
+        """The rights that a queue's operations need."""
+        return Operations(self.topics, queue_name, self.group_of(queue_name))
 
     def consumer_config(self, queue_name: str) -> ConsumerConfig:
         return ConsumerConfig(

@@ -8,6 +8,7 @@ from dramatiq.errors import QueueJoinTimeout
 
 from ..delays import Delays
 from ..kafka.clients import ASK_TIMEOUT_S, Clients
+from ..kafka.operations import Operations
 from ..kafka.rights import Rights
 from ..kafka.topics import Topics
 from ..kafka.types import TopicPartition
@@ -60,13 +61,14 @@ class UnfinishedMessages:
         if until_s is not None:
             deadline_s = min(deadline_s, max(until_s, now_s + MIN_COUNT_S))
         topic, group = self._topics.queue(queue_name), self._topics.group(self._group_id, queue_name)
-        return self._clients.ask(
-            lambda: self._count_once(queue_name),
-            f"What is left of the queue {queue_name!r} could not be counted",
-            deadline_s=deadline_s,
-            patient=False,
-            rights=Rights((topic,), group=group, on_group="DESCRIBE"),
-        )
+        with self._clients.naming_all("a count", self._operations(queue_name).counting()):
+            return self._clients.ask(
+                lambda: self._count_once(queue_name),
+                f"What is left of the queue {queue_name!r} could not be counted",
+                deadline_s=deadline_s,
+                patient=False,
+                rights=Rights((topic,), group=group, on_group="DESCRIBE"),
+            )
 
     def _count_once(self, queue_name: str) -> int:
         self._topics.ensure(self._topics.of_worker(queue_name), for_reading=True)
@@ -87,13 +89,17 @@ class UnfinishedMessages:
         Raises:
           KafkaUnavailable: When Kafka does not answer. Messages that were not dropped by then stay.
         """
-        self._topics.ensure(self._topics.of_worker(queue_name), for_reading=True)
-        self._delays.flush(queue_name)
-        self._lanes.flush(queue_name)
-        self._drop_backlog(queue_name)
-        if self._lanes.flush(queue_name):
-            # Messages that a worker had read moved there meanwhile, and some may return as requeue records.
+        with self._clients.naming_all("a flush", self._operations(queue_name).flushing()):
+            self._topics.ensure(self._topics.of_worker(queue_name), for_reading=True)
+            self._delays.flush(queue_name)
+            self._lanes.flush(queue_name)
             self._drop_backlog(queue_name)
+            if self._lanes.flush(queue_name):
+                # Messages of a worker moved there meanwhile, and some may return as requeue records.
+                self._drop_backlog(queue_name)
+
+    def _operations(self, queue_name: str) -> Operations:
+        return Operations(self._topics, queue_name, self._topics.group(self._group_id, queue_name))
 
     def _drop_backlog(self, queue_name: str) -> None:
         topic, group = self._topics.queue(queue_name), self._topics.group(self._group_id, queue_name)

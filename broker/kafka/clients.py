@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from dramatiq.errors import BrokerConnectionError
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
-from ..errors import KafkaUnavailable
+from ..errors import KafkaUnavailable, NotAuthorized
 from ..process import forks
 from .admin_client import Admin
 from .connections import Connection
@@ -23,7 +23,7 @@ from .log_filter import limit_kafka_python_logs
 from .producer_client import Producer
 from .protocol import AdminClient, ConsumerClient, ProducerClient
 from .refused_connections import ADVICE, LastFailure, refusal_text
-from .rights import Rights, translated
+from .rights import Right, Rights, translated, with_all
 from .unreadable_batches import check_compression_type
 
 T = TypeVar("T")
@@ -176,6 +176,14 @@ class Clients:
     ) -> BrokerConnectionError:
         """What kafka-python says, in this broker's terms; see ``rights``."""
         return translated(error, doing, rights, self._options)
+
+    @contextmanager
+    def naming_all(self, doing: str, needs: Iterable[Right]) -> Iterator[None]:
+        """Let an error about one right that is missing name all ``needs`` of what it is raised in."""
+        try:
+            yield
+        except NotAuthorized as e:
+            raise with_all(e, doing, needs, self._options) from e
 
     def producer(self, *, within_s: float | None = None, **settings: Any) -> ProducerClient:
         producer: ProducerClient = self._connect(Producer, settings, within_s)

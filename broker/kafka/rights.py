@@ -28,6 +28,18 @@ _NO_PRODUCER_ID = re.compile(r"InitProducerId.*ClusterAuthorizationFailed", re.D
 
 
 @dataclass(frozen=True, slots=True)
+class Right:
+    """One right: an operation on a topic, a group or (without a name) the cluster."""
+
+    operation: str
+    kind: str
+    name: str | None
+
+    def __str__(self) -> str:
+        return f"{self.operation} on the {self.kind}{f' {self.name!r}' if self.name else ''}"
+
+
+@dataclass(frozen=True, slots=True)
 class Rights:
     """What a request to Kafka needs.
 
@@ -80,25 +92,50 @@ def translated(
         return KafkaUnavailable(f"{doing}: {explained(error)}")
     rights = rights or Rights()
     if isinstance(error, GroupAuthorizationFailedError):
-        needs = [_Right(rights.on_group, "group", _group_of(error) or rights.group)]
+        needs = [Right(rights.on_group, "group", _group_of(error) or rights.group)]
     elif isinstance(error, TopicAuthorizationFailedError):
         names = denied_topics(error) or rights.topics
-        needs = [_Right(rights.on_topic, "topic", name) for name in sorted(names)]
+        needs = [Right(rights.on_topic, "topic", name) for name in sorted(names)]
     elif rights.on_topic == "WRITE" and rights.topics:
         # A producer without the right to write anywhere gets no id, which Kafka reports as the cluster's.
-        needs = [_Right("WRITE", "topic", name) for name in rights.topics]
+        needs = [Right("WRITE", "topic", name) for name in rights.topics]
     elif isinstance(error, ClusterAuthorizationFailedError):
-        needs = [_Right("DESCRIBE", "cluster", None)]
+        needs = [Right("DESCRIBE", "cluster", None)]
     else:
         return NotAuthorized(f"{doing}: Kafka does not allow it: {type(error).__name__}.")
     who = options.get("sasl_plain_username")
     old = " (before Kafka 2.8 also IDEMPOTENT_WRITE on the cluster)" if rights.on_topic == "WRITE" else ""
     return NotAuthorized(
         f"{doing}: Kafka does not allow it{f' to {who!r}' if who else ''}. It takes the right "
-        f"{' and '.join(map(str, needs))}{old}, for example: kafka-acls.sh --bootstrap-server "
-        f"{options['bootstrap_servers'][0]} --add --allow-principal User:{who or '<this client>'} "
-        f"{' '.join(need.as_options() for need in needs)}"
+        f"{' and '.join(map(str, needs))}{old}, for example: {commands(needs, options)}"
     )
+
+
+def commands(needs: Iterable[Right], options: Mapping[str, Any]) -> str:
+    """What grants all of ``needs``, and nothing else: one command for each set of operations.
+
+    kafka-acls.sh grants every operation that it is given on every resource.
+    """
+    operations: dict[tuple[str, str | None], list[str]] = {}
+    for need in needs:
+        operations.setdefault((need.kind, need.name), []).append(need.operation)
+    resources: dict[tuple[str, ...], list[str]] = {}
+    for (kind, name), wanted in operations.items():
+        resource = f"--{kind}{f' {name}' if name else ''}"
+        resources.setdefault(tuple(dict.fromkeys(wanted)), []).append(resource)
+    who = options.get("sasl_plain_username") or "<this client>"
+    start = f"kafka-acls.sh --bootstrap-server {options['bootstrap_servers'][0]} --add"
+    return " && ".join(
+        " ".join([start, f"--allow-principal User:{who}", *(f"--operation {one}" for one in wanted), *found])
+        for wanted, found in resources.items()
+    )
+
+
+def with_all(
+    error: NotAuthorized, doing: str, needs: Iterable[Right], options: Mapping[str, Any]
+) -> NotAuthorized:
+    """The error about the right that is missing first, with everything that ``doing`` takes."""
+    return NotAuthorized(f"{error} Everything that {doing} takes: {commands(needs, options)}")
 
 
 def not_published(doing: str, failure: BaseException) -> BrokerConnectionError:
@@ -110,19 +147,6 @@ def not_published(doing: str, failure: BaseException) -> BrokerConnectionError:
     if isinstance(failure, NotAuthorized):
         return NotAuthorized(f"{doing}: {failure}")
     return KafkaUnavailable(f"{doing}: {failure!r}")
-
-
-@dataclass(frozen=True, slots=True)
-class _Right:
-    operation: str
-    kind: str
-    name: str | None
-
-    def __str__(self) -> str:
-        return f"{self.operation} on the {self.kind}{f' {self.name!r}' if self.name else ''}"
-
-    def as_options(self) -> str:
-        return f"--operation {self.operation} --{self.kind}{f' {self.name}' if self.name else ''}"
 
 
 def _group_of(error: KafkaError) -> str | None:

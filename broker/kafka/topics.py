@@ -71,7 +71,7 @@ class Topics(TopicNames):
         *,
         beside: Iterable[str] = (),
         for_reading: bool = False,
-        right: str = "DESCRIBE",
+        right: str | None = None,
         deadline_s: float | None = None,
         unless: Event | None = None,
     ) -> None:
@@ -83,7 +83,8 @@ class Topics(TopicNames):
         Parameters:
           beside: Topics that are checked when they exist, and not created.
           for_reading: Nothing is to be written there: settings that lose messages are logged, not raised.
-          right: What is wanted there, for the error when a topic may not even be seen.
+          right: What is wanted there, for the error when a topic may not even be seen; READ by default when
+            it is for reading, and else DESCRIBE.
           deadline_s: Of ``time.monotonic()``, also to find Kafka; by default ASK_TIMEOUT_S from now, and as
             long as any client may take to find it.
           unless: Once it is set, nothing is waited for.
@@ -94,6 +95,7 @@ class Topics(TopicNames):
           TopicMisconfigured: When the settings of one lose messages for certain.
         """
         wanted, also = set(topics), set(beside)
+        needed = right or ("READ" if for_reading else "DESCRIBE")
         if wanted <= self._existing and also <= self._existing:
             return
         both = wanted | also
@@ -101,7 +103,7 @@ class Topics(TopicNames):
             by_s = deadline_s or self._clients.asking_until_s or time.monotonic() + ASK_TIMEOUT_S
             self._asked_for |= wanted
             refused = self._attempts.run(
-                lambda: self._create_asked_for(wanted, also, right, deadline_s, unless),
+                lambda: self._create_asked_for(wanted, also, needed, deadline_s, unless),
                 deadline_s=by_s,
                 unless=unless,
             )
@@ -272,9 +274,9 @@ class Topics(TopicNames):
         """Say that a topic, which was ensured, does not exist any more; it is looked up the next time."""
         self.forget([topic])
         logger.warning(
-            "The topic %r is gone: somebody has deleted it, with what it held. Its next use creates it again.",
-            topic,
-        )
+            "The topic %r is gone: somebody has deleted it, with what it held. Its next use creates it "
+            "again.", topic,
+        )  # fmt: skip
 
     def look_again(self, topic: str, *, deadline_s: float) -> None:
         """Create a topic again that Kafka does not know any more; see :meth:`ensure`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import threading
@@ -282,6 +283,37 @@ def test_a_question_without_a_right_names_it_and_is_answered_once_it_is_granted(
     client.grant(missing)
     with contextlib.suppress(CancelUndecided):  # no worker runs here
         question(broker)
+
+
+@pytest.mark.parametrize(
+    ("doing", "question"),
+    [
+        ("a count", lambda broker: broker.count(QUEUE)),
+        ("a flush", lambda broker: broker.flush(QUEUE)),
+        ("a worker of 'default'", lambda broker: broker.consume(QUEUE)),
+    ],
+)
+def test_who_has_no_right_at_all_is_told_every_right_at_once(
+    client: Client, make_broker: MakeBroker, doing: str, question: Callable[[KafkaBroker], object]
+) -> None:
+    client.owner.topics.ensure([client.owner.topics.lanes(QUEUE)])
+    broker = make_broker(client)
+    with pytest.raises(NotAuthorized, match=f"Everything that {doing} takes: ") as raised:
+        question(broker)
+    client.grant(*granted(str(raised.value).partition("takes: ")[2]))
+    question(broker)
+
+
+def granted(commands: str) -> list[Right]:
+    """The rights that commands of kafka-acls.sh grant."""
+    rights: list[Right] = []
+    for command in commands.split(" && "):
+        words = command.split()
+        pairs = list(itertools.pairwise(words))
+        operations = [value for name, value in pairs if name == "--operation"]
+        resources = [(name[2:], value) for name, value in pairs if name in ("--topic", "--group")]
+        rights += [(operation, *resource) for operation in operations for resource in resources]
+    return rights
 
 
 WORKERS: dict[str, tuple[str, str, str]] = {

@@ -1,0 +1,54 @@
+"""The rights that each operation of a broker takes, as its README lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .rights import Right
+from .topics import Topics
+
+
+class Operations:
+    """The rights of one queue's operations.
+
+    Parameters:
+      group: The queue's consumer group.
+    """
+
+    def __init__(self, topics: Topics, queue_name: str, group: str) -> None:
+        self._queue = topics.queue(queue_name)
+        self._dead_letters = topics.dead_letters(queue_name)
+        self._lanes = topics.lanes(queue_name)
+        self._delayed = topics.delayed
+        self._group = group
+
+    def counting(self) -> list[Right]:
+        return [
+            *_on_topics("READ", self._queue, self._delayed, self._lanes),
+            Right("DESCRIBE", "topic", self._dead_letters),
+            Right("DESCRIBE", "group", self._group),
+        ]
+
+    def flushing(self) -> list[Right]:
+        return [
+            *_on_topics("READ", self._queue, self._delayed, self._lanes),
+            *_on_topics("WRITE", self._delayed, self._lanes),
+            Right("DELETE", "topic", self._queue),
+            Right("DESCRIBE", "topic", self._dead_letters),
+            *_on_groups(self._group, f"{self._group}.flushed"),
+        ]
+
+    def working(self) -> list[Right]:
+        return [
+            *_on_topics("READ", self._queue, self._delayed, self._lanes),
+            *_on_topics("WRITE", self._queue, self._delayed, self._lanes, self._dead_letters),
+            *_on_groups(self._group, f"{self._group}.flushed", f"{self._delayed}.forwarders"),
+        ]
+
+
+def _on_topics(operation: str, *topics: str) -> Iterator[Right]:
+    return (Right(operation, "topic", topic) for topic in topics)
+
+
+def _on_groups(*groups: str) -> Iterator[Right]:
+    return (Right("READ", "group", group) for group in groups)
