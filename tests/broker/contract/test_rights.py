@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,16 @@ import pytest
 from dramatiq import Message
 from dramatiq.errors import BrokerConnectionError
 from kafka import KafkaAdminClient
-from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
+from kafka.admin import (
+    ACL,
+    ACLFilter,
+    ACLOperation,
+    ACLPermissionType,
+    ACLResourcePatternType,
+    ResourcePattern,
+    ResourcePatternFilter,
+    ResourceType,
+)
 
 from broker import CancelUndecided, EnqueueFailed, KafkaBroker, NotAuthorized
 from dev.apache_kafka import ApacheKafkaServer, fetch_apache_kafka
@@ -84,6 +93,7 @@ class Client:
     user: str
     namespace: str
     rights: list[Right]
+    granted: set[Right] = field(default_factory=set)
 
     def settings(self) -> dict[str, Any]:
         return {
@@ -116,7 +126,17 @@ class Client:
                 for operation, kind, name in rights
             ]
         )
+        wait_until(
+            lambda: len(admin.describe_acls(self._every_right())[0]) >= len(self.granted | set(rights)),
+            deadline_s=DEADLINE_S,
+            what="Kafka to know the rights",
+        )
+        self.granted |= set(rights)
         admin.close()
+
+    def _every_right(self) -> ACLFilter:
+        anything = ResourcePatternFilter(ResourceType.ANY, None, ACLResourcePatternType.ANY)
+        return ACLFilter(f"User:{self.user}", None, ACLOperation.ANY, ACLPermissionType.ANY, anything)
 
     def grant_all_but(self, *missing: Right) -> None:
         self.grant(*(right for right in self.rights if right not in missing))
