@@ -103,8 +103,8 @@ class Backlog:
                 return
             if time.monotonic() > deadline_s:
                 logger.warning(
-                    "%s: the workers have not said within %g s that they dropped what they had read; they "
-                    "may still run it.",
+                    "%s: the workers have not confirmed within %g s that they dropped the records that they "
+                    "had read; they may still run them.",
                     holders, FLUSH_TIMEOUT_S,
                 )  # fmt: skip
                 return

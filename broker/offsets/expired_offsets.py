@@ -54,15 +54,15 @@ def report_replay(
             minutes = _offsets_retention_min(clients, kafka)
             old = _older_than(kafka, logs, minutes)
     except (KafkaError, BrokerConnectionError) as e:
-        logger.info("It cannot be told whether the offsets of %s have expired: %r", sorted(logs), e)
+        logger.info("The offsets of %s could not be checked for expiry: %r", sorted(logs), e)
         return
     said.update(logs)
     if old:
         logger.error(
             "%s: no offset is committed, so all %d record(s) run, from the beginning of the log. %d of them "
             "are older than the %d minutes for which Kafka keeps the offsets of a group without workers (%s "
-            "of its brokers). If this group is not new, its offsets have expired, and what was done of these "
-            "records runs again. To prevent it, keep a worker running, raise that setting, or keep the "
+            "of its brokers). If this group is not new, its offsets have expired, and the completed ones of "
+            "these records run again. To prevent it, keep a worker running, raise that setting, or keep the "
             "topic's retention.ms and segment.ms together below it.",
             ", ".join(f"{p.topic}[{p.partition}]" for p in sorted(logs)),
             sum(log.end - log.beginning for log in logs.values()), old, minutes, _RETENTION,

@@ -125,7 +125,7 @@ class HookCaller:
         if isinstance(message, Delivery) and not self._in_flight.begin(message):
             # The partition's new owner runs it and calls the hooks. For a flushed one no hook is called.
             message.withdrawn = True
-            raise SkipMessage("its partition was taken away, or it was flushed, before it began")
+            raise SkipMessage("its partition was revoked, or it was flushed, before it began")
 
     def _call_before(self, listeners: list[Middleware], hook: str, *args: Any, **kwargs: Any) -> None:
         for middleware in listeners:

@@ -20,7 +20,7 @@ class Shutdown:
 
     Attributes:
       asked: Set while the process stops, for threads that wait for Kafka.
-      close_timeout_s: How long each consumer may wait for Kafka while it closes.
+      close_timeout_s: The time for which each consumer may wait for Kafka while it closes.
     """
 
     def __init__(self) -> None:
