@@ -34,9 +34,8 @@ class Backlog:
       group_id: The queue's consumer group.
 
     Attributes:
-      states: What the owners of the partitions have committed, as far as it is true still. :meth:`count` has
-        read it.
-      is_gone: Whether the topic did not exist when it was looked at last.
+      states: The committed states, corrected for truncations. :meth:`count` reads them.
+      is_gone: Whether the topic did not exist at the last look.
 
     Use it as a context manager: it holds a connection. Every method raises KafkaError when a node does not
     answer; the caller then repeats the call on a new object.

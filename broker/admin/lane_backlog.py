@@ -101,7 +101,7 @@ class LaneBacklog:
         topic = self._topics.lanes(queue_name)
         doing = f"The topic {topic!r} could not be read"
         answer = self._clients.ask(question, doing, rights=reading(topic))
-        log.ended.clear()  # which its owners deal with
+        log.ended.clear()  # the partitions' owners handle these
         return answer
 
 

@@ -18,8 +18,8 @@ the committed one:
 
 A random hole costs about 2.5 characters, so 1,000 holes fit well below Kafka's default limit.
 
-A version of the broker that knows no bit 1 takes a text that has it for unreadable and replays from the
-committed offset: what is complete above that runs again, and nothing is skipped.
+A version of the broker without bit 1 treats a text with it as unreadable and replays from the committed
+offset: completed records above that offset run again, and no record is skipped.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""What a commit says of a partition's lanes, and what follows from it once the lanes topic has lost its tail.
+"""The committed lanes: the part of a commit about the lanes topic, and its use after a truncation of that.
+
 Pure: no I/O.
 
-A message that waits in its lane is complete in its queue, and so is one that is done. Only the lanes topic
-tells them apart. An unclean election can take from it that a message waits, or that it is done, so the owner
-of a partition commits what it knows of that: where the lanes topic ended, with the leader epoch there, and
-which of its messages were waiting or had waited and were running.
+The offset of a waiting message is complete in its queue, and so is the offset of a message that is done. Only
+the lanes topic distinguishes the two. An unclean election can remove a waiting entry or a tombstone from it.
+The owner of a partition therefore commits its knowledge: the ends of the lanes topic with their leader
+epochs, and the messages that waited, or had waited and ran.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-#: What lanes may take up in a commit, in bytes before they are encoded (1,024 characters).
+#: The size of the lanes in a commit, at most, in bytes before their encoding (1,024 characters).
 MAX_LANES_BYTES = 768
-#: How many waiting messages are listed at most. It bounds the time that a commit takes.
+#: The number of waiting messages in a commit, at most. It bounds the time for a commit.
 MAX_LISTED = 2_048
 #: Kafka's offsets are signed 64-bit integers.
 _MAX_OFFSET = 2**63 - 1
@@ -23,7 +24,7 @@ _MAX_EPOCH = 2**31 - 1
 
 
 class LogEnd(NamedTuple):
-    """Where a log ended, and the leader epoch of the record before that."""
+    """The end of a log, and the leader epoch of the record before it."""
 
     end: int
     leader_epoch: int
@@ -31,14 +32,15 @@ class LogEnd(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CommittedLanes:
-    """What the owner of a partition knew of the lanes topic.
+    """The knowledge of a partition's owner about the lanes topic.
+
+    An offset here is that of a message's first record, as in its sequence number.
 
     Attributes:
-      ends: Up to where it had read or written the partitions of the lanes topic.
-      waiting: Where its messages first stood that the lanes topic had, ascending: the highest ones, as many
-        as there was room for.
-      omitted: How many there was no room for, all of them below those.
-      omitted_from: The lowest of them.
+      ends: The ends up to which the owner had read or written the partitions of the lanes topic.
+      waiting: The offsets of the messages in the lanes topic, ascending: the highest ones, as many as fit.
+      omitted: The number of further ones, all of them below those.
+      omitted_from: The lowest offset of these.
     """
 
     ends: Mapping[int, LogEnd] = field(default_factory=dict)
@@ -47,7 +49,7 @@ class CommittedLanes:
     omitted_from: int = 0
 
     def is_unknown(self, offset: int) -> bool:
-        """Whether the message that first stood there may be one of those there was no room for."""
+        """Whether the message with this first offset may be an omitted one."""
         return (
             self.omitted > 0
             and offset >= self.omitted_from
@@ -55,7 +57,7 @@ class CommittedLanes:
         )
 
     def forget_from(self, cut: int) -> CommittedLanes:
-        """Without what it says of messages at or above ``cut``: other records stand there now."""
+        """The same without the messages at or above ``cut``, where the queue has other records now."""
         waiting = tuple(offset for offset in self.waiting if offset < cut)
         if self.omitted and self.omitted_from >= cut:
             return replace(self, waiting=waiting, omitted=0, omitted_from=0)
@@ -63,14 +65,14 @@ class CommittedLanes:
 
 
 def merge(first: CommittedLanes | None, second: CommittedLanes | None) -> CommittedLanes | None:
-    """What is known by who knows both, the later owner's first. What either calls waiting is."""
+    """The union of two owners' knowledge, the later one first: a message waits when it waits in either."""
     if first is None or second is None:
         return first
     waiting = sorted({*first.waiting, *second.waiting})
     lists = [lanes for lanes in (first, second) if lanes.omitted]
     if not lists:
         return replace(first, waiting=tuple(waiting))
-    # Below where the shorter list begins, nothing is known for certain.
+    # Below the beginning of the shorter list, no message is known for certain.
     begins = [lanes.waiting[0] if lanes.waiting else _MAX_OFFSET for lanes in lists]
     listed = tuple(offset for offset in waiting if offset >= max(begins))
     omitted = max(lanes.omitted for lanes in lists) + len(waiting) - len(listed)
@@ -81,11 +83,12 @@ def merge(first: CommittedLanes | None, second: CommittedLanes | None) -> Commit
 def summarize(
     ends: Mapping[int, LogEnd], kept: Sequence[int], *, highest: int, room: int
 ) -> CommittedLanes | None:
-    """What a commit can say in ``room`` bytes; None when that is too little, or there is nothing to say.
+    """The part of an owner's knowledge that fits into ``room`` bytes; None when none fits, or there is none.
 
     Parameters:
-      kept: Where the messages first stood that the lanes topic has, ascending.
-      highest: The partition's highest delivered offset. What stands above it is of another log.
+      ends: The ends of the lanes topic's partitions.
+      kept: The first offsets of the messages in the lanes topic, ascending.
+      highest: The partition's highest delivered offset. Offsets above it belong to another log.
     """
     ends = {partition: end for partition, end in sorted(ends.items()) if end.leader_epoch >= 0 < end.end}
     left = min(room, MAX_LANES_BYTES) - _size_of_ends(ends) - 3 * _MAX_VARINT_BYTES
@@ -113,11 +116,11 @@ def summarize(
 
 @dataclass(frozen=True, slots=True)
 class Differences:
-    """How a lanes topic that has lost its tail differs from what its partition's last owner knew.
+    """The differences between a truncated lanes topic and the committed lanes of one partition.
 
     Attributes:
-      lost: Where messages first stood that waited, and that the topic does not have any more.
-      done: Where messages first stood that are done, and wait in the topic again.
+      lost: The first offsets of waiting messages that the topic has lost.
+      done: The first offsets of messages that are done, and wait in the topic again.
     """
 
     lost: tuple[int, ...] = ()
@@ -130,11 +133,11 @@ def compare(
     ended: Collection[int],
     is_complete: Iterable[int],
 ) -> Differences:
-    """Compare what was committed with the lanes topic as it is now.
+    """Compare the committed lanes with the current lanes topic. All offsets are first offsets of messages.
 
     Parameters:
-      present: Where the messages first stood that wait in the topic.
-      ended: Where those first stood that the topic says are done, or were flushed.
+      present: The messages that wait in the topic.
+      ended: The messages with a tombstone in the topic: done, or flushed.
       is_complete: Those of ``present`` that are complete in the commit. The others run again anyway.
     """
     there, known = set(present), set(lanes.waiting)
@@ -143,15 +146,15 @@ def compare(
     return Differences(lost, done)
 
 
-# In a commit's text
+# The encoding in the commit metadata
 
 _MAX_VARINT_BYTES = 10
-#: What the length of a run of MAX_LISTED takes.
+#: The size of the length of a run of MAX_LISTED.
 _RUN_LENGTH_BYTES = 2
 
 
 def numbers_of(lanes: CommittedLanes, highest: int) -> Iterator[int]:
-    """``lanes`` as unsigned numbers, from which :func:`read` makes it again."""
+    """Encode ``lanes`` as unsigned numbers, which :func:`read` decodes."""
     yield len(lanes.ends)
     previous = -1
     for partition, end in sorted(lanes.ends.items()):
@@ -172,10 +175,10 @@ def numbers_of(lanes: CommittedLanes, highest: int) -> Iterator[int]:
 
 
 def read(numbers: Iterator[int], highest: int) -> CommittedLanes:
-    """Take from ``numbers`` what :func:`numbers_of` gave.
+    """Decode the numbers of :func:`numbers_of`.
 
     Raises:
-      ValueError, StopIteration: When they make no sense.
+      ValueError, StopIteration: When they are invalid.
     """
     ends: dict[int, LogEnd] = {}
     partition = -1
@@ -204,7 +207,7 @@ def read(numbers: Iterator[int], highest: int) -> CommittedLanes:
 
 
 def varint_size(number: int) -> int:
-    """The bytes that an unsigned LEB128 varint takes."""
+    """The size of an unsigned LEB128 varint, in bytes."""
     return max(1, (number.bit_length() + 6) // 7)
 
 

@@ -48,7 +48,7 @@ def report_replay(
     try:
         if not logs:
             return
-        # Kafka counts in minutes: what is younger than one needs no look at the setting.
+        # The setting is in minutes: records younger than one minute need no look at it.
         minutes = old = 0
         if _older_than(kafka, logs, 1):
             minutes = _offsets_retention_min(clients, kafka)
@@ -71,7 +71,7 @@ def report_replay(
         logger.warning(
             "%s: the group %s has no committed offset, so it begins with the first of the %d record(s). "
             "That is right for a new group, and for a queue that had messages before its first worker. If "
-            "the group had workers before, its offsets were deleted, and what they did runs again.",
+            "the group had workers before, its offsets were deleted, and completed records run again.",
             ", ".join(f"{p.topic}[{p.partition}]" for p in sorted(logs)),
             kafka.config["group_id"], sum(log.end - log.beginning for log in logs.values()),
         )  # fmt: skip

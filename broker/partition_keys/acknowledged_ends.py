@@ -23,16 +23,14 @@ class AcknowledgedEnds:
         reset_on_fork(self)
 
     def reset_after_fork(self) -> None:
-        """Make a lock that is free: another thread of the parent may hold this one. What was written is true
-        in the child, too.
-        """
+        """Replace the lock, which another thread of the parent may hold. The ends stay valid in the child."""
         self._lock = threading.Lock()
 
     def note(self, topic: str, partition: int, offset: int, leader_epoch: int = -1) -> None:
         """Note that Kafka has acknowledged the record at ``offset``.
 
         Parameters:
-          leader_epoch: Of that record; -1 when it is not known.
+          leader_epoch: The leader epoch of that record; -1 when it is not known.
         """
         with self._lock:
             ends = self._ends.setdefault(topic, {})
@@ -47,7 +45,7 @@ class AcknowledgedEnds:
             return dict(self._ends.get(topic, {}))
 
     def log_ends(self, topic: str) -> dict[int, LogEnd]:
-        """The highest ends of which the leader epoch is known."""
+        """The highest ends with a known leader epoch."""
         with self._lock:
             return dict(self._log_ends.get(topic, {}))
 

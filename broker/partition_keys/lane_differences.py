@@ -1,4 +1,4 @@
-"""How a lanes topic that has lost its tail differs from what the owners of a queue's partitions knew."""
+"""Compares a truncated lanes topic with the committed lanes of its queue's partitions."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from .waiting_store import WaitingStore
 
 
 def lane_differences(log: WaitingStore, states: Mapping[int, CommitState]) -> dict[int, Differences]:
-    """The differences, by partition of the queue. There are none where the topic is as it was.
+    """The differences, by partition of the queue; empty when the topic was not truncated.
 
     Parameters:
-      log: The lanes topic, read to its end. It is read again when it has lost its tail.
-      states: What the owners of the queue's partitions have committed.
+      log: The lanes topic, read to its end. It is read again when it was truncated.
+      states: The committed states, by partition of the queue.
 
     Raises:
       KafkaError, KafkaUnavailable: When Kafka does not answer.

@@ -144,7 +144,7 @@ class Lanes(Generic[R]):
 
     @property
     def kept(self) -> int:
-        """How many messages the lanes topic has."""
+        """The number of messages in the lanes topic."""
         return len(self.kept_offsets)
 
     def find(self, key: bytes, sequence: SequenceNumber) -> LaneEntry[R] | None:

@@ -30,7 +30,7 @@ class Comparison:
 
     Attributes:
       active: Whether the topic is being read again.
-      done: What the topic said to be done, or flushed, when it was last read again.
+      done: The places with a tombstone (done, or flushed) at the last repeated read of the topic.
     """
 
     def __init__(self, db: sqlite3.Connection, group: str) -> None:

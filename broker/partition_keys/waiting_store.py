@@ -138,12 +138,13 @@ class WaitingStore:
         self._read(marks)
 
     def may_have_changed(self) -> bool:
-        """Whether there is a reason to catch up, as far as can be told without a request: an election, or
-        something of this process that was not read yet.
+        """Whether there is a reason to catch up: an election, or an unread record of this process.
+
+        It sends no request.
         """
         kafka = self._kafka
         if kafka is None or not self._partitions:
-            return bool(self._reached)  # its connection was lost since
+            return bool(self._reached)  # the connection was lost after a read
         ends = self._written.ends(self._topic)
         return (
             any(end > self._reached.get(partition, 0) for partition, end in ends.items())
@@ -153,18 +154,18 @@ class WaitingStore:
 
     @property
     def is_there(self) -> bool:
-        """Whether there is a topic to read."""
+        """Whether the topic exists."""
         return self._is_connected()
 
     def log_ends(self) -> dict[int, LogEnd]:
-        """Up to where the topic was read or written, for whoever looks later whether it was cut since."""
+        """The ends up to which the topic was read or written, by which a later truncation is noticed."""
         ends = {p.partition: end for p, end in self._read_to.copy().items() if end.leader_epoch >= 0}
         for partition, end in self._written.log_ends(self._topic).items():
             ends[partition] = max(ends.get(partition, end), end)
         return ends
 
     def are_cut(self, ends: Sequence[Mapping[int, LogEnd]]) -> list[bool]:
-        """Whether the topic is not any more, below each of these ends, what it was when it had them."""
+        """Whether the topic was truncated below one of its ends, for each set of earlier ends."""
         if not self._is_connected():
             return [bool(end) for end in ends]
         assert self._kafka is not None
@@ -183,7 +184,7 @@ class WaitingStore:
     def _answers(
         self, kafka: ConsumerClient, asked: set[tuple[TopicPartition, int]]
     ) -> dict[tuple[TopicPartition, int], EpochEnd]:
-        """What the leaders say about leader epochs. A request asks about one of each partition."""
+        """The leaders' answers about leader epochs. One request asks about one epoch of each partition."""
         answers: dict[tuple[TopicPartition, int], EpochEnd] = {}
         while asked:
             epochs = dict(asked)
@@ -193,7 +194,7 @@ class WaitingStore:
         return answers
 
     def read_all_again(self) -> set[Place]:
-        """Read everything from the beginning, and return what the topic says to be done, or flushed."""
+        """Read the topic from its beginning again; return the places with a tombstone: done, or flushed."""
         if not self._is_connected():
             return set()
         assert self._kafka is not None
@@ -204,7 +205,7 @@ class WaitingStore:
 
     @property
     def seen_done(self) -> set[Place]:
-        """What the topic said to be done, or flushed, when it was last read from its beginning again."""
+        """The places with a tombstone (done, or flushed) at the last repeated read of the topic."""
         return self._comparison.done
 
     def _read(self, marks: Mapping[int, int], *, ask_for_partitions: bool = False) -> None:
