@@ -1,4 +1,4 @@
-"""Looks again now and then whether the topics that a worker uses keep what is put into them."""
+"""Checks the settings of a worker's topics again at intervals."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ..kafka.topics import Topics
 
 logger = logging.getLogger(__name__)
 
-#: How often it is looked. An operator, or a tool of theirs, may change a topic at any time.
+#: The interval of the checks. An operator may change a topic at any time.
 CHECK_INTERVAL_S = 300.0
 
 
 class PolicyWatch:
-    """A thread that may wait for Kafka: neither a consumer's nor the forwarder's has the time."""
+    """The thread that checks the topics. It may wait for Kafka; the consumers and the forwarder may not."""
 
     def __init__(self, topics: Topics) -> None:
         self._topics = topics
@@ -28,7 +28,7 @@ class PolicyWatch:
         self._thread.start()
 
     def stop(self) -> None:
-        """Tell the thread to end. Nobody waits for what it asks Kafka at the moment."""
+        """End the thread, without waiting for a request that it has sent."""
         self._stop.set()
 
     def _run(self) -> None:
