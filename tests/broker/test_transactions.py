@@ -95,7 +95,7 @@ def test_an_open_transaction_is_reported_and_what_waits_for_its_end_counted_and_
         producer.abort_transaction()
 
     wait_until(lambda: ran == ["before", "behind it"], deadline_s=60, what="what waited")
-    wait_until(lambda: "goes on from offset 1" in caplog.text, deadline_s=60, what="the end of the warning")
+    wait_until(lambda: "continues at offset 1" in caplog.text, deadline_s=60, what="the end of the warning")
     assert caplog.text.count("a transaction has been open") == 1
     broker.join("default", timeout=60_000)
 

@@ -110,7 +110,7 @@ def test_what_kafka_refuses_for_good_is_refused_or_dead_lettered_and_one_line_sa
     retried, delayed = text(LARGE), text(LIMIT)
     with pytest.raises(EnqueueFailed, match=r"and the topic .* takes its max.message.bytes"):
         task.send(delayed)
-    with pytest.raises(EnqueueFailed, match=r"Compacted topic .*a queue's topic has cleanup.policy=delete"):
+    with pytest.raises(EnqueueFailed, match=r"Compacted topic .*a queue's topic needs cleanup.policy=delete"):
         never.send()
     task.send("x")
     task.send(retried)
