@@ -1,4 +1,4 @@
-"""Commits what the ack trackers say: on an interval, and at once where something has to be durable first."""
+"""Commits the state of the ack trackers: on an interval, and at once before a step that depends on it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..offsets.commit_metadata import CommitState, encode
 
 logger = logging.getLogger(__name__)
 
-#: How long a commit that something waits for may take before that thing is tried again later.
+#: The timeout of a commit that a later step waits for.
 SYNC_COMMIT_TIMEOUT_S = 5.0
 REBALANCE_POLL_MS = 50
 
@@ -26,7 +26,7 @@ Offsets = dict[TopicPartition, OffsetAndMetadata]
 
 
 class Snapshot:
-    """What one commit says, and the assignments that say it."""
+    """The content of one commit, and the assigned partitions that it covers."""
 
     def __init__(self, assigned_partitions: Iterable[AssignedPartition], *, clean: bool = False) -> None:
         self.offsets: Offsets = {}
@@ -52,11 +52,11 @@ class Snapshot:
 class Committer:
     """Sends the commits of one consumer.
 
-    At most one interval commit is under way, so none overtakes another. Driven by the consumer's thread,
-    except :meth:`hand_over`, which the rebalance listener calls on kafka-python's I/O thread.
+    At most one interval commit is in flight, so none overtakes another. The consumer's thread calls all
+    methods except :meth:`hand_over`, which the rebalance listener calls on kafka-python's I/O thread.
 
     Parameters:
-      on_denial: Takes the error of a commit that this client has no right to.
+      on_denial: Called with the error of a commit that Kafka denies to this client.
     """
 
     def __init__(
@@ -78,10 +78,10 @@ class Committer:
     def commit_when_due(
         self, assigned_partitions: Iterable[AssignedPartition], *, force: bool = False
     ) -> None:
-        """Start a commit of what has changed, if the last one was answered and the interval has passed.
+        """Start a commit of the changed partitions, if none is in flight and the interval has passed.
 
         Parameters:
-          at_once: Whether the interval need not have passed.
+          force: Commit before the interval has passed, too.
         """
         now_s = time.monotonic()
         if self._under_way or (now_s < self._next_at_s and not force):
@@ -97,7 +97,7 @@ class Committer:
             self._kafka.commit_async(snapshot.offsets, callback=partial(self._interval_answer, snapshot))
 
     def commit_now(self, assigned_partitions: Iterable[AssignedPartition]) -> bool:
-        """Commit ``assignments`` and wait for the answer; False when Kafka did not take it."""
+        """Commit ``assigned_partitions`` and wait for the response; False when Kafka did not accept it."""
         with self._in_flight.lock:
             snapshot = Snapshot(assigned_partitions)
         failure = self._commit(snapshot, SYNC_COMMIT_TIMEOUT_S)
@@ -105,7 +105,7 @@ class Committer:
         return failure is None
 
     def hand_over(self, assigned_partitions: Iterable[AssignedPartition]) -> Awaitable[object]:
-        """Start the last commit of partitions that another member of the group will get."""
+        """Start the last commit of partitions that move to another member of the group."""
         with self._in_flight.lock:
             snapshot = Snapshot(assigned_partitions, clean=True)
         return self._kafka.commit_async(
@@ -113,7 +113,7 @@ class Committer:
         )
 
     def hand_over_now(self, assigned_partitions: Iterable[AssignedPartition], *, timeout_s: float) -> None:
-        """Make the last commit before leaving the group, however far a rebalance has got."""
+        """Make the last commit before leaving the group, even during a rebalance."""
         with self._in_flight.lock:
             snapshot = Snapshot(assigned_partitions, clean=True)
         deadline_s = time.monotonic() + timeout_s
@@ -124,7 +124,9 @@ class Committer:
 
     def _commit(self, snapshot: Snapshot, timeout_s: float, *, poll_first: bool = False) -> KafkaError | None:
         try:
-            if poll_first:  # nothing can be committed during a rebalance, and only polling brings it on
+            if (
+                poll_first
+            ):  # Kafka accepts no commit during a rebalance, and only polling advances the rebalance
                 self._kafka.poll(timeout_ms=REBALANCE_POLL_MS)
             self._kafka.commit(snapshot.offsets, timeout_ms=timeout_s * 1000)
         except KafkaError as e:
@@ -136,14 +138,14 @@ class Committer:
         self._answer(snapshot, response)
 
     def _answer(self, snapshot: Snapshot, response: Any) -> None:
-        """Note how a commit ended. What one that failed would have said is said by the next one."""
+        """Note the result of a commit. After a failure the next commit covers the same changes."""
         failed = isinstance(response, BaseException)
         with self._in_flight.lock:
             snapshot.refused() if failed else snapshot.taken()
         if isinstance(response, KafkaError) and is_denial(response):
             self._on_denial(response)
         elif failed and not self._failing and not isinstance(response, RebalanceInProgressError):
-            logger.warning("A commit failed; the next one says what it would have said: %r", response)
+            logger.warning("A commit failed; the next one covers its changes, too: %r", response)
             self._failing = True
         elif not failed:
             self._failing = False

@@ -1,4 +1,4 @@
-"""What a queue's consumer is made of: its settings, and the parts of the broker that it uses."""
+"""The settings of a queue's consumer, and the parts of the broker that it uses."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ConsumerConfig:
       group: The queue's consumer group.
       application_group: The ``group_id`` that the groups of all queues begin with.
       commit_interval_s: The time between two commits of completed offsets.
-      max_crashes: A record is dead-lettered when so many workers died while it ran.
+      max_crashes: A record is dead-lettered after so many workers died while it ran.
       client_settings: kafka-python's settings of the consumer, such as ``session_timeout_ms``.
     """
 
@@ -51,7 +51,7 @@ class ConsumerParts:
 
     Attributes:
       hooks: Calls middleware, and knows the declared actors.
-      is_paused: Whether nothing is dispatched at the moment, as while a task's database is unreachable.
+      is_paused: Whether dispatching is paused, as while a task's database is unreachable.
       silent_since_s: When Kafka last answered the heartbeats of a silent queue (``time.monotonic()``), by
         queue. It outlives a consumer, which Dramatiq replaces after an error.
     """

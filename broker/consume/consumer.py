@@ -43,37 +43,37 @@ from .open_transactions import OpenTransactions
 
 logger = logging.getLogger(__name__)
 
-#: What is read ahead of dispatch, a partition. One with so much in its buffer is paused, so that a partition
-#: with a long backlog leaves the others their turn, and memory stays flat however much waits.
+#: The bytes of each partition that are read ahead of dispatch. A partition with a full buffer is paused, so
+#: that a long backlog neither starves the others nor needs more memory.
 MAX_BUFFERED_BYTES = 256 * 1024
-#: kafka-python 3.0.12 never returns to a paused partition of which poll() handed out only a part (its parsed
-#: rest is unparked only while no other partition's is in line), so every poll takes all that has arrived.
-#: What can arrive at once is bounded by the size of a fetch.
+#: kafka-python 3.0.12 never returns to a paused partition of which poll() returned only a part (its parsed
+#: rest is unparked only while no other partition has one), so every poll takes all fetched records. The size
+#: of a fetch limits them.
 EVERYTHING = 1_000_000_000
 MAX_FETCH_BYTES = 8 * 1024 * 1024
-#: How often Kafka is polled while there is no need for records: it is how a rebalance begins.
+#: The interval of polls while no records are needed: a rebalance starts in a poll.
 MAX_POLL_GAP_S = 0.05
-#: The same for a member of the group that has no partition, and waits until another one leaves.
+#: The interval of polls of a group member without partitions, which waits until another member leaves.
 SPARE_POLL_GAP_S = 0.25
-#: How soon records are looked for again while some wait only for others of their key to end.
+#: The interval of polls while records wait only for others of their key.
 LANE_POLL_GAP_S = 0.005
-#: How long a failed read of the committed offsets rests before it is repeated.
+#: The pause before a failed read of the committed offsets is repeated.
 RESTORE_BACKOFF_S = 0.5
 
 
 class QueueConsumer(Consumer):
     """The consumer of one queue.
 
-    Worker threads call :meth:`ack` and :meth:`nack`, which only mark. One thread at a time drives the Kafka
-    client: this consumer's own, in :meth:`__next__`, and whoever calls :meth:`close`.
+    Worker threads call :meth:`ack` and :meth:`nack`, which only mark. One thread at a time uses the Kafka
+    client: the consumer's thread in :meth:`__next__`, and the caller of :meth:`close`.
 
     Parameters:
-      prefetch: How many deliveries may be outstanding.
-      timeout_ms: How long :meth:`__next__` waits for a delivery.
+      prefetch: The maximum number of outstanding deliveries.
+      timeout_ms: The time for which :meth:`__next__` waits for a delivery.
 
     Raises:
-      KafkaUnavailable: When Kafka does not answer. Dramatiq then tries again after a while.
-      TopicMisconfigured: When a topic of the queue loses messages. Dramatiq tries again then, too.
+      KafkaUnavailable: When Kafka does not answer. Dramatiq retries later.
+      TopicMisconfigured: When a topic of the queue loses messages. Dramatiq retries later.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class QueueConsumer(Consumer):
         self._unrestored: set[TopicPartition] = set()
         self._replays_said: set[TopicPartition] = set()
         self._restore_at_s = 0.0
-        self._untaken_why = ""
+        self._restore_failure = ""
         self._polled_at_s = 0.0
         self._paused: set[TopicPartition] = set()
 
@@ -102,8 +102,8 @@ class QueueConsumer(Consumer):
         self._kafka = parts.clients.consumer(
             group_id=config.group,
             auto_offset_reset="earliest",
-            # A queue's topic is anybody's to write to, in transactions, too. The broker's own topics are not:
-            # nobody's open transaction is to hide there what this broker has written behind it.
+            # Other programs may write to a queue's topic, in transactions, too. Only the broker writes to its
+            # other topics: an open transaction must not hide the broker's records after it.
             isolation_level="read_committed",
             max_poll_records=EVERYTHING,
             max_partition_fetch_bytes=MAX_BUFFERED_BYTES,
@@ -135,7 +135,7 @@ class QueueConsumer(Consumer):
         )
         self._rights = reading(config.topic, group=config.group)
         try:
-            # A leader that does not know the partitions yet assigns none, and rebalances again at once.
+            # A group leader that does not know the partitions yet assigns none, and rebalances at once.
             parts.clients.ask(
                 lambda: learn_partitions(self._kafka, config.topic),
                 f"The partitions of {queue_name!r} could not be read",
@@ -146,11 +146,11 @@ class QueueConsumer(Consumer):
             self.close()
             raise
 
-    # Dramatiq's side
+    # The interface to Dramatiq
 
     def __next__(self) -> MessageProxy | None:
         if self._closing:
-            time.sleep(self._timeout_s)  # only a thread of a process that is ending still asks
+            time.sleep(self._timeout_s)  # only a thread of an ending process still calls this
             return None
         with self._driving:
             return self._next()
@@ -172,12 +172,14 @@ class QueueConsumer(Consumer):
                 delivery = self._dispatcher.next()
                 if delivery is None:
                     self._capacity.changed.clear()
-                    delivery = self._dispatcher.next()  # room may have come before it was cleared
+                    delivery = (
+                        self._dispatcher.next()
+                    )  # capacity may have been freed before the event was cleared
                 if delivery is not None:
                     return delivery
                 if now_s >= deadline_s:
                     return None
-                # What finishes in a worker that is stopping is committed at once.
+                # A stopping worker commits completed deliveries at once.
                 self._wait(min(deadline_s - now_s, MAX_POLL_GAP_S if self._shutdown.stopping else math.inf))
         except KafkaError as e:
             if not is_denial(e):
@@ -187,9 +189,9 @@ class QueueConsumer(Consumer):
         return None
 
     def _note_denial(self, error: KafkaError) -> None:
-        """Say which right is missing. The consumer goes on as it is: once it has the right, it works."""
-        said = self._parts.clients.translated(error, self._consuming, self._rights)
-        self._parts.denials.note(self._consuming, said)
+        """Log the missing right. The consumer continues, and works once the right is granted."""
+        denial = self._parts.clients.translated(error, self._consuming, self._rights)
+        self._parts.denials.note(self._consuming, denial)
 
     def ack(self, message: MessageProxy) -> None:
         """Mark a delivery as processed. It completes once everything in its outbox is in Kafka."""
@@ -199,12 +201,12 @@ class QueueConsumer(Consumer):
         """Mark a delivery as failed. It completes once its dead letter is in Kafka.
 
         Raises:
-          DeadLetterNotMade: When there can be none. Dramatiq then tries again.
+          DeadLetterNotMade: When its dead letter cannot be created. Dramatiq then repeats the nack.
         """
         assert isinstance(message, Delivery)
-        message.drop_retry()  # it is tried again or given up, not both
+        message.drop_retry()  # a message is either retried or dead-lettered
         self._parts.dead_letters.add(message, message._exception)
-        # The dead letter has its frames.
+        # The dead letter has the traceback.
         self._parts.failures.keep(self._queue_name, message.message_id, message._exception)
         self._settle(message)
 
@@ -215,10 +217,10 @@ class QueueConsumer(Consumer):
         self._parts.completer.settle(message)
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
-        """Nothing to do: an offset that is not complete is delivered again, to the partition's owner."""
+        """Do nothing: the partition's next owner gets the incomplete offsets again."""
 
     def close(self) -> None:
-        """Commit what is complete, hand the partitions over and leave the group at once."""
+        """Commit the completed offsets, hand over the partitions and leave the group at once."""
         if self._shutdown.stopping:
             self._parts.completer.drain(self._shutdown.settle_time_left_s())
         self._closing = True
@@ -252,19 +254,19 @@ class QueueConsumer(Consumer):
                 e,
             )
 
-    # Kafka's side: called on kafka-python's I/O thread
+    # Rebalances: called on kafka-python's I/O thread
 
     def _on_assigned(self, partitions: Iterable[TopicPartition]) -> None:
-        # Reading the committed state needs round trips, which this thread must not wait for.
+        # Reading the committed state needs round trips, for which the I/O thread must not wait.
         with self._in_flight.lock:
             self._kafka.pause(*partitions)
             self._unrestored.update(partitions)
         self._capacity.changed.set()
 
     def _runs_keyed(self, partitions: Iterable[TopicPartition]) -> bool:
-        """Whether a message runs that the partition's next owner would run, too, beside those behind it.
+        """Whether a keyed message is still running; the next owner would run it again concurrently.
 
-        The next of its key is not begun any more, or this would never end.
+        The partitions are marked as leaving, so no further message of a key starts.
         """
         with self._in_flight.lock:
             leaving = [self._assigned_partitions[p] for p in partitions if p in self._assigned_partitions]
@@ -278,8 +280,8 @@ class QueueConsumer(Consumer):
 
     def _on_lost(self, partitions: Iterable[TopicPartition]) -> None:
         logger.warning(
-            "This worker was thrown out of the group of %r and joins again: what it has begun of %s runs "
-            "twice where another worker gets it meanwhile.",
+            "This worker was removed from the group of %r and joins again: messages that it has started from "
+            "%s run twice if another worker gets them meanwhile.",
             self._queue_name, sorted(partitions),
         )  # fmt: skip
         self._take_away(partitions)
@@ -292,10 +294,10 @@ class QueueConsumer(Consumer):
                 self._reading.forget(partition)
             return [a for p in list(partitions) if (a := self._dispatcher.remove(p)) is not None]
 
-    # The consumer thread's own steps
+    # The consumer's thread
 
     def _restore(self) -> None:
-        """Take over what was assigned. Nothing of it is dispatched before this has succeeded."""
+        """Take over the assigned partitions. None of their records is dispatched before this succeeds."""
         with self._in_flight.lock:
             partitions = list(self._unrestored)
         try:
@@ -314,16 +316,16 @@ class QueueConsumer(Consumer):
                 self._parts.denials.note(self._consuming, e)
             elif isinstance(e, KafkaError) and is_denial(e):
                 self._note_denial(e)
-            self._report_untaken(partitions, e)
+            self._report_restore_failure(partitions, e)
             self._restore_at_s = time.monotonic() + RESTORE_BACKOFF_S
 
-    def _report_untaken(self, partitions: list[TopicPartition], error: Exception) -> None:
+    def _report_restore_failure(self, partitions: list[TopicPartition], error: Exception) -> None:
         reason = f"The partitions {partitions} cannot be taken over yet: {explained(error)}"
-        is_news = reason != self._untaken_why and isinstance(
+        is_news = reason != self._restore_failure and isinstance(
             error, UnsupportedCodecError | CorruptRecordError
         )
         logger.log(logging.ERROR if is_news else logging.INFO, "%s", reason)
-        self._untaken_why = reason
+        self._restore_failure = reason
 
     def _take_over(self, restored: Mapping[TopicPartition, Restored]) -> None:
         states = {partition: left.state for partition, left in restored.items()}
@@ -339,7 +341,7 @@ class QueueConsumer(Consumer):
             self._restore_at_s = time.monotonic() + RESTORE_BACKOFF_S
             return
         with self._in_flight.lock:
-            ours = self._unrestored.intersection(taken)  # without what was revoked meanwhile
+            ours = self._unrestored.intersection(taken)  # without the partitions revoked meanwhile
             self._unrestored.difference_update(ours)
             for partition in ours:
                 self._dispatcher.add(taken[partition])
@@ -363,7 +365,7 @@ class QueueConsumer(Consumer):
         )
 
     def _wait(self, remaining_s: float) -> None:
-        """Wait for whatever can bring the next delivery: a record, or room for one."""
+        """Wait until a delivery may be possible: for a record, or for free capacity."""
         if self._can_read():
             self._wait_for_records(remaining_s)
         else:
@@ -372,19 +374,19 @@ class QueueConsumer(Consumer):
     def _wait_for_records(self, remaining_s: float) -> None:
         assigned_partitions = self._assigned_partitions.values()
         if not assigned_partitions:
-            # The poll in which this consumer is given partitions does not end with that.
+            # The poll in which this consumer gets its partitions does not return with the assignment.
             gap_s = MAX_POLL_GAP_S if self._kafka.is_joining() else SPARE_POLL_GAP_S
             remaining_s = min(remaining_s, gap_s)
         if any(assigned.in_flight or assigned.dirty for assigned in assigned_partitions):
             remaining_s = min(remaining_s, self._config.commit_interval_s)
         if any(assigned.lanes for assigned in assigned_partitions):
             due_s = self._lane_releaser.seconds_until_due()
-            # A retry may come to wait at any time, and then be due soon.
+            # A retry may be added at any time, and be due soon.
             remaining_s = min(remaining_s, MAX_POLL_GAP_S)
             if due_s is not None:
                 remaining_s = min(remaining_s, due_s + LANE_POLL_GAP_S)
             if any(assigned.lanes.parked for assigned in assigned_partitions):
-                # They wait for worker threads and not for Kafka, which would be waited for in poll().
+                # The parked records wait for worker threads, while poll() would wait for Kafka.
                 self._capacity.changed.wait(min(remaining_s, LANE_POLL_GAP_S))
                 remaining_s = 0.0
         self._poll(remaining_s)
@@ -415,7 +417,7 @@ class QueueConsumer(Consumer):
         self._parts.denials.is_over(self._consuming)
         first = batch[0]
         if first.offset < assigned.expected:
-            # kafka-python has gone back to where the log was cut, or to the beginning of another one.
+            # kafka-python went back to the cut of the log, or to the beginning of a new log.
             self._reload_log(assigned, first.offset, first.leader_epoch)
         elif (foreign := assigned.first_foreign(batch)) is not None:
             self._reload_log(assigned, foreign.offset, foreign.leader_epoch)
@@ -426,12 +428,12 @@ class QueueConsumer(Consumer):
                 assigned.take_in(batch)
 
     def _follow_position(self, assigned: AssignedPartition) -> None:
-        """Note that there is no record left below the position: what is there, if anything, is not one.
+        """Note that no records are left below the consumer's position.
 
-        Control records, aborted and compacted ones are not handed out, nor is what retention has removed.
+        kafka-python does not return control records, nor aborted, compacted or expired ones.
         """
         if assigned.buffer or (self._kafka.highwater(assigned.partition) or 0) <= assigned.expected:
-            return  # the usual case, without asking for the position
+            return  # the usual case, without the call of position()
         position = self._kafka.position(assigned.partition, timeout_ms=0)
         if position is not None and position > assigned.expected:
             leader_epoch = epoch_of_position(self._kafka, assigned.partition)
@@ -440,13 +442,13 @@ class QueueConsumer(Consumer):
                 assigned.skip_to(position, leader_epoch)
 
     def _reload_log(self, assigned: AssignedPartition, cut: int, leader_epoch: int = -1) -> None:
-        """Forget what is known of the log from ``cut`` on: what was read there is gone.
+        """Forget the state of the log from ``cut`` on: the records that were read there are gone.
 
-        All that is left is taken over as if another worker had left it, so that what runs is adopted, and
-        what was read and not begun is read again.
+        The rest is taken over as from another worker. So running messages are adopted, and records that were
+        read and not started are read again.
 
         Parameters:
-          leader_epoch: Of the record that stands at ``cut`` now; -1 when it is not known.
+          leader_epoch: The leader epoch of the record at ``cut`` now; -1 for unknown.
         """
         partition = assigned.partition
         self._kafka.refresh_metadata(RESTORE_TIMEOUT_MS)
@@ -455,9 +457,9 @@ class QueueConsumer(Consumer):
         topic_id = self._topic_id()
         with self._in_flight.lock:
             if partition not in self._assigned_partitions:
-                return  # it was taken away meanwhile
+                return  # the partition was revoked meanwhile
             left = assigned.snapshot()
-            # A log loses its tail in an election, and what it gets then is of a later epoch.
+            # A log loses its tail in an election, and its later records have a later epoch.
             if topic_id != assigned.topic_id or 0 <= leader_epoch <= left.leader_epoch:
                 cut = ALL_OF_IT
             epoch_left = -1
@@ -470,20 +472,20 @@ class QueueConsumer(Consumer):
             undone = sum(offset >= cut for offset in left.incomplete)
             undone += sum(record.offset >= cut for record in assigned.buffer)
             self._take_away([partition])
-            anew = Restored(
+            restored = Restored(
                 state,
                 unclean=False,
                 end_offset=cut,
                 probation_end=assigned.probation_end,
                 topic_id=topic_id,
             )
-            self._dispatcher.add(self._new_assigned_partition(partition, anew, lanes[partition]))
+            self._dispatcher.add(self._new_assigned_partition(partition, restored, lanes[partition]))
             self._kafka.seek(partition, state.next_offset, state.leader_epoch)
             self._kafka.resume(partition)
         if cut == ALL_OF_IT:
             logger.error(
-                "%s was read up to offset %d and is another log now: the topic was made anew. What it held "
-                "before is gone, %d record(s) of it read and not done.",
+                "%s was read up to offset %d and is another log now: the topic was recreated. Its earlier "
+                "records are gone; %d of them were read and not done.",
                 name_of(partition), position, undone,
             )  # fmt: skip
         else:
@@ -500,7 +502,7 @@ class QueueConsumer(Consumer):
         return self._kafka.topic_id(self._queue_topic)
 
     def _look_for_removed(self, assigned: AssignedPartition) -> None:
-        """Tell a gap that compaction or a control record leaves from records lost to retention."""
+        """Report records that retention removed, unlike a gap from compaction or a control record."""
         beginning = self._kafka.beginning_offsets([assigned.partition])[assigned.partition]
         with self._in_flight.lock:
             tracker, expected = assigned.tracker, assigned.expected

@@ -1,4 +1,4 @@
-"""Decides whether a record is a message that this worker can be handed."""
+"""Decodes a record, and checks that it is a message for this worker."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "options": dict,
     "message_id": str,
 }
-#: Dramatiq runs a message whatever is in there, so that this broker does, too: a point in time of any kind.
+#: Dramatiq accepts any value in this field, so this broker does, too.
 _TIMESTAMP = "message_timestamp"
 _MAX_SHOWN = 10**100
-#: What nearly every message looks like, to be seen in one comparison.
+#: The types of nearly every message, for a check with one comparison.
 _USUAL_TYPES = (str, str, list, dict, dict, str, int)
 _values = itemgetter(*_FIELDS, _TIMESTAMP)
 _EXPECTED: dict[type | tuple[type, ...], str] = {
@@ -43,16 +43,16 @@ def read_message(
 ) -> Message[Any]:
     """Decode and check one record's value.
 
-    What Dramatiq's own brokers run is run. What Dramatiq does not check is refused where it would kill one of
-    its threads (a foreign ``queue_name``, ``throws`` that are no classes), restart its consumer (options that
-    are not a mapping) or make arguments of a text's letters.
+    Messages that Dramatiq's own brokers run are accepted. Values that Dramatiq does not check are refused if
+    they would kill one of its threads (a foreign ``queue_name``, ``throws`` without classes), restart its
+    consumer (options that are not a mapping), or split a text into one argument per character.
 
     Parameters:
-      record: The record. It gives a message that has no id or no time of its own one that stays the same at
-        every delivery; Dramatiq would make up a new one each time.
+      record: The record. It determines the id and the time of a message that has none, so they stay the same
+        at every delivery; Dramatiq would generate new ones each time.
 
     Raises:
-      InvalidMessage: When it is not a message for this queue and one of ``actors``; the text says why.
+      InvalidMessage: When it is not a message for this queue and one of ``actors``. The text names the fault.
     """
     if raw is None:
         raise InvalidMessage("the record has no value")
@@ -73,14 +73,14 @@ def read_message(
         )
     if message.actor_name not in actors:
         raise UnknownActor(f"no actor named {message.actor_name!r} is declared in this worker")
-    # Dramatiq's workers hold a message with an eta in memory until then. Delays are the delayed topic's
-    # business, and a message in its queue is due.
+    # Dramatiq's workers hold a message with an eta in memory until then. Here the delayed topic holds delayed
+    # messages, and a message in its queue is due.
     message.options.pop("eta", None)
     return message
 
 
 def _is_usual(fields: Any) -> bool:
-    """Whether `_check_fields` would find nothing, as far as a quick look can tell."""
+    """Whether a quick check shows that `_check_fields` would find no fault."""
     if type(fields) is not dict or len(fields) != len(_USUAL_TYPES):
         return False
     try:
@@ -90,9 +90,9 @@ def _is_usual(fields: Any) -> bool:
 
 
 def _fill_in(fields: dict[Any, Any], record: ConsumedRecord | None) -> None:
-    """Add the id and the time that Dramatiq makes up for a message without one."""
+    """Add the id and the time that Dramatiq would generate for a message without them."""
     if fields.get(_TIMESTAMP) is None:
-        written_ms = -1 if record is None else record.timestamp  # -1, too, where Kafka has none
+        written_ms = -1 if record is None else record.timestamp  # Kafka's value for no timestamp is -1, too
         fields[_TIMESTAMP] = written_ms if written_ms >= 0 else time.time_ns() // 1_000_000
     message_id = fields.get("message_id")
     if isinstance(message_id, int | float) and not isinstance(message_id, bool):
@@ -102,14 +102,14 @@ def _fill_in(fields: dict[Any, Any], record: ConsumedRecord | None) -> None:
 
 
 def _id_of(record: ConsumedRecord) -> str:
-    """An id that no other record has; the same for one that comes back from its lane at a later offset."""
+    """A unique id of a record. A requeue record from its lane, at a later offset, has the same id."""
     requeue_record = read_requeue_headers(record.headers or ())
     offset, timestamp = (
         (record.offset, record.timestamp)
         if requeue_record is None
         else (requeue_record[0].offset, requeue_record[0].timestamp)
     )
-    # The time tells it from the record that has its offset in a topic that was deleted and created again.
+    # The timestamp distinguishes it from the record with the same offset in a recreated topic.
     name = f"kafka:{record.topic}/{record.partition}/{offset}/{timestamp}"
     return str(uuid.uuid5(uuid.NAMESPACE_URL, name))
 
@@ -129,13 +129,13 @@ def _check_fields(fields: Any) -> None:
 
 
 def _in_json(value: Any) -> str:
-    """What a value is, in JSON's words."""
+    """The name of a value's type in JSON."""
     match value:
         case None:
             return "null"
         case bool():
             return "true" if value else "false"
-        case int() if abs(value) > _MAX_SHOWN:  # too large for any float, or for this text
+        case int() if abs(value) > _MAX_SHOWN:  # too large for a float or for this text
             return "a number"
         case int() | float():
             return f"the number {value:g}"
@@ -145,7 +145,7 @@ def _in_json(value: Any) -> str:
             return "an array"
         case dict():
             return "an object"
-    return f"a {type(value).__name__}"  # of an encoder of the application's own
+    return f"a {type(value).__name__}"  # from an encoder of the application
 
 
 def _why_undecodable(error: Exception) -> str:

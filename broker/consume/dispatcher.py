@@ -1,4 +1,4 @@
-"""Chooses which record a queue's workers get next, and makes a delivery of it."""
+"""Chooses the next record for a queue's workers, and creates a delivery of it."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from .decoding import read_message
 
 logger = logging.getLogger(__name__)
 
-#: A partition stops being dispatched when so many of its records were since the last commit that Kafka took.
-#: It bounds what a crash repeats, and how far from the last commit the record that caused it can be.
+#: The maximum number of records of a partition that are dispatched after its last acknowledged commit. It
+#: limits the records that a crash repeats, and the distance from the last commit to the cause of the crash.
 MAX_UNCOMMITTED = 10_000
-#: How many records are marked in one commit on probation: their crash counts must fit into the metadata.
+#: The maximum number of marked records in one commit on probation: their crash counts must fit its metadata.
 MAX_MARKED = 64
-#: How long marks that Kafka did not take rest before they are committed again.
+#: The pause before marks are committed again that Kafka did not accept.
 MARK_BACKOFF_S = 0.5
 
 
 class Dispatcher:
     """Serves the partitions of one consumer in turn, so that none with a long backlog starves the others.
 
-    Driven by the consumer's thread. ``assignments`` also changes on kafka-python's I/O thread, but only while
-    the consumer's thread is inside a Kafka call.
+    The consumer's thread calls all methods. ``assigned_partitions`` also changes on kafka-python's I/O
+    thread, but only during a Kafka call of the consumer's thread.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Dispatcher:
         self._capacity = capacity
         self._in_flight = parts.in_flight
         self._rotation: deque[AssignedPartition] = deque()
-        # On probation a record goes from `_marked` (its mark is not committed) to `_cleared` (it may run).
+        # On probation a record moves from `_marked` (its mark is not committed) to `_cleared` (it may run).
         self._marked: tuple[AssignedPartition, list[ConsumedRecord]] | None = None
         self._marks_due_at_s = 0.0
         self._cleared: deque[tuple[AssignedPartition, ConsumedRecord]] = deque()
@@ -60,7 +60,7 @@ class Dispatcher:
         self._rotation.append(assigned)
 
     def remove(self, partition: TopicPartition) -> AssignedPartition | None:
-        """Take a partition away; None when it was not here."""
+        """Remove a partition; None when it was not assigned."""
         assigned = self.assigned_partitions.pop(partition, None)
         if assigned is not None:
             self._in_flight.revoke(assigned)
@@ -68,12 +68,12 @@ class Dispatcher:
         return assigned
 
     def next(self) -> Delivery | None:
-        """The next delivery, or None when there is nothing that may be dispatched at the moment."""
+        """The next delivery, or None when no record may be dispatched at the moment."""
         if self._capacity.free <= 0 or self._parts.is_paused() or self._in_flight.excludes(self):
             return None
         if self._parts.shutdown.stopping:
-            # An idle thread would still take it, among others what an interrupted task has just handed back,
-            # and the shutdown would wait for it.
+            # An idle thread would still take a delivery (one that an interrupted task handed back, say), and
+            # the shutdown would wait for it.
             return None
         if self._marked is not None:
             self._commit_marks()
@@ -90,11 +90,11 @@ class Dispatcher:
             self._rotation.rotate(-1)
             delivery = self._next_of(assigned)
             if delivery is not None or self._marked is not None:
-                return delivery  # None: what is marked has to be committed before anything else is
+                return delivery  # None: the marks must be committed before any other dispatch
         return None
 
     def drop_below(self, assigned: AssignedPartition, offset: int) -> int:
-        """Drop what a flush has deleted and no thread has begun; return how many records that was."""
+        """Drop the records that a flush deleted and no thread has started; return their number."""
         with self._in_flight.lock:
             dropped = self._in_flight.drop_below(assigned, offset)
             taken = self._take_below(assigned, offset)
@@ -105,7 +105,7 @@ class Dispatcher:
         return dropped + len(taken)
 
     def _take_below(self, assigned: AssignedPartition, offset: int) -> list[ConsumedRecord]:
-        """Take out what waits for its mark to be committed, or was marked and waits to be dispatched."""
+        """Remove the records whose marks are not committed, and the marked ones that are not dispatched."""
         taken = [record for owner, record in self._cleared if owner is assigned and record.offset < offset]
         self._cleared = deque(entry for entry in self._cleared if entry[1] not in taken)
         if self._marked is not None and self._marked[0] is assigned:
@@ -116,7 +116,7 @@ class Dispatcher:
         return taken
 
     def close(self) -> None:
-        """Give the process back, if a suspect has it."""
+        """End the isolation of the process, if a suspect runs alone in it."""
         self._in_flight.end_isolation(self)
 
     def _next_of(self, assigned: AssignedPartition) -> Delivery | None:
@@ -130,7 +130,7 @@ class Dispatcher:
                 if lanes.leaving:
                     continue
                 return None
-            if not lanes.ready and (  # what comes out of a lane is counted already
+            if not lanes.ready and (  # records from a lane are counted already
                 assigned.uncommitted >= MAX_UNCOMMITTED or not self._has_room(assigned)
             ):
                 return None
@@ -145,11 +145,11 @@ class Dispatcher:
         return None
 
     def _next_suspect(self) -> Delivery | None:
-        """Run the suspect alone in this process, or dead-letter it when it has killed enough workers."""
+        """Run the suspect alone in this process, or dead-letter it after ``max_crashes`` crashes."""
         assigned = self._suspected
         if assigned is None or not self._has_next(assigned) or not assigned.is_suspect():
             self._suspected = None
-            if self._in_flight.isolate(self):  # nothing runs: the last suspect is done
+            if self._in_flight.isolate(self):  # no message runs: the last suspect is done
                 self._in_flight.end_isolation(self)
             return None
         if assigned.head_crashes() >= self._config.max_crashes:
@@ -161,7 +161,9 @@ class Dispatcher:
         return self._mark(assigned, 1) if self._in_flight.isolate(self) else None
 
     def _mark(self, assigned: AssignedPartition, at_most: int) -> Delivery | None:
-        """Commit that some records are about to run, and only then dispatch them: a crash names them."""
+        """Mark some records as running, commit the marks, and only then dispatch the records. After a crash
+        the marks name them.
+        """
         marked: list[ConsumedRecord] = []
         while len(marked) < min(at_most, self._capacity.free) and self._has_next(assigned):
             if marked and (assigned.is_suspect() or not assigned.on_probation()):
@@ -197,9 +199,7 @@ class Dispatcher:
             return assigned.has_room_in_metadata()
 
     def _has_next(self, assigned: AssignedPartition) -> bool:
-        """Whether there is a record to be run, once those that need no run, or may not run yet, are passed
-        over.
-        """
+        """Whether there is a record to run. Records that need no run, or may not run yet, are skipped."""
         lanes = assigned.lanes
         with self._in_flight.lock:
             if lanes.ready:
@@ -225,7 +225,7 @@ class Dispatcher:
             return False
 
     def _let_leave(self, assigned: AssignedPartition) -> None:
-        """Complete records that are not to be run here, once the lanes topic has those that wait."""
+        """Complete records that do not run here, once the lanes topic has those that wait."""
         leaving = assigned.lanes.leaving
         while leaving and self._capacity.free > 0:
             with self._in_flight.lock:
@@ -249,7 +249,7 @@ class Dispatcher:
             return record
 
     def _deliver(self, assigned: AssignedPartition, record: ConsumedRecord) -> Delivery | None:
-        """Make a delivery of a record, or a dead letter when it is no message that this worker can run."""
+        """Create a delivery of a record, or a dead letter if this worker cannot run it."""
         try:
             message = read_message(
                 record.value,
@@ -264,7 +264,7 @@ class Dispatcher:
         if self._in_flight.dispatch(delivery, self):
             return delivery
         if not assigned.revoked:
-            # Another consumer's suspect has the process to itself since this record was taken: it waits.
+            # The record waits: another consumer's suspect has started to run alone in the process.
             self._cleared.appendleft((assigned, record))
         return None
 
@@ -273,14 +273,12 @@ class Dispatcher:
         delivery = self._unrun(record, assigned)
         delivery.preparation = partial(self._parts.dead_letters.give_up, delivery, error)
         self._parts.lane_writer.append_lane_update(delivery)
-        if self._in_flight.hold(
-            delivery
-        ):  # unless its partition was taken away: its new owner does this then
+        if self._in_flight.hold(delivery):  # otherwise the partition was revoked: its new owner does this
             logger.error("The record %s is dead-lettered: %s", delivery.origin, error)
             self._parts.completer.settle(delivery)
 
     def _unrun(self, record: ConsumedRecord, assigned: AssignedPartition) -> Delivery:
-        """Make a delivery of a record that is not looked into and that no worker thread gets."""
+        """Create a delivery of a record that is not decoded and that no worker thread gets."""
         message: Message[Any] = Message(
             self._config.queue_name, actor_name="", args=(), kwargs={}, options={}
         )

@@ -1,9 +1,9 @@
-"""Lets a flush reach what workers have read already.
+"""Applies a flush to the records that workers have already read.
 
-A flush deletes the records of a queue's topic, and before that it notes up to where. The owner of a partition
-looks now and then where its log begins. When that is beyond something it holds, it reads the note: retention
-deletes records, too, and what was read of those is still run. What was flushed and has not begun is dropped,
-and the next commit says up to where the owner has done so.
+A flush writes a marker with an end offset, and then deletes the records of a queue's topic up to it. The
+owner of a partition polls the start of its log. When the start moves beyond a record that it holds, the owner
+reads the marker: retention deletes records, too, and records that were read before still run. The owner drops
+the flushed records that have not started. Its next commit has the offset up to which it has done so.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from .dispatcher import Dispatcher
 
 logger = logging.getLogger(__name__)
 
-#: How often it is looked where a log begins, while something of it is held.
+#: The interval in which the start of a log is polled while records of it are held.
 POLL_INTERVAL_S = 0.5
 POLL_TIMEOUT_MS = 5_000
 
 
 class FlushWatcher:
-    """Drops what was flushed from elsewhere. Driven by the consumer's thread, which waits for no answer but
-    the note's.
+    """Drops the records that another process flushed. The consumer's thread calls all methods; it waits only
+    for the markers.
     """
 
     def __init__(self, kafka: ConsumerClient, dispatcher: Dispatcher, markers: FlushMarkers) -> None:
@@ -39,7 +39,7 @@ class FlushWatcher:
         self._asked: PendingOffsets | None = None
 
     def look(self, now_s: float) -> None:
-        """Take a step; nearly always there is none to take."""
+        """Take a step, if one is due."""
         if now_s < self._next_look_s:
             return
         if self._asked is None:
@@ -69,7 +69,7 @@ class FlushWatcher:
         try:
             flushed = self._markers.read([assigned.partition for assigned in moved])
         except (KafkaError, BrokerConnectionError) as e:
-            logger.info("It cannot be seen yet whether %s was flushed: %r", starts, e)
+            logger.info("The flush markers of %s cannot be read yet: %r", starts, e)
             return
         for assigned in moved:
             assigned.log_start = starts[assigned.partition]
@@ -80,7 +80,7 @@ class FlushWatcher:
             return
         if not assigned.holds_below(flushed):
             logger.info(
-                "%s begins at offset %d now, by retention: what was read from below it is still run.",
+                "%s begins at offset %d now, by retention: records that were read below it still run.",
                 assigned.partition, assigned.log_start,
             )  # fmt: skip
             return
@@ -93,6 +93,6 @@ class FlushWatcher:
                 return  # the partition was revoked meanwhile
         running = sum(offset < flushed for offset in assigned.in_flight)
         logger.info(
-            "%s was flushed up to offset %d: %d record(s) that were read are dropped, %d run on.",
+            "%s was flushed up to offset %d: %d record(s) that were read are dropped, %d continue to run.",
             assigned.partition, flushed, dropped, running,
         )  # fmt: skip

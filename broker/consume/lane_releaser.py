@@ -1,4 +1,4 @@
-"""Brings what waits in the lanes topic back to its queue, when it is due and its turn comes near."""
+"""Requeues the messages that wait in the lanes topic, when they are due and near the head of their lane."""
 
 from __future__ import annotations
 
@@ -29,22 +29,23 @@ from .unreturnable_entries import UnreturnableEntries
 
 logger = logging.getLogger(__name__)
 
-#: How often it is looked whether something is due.
+#: The interval in which the releaser checks for due messages.
 STEP_GAP_S = 0.02
-#: Between attempts while Kafka is away, or refuses one.
+#: The pause between attempts while Kafka is unreachable, or refuses one.
 BACKOFF_S = 1.0
-#: After so long without a ticket that must have been read by now, another one is sent.
+#: A requeue record that was not read within this time is sent again.
 REQUEUE_TIMEOUT_S = 5.0
-#: How often it is looked whether what waits was flushed, and whether the lanes topic may have changed.
+#: The interval in which the releaser checks whether waiting messages were flushed.
 POLL_INTERVAL_S = 2.0
 
 
 class LaneReleaser:
-    """The lanes of one consumer's partitions, as far as they wait in Kafka. Driven by the consumer's thread.
+    """The messages of one consumer's partitions that wait in Kafka. The consumer's thread calls all methods.
 
-    Only the owner of a partition writes about it, so what was read when it was taken over, and what it wrote
-    itself since, is what is true. A flush from elsewhere is looked for now and then, and before a release.
-    What was not read is no evidence: a leader that stood still shows its log as it was before.
+    Only the owner of a partition writes the lane records of that partition. So its state is the records that
+    it read at the takeover, and those that it wrote since. The releaser checks for a flush by another process
+    at intervals, and before each release. An absent record proves nothing: a leader that was frozen returns
+    an old state of its log.
     """
 
     def __init__(
@@ -137,7 +138,7 @@ class LaneReleaser:
                     self._unread.discard(partition)
 
     def step(self, now_s: float) -> None:
-        """Release what may be released."""
+        """Release the messages that may be released."""
         self.next_step_s = now_s + STEP_GAP_S
         if self._parts.shutdown.stopping:
             return
@@ -171,7 +172,7 @@ class LaneReleaser:
             self._report(None, now_s)
 
     def _catch_up(self) -> None:
-        """Read what is new in the lanes topic, and forget what was flushed from there."""
+        """Read the new records of the lanes topic, and forget the flushed messages."""
         self._log.catch_up()
         if self._log.read_again:
             self._make_whole()
@@ -182,7 +183,8 @@ class LaneReleaser:
             flushed = [place for place, key in list(self._log.ended.items()) if self._waits(place, key)]
         if not flushed:
             return
-        # One that ran may wait again since the log was read, and the flush was of its last wait.
+        # A running message may have become a waiting retry since the log was read. The tombstone was then of
+        # its previous wait.
         self._log.catch_up()
         with self._parts.in_flight.lock:
             for place in flushed:
@@ -220,7 +222,7 @@ class LaneReleaser:
         """Write again what the lanes topic has lost with its tail, as far as it is this consumer's to say.
 
         Raises:
-          KafkaUnavailable: When Kafka does not take it. It is tried again before anything is released.
+          KafkaUnavailable: When Kafka does not acknowledge them. The repair is repeated before any release.
         """
         with self._parts.in_flight.lock:
             kept = [(waiting, entry) for waiting in lost if (entry := self._entry_of(waiting)) is not None]
@@ -240,28 +242,30 @@ class LaneReleaser:
         failures = lane_writer.publisher.publish(records)
         if failures:
             reason = next(iter(failures.values()))
-            raise KafkaUnavailable(f"What {self._topic!r} has lost could not be written again: {reason!r}")
+            raise KafkaUnavailable(
+                f"The lost records of {self._topic!r} could not be written again: {reason!r}"
+            )
         logger.error(
-            "The topic %r has lost its tail: %d message(s) that wait were written to it again, and %d that "
-            "are done were noted again.", self._topic, len(kept), len(done),
+            "The topic %r has lost its tail: the records of %d waiting message(s) were written again, and "
+            "the tombstones of %d completed one(s).", self._topic, len(kept), len(done),
         )  # fmt: skip
 
     def _entry_of(self, waiting: Waiting) -> LaneEntry[ConsumedRecord] | None:
-        """A message's turn, while it is not done and this consumer answers for it."""
+        """The lane entry of an incomplete message, if this consumer owns its partition."""
         lanes = self._lanes_at(waiting.place)
         return None if lanes is None else lanes.find(waiting.key, waiting.place.sequence)
 
     def _is_done(self, waiting: Waiting) -> bool:
-        """Whether a message is done, and this consumer is the one to say so."""
+        """Whether a message is done, and this consumer owns its partition."""
         return self._lanes_at(waiting.place) is not None and self._entry_of(waiting) is None
 
     def _waits(self, place: Place, key: bytes) -> bool:
-        """Whether what has ended in the lanes topic waits here still. What is done is put away."""
+        """Whether a message with a tombstone in the lanes topic still waits here. A done one is removed."""
         lanes = self._lanes_at(place)
         entry = lanes.find(key, place.sequence) if lanes is not None else None
         if entry is None:
             del self._log.ended[place]
-        # One that runs was flushed while it ran; or its retry was, before it is noted here that it waits.
+        # A running message was flushed while it ran, or its retry was flushed before its entry was updated.
         return entry is not None and entry.state is LaneEntryState.WAITING
 
     def _lanes_at(self, place: Place) -> Lanes[ConsumedRecord] | None:
@@ -269,7 +273,7 @@ class LaneReleaser:
         return None if assigned is None else assigned.lanes
 
     def seconds_until_due(self) -> float | None:
-        """How long there is nothing to release, as far as is known; None for no time that is known."""
+        """The time until the next release, as far as it is known; None for unknown."""
         due_ms = [
             due for a in self._assigned_partitions.values() if (due := a.lanes.next_due_ms()) is not None
         ]
@@ -308,7 +312,7 @@ class LaneReleaser:
     def _account_for(
         self, assigned: AssignedPartition, entries: list[LaneEntry[ConsumedRecord]], places: list[Place]
     ) -> None:
-        """Make sure of those that wait here and are not in the log: no tombstone of theirs was read."""
+        """Check the waiting entries without a record or a tombstone in the log. Report the lost ones."""
 
         def missing() -> list[Place]:
             absent = [n for n, place in enumerate(places) if self._log.get(place) is None]
@@ -322,9 +326,9 @@ class LaneReleaser:
         self._catch_up()
         if lost := missing():
             logger.error(
-                "%d message(s) that waited in their lanes are in the topic %r no more, and nothing says that "
-                "they were flushed: it was recreated, or has lost its tail. Those behind them go on. The "
-                "first is %s.",
+                "%d message(s) that waited in their lanes are no longer in the topic %r, and were not "
+                "flushed: the topic was recreated, or has lost its tail. The later messages of their lanes "
+                "continue. The first lost one is %s.",
                 len(lost), self._topic, lost[0],
             )  # fmt: skip
 
@@ -345,7 +349,7 @@ class LaneReleaser:
         number = 0
         for entry, waiting in found:
             if waiting is None:
-                lanes.forget(entry.key, entry.sequence)  # it was flushed, or is lost
+                lanes.forget(entry.key, entry.sequence)  # the message was flushed or lost
                 continue
             entry.due_ms, entry.kept_in = waiting.due_ms, waiting.kept_in
             if isinstance(failures.get(number), MessageSizeTooLargeError):
@@ -355,7 +359,7 @@ class LaneReleaser:
             number += 1
 
     def _has_lost_requeues(self, assigned: AssignedPartition, now_s: float) -> bool:
-        """Whether everything there is was read, and tickets that Kafka took were not among it."""
+        """Whether all records were read, and acknowledged requeue records were not among them."""
         return (
             assigned.lanes.awaits_tickets
             and not assigned.buffer
@@ -368,8 +372,8 @@ class LaneReleaser:
             self.next_step_s = now_s + BACKOFF_S
             if not self._failing:
                 logger.warning(
-                    "What waits in the lanes cannot be brought back for now: %s", explained(failure)
+                    "Messages in the lanes cannot be requeued at the moment: %s", explained(failure)
                 )
         elif self._failing:
-            logger.info("What waits in the lanes is brought back again.")
+            logger.info("Messages in the lanes are requeued again.")
         self._failing = failure is not None

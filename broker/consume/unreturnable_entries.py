@@ -1,4 +1,4 @@
-"""Messages that wait in their lanes and that their queue does not take back."""
+"""Waiting messages that their queue refuses when they are requeued."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .config import ConsumerConfig, ConsumerParts
 
 
 class UnreturnableEntries:
-    """Dead-letters what waits in the lanes of a queue whose topic has come to refuse it for its size.
+    """Dead-letters waiting messages that their queue's topic refuses for their size.
 
-    It would otherwise block its lane for good.
+    Such a message would otherwise block its lane for good.
     """
 
     def __init__(self, config: ConsumerConfig, parts: ConsumerParts) -> None:
@@ -23,18 +23,18 @@ class UnreturnableEntries:
         self._places: set[Place] = set()
 
     def __contains__(self, place: Place) -> bool:
-        """Whether what waits there is on its way to the dead letters."""
+        """Whether the message of that place is being dead-lettered."""
         return place in self._places
 
     def add_dead_letter(
         self, assigned: AssignedPartition, entry: LaneEntry[Any], waiting: Waiting, error: BaseException
     ) -> None:
-        """Begin to keep a message in the dead letters. Its lane goes on without it once they have it."""
+        """Start to dead-letter a message. Its lane continues once Kafka has the dead letter."""
         place = waiting.place
         self._places.add(place)
 
         def end() -> None:
-            if not assigned.revoked:  # else it is its partition's next owner's
+            if not assigned.revoked:  # otherwise the partition's next owner does this
                 self._publish_tombstone(waiting)
                 with self._parts.in_flight.lock:
                     assigned.lanes.forget(entry.key, entry.sequence)

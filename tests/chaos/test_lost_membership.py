@@ -11,7 +11,7 @@ from tests.waiting import wait_until
 HOLD_S = 2 * SESSION_TIMEOUT_MS // 1000
 #: So that nothing is committed between two tasks, and a loss of the partition costs all there is.
 NEVER_MS = 3_600_000
-THROWN_OUT = "was thrown out of the group"
+THROWN_OUT = "was removed from the group"
 
 
 def test_what_a_living_worker_finished_is_not_run_again_after_it_was_thrown_out(

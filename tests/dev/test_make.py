@@ -11,7 +11,18 @@ import pytest
 
 from dev.stack import ROOT
 
-TARGETS = ("run", "test-fast", "test", "test-real", "coverage", "migrate", "train", "lint", "types", "imports")
+TARGETS = (
+    "run",
+    "test-fast",
+    "test",
+    "test-real",
+    "coverage",
+    "migrate",
+    "train",
+    "lint",
+    "types",
+    "imports",
+)
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -316,7 +316,7 @@ def test_a_question_without_a_right_names_it_and_is_answered_once_it_is_granted(
 def test_who_has_no_right_at_all_is_told_every_right_at_once(
     client: Client, make_broker: MakeBroker, doing: str, question: Callable[[KafkaBroker], object]
 ) -> None:
-    client.owner.topics.ensure([client.owner.topics.lanes(QUEUE)])
+    client.owner.parts.topics.ensure([client.owner.parts.topics.lanes(QUEUE)])
     broker = make_broker(client)
     with pytest.raises(NotAuthorized, match=f"Everything that {doing} takes: ") as raised:
         question(broker)

@@ -69,11 +69,11 @@ def test_a_count_says_that_the_topic_of_its_queue_is_gone(
 ) -> None:
     broker = broker_of(task)
     assert broker.count(QUEUE) == 100
-    delete(broker, broker.topics.queue(QUEUE))
+    delete(broker, broker.parts.topics.queue(QUEUE))
     with caplog.at_level(logging.WARNING, logger="broker"):
         assert broker.count(QUEUE) == 0
     (line,) = [record.getMessage() for record in caplog.records if "is gone" in record.getMessage()]
-    assert repr(broker.topics.queue(QUEUE)) in line
+    assert repr(broker.parts.topics.queue(QUEUE)) in line
 
 
 def test_a_count_does_not_go_on_asking_about_a_delayed_topic_that_is_gone(
@@ -84,7 +84,7 @@ def test_a_count_does_not_go_on_asking_about_a_delayed_topic_that_is_gone(
     )  # it is not looked up for any other reason
     broker = broker_of(task)
     assert broker.count(QUEUE) == 100
-    delete(broker, broker.topics.delayed)
+    delete(broker, broker.parts.topics.delayed)
     assert broker.count(QUEUE) == 100
 
 
