@@ -172,7 +172,7 @@ def keep_join_outcomes(client: Client) -> None:
 
     kafka-python 3.0.12 drops its outcome, and the next poll joins once more: that rebalances all others, and
     on a busy machine a consumer can go on so for long without a partition. Here the next poll gets the
-    outcome, unless this consumer has left the generation that it is of.
+    outcome, unless this consumer has left the group generation of the join.
 
     And a join that has begun is seen through. kafka-python joins again as the group's leader when a topic has
     more partitions than at its last assignment, and makes the next assignment in the middle of the join: if a
