@@ -1,0 +1,327 @@
+"""What broker/kafka relies on of kafka-python's insides; a test fails when a version has changed it."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from kafka import KafkaConsumer, KafkaProducer
+from kafka.consumer.fetcher import CompletedFetch, ExceptionMetadata, Fetcher
+from kafka.coordinator.base import BaseCoordinator
+from kafka.coordinator.consumer import ConsumerCoordinator
+from kafka.net.selector import NetworkSelector
+from kafka.producer.future import FutureProduceResult, FutureRecordMetadata
+from kafka.producer.sender import Sender
+from kafka.protocol.consumer import OffsetSpec
+from kafka.record.memory_records import MemoryRecordsBuilder
+from kafka.structs import OffsetAndMetadata as KafkaOffset
+from kafka.structs import TopicPartition as KafkaPartition
+
+from broker.kafka import internals
+from broker.kafka.connections import Connection
+from broker.kafka.consumer_client import Consumer
+from broker.kafka.errors import CorruptRecordError, KafkaTimeoutError, is_unknown_partition
+from broker.kafka.producer_client import Producer
+from broker.kafka.rebalance import ForgetfulCooperativeStickyAssignor
+from broker.kafka.types import OffsetAndMetadata, TopicPartition
+
+#: Nobody listens there. With a version given, a client is made without asking.
+NOWHERE: dict[str, Any] = {"bootstrap_servers": "127.0.0.1:1", "api_version": (3, 9)}
+WORK = TopicPartition("work", 0)
+DEADLINE_MS = 10_000
+
+
+@pytest.fixture
+def consumer() -> Iterator[Any]:
+    made = Consumer(group_id="workers", auto_offset_reset="none", **NOWHERE)
+    yield made
+    made.close(autocommit=False, timeout_ms=0)
+
+
+@pytest.fixture
+def producer() -> Iterator[Any]:
+    made = Producer(max_block_ms=1, **NOWHERE)
+    yield made
+    internals.force_close(made)
+
+
+def test_the_metadata_of_a_consumer_that_has_heard_nothing_is_empty(consumer: Any) -> None:
+    cluster = internals.cluster(consumer)
+    assert cluster.topic_id("work") is None
+    assert cluster.partitions_for_topic("work") is None
+    assert cluster.leader_for_partition(WORK) is None
+    assert cluster.leader_epoch_for_partition(WORK) is None
+    assert not [node for node in cluster.brokers() if str(node.node_id).isdecimal()]
+    assert callable(cluster.add_topic)
+    assert not cluster.request_update().is_done
+
+
+def test_a_coroutine_runs_on_the_io_thread_with_the_connections(consumer: Any) -> None:
+    async def answer(manager: Any, number: int) -> tuple[Any, int, str]:
+        await internals.sleep(0.001)
+        return manager.cluster, number, threading.current_thread().name
+
+    found = internals.wait(consumer, internals.start(consumer, answer, 7), DEADLINE_MS)
+    assert found[:2] == (internals.cluster(consumer), 7)
+    assert found[2] != threading.current_thread().name
+
+
+def test_an_error_of_a_coroutine_is_raised_where_it_is_waited_for(consumer: Any) -> None:
+    async def fail(manager: Any) -> None:
+        raise KafkaTimeoutError("nobody answers")
+
+    with pytest.raises(KafkaTimeoutError, match="nobody answers"):
+        internals.wait(consumer, internals.start(consumer, fail), DEADLINE_MS)
+
+
+def test_a_wait_for_something_that_does_not_end_ends_with_its_time(consumer: Any) -> None:
+    async def sleep(manager: Any) -> None:
+        await internals.sleep(3_600)
+
+    with pytest.raises(KafkaTimeoutError):
+        internals.wait(consumer, internals.start(consumer, sleep), 1)
+
+
+def test_a_position_keeps_the_leader_epoch_that_it_is_set_with(consumer: Any) -> None:
+    consumer.assign([WORK])
+    consumer.seek(WORK, 5, 3)
+    assert internals.position_epoch(consumer, WORK) == 3
+    assert consumer._subscription.assignment[WORK].position == KafkaOffset(5, "", 3)
+    consumer.seek(WORK, 5)
+    assert internals.position_epoch(consumer, WORK) == -1
+
+
+def test_a_position_of_a_partition_that_is_not_assigned_cannot_be_set(consumer: Any) -> None:
+    with pytest.raises(ValueError, match="Unassigned"):
+        internals.seek_with_epoch(consumer, WORK, 5, 3)
+    assert internals.position_epoch(consumer, WORK) == -1
+
+
+def test_committed_offsets_are_asked_for_with_kafka_pythons_types(
+    consumer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signature = inspect.signature(ConsumerCoordinator.fetch_committed_offsets)
+    assert list(signature.parameters) == ["self", "partitions", "timeout_ms"]
+
+    def fetch(partitions: list[KafkaPartition], timeout_ms: float) -> dict[Any, Any]:
+        assert all(type(partition) is KafkaPartition for partition in partitions)
+        return {partitions[0]: KafkaOffset(7, "text", 2)}
+
+    monkeypatch.setattr(consumer._coordinator, "fetch_committed_offsets", fetch)
+    assert internals.committed_offsets(consumer, [WORK], 5_000) == {WORK: OffsetAndMetadata(7, "text", 2)}
+
+
+@pytest.mark.parametrize(
+    ("ask", "spec"),
+    [(internals.ask_beginnings, OffsetSpec.EARLIEST), (internals.ask_ends, OffsetSpec.LATEST)],
+)
+def test_offsets_are_asked_for_without_a_wait(
+    consumer: Any, monkeypatch: pytest.MonkeyPatch, ask: Any, spec: Any
+) -> None:
+    signature = inspect.signature(Fetcher._fetch_offsets_by_times_async)
+    assert list(signature.parameters) == ["self", "timestamps", "timeout_ms"]
+
+    async def fetch(timestamps: dict[Any, Any], timeout_ms: float) -> Any:
+        return timestamps, timeout_ms
+
+    monkeypatch.setattr(consumer._fetcher, "_fetch_offsets_by_times_async", fetch)
+    pending = ask(consumer, [WORK], 5_000)
+    internals.wait(consumer, pending, DEADLINE_MS)
+    assert pending.is_done
+    assert pending.succeeded()
+    assert pending.value == ({WORK: spec}, 5_000)
+
+
+def test_an_error_that_waits_for_the_next_poll_can_be_taken_back(consumer: Any) -> None:
+    fetcher = consumer._fetcher
+    consumer.assign([WORK])
+    consumer.seek(WORK, 5)
+    assert internals.held_error(consumer) is None
+    kept = ExceptionMetadata(KafkaPartition(*WORK), 5, CorruptRecordError("damaged"))
+    fetcher._next_in_line_exception_metadata = kept
+    assert internals.held_error(consumer) is kept.exception
+    with pytest.raises(CorruptRecordError):
+        fetcher.fetched_records(10)
+    fetcher._next_in_line_exception_metadata = kept
+    internals.forget_held_error(consumer)
+    assert fetcher.fetched_records(10) == ({}, False)
+
+
+def test_a_damaged_batch_names_its_partition_and_can_be_dropped(consumer: Any) -> None:
+    fetcher = consumer._fetcher
+    consumer.assign([WORK])
+    consumer.seek(WORK, 5)
+    assert internals.drop_unreadable_batch(consumer) is None
+    answer = SimpleNamespace(
+        error_code=0, high_watermark=9, diverging_epoch=None, aborted_transactions=None, records=_batch(),
+        last_stable_offset=9, log_start_offset=0, preferred_read_replica=-1,
+    )  # fmt: skip
+    aggregator = SimpleNamespace(record=lambda *numbers: None)
+    fetcher._completed_fetches.append(CompletedFetch(KafkaPartition(*WORK), 5, 12, answer, aggregator))
+    with pytest.raises(CorruptRecordError):
+        fetcher.fetched_records(10)
+    assert fetcher._next_partition_records  # which the next call would turn in a circle over, for ever
+    assert internals.drop_unreadable_batch(consumer) == WORK
+    assert fetcher.fetched_records(10) == ({}, False)
+
+
+def _batch() -> bytes:
+    """A batch of one record whose last byte was damaged."""
+    builder = MemoryRecordsBuilder(2, 0, 1 << 20, offset=5)
+    builder.append(timestamp=0, key=None, value=b"a value")
+    builder.close()
+    batch = bytearray(builder.buffer())
+    batch[-1] ^= 0xFF
+    return bytes(batch)
+
+
+def test_the_answers_to_heartbeats_are_known(consumer: Any) -> None:
+    before = internals.heartbeat(consumer)
+    assert before.last_answer_s == -math.inf
+    assert math.isfinite(before.last_reset_s)
+    consumer._coordinator.heartbeat.received_heartbeat()
+    assert math.isfinite(internals.heartbeat(consumer).last_answer_s)
+
+
+def test_a_join_whose_outcome_nobody_has_taken_is_not_repeated(
+    consumer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # kafka-python looks them up on the coordinator each time.
+    joining = inspect.getsource(BaseCoordinator)
+    assert "call_soon(self._do_join_and_sync_async)" in joining
+    assert "await self._on_join_complete_async(" in joining
+    coordinator = consumer._coordinator
+    joins, completed = [], []
+
+    async def join() -> bytes:
+        joins.append(coordinator._generation)
+        return b"assignment"
+
+    async def complete(*args: object) -> None:
+        completed.append(args)
+
+    monkeypatch.setattr(coordinator, "_do_join_and_sync_async", join)
+    monkeypatch.setattr(coordinator, "_on_join_complete_async", complete)
+    internals.keep_join_outcomes(consumer)
+
+    async def twice(manager: Any) -> list[bytes]:
+        found = [await coordinator._do_join_and_sync_async() for _ in range(2)]
+        await coordinator._on_join_complete_async(1, "member", "protocol", found[1])
+        return [*found, await coordinator._do_join_and_sync_async()]
+
+    found = internals.wait(consumer, internals.start(consumer, twice), DEADLINE_MS)
+    assert found == [b"assignment"] * 3
+    assert len(joins) == 2  # the first, and the one after its outcome was taken
+    assert completed == [(1, "member", "protocol", b"assignment")]
+
+
+def test_a_join_that_has_begun_is_a_reason_to_join(consumer: Any) -> None:
+    coordinator = consumer._coordinator
+    assert coordinator.rejoining is False
+    internals.keep_join_outcomes(consumer)
+    coordinator.rejoining = True
+    assert coordinator.need_rejoin()
+
+
+def test_a_poll_waits_for_records_and_for_no_heartbeat(consumer: Any) -> None:
+    # kafka-python bounds the wait of a poll by it, in seconds.
+    assert "self._coordinator.time_to_next_poll()" in inspect.getsource(KafkaConsumer._poll_once)
+    assert math.isfinite(consumer._coordinator.time_to_next_poll())
+    internals.poll_apart_from_heartbeats(consumer)
+    assert consumer._coordinator.time_to_next_poll() == math.inf
+
+
+def test_an_assignor_that_forgets_claims_nothing() -> None:
+    assignor = ForgetfulCooperativeStickyAssignor()
+    fresh = assignor.metadata(["work"]).encode()
+    assignor.on_assignment(SimpleNamespace(partitions=lambda: [KafkaPartition(*WORK)]), -1)
+    assert assignor.metadata(["work"]).encode() != fresh
+    assignor.forget()
+    assert assignor.metadata(["work"]).encode() == fresh
+
+
+def test_a_wait_for_a_topic_has_a_time_of_its_own(producer: Any) -> None:
+    with pytest.raises(KafkaTimeoutError):
+        internals.wait_for_topic(producer, "work", 1)
+
+
+def test_a_producer_that_has_heard_nothing_knows_no_partitions(producer: Any) -> None:
+    assert internals.known_partitions(producer, "work") is None
+
+
+def test_the_next_metadata_of_a_producer_is_told(producer: Any) -> None:
+    told = threading.Event()
+    internals.request_producer_metadata(producer, lambda _: told.set())
+    producer._metadata.request_update().success(producer._metadata)  # the same one: nothing was answered
+    assert told.wait(DEADLINE_MS / 1000)
+
+
+def test_a_record_on_its_way_names_its_partition() -> None:
+    sent = FutureRecordMetadata(FutureProduceResult(KafkaPartition(*WORK)), 0, 0, None, 0, 0, 0)
+    assert internals.partition_of(sent) == WORK
+    assert type(internals.partition_of(sent)) is TopicPartition
+
+
+def test_an_unknown_partition_is_recognised_by_the_error_about_it(producer: Any) -> None:
+    producer._metadata.topics = lambda: {"work"}
+    with pytest.raises(ValueError) as raised:  # noqa: PT011
+        producer._partition("work", 7, None, b"", None, b"")
+    assert is_unknown_partition(raised.value)
+
+
+def test_an_error_about_a_batch_is_noted_and_still_dispatched(
+    producer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert list(inspect.signature(Sender._dispatch_error).parameters) == [
+        "self", "batch", "exception", "partition_response",
+    ]  # fmt: skip
+    assert inspect.getsource(Sender).count("self._dispatch_error(") >= 2
+    noted: list[Any] = []
+    dispatched: list[Any] = []
+    monkeypatch.setattr(
+        producer._sender, "_dispatch_error", lambda *args, **kwargs: dispatched.append((args, kwargs))
+    )
+    internals.watch_batch_errors(producer, lambda partition, error: noted.append((partition, error)))
+    batch, error = SimpleNamespace(topic_partition=KafkaPartition(*WORK)), CorruptRecordError()
+    producer._sender._dispatch_error(batch, error, partition_response=None)
+    assert noted == [(WORK, error)]
+    assert dispatched == [((batch, error), {"partition_response": None})]
+
+
+def test_a_producer_is_not_closed_when_python_ends() -> None:
+    theirs = KafkaProducer(**NOWHERE)
+    try:
+        assert theirs._cleanup is not None
+        internals.keep_beyond_atexit(theirs)
+        assert theirs._cleanup is None
+    finally:
+        internals.force_close(theirs)
+
+
+def test_a_forced_close_ends_the_thread_of_a_producer() -> None:
+    made: Any = Producer(**NOWHERE)
+    internals.force_close(made)
+    made._sender.join(DEADLINE_MS / 1000)
+    assert not made._sender.is_alive()
+    made.close(timeout=0)  # there is nothing left to close
+
+
+def test_a_connection_knows_how_many_servers_it_was_given() -> None:
+    with closing(Connection(bootstrap_servers=["127.0.0.1:1", "127.0.0.1:2"])) as connection:
+        assert internals.bootstrap_server_count(connection._manager) == 2
+
+
+def test_a_selector_of_the_parent_is_closed_without_its_sockets() -> None:
+    net = NetworkSelector()
+    files = [key.fileobj for key in net._selector.get_map().values()]
+    assert files
+    internals.close_selector_in_child(net)
+    assert all(file.fileno() == -1 for file in files)
+    assert net._selector.get_map() is None
+    net.close()  # which does nothing any more
