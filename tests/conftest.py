@@ -34,6 +34,14 @@ RUN_ID = uuid.uuid4().hex[:8]
 _given: dict[str, str] = {}
 
 
+class MeasuredStack(Stack):
+    """Under `make coverage`, the processes of the product are measured as well."""
+
+    def env(self) -> dict[str, str]:
+        passed_on = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+        return {**passed_on, **super().env()}
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--stack",
@@ -159,7 +167,7 @@ def stack(request: pytest.FixtureRequest, server_home: Callable[[], Path]) -> It
             _run(kafka, servers)
             bootstrap_servers = kafka.address
         migrate(database_url)
-        yield Stack(name, bootstrap_servers, database_url)
+        yield MeasuredStack(name, bootstrap_servers, database_url)
 
 
 @pytest.fixture(scope="session")
