@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Unpack, cast
 
@@ -28,6 +27,7 @@ from .kafka.unreadable_batches import report_missing_codecs
 from .parameters import check_ranges
 from .partition_keys import PartitionKeys
 from .parts import Settings, assemble
+from .process import clock
 from .retries import TenacityRetries
 from .url import reads_url
 from .version import VERSION
@@ -282,7 +282,7 @@ class KafkaBroker(Broker):
             with self.parts.clients.admin():
                 pass
 
-        self.parts.clients.ask(find, "Kafka did not answer", deadline_s=time.monotonic() + timeout_s)
+        self.parts.clients.ask(find, "Kafka did not answer", deadline_s=clock.monotonic_s() + timeout_s)
 
     # Waiting messages
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable, Mapping
 
 from ..kafka.clients import Clients
@@ -14,6 +13,7 @@ from ..kafka.watermarks import high_watermarks
 from ..offsets.commit_metadata import CommitState
 from ..offsets.committed_state import RESTORE_TIMEOUT_MS, read_committed, read_metadata
 from ..offsets.truncation import PartitionLog, believe
+from ..process import clock
 from .flush_markers import FlushMarkers
 
 logger = logging.getLogger(__name__)
@@ -96,18 +96,18 @@ class Backlog:
                 self._wait_for_owners(admin, ends)
 
     def _wait_for_owners(self, admin: AdminClient, ends: Mapping[TopicPartition, int]) -> None:
-        deadline_s = time.monotonic() + FLUSH_TIMEOUT_S
+        deadline_s = clock.monotonic_s() + FLUSH_TIMEOUT_S
         while holders := self._holders(ends):
             if not self._has_owners(admin):
                 return
-            if time.monotonic() > deadline_s:
+            if clock.monotonic_s() > deadline_s:
                 logger.warning(
                     "%s: the workers have not confirmed within %g s that they dropped the records that they "
                     "had read; they may still run them.",
                     holders, FLUSH_TIMEOUT_S,
                 )  # fmt: skip
                 return
-            time.sleep(FLUSH_POLL_S)
+            clock.sleep(FLUSH_POLL_S)
 
     def _holders(self, ends: Mapping[TopicPartition, int]) -> list[TopicPartition]:
         """The partitions whose owners may hold a record below its end that has not begun."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from dramatiq.errors import QueueJoinTimeout
 
 from ..delays import Delays
@@ -12,6 +10,7 @@ from ..kafka.operations import Operations
 from ..kafka.rights import Rights
 from ..kafka.topics import Topics
 from ..kafka.types import TopicPartition
+from ..process import clock
 from .backlog import Backlog
 from .lane_backlog import LaneBacklog
 
@@ -39,24 +38,24 @@ class UnfinishedMessages:
           QueueJoinTimeout: When messages are left after ``timeout_ms``.
           KafkaUnavailable: When Kafka does not answer.
         """
-        deadline_s = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
+        deadline_s = None if timeout_ms is None else clock.monotonic_s() + timeout_ms / 1000
         while left := self.count(queue_name, until_s=deadline_s):
-            if deadline_s is not None and time.monotonic() >= deadline_s:
+            if deadline_s is not None and clock.monotonic_s() >= deadline_s:
                 raise QueueJoinTimeout(
                     f"{left} message(s) are left in the queue {queue_name!r} after {timeout_ms} ms"
                 )
-            time.sleep(JOIN_POLL_S)
+            clock.sleep(JOIN_POLL_S)
 
     def count(self, queue_name: str, *, until_s: float | None = None) -> int:
         """The number of messages. A message that moves between topics is counted once or twice.
 
         Parameters:
-          until_s: The deadline of the requests (of ``time.monotonic()``); at least MIN_COUNT_S from now.
+          until_s: The deadline of the requests (of ``clock.monotonic_s()``); at least MIN_COUNT_S from now.
 
         Raises:
           KafkaUnavailable: When Kafka does not answer.
         """
-        now_s = time.monotonic()
+        now_s = clock.monotonic_s()
         deadline_s = now_s + ASK_TIMEOUT_S
         if until_s is not None:
             deadline_s = min(deadline_s, max(until_s, now_s + MIN_COUNT_S))

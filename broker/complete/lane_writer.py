@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -19,6 +18,7 @@ from ..partition_keys.acknowledged_ends import AcknowledgedEnds
 from ..partition_keys.lanes import LaneEntry
 from ..partition_keys.options import ORDER, ORDERED
 from ..partition_keys.record_format import Place, Waiting, tombstone, waiting_record, without_own
+from ..process import clock
 from ..produce.publisher import Publisher, Record
 
 
@@ -69,7 +69,7 @@ class LaneWriter:
         actor = actors.get(message.actor_name)
         if actor is None or actor.options.get(ORDER) != ORDERED or message.queue_name != delivery.queue_name:
             return False
-        due_ms = time.time_ns() // 1_000_000 + check_delay_ms(delay_ms or 0)
+        due_ms = clock.wall_ms() + check_delay_ms(delay_ms or 0)
         delivery.wait = self._waiting(delivery, message.encode(), due_ms)
         return True
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
@@ -15,6 +14,7 @@ from ..kafka.protocol import ConsumerClient
 from ..kafka.rights import is_denial
 from ..kafka.types import OffsetAndMetadata, TopicPartition
 from ..offsets.commit_metadata import CommitState, encode
+from ..process import clock
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class Committer:
         Parameters:
           force: Commit before the interval has passed, too.
         """
-        now_s = time.monotonic()
+        now_s = clock.monotonic_s()
         if self._under_way or (now_s < self._next_at_s and not force):
             return
         self._next_at_s = now_s + self._interval_s
@@ -116,9 +116,11 @@ class Committer:
         """Make the last commit before leaving the group, even during a rebalance."""
         with self._in_flight.lock:
             snapshot = Snapshot(assigned_partitions, clean=True)
-        deadline_s = time.monotonic() + timeout_s
+        deadline_s = clock.monotonic_s() + timeout_s
         failure = self._commit(snapshot, timeout_s)
-        while isinstance(failure, RebalanceInProgressError) and (left_s := deadline_s - time.monotonic()) > 0:
+        while (
+            isinstance(failure, RebalanceInProgressError) and (left_s := deadline_s - clock.monotonic_s()) > 0
+        ):
             failure = self._commit(snapshot, left_s, poll_first=True)
         self._answer(snapshot, failure)
 

@@ -52,7 +52,7 @@ class ConsumerParts:
     Attributes:
       hooks: Calls middleware, and knows the declared actors.
       is_paused: Whether dispatching is paused, as while a task's database is unreachable.
-      silent_since_s: When Kafka last answered the heartbeats of a silent queue (``time.monotonic()``), by
+      silent_since_s: When Kafka last answered the heartbeats of a silent queue (``clock.monotonic_s()``), by
         queue. It outlives a consumer, which Dramatiq replaces after an error.
     """
 

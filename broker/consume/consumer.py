@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import threading
-import time
 from collections.abc import Awaitable, Iterable, Mapping
 from functools import partial
 
@@ -34,6 +33,7 @@ from ..offsets.committed_state import (
 )
 from ..offsets.truncation import ALL_OF_IT, forget_from
 from ..partition_keys.lanes import Lanes
+from ..process import clock
 from .committer import Committer
 from .config import ConsumerConfig, ConsumerParts
 from .dispatcher import MAX_UNCOMMITTED, Dispatcher
@@ -150,16 +150,16 @@ class QueueConsumer(Consumer):
 
     def __next__(self) -> MessageProxy | None:
         if self._closing:
-            time.sleep(self._timeout_s)  # only a thread of an ending process still calls this
+            clock.sleep(self._timeout_s)  # only a thread of an ending process still calls this
             return None
         with self._driving:
             return self._next()
 
     def _next(self) -> Delivery | None:
-        deadline_s = time.monotonic() + self._timeout_s
+        deadline_s = clock.monotonic_s() + self._timeout_s
         try:
             while not self._closing:
-                now_s = time.monotonic()
+                now_s = clock.monotonic_s()
                 self._committer.commit_when_due(
                     self._assigned_partitions.values(), force=self._shutdown.stopping
                 )
@@ -185,7 +185,7 @@ class QueueConsumer(Consumer):
             if not is_denial(e):
                 raise ConnectionClosed(f"Consuming {self._queue_name!r} failed: {e!r}") from e
             self._note_denial(e)
-            self._shutdown.asked.wait(self._timeout_s)
+            clock.wait(self._shutdown.asked, self._timeout_s)
         return None
 
     def _note_denial(self, error: KafkaError) -> None:
@@ -238,10 +238,10 @@ class QueueConsumer(Consumer):
     def _leave(self) -> None:
         leaving = self._take_away(list(self._assigned_partitions))
         self._dispatcher.close()
-        timeout_s, began_s = self._shutdown.leave_group_timeout_s(), time.monotonic()
+        timeout_s, began_s = self._shutdown.leave_group_timeout_s(), clock.monotonic_s()
         if leaving:
             self._committer.hand_over_now(leaving, timeout_s=timeout_s)
-        if (waited_s := time.monotonic() - began_s) >= timeout_s:
+        if (waited_s := clock.monotonic_s() - began_s) >= timeout_s:
             self._shutdown.note_close_timeout(waited_s)
             timeout_s = self._shutdown.leave_group_timeout_s()
         self._lane_releaser.close()
@@ -317,7 +317,7 @@ class QueueConsumer(Consumer):
             elif isinstance(e, KafkaError) and is_denial(e):
                 self._note_denial(e)
             self._report_restore_failure(partitions, e)
-            self._restore_at_s = time.monotonic() + RESTORE_BACKOFF_S
+            self._restore_at_s = clock.monotonic_s() + RESTORE_BACKOFF_S
 
     def _report_restore_failure(self, partitions: list[TopicPartition], error: Exception) -> None:
         reason = f"The partitions {partitions} cannot be taken over yet: {explained(error)}"
@@ -338,7 +338,7 @@ class QueueConsumer(Consumer):
             self._kafka.seek(partition, left.state.next_offset, left.state.leader_epoch)
         # Committed before the first dispatch, so that even a crash on the first record leaves a trace.
         if not self._committer.commit_now(taken.values()):
-            self._restore_at_s = time.monotonic() + RESTORE_BACKOFF_S
+            self._restore_at_s = clock.monotonic_s() + RESTORE_BACKOFF_S
             return
         with self._in_flight.lock:
             ours = self._unrestored.intersection(taken)  # without the partitions revoked meanwhile
@@ -369,7 +369,7 @@ class QueueConsumer(Consumer):
         if self._can_read():
             self._wait_for_records(remaining_s)
         else:
-            self._capacity.changed.wait(min(remaining_s, MAX_POLL_GAP_S))
+            clock.wait(self._capacity.changed, min(remaining_s, MAX_POLL_GAP_S))
 
     def _wait_for_records(self, remaining_s: float) -> None:
         assigned_partitions = self._assigned_partitions.values()
@@ -398,7 +398,7 @@ class QueueConsumer(Consumer):
 
     def _poll(self, timeout_s: float) -> None:
         records = self._reading.poll(int(timeout_s * 1000))
-        self._polled_at_s = time.monotonic()
+        self._polled_at_s = clock.monotonic_s()
         for partition, batch in records.items():
             assigned = self._assigned_partitions.get(partition)
             if assigned is not None:

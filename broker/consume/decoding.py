@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Container
 from json import JSONDecodeError
@@ -16,6 +15,7 @@ from ..errors import InvalidMessage, UnknownActor
 from ..kafka.types import ConsumedRecord
 from ..partition_keys import why_refused
 from ..partition_keys.record_format import read_requeue_headers
+from ..process import clock
 
 _FIELDS: dict[str, type | tuple[type, ...]] = {
     "queue_name": str,
@@ -93,7 +93,7 @@ def _fill_in(fields: dict[Any, Any], record: ConsumedRecord | None) -> None:
     """Add the id and the time that Dramatiq would generate for a message without them."""
     if fields.get(_TIMESTAMP) is None:
         written_ms = -1 if record is None else record.timestamp  # Kafka's value for no timestamp is -1, too
-        fields[_TIMESTAMP] = written_ms if written_ms >= 0 else time.time_ns() // 1_000_000
+        fields[_TIMESTAMP] = written_ms if written_ms >= 0 else clock.wall_ms()
     message_id = fields.get("message_id")
     if isinstance(message_id, int | float) and not isinstance(message_id, bool):
         fields["message_id"] = str(message_id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import deque
 from functools import partial
 from typing import Any
@@ -16,6 +15,7 @@ from ..errors import InvalidMessage, PoisonMessage
 from ..kafka.types import ConsumedRecord, TopicPartition
 from ..offsets.commit_metadata import Suspicion
 from ..partition_keys.record_format import lane_of
+from ..process import clock
 from .committer import Committer
 from .config import ConsumerConfig, ConsumerParts
 from .decoding import read_message
@@ -185,12 +185,12 @@ class Dispatcher:
         assigned, records = self._marked
         if assigned.revoked:
             self._marked = None
-        elif time.monotonic() >= self._marks_due_at_s:
+        elif clock.monotonic_s() >= self._marks_due_at_s:
             if self._committer.commit_now([assigned]):
                 self._cleared.extend((assigned, record) for record in records)
                 self._marked = None
             else:
-                self._marks_due_at_s = time.monotonic() + MARK_BACKOFF_S
+                self._marks_due_at_s = clock.monotonic_s() + MARK_BACKOFF_S
 
     def _has_room(self, assigned: AssignedPartition) -> bool:
         if len(assigned.tracker) < CERTAINLY_FITS:  # the usual case, without the lock

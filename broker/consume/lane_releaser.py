@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable, Mapping
 from functools import partial
 from types import MappingProxyType
@@ -23,6 +22,7 @@ from ..offsets.committed_lanes import LogEnd
 from ..partition_keys.lanes import LaneEntry, LaneEntryState, Lanes
 from ..partition_keys.record_format import Place, Waiting, requeue_record, tombstone, waiting_record
 from ..partition_keys.waiting_store import WaitingStore
+from ..process import clock
 from .config import ConsumerConfig, ConsumerParts
 from .lane_repair import LaneRepair
 from .unreturnable_entries import UnreturnableEntries
@@ -142,7 +142,7 @@ class LaneReleaser:
         self.next_step_s = now_s + STEP_GAP_S
         if self._parts.shutdown.stopping:
             return
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = clock.wall_ms()
         for assigned in list(self._assigned_partitions.values()):
             if not assigned.lanes:
                 continue
@@ -277,7 +277,7 @@ class LaneReleaser:
         due_ms = [
             due for a in self._assigned_partitions.values() if (due := a.lanes.next_due_ms()) is not None
         ]
-        return max(0.0, min(due_ms) / 1000 - time.time()) if due_ms else None
+        return max(0.0, min(due_ms) / 1000 - clock.wall_ms() / 1000) if due_ms else None
 
     def close(self) -> None:
         self._log.close()

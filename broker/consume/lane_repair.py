@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
@@ -28,6 +27,7 @@ from ..partition_keys.record_format import (
     without_own,
 )
 from ..partition_keys.waiting_store import WaitingStore
+from ..process import clock
 from ..produce.publisher import Publisher, Record
 
 logger = logging.getLogger(__name__)
@@ -168,7 +168,7 @@ def _read_near(
     kafka: ConsumerClient, partition: TopicPartition, wanted: deque[int]
 ) -> Iterator[ConsumedRecord]:
     """Read on from the position for as long as the next that is wanted is not far."""
-    heard_s = time.monotonic()
+    heard_s = clock.monotonic_s()
     position = wanted[0]
     while wanted and wanted[0] - position <= MAX_PASSED:
         for record in kafka.poll(timeout_ms=100).get(partition, []):
@@ -178,9 +178,9 @@ def _read_near(
                 yield record
         now = kafka.position(partition, timeout_ms=REQUEST_TIMEOUT_MS)
         if now is not None and now > position:
-            heard_s, position = time.monotonic(), now
+            heard_s, position = clock.monotonic_s(), now
             _drop_below(position, wanted)  # what stood there was no record
-        elif time.monotonic() - heard_s > SILENCE_TIMEOUT_S:
+        elif clock.monotonic_s() - heard_s > SILENCE_TIMEOUT_S:
             raise KafkaTimeoutError(f"Kafka sends nothing of {partition} from offset {position} on")
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Mapping
 
 from ..errors import MessageFailed, MessageOfUnknownActor, UnknownActor
+from ..process import clock
 from ..process.forks import reset_on_fork
 from . import DeadLetter, DeadLetterQueue
 
@@ -123,4 +123,4 @@ def _drop_frames(error: BaseException) -> None:
 
 
 def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
+    return clock.wall_ms()

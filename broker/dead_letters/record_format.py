@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -32,6 +31,7 @@ from dramatiq.message import Message, get_encoder
 from ..error_text import error_text, excerpt, shorten_notes, traceback_text
 from ..kafka.topic_policies import MAX_DEAD_LETTER_BYTES
 from ..kafka.topics import Topics
+from ..process import clock
 from ..produce.publisher import Record
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def dead_letter_record(
         "error_type": "" if error is None else type(error).__name__,
         "traceback": "" if error is None else traceback_text(error),
         "retry_count": _retry_count(read),
-        "timestamp": time.time_ns() // 1_000_000,
+        "timestamp": clock.wall_ms(),
     }
     topic = topics.dead_letters(queue_name)
     room = MAX_DEAD_LETTER_BYTES - OVERHEAD_BYTES - _bytes_beside(key, headers)

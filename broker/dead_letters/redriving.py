@@ -13,7 +13,6 @@ queue for it, from the offsets in its resolution, and sends it if it is absent. 
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from ..kafka.clients import Clients
 from ..kafka.errors import MessageSizeTooLargeError
 from ..kafka.rights import not_published
 from ..kafka.topics import Topics
+from ..process import clock
 from ..produce.publisher import Publisher
 from .dead_letter import DeadLetter, Selection, read_dead_letter
 from .generations import Generation, generations_sent, next_generation, redriven
@@ -262,8 +262,8 @@ class _RateLimit:
     def wait(self, count: int) -> None:
         if self._rate_per_s is None:
             return
-        now_s = time.monotonic()
-        time.sleep(max(0.0, self._free_at_s - now_s))
+        now_s = clock.monotonic_s()
+        clock.sleep(max(0.0, self._free_at_s - now_s))
         self._free_at_s = max(now_s, self._free_at_s) + count / self._rate_per_s
 
 

@@ -15,12 +15,12 @@ them, so Kafka's retention never removes it before them. Its value is one JSON o
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from ..process import clock
 from ..produce.publisher import Record
 from .record_format import as_json
 
@@ -112,4 +112,4 @@ def read_resolution(value: bytes | None, partition: int) -> Resolution:
 
 
 def now_ms() -> int:
-    return time.time_ns() // 1_000_000
+    return clock.wall_ms()

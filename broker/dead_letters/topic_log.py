@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
@@ -14,6 +13,7 @@ from ..kafka.protocol import ConsumerClient
 from ..kafka.rights import reading
 from ..kafka.types import ConsumedRecord, TopicPartition
 from ..kafka.watermarks import high_watermarks
+from ..process import clock
 
 #: A read fails when it makes no progress for this time before the end of the topic.
 STALLED_S = 30.0
@@ -65,7 +65,7 @@ class DeadLetterTopic:
             where, end = TopicPartition(self._topic, partition), self.ends[partition]
             self._kafka.assign([where])
             self._kafka.seek(where, max(start, self._beginnings[where]))
-            progress_s, position = time.monotonic(), self._kafka.position(where) or 0
+            progress_s, position = clock.monotonic_s(), self._kafka.position(where) or 0
             while position < end:
                 batch = self._kafka.poll(timeout_ms=_POLL_MS).get(where, [])
                 for record in batch:
@@ -74,8 +74,8 @@ class DeadLetterTopic:
                     yield record
                 # The last offsets may have no record: a transaction marker, for example.
                 if (reached := self._kafka.position(where) or 0) > position:
-                    progress_s, position = time.monotonic(), reached
-                elif time.monotonic() > progress_s + STALLED_S:
+                    progress_s, position = clock.monotonic_s(), reached
+                elif clock.monotonic_s() > progress_s + STALLED_S:
                     raise KafkaUnavailable(
                         f"No record was read from {where} at {position} of {end} for {STALLED_S} s"
                     )

@@ -9,7 +9,6 @@ calls their hooks.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -25,6 +24,7 @@ from ..error_text import MAX_TRACEBACK_CHARS, excerpt, shorten_notes
 from ..errors import DeadLetterNotMade
 from ..kafka.errors import KafkaError
 from ..kafka.topics import Topics
+from ..process import clock
 from .dead_letter import DeadLetter, read_dead_letter
 from .middleware import DeadLetters
 from .record_format import dead_letter_record, shortened
@@ -264,7 +264,7 @@ def named_message(raw: bytes, *, queue_name: str) -> Message[Any] | None:
         kwargs=_if(dict, fields.get("kwargs"), {}),
         options=_if(dict, fields.get("options"), {}),
         message_id=message_id,
-        message_timestamp=_if(int | float, sent_ms, time.time_ns() // 1_000_000),
+        message_timestamp=_if(int | float, sent_ms, clock.wall_ms()),
     )
 
 

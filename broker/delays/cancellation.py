@@ -10,7 +10,6 @@ asks the other partitions.
 
 from __future__ import annotations
 
-import time
 from contextlib import closing
 
 from ..kafka.clients import Clients
@@ -18,6 +17,7 @@ from ..kafka.protocol import ConsumerClient
 from ..kafka.rights import not_published, reading
 from ..kafka.topics import Topics
 from ..kafka.types import TopicPartition
+from ..process import clock
 from ..produce.publisher import Publisher, partition_of
 from .delayed_topic import look_up
 from .record_format import CancelDecision, Outcome, cancel_request, strongest
@@ -55,7 +55,7 @@ class CancelClient:
         for failure in self._publisher.publish([record for _, record in asked]).values():
             raise not_published(f"Kafka did not acknowledge the cancel of {message_id}", failure) from failure
         requests = {request.id for request, _ in asked}
-        deadline_s = time.monotonic() + timeout_s  # from now on a forwarder can decide
+        deadline_s = clock.monotonic_s() + timeout_s  # from now on a forwarder can decide
         return self._clients.ask(
             lambda: self._decision(ends, message_id, requests, deadline_s),
             doing,
@@ -82,7 +82,7 @@ class CancelClient:
 def _decision(kafka: ConsumerClient, message_id: str, requests: set[str], deadline_s: float) -> Outcome:
     """The decision of the forwarders together: the message is cancelled if one forwarder cancelled it."""
     decided: dict[str, Outcome] = {}
-    while (left_s := deadline_s - time.monotonic()) > 0:
+    while (left_s := deadline_s - clock.monotonic_s()) > 0:
         for records in kafka.poll(timeout_ms=left_s * 1000).values():
             for entry in entries_of(records):
                 if isinstance(entry, CancelDecision) and entry.id in requests:

@@ -4,7 +4,6 @@ with."""
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass
 from threading import Event
 
@@ -14,6 +13,7 @@ from ..kafka.errors import KafkaError, for_code
 from ..kafka.protocol import AdminClient
 from ..kafka.rights import Rights
 from ..kafka.topics import Topics
+from ..process import clock
 from .index_files import Identity
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def look_up(
     return clients.ask(
         lambda: _look_up(clients, topics),
         f"The topic {topics.delayed!r} could not be looked up",
-        deadline_s=None if within_s is None else time.monotonic() + within_s,
+        deadline_s=None if within_s is None else clock.monotonic_s() + within_s,
         patient=False,
         unless=unless,
         rights=Rights((topics.delayed,), on_topic="DESCRIBE"),

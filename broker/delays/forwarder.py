@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from ..kafka.clients import Clients
 from ..kafka.errors import KafkaError
 from ..kafka.rights import Denials, is_denial, reading
 from ..kafka.topics import Topics
+from ..process import clock
 from .forwarding import Forwarding
 from .index_files import IndexFiles
 from .index_store import IndexDamaged, IndexInUse, IndexUnusable, discard
@@ -98,7 +98,7 @@ class Forwarder:
                 # An unforeseen error must neither stop the forwarding of messages nor be hidden.
                 logger.exception("The forwarder of delayed messages failed; it restarts.")
                 self._back_off(e)
-            self._stop.wait(max(0.0, self._paused_until_s - time.monotonic()))
+            self._stop.wait(max(0.0, self._paused_until_s - clock.monotonic_s()))
 
     def _own_partitions(self) -> None:
         partitions = OwnedPartitions(
@@ -117,7 +117,7 @@ class Forwarder:
 
     def _step(self, partitions: OwnedPartitions) -> None:
         partitions.poll(self._wait_ms(partitions.ready), _now_ms())
-        if time.monotonic() < self._paused_until_s:
+        if clock.monotonic_s() < self._paused_until_s:
             return
         failure = self._forwarding.step(partitions.ready, _now_ms())
         if isinstance(failure, NotAuthorized):
@@ -137,11 +137,11 @@ class Forwarder:
 
     def _wait_ms(self, ready: Sequence[OwnedPartition]) -> float:
         """The time until there is work other than reading."""
-        if (pause_s := self._paused_until_s - time.monotonic()) > 0:
+        if (pause_s := self._paused_until_s - clock.monotonic_s()) > 0:
             return min(MAX_WAIT_MS, pause_s * 1000)
         if any(owned.index.to_settle(1) for owned in ready):
             return 0.0
-        now_ms, now_s = _now_ms(), time.monotonic()
+        now_ms, now_s = _now_ms(), clock.monotonic_s()
         waits_s = [w for owned in ready if (w := owned.index.seconds_until_due(now_ms, now_s)) is not None]
         return min(MAX_WAIT_MS, 1000 * min(waits_s, default=MAX_WAIT_MS))
 
@@ -162,9 +162,9 @@ class Forwarder:
         self._pause()
 
     def _pause(self) -> None:
-        self._paused_until_s = time.monotonic() + self._backoff_s
+        self._paused_until_s = clock.monotonic_s() + self._backoff_s
         self._backoff_s = min(2 * self._backoff_s, MAX_BACKOFF_S)
 
 
 def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
+    return clock.wall_ms()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,6 +13,7 @@ from ..errors import RECORD_ERRORS, KafkaUnavailable, NotAuthorized, TopicMiscon
 from ..kafka.errors import MessageSizeTooLargeError
 from ..kafka.rights import Denials
 from ..kafka.topics import Topics
+from ..process import clock
 from ..produce.delivery_reports import TOPIC_ERRORS
 from ..produce.publisher import Publisher, Record
 from .index import PendingTombstone, Progress
@@ -76,7 +76,7 @@ class Forwarding:
         publisher: Publisher,
         add_dead_letter: WriteDeadLetter | None = None,
         *,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = clock.monotonic_s,
     ) -> None:
         self._clock = clock
         self._topics = topics

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from functools import partial
 
 from ..kafka.protocol import ConsumerClient
 from ..kafka.types import OffsetAndMetadata, TopicPartition
 from ..offsets.committed_lanes import LogEnd
+from ..process import clock
 
 #: The fractions of the session timeout after which the lease is renewed, and after which it expires. The rest
 #: of the session timeout is for a forward that has begun by then.
@@ -38,7 +38,7 @@ class Lease:
     @property
     def valid(self) -> bool:
         """Whether this process certainly still owns its partitions."""
-        return time.monotonic() - self._confirmed_s < VALID_FOR * self._session_s
+        return clock.monotonic_s() - self._confirmed_s < VALID_FOR * self._session_s
 
     def confirm(self, at_s: float) -> None:
         """Note that this process was a member of the group at a time, or later."""
@@ -46,7 +46,7 @@ class Lease:
 
     def renew(self, ends: Mapping[TopicPartition, LogEnd]) -> None:
         """Commit the ends of the read when a renewal is due. A later poll receives the response."""
-        now_s = time.monotonic()
+        now_s = clock.monotonic_s()
         unanswered = self._under_way and now_s - self._asked_s < self._session_s
         if unanswered or now_s - self._confirmed_s < RENEW_AFTER * self._session_s or not ends:
             return

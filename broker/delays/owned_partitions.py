@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable
 from threading import Event
 from typing import Any
@@ -19,6 +18,7 @@ from ..kafka.types import TopicPartition
 from ..kafka.unreadable_batches import UnreadableBatchSkipper
 from ..offsets.committed_lanes import LogEnd
 from ..offsets.committed_state import name_of
+from ..process import clock
 from ..produce.publisher import Publisher
 from .delayed_topic import DelayedTopic, look_up
 from .index_files import IndexFiles
@@ -83,7 +83,7 @@ class OwnedPartitions:
         self._files = files
         self._owned: dict[TopicPartition, OwnedPartition] = {}
         self._added: set[TopicPartition] = set()
-        self._checked_at_s = time.monotonic()
+        self._checked_at_s = clock.monotonic_s()
         topics.ensure([topics.delayed], unless=unless)
         self._kafka = clients.consumer(
             group_id=group_of(topics),
@@ -131,7 +131,7 @@ class OwnedPartitions:
                     self._repair(partition, divergence.offset, now_ms)
 
     def _read(self, timeout_ms: float, now_ms: int) -> None:
-        started_s = time.monotonic()
+        started_s = clock.monotonic_s()
         batches = self._reading.poll(timeout_ms)
         if self._added:
             self._open_added(now_ms)
@@ -220,7 +220,7 @@ class OwnedPartitions:
         return ends
 
     def _check_topic(self, now_ms: int) -> None:
-        self._checked_at_s = time.monotonic()
+        self._checked_at_s = clock.monotonic_s()
         try:
             topic = self._look_up()
         except BrokerConnectionError as e:

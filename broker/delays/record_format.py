@@ -20,7 +20,6 @@ from __future__ import annotations
 import json
 import math
 import secrets
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -28,6 +27,7 @@ from typing import Any
 
 from dramatiq.message import Message
 
+from ..process import clock
 from ..produce.publisher import Record, Watch
 
 DUE = "delay-due-ms"
@@ -187,7 +187,7 @@ def delay_record(
       TypeError: When the delay is not a number.
       ValueError: When the delay is out of range, or a header has a name that is reserved for the broker.
     """
-    due_ms = (time.time_ns() // 1_000_000 if now_ms is None else now_ms) + check_delay_ms(delay_ms)
+    due_ms = (clock.wall_ms() if now_ms is None else now_ms) + check_delay_ms(delay_ms)
     own = [(DUE, b"%d" % due_ms), (QUEUE, message.queue_name.encode())]
     if key is not None:
         own.append((KEY, key))

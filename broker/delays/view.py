@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -19,6 +18,7 @@ from ..kafka.rights import reading
 from ..kafka.topics import Topics
 from ..kafka.types import TopicPartition
 from ..offsets.truncation import is_cut
+from ..process import clock
 from ..process.forks import check_for_fork, reset_on_fork
 from .delayed_topic import DelayedTopic, look_up
 from .index import DelayIndex
@@ -148,11 +148,11 @@ class DelayView:
                 self._reset()
                 kafka = self._connected()
             ends = kafka.end_offsets(list(self._indexes), timeout_ms=REQUEST_TIMEOUT_MS)
-            heard_s = time.monotonic()
+            heard_s = clock.monotonic_s()
             while any(self._is_behind(kafka, partition, end) for partition, end in ends.items()):
                 batches = kafka.poll(timeout_ms=100)
                 for partition, records in batches.items():
-                    now_ms = time.time_ns() // 1_000_000
+                    now_ms = clock.wall_ms()
                     self._indexes[partition].apply(
                         entries_of(records),
                         records[-1].offset + 1,
@@ -160,8 +160,8 @@ class DelayView:
                         leader_epoch=records[-1].leader_epoch,
                     )
                 if batches:
-                    heard_s = time.monotonic()
-                elif time.monotonic() - heard_s > SILENCE_TIMEOUT_S:
+                    heard_s = clock.monotonic_s()
+                elif clock.monotonic_s() - heard_s > SILENCE_TIMEOUT_S:
                     raise KafkaTimeoutError(
                         f"Kafka sends no more records of the topic {self._topics.delayed!r}"
                     )
@@ -187,13 +187,13 @@ class DelayView:
         return position is None or position < max(end, kafka.highwater(partition) or 0)
 
     def _connected(self) -> ConsumerClient:
-        if self._kafka is not None and time.monotonic() - self._looked_up_s < LOOK_UP_INTERVAL_S:
+        if self._kafka is not None and clock.monotonic_s() - self._looked_up_s < LOOK_UP_INTERVAL_S:
             now = partitions_now(self._kafka, self._topics.delayed, timeout_ms=REQUEST_TIMEOUT_MS)
             # A larger number means added partitions, and none means that the topic is gone.
             if 0 < len(now) <= len(self._indexes):
                 return self._kafka
         topic = look_up(self._clients, self._topics)
-        self._looked_up_s = time.monotonic()
+        self._looked_up_s = clock.monotonic_s()
         if self._kafka is None or topic != self._topic:
             self._reset()
             kafka, partitions = self._at_beginning(topic)

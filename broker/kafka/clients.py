@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,7 +13,7 @@ from dramatiq.errors import BrokerConnectionError
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
 from ..errors import KafkaUnavailable, NotAuthorized
-from ..process import forks
+from ..process import clock, forks
 from .admin_client import Admin
 from .connections import Connection
 from .consumer_client import Consumer
@@ -122,7 +121,7 @@ class Clients:
         Parameters:
           question: Asks, with clients that it makes here, and can be asked again from its beginning.
           doing: What that is, for an error's text: ``"The topic 'x' could not be read"``.
-          deadline_s: Until when (of ``time.monotonic()``); by default ASK_TIMEOUT_S from now. A question
+          deadline_s: Until when (of ``clock.monotonic_s()``); by default ASK_TIMEOUT_S from now. A question
             within a question has the outer one's time.
           patient: Whether the cluster may take as long to be found, where there is a deadline. Otherwise it
             is taken to be away after ``bootstrap_timeout_ms``.
@@ -135,17 +134,17 @@ class Clients:
         """
         outer = _asking.get()
         asking = _Asking(
-            deadline_s or (outer.until_s if outer else time.monotonic() + ASK_TIMEOUT_S),
+            deadline_s or (outer.until_s if outer else clock.monotonic_s() + ASK_TIMEOUT_S),
             patient=(patient and deadline_s is not None) or (outer is not None and outer.patient),
         )
 
         def is_over(state: RetryCallState) -> bool:
-            return time.monotonic() + state.upcoming_sleep >= asking.until_s or (
+            return clock.monotonic_s() + state.upcoming_sleep >= asking.until_s or (
                 unless is not None and unless.is_set()
             )
 
         def pause(pause_s: float) -> None:
-            time.sleep(pause_s) if unless is None else unless.wait(pause_s)
+            clock.sleep(pause_s) if unless is None else clock.wait(unless, pause_s)
 
         def ask() -> T:
             token = _asking.set(asking)
@@ -248,7 +247,7 @@ class Clients:
         find_ms = settings.get("bootstrap_timeout_ms", self._options["bootstrap_timeout_ms"])
         if (asking := _asking.get()) is None:
             return {"bootstrap_timeout_ms": find_ms if within_s is None else int(within_s * 1000)}
-        left_ms = max(MIN_FIND_MS, int((asking.until_s - time.monotonic()) * 1000))
+        left_ms = max(MIN_FIND_MS, int((asking.until_s - clock.monotonic_s()) * 1000))
         answer_ms = settings.get(
             "request_timeout_ms",
             self._options.get("request_timeout_ms", kind.DEFAULT_CONFIG["request_timeout_ms"]),

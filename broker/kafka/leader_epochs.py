@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
 from kafka.protocol.consumer import OffsetForLeaderEpochRequest
 
+from ..process import clock
 from . import internals
 from .errors import (
     IncompatibleBrokerVersion,
@@ -66,18 +66,18 @@ def epoch_of_position(kafka: ConsumerClient, partition: TopicPartition) -> int:
 
 def start_asking(kafka: Any, epochs: Mapping[TopicPartition, int], *, timeout_ms: float) -> Any:
     """Ask the leaders over kafka-python's connections; returns the future of the answers."""
-    return internals.start(kafka, _ask, dict(epochs), time.monotonic() + timeout_ms / 1000)
+    return internals.start(kafka, _ask, dict(epochs), clock.monotonic_s() + timeout_ms / 1000)
 
 
 async def _ask(manager: Any, epochs: dict[TopicPartition, int], deadline_s: float) -> EpochEndsByPartition:
     answers: EpochEndsByPartition = {}
     failure: KafkaError = KafkaTimeoutError("no leader was found")
     missing = dict(epochs)
-    old_until_s = min(time.monotonic() + OLD_LEADER_TIMEOUT_S, deadline_s)
+    old_until_s = min(clock.monotonic_s() + OLD_LEADER_TIMEOUT_S, deadline_s)
     while missing:
         try:
             found = await _ask_once(manager, missing)
-            may_be_old = time.monotonic() < old_until_s
+            may_be_old = clock.monotonic_s() < old_until_s
             answers.update(
                 (partition, answer)
                 for partition, answer in found.items()
@@ -90,7 +90,7 @@ async def _ask(manager: Any, epochs: dict[TopicPartition, int], deadline_s: floa
         missing = {partition: epoch for partition, epoch in missing.items() if partition not in answers}
         if not missing:
             break
-        if time.monotonic() > deadline_s:
+        if clock.monotonic_s() > deadline_s:
             raise failure
         manager.cluster.request_update()
         await internals.sleep(_RETRY_GAP_S)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 
+from ..process import clock
 from ..process.forks import reset_on_fork
 
 #: So many lines of each place in kafka-python's code are let through in so many seconds. Each client tries to
@@ -23,7 +23,7 @@ class RateLimitFilter(logging.Filter):
       clock: Seconds that only ever go up.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = clock.monotonic_s) -> None:
         super().__init__()
         self._clock = clock
         self.reset_after_fork()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-
+from ..process import clock
 from .errors import KafkaError, KafkaTimeoutError
 from .types import TopicPartition
 
@@ -20,10 +19,10 @@ class ProducerErrors:
 
     def note(self, partition: TopicPartition, error: BaseException) -> None:
         if not isinstance(error, KafkaTimeoutError):
-            self._errors[partition] = time.monotonic(), error
+            self._errors[partition] = clock.monotonic_s(), error
 
     def since(self, began_s: float, partition: TopicPartition) -> BaseException | None:
-        """The last error about a partition that came after ``began_s`` (of ``time.monotonic()``)."""
+        """The last error about a partition that came after ``began_s`` (of ``clock.monotonic_s()``)."""
         at_s, error = self._errors.get(partition, (0.0, None))
         return error if at_s >= began_s else None
 

@@ -3,7 +3,7 @@
 :class:`~broker.kafka.clients.Clients` hands out kafka-python's clients behind them. An in-memory client, or
 another library, implements the same. Every method that asks Kafka raises an error of
 :mod:`broker.kafka.errors` when it does not answer. Times are in the unit that a name ends with: ``_ms`` or
-``_s``, the latter of ``time.monotonic()``.
+``_s``, the latter of ``clock.monotonic_s()``.
 """
 
 from __future__ import annotations

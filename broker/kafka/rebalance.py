@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable
 from typing import Any
 
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
+from ..process import clock
 from . import internals
 from .errors import KafkaError
 from .protocol import ConsumerClient, RebalanceListener
@@ -35,9 +35,9 @@ def learn_partitions(kafka: ConsumerClient, topic: str) -> None:
     Raises:
       KafkaError: When Kafka does not answer.
     """
-    deadline_s = time.monotonic() + _METADATA_PATIENCE_S
-    while kafka.known_partitions(topic) is None and time.monotonic() < deadline_s:
-        time.sleep(_METADATA_LOOK_GAP_S)
+    deadline_s = clock.monotonic_s() + _METADATA_PATIENCE_S
+    while kafka.known_partitions(topic) is None and clock.monotonic_s() < deadline_s:
+        clock.sleep(_METADATA_LOOK_GAP_S)
     kafka.partitions_for_topic(topic)
 
 
@@ -69,8 +69,8 @@ class KafkaPythonListener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
         leaving = _ours(revoked)
-        deadline_s = time.monotonic() + REVOKE_PATIENCE_S
-        while self._listener.is_busy(leaving) and time.monotonic() < deadline_s:
+        deadline_s = clock.monotonic_s() + REVOKE_PATIENCE_S
+        while self._listener.is_busy(leaving) and clock.monotonic_s() < deadline_s:
             await internals.sleep(_LOOK_GAP_S)
         final_commit = self._listener.on_revoked(leaving)
         if final_commit is None:

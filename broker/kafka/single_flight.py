@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextvars
 import threading
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Generic, TypeVar
 
 from ..errors import KafkaUnavailable, NotAuthorized
-from ..process import forks
+from ..process import clock, forks
 from ..process.threads import start_unwaited
 
 T = TypeVar("T")
@@ -41,7 +40,7 @@ class SingleFlight:
         self._failed: tuple[float, KafkaUnavailable | NotAuthorized] | None = None
 
     def run(self, attempt: Callable[[], T], *, deadline_s: float, unless: threading.Event | None = None) -> T:
-        """Call ``attempt``, which ends by ``deadline_s`` (of ``time.monotonic()``).
+        """Call ``attempt``, which ends by ``deadline_s`` (of ``clock.monotonic_s()``).
 
         It is to look first whether what it is for has been done meanwhile, by the thread before.
 
@@ -53,11 +52,11 @@ class SingleFlight:
             was nobody's turn by ``deadline_s``, or when ``unless`` was set first. NotAuthorized likewise.
         """
         forks.check_for_fork()
-        asked_s = time.monotonic()
+        asked_s = clock.monotonic_s()
         turn = self._turn
-        while not turn.acquire(timeout=max(0.0, min(POLL_INTERVAL_S, deadline_s - time.monotonic()))):
+        while not turn.acquire(timeout=max(0.0, min(POLL_INTERVAL_S, deadline_s - clock.monotonic_s()))):
             _check(unless)
-            if time.monotonic() >= deadline_s:
+            if clock.monotonic_s() >= deadline_s:
                 raise KafkaUnavailable("Kafka was not reached in time; another thread still tries to.")
         call = _Flight(partial(contextvars.copy_context().run, attempt), partial(self._end_turn, turn))
         try:
@@ -82,7 +81,7 @@ class _Flight(Generic[T]):
 
     def __init__(self, attempt: Callable[[], T], on_end: Callable[[float, Exception | None], None]) -> None:
         self.taken = threading.Lock()
-        self._began_s = time.monotonic()
+        self._began_s = clock.monotonic_s()
         self._attempt = attempt
         self._on_end = on_end
         self._ended = threading.Lock()
@@ -94,10 +93,10 @@ class _Flight(Generic[T]):
         """Start a thread that makes the attempt, and wait for it."""
         started_s = -THREAD_START_TIMEOUT_S
         while not self._ended.acquire(blocking=False):
-            if not self.taken.locked() and time.monotonic() - started_s >= THREAD_START_TIMEOUT_S:
+            if not self.taken.locked() and clock.monotonic_s() - started_s >= THREAD_START_TIMEOUT_S:
                 if not start_unwaited(self._make, name="dramatiq-kafka-attempt"):
                     self._make()  # nobody is interrupted any more
-                started_s = time.monotonic()
+                started_s = clock.monotonic_s()
             if self._ended.acquire(timeout=POLL_INTERVAL_S):
                 break
             _check(unless)

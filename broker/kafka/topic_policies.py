@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
 from ..errors import TopicMisconfigured
+from ..process import clock
 from .errors import BrokerResponseError
 from .protocol import AdminClient
 
@@ -193,9 +193,9 @@ class TopicPolicies:
         for _ in range(DESCRIBE_TRIES - 1):
             if all(described.get(topic) for topic in new):
                 break
-            time.sleep(DESCRIBE_GAP_S)
+            clock.sleep(DESCRIBE_GAP_S)
             described |= _describe(admin, wanted)
-        now_s = time.monotonic()
+        now_s = clock.monotonic_s()
         for topic in wanted:
             self._note(topic, described.get(topic) or {}, now_s)
         self._say_unreadable(topic for topic in wanted if not self._settings[topic])
@@ -221,7 +221,7 @@ class TopicPolicies:
 
     def age_s(self, topic: str) -> float:
         """How long ago the settings of a topic were asked for."""
-        return time.monotonic() - self._looked_s.get(topic, float("-inf"))
+        return clock.monotonic_s() - self._looked_s.get(topic, float("-inf"))
 
     def say(self, refusal: TopicMisconfigured) -> None:
         """Log once why a topic is refused, where nobody is told by an exception."""

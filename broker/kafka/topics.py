@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from threading import Event
@@ -11,6 +10,7 @@ from threading import Event
 from dramatiq.errors import BrokerConnectionError
 
 from ..errors import KafkaUnavailable, NotAuthorized, TopicMisconfigured
+from ..process import clock
 from .clients import ASK_TIMEOUT_S, Clients
 from .errors import (
     BrokerResponseError,
@@ -85,7 +85,7 @@ class Topics(TopicNames):
           for_reading: Nothing is to be written there: settings that lose messages are logged, not raised.
           right: What is wanted there, for the error when a topic may not even be seen; READ by default when
             it is for reading, and else DESCRIBE.
-          deadline_s: Of ``time.monotonic()``, also to find Kafka; by default ASK_TIMEOUT_S from now, and as
+          deadline_s: Of ``clock.monotonic_s()``, also to find Kafka; by default ASK_TIMEOUT_S from now, and as
             long as any client may take to find it.
           unless: Once it is set, nothing is waited for.
 
@@ -100,7 +100,7 @@ class Topics(TopicNames):
             return
         both = wanted | also
         if not self._is_refused_for_now(both):
-            by_s = deadline_s or self._clients.asking_until_s or time.monotonic() + ASK_TIMEOUT_S
+            by_s = deadline_s or self._clients.asking_until_s or clock.monotonic_s() + ASK_TIMEOUT_S
             self._asked_for |= wanted
             refused = self._attempts.run(
                 lambda: self._create_asked_for(wanted, also, needed, deadline_s, unless),
@@ -259,7 +259,7 @@ class Topics(TopicNames):
                 self._policies.look(admin, [topic])
 
         try:
-            until_s = time.monotonic() + LOOK_UP_TIMEOUT_S
+            until_s = clock.monotonic_s() + LOOK_UP_TIMEOUT_S
             self._clients.ask(look, f"The settings of {topic!r} could not be read", deadline_s=until_s)
         except BrokerConnectionError:
             return self.limit_of(topic)

@@ -50,7 +50,7 @@ class OffsetAndTimestamp(NamedTuple):
 
 
 class Heartbeat(NamedTuple):
-    """The state of a consumer's heartbeats, in seconds of ``time.monotonic()``.
+    """The state of a consumer's heartbeats, in seconds of ``clock.monotonic_s()``.
 
     Attributes:
       last_answer_s: The time of the last answer; below 0 when there was none.

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 import re
-import time
 from functools import cache
 
 from kafka import codec
 
+from ..process import clock
 from .errors import CorruptRecordError, KafkaError, UnsupportedCodecError
 from .protocol import ConsumerClient
 from .types import ConsumedRecord, TopicPartition
@@ -87,7 +87,7 @@ class UnreadableBatchSkipper:
     def poll(self, timeout_ms: float) -> dict[TopicPartition, list[ConsumedRecord]]:
         """Poll as the consumer does. It raises whatever is no partition's own failure."""
         if self._until_s:
-            self._try_again(time.monotonic())
+            self._try_again(clock.monotonic_s())
         try:
             records = self._kafka.poll(timeout_ms=timeout_ms)
         except Exception as e:
@@ -132,7 +132,7 @@ class UnreadableBatchSkipper:
             self._kafka.pause(partition)
         except (KafkaError, KeyError, AssertionError):
             return True  # it was revoked meanwhile
-        self._until_s[partition] = time.monotonic() + RETRY_GAP_S
+        self._until_s[partition] = clock.monotonic_s() + RETRY_GAP_S
         reason = explained(error)
         if self._said.get(partition) != reason:
             self._said[partition] = reason

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection
 
+from ..process import clock
 from .errors import KafkaTimeoutError
 from .protocol import ConsumerClient
 from .types import TopicPartition
@@ -30,13 +30,13 @@ def high_watermarks(
     kafka.assign(list(partitions))
     for partition, claimed in kafka.end_offsets(list(partitions)).items():
         kafka.seek(partition, claimed)
-    deadline_s = time.monotonic() + FETCH_TIMEOUT_S
+    deadline_s = clock.monotonic_s() + FETCH_TIMEOUT_S
     while True:
         heard = {partition: kafka.highwater(partition) for partition in partitions}
         ends = {partition: end for partition, end in heard.items() if end is not None}
         if len(ends) == len(heard):
             return ends
         missing = [partition for partition in heard if partition not in ends]
-        if time.monotonic() > deadline_s:
+        if clock.monotonic_s() > deadline_s:
             raise KafkaTimeoutError(f"no fetch was answered for {missing} within {FETCH_TIMEOUT_S} s")
         kafka.poll(timeout_ms=50)

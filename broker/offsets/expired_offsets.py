@@ -8,7 +8,6 @@ skipped then, because a completed record looks like one that never ran; a log li
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping
 
 from dramatiq.errors import BrokerConnectionError
@@ -17,6 +16,7 @@ from ..kafka.clients import Clients
 from ..kafka.errors import KafkaError
 from ..kafka.protocol import ConsumerClient
 from ..kafka.types import TopicPartition
+from ..process import clock
 from .truncation import PartitionLog
 
 logger = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ def report_replay(
 
 
 def _older_than(kafka: ConsumerClient, logs: Mapping[TopicPartition, PartitionLog], minutes: int) -> int:
-    since_ms = int(time.time() * 1000) - minutes * _MINUTE_MS
+    since_ms = clock.wall_ms() - minutes * _MINUTE_MS
     found = kafka.offsets_for_times(dict.fromkeys(logs, since_ms), timeout_ms=LOOK_UP_TIMEOUT_MS)
     return sum(
         (log.end if (first := found.get(partition)) is None else first.offset) - log.beginning

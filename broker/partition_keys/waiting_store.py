@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-import time
 from collections.abc import Callable, Mapping, Sequence
 
 from ..kafka.clients import Clients
@@ -28,6 +27,7 @@ from ..kafka.rights import not_published
 from ..kafka.types import ConsumedRecord, TopicPartition
 from ..offsets.committed_lanes import LogEnd
 from ..offsets.truncation import is_cut
+from ..process import clock
 from ..process.forks import leave_to_parent, reset_on_fork
 from ..produce.publisher import Publisher
 from .acknowledged_ends import AcknowledgedEnds
@@ -247,7 +247,7 @@ class WaitingStore:
     def _read_up_to(
         self, kafka: ConsumerClient, ends: Mapping[TopicPartition, int], least: Mapping[int, int]
     ) -> None:
-        heard_s = time.monotonic()
+        heard_s = clock.monotonic_s()
         while behind := [p for p, end in ends.items() if self._is_behind(kafka, p, end, least)]:
             batches = kafka.poll(timeout_ms=100)
             self._db.execute("BEGIN")
@@ -255,9 +255,9 @@ class WaitingStore:
                 for record in records:
                     self._apply(record)
             self._db.execute("COMMIT")
-            silent_s = time.monotonic() - heard_s
+            silent_s = clock.monotonic_s() - heard_s
             if batches:
-                heard_s = time.monotonic()
+                heard_s = clock.monotonic_s()
             elif silent_s > STALE_TIMEOUT_S and not any(
                 self._is_behind(kafka, partition, ends[partition], {}) for partition in behind
             ):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from dramatiq.errors import BrokerConnectionError
 
 from ..errors import RECORD_ERRORS
@@ -22,6 +20,7 @@ from ..kafka.producer_errors import timed_out
 from ..kafka.protocol import ProducerClient, SendFuture
 from ..kafka.topics import Topics
 from ..kafka.types import TopicPartition
+from ..process import clock
 from .send_batching import Sent
 
 #: The producer reports a failed record at its delivery timeout. A future without a result counts as failed
@@ -68,14 +67,14 @@ class DeliveryReports:
         self._producer = producer
         self._topics = topics
         self._timeout_s = timeout_s
-        self._began_s = time.monotonic()
+        self._began_s = clock.monotonic_s()
         self._checked_s: dict[str, float] = {}
         self._gone: set[TopicPartition] = set()
 
     def outcomes(self, sent: Sent) -> tuple[dict[int, BaseException], list[int]]:
         """The failures by index, and the indices of those that another record may have caused."""
         failures, suspects = dict(sent.failures), []
-        silent_at_s = time.monotonic() + self._timeout_s + REPORT_GRACE_S
+        silent_at_s = clock.monotonic_s() + self._timeout_s + REPORT_GRACE_S
         for index, future in sent.pending:
             if future.succeeded():
                 continue  # the usual case in bulk: most responses arrive during the wait for the first
@@ -97,7 +96,7 @@ class DeliveryReports:
 
     def _wait(self, future: SendFuture, silent_at_s: float) -> None:
         while True:
-            left_s = max(0.0, silent_at_s - time.monotonic())
+            left_s = max(0.0, silent_at_s - clock.monotonic_s())
             if self._gone and not future.is_done:
                 self._check_partition(future)  # a batch may hold many records: the first has waited for all
             try:
@@ -124,9 +123,9 @@ class DeliveryReports:
         if not isinstance(self._error_of(future), _GONE):
             return
         topic, partition = where = self._producer.partition_of(future)
-        if time.monotonic() - self._checked_s.get(topic, 0.0) >= TOPIC_CHECK_INTERVAL_S:
+        if clock.monotonic_s() - self._checked_s.get(topic, 0.0) >= TOPIC_CHECK_INTERVAL_S:
             self._topics.look_again(topic, deadline_s=silent_at_s)
-            self._checked_s[topic] = time.monotonic()
+            self._checked_s[topic] = clock.monotonic_s()
         known = self._producer.known_partitions(topic)
         if known is not None and partition not in known:
             self._gone.add(where)

@@ -33,7 +33,7 @@ from ..kafka.rights import Rights, denied_topics, is_denial
 from ..kafka.single_flight import SingleFlight
 from ..kafka.topic_policies import MAX_DEAD_LETTER_BYTES
 from ..kafka.topics import Topics
-from ..process import forks
+from ..process import clock, forks
 from ..process.threads import start_unwaited
 from .delivery_reports import TOPIC_ERRORS, DeliveryReports, PartitionGone
 from .send_batching import SendBatcher, Sent, current_batch
@@ -165,7 +165,7 @@ class Publisher:
         if not records:
             return {}
         forks.check_for_fork()
-        reach_by_s = time.monotonic() + self._timeout_ms / 1000
+        reach_by_s = clock.monotonic_s() + self._timeout_ms / 1000
         try:
             refusals = self._ensure(records, reach_by_s)
         except (KafkaUnavailable, NotAuthorized) as e:
@@ -187,7 +187,7 @@ class Publisher:
         """
         forks.check_for_fork()
         try:
-            self._ensure(records, time.monotonic() + self._timeout_ms / 1000)
+            self._ensure(records, clock.monotonic_s() + self._timeout_ms / 1000)
         except NotAuthorized:
             return {}  # publish() says so of the records concerned
         return self._refused(records, {})
@@ -202,7 +202,7 @@ class Publisher:
         topics = {record.topic for record in records}
         destination = {record.destination.topic for record in records if record.destination is not None}
         if self._uncreated_until_s:
-            now_s = time.monotonic()
+            now_s = clock.monotonic_s()
             destination = {topic for topic in destination if self._uncreated_until_s.get(topic, 0.0) <= now_s}
         try:
             try:
@@ -214,7 +214,7 @@ class Publisher:
                     return self._ensure_each(topics, reach_by_s)
                 # The client that produces the destination records may have the right to create their topic.
                 self._topics.ensure(topics, right="WRITE", deadline_s=reach_by_s)
-                until_s = time.monotonic() + CREATE_BACKOFF_S
+                until_s = clock.monotonic_s() + CREATE_BACKOFF_S
                 self._uncreated_until_s |= dict.fromkeys(destination - topics, until_s)
         except TopicMisconfigured:
             return self._topics.refusals(topics | destination)
@@ -359,14 +359,14 @@ class Publisher:
         """
         if not any(is_about_time(e) for e in failures.values()):
             return []
-        if time.monotonic() > self._untimed_until_s:
+        if clock.monotonic_s() > self._untimed_until_s:
             logger.error(
                 "Kafka refuses the time of this machine, %s: records have no timestamp until the clock is "
                 "right. Set the clock. %s",
-                time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+                time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(clock.wall_ms() / 1000)),
                 next(e for e in failures.values() if is_about_time(e)),
             )  # fmt: skip
-        self._untimed_until_s = time.monotonic() + UNTIMED_S
+        self._untimed_until_s = clock.monotonic_s() + UNTIMED_S
         return [index for index, e in failures.items() if is_about_time(e) or type(e) is KafkaError]
 
     def _bisect_failures(
@@ -383,7 +383,7 @@ class Publisher:
         only the refused records fail. Some records arrive twice, with the same message id.
         """
         groups = _halves(suspects)
-        while groups and time.monotonic() < deadline_s:
+        while groups and clock.monotonic_s() < deadline_s:
             group = groups.pop()
             producer = self._new_producer(deadline_s)
             failed, suspects = self._produce(producer, records, group, deadline_s)
@@ -428,7 +428,7 @@ class Publisher:
 
     def _new_producer(self, deadline_s: float) -> ProducerClient:
         return self._clients.producer(
-            within_s=max(MIN_CONNECT_S, deadline_s - time.monotonic()),
+            within_s=max(MIN_CONNECT_S, deadline_s - clock.monotonic_s()),
             acks="all",
             enable_idempotence=True,
             allow_auto_create_topics=False,
@@ -449,7 +449,7 @@ class Publisher:
         reports = DeliveryReports(producer, self._topics, timeout_s=self._timeout_ms / 1000)
 
         def send() -> Sent:
-            timestamp_ms = NO_TIMESTAMP if time.monotonic() < self._untimed_until_s else None
+            timestamp_ms = NO_TIMESTAMP if clock.monotonic_s() < self._untimed_until_s else None
             return _send(producer, records, known, timestamp_ms)
 
         if len(known) > MAX_BATCHED:
@@ -478,20 +478,20 @@ class Publisher:
             record = records[index]
             if record.partition is None or index in failures or _is_known(producer, record):
                 continue
-            producer.refresh_metadata(timeout_s=max(0.0, reach_by_s - time.monotonic()))
+            producer.refresh_metadata(timeout_s=max(0.0, reach_by_s - clock.monotonic_s()))
             if not _is_known(producer, record):
                 failures[index] = no_partition(record)
         return failures
 
     def _wait_until_known(self, topic: str, producer: ProducerClient, reach_by_s: float) -> None:
-        left_s = max(0.0, reach_by_s - time.monotonic())
+        left_s = max(0.0, reach_by_s - clock.monotonic_s())
         try:
             producer.wait_for_topic(topic, min(left_s, UNKNOWN_TOPIC_TIMEOUT_S) * 1000)
         except KafkaTimeoutError:
             if left_s <= UNKNOWN_TOPIC_TIMEOUT_S:
                 raise
             self._topics.look_again(topic, deadline_s=reach_by_s)  # it may have been deleted
-            producer.wait_for_topic(topic, max(0.0, reach_by_s - time.monotonic()) * 1000)
+            producer.wait_for_topic(topic, max(0.0, reach_by_s - clock.monotonic_s()) * 1000)
 
     def _retire(self, producer: ProducerClient) -> None:
         with self._lock:

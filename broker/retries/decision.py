@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from tenacity import DoSleep, RetryCallState, Retrying
+
+from ..process import clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def call_state(
     state.idle_for = idle_for_s
     if error is not None:
         state.set_exception((type(error), error, error.__traceback__))
-    now_s = time.monotonic() if state.outcome_timestamp is None else state.outcome_timestamp
+    now_s = clock.monotonic_s() if state.outcome_timestamp is None else state.outcome_timestamp
     state.start_time = now_s - age_s
     return state
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -17,6 +16,7 @@ from tenacity import RetryCallState, Retrying
 
 from ..error_text import MAX_TRACEBACK_CHARS, error_text, excerpt, traceback_text
 from ..errors import NotNow, PermanentError, RetryPolicyRefused
+from ..process import clock
 from .decision import Again, GiveUp, call_state, decide
 from .policy_check import check_policy
 
@@ -255,7 +255,7 @@ def _age_s(sent_at_ms: object, *, at_least_s: float) -> float:
     if not isinstance(sent_at_ms, int | float):
         return at_least_s
     try:
-        age_s = time.time() - sent_at_ms / 1000
+        age_s = clock.wall_ms() / 1000 - sent_at_ms / 1000
     except OverflowError:  # an integer that no float can hold
         return at_least_s
     return max(at_least_s, age_s) if math.isfinite(age_s) else at_least_s
@@ -274,4 +274,4 @@ def _note(message: MessageProxy, error: BaseException) -> None:
     options.setdefault("first_sent_timestamp", message.message_timestamp)
     options["last_error"] = f"{type(error).__name__}: {error_text(error)}"
     options["traceback"] = traceback_text(error)
-    options["requeue_timestamp"] = time.time_ns() // 1_000_000
+    options["requeue_timestamp"] = clock.wall_ms()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterable
 
 from dramatiq.broker import Broker, Consumer
@@ -14,6 +13,7 @@ from dramatiq.worker import Worker
 from ..delays import Forwarder
 from ..kafka.log_filter import drop_info_logs
 from ..kafka.topics import Topics
+from ..process import clock
 from .policy_watch import PolicyWatch
 from .shutdown import Shutdown
 
@@ -92,7 +92,7 @@ class ExitGuard:
         logger.warning("The worker ends before it has stopped; completed offsets are committed.")
         consumers = list(self._consumers())
         self._shutdown.begin_stopping(timeout_s=EXIT_GUARD_TIMEOUT_S)
-        deadline_s = time.monotonic() + EXIT_GUARD_TIMEOUT_S
+        deadline_s = clock.monotonic_s() + EXIT_GUARD_TIMEOUT_S
         for consumer in consumers:
-            if time.monotonic() < deadline_s:
+            if clock.monotonic_s() < deadline_s:
                 consumer.close()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
 
+from ..process import clock
 from ..process.forks import reset_on_fork
 
 #: The time in which Kafka may accept the outboxes of a stopping worker's last tasks.
@@ -54,7 +54,7 @@ class Shutdown:
         self._settle_deadline_s = None
         self._spent_on_closing_s = 0.0
         if timeout_s is not None:
-            self._settle_deadline_s = time.monotonic() + timeout_s
+            self._settle_deadline_s = clock.monotonic_s() + timeout_s
             self.close_timeout_s = timeout_s
         self.asked.set()
 
@@ -79,5 +79,5 @@ class Shutdown:
         if not self.stopping:
             return 0.0
         if self._settle_deadline_s is None:
-            self._settle_deadline_s = time.monotonic() + SETTLE_TIMEOUT_S
-        return max(0.0, self._settle_deadline_s - time.monotonic())
+            self._settle_deadline_s = clock.monotonic_s() + SETTLE_TIMEOUT_S
+        return max(0.0, self._settle_deadline_s - clock.monotonic_s())

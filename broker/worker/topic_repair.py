@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Collection
 
 from ..errors import NotAuthorized, TopicMisconfigured
 from ..kafka.topic_policies import RECHECK_S
 from ..kafka.topics import Topics
+from ..process import clock
 from .shutdown import Shutdown
 
 logger = logging.getLogger(__name__)
@@ -38,15 +38,15 @@ class TopicRepair:
           TopicMisconfigured: When the settings of a topic lose messages.
           NotAuthorized: When this client may not see a topic, or not create it.
         """
-        give_up_s = time.monotonic() + SAY_AGAIN_S
+        give_up_s = clock.monotonic_s() + SAY_AGAIN_S
         while True:
             try:
                 self._topics.ensure(topics, beside=[lanes_topic], unless=self._shutdown.asked)
             except (TopicMisconfigured, NotAuthorized) as e:
-                if self._said.get(queue_name) != str(e) or time.monotonic() >= give_up_s:
+                if self._said.get(queue_name) != str(e) or clock.monotonic_s() >= give_up_s:
                     self._said[queue_name] = str(e)
                     raise
-                if self._shutdown.asked.wait(POLL_INTERVAL_S):
+                if clock.wait(self._shutdown.asked, POLL_INTERVAL_S):
                     raise
             else:
                 if self._said.pop(queue_name, None) is not None:

@@ -1,0 +1,63 @@
+"""The broker's one clock."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from broker.process import clock
+from broker.worker.shutdown import Shutdown
+
+
+class StoppedClock:
+    """A clock that stands still but for those who sleep."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_000.0
+
+    def monotonic_s(self) -> float:
+        return self.now_s
+
+    def wall_ms(self) -> int:
+        return int(self.now_s * 1000)
+
+    def sleep(self, duration_s: float) -> None:
+        self.now_s += duration_s
+
+    def wait(self, event: threading.Event, timeout_s: float) -> bool:
+        if not event.is_set():
+            self.now_s += timeout_s
+        return event.is_set()
+
+
+def test_the_time_left_for_a_stop_goes_by_the_clock_in_use() -> None:
+    stopped = StoppedClock()
+    with clock.use(stopped):
+        shutdown = Shutdown()
+        shutdown.begin_stopping(timeout_s=8.0)
+        assert shutdown.settle_time_left_s() == 8.0
+        clock.sleep(5.0)
+        assert shutdown.settle_time_left_s() == 3.0
+        assert not clock.wait(threading.Event(), 5.0)
+        assert shutdown.settle_time_left_s() == 0.0
+
+
+def test_a_replaced_clock_is_put_back_after_an_error() -> None:
+    def fail() -> None:
+        with clock.use(StoppedClock()):
+            assert clock.wall_ms() == 1_000_000
+            raise LookupError
+
+    before_s = clock.monotonic_s()
+    with pytest.raises(LookupError):
+        fail()
+    assert clock.monotonic_s() >= before_s
+    assert clock.wall_ms() > 1_600_000_000_000
+
+
+def test_the_systems_clock_waits_for_an_event_and_no_longer() -> None:
+    event = threading.Event()
+    assert not clock.wait(event, 0.0)
+    event.set()
+    assert clock.wait(event, 3_600.0)
