@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -31,24 +32,30 @@ from broker.kafka.producer_client import Producer
 from broker.kafka.rebalance import ForgetfulCooperativeStickyAssignor
 from broker.kafka.types import OffsetAndMetadata, TopicPartition
 
-#: Nobody listens there. With a version given, a client is made without asking.
-NOWHERE: dict[str, Any] = {"bootstrap_servers": "127.0.0.1:1", "api_version": (3, 9)}
 WORK = TopicPartition("work", 0)
 DEADLINE_MS = 10_000
 
 
 @pytest.fixture
-def consumer() -> Iterator[Any]:
-    made = Consumer(group_id="workers", auto_offset_reset="none", **NOWHERE)
+def silent() -> Iterator[dict[str, Any]]:
+    """Settings of clients of a server that never answers. A client that is given a version asks nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield {"bootstrap_servers": f"127.0.0.1:{server.getsockname()[1]}", "api_version": (3, 9)}
+
+
+@pytest.fixture
+def consumer(silent: dict[str, Any]) -> Iterator[Any]:
+    made = Consumer(group_id="workers", auto_offset_reset="none", **silent)
     yield made
     made.close(autocommit=False, timeout_ms=0)
 
 
 @pytest.fixture
-def producer() -> Iterator[Any]:
-    made = Producer(max_block_ms=1, **NOWHERE)
+def producer(silent: dict[str, Any]) -> Iterator[Any]:
+    made = Producer(max_block_ms=1, **silent)
     yield made
     internals.force_close(made)
+    made._sender.join(DEADLINE_MS / 1000)
 
 
 def test_the_metadata_of_a_consumer_that_has_heard_nothing_is_empty(consumer: Any) -> None:
@@ -294,8 +301,8 @@ def test_an_error_about_a_batch_is_noted_and_still_dispatched(
     assert dispatched == [((batch, error), {"partition_response": None})]
 
 
-def test_a_producer_is_not_closed_when_python_ends() -> None:
-    theirs = KafkaProducer(**NOWHERE)
+def test_a_producer_is_not_closed_when_python_ends(silent: dict[str, Any]) -> None:
+    theirs = KafkaProducer(**silent)
     try:
         assert theirs._cleanup is not None
         internals.keep_beyond_atexit(theirs)
@@ -304,8 +311,8 @@ def test_a_producer_is_not_closed_when_python_ends() -> None:
         internals.force_close(theirs)
 
 
-def test_a_forced_close_ends_the_thread_of_a_producer() -> None:
-    made: Any = Producer(**NOWHERE)
+def test_a_forced_close_ends_the_thread_of_a_producer(silent: dict[str, Any]) -> None:
+    made: Any = Producer(**silent)
     internals.force_close(made)
     made._sender.join(DEADLINE_MS / 1000)
     assert not made._sender.is_alive()
@@ -322,6 +329,7 @@ def test_a_selector_of_the_parent_is_closed_without_its_sockets() -> None:
     files = [key.fileobj for key in net._selector.get_map().values()]
     assert files
     internals.close_selector_in_child(net)
+    net._wakeup_w.close()
     assert all(file.fileno() == -1 for file in files)
     assert net._selector.get_map() is None
     net.close()  # which does nothing any more
