@@ -16,7 +16,7 @@ from kafka.protocol.consumer import OffsetSpec
 from kafka.structs import OffsetAndMetadata as KafkaOffset
 from kafka.structs import TopicPartition as KafkaPartition
 
-from .types import Heartbeat, OffsetAndMetadata, OffsetAndTimestamp, TopicPartition
+from .types import Heartbeat, OffsetAndMetadata, TopicPartition
 
 #: kafka-python's clients are untyped.
 Client = Any
@@ -115,10 +115,6 @@ def _ask_offsets(client: Client, partitions: Iterable[TopicPartition], spec: Any
     wanted = {KafkaPartition(*partition): spec for partition in partitions}
     fetcher = client._fetcher
     return client._manager.call_soon(fetcher._fetch_offsets_by_times_async, wanted, timeout_ms)
-
-
-def offset_and_timestamp(found: Any) -> OffsetAndTimestamp | None:
-    return None if found is None else OffsetAndTimestamp(*found)
 
 
 # Unreadable batches
