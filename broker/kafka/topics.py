@@ -85,8 +85,8 @@ class Topics(TopicNames):
           for_reading: Nothing is to be written there: settings that lose messages are logged, not raised.
           right: What is wanted there, for the error when a topic may not even be seen; READ by default when
             it is for reading, and else DESCRIBE.
-          deadline_s: Of ``clock.monotonic_s()``, also to find Kafka; by default ASK_TIMEOUT_S from now, and as
-            long as any client may take to find it.
+          deadline_s: Of ``clock.monotonic_s()``, also to find Kafka; by default ASK_TIMEOUT_S from now, and
+            as long as any client may take to find it.
           unless: Once it is set, nothing is waited for.
 
         Raises:

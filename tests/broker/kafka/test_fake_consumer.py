@@ -91,7 +91,9 @@ def test_a_record_is_delivered_and_its_completion_committed() -> None:
     record = FakeRecord("mail", 0, 0, message.encode(), timestamp=time.time_ns() // 1_000_000)
     kafka = FakeConsumer({MAIL: [record]})
     layout = TopicLayout(partitions=1, replication_factor=1, retention_ms=3_600_000)
-    parts = assemble(NoHooks(), FakeClients(kafka), layout, SETTINGS, is_paused=lambda: False)
+    parts = assemble(
+        NoHooks(), FakeClients(kafka), layout, SETTINGS, is_paused=lambda: False, fails_fast=lambda: False
+    )
     parts.completer.start()
     consumer = QueueConsumer(parts.consumer_config("mail"), parts.for_consumers, prefetch=2, timeout_ms=100)
     try:
