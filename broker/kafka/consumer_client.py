@@ -110,6 +110,10 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]
         pending: PendingOffsets = internals.ask_ends(self, partitions, timeout_ms)
         return pending
 
+    def group_id(self) -> str | None:
+        group_id: str | None = self.config["group_id"]
+        return group_id
+
     def ask_epoch_ends(self, epochs: Mapping[TopicPartition, int], timeout_ms: float) -> PendingEpochEnds:
         return _PendingEpochEnds(self, start_asking(self, epochs, timeout_ms=timeout_ms), timeout_ms)
 

@@ -196,6 +196,9 @@ class ConsumerClient(Protocol):
 
     def assignment(self) -> set[TopicPartition]: ...
 
+    def group_id(self) -> str | None:
+        """The consumer group; None for a consumer without one."""
+
     def is_joining(self) -> bool:
         """Whether it is on its way into its group's next generation."""
 

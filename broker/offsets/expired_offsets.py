@@ -73,7 +73,7 @@ def report_replay(
             "That is right for a new group, and for a queue that had messages before its first worker. If "
             "the group had workers before, its offsets were deleted, and completed records run again.",
             ", ".join(f"{p.topic}[{p.partition}]" for p in sorted(logs)),
-            kafka.config["group_id"], sum(log.end - log.beginning for log in logs.values()),
+            kafka.group_id(), sum(log.end - log.beginning for log in logs.values()),
         )  # fmt: skip
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from kafka.structs import TopicPartition
 
-from broker.kafka import leader_epochs
-from broker.kafka.leader_epochs import EpochEnd, EpochEnds
+from broker.kafka import internals, leader_epochs
+from broker.kafka.leader_epochs import EpochEnd, start_asking
 from broker.offsets.truncation import ALL_OF_IT, cut_of
 
 PARTITION = TopicPartition("mail", 0)
@@ -50,7 +50,6 @@ class Manager:
             leader_epoch_for_partition=lambda partition: self.nodes[self.leader].epoch,
             request_update=self._hear,
         )
-        self._net = SimpleNamespace(sleep=lambda seconds: asyncio.sleep(0.01))
 
     def _hear(self) -> None:
         self.requests_until_news -= 1
@@ -74,9 +73,16 @@ class Manager:
     wait_for = None
 
 
+@pytest.fixture(autouse=True)
+def _own_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The questions run in asyncio's loop, which knows nothing of kafka-python's selector."""
+    monkeypatch.setattr(internals, "sleep", lambda delay_s: asyncio.sleep(0.01))
+
+
 def end_of(manager: Manager, epoch: int) -> EpochEnd:
     kafka: Any = SimpleNamespace(_manager=manager)
-    return EpochEnds(kafka, {PARTITION: epoch}, timeout_ms=5_000).answers()[PARTITION]
+    found: EpochEnd = start_asking(kafka, {PARTITION: epoch}, timeout_ms=5_000)[PARTITION]
+    return found
 
 
 def test_a_leader_that_has_not_heard_of_the_epoch_asked_about_is_not_believed() -> None:

@@ -156,6 +156,9 @@ class FakeConsumer:
     def assign(self, partitions: Collection[TopicPartition]) -> None:
         self._positions = {p: (self.committed.get(p, OffsetAndMetadata(0)).offset, -1) for p in partitions}
 
+    def group_id(self) -> str | None:
+        return None
+
     def assignment(self) -> set[TopicPartition]:
         return set(self._positions)
 

@@ -129,8 +129,8 @@ class LanesTopic:
     def partitions_for_topic(self, topic: str) -> set[int]:
         return {LANES.partition}
 
-    def leader_epoch_for_partition(self, partition: TopicPartition) -> None:
-        return None
+    def leader_epoch(self, partition: TopicPartition) -> int:
+        return -1
 
     def topic_id(self, topic: str) -> None:
         return None
