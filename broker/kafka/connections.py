@@ -78,8 +78,7 @@ class _Manager(KafkaConnectionManager):  # type: ignore[misc]
         return transport
 
     def get_connection(self, node_id: Any, timeout_ms: float | None = None, **options: Any) -> Any:
-        # KafkaConnectionManager.get_connection, kafka/net/manager.py:268-296, makes one that is not there.
-        is_new = node_id not in self._conns
+        is_new = not internals.is_connected_to(self, node_id)
         if timeout_ms is not None and internals.bootstrap_server_count(self) > 1:
             timeout_ms = min(timeout_ms, self.socket_connection_setup_timeout_ms(node_id))
         connection = super().get_connection(node_id, timeout_ms=timeout_ms, **options)

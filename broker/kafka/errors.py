@@ -48,6 +48,14 @@ if TYPE_CHECKING:
 
     class IncompatibleBrokerVersion(UnsupportedVersionError): ...
 
+    class IllegalSaslStateError(BrokerResponseError): ...
+
+    class KafkaConnectionError(InvalidMetadataError): ...
+
+    class SaslAuthenticationFailedError(BrokerResponseError): ...
+
+    class UnsupportedSaslMechanismError(BrokerResponseError): ...
+
     class InvalidConfigurationError(BrokerResponseError): ...
 
     class InvalidPartitionsError(BrokerResponseError): ...
@@ -117,6 +125,7 @@ else:
         ClusterAuthorizationFailedError,
         CorruptRecordError,
         GroupAuthorizationFailedError,
+        IllegalSaslStateError,
         IllegalStateError,
         IncompatibleBrokerVersion,
         InvalidConfigurationError,
@@ -127,6 +136,7 @@ else:
         InvalidRequiredAcksError,
         InvalidTimestampError,
         InvalidTopicError,
+        KafkaConnectionError,
         KafkaError,
         KafkaTimeoutError,
         LogTruncationError,
@@ -139,6 +149,7 @@ else:
         RebalanceInProgressError,
         RecordListTooLargeError,
         RetriableError,
+        SaslAuthenticationFailedError,
         TopicAlreadyExistsError,
         TopicAuthorizationFailedError,
         UnknownBrokerIdError,
@@ -147,6 +158,7 @@ else:
         UnsupportedCodecError,
         UnsupportedCompressionTypeError,
         UnsupportedForMessageFormatError,
+        UnsupportedSaslMechanismError,
         UnsupportedVersionError,
         for_code,
     )
@@ -158,6 +170,7 @@ __all__ = [
     "ClusterAuthorizationFailedError",
     "CorruptRecordError",
     "GroupAuthorizationFailedError",
+    "IllegalSaslStateError",
     "IllegalStateError",
     "IncompatibleBrokerVersion",
     "InvalidConfigurationError",
@@ -168,6 +181,7 @@ __all__ = [
     "InvalidRequiredAcksError",
     "InvalidTimestampError",
     "InvalidTopicError",
+    "KafkaConnectionError",
     "KafkaError",
     "KafkaTimeoutError",
     "LogTruncationError",
@@ -180,6 +194,7 @@ __all__ = [
     "RebalanceInProgressError",
     "RecordListTooLargeError",
     "RetriableError",
+    "SaslAuthenticationFailedError",
     "TopicAlreadyExistsError",
     "TopicAuthorizationFailedError",
     "UnknownBrokerIdError",
@@ -188,6 +203,7 @@ __all__ = [
     "UnsupportedCodecError",
     "UnsupportedCompressionTypeError",
     "UnsupportedForMessageFormatError",
+    "UnsupportedSaslMechanismError",
     "UnsupportedVersionError",
     "for_code",
     "is_about_time",

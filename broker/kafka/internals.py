@@ -20,6 +20,8 @@ from .types import Heartbeat, OffsetAndMetadata, TopicPartition
 
 #: kafka-python's clients are untyped.
 Client = Any
+#: Reads a socket: what there is, and why there will be no more.
+Receive = Callable[[], tuple[bytes, BaseException | None]]
 
 
 # Metadata
@@ -296,6 +298,22 @@ def force_close(producer: Client) -> None:
 def bootstrap_server_count(manager: Any) -> int:
     """How many servers a client was given: cluster.py:82."""
     return len(manager.cluster._bootstrap_brokers)
+
+
+def is_connected_to(manager: Any, node_id: Any) -> bool:
+    """Whether there is a connection to a node, made or not yet.
+
+    KafkaConnectionManager.get_connection makes one that is not there: net/manager.py:268-296.
+    """
+    return node_id in manager._conns
+
+
+def wrap_receive(transport: Any, wrap: Callable[[Receive], Receive]) -> None:
+    """Replace the function with which a connection reads its socket.
+
+    KafkaTCPTransport._sock_recv, called by _read_from_sock: net/transport.py:90-127; for TLS :428-449.
+    """
+    transport._sock_recv = wrap(transport._sock_recv)
 
 
 def close_selector_in_child(net: Any) -> None:

@@ -7,10 +7,11 @@ kafka/net/manager.py:117-168).
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from kafka.errors import (
+from . import internals
+from .errors import (
     IllegalSaslStateError,
     KafkaConnectionError,
     SaslAuthenticationFailedError,
@@ -83,13 +84,15 @@ def keep_last_words(transport: Any) -> None:
     reads together with the end (``_read_from_sock`` and ``_sock_recv`` in kafka/net/transport.py:90-127 of
     3.0.12, :428-449 for TLS), and reports the end alone. An end can be read any number of times.
     """
-    receive: Callable[[], tuple[bytes, BaseException | None]] = transport._sock_recv
 
-    def receive_all() -> tuple[bytes, BaseException | None]:
-        data, error = receive()
-        return (data, None) if data and error is not None and _is_closed(error) else (data, error)
+    def reading_all(receive: internals.Receive) -> internals.Receive:
+        def receive_all() -> tuple[bytes, BaseException | None]:
+            data, error = receive()
+            return (data, None) if data and error is not None and _is_closed(error) else (data, error)
 
-    transport._sock_recv = receive_all
+        return receive_all
+
+    internals.wrap_receive(transport, reading_all)
 
 
 def _is_closed(error: BaseException) -> bool:

@@ -16,7 +16,9 @@ from kafka import KafkaConsumer, KafkaProducer
 from kafka.consumer.fetcher import CompletedFetch, ExceptionMetadata, Fetcher
 from kafka.coordinator.base import BaseCoordinator
 from kafka.coordinator.consumer import ConsumerCoordinator
+from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
+from kafka.net.transport import KafkaTCPTransport
 from kafka.producer.future import FutureProduceResult, FutureRecordMetadata
 from kafka.producer.sender import Sender
 from kafka.protocol.consumer import OffsetSpec
@@ -260,6 +262,7 @@ def test_a_wait_for_a_topic_has_a_time_of_its_own(producer: Any) -> None:
 
 def test_a_producer_that_has_heard_nothing_knows_no_partitions(producer: Any) -> None:
     assert internals.known_partitions(producer, "work") is None
+    assert internals.producer_leader_epoch(producer, WORK) is None
 
 
 def test_the_next_metadata_of_a_producer_is_told(producer: Any) -> None:
@@ -322,6 +325,20 @@ def test_a_forced_close_ends_the_thread_of_a_producer(silent: dict[str, Any]) ->
 def test_a_connection_knows_how_many_servers_it_was_given() -> None:
     with closing(Connection(bootstrap_servers=["127.0.0.1:1", "127.0.0.1:2"])) as connection:
         assert internals.bootstrap_server_count(connection._manager) == 2
+
+
+def test_a_connection_is_known_from_when_it_is_begun(consumer: Any) -> None:
+    assert not internals.is_connected_to(consumer._manager, 7)
+    assert internals.is_connected_to(SimpleNamespace(_conns={7: None}), 7)
+    assert "self._conns[node_id] = " in inspect.getsource(KafkaConnectionManager.get_connection)
+
+
+def test_every_transport_reads_its_socket_with_the_function_that_is_wrapped() -> None:
+    reading = inspect.getsource(KafkaTCPTransport._read_from_sock)
+    assert "self._sock_recv()" in reading
+    transport = SimpleNamespace(_sock_recv=lambda: (b"answer", None))
+    internals.wrap_receive(transport, lambda receive: lambda: (receive()[0].upper(), None))
+    assert transport._sock_recv() == (b"ANSWER", None)
 
 
 def test_a_selector_of_the_parent_is_closed_without_its_sockets() -> None:
