@@ -219,7 +219,7 @@ class Completer:
         failures = self._publisher.publish([record for _, record in owners])
         for index, (delivery, record) in enumerate(owners):
             if record is delivery.retry and not isinstance(failures.get(index), _NOT_SENT):
-                delivery.retry_sent = True  # an answer that is missing does not mean that it is not there
+                delivery.retry_sent = True  # without a response the record may be in Kafka
             if index not in failures:
                 delivery.outbox.remove(record)
         refused_for_good: dict[int, tuple[Settled, BaseException]] = {}
@@ -237,11 +237,11 @@ class Completer:
         return next(iter(failures.values()), refused)
 
     def _give_up_refused(self, batch: list[Settled]) -> BaseException | None:
-        """Give up the deliveries with a record that is known to be refused for good, before any of their
-        records is sent: a message is tried again or given up, not both.
+        """Dead-letter the deliveries with a record that Kafka is known to refuse for good. None of their
+        records is sent before: a message is either retried or dead-lettered.
 
         Returns:
-          The first such error.
+          The first refusal.
 
         Raises:
           KafkaUnavailable: When Kafka does not answer.
@@ -261,7 +261,7 @@ class Completer:
 
 
 def _is_dropped_alone(settled: Settled, record: Record) -> bool:
-    """Whether the fate of a message is decided, so that the refusal of this record does not change it."""
+    """Whether only this refused record is lost, since the message is already retried or dead-lettered."""
     if settled.dead_letter is not None:
         return record is not settled.dead_letter
     return settled.retry_sent and record is not settled.retry

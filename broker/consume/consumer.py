@@ -464,7 +464,7 @@ class QueueConsumer(Consumer):
                 cut = ALL_OF_IT
             epoch_left = -1
             if cut != ALL_OF_IT and left_end is not None and left_end.epoch >= 0:
-                # It is cut where its epochs end, if that is lower: not all that it has lost was read again.
+                # The end of the common epoch may be lower: some lost records were not read again.
                 cut = min(cut, left_end.end_offset)
                 epoch_left = left_end.epoch if cut == left_end.end_offset else -1
             state = forget_from(left, cut, leader_epoch=epoch_left)
@@ -492,7 +492,7 @@ class QueueConsumer(Consumer):
             report_lost_tail(partition, position, cut, undone, state.next_offset)
 
     def _end_of_epoch(self, assigned: AssignedPartition) -> EpochEnd | None:
-        """Where the log ends, in the latest epoch that it has in common with what was read of it."""
+        """The end of the latest leader epoch that the log has in common with the records that were read."""
         partition = assigned.partition
         with self._in_flight.lock:
             epochs = {partition: assigned.snapshot().leader_epoch}

@@ -94,7 +94,7 @@ class LaneReleaser:
         """The lanes of partitions that were assigned, as their last owners left them.
 
         Parameters:
-          states: What those have committed, where it is to be compared with the lanes topic.
+          states: The committed states of partitions to compare with the lanes topic.
 
         Raises:
           KafkaError, KafkaUnavailable: When Kafka does not answer.

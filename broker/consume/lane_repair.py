@@ -1,4 +1,4 @@
-"""Brings a queue's lanes topic and its partitions together again, once the topic has lost its tail."""
+"""Repairs a queue's lanes topic after it has lost its tail."""
 
 from __future__ import annotations
 
@@ -32,23 +32,22 @@ from ..produce.publisher import Publisher, Record
 
 logger = logging.getLogger(__name__)
 
-#: How many records are published at once.
+#: The number of records in one publish.
 BATCH = 200
-#: Up to how many records that are not wanted are read on the way to the next one that is.
+#: The maximum number of other records that are read before the next wanted one; beyond it, a seek is cheaper.
 MAX_PASSED = 500
-#: How long Kafka may send nothing of what is wanted.
+#: A read fails when it makes no progress for this time.
 SILENCE_TIMEOUT_S = 5.0
 REQUEST_TIMEOUT_MS = 5_000
 
 
 class LaneRepair:
-    """Writes again what a lanes topic has lost with its tail, from the records of its queue.
+    """Writes the lost records of a lanes topic again, from the records of its queue.
 
-    The first record of a message that waits is complete in its queue and stands there still, unless retention
-    has removed it.
+    The queue still has the first record of a waiting message, unless retention has removed it.
 
-    Raises (its methods): KafkaError and KafkaUnavailable when Kafka does not answer, or does not take it. It
-      can be tried again then.
+    Raises (its methods): KafkaError and KafkaUnavailable when Kafka does not answer, or does not acknowledge
+      the records. The repair can be repeated then.
     """
 
     def __init__(
@@ -71,7 +70,7 @@ class LaneRepair:
         self._lanes_topic = lanes_topic
 
     def repair(self, states: Mapping[TopicPartition, CommitState]) -> None:
-        """See to partitions that are taken over: what their last owners have committed is compared."""
+        """Compare the lanes topic with the commits of the last owners of partitions, and repair it."""
         committed = {partition.partition: state for partition, state in states.items()}
         found = lane_differences(self._log, committed)
         if not found:
@@ -80,26 +79,31 @@ class LaneRepair:
         back = self.write_again(lost)
         done = self._end(found)
         if back and not self._log.is_there:
-            raise KafkaTimeoutError(f"The topic {self._lanes_topic!r} was created and cannot be seen yet")
+            raise KafkaTimeoutError(
+                f"The topic {self._lanes_topic!r} was created and is not in the metadata yet"
+            )
         self._log.catch_up()
         omitted = sum(lanes.omitted for n in found if (lanes := committed[n].lanes) is not None)
         missing = sum(map(len, lost.values())) - back
         if back or done or missing or omitted:
             logger.error(
-                "The topic %r has lost its tail since the last owners of %s wrote to it: %d message(s) that "
-                "wait were written to it again from the queue's own records, and %d that are done were noted "
-                "again. %d message(s) that waited are lost, as retention has removed their records. %d more "
-                "were waiting, and the commits had no room to say where they stood: those of them that the "
-                "topic has lost do not run, and those that are done run again.",
+                "The topic %r has lost its tail since the last owners of %s wrote to it: the records of %d "
+                "waiting message(s) were written again from the queue's own records, and the tombstones of "
+                "%d completed one(s). %d waiting message(s) are lost, as retention removed their records. "
+                "The commits had no room for the offsets of %d further waiting message(s): if the topic has "
+                "lost them, they do not run; if they are done, they run again.",
                 self._lanes_topic, [f"{self._queue_topic}[{number}]" for number in sorted(found)],
                 back, done, missing, omitted,
             )  # fmt: skip
 
     def write_again(self, lost: Mapping[int, Iterable[int]]) -> int:
-        """Let messages wait again that the topic has lost; return how many had their records still.
+        """Write the records of waiting messages again that the topic has lost.
 
         Parameters:
-          lost: Where they first stood, ascending, by partition of the queue.
+          lost: The offsets of their first records, ascending, by partition of the queue.
+
+        Returns:
+          The number of messages whose first records still exist.
         """
         written = 0
         for number, offsets in lost.items():
@@ -115,7 +119,7 @@ class LaneRepair:
         return written
 
     def _end(self, found: Mapping[int, Differences]) -> int:
-        """Note again that messages are done."""
+        """Write the tombstones of completed messages again."""
         records = [
             tombstone(
                 self._lanes_topic,
@@ -131,10 +135,10 @@ class LaneRepair:
         return self._publish(records)
 
     def _waiting(self, record: ConsumedRecord) -> Record | None:
-        """What the lanes topic has to have of a message, from its first record in its queue."""
+        """The record of the lanes topic for a waiting message, from its first record in its queue."""
         key = lane_of(record.headers)
         if key is None or record.value is None or read_requeue_headers(record.headers) is not None:
-            return None  # another record stands there now
+            return None  # the offset has another record now
         sequence = SequenceNumber(record.offset, record.timestamp)
         place = Place(self._group, record.partition, sequence)
         waiting = Waiting(place, key, 0, record.value, without_own(record.headers))
@@ -146,12 +150,12 @@ class LaneRepair:
 
     def _publish(self, records: list[Record]) -> int:
         for failure in self._publisher.publish(records).values():
-            doing = f"What {self._lanes_topic!r} has lost could not be written again"
+            doing = f"The lost records of {self._lanes_topic!r} could not be written again"
             raise not_published(doing, failure) from failure
         return len(records)
 
     def _records_at(self, partition: TopicPartition, offsets: Iterable[int]) -> Iterator[ConsumedRecord]:
-        """The records of a queue at some offsets, ascending, as far as they are there."""
+        """The existing records of a queue at some ascending offsets."""
         wanted = deque(offsets)
         if not wanted:
             return
@@ -167,7 +171,7 @@ class LaneRepair:
 def _read_near(
     kafka: ConsumerClient, partition: TopicPartition, wanted: deque[int]
 ) -> Iterator[ConsumedRecord]:
-    """Read on from the position for as long as the next that is wanted is not far."""
+    """Read from the position while the next wanted record is near."""
     heard_s = clock.monotonic_s()
     position = wanted[0]
     while wanted and wanted[0] - position <= MAX_PASSED:
@@ -179,9 +183,9 @@ def _read_near(
         now = kafka.position(partition, timeout_ms=REQUEST_TIMEOUT_MS)
         if now is not None and now > position:
             heard_s, position = clock.monotonic_s(), now
-            _drop_below(position, wanted)  # what stood there was no record
+            _drop_below(position, wanted)  # these offsets have no record
         elif clock.monotonic_s() - heard_s > SILENCE_TIMEOUT_S:
-            raise KafkaTimeoutError(f"Kafka sends nothing of {partition} from offset {position} on")
+            raise KafkaTimeoutError(f"Kafka sends no record of {partition} from offset {position} on")
 
 
 def _drop_below(offset: int, wanted: deque[int]) -> None:

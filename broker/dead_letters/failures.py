@@ -65,7 +65,7 @@ class Failures:
         self._take(queue_name)
 
     def _take(self, queue_name: str) -> dict[str, BaseException]:
-        """The errors that are kept of a queue, which are kept no longer."""
+        """Remove and return the kept errors of a queue, by message id."""
         with self._lock:
             return self._errors.pop(queue_name, {})
 
@@ -95,7 +95,7 @@ class Failures:
 
 
 def _error_of(dead_letter: DeadLetter, own: Mapping[str, BaseException]) -> BaseException:
-    """The error of a dead letter: the task's own when it is among ``own``, which are by message id."""
+    """The error of a dead letter: the task's own error, if ``own`` has it by message id."""
     message_id = None if dead_letter.message is None else dead_letter.message.message_id
     error = None if message_id is None else own.get(message_id)
     if error is None or type(error).__name__ != dead_letter.error_type:

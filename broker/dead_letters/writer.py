@@ -31,7 +31,7 @@ from .record_format import dead_letter_record, shortened
 
 logger = logging.getLogger(__name__)
 
-#: How much of a task's own error is repeated beside the refusal of its retry.
+#: The maximum characters of the task's own error in the text of a refused retry.
 MAX_FAILURE_CHARS = 500
 
 
@@ -224,17 +224,17 @@ def _name(delivery: Delivery) -> bool:
 
 
 def after_failure(refusal: BaseException, options: Mapping[str, Any]) -> BaseException:
-    """The reason for giving up a message whose retry is refused: the refusal, and the failure of its task.
+    """The error of a message whose retry is refused: the refusal, with the failure of its task.
 
     Parameters:
-      options: The message's, with the notes about that failure. Dramatiq has dropped the error itself by now
+      options: The message's options, with the notes about that failure. Dramatiq has dropped the error itself
         (``clear_exception`` in dramatiq/worker.py).
     """
     traceback = str(options.get("traceback") or "").strip()
     failure = str(options.get("last_error") or traceback.rpartition("\n")[2])
     if failure and isinstance(refusal, KafkaError):
-        said = refusal.args[0] if refusal.args else type(refusal).__name__
-        refusal = type(refusal)(f"{said}; the task had failed: {excerpt(failure, MAX_FAILURE_CHARS)}")
+        text = refusal.args[0] if refusal.args else type(refusal).__name__
+        refusal = type(refusal)(f"{text}; the task had failed: {excerpt(failure, MAX_FAILURE_CHARS)}")
     if traceback:
         refusal.add_note(f"The task had failed:\n{traceback}")
     return refusal

@@ -168,7 +168,7 @@ class InFlightDeliveries:
             return False
         with self.lock:
             orphan = self._orphans.get((assigned.partition, offset))
-            if orphan is None or orphan.raw != raw or assigned.revoked:
+            if orphan is None or orphan.raw != (raw or b"") or assigned.revoked:
                 return False
             del self._orphans[assigned.partition, offset]
             orphan.assigned_partition = assigned
@@ -184,7 +184,7 @@ class InFlightDeliveries:
             return None
         with self.lock:
             delivery = self._finished.get((assigned.partition, offset))
-            if delivery is None or delivery.raw != raw or assigned.revoked:
+            if delivery is None or delivery.raw != (raw or b"") or assigned.revoked:
                 return None
             del self._finished[assigned.partition, offset]
             delivery.completed = False

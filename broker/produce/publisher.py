@@ -64,15 +64,15 @@ UNTIMED_S = 60.0
 
 
 class Watch(Protocol):
-    """Is told where a record went."""
+    """Receives the position of a record."""
 
     def __call__(self, partition: int, offset: int | None, leader_epoch: int = -1) -> None:
         """Called on the publishing thread.
 
         Parameters:
-          partition: The one that was chosen.
-          offset: Its offset there; None for one that was not acknowledged and may be there all the same.
-          leader_epoch: The one that it was written in; -1 when that is not certain.
+          partition: The chosen partition.
+          offset: The offset; None for an unacknowledged record, which may exist all the same.
+          leader_epoch: The leader epoch of the record; -1 when it is not certain.
         """
 
 
@@ -178,18 +178,18 @@ class Publisher:
         return {**refused, **{others[number]: e for number, e in failures.items()}}
 
     def refusals(self, records: Sequence[Record]) -> dict[int, BaseException]:
-        """Why some of ``records`` would be refused for good, by their index, as far as is known.
+        """The known reasons for which Kafka would refuse some of ``records`` for good, by their index.
 
-        None of them is sent.
+        No record is sent.
 
         Raises:
-          KafkaUnavailable: When Kafka does not answer, and publish() would send none either.
+          KafkaUnavailable: When Kafka does not answer; publish() would send no record either.
         """
         forks.check_for_fork()
         try:
             self._ensure(records, clock.monotonic_s() + self._timeout_ms / 1000)
         except NotAuthorized:
-            return {}  # publish() says so of the records concerned
+            return {}  # publish() returns it for the records concerned
         return self._refused(records, {})
 
     def _ensure(self, records: Sequence[Record], reach_by_s: float) -> Mapping[str, BrokerConnectionError]:
@@ -322,7 +322,7 @@ class Publisher:
         return suspects
 
     def _explained(self, record: Record, failure: BaseException) -> BaseException:
-        """A failure in this broker's terms."""
+        """A failure as an error of this broker."""
         if isinstance(failure, MessageSizeTooLargeError | RecordListTooLargeError):
             reason: BaseException = self._why_too_large(record)
             return reason
@@ -403,10 +403,10 @@ class Publisher:
             _close(producer, timeout_s=1.0)
 
     def replace_producer(self) -> None:
-        """Send with another producer from now on.
+        """Replace the producer.
 
-        A log that has lost its tail has lost with it what it knew of its producers, and refuses the next
-        record of each: kafka-python's tries until its timeout.
+        A log that lost its tail lost the state of its producers with it. It refuses the next record of each
+        producer, and kafka-python retries until its timeout.
         """
         if (producer := self._own()) is not None:
             self._retire(producer)
@@ -504,7 +504,7 @@ class Publisher:
 
 
 def _unsent(failures: Mapping[int, BaseException]) -> list[int]:
-    """The failures that another producer may not have."""
+    """The failures that another producer may avoid."""
     return [index for index, e in failures.items() if isinstance(e, _UNSENT)]
 
 

@@ -374,7 +374,7 @@ def test_after_a_truncation_of_the_lanes_topic_all_that_waits_runs_and_nothing_o
     station.wait_until_run(range(200, 201))
     station.wait_until_left(0)
     assert set(station.runs.values()) == {1}
-    assert errors_about(caplog, "5 that are done were noted again")
+    assert errors_about(caplog, "the tombstones of 5 completed one(s)")
 
 
 def test_after_a_truncation_of_the_lanes_topic_between_two_workers_all_that_waits_runs_and_nothing_old(
@@ -407,8 +407,8 @@ def test_after_a_truncation_of_the_lanes_topic_between_two_workers_all_that_wait
     station.wait_until_left(0)
     assert set(station.runs.values()) == {1}
     (line,) = errors_about(caplog, "from the queue's own records")
-    assert "6 message(s) that wait were written to it again" in line
-    assert "10 that are done were noted again" in line
+    assert "the records of 6 waiting message(s) were written again" in line
+    assert "the tombstones of 10 completed one(s)" in line
 
 
 def test_an_idle_worker_notices_that_the_lanes_topic_has_lost_its_tail(
@@ -429,7 +429,7 @@ def test_an_idle_worker_notices_that_the_lanes_topic_has_lost_its_tail(
 
     # Then the worker notes again what is done, and nobody runs it again
     wait_until(
-        lambda: errors_about(caplog, "10 that are done were noted again"),
+        lambda: errors_about(caplog, "the tombstones of 10 completed one(s)"),
         deadline_s=DEADLINE_S,
         what="the worker to notice",
     )
