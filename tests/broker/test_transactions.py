@@ -81,7 +81,7 @@ def test_an_open_transaction_is_reported_and_what_waits_for_its_end_counted_and_
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     task, broker, ran = queue
-    monkeypatch.setattr(transactions, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(transactions, "ASK_AFTER_S", 1.0)
     task.send("before")
     with transactional(broker) as producer:
         send(producer, task, "aborted")
@@ -108,7 +108,7 @@ def test_a_worker_that_takes_over_goes_on_behind_an_open_transaction_once_it_end
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     task, broker, ran = queue
-    monkeypatch.setattr(transactions, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(transactions, "ASK_AFTER_S", 1.0)
     successor = make_broker(namespace=broker.parts.topics.queue(""))
     dramatiq.actor(broker=successor, actor_name="task")(task.fn)
     task.send("before")

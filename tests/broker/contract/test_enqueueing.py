@@ -200,7 +200,7 @@ def test_a_message_that_cannot_be_written_down_is_refused_before_anything_is_sen
         broker.enqueue(message)
 
 
-@pytest.mark.parametrize("delay", [-1, float("nan"), 1_795_000_000_000])
+@pytest.mark.parametrize("delay", [float("nan"), 1_795_000_000_000])
 def test_a_delay_that_makes_no_sense_is_refused(broker: KafkaBroker, delay: float) -> None:
     with pytest.raises(ValueError, match="delay"):
         broker.enqueue(message(), delay=delay)  # type: ignore[arg-type]
