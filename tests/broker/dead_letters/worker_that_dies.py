@@ -20,9 +20,9 @@ from typing import Any
 import dramatiq
 import tenacity
 from dramatiq import Worker
-from kafka import KafkaConsumer
 
 from broker import DeadLetter, KafkaBroker, TemporaryError, default_middleware
+from broker.kafka.consumer_client import Consumer
 from broker.produce.publisher import Publisher, Record
 
 POLICY = tenacity.Retrying(stop=tenacity.stop_after_attempt(2), wait=tenacity.wait_fixed(0.2))
@@ -46,6 +46,9 @@ class DeadlyPublisher(Publisher):
     def __init__(self, publisher: Publisher) -> None:
         self._inner = publisher
 
+    def refusals(self, records: Sequence[Record]) -> dict[int, BaseException]:
+        return self._inner.refusals(records)
+
     def publish(self, records: Sequence[Record]) -> dict[int, BaseException]:
         kinds = [
             kind for kind in ("delayed", "dlq") if any(record.topic.endswith(kind) for record in records)
@@ -58,7 +61,7 @@ class DeadlyPublisher(Publisher):
         return failures
 
 
-class DeadlyConsumer(KafkaConsumer):
+class DeadlyConsumer(Consumer):
     def commit_async(self, *args: Any, **options: Any) -> Any:
         if Path(LEDGER).read_text():
             die_if("before", "commit")
@@ -79,7 +82,7 @@ if __name__ == "__main__":
     consumer = broker.parts.clients.consumer
     broker.parts.clients.consumer = lambda **settings: _deadly(consumer(**settings))  # type: ignore[method-assign]
 
-    def _deadly(made: KafkaConsumer) -> KafkaConsumer:
+    def _deadly(made: Any) -> Any:
         made.__class__ = DeadlyConsumer
         return made
 
