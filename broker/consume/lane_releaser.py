@@ -68,7 +68,7 @@ class LaneReleaser:
             config.application_group,
             publisher=parts.lane_writer.publisher,
             written=parts.lane_writer.written,
-            mend=self._mend,
+            mend=self._repair,
         )
         self._lane_repair = LaneRepair(
             parts.clients,
@@ -91,7 +91,7 @@ class LaneReleaser:
         partitions: Iterable[TopicPartition],
         states: Mapping[TopicPartition, CommitState] = MappingProxyType({}),
     ) -> dict[TopicPartition, Lanes[ConsumedRecord]]:
-        """The lanes of partitions that were assigned, as their last owners left them.
+        """The lanes of assigned partitions, in the state of their last owners.
 
         Parameters:
           states: The committed states of partitions to compare with the lanes topic.
@@ -107,7 +107,7 @@ class LaneReleaser:
             self._unread.update(lanes)
             return lanes
         try:
-            # The last owner may have written the last of it to a leader that another one answers for here.
+            # The last owner may have written its last records to a leader that another one has replaced.
             self._log.catch_up_with_all()
             self._catch_up()
             self._lane_repair.repair(states)
@@ -122,13 +122,13 @@ class LaneReleaser:
         return lanes
 
     def ends_for(self, partition: TopicPartition) -> dict[int, LogEnd]:
-        """Up to where this process has read or written the lanes topic; nothing where it cannot vouch that it
-        knows all that waits there of a partition.
+        """The offsets up to which this process has read or written the lanes topic; empty while it may not
+        know all waiting messages of a partition.
         """
         return {} if partition in self._unread else self._log.log_ends()
 
     def _look_at_unread(self) -> None:
-        """Note which partitions' messages are all known that wait in a topic that has appeared since."""
+        """Note the partitions whose waiting messages are all known by now, after their topic appeared."""
         with self._parts.in_flight.lock:
             for partition in list(self._unread):
                 assigned = self._assigned_partitions.get(partition)
@@ -159,8 +159,8 @@ class LaneReleaser:
             self._looked_s = now_s
 
     def _look_at_log(self, now_s: float) -> None:
-        """Nobody need wait for what was flushed from elsewhere until it would have been due. And what the
-        topic loses is seen to while this process knows it.
+        """Forget messages that another process flushed, so that no lane waits for their due time. Notice lost
+        records while this process knows the messages.
         """
         try:
             self._catch_up()
@@ -194,11 +194,11 @@ class LaneReleaser:
                     lanes.forget(key, place.sequence)
 
     def _make_whole(self) -> None:
-        """Let all wait in the lanes topic that waits here. It has lost its tail and was read again."""
+        """Write the records of waiting messages again to a lanes topic that lost its tail and was reread."""
         with self._parts.in_flight.lock:
             assigned_partitions = list(self._assigned_partitions.values())
             kept = {a.partition.partition: list(a.lanes.kept_offsets) for a in assigned_partitions}
-        self._log.catch_up()  # all of that was acknowledged
+        self._log.catch_up()  # all records of the waiting messages were acknowledged
         lost: dict[int, list[int]] = {}
         for number, offsets in kept.items():
             there = {sequence.offset for _, sequence, _, _ in self._log.waiting(number)}
@@ -209,17 +209,17 @@ class LaneReleaser:
             self._parts.lane_writer.publisher.replace_producer()
             back = self._lane_repair.write_again(lost)
             logger.error(
-                "The topic %r has lost its tail: %d message(s) that wait were written to it again from the "
-                "queue's own records, and %d are lost, as retention has removed their records.",
+                "The topic %r has lost its tail: the records of %d waiting message(s) were written again "
+                "from the queue's own records, and %d are lost, as retention has removed their records.",
                 self._topic, back, sum(map(len, lost.values())) - back,
             )  # fmt: skip
             self._log.catch_up()
         with self._parts.in_flight.lock:
             for assigned in assigned_partitions:
-                assigned.dirty = True  # what was committed of the lanes topic is not true any more
+                assigned.dirty = True  # the committed state of the lanes topic is outdated
 
-    def _mend(self, lost: list[Waiting], back: list[Waiting]) -> None:
-        """Write again what the lanes topic has lost with its tail, as far as it is this consumer's to say.
+    def _repair(self, lost: list[Waiting], back: list[Waiting]) -> None:
+        """Write the records again that the lanes topic lost with its tail, for this consumer's partitions.
 
         Raises:
           KafkaUnavailable: When Kafka does not acknowledge them. The repair is repeated before any release.

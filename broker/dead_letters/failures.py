@@ -21,7 +21,7 @@ class Failures:
     Only dead letters count that were written after this object was created, by the clocks of their writers.
 
     Parameters:
-      wanted: Whether errors are kept before the first join that fails fast.
+      wanted: Whether errors are kept before the first join that fails fast, too.
     """
 
     def __init__(self, dead_letters: DeadLetterQueue, *, wanted: Callable[[], bool]) -> None:

@@ -29,8 +29,8 @@ MAX_WAIT_MS = 200
 MIN_BACKOFF_S = 0.25
 MAX_BACKOFF_S = 5.0
 CLOSE_TIMEOUT_MS = 2_000
-#: What does not work while a right to the topic or to its group is missing.
-_READING = "The delayed messages cannot be followed"
+#: The activity that fails while a right to the topic or to its group is missing.
+_READING = "The delayed topic cannot be read"
 
 
 class Forwarder:

@@ -1,4 +1,4 @@
-"""Tells of a delayed topic that has lost its tail, where the index cannot know what was forwarded."""
+"""Reports a delayed topic that has lost its tail, when the index cannot know the forwarded messages."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ logger = logging.getLogger(__name__)
 def report_lost_tails(
     kafka: ConsumerClient, next_offsets: Mapping[TopicPartition, int], *, timeout_ms: int
 ) -> None:
-    """Compare partitions with what their last forwarder has committed, and say which were cut since.
+    """Compare partitions with the commits of their last forwarder, and report the truncated ones.
 
-    An index that had read as far as that forwarder is compared by itself (see ``index_repair``).
+    An index that is as recent as that commit is repaired instead (see ``index_repair``).
 
     Parameters:
-      next_offsets: Up to where the indexes of this process know their partitions.
+      next_offsets: The offsets up to which the indexes of this process have read their partitions.
 
     Raises:
       KafkaError: When Kafka does not answer.
@@ -39,10 +39,9 @@ def report_lost_tails(
         if is_cut(*committed[partition], answer):
             cut = max(0, min(answer.end_offset, end))
             logger.error(
-                "%s has lost its tail, as it does when a replica without it is elected (an unclean "
-                "election), or was recreated: its last forwarder had read it up to offset %d, and from "
-                "offset %d on it is another log. %d record(s) are gone: delays, and notes of what was "
-                "forwarded. The index of this process begins at offset %d and knows of none of them. Delays "
-                "that stood there do not run; those that were forwarded may run again.",
+                "%s has lost its tail, as in an unclean election, or was recreated: its last forwarder had "
+                "read it up to offset %d, and it differs from offset %d on. %d record(s) are gone: delays "
+                "and tombstones. The index of this process ends at offset %d and knows none of them. Lost "
+                "delays do not run; messages whose tombstones are lost may run again.",
                 name_of(partition), end, cut, end - cut, next_offsets[partition],
             )  # fmt: skip

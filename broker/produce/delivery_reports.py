@@ -86,7 +86,7 @@ class DeliveryReports:
                     suspects.append(index)
         for watch, where, future, leader_epoch in sent.watched:
             if leader_epoch != self._producer.leader_epoch(where):
-                leader_epoch = None  # there was an election: it may have been written before or after that
+                leader_epoch = None  # an election took place: the record may be older or newer than it
             watch(
                 where.partition,
                 future.value.offset if future.succeeded() else None,

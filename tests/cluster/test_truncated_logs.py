@@ -312,11 +312,11 @@ def test_after_a_truncation_of_the_delayed_topic_a_forwarder_on_another_disk_say
 
     # Then it cannot know what was forwarded, and says so
     wait_until(
-        lambda: errors_about(caplog, "those that were forwarded may run again"),
+        lambda: errors_about(caplog, "messages whose tombstones are lost may run again"),
         deadline_s=DEADLINE_S,
         what="an error",
     )
-    (line,) = errors_about(caplog, "those that were forwarded may run again")
+    (line,) = errors_about(caplog, "messages whose tombstones are lost may run again")
     assert f"{delayed}[0] has lost its tail" in line
     assert "20 record(s)" in line or "21 record(s)" in line  # the second is the mark of the first forwarder
 
