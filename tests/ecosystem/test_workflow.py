@@ -13,8 +13,8 @@ def test_a_workflow_of_chains_and_groups_runs_each_task_once_and_in_order(
     application_with_redis: Application,
 ) -> None:
     application = application_with_redis
-    worker = application.start("worker", "-m", "dramatiq", APP, "-v", "--processes", "2", "--threads", "4")
-    worker.wait_for_boots(2)
+    worker = application.start("worker", "-m", "dramatiq", APP, "--processes", "1", "--threads", "4")
+    worker.wait_for_boots(1)
     application.run("-m", APP)
     wait_until(
         lambda: application.journal.entries("done", number=8), deadline_s=DEADLINE_S, what="the last task"
