@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping
 
 from ..kafka.clients import Clients
-from ..kafka.leader_epochs import EpochEnds, leader_epoch_of
+from ..kafka.leader_epochs import EpochEnds
 from ..kafka.protocol import AdminClient, ConsumerClient
 from ..kafka.types import TopicPartition
 from ..kafka.watermarks import high_watermarks
@@ -129,7 +129,7 @@ class Backlog:
         epochs = {partition: state.leader_epoch for partition, state in states.items()}
         answers = EpochEnds(self._kafka, epochs, timeout_ms=RESTORE_TIMEOUT_MS).answers()
         return {
-            p: believe(state, PartitionLog(*ranges[p], leader_epoch_of(self._kafka, p)), answers.get(p))[0]
+            p: believe(state, PartitionLog(*ranges[p], self._kafka.leader_epoch(p)), answers.get(p))[0]
             for p, state in states.items()
         }
 

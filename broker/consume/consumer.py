@@ -17,7 +17,7 @@ from ..deliveries.delivery import Delivery
 from ..errors import NotAuthorized
 from ..kafka.errors import CorruptRecordError, KafkaError, UnsupportedCodecError
 from ..kafka.heartbeat_monitor import HeartbeatMonitor
-from ..kafka.leader_epochs import EpochEnd, EpochEnds, epoch_of_position
+from ..kafka.leader_epochs import EpochEnd, EpochEnds
 from ..kafka.protocol import RebalanceListener
 from ..kafka.rebalance import learn_partitions
 from ..kafka.rights import is_denial, reading
@@ -436,7 +436,7 @@ class QueueConsumer(Consumer):
             return  # the usual case, without the call of position()
         position = self._kafka.position(assigned.partition, timeout_ms=0)
         if position is not None and position > assigned.expected:
-            leader_epoch = epoch_of_position(self._kafka, assigned.partition)
+            leader_epoch = self._kafka.position_epoch(assigned.partition)
             self._look_for_removed(assigned)
             with self._in_flight.lock:
                 assigned.skip_to(position, leader_epoch)

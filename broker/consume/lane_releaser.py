@@ -277,7 +277,7 @@ class LaneReleaser:
         due_ms = [
             due for a in self._assigned_partitions.values() if (due := a.lanes.next_due_ms()) is not None
         ]
-        return max(0.0, min(due_ms) / 1000 - clock.wall_ms() / 1000) if due_ms else None
+        return max(0.0, (min(due_ms) - clock.wall_ms()) / 1000) if due_ms else None
 
     def close(self) -> None:
         self._log.close()

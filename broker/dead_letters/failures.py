@@ -29,7 +29,7 @@ class Failures:
         self._wanted = wanted
         self.reset_after_fork()
         reset_on_fork(self)
-        self._created_ms = _now_ms()
+        self._created_ms = clock.wall_ms()
         self._flushed_ms: dict[str, int] = {}
         #: By queue and partition: the offset after the last reported dead letter.
         self._seen: dict[tuple[str, int], int] = {}
@@ -61,7 +61,7 @@ class Failures:
 
     def forget(self, queue_name: str) -> None:
         """Treat all failures so far as reported."""
-        self._flushed_ms[queue_name] = _now_ms()
+        self._flushed_ms[queue_name] = clock.wall_ms()
         self._take(queue_name)
 
     def _take(self, queue_name: str) -> dict[str, BaseException]:
@@ -120,7 +120,3 @@ def _drop_frames(error: BaseException) -> None:
             met.add(id(each))
             each.__traceback__ = None
             left += [each.__cause__, each.__context__]
-
-
-def _now_ms() -> int:
-    return clock.wall_ms()

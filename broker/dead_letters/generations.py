@@ -11,10 +11,11 @@ from dramatiq.message import Message
 
 from ..partition_keys import key_of
 from ..partition_keys.record_format import REQUEUE_HEADERS_BYTES, lane_header
+from ..process import clock
 from ..produce.publisher import Record
 from .dead_letter import REDRIVES, DeadLetter
 from .record_format import carried
-from .resolution import MAX_ID_CHARS, Resolution, now_ms
+from .resolution import MAX_ID_CHARS, Resolution
 from .topic_log import DeadLetterTopic
 
 #: The options that belong to one generation of a message, and that its next one does not inherit.
@@ -38,7 +39,7 @@ def redriven(dead_letter: DeadLetter, topic: str) -> Record:
     options = {name: value for name, value in message.options.items() if name not in _OPTIONS_OF_GENERATION}
     options.setdefault("first_sent_timestamp", message.message_timestamp)
     _, options[REDRIVES] = next_generation(dead_letter)
-    again: Message[Any] = replace(message, options=options, message_timestamp=now_ms())
+    again: Message[Any] = replace(message, options=options, message_timestamp=clock.wall_ms())
     headers = carried(dead_letter.headers)
     if (key := key_of(again)) is not None:
         headers.append(lane_header(key))

@@ -27,7 +27,7 @@ from ..process import clock
 from ..produce.publisher import Publisher
 from .dead_letter import DeadLetter, Selection, read_dead_letter
 from .generations import Generation, generations_sent, next_generation, redriven
-from .resolution import Action, Resolution, ResolutionState, is_resolution, now_ms, read_resolution
+from .resolution import Action, Resolution, ResolutionState, is_resolution, read_resolution
 from .topic_log import DeadLetterTopic
 
 #: The size of a batch. It bounds the search after an interruption, and the memory.
@@ -231,7 +231,7 @@ class Resolver:
             state=state,
             by=self._request.by,
             reason=self._request.reason,
-            timestamp=now_ms(),
+            timestamp=clock.wall_ms(),
             partition=partition,
             dead_letters={
                 _offset(dead_letter): dead_letter.message.message_id if dead_letter.message else ""

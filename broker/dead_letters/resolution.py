@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from ..process import clock
 from ..produce.publisher import Record
 from .record_format import as_json
 
@@ -109,7 +108,3 @@ def read_resolution(value: bytes | None, partition: int) -> Resolution:
         raise ValueError(
             f"a resolution in partition {partition} is damaged or of a later version: {e!r}"
         ) from e
-
-
-def now_ms() -> int:
-    return clock.wall_ms()

@@ -116,10 +116,10 @@ class Forwarder:
             partitions.close(CLOSE_TIMEOUT_MS)
 
     def _step(self, partitions: OwnedPartitions) -> None:
-        partitions.poll(self._wait_ms(partitions.ready), _now_ms())
+        partitions.poll(self._wait_ms(partitions.ready), clock.wall_ms())
         if clock.monotonic_s() < self._paused_until_s:
             return
-        failure = self._forwarding.step(partitions.ready, _now_ms())
+        failure = self._forwarding.step(partitions.ready, clock.wall_ms())
         if isinstance(failure, NotAuthorized):
             self._pause()  # it was logged where the topic is known
         elif failure is not None:
@@ -141,7 +141,7 @@ class Forwarder:
             return min(MAX_WAIT_MS, pause_s * 1000)
         if any(owned.index.to_settle(1) for owned in ready):
             return 0.0
-        now_ms, now_s = _now_ms(), clock.monotonic_s()
+        now_ms, now_s = clock.wall_ms(), clock.monotonic_s()
         waits_s = [w for owned in ready if (w := owned.index.seconds_until_due(now_ms, now_s)) is not None]
         return min(MAX_WAIT_MS, 1000 * min(waits_s, default=MAX_WAIT_MS))
 
@@ -164,7 +164,3 @@ class Forwarder:
     def _pause(self) -> None:
         self._paused_until_s = clock.monotonic_s() + self._backoff_s
         self._backoff_s = min(2 * self._backoff_s, MAX_BACKOFF_S)
-
-
-def _now_ms() -> int:
-    return clock.wall_ms()

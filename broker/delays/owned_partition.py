@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from ..kafka.leader_epochs import epoch_of_position
 from ..kafka.protocol import ConsumerClient
 from ..kafka.types import TopicPartition
 from ..offsets.committed_state import name_of
@@ -71,4 +70,4 @@ class OwnedPartition:
             self.end, self.confirmed = max(self.end, highwater), True
         self.ready = self.ready or position >= self.end
         if position > self.index.next_offset or (self.ready and is_stale):
-            self.apply(kafka, [], position, epoch_of_position(kafka, self.partition), now_ms=now_ms)
+            self.apply(kafka, [], position, kafka.position_epoch(self.partition), now_ms=now_ms)

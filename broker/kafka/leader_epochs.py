@@ -21,7 +21,7 @@ from .errors import (
 from .protocol import ConsumerClient, PendingEpochEnds
 from .types import EpochEnd, EpochEndsByPartition, TopicPartition
 
-__all__ = ["EpochEnd", "EpochEnds", "EpochEndsByPartition", "epoch_of_position", "leader_epoch_of"]
+__all__ = ["EpochEnd", "EpochEnds", "EpochEndsByPartition"]
 
 #: Between two questions while a partition has no leader, or a leader knows of a later election than we do.
 _RETRY_GAP_S = 0.1
@@ -52,16 +52,6 @@ class EpochEnds:
           KafkaError: When there is no answer in time.
         """
         return {} if self._asked is None else self._asked.wait()
-
-
-def leader_epoch_of(kafka: ConsumerClient, partition: TopicPartition) -> int:
-    """The leader epoch of a partition, as far as ``kafka`` has heard; -1 when it is not known."""
-    return kafka.leader_epoch(partition)
-
-
-def epoch_of_position(kafka: ConsumerClient, partition: TopicPartition) -> int:
-    """The leader epoch of what stands before the position, -1 when it is not known."""
-    return kafka.position_epoch(partition)
 
 
 def start_asking(kafka: Any, epochs: Mapping[TopicPartition, int], *, timeout_ms: float) -> Any:

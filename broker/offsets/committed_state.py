@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from ..kafka.clients import Clients
-from ..kafka.leader_epochs import EpochEnds, EpochEndsByPartition, leader_epoch_of
+from ..kafka.leader_epochs import EpochEnds, EpochEndsByPartition
 from ..kafka.protocol import ConsumerClient
 from ..kafka.types import OffsetAndMetadata, TopicPartition
 from ..kafka.watermarks import high_watermarks
@@ -112,7 +112,7 @@ def look_at(
         # Records count as lost only by the high watermark, which is correct on every broker.
         with closing(clients.consumer(fetch_max_wait_ms=10)) as reader:
             end.update(high_watermarks(reader, beyond))
-    return {p: PartitionLog(beginning[p], end[p], leader_epoch_of(kafka, p)) for p in partitions}, answers
+    return {p: PartitionLog(beginning[p], end[p], kafka.leader_epoch(p)) for p in partitions}, answers
 
 
 def read_committed(

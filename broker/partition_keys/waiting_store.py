@@ -18,8 +18,6 @@ from ..kafka.leader_epochs import (
     EpochEnd,
     EpochEnds,
     EpochEndsByPartition,
-    epoch_of_position,
-    leader_epoch_of,
 )
 from ..kafka.metadata import partitions_now
 from ..kafka.protocol import ConsumerClient
@@ -149,7 +147,7 @@ class WaitingStore:
         return (
             any(end > self._reached.get(partition, 0) for partition, end in ends.items())
             or kafka.topic_id(self._topic) != self._topic_id
-            or any(leader_epoch_of(kafka, p) != self._leaders.get(p) for p in self._partitions)
+            or any(kafka.leader_epoch(p) != self._leaders.get(p) for p in self._partitions)
         )
 
     @property
@@ -218,7 +216,7 @@ class WaitingStore:
                 raise Recreated(f"The topic {self._topic!r} was recreated; it is read again")
             least = _highest(self._known(), marks)
             self._follow_partitions(kafka, least, ask=ask_for_partitions)
-            leaders = {partition: leader_epoch_of(kafka, partition) for partition in self._partitions}
+            leaders = {partition: kafka.leader_epoch(partition) for partition in self._partitions}
             known = {TopicPartition(self._topic, number): end for number, end in self.log_ends().items()}
             epochs = {partition: end.leader_epoch for partition, end in known.items()}
             asked = EpochEnds(kafka, epochs, timeout_ms=REQUEST_TIMEOUT_MS)
@@ -464,7 +462,7 @@ class WaitingStore:
         for partition in self._partitions:
             position = kafka.position(partition, timeout_ms=REQUEST_TIMEOUT_MS)
             if position is not None:
-                self._read_to[partition] = LogEnd(position, epoch_of_position(kafka, partition))
+                self._read_to[partition] = LogEnd(position, kafka.position_epoch(partition))
                 self._reached[partition.partition] = position
         if self._comparison.active:
             self._to_mend = self._comparison.finish()
