@@ -10,7 +10,6 @@ from contextlib import closing
 from ..kafka.clients import Clients
 from ..kafka.errors import KafkaTimeoutError
 from ..kafka.protocol import ConsumerClient
-from ..kafka.rights import not_published
 from ..kafka.types import ConsumedRecord, TopicPartition
 from ..offsets.commit_metadata import CommitState
 from ..offsets.committed_lanes import Differences
@@ -28,7 +27,7 @@ from ..partition_keys.record_format import (
 )
 from ..partition_keys.waiting_store import WaitingStore
 from ..process import clock
-from ..produce.publisher import Publisher, Record
+from ..produce.publisher import Publisher, Record, publish_all
 
 logger = logging.getLogger(__name__)
 
@@ -149,9 +148,8 @@ class LaneRepair:
             self._written.note(self._lanes_topic, partition, offset, leader_epoch)
 
     def _publish(self, records: list[Record]) -> int:
-        for failure in self._publisher.publish(records).values():
-            doing = f"The lost records of {self._lanes_topic!r} could not be written again"
-            raise not_published(doing, failure) from failure
+        doing = f"The lost records of {self._lanes_topic!r} could not be written again"
+        publish_all(self._publisher, records, doing)
         return len(records)
 
     def _records_at(self, partition: TopicPartition, offsets: Iterable[int]) -> Iterator[ConsumedRecord]:

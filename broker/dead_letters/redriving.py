@@ -21,10 +21,9 @@ from ..deliveries.delivery import Origin
 from ..errors import EnqueueFailed
 from ..kafka.clients import Clients
 from ..kafka.errors import MessageSizeTooLargeError
-from ..kafka.rights import not_published
 from ..kafka.topics import Topics
 from ..process import clock
-from ..produce.publisher import Publisher
+from ..produce.publisher import Publisher, publish_all
 from .dead_letter import DeadLetter, Selection, read_dead_letter
 from .generations import Generation, generations_sent, next_generation, redriven
 from .resolution import Action, Resolution, ResolutionState, is_resolution, read_resolution
@@ -239,12 +238,11 @@ class Resolver:
             },
             queue_ends=queue_ends or {},
         )
-        for error in self._publisher.publish([resolution.record(self._topic)]).values():
-            raise not_published(
-                f"The {self._request.action.value} stopped, because its resolution could not be published. "
-                "Run it again",
-                error,
-            ) from error
+        doing = (
+            f"The {self._request.action.value} stopped, because its resolution could not be published. "
+            "Run it again"
+        )
+        publish_all(self._publisher, [resolution.record(self._topic)], doing)
 
 
 class _RateLimit:

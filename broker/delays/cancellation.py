@@ -14,11 +14,11 @@ from contextlib import closing
 
 from ..kafka.clients import Clients
 from ..kafka.protocol import ConsumerClient
-from ..kafka.rights import not_published, reading
+from ..kafka.rights import reading
 from ..kafka.topics import Topics
 from ..kafka.types import TopicPartition
 from ..process import clock
-from ..produce.publisher import Publisher, partition_of
+from ..produce.publisher import Publisher, partition_of, publish_all
 from .delayed_topic import look_up
 from .record_format import CancelDecision, Outcome, cancel_request, strongest
 from .topic_reading import REQUEST_TIMEOUT_MS, entries_of
@@ -52,8 +52,8 @@ class CancelClient:
         doing = f"The decision about {message_id} could not be read"
         ends = self._clients.ask(lambda: self._ends_of(partitions), doing, rights=reading(topic))
         asked = [cancel_request(topic, message_id, partition=number) for number in numbers]
-        for failure in self._publisher.publish([record for _, record in asked]).values():
-            raise not_published(f"Kafka did not acknowledge the cancel of {message_id}", failure) from failure
+        records = [record for _, record in asked]
+        publish_all(self._publisher, records, f"Kafka did not acknowledge the cancel of {message_id}")
         requests = {request.id for request, _ in asked}
         deadline_s = clock.monotonic_s() + timeout_s  # from now on a forwarder can decide
         return self._clients.ask(

@@ -9,10 +9,9 @@ from typing import Any
 from dramatiq.message import Message
 
 from ..kafka.clients import Clients
-from ..kafka.rights import not_published
 from ..kafka.topics import Topics
 from ..partition_keys.record_format import REQUEUE_HEADERS_BYTES
-from ..produce.publisher import Publisher, Record
+from ..produce.publisher import Publisher, Record, publish_all
 from .cancellation import CancelClient
 from .delayed_topic import look_up
 from .forwarder import Forwarder
@@ -137,9 +136,7 @@ class Delays:
         commands = [
             flush_command(topic.name, queue, partition=number) for number in range(topic.partition_count)
         ]
-        failures = self._publisher.publish(commands)
-        for failure in failures.values():
-            raise not_published(f"Kafka did not acknowledge the flush of {queue!r}", failure) from failure
+        publish_all(self._publisher, commands, f"Kafka did not acknowledge the flush of {queue!r}")
 
     def close(self) -> None:
         """Close this process's connections. The next call that needs one connects again."""

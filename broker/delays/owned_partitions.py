@@ -12,14 +12,14 @@ from dramatiq.errors import BrokerConnectionError
 from ..kafka.clients import Clients
 from ..kafka.errors import LogTruncationError, OffsetOutOfRangeError
 from ..kafka.protocol import RebalanceListener
-from ..kafka.rights import not_published, reading
+from ..kafka.rights import reading
 from ..kafka.topics import Topics
 from ..kafka.types import TopicPartition
 from ..kafka.unreadable_batches import UnreadableBatchSkipper
 from ..offsets.committed_lanes import LogEnd
 from ..offsets.committed_state import name_of
 from ..process import clock
-from ..produce.publisher import Publisher
+from ..produce.publisher import Publisher, publish_all
 from .delayed_topic import DelayedTopic, look_up
 from .index_files import IndexFiles
 from .lease import Lease
@@ -214,9 +214,8 @@ class OwnedPartitions:
                 ends[TopicPartition(self._topics.delayed, partition)] = offset + 1
 
         marks = [mark(self._topics.delayed, partition=p.partition, watch=note) for p in partitions]
-        for failure in self._publisher.publish(marks).values():
-            doing = f"The end of the topic {self._topics.delayed!r} cannot be determined"
-            raise not_published(doing, failure) from failure
+        doing = f"The end of the topic {self._topics.delayed!r} cannot be determined"
+        publish_all(self._publisher, marks, doing)
         return ends
 
     def _check_topic(self, now_ms: int) -> None:

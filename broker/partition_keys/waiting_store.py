@@ -21,13 +21,12 @@ from ..kafka.leader_epochs import (
 )
 from ..kafka.metadata import partitions_now
 from ..kafka.protocol import ConsumerClient
-from ..kafka.rights import not_published
 from ..kafka.types import ConsumedRecord, TopicPartition
 from ..offsets.committed_lanes import LogEnd
 from ..offsets.truncation import is_cut
 from ..process import clock
 from ..process.forks import leave_to_parent, reset_on_fork
-from ..produce.publisher import Publisher
+from ..produce.publisher import Publisher, publish_all
 from .acknowledged_ends import AcknowledgedEnds
 from .lanes import SequenceNumber
 from .record_format import Place, Waiting, mark, read
@@ -365,9 +364,7 @@ class WaitingStore:
             raise
         numbers |= {partition.partition for partition in self._partitions}
         marks = [mark(self._topic, self._group, number, watch=note) for number in sorted(numbers)]
-        for failure in self._publisher.publish(marks).values():
-            doing = f"It cannot be told where the topic {self._topic!r} ends"
-            raise not_published(doing, failure) from failure
+        publish_all(self._publisher, marks, f"It cannot be told where the topic {self._topic!r} ends")
         return ends
 
     def _is_another_log(self, known: Mapping[int, int], marks: Mapping[int, int]) -> bool:

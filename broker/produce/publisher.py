@@ -29,7 +29,7 @@ from ..kafka.errors import (
 from ..kafka.partitioner import StickyBatchPartitioner
 from ..kafka.protocol import ProducerClient
 from ..kafka.record_size import ROOM_BYTES, batch_bytes, fits, headers_bound
-from ..kafka.rights import Rights, denied_topics, is_denial
+from ..kafka.rights import Rights, denied_topics, is_denial, not_published
 from ..kafka.single_flight import SingleFlight
 from ..kafka.topic_policies import MAX_DEAD_LETTER_BYTES
 from ..kafka.topics import Topics
@@ -560,6 +560,19 @@ def too_large(record: Record, limit: int | None) -> MessageSizeTooLargeError:
     return MessageSizeTooLargeError(
         f"its record has {record.size:,} bytes, and the topic {record.topic!r} takes {takes}"
     )
+
+
+def publish_all(publisher: Publisher, records: Sequence[Record], doing: str) -> None:
+    """Produce ``records``, all of which have to be acknowledged.
+
+    Parameters:
+      doing: What failed otherwise, for the error's text: ``"The topic 'x' could not be flushed"``.
+
+    Raises:
+      KafkaUnavailable, NotAuthorized: When Kafka did not acknowledge one of them.
+    """
+    for failure in publisher.publish(records).values():
+        raise not_published(doing, failure) from failure
 
 
 def _halves(indices: Sequence[int]) -> list[Sequence[int]]:
