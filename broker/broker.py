@@ -371,7 +371,7 @@ class KafkaBroker(Broker):
         return self.parts.delays.cancel(message_id, timeout_s=timeout_s)
 
     def cancel_outcome(self, message_id: str) -> Outcome | None:
-        """The decision about cancelling a message, which is kept for a week; None when there is none.
+        """The decision about cancelling a message, which is kept for a week; None without a decision.
 
         Raises:
           KafkaUnavailable: When Kafka does not answer.

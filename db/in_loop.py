@@ -67,7 +67,7 @@ class LoopConnections:
             self._idle.pop().close()
 
     def _take(self) -> Any:
-        """Return a working idle connection; None when there is none."""
+        """Return a working idle connection, or None."""
         while self._idle:
             connection = self._idle.pop()
             if not is_readable(connection):

@@ -14,7 +14,7 @@ class AdStore:
         self._database = database
 
     def read(self, item_ids: list[int]) -> Sequence[AdFields | None]:
-        """Return the ad of each id, None where there is none."""
+        """Return the ad of each id; None for an unknown one."""
         with self._database.transaction() as connection:
             found = items.read_ads(connection, item_ids)
         return [found.get(item_id) for item_id in item_ids]

@@ -34,7 +34,7 @@ class SubmissionQueries:
         self._database = database
 
     def read(self, task_ids: list[int]) -> Sequence[Submission | None]:
-        """Return the submission of each task id, None where there is none."""
+        """Return the submission of each task id; None for an unknown one."""
         with self._database.transaction() as connection:
             found = submissions.read_by_task_ids(connection, task_ids)
         return [found.get(task_id) for task_id in task_ids]
@@ -62,7 +62,7 @@ class SubmissionQueries:
             return read_history(connection, [task_id]).get(task_id, [])
 
     def cancel(self, task_id: int) -> Submission | None:
-        """Cancel a submission that has no outcome; return its present row, None when there is none."""
+        """Cancel a submission that has no outcome; return its present row; None for an unknown task id."""
         with self._database.transaction() as connection:
             cancelling.cancel(connection, task_id)
             return submissions.read_by_task_ids(connection, [task_id]).get(task_id)

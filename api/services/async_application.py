@@ -104,7 +104,7 @@ class AsyncApplication:
         return reply
 
     async def result(self, task_id: int) -> Submission | None:
-        """Return a submission as it is, None when there is none."""
+        """Return a submission, or None for an unknown task id."""
         return await self._results.answer(task_id)
 
     async def outcome(self, task_id: int, *, wait_s: float) -> Submission | None:
@@ -138,7 +138,7 @@ class AsyncApplication:
         return await self._verdicts.answer(ad)
 
     async def stored_ad(self, item_id: int) -> AdFields | None:
-        """Return an ad, None when there is none."""
+        """Return an ad, or None for an unknown id."""
         return await self._ads.answer(item_id)
 
     async def call(self, use_case: Callable[[Application], Result]) -> Result:

@@ -361,7 +361,7 @@ class LaneReleaser:
     def _has_lost_requeues(self, assigned: AssignedPartition, now_s: float) -> bool:
         """Whether all records were read, and acknowledged requeue records were not among them."""
         return (
-            assigned.lanes.awaits_tickets
+            assigned.lanes.awaits_requeue_records
             and not assigned.buffer
             and now_s - self._released_s > REQUEUE_TIMEOUT_S
             and (self._kafka.highwater(assigned.partition) or 0) <= assigned.expected

@@ -259,7 +259,7 @@ class DelayIndex(Store):
         return [request_id for (request_id,) in found]
 
     def outcome(self, message_id: str) -> Outcome | None:
-        """The latest published decision about cancelling a message; None when there is none."""
+        """The latest published decision about cancelling a message; None without a decision."""
         with self._translated_errors():
             return last_outcome(self._db, message_id, "told = 1")
 

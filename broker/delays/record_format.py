@@ -61,7 +61,7 @@ class Outcome(Enum):
 
 
 def strongest(outcomes: Iterable[Outcome]) -> Outcome | None:
-    """The decision of several partitions about cancelling a message; None when there is none."""
+    """The decision of several partitions about cancelling a message; None without a decision."""
     found = set(outcomes)
     return next((o for o in (Outcome.CANCELLED, Outcome.TOO_LATE, Outcome.UNKNOWN) if o in found), None)
 

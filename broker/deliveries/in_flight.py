@@ -159,7 +159,8 @@ class InFlightDeliveries:
             return all(assigned.is_committed for assigned in self._assigned_partitions)
 
     def adopt(self, assigned: AssignedPartition, offset: int, raw: bytes | None) -> bool:
-        """Assign the orphan that runs the record at ``offset`` to ``assigned``; False when there is none.
+        """Assign the orphan that runs the record at ``offset`` to ``assigned``; False without an
+        orphan.
 
         Parameters:
           raw: The record's value. In a recreated topic, another record has the same offset.

@@ -86,7 +86,7 @@ class ConsumedRecord(Protocol):
 
     @property
     def value(self) -> bytes | None:
-        """Its body; there is none in a tombstone."""
+        """The body; None for a tombstone."""
 
     @property
     def headers(self) -> Headers: ...

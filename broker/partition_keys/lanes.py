@@ -214,15 +214,15 @@ class Lanes(Generic[R]):
     def _take_in_again(
         self, lane: Lane[R], entry: LaneEntry[R], record: R, size: int, requeued_due_ms: int | None
     ) -> None:
-        is_its_ticket = entry.state is LaneEntryState.WAITING and requeued_due_ms == entry.due_ms
-        if is_its_ticket and (entry is lane.first or not lane.is_blocked):
+        is_its_requeue_record = entry.state is LaneEntryState.WAITING and requeued_due_ms == entry.due_ms
+        if is_its_requeue_record and (entry is lane.first or not lane.is_blocked):
             self._on_the_way.discard(entry)
             entry.state = LaneEntryState.PARKED
             self._park(lane, entry, record, size)
             self._advance(lane)
         else:
             # The lanes topic has the message, or another record of it is incomplete.
-            if is_its_ticket:
+            if is_its_requeue_record:
                 self.recall(entry)
             self.leaving.append((record, None))
 
@@ -390,7 +390,7 @@ class Lanes(Generic[R]):
             self.recall(entry)
 
     @property
-    def awaits_tickets(self) -> bool:
+    def awaits_requeue_records(self) -> bool:
         """Whether a requeue record was sent and not read yet."""
         return bool(self._on_the_way)
 

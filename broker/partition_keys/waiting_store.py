@@ -281,7 +281,7 @@ class WaitingStore:
         ]
 
     def get(self, place: Place) -> Waiting | None:
-        """The waiting message at ``place``; None when there is none."""
+        """The message that waits at ``place``, or None."""
         found = self._db.execute(
             f"SELECT key, due_ms, value, headers, kept_in FROM waiting WHERE {_PLACE}",
             (place.partition, *place.sequence),
