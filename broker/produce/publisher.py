@@ -241,7 +241,7 @@ class Publisher:
             if record.headers:
                 size += headers_bound(record.headers)
             if size <= rooms[record.topic] and record.destination is None and not refusals:
-                continue  # as nearly all
+                continue  # the usual case
             for step in record.steps:
                 reason = refusals.get(step.topic) or self._too_large(step)
                 if reason is not None:
@@ -250,9 +250,9 @@ class Publisher:
         return refused
 
     def _room_of(self, topic: str) -> int:
-        """The bytes of a key, a value and headers that a topic takes for certain, as far as is known."""
+        """The bytes of a key, a value and headers that the producer and a topic accept for certain."""
         limit = self._topics.limit_of(topic)
-        return (MAX_DEAD_LETTER_BYTES if limit is None else limit) - ROOM_BYTES
+        return min(MAX_DEAD_LETTER_BYTES, limit or MAX_DEAD_LETTER_BYTES) - ROOM_BYTES
 
     def seems_to_fit(self, record: Record) -> bool:
         """Whether a record fits the known limits of its topic and its destinations. No request is made."""
@@ -263,7 +263,7 @@ class Publisher:
     def _too_large(self, record: Record) -> MessageSizeTooLargeError | None:
         limit = self._topics.limit_of(record.topic)
         if not fits(record.key, record.value, record.headers, MAX_DEAD_LETTER_BYTES):
-            return too_large(record, limit)  # the producer refuses it, whatever its topic takes
+            return too_large(record, limit)  # the producer refuses it, whatever its topic accepts
         if limit is None or record.fits(limit) or self._clients.compresses:
             return None
         limit = self._topics.max_message_bytes(record.topic)  # an operator may have raised it meanwhile

@@ -14,6 +14,8 @@ import pytest
 from dramatiq import pipeline
 
 from broker import DeadLetter, EnqueueFailed, KafkaBroker, PermanentError, default_middleware
+from broker.kafka.topic_policies import MAX_DEAD_LETTER_BYTES
+from broker.produce.publisher import Record
 from tests.broker.conftest import MakeBroker, StartWorker
 from tests.broker.topics.made import QUEUE, configure, create
 from tests.waiting import wait_until
@@ -312,3 +314,18 @@ def test_a_dead_letter_says_less_when_its_topic_has_come_to_take_less(
     broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS)
     letters = list(broker.dead_letters(QUEUE))
     assert {letter.message.args for letter in letters if letter.message} == {("first",), ("second",)}
+
+
+def test_a_record_that_no_producer_sends_is_refused_beforehand_whatever_its_topic_takes(
+    make_broker: MakeBroker,
+) -> None:
+    broker = make_broker()
+    topic = broker.parts.topics.queue(QUEUE)
+    create(broker, topic, {"max.message.bytes": str(2 * MAX_DEAD_LETTER_BYTES)})
+
+    refusals = broker.parts.publisher.refusals(
+        [Record(topic, b"small"), Record(topic, bytes(MAX_DEAD_LETTER_BYTES + 1))]
+    )
+
+    assert set(refusals) == {1}
+    assert "no client of this broker sends more than" in str(refusals[1])
