@@ -6,12 +6,12 @@ import _thread
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TypeVar
 
 from ..errors import KafkaUnavailable
 from ..kafka.protocol import SendFuture
 from ..kafka.types import TopicPartition
+from ..process.delegated_call import DelegatedCall
 from ..process.forks import reset_on_fork
 
 #: The time for which a batch waits for callers that just received their responses and may send again.
@@ -61,24 +61,6 @@ class Sent:
 T = TypeVar("T")
 
 
-@dataclass(slots=True, eq=False)
-class _QueuedSend:
-    send: Callable[[], Sent]
-    #: Its holder sends the records.
-    taken: threading.Lock = field(default_factory=threading.Lock)
-    #: Released once Kafka has responded, or the send has failed.
-    answered: threading.Lock = field(default_factory=threading.Lock)
-    sent: Sent | None = None
-    error: Exception | None = None
-
-    def run(self) -> None:
-        try:
-            self.sent = self.send()
-        except Exception as e:  # noqa: BLE001
-            # The caller raises it.
-            self.error = e
-
-
 class SendBatcher:
     """Sends for all concurrent threads in batches: while one batch is in flight, the next one collects.
 
@@ -99,7 +81,7 @@ class SendBatcher:
         # Thread ids instead of a count: an interrupt that skips the end of a call leaves an entry. The next
         # call of the thread removes it; until then it costs the others at most BATCH_LINGER_S.
         self._callers: set[int] = set()
-        self._calls: list[_QueuedSend] = []
+        self._calls: list[DelegatedCall[Sent]] = []
         # Callers acquire the lock directly: a Condition's `with` is Python code, and an interrupt within it
         # leaves the lock acquired.
         self._lock = threading.Lock()
@@ -124,8 +106,7 @@ class SendBatcher:
             self._callers.discard(caller)
 
     def _send_with_others(self, send: Callable[[], Sent], timeout_s: float) -> Sent:
-        call = _QueuedSend(send)
-        call.answered.acquire()
+        call = DelegatedCall(send)
         with self._lock:
             self._calls.append(call)
             if not self._running:
@@ -138,27 +119,25 @@ class SendBatcher:
                     self._running = False  # the process ends: callers send directly after the timeout
             elif len(self._calls) == 1 or self._all_callers_wait():
                 self._changed.notify()
-        if not call.answered.acquire(timeout=min(THREAD_START_TIMEOUT_S, timeout_s)):
-            if call.taken.acquire(blocking=False):
+        if not call.wait(min(THREAD_START_TIMEOUT_S, timeout_s)):
+            if call.take():
                 self._running = False
                 return send()
-            call.answered.acquire(timeout=max(0.0, timeout_s - THREAD_START_TIMEOUT_S))
-        if call.error is not None:
-            raise call.error
-        if call.sent is None:
+            call.wait(max(0.0, timeout_s - THREAD_START_TIMEOUT_S))
+        if not call.is_made:
             raise KafkaUnavailable(f"The sends of other threads took longer than {timeout_s:.1f} s.")
-        return call.sent
+        return call.result()
 
     def _run(self) -> None:
         _current.batch = 0
         while calls := self._next_batch():
-            taken = [call for call in calls if call.taken.acquire(blocking=False)]
+            taken = [call for call in calls if call.take()]
             for call in taken:
-                call.run()
+                call.make()
             _when_answered(taken).acquire(timeout=MAX_BATCH_WAIT_S)
             _current.batch += 1
 
-    def _next_batch(self) -> list[_QueuedSend]:
+    def _next_batch(self) -> list[DelegatedCall[Sent]]:
         """The waiting calls, and those that arrive within BATCH_LINGER_S; none once the thread must end."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._calls, IDLE_S):
@@ -173,25 +152,21 @@ class SendBatcher:
         return len(self._calls) >= len(self._callers)
 
 
-def _when_answered(calls: list[_QueuedSend]) -> threading.Lock:
-    """Release each call once Kafka has responded to it. The returned lock is released with the last call.
+def _when_answered(calls: list[DelegatedCall[Sent]]) -> threading.Lock:
+    """End each call once Kafka has responded to it. The returned lock is released with the last call.
 
-    kafka-python's I/O thread, which receives the response, releases the calls. A thread in between would be
-    one more to wake up.
+    kafka-python's I/O thread, which receives the response, ends the calls. A thread in between would be one
+    more to wake up.
     """
     all_answered = threading.Lock()
     last = None
     for call in calls:
-        if call.sent is None or not call.sent.pending:
-            call.answered.release()
+        if call.error is not None or not call.result().pending:
+            call.end()
             continue
-        _, last = call.sent.pending[-1]
-        last.add_both(partial(_release, call.answered))
+        _, last = call.result().pending[-1]
+        last.add_both(call.end)
     if last is not None:
         all_answered.acquire()
-        last.add_both(partial(_release, all_answered))
+        last.add_both(lambda _: all_answered.release())
     return all_answered
-
-
-def _release(lock: threading.Lock, _answer: object) -> None:
-    lock.release()
