@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ..deliveries.delivery import Delivery
 from ..deliveries.in_flight import InFlightDeliveries
 from ..errors import RECORD_ERRORS, KafkaUnavailable, NotAuthorized, TopicMisconfigured
+from ..process.backoff import Backoff
 from ..process.forks import reset_on_fork
 from ..produce.publisher import Publisher, Record
 
@@ -126,14 +127,14 @@ class Completer:
             thread.join(timeout_s)
 
     def _run(self) -> None:
-        backoff_s = 0.0
+        backoff = Backoff(FIRST_BACKOFF_S, MAX_BACKOFF_S)
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._stopping or self._waiting)
                 if self._stopping:
                     return
-                if backoff_s:
-                    self._changed.wait_for(lambda: self._stopping, backoff_s)
+                if pause_s := backoff.remaining_s:
+                    self._changed.wait_for(lambda: self._stopping, pause_s)
                 batch, self._waiting, self._busy = self._waiting, [], True
             try:
                 held, reason = self._settle_batch(batch)
@@ -144,7 +145,7 @@ class Completer:
                 self._waiting = held + self._waiting
                 self._busy = False
                 self._changed.notify_all()
-            if held and not backoff_s:
+            if held and not backoff.has_failed:
                 denied = isinstance(reason, NotAuthorized)
                 logger.log(
                     logging.ERROR if denied else logging.WARNING,
@@ -153,9 +154,12 @@ class Completer:
                     reason if denied else repr(reason),
                     exc_info=None if denied else reason,
                 )
-            elif backoff_s and not held:
+            elif backoff.has_failed and not held:
                 logger.info("The held deliveries are complete now.")
-            backoff_s = min(MAX_BACKOFF_S, max(FIRST_BACKOFF_S, 2 * backoff_s)) if held else 0.0
+            if held:
+                backoff.fail()
+            else:
+                backoff.reset()
 
     def _complete(self, delivery: Settled) -> None:
         if isinstance(delivery, PendingDeadLetter):

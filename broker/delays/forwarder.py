@@ -15,6 +15,7 @@ from ..kafka.errors import KafkaError
 from ..kafka.rights import Denials, is_denial, reading
 from ..kafka.topics import Topics
 from ..process import clock
+from ..process.backoff import Backoff
 from .forwarding import Forwarding
 from .index_files import IndexFiles
 from .index_store import IndexDamaged, IndexInUse, IndexUnusable, discard
@@ -25,8 +26,8 @@ logger = logging.getLogger(__name__)
 
 #: The longest sleep of the thread, and so the time in which it notices a stop.
 MAX_WAIT_MS = 200
-#: The pause between attempts while Kafka is unreachable or an index is unusable. It doubles from MIN to MAX.
-MIN_BACKOFF_S = 0.25
+#: The first and the longest pause between attempts while Kafka is unreachable or an index is unusable.
+FIRST_BACKOFF_S = 0.25
 MAX_BACKOFF_S = 5.0
 CLOSE_TIMEOUT_MS = 2_000
 #: The activity that fails while a right to the topic or to its group is missing.
@@ -63,8 +64,7 @@ class Forwarder:
         self._thread = threading.Thread(target=self._run, name="delay-forwarder", daemon=True)
         self._denials = Denials()
         self._failure_kind: str | None = None
-        self._backoff_s = MIN_BACKOFF_S
-        self._paused_until_s = 0.0
+        self._backoff = Backoff(FIRST_BACKOFF_S, MAX_BACKOFF_S)
 
     def start(self) -> None:
         """Start the thread. Kafka need not be reachable yet."""
@@ -98,7 +98,7 @@ class Forwarder:
                 # An unforeseen error must neither stop the forwarding of messages nor be hidden.
                 logger.exception("The forwarder of delayed messages failed; it restarts.")
                 self._back_off(e)
-            self._stop.wait(max(0.0, self._paused_until_s - clock.monotonic_s()))
+            self._stop.wait(self._backoff.remaining_s)
 
     def _own_partitions(self) -> None:
         partitions = OwnedPartitions(
@@ -117,11 +117,11 @@ class Forwarder:
 
     def _step(self, partitions: OwnedPartitions) -> None:
         partitions.poll(self._wait_ms(partitions.ready), clock.wall_ms())
-        if clock.monotonic_s() < self._paused_until_s:
+        if not self._backoff.is_over:
             return
         failure = self._forwarding.step(partitions.ready, clock.wall_ms())
         if isinstance(failure, NotAuthorized):
-            self._pause()  # it was logged where the topic is known
+            self._backoff.fail()  # it was logged where the topic is known
         elif failure is not None:
             self._back_off(failure)
         elif partitions.ready or self._failure_kind is not None:
@@ -133,11 +133,11 @@ class Forwarder:
         if self._failure_kind is not None:
             logger.info("Delayed messages are forwarded again.")
         self._failure_kind = None
-        self._backoff_s = MIN_BACKOFF_S
+        self._backoff.reset()
 
     def _wait_ms(self, ready: Sequence[OwnedPartition]) -> float:
         """The time until there is work other than reading."""
-        if (pause_s := self._paused_until_s - clock.monotonic_s()) > 0:
+        if (pause_s := self._backoff.remaining_s) > 0:
             return min(MAX_WAIT_MS, pause_s * 1000)
         if any(owned.index.to_settle(1) for owned in ready):
             return 0.0
@@ -159,8 +159,4 @@ class Forwarder:
                 reason or repr(reason),
             )
             self._failure_kind = kind
-        self._pause()
-
-    def _pause(self) -> None:
-        self._paused_until_s = clock.monotonic_s() + self._backoff_s
-        self._backoff_s = min(2 * self._backoff_s, MAX_BACKOFF_S)
+        self._backoff.fail()

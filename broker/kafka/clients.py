@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from dramatiq.errors import BrokerConnectionError
-from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
 from ..errors import KafkaUnavailable, NotAuthorized
 from ..process import clock, forks
+from ..process.backoff import Backoff
 from .admin_client import Admin
 from .connections import Connection
 from .consumer_client import Consumer
@@ -138,31 +138,19 @@ class Clients:
             patient=(patient and deadline_s is not None) or (outer is not None and outer.patient),
         )
 
-        def is_over(state: RetryCallState) -> bool:
-            return clock.monotonic_s() + state.upcoming_sleep >= asking.until_s or (
-                unless is not None and unless.is_set()
-            )
-
-        def pause(pause_s: float) -> None:
-            clock.sleep(pause_s) if unless is None else clock.wait(unless, pause_s)
-
-        def ask() -> T:
+        backoff = Backoff(PAUSE_S, MAX_PAUSE_S, jitter=True)
+        while True:
             token = _asking.set(asking)
             try:
                 return question()
+            except KafkaError as e:
+                pause_s = backoff.fail()
+                is_over = clock.monotonic_s() + pause_s >= asking.until_s
+                if not may_pass(e) or is_over or (unless is not None and unless.is_set()):
+                    raise self.translated(e, doing, rights) from e
             finally:
                 _asking.reset(token)
-
-        try:
-            return Retrying(
-                retry=retry_if_exception(may_pass),
-                stop=is_over,
-                wait=wait_random_exponential(PAUSE_S, MAX_PAUSE_S),
-                sleep=pause,
-                reraise=True,
-            )(ask)
-        except KafkaError as e:
-            raise self.translated(e, doing, rights) from e
+            clock.sleep(pause_s) if unless is None else clock.wait(unless, pause_s)
 
     @property
     def asking_until_s(self) -> float | None:

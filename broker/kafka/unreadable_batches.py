@@ -1,7 +1,7 @@
-"""Sets a partition aside whose next batch of records cannot be read, so that it stops nothing but itself.
+"""Sets a partition aside whose next batch of records cannot be read, so that the other partitions are read.
 
-A batch is compressed as its producer likes, or as the topic's ``compression.type`` says, and kafka-python
-reads zstd, snappy and lz4 only with a package of each. A batch can be damaged, too.
+The producer of a batch, or the topic's ``compression.type``, determines its compression. kafka-python needs a
+further package for each of zstd, snappy and lz4. A batch can also be damaged.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from functools import cache
 
 from kafka import codec
 
-from ..process import clock
+from ..process.backoff import Backoff
 from .errors import CorruptRecordError, KafkaError, UnsupportedCodecError
 from .protocol import ConsumerClient
 from .types import ConsumedRecord, TopicPartition
 
 logger = logging.getLogger(__name__)
 
-#: How long an unreadable partition rests before it is tried again: a damaged answer may be whole then.
+#: The pause before an unreadable partition is read again: a damaged response may be whole then.
 RETRY_GAP_S = 15.0
-#: The package that kafka-python reads each codec with.
+#: The package with which kafka-python reads each codec.
 PACKAGES = {"zstd": "zstandard", "snappy": "python-snappy", "lz4": "lz4"}
 
 
@@ -34,8 +34,8 @@ def missing_codecs() -> list[str]:
 def check_compression_type(name: object) -> None:
     """Raise ValueError when records cannot be sent with that ``compression_type``, which may be None.
 
-    kafka-python says so only when a producer is made (KafkaProducer.__init__, producer/kafka.py:545-552 of
-    3.0.12), and with a RuntimeError.
+    kafka-python reports it only when a producer is constructed (KafkaProducer.__init__,
+    producer/kafka.py:545-552 of 3.0.12), and with a RuntimeError.
     """
     known = ("gzip", *PACKAGES)
     if name is not None and name not in known:
@@ -48,7 +48,7 @@ def check_compression_type(name: object) -> None:
 
 
 def explained(error: BaseException) -> str:
-    """The error with the package that is missing, if that is its reason."""
+    """The error as text, with the missing package when that is its reason."""
     if not isinstance(error, UnsupportedCodecError):
         return repr(error)
     named = re.search("|".join(PACKAGES), str(error))
@@ -63,7 +63,7 @@ def explained(error: BaseException) -> str:
 
 @cache
 def report_missing_codecs() -> None:
-    """Say once which codecs cannot be read in this process."""
+    """Log once which codecs cannot be read in this process."""
     if missing := missing_codecs():
         logger.info(
             "Records that are compressed with %s cannot be read here. Whoever sends such, or sets a topic's "
@@ -73,44 +73,46 @@ def report_missing_codecs() -> None:
 
 
 class UnreadableBatchSkipper:
-    """Polls a consumer, and sets partitions aside that cannot be read. Use it from the consumer's thread.
+    """Polls a consumer, and sets partitions aside that cannot be read. For the consumer's thread.
 
     Parameters:
-      kafka: The consumer. What it may do with a partition that is set aside is asked of :meth:`is_aside`.
+      kafka: The consumer. Its owner does not resume a partition that :meth:`is_aside`.
     """
 
     def __init__(self, kafka: ConsumerClient) -> None:
         self._kafka = kafka
-        self._until_s: dict[TopicPartition, float] = {}
+        self._aside: dict[TopicPartition, Backoff] = {}
         self._said: dict[TopicPartition, str] = {}
 
     def poll(self, timeout_ms: float) -> dict[TopicPartition, list[ConsumedRecord]]:
-        """Poll as the consumer does. It raises whatever is no partition's own failure."""
-        if self._until_s:
-            self._try_again(clock.monotonic_s())
+        """Poll the consumer. An error that does not come from a batch of one partition is raised."""
+        if self._aside:
+            self._try_again()
         try:
             records = self._kafka.poll(timeout_ms=timeout_ms)
         except Exception as e:
             if not self._set_aside(e):
                 raise
             return {}
-        # These records come before a batch that is set aside below, which does not become readable by them.
+        # These records precede a batch that is set aside below, and are no sign that it can be read.
         if self._said:
             self._note_readable(records)
-        self._set_aside_what_comes_next()
+        self._set_aside_next_batch()
         return records
 
     def is_aside(self, partition: TopicPartition) -> bool:
-        return partition in self._until_s
+        return partition in self._aside
 
     def forget(self, partition: TopicPartition) -> None:
-        """Note that the partition is another consumer's now. It may be called from any thread."""
-        self._until_s.pop(partition, None)
+        """Note that the partition belongs to another consumer now. Thread-safe."""
+        self._aside.pop(partition, None)
         self._said.pop(partition, None)
 
-    def _set_aside_what_comes_next(self) -> None:
-        """kafka-python keeps an error until the next poll when there are records to hand out before it, and
-        loses it, but not the batch, when the partition is paused by then (Fetcher.fetched_records,
+    def _set_aside_next_batch(self) -> None:
+        """Set the partition aside whose error the next poll would raise.
+
+        kafka-python keeps an error until the next poll when it can return records before it. It loses the
+        error, but not the batch, when the partition is paused by then (Fetcher.fetched_records,
         consumer/fetcher.py:569-575 and :620-623 of 3.0.12).
         """
         error = self._kafka.held_error()
@@ -118,8 +120,8 @@ class UnreadableBatchSkipper:
             self._kafka.forget_held_error()
 
     def _set_aside(self, error: Exception) -> bool:
-        """Pause the partition that the error comes from; whether it is one's."""
-        # A decompressor has errors of its own. kafka-python's others are about requests.
+        """Pause the partition that the error comes from. False when the error comes from no partition."""
+        # A decompressor has errors of its own. The other errors of kafka-python are about requests.
         if isinstance(error, KafkaError) and not isinstance(
             error, UnsupportedCodecError | CorruptRecordError
         ):
@@ -132,7 +134,8 @@ class UnreadableBatchSkipper:
             self._kafka.pause(partition)
         except (KafkaError, KeyError, AssertionError):
             return True  # it was revoked meanwhile
-        self._until_s[partition] = clock.monotonic_s() + RETRY_GAP_S
+        backoff = self._aside[partition] = Backoff(RETRY_GAP_S)
+        backoff.fail()
         reason = explained(error)
         if self._said.get(partition) != reason:
             self._said[partition] = reason
@@ -142,13 +145,13 @@ class UnreadableBatchSkipper:
             )  # fmt: skip
         return True
 
-    def _try_again(self, now_s: float) -> None:
-        due = [partition for partition, until_s in list(self._until_s.items()) if now_s >= until_s]
+    def _try_again(self) -> None:
+        due = [partition for partition, backoff in list(self._aside.items()) if backoff.is_over]
         if not due:
             return
         assigned = self._kafka.assignment()
         for partition in due:
-            self._until_s.pop(partition, None)
+            self._aside.pop(partition, None)
             if partition in assigned:
                 self._kafka.resume(partition)
             else:
