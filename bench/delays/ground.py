@@ -16,7 +16,8 @@ from broker.delays.record_format import tombstone
 from broker.kafka.clients import Clients
 from broker.kafka.topics import TopicLayout, Topics
 from broker.kafka.types import ConsumedRecord, TopicPartition
-from broker.produce.publisher import Publisher, Record
+from broker.produce.publisher import Publisher
+from broker.produce.record import Record
 from dev.apache_kafka import ApacheKafkaServer
 from dev.waiting import wait_until
 

@@ -17,7 +17,7 @@ from sqlalchemy import Engine, text
 
 from bench.servers import Servers, cpu_s_of
 from broker import KafkaBroker
-from broker.produce.publisher import Record
+from broker.produce.record import Record
 from db import items
 from db.engine import make_engine, transaction
 from db.outbox import Unpublished

@@ -12,7 +12,8 @@ from ..deliveries.in_flight import InFlightDeliveries
 from ..errors import RECORD_ERRORS, KafkaUnavailable, NotAuthorized, TopicMisconfigured
 from ..process.backoff import Backoff
 from ..process.forks import reset_on_fork
-from ..produce.publisher import Publisher, Record
+from ..produce.publisher import Publisher
+from ..produce.record import Record
 
 logger = logging.getLogger(__name__)
 

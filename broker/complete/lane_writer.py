@@ -19,7 +19,8 @@ from ..partition_keys.lanes import LaneEntry
 from ..partition_keys.options import ORDER, ORDERED
 from ..partition_keys.record_format import Place, Waiting, tombstone, waiting_record, without_own
 from ..process import clock
-from ..produce.publisher import Publisher, Record
+from ..produce.publisher import Publisher
+from ..produce.record import Record
 
 
 class LaneWriter:

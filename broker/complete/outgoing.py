@@ -13,7 +13,8 @@ from ..error_text import NOTES, shorten_notes
 from ..kafka.topics import Topics
 from ..partition_keys import key_of
 from ..partition_keys.record_format import REQUEUE_HEADERS_BYTES, lane_header
-from ..produce.publisher import Publisher, Record
+from ..produce.publisher import Publisher
+from ..produce.record import Record
 
 #: The maximum characters of a retry's traceback and error text, tried in order until the retry fits.
 NOTES_CHARS = (2_000, 200, 0)

@@ -27,7 +27,8 @@ from ..partition_keys.record_format import (
 )
 from ..partition_keys.waiting_store import WaitingStore
 from ..process import clock
-from ..produce.publisher import Publisher, Record, publish_all
+from ..produce.publisher import Publisher, publish_all
+from ..produce.record import Record
 
 logger = logging.getLogger(__name__)
 

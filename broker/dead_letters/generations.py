@@ -12,7 +12,7 @@ from dramatiq.message import Message
 from ..partition_keys import key_of
 from ..partition_keys.record_format import REQUEUE_HEADERS_BYTES, lane_header
 from ..process import clock
-from ..produce.publisher import Record
+from ..produce.record import Record
 from .dead_letter import REDRIVES, DeadLetter
 from .record_format import carried
 from .resolution import MAX_ID_CHARS, Resolution

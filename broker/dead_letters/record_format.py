@@ -32,7 +32,7 @@ from ..error_text import error_text, excerpt, shorten_notes, traceback_text
 from ..kafka.topic_policies import MAX_DEAD_LETTER_BYTES
 from ..kafka.topics import Topics
 from ..process import clock
-from ..produce.publisher import Record
+from ..produce.record import Record
 
 if TYPE_CHECKING:
     from ..deliveries.delivery import Origin

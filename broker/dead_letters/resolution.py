@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from ..produce.publisher import Record
+from ..produce.record import Record
 from .record_format import as_json
 
 #: A record with this header is a resolution; any other is a dead letter.

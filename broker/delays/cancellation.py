@@ -18,7 +18,8 @@ from ..kafka.rights import reading
 from ..kafka.topics import Topics
 from ..kafka.types import TopicPartition
 from ..process import clock
-from ..produce.publisher import Publisher, partition_of, publish_all
+from ..produce.publisher import Publisher, publish_all
+from ..produce.record import partition_of
 from .delayed_topic import look_up
 from .record_format import CancelDecision, Outcome, cancel_request, strongest
 from .topic_reading import REQUEST_TIMEOUT_MS, entries_of

@@ -11,7 +11,8 @@ from dramatiq.message import Message
 from ..kafka.clients import Clients
 from ..kafka.topics import Topics
 from ..partition_keys.record_format import REQUEUE_HEADERS_BYTES
-from ..produce.publisher import Publisher, Record, publish_all
+from ..produce.publisher import Publisher, publish_all
+from ..produce.record import Record
 from .cancellation import CancelClient
 from .delayed_topic import look_up
 from .forwarder import Forwarder

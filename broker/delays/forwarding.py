@@ -15,7 +15,8 @@ from ..kafka.rights import Denials
 from ..kafka.topics import Topics
 from ..process import clock
 from ..produce.delivery_reports import TOPIC_ERRORS
-from ..produce.publisher import Publisher, Record
+from ..produce.publisher import Publisher
+from ..produce.record import Record
 from .index import PendingTombstone, Progress
 from .index_schema import Row
 from .owned_partition import OwnedPartition

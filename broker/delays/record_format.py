@@ -28,7 +28,7 @@ from typing import Any
 from dramatiq.message import Message
 
 from ..process import clock
-from ..produce.publisher import Record, Watch
+from ..produce.record import Record, Watch
 
 DUE = "delay-due-ms"
 QUEUE = "delay-queue"

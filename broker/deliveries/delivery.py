@@ -10,7 +10,7 @@ from dramatiq.message import Message
 
 from ..kafka.types import ConsumedRecord, TopicPartition
 from ..partition_keys.record_format import without_own
-from ..produce.publisher import Record
+from ..produce.record import Record
 
 if TYPE_CHECKING:
     from ..partition_keys.lanes import LaneEntry

@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ..produce.publisher import Record, Watch
+from ..produce.record import Record, Watch
 from .lanes import SequenceNumber
 
 KEY = "lane-key"

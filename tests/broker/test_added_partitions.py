@@ -15,7 +15,7 @@ from dramatiq.middleware import CurrentMessage
 
 from broker import KafkaBroker, default_middleware
 from broker.errors import RECORD_ERRORS
-from broker.produce.publisher import Record
+from broker.produce.record import Record
 from dev.stack import Stack
 from tests.broker.conftest import MakeBroker, StartWorker, stop
 from tests.broker.partitions import raise_partitions, records_of

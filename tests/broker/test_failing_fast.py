@@ -10,7 +10,7 @@ import dramatiq
 import pytest
 
 from broker import KafkaBroker, MessageFailed
-from broker.produce.publisher import Record
+from broker.produce.record import Record
 from tests.broker.conftest import MakeBroker, StartWorker
 
 QUEUE = "default"

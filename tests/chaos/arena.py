@@ -17,7 +17,7 @@ from kafka import KafkaAdminClient, KafkaConsumer
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from broker import DeadLetter, KafkaBroker
-from broker.produce.publisher import Record
+from broker.produce.record import Record
 from dev.child import Child
 from dev.stack import ROOT
 from tests.chaos.outside_ledger import Entries, OutsideLedger

@@ -12,7 +12,7 @@ from dramatiq.broker import Consumer, MessageProxy
 
 from broker import KafkaBroker
 from broker.deliveries.delivery import Delivery
-from broker.produce.publisher import Record
+from broker.produce.record import Record
 from tests.broker.contract.backends import KafkaBackend
 from tests.waiting import wait_until
 

@@ -13,7 +13,8 @@ import sys
 from collections.abc import Sequence
 
 from broker import KafkaBroker
-from broker.produce.publisher import Publisher, Record
+from broker.produce.publisher import Publisher
+from broker.produce.record import Record
 
 RATE_PER_S = 2.0
 

@@ -20,7 +20,7 @@ from broker.dead_letters import DeadLetter, dead_letter_record
 from broker.dead_letters.dead_letter import read_dead_letter
 from broker.dead_letters.topic_log import DeadLetterTopic
 from broker.deliveries.delivery import Origin
-from broker.produce.publisher import Record
+from broker.produce.record import Record
 from tests.broker.conftest import MakeBroker, StartWorker
 from tests.broker.dead_letters.letters import QUEUE
 from tests.waiting import wait_until

@@ -18,7 +18,7 @@ from broker import (
     default_middleware,
     retry_if_temporary,
 )
-from broker.produce.publisher import Record
+from broker.produce.record import Record
 from tests.broker.conftest import MakeBroker, StartWorker
 from tests.waiting import wait_until
 

@@ -20,7 +20,7 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 from broker import KafkaBroker, default_middleware
 from broker.dead_letters import dead_letter_record
 from broker.offsets.commit_metadata import CommitState, Suspicion, encode
-from broker.produce.publisher import Record
+from broker.produce.record import Record
 from tests.broker.conftest import MakeBroker, StartWorker
 from tests.broker.contract.signal_log import SignalLog
 from tests.broker.dead_letters.letters import QUEUE

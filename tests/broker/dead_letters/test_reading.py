@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from broker import DeadLetter, KafkaBroker, KafkaUnavailable
-from broker.produce.publisher import Record
+from broker.produce.record import Record
 from dev.ports import free_port
 from tests.broker.conftest import MakeBroker
 from tests.broker.dead_letters.letters import QUEUE, add_dead_letter, message

@@ -17,7 +17,7 @@ from broker.deliveries.delivery import Origin
 from broker.kafka.clients import Clients
 from broker.kafka.topic_policies import MAX_DEAD_LETTER_BYTES
 from broker.kafka.topics import TopicLayout, Topics
-from broker.produce.publisher import Record
+from broker.produce.record import Record
 from tests.examples import examples
 
 TOPICS = Topics(Clients("localhost:9092"), TopicLayout(1, 1, 1000), namespace="shop-")

@@ -13,7 +13,7 @@ import tenacity
 
 from broker import KafkaBroker, TemporaryError
 from broker.dead_letters.resolution import Action, ResolutionState
-from broker.produce.publisher import Record
+from broker.produce.record import Record
 from dev.stack import ROOT, Stack
 from tests.broker.conftest import MakeBroker, StartWorker
 from tests.broker.dead_letters.letters import QUEUE, add_dead_letter, message, on_queue, records_on_queue

@@ -23,7 +23,8 @@ from dramatiq import Worker
 
 from broker import DeadLetter, KafkaBroker, TemporaryError, default_middleware
 from broker.kafka.consumer_client import Consumer
-from broker.produce.publisher import Publisher, Record
+from broker.produce.publisher import Publisher
+from broker.produce.record import Record
 
 POLICY = tenacity.Retrying(stop=tenacity.stop_after_attempt(2), wait=tenacity.wait_fixed(0.2))
 BOOTSTRAP_SERVERS, NAMESPACE, LEDGER, WHEN, WHAT = sys.argv[1:]

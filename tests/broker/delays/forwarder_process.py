@@ -16,7 +16,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from broker.produce.publisher import Publisher, Record
+from broker.produce.publisher import Publisher
+from broker.produce.record import Record
 from tests.broker.delays.station import Station
 
 

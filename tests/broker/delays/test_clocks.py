@@ -21,7 +21,8 @@ from broker.delays.index_schema import Row
 from broker.delays.owned_partition import OwnedPartition
 from broker.delays.record_format import Delay
 from broker.kafka.topics import Topics
-from broker.produce.publisher import Publisher, Record
+from broker.produce.publisher import Publisher
+from broker.produce.record import Record
 from dev.child import Child
 from tests.broker.delays.station import QUEUE, SESSION_TIMEOUT_MS, Station, now_ms
 from tests.broker.kafka_python import whole_admin

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from kafka.structs import TopicPartition
 
-from broker.produce.publisher import Publisher, Record
+from broker.produce.publisher import Publisher
+from broker.produce.record import Record
 from dev.server import Server
 from tests.broker.delays.conftest import MakeStation
 from tests.broker.delays.station import DEADLINE_S, QUEUE, Station, due_ms, message

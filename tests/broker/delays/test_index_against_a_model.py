@@ -38,7 +38,8 @@ from broker.delays.record_format import (
     tombstone,
 )
 from broker.kafka.topics import Topics
-from broker.produce.publisher import Publisher, Record
+from broker.produce.publisher import Publisher
+from broker.produce.record import Record
 from tests.examples import examples
 
 TOPIC = "delayed"

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from broker.errors import KafkaUnavailable
-from broker.produce.publisher import Record
+from broker.produce.record import Record
 from dev.server import Server
 from tests.broker.delays.conftest import MakeStation
 from tests.broker.delays.station import QUEUE, Station, due_ms, message

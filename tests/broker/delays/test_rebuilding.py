@@ -20,7 +20,7 @@ from broker.delays.index_store import IndexDamaged, IndexInUse, IndexUnusable
 from broker.delays.owned_partition import OwnedPartition
 from broker.delays.owned_partitions import OwnedPartitions
 from broker.delays.record_format import Delay, Done, Outcome, tombstone
-from broker.produce.publisher import partition_of
+from broker.produce.record import partition_of
 from dev.child import Child
 from tests.broker.delays.conftest import MakeStation
 from tests.broker.delays.station import PARTITIONS, QUEUE, SESSION_TIMEOUT_MS, Station, message, now_ms

@@ -28,7 +28,7 @@ from broker.delays.record_format import (
     read,
     tombstone,
 )
-from broker.produce.publisher import Record
+from broker.produce.record import Record
 
 MINUTE_MS = 60_000
 DAY_MS = 24 * 60 * MINUTE_MS

@@ -35,7 +35,7 @@ from broker.partition_keys.record_format import (
     waiting_record,
 )
 from broker.partition_keys.waiting_store import StaleRead
-from broker.produce.publisher import Record as Sent
+from broker.produce.record import Record as Sent
 from tests.examples import examples
 
 KEYS = [b"a", b"b", b"c"]

@@ -19,7 +19,7 @@ from broker.deliveries.assigned_partition import AssignedPartition, Capacity
 from broker.deliveries.delivery import Delivery, Origin
 from broker.deliveries.in_flight import InFlightDeliveries
 from broker.offsets.commit_metadata import CommitState
-from broker.produce.publisher import Record
+from broker.produce.record import Record
 
 DEADLINE_S = 20.0
 

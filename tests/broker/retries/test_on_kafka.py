@@ -15,7 +15,7 @@ from dramatiq import Message
 from dramatiq.middleware import Middleware
 
 from broker import KafkaBroker, TemporaryError, default_middleware, retry_if_temporary
-from broker.produce.publisher import Record
+from broker.produce.record import Record
 from dev.child import Child
 from dev.stack import ROOT, Stack
 from tests.broker.conftest import MakeBroker, StartWorker

@@ -15,7 +15,7 @@ from dramatiq import pipeline
 
 from broker import DeadLetter, EnqueueFailed, KafkaBroker, PermanentError, default_middleware
 from broker.kafka.topic_policies import MAX_DEAD_LETTER_BYTES
-from broker.produce.publisher import Record
+from broker.produce.record import Record
 from tests.broker.conftest import MakeBroker, StartWorker
 from tests.broker.topics.made import QUEUE, configure, create
 from tests.waiting import wait_until
