@@ -22,7 +22,7 @@ from .deliveries.delivery import Delivery
 from .error_text import MAX_TRACEBACK_CHARS, shorten_notes
 from .errors import EnqueueFailed, RetryPolicyRefused
 from .kafka.clients import Clients
-from .kafka.topics import TopicLayout
+from .kafka.topic_layout import TopicLayout
 from .kafka.unreadable_batches import report_missing_codecs
 from .parameters import check_ranges
 from .partition_keys import PartitionKeys

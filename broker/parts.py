@@ -22,7 +22,8 @@ from .deliveries.in_flight import InFlightDeliveries
 from .kafka.clients import Clients
 from .kafka.operations import Operations
 from .kafka.rights import Denials
-from .kafka.topics import TopicLayout, Topics
+from .kafka.topic_layout import TopicLayout
+from .kafka.topics import Topics
 from .process.forks import reset_on_fork
 from .produce.publisher import Publisher
 from .worker.shutdown import Shutdown

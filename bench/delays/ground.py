@@ -14,7 +14,8 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from broker.delays import Delays, Outcome, delay_record
 from broker.delays.record_format import tombstone
 from broker.kafka.clients import Clients
-from broker.kafka.topics import TopicLayout, Topics
+from broker.kafka.topic_layout import TopicLayout
+from broker.kafka.topics import Topics
 from broker.kafka.types import ConsumedRecord, TopicPartition
 from broker.produce.publisher import Publisher
 from broker.produce.record import Record

@@ -1,4 +1,4 @@
-"""Makes kafka-python clients. Nothing connects until one of these methods is called."""
+"""Constructs kafka-python's clients. No connection is made until one of these methods is called."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ from .unreadable_batches import check_compression_type
 
 T = TypeVar("T")
 
-#: How long a client may take to find the cluster before it says that Kafka is away.
+#: The time for a client to find the cluster before Kafka counts as unreachable.
 BOOTSTRAP_TIMEOUT_MS = 10_000
-#: How long a question may take that nobody has set a time for. Kafka notices the death of a node after its
-#: broker.session.timeout.ms, 9 s by default, and what that node led or coordinated moves then.
+#: The time for a request without a deadline of its own. Kafka notices the death of a node after its
+#: broker.session.timeout.ms, 9 s by default, and then moves the partitions and groups of that node.
 ASK_TIMEOUT_S = 30.0
-#: One node is given this share of what is left, within these bounds, before another one is asked.
+#: The share of the remaining time that one node has, within these bounds, before another node is asked.
 TRY_SHARE = 1 / 3
 MIN_TRY_MS = 3_000
 MAX_TRY_MS = 10_000
-#: What a client is given to find the cluster when there is hardly any time left.
+#: The least time for a client to find the cluster.
 MIN_FIND_MS = 100
-#: The pause before another node is asked: at random up to the first, which doubles up to the second.
+#: The first and the longest pause before another node is asked; each is random below its length.
 PAUSE_S = 0.1
 MAX_PAUSE_S = 1.0
-#: kafka-python's own ceiling of 30 s would leave a worker idle long after Kafka is back.
+#: With kafka-python's default of 30 s, a worker would stay idle long after Kafka is reachable again.
 RECONNECT_BACKOFF_MAX_MS = 1_000
-#: How old what a client knows of its topics may be. Partitions that were added are served, and sent to, after
-#: that long; kafka-python's own five minutes would let the messages in them wait.
+#: The greatest age of a client's metadata. Added partitions are read and written after this time; with
+#: kafka-python's default of five minutes, messages in them would wait that long.
 METADATA_MAX_AGE_MS = 5_000
-#: Decided by this broker's guarantees; a caller's option of that name would break one of them silently.
+#: Options that the broker's guarantees depend on: another value would break one of them silently.
 RESERVED_OPTIONS = frozenset(
     {
         "bootstrap_servers", "group_id", "enable_auto_commit", "auto_offset_reset", "acks",
@@ -58,19 +58,19 @@ RESERVED_OPTIONS = frozenset(
 
 
 class Clients:
-    """The one place that knows how to reach the cluster.
+    """Constructs clients of the cluster.
 
-    Each method makes a client that has found it, and raises KafkaUnavailable when that takes longer than the
-    option ``bootstrap_timeout_ms``, or than ``within_s``.
+    Each method returns a client that has found the cluster, and raises KafkaUnavailable when that takes
+    longer than the option ``bootstrap_timeout_ms``, or than ``within_s``.
 
     Parameters:
       bootstrap_servers: ``host:port``, several separated by commas, or a list of them.
-      options: What else every kafka-python client is to be given: ``security_protocol``, ``sasl_*``,
-        ``ssl_*``, ``client_id``...
+      options: Further settings of every kafka-python client: ``security_protocol``, ``sasl_*``, ``ssl_*``,
+        ``client_id``...
 
     Raises:
-      ValueError: When an option is unknown, or is one that the broker's guarantees depend on, or names a
-        compression that needs a package which is not installed.
+      ValueError: When an option is unknown, or the broker's guarantees depend on it, or it names a
+        compression whose package is not installed.
     """
 
     def __init__(self, bootstrap_servers: str | list[str], options: Mapping[str, Any] | None = None) -> None:
@@ -86,7 +86,7 @@ class Clients:
             bootstrap_servers.split(",") if isinstance(bootstrap_servers, str) else list(bootstrap_servers)
         )
         self.bootstrap_servers = [server.strip() for server in servers]
-        #: The server that answered last: the first to be asked the next time.
+        #: The server that answered last. The next client asks it first.
         self._answered: str | None = None
         self._options: dict[str, Any] = {
             "client_id": "dramatiq",
@@ -100,7 +100,7 @@ class Clients:
 
     @property
     def compresses(self) -> bool:
-        """Whether a record may be smaller on its way than it is."""
+        """Whether a record may be smaller in a request than its fields are."""
         return bool(self._options.get("compression_type"))
 
     def ask(
@@ -113,24 +113,24 @@ class Clients:
         unless: threading.Event | None = None,
         rights: Rights | None = None,
     ) -> T:
-        """Ask until a node has the answer.
+        """Repeat a request until a node has the answer.
 
-        kafka-python asks one node once. That may be the dead one of three, or one that does not know yet who
-        has taken its place.
+        kafka-python asks one node once. That may be the dead one of three, or one that does not know its
+        successor yet.
 
         Parameters:
-          question: Asks, with clients that it makes here, and can be asked again from its beginning.
-          doing: What that is, for an error's text: ``"The topic 'x' could not be read"``.
-          deadline_s: Until when (of ``clock.monotonic_s()``); by default ASK_TIMEOUT_S from now. A question
-            within a question has the outer one's time.
-          patient: Whether the cluster may take as long to be found, where there is a deadline. Otherwise it
-            is taken to be away after ``bootstrap_timeout_ms``.
-          unless: Nothing is asked again once it is set.
-          rights: What the question needs, for the error when that is missing.
+          question: Makes the request with clients that it constructs here. It can be called repeatedly.
+          doing: What failed otherwise, for the error's text: ``"The topic 'x' could not be read"``.
+          deadline_s: Of ``clock.monotonic_s()``; by default ASK_TIMEOUT_S from now. A question within a
+            question has the deadline of the outer one.
+          patient: Whether a client may look for the cluster until ``deadline_s``. Otherwise, Kafka counts as
+            unreachable after ``bootstrap_timeout_ms``.
+          unless: The request is not repeated once it is set.
+          rights: The rights that the request needs, for the error when one is missing.
 
         Raises:
           KafkaUnavailable: When no node had the answer in time.
-          NotAuthorized: When this client may not ask.
+          NotAuthorized: When this client lacks a right.
         """
         outer = _asking.get()
         asking = _Asking(
@@ -154,19 +154,19 @@ class Clients:
 
     @property
     def asking_until_s(self) -> float | None:
-        """Until when the question that this thread asks is asked; None when it asks none."""
+        """The deadline of the question that this thread asks; None outside of :meth:`ask`."""
         asking = _asking.get()
         return None if asking is None else asking.until_s
 
     def translated(
         self, error: KafkaError, doing: str, rights: Rights | None = None
     ) -> BrokerConnectionError:
-        """What kafka-python says, in this broker's terms; see ``rights``."""
+        """An error of a client as an error of this broker; see ``rights``."""
         return translated(error, doing, rights, self._options)
 
     @contextmanager
     def naming_all(self, doing: str, needs: Iterable[Right]) -> Iterator[None]:
-        """Let an error about one right that is missing name all ``needs`` of what it is raised in."""
+        """Let an error about one missing right name all rights that the block needs."""
         try:
             yield
         except NotAuthorized as e:
@@ -204,7 +204,7 @@ class Clients:
         try:
             client = kind(**{**options, "kafka_client": connect})
         except KafkaError as e:
-            # kafka-python leaves the thread and the sockets of a client that could not be made behind.
+            # kafka-python leaves the thread and the sockets of a client behind whose constructor failed.
             for connection in connections:
                 connection.close()
             raise self._unreachable(e, connections) from e
@@ -213,7 +213,7 @@ class Clients:
                 raise
             raise KafkaUnavailable(
                 f"Kafka cannot be reached any more, as Python ends this process and starts no thread: {e}. "
-                "What is connected before that can be used until the end."
+                "Clients that connected before can be used until the end."
             ) from e
         self._answered = connections[0].asked
         return client
@@ -231,7 +231,7 @@ class Clients:
         return refused
 
     def _timeouts(self, kind: Any, settings: Mapping[str, Any], within_s: float | None) -> dict[str, Any]:
-        """How long the client may take to find the cluster, and one node for an answer."""
+        """The timeouts of a client: to find the cluster, and for the answer of one node."""
         find_ms = settings.get("bootstrap_timeout_ms", self._options["bootstrap_timeout_ms"])
         if (asking := _asking.get()) is None:
             return {"bootstrap_timeout_ms": find_ms if within_s is None else int(within_s * 1000)}
@@ -248,23 +248,23 @@ class Clients:
 
 @dataclass(frozen=True, slots=True)
 class _Asking:
-    """A question that is being asked.
+    """The deadline of a question.
 
     Attributes:
-      until_s: Until when.
-      patient: Whether finding the cluster may take as long.
+      until_s: Of ``clock.monotonic_s()``.
+      patient: Whether a client may look for the cluster until then.
     """
 
     until_s: float
     patient: bool
 
 
-#: The question that the clients which are made here and now are for.
+#: The question for which this thread, or task, constructs clients.
 _asking: ContextVar[_Asking | None] = ContextVar("asking", default=None)
 
 
 def default_options() -> dict[str, Any]:
-    """The names of all settings of kafka-python's clients, and their defaults."""
+    """The settings of kafka-python's clients with their defaults, by name."""
     defaults: dict[str, Any] = {}
     for kind in (Producer, Consumer, Admin):
         defaults.update(kind.DEFAULT_CONFIG)

@@ -1,4 +1,4 @@
-"""Which settings of a topic lose messages, and how an operator mends them."""
+"""Which settings of a topic lose messages, and how an operator corrects them."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ RETENTION_BYTES = "retention.bytes"
 #: records of four times the size that a queue's topic takes by default (Kafka's message.max.bytes, 1,048,588
 #: bytes).
 MAX_DEAD_LETTER_BYTES = 4 * 1_048_588
-#: What a message that fits its queue's topic needs elsewhere for its headers.
+#: The bytes for the headers of a message in another topic than its queue's.
 HEADER_ROOM_BYTES = 64 * 1024
 #: A message that fits its queue's topic (message.max.bytes, 1,048,588 by default) fits here with its headers.
 MAX_DELAYED_BYTES = 1_048_588 + HEADER_ROOM_BYTES
-#: What a dead letter needs beside its message when its texts are at their shortest.
+#: The bytes that a dead letter needs beside its message when its texts are at their shortest.
 DEAD_LETTER_ROOM_BYTES = 4_096
-#: A queue that keeps messages for less is taken for a mistake.
+#: A shorter retention of a queue is taken for a mistake.
 SHORT_RETENTION_MS = 3_600_000
-#: How long a topic that is refused is not looked at again: how soon it is noticed that it was mended.
+#: The interval of the checks of a refused topic, and so the time until a correction is noticed.
 RECHECK_S = 0.5
 #: A node may not know yet of a topic that another one has just created.
 DESCRIBE_TRIES = 3
@@ -64,7 +64,7 @@ class Finding:
 
     Attributes:
       effect: What Kafka does because of it.
-      remedy: The value that mends it.
+      remedy: The value that corrects it.
       certain: Whether messages are lost for certain, so that none may be put there.
     """
 
@@ -148,7 +148,7 @@ def _retention_bytes(settings: Settings) -> Finding | None:
 
 
 def command(servers: Iterable[str], topic: str, found: Iterable[Finding]) -> str:
-    """The command that mends a topic."""
+    """The command that corrects the settings of a topic."""
     configs = ",".join(f"{finding.setting}={finding.remedy}" for finding in found)
     return (
         f"kafka-configs.sh --bootstrap-server {','.join(servers)} --alter --entity-type topics "
@@ -187,7 +187,7 @@ class TopicPolicies:
           KafkaError: When Kafka does not answer.
         """
         wanted = set(topics)
-        if self._refused:  # what mends one may have been done to another
+        if self._refused:  # a correction may concern another topic
             wanted |= self._settings.keys()
         described = _describe(admin, wanted)
         for _ in range(DESCRIBE_TRIES - 1):
@@ -256,12 +256,14 @@ class TopicPolicies:
 
     def _sentence(self, topic: str, found: list[Finding]) -> str:
         said = ", and ".join(map(str, found))
-        mend = command(self._servers, topic, found)
-        return f"The topic {topic!r} has {said}: messages would be lost there until this mends it: {mend}"
+        remedy = command(self._servers, topic, found)
+        return (
+            f"The topic {topic!r} has {said}: messages would be lost there until this corrects it: {remedy}"
+        )
 
     def _doubt(self, topic: str, found: Finding) -> str:
-        mend = command(self._servers, topic, [found])
-        return f"The topic {topic!r} has {found}. Unless this is meant, mend it: {mend}"
+        remedy = command(self._servers, topic, [found])
+        return f"The topic {topic!r} has {found}. Unless this is meant, correct it: {remedy}"
 
     def _say_unreadable(self, topics: Iterable[str]) -> None:
         unreadable = sorted(topics)

@@ -1,11 +1,11 @@
-"""Creates the topics of a namespace, and looks at the settings of those that exist."""
+"""Creates the topics of a namespace, and checks the settings of existing ones."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from threading import Event
+from typing import Any
 
 from dramatiq.errors import BrokerConnectionError
 
@@ -23,37 +23,20 @@ from .errors import (
 from .protocol import AdminClient
 from .rights import Rights, denied_topics
 from .single_flight import SingleFlight
+from .topic_layout import TopicLayout
 from .topic_names import DEAD_LETTER_SUFFIX, LANES_SUFFIX, TopicNames
-from .topic_policies import CLEANUP_POLICY, MAX_MESSAGE_BYTES, RECHECK_S, Role, TopicPolicies, limit_for
+from .topic_policies import RECHECK_S, Role, TopicPolicies
 
 logger = logging.getLogger(__name__)
 
-#: How long it may take to find Kafka for a question that can go without an answer.
+#: The deadline of a request whose answer is dispensable.
 LOOK_UP_TIMEOUT_S = 2.0
-#: A record that seems too large for its topic is compared with a limit that is no older.
+#: The greatest age of the limit with which a record is compared that seems too large for its topic.
 MAX_LIMIT_AGE_S = 1.0
-DEAD_LETTER_RETENTION_MS = 30 * 24 * 3600 * 1000
-#: Tombstones in the delayed topic must outlive the longest absence of a forwarder that remembers its offset.
-DELAYED_TOMBSTONE_RETENTION_MS = 24 * 3600 * 1000
-#: Kafka compacts whole segments, and never the one it writes to, by default up to 1 GiB and a week old.
-DELAYED_SEGMENT_BYTES = 64 * 1024 * 1024
-DELAYED_SEGMENT_MS = 3600 * 1000
-#: Kafka deletes whole segments, once their last record has been kept for ``retention.ms``. With its default
-#: of a week for a segment, done work would outlive by that the offsets that say it is done.
-QUEUE_SEGMENT_MS = 24 * 3600 * 1000
-
-
-@dataclass(frozen=True, slots=True)
-class TopicLayout:
-    """What a topic that does not exist yet is created with."""
-
-    partitions: int
-    replication_factor: int
-    retention_ms: int
 
 
 class Topics(TopicNames):
-    """The topics of a namespace: creates those that are missing, and leaves those that exist as they are."""
+    """The topics of a namespace. Missing ones are created, existing ones are never changed."""
 
     def __init__(self, clients: Clients, layout: TopicLayout, *, namespace: str = "") -> None:
         super().__init__(namespace)
@@ -75,24 +58,24 @@ class Topics(TopicNames):
         deadline_s: float | None = None,
         unless: Event | None = None,
     ) -> None:
-        """Create those of ``topics`` that do not exist, and check the settings of those that do.
+        """Create the missing ones of ``topics``, and check the settings of the others.
 
-        What several threads ask for at the same time, a worker's consumers at its boot, is created with one
+        Several threads that call this at the same time, as a worker's consumers at its boot, share one
         request.
 
         Parameters:
           beside: Topics that are checked when they exist, and not created.
-          for_reading: Nothing is to be written there: settings that lose messages are logged, not raised.
-          right: What is wanted there, for the error when a topic may not even be seen; READ by default when
-            it is for reading, and else DESCRIBE.
-          deadline_s: Of ``clock.monotonic_s()``, also to find Kafka; by default ASK_TIMEOUT_S from now, and
-            as long as any client may take to find it.
-          unless: Once it is set, nothing is waited for.
+          for_reading: The caller does not write: settings that lose messages are logged, not raised.
+          right: The right that the caller needs, for the error when this client may not even see a topic; by
+            default READ when ``for_reading``, and otherwise DESCRIBE.
+          deadline_s: Of ``clock.monotonic_s()``, for the connection to Kafka as well; by default
+            ASK_TIMEOUT_S from now, with the usual timeout of a connection.
+          unless: The call stops waiting once it is set.
 
         Raises:
-          KafkaUnavailable: When Kafka does not answer until then, or refuses to create one.
-          NotAuthorized: When this client may not see one, or may not create it.
-          TopicMisconfigured: When the settings of one lose messages for certain.
+          KafkaUnavailable: When Kafka does not answer by the deadline, or refuses to create a topic.
+          NotAuthorized: When this client may not see a topic, or may not create it.
+          TopicMisconfigured: When the settings of a topic certainly lose messages.
         """
         wanted, also = set(topics), set(beside)
         needed = right or ("READ" if for_reading else "DESCRIBE")
@@ -122,10 +105,10 @@ class Topics(TopicNames):
         deadline_s: float | None,
         unless: Event | None,
     ) -> BrokerConnectionError | None:
-        """Create ``wanted``, and what other threads wait to create meanwhile.
+        """Create ``wanted``, and the topics that other threads wait for.
 
         Returns:
-          Kafka's refusal of one that is wanted. It is raised only where that one is.
+          Kafka's refusal of a topic of ``wanted``. Only the callers that need the topic raise it.
         """
         asked_for, self._asked_for = self._asked_for, set()
 
@@ -144,10 +127,11 @@ class Topics(TopicNames):
         others = asked_for - self._existing - missing
         if missing and others and create(missing | others) is None:
             return None
-        return create(wanted - self._existing)  # what was refused may be one of theirs, who will hear of it
+        # The refused topic may be another thread's, which gets the error itself.
+        return create(wanted - self._existing)
 
     def refusals(self, topics: Iterable[str]) -> dict[str, TopicMisconfigured]:
-        """Why some of ``topics``, which were ensured, may not be written to."""
+        """The reasons why some of ``topics``, which were ensured, may not be written to."""
         return self._policies.refusals(topics)
 
     def say(self, refusal: TopicMisconfigured) -> None:
@@ -155,7 +139,7 @@ class Topics(TopicNames):
         self._policies.say(refusal)
 
     def _is_refused_for_now(self, topics: set[str]) -> bool:
-        """Whether nothing new can be said yet: what is refused was looked at a moment ago."""
+        """Whether the refusals are recent, so that the topics need no check yet."""
         missing = topics - self._existing
         return all(self._policies.is_refused(t) and self._policies.age_s(t) < RECHECK_S for t in missing)
 
@@ -193,10 +177,10 @@ class Topics(TopicNames):
             )  # fmt: skip
 
     def _create_once(self, topics: set[str], beside: set[str], gone: set[str], right: str) -> None:
-        """Look ``topics`` up, and create those that are missing.
+        """Look ``topics`` up, and create the missing ones.
 
         Parameters:
-          gone: Takes those that were there before.
+          gone: Receives the missing ones that existed before.
         """
         with self._clients.admin() as admin:
             try:
@@ -211,7 +195,7 @@ class Topics(TopicNames):
             queues = {topic for topic in missing if self._role_of(topic)[0] is Role.QUEUE}
             self._create(admin, queues)
             self._policies.look(admin, present | queues, new=queues)
-            # With limits that their queue's messages fit into, which only the queue's topic tells.
+            # Their limits depend on the limit of the queue's topic, which is known by now.
             self._create(admin, missing - queues)
             if missing - queues:
                 self._policies.look(admin, missing - queues, new=missing - queues)
@@ -220,11 +204,11 @@ class Topics(TopicNames):
         self._existing.difference_update(self._policies.refusals(self._existing.copy()))
 
     def check_again(self, *, unless: Event) -> None:
-        """Look at the settings of the topics that are in use, and log which of them lose messages now. Those
-        are not written to until they are mended.
+        """Check the settings of the topics in use, and log which of them lose messages now. No message is
+        sent to these until their settings are corrected.
 
         Parameters:
-          unless: Once it is set, nothing is waited for.
+          unless: The call stops waiting once it is set.
 
         Raises:
           KafkaUnavailable, NotAuthorized: When Kafka does not answer.
@@ -244,13 +228,13 @@ class Topics(TopicNames):
             self.say(refusal)
 
     def limit_of(self, topic: str) -> int | None:
-        """The largest record, or batch of records, that a topic took when it was looked at last; None when
-        Kafka has not said. It costs nothing.
+        """The largest record, or batch of records, that a topic accepted at its last check; None when it is
+        not known. No request is made.
         """
         return self._policies.limits.get(topic)
 
     def max_message_bytes(self, topic: str, *, max_age_s: float = MAX_LIMIT_AGE_S) -> int | None:
-        """The same, and asked for when what is known of it is older."""
+        """The same, read from Kafka when the last check is older than ``max_age_s``."""
         if self._policies.age_s(topic) < max_age_s:
             return self.limit_of(topic)
 
@@ -267,11 +251,11 @@ class Topics(TopicNames):
         return self.limit_of(topic)
 
     def forget(self, topics: Iterable[str]) -> None:
-        """Look ``topics`` up again the next time: one of them may have been deleted."""
+        """Let the next use look ``topics`` up again: one of them may have been deleted."""
         self._existing.difference_update(topics)
 
     def note_gone(self, topic: str) -> None:
-        """Say that a topic, which was ensured, does not exist any more; it is looked up the next time."""
+        """Log that a topic, which was ensured, does not exist any more. Its next use looks it up."""
         self.forget([topic])
         logger.warning(
             "The topic %r is gone: somebody has deleted it, with what it held. Its next use creates it "
@@ -279,24 +263,17 @@ class Topics(TopicNames):
         )  # fmt: skip
 
     def look_again(self, topic: str, *, deadline_s: float) -> None:
-        """Create a topic again that Kafka does not know any more; see :meth:`ensure`."""
+        """Create a topic again that does not exist any more; see :meth:`ensure`."""
         self.forget([topic])
         self.ensure([topic], deadline_s=deadline_s)
 
     def _create(self, admin: AdminClient, topics: Collection[str]) -> None:
-        specs = {
-            topic: {
-                "num_partitions": self._layout.partitions,
-                "replication_factor": self._layout.replication_factor,
-                "configs": self._configs(topic),
-            }
-            for topic in sorted(topics)
-        }
+        specs = {topic: self._spec(topic) for topic in sorted(topics)}
         if not specs:
             return
         try:
             answer = admin.create_topics(specs, raise_errors=False)
-        except RuntimeError as e:  # kafka-python's, when the controller has changed twice
+        except RuntimeError as e:  # of kafka-python, when the controller has changed twice
             raise NotControllerError(str(e)) from e
         for found in answer["topics"]:
             topic, error = found["name"], for_code(found["error_code"])
@@ -306,36 +283,17 @@ class Topics(TopicNames):
                     f"The topic {topic!r} does not exist, and could not be created",
                     Rights(on_topic="CREATE"),
                 )
-            # Another process may have created one between our look and our request; theirs is respected.
+            # Another process may have created the topic since the look-up; that topic is respected.
             if found["error_code"] != 0 and error is not TopicAlreadyExistsError:
                 raise error(f"{topic}: {found.get('error_message') or 'it could not be created'}")
         admin.wait_for_topics(list(specs))
 
-    def _configs(self, topic: str) -> dict[str, str]:
-        # Kafka's clock stamps the records. By a producer's, retention would delete what one sends whose clock
-        # is behind, and Kafka would refuse what one sends whose clock is an hour ahead.
-        return {"message.timestamp.type": "LogAppendTime", **self._limits(topic)}
-
-    def _limits(self, topic: str) -> dict[str, str]:
+    def _spec(self, topic: str) -> dict[str, Any]:
         role, queue_topic = self._role_of(topic)
-        if role is Role.QUEUE:
-            retention_ms = self._layout.retention_ms
-            segment_ms = retention_ms if 0 < retention_ms < QUEUE_SEGMENT_MS else QUEUE_SEGMENT_MS
-            return {"retention.ms": str(retention_ms), "segment.ms": str(segment_ms)}
-        limit = str(limit_for(role, self._policies.largest_limit(queue_topic)))
-        if role is Role.DEAD_LETTERS:
-            return {"retention.ms": str(DEAD_LETTER_RETENTION_MS), MAX_MESSAGE_BYTES: limit}
-        return {
-            CLEANUP_POLICY: "compact",
-            "delete.retention.ms": str(DELAYED_TOMBSTONE_RETENTION_MS),
-            "segment.bytes": str(DELAYED_SEGMENT_BYTES),
-            "segment.ms": str(DELAYED_SEGMENT_MS),
-            "max.compaction.lag.ms": str(DELAYED_SEGMENT_MS),
-            MAX_MESSAGE_BYTES: limit,
-        }
+        return self._layout.spec(role, self._policies.largest_limit(queue_topic))
 
     def _role_of(self, topic: str) -> tuple[Role, str | None]:
-        """What a topic is for, and whose messages come there: the topic of a queue, or None for all."""
+        """The role of a topic, and the topic of the queue whose messages it holds; None for all queues."""
         if topic == self.delayed:
             return Role.DELAYED, None
         for suffix, role in ((DEAD_LETTER_SUFFIX, Role.DEAD_LETTERS), (LANES_SUFFIX, Role.LANES)):
@@ -345,7 +303,7 @@ class Topics(TopicNames):
 
 
 def _is_refusal(error: BrokerConnectionError) -> bool:
-    """Whether Kafka was reached, and does not create one of the topics. It says nothing of others."""
+    """Whether Kafka answered, and refuses to create one of the topics; the others may be possible."""
     cause = error.__cause__
     return isinstance(error, NotAuthorized) or (
         isinstance(cause, BrokerResponseError) and not cause.retriable
@@ -353,10 +311,10 @@ def _is_refusal(error: BrokerConnectionError) -> bool:
 
 
 def _present(admin: AdminClient, topics: set[str], beside: set[str]) -> set[str]:
-    """Those of ``topics`` and ``beside`` that exist.
+    """The existing ones of ``topics`` and ``beside``.
 
     Raises:
-      KafkaError: When it cannot be told of one of ``topics``: this client may not see it, say.
+      KafkaError: When Kafka does not say whether one of ``topics`` exists: this client may not see it, say.
     """
     present: set[str] = set()
     denied: set[str] = set()

@@ -13,7 +13,8 @@ import pytest
 from broker import KafkaUnavailable
 from broker.kafka.clients import Clients
 from broker.kafka.protocol import AdminClient
-from broker.kafka.topics import TopicLayout, Topics
+from broker.kafka.topic_layout import TopicLayout
+from broker.kafka.topics import Topics
 from dev.stack import Stack
 from tests.broker.conftest import MakeBroker
 from tests.waiting import wait_until

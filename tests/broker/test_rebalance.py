@@ -8,7 +8,8 @@ import pytest
 from kafka.structs import MemberState, OffsetAndMetadata
 
 from broker.kafka.clients import Clients
-from broker.kafka.topics import TopicLayout, Topics
+from broker.kafka.topic_layout import TopicLayout
+from broker.kafka.topics import Topics
 from dev.stack import Stack
 from tests.broker.kafka_python import whole_admin, whole_consumer
 from tests.waiting import wait_until

@@ -15,8 +15,9 @@ from broker.dead_letters import DeadLetter, dead_letter_record
 from broker.dead_letters.dead_letter import read_dead_letter
 from broker.deliveries.delivery import Origin
 from broker.kafka.clients import Clients
+from broker.kafka.topic_layout import TopicLayout
 from broker.kafka.topic_policies import MAX_DEAD_LETTER_BYTES
-from broker.kafka.topics import TopicLayout, Topics
+from broker.kafka.topics import Topics
 from broker.produce.record import Record
 from tests.examples import examples
 

@@ -12,7 +12,8 @@ from kafka.structs import TopicPartition
 
 from broker.delays import Delays, Forwarder
 from broker.kafka.clients import Clients
-from broker.kafka.topics import TopicLayout, Topics
+from broker.kafka.topic_layout import TopicLayout
+from broker.kafka.topics import Topics
 from broker.produce.publisher import Publisher
 from broker.produce.record import Record, partition_of
 from tests.broker.kafka_python import whole_consumer

@@ -13,7 +13,7 @@ from dramatiq.middleware import Middleware
 from broker.consume.consumer import QueueConsumer
 from broker.kafka.clients import Clients
 from broker.kafka.protocol import AdminClient, ConsumerClient
-from broker.kafka.topics import TopicLayout
+from broker.kafka.topic_layout import TopicLayout
 from broker.kafka.types import TopicPartition
 from broker.offsets.commit_metadata import decode
 from broker.parts import Settings, assemble

@@ -22,7 +22,8 @@ from kafka.structs import TopicPartition
 
 from broker.consume.lane_releaser import LaneReleaser
 from broker.kafka.clients import Clients
-from broker.kafka.topics import TopicLayout, Topics
+from broker.kafka.topic_layout import TopicLayout
+from broker.kafka.topics import Topics
 from broker.partition_keys import lanes as lanes_module
 from broker.partition_keys import waiting_store as log_module
 from broker.partition_keys.acknowledged_ends import AcknowledgedEnds

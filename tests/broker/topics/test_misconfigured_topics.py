@@ -128,7 +128,7 @@ def test_a_worker_says_so_when_a_topic_loses_messages_since_it_was_started(
     # When an operator makes one lose messages
     configure(broker, topic, {"cleanup.policy": policy})
 
-    # Then an error names it, the setting and the command that mends it
+    # Then an error names it, the setting and the command that corrects it
     wait_until(lambda: errors_about(caplog, topic), deadline_s=DEADLINE_S, what="an error")
     line = errors_about(caplog, topic)[0]
     assert f"{topic!r} has cleanup.policy={policy}" in line

@@ -1,0 +1,63 @@
+"""The settings with which the broker creates a topic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .topic_policies import CLEANUP_POLICY, MAX_MESSAGE_BYTES, RETENTION_MS, Role, limit_for
+
+DEAD_LETTER_RETENTION_MS = 30 * 24 * 3600 * 1000
+#: Tombstones in the delayed topic must outlive the longest absence of a forwarder that remembers its offset.
+DELAYED_TOMBSTONE_RETENTION_MS = 24 * 3600 * 1000
+#: Kafka compacts whole segments, but not the one that it writes to. By default a segment has up to 1 GiB, and
+#: is up to a week old.
+DELAYED_SEGMENT_BYTES = 64 * 1024 * 1024
+DELAYED_SEGMENT_MS = 3600 * 1000
+#: Kafka deletes whole segments, once ``retention.ms`` has passed since their last record. With its default of
+#: a week for a segment, the records of completed messages would outlive their committed offsets by a week.
+QUEUE_SEGMENT_MS = 24 * 3600 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class TopicLayout:
+    """The properties of the topics that the broker creates.
+
+    Attributes:
+      retention_ms: The retention of a queue's topic.
+    """
+
+    partitions: int
+    replication_factor: int
+    retention_ms: int
+
+    def spec(self, role: Role, queue_limit: int | None) -> dict[str, Any]:
+        """The entry of a new topic for ``AdminClient.create_topics``.
+
+        Parameters:
+          queue_limit: The largest ``max.message.bytes`` of the queues whose messages the topic holds, as far
+            as it is known.
+        """
+        return {
+            "num_partitions": self.partitions,
+            "replication_factor": self.replication_factor,
+            # Kafka's clock stamps the records. By the clock of a producer, retention would delete the records
+            # of one that is behind, and Kafka would refuse those of one that is an hour ahead.
+            "configs": {"message.timestamp.type": "LogAppendTime", **self._limits(role, queue_limit)},
+        }
+
+    def _limits(self, role: Role, queue_limit: int | None) -> dict[str, str]:
+        if role is Role.QUEUE:
+            segment_ms = self.retention_ms if 0 < self.retention_ms < QUEUE_SEGMENT_MS else QUEUE_SEGMENT_MS
+            return {RETENTION_MS: str(self.retention_ms), "segment.ms": str(segment_ms)}
+        limit = str(limit_for(role, queue_limit))
+        if role is Role.DEAD_LETTERS:
+            return {RETENTION_MS: str(DEAD_LETTER_RETENTION_MS), MAX_MESSAGE_BYTES: limit}
+        return {
+            CLEANUP_POLICY: "compact",
+            "delete.retention.ms": str(DELAYED_TOMBSTONE_RETENTION_MS),
+            "segment.bytes": str(DELAYED_SEGMENT_BYTES),
+            "segment.ms": str(DELAYED_SEGMENT_MS),
+            "max.compaction.lag.ms": str(DELAYED_SEGMENT_MS),
+            MAX_MESSAGE_BYTES: limit,
+        }
