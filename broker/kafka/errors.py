@@ -1,8 +1,9 @@
-"""The errors that a Kafka client raises, and the questions that the rest of the broker asks about them.
+"""The errors that a Kafka client raises, and predicates about them.
 
-For now they are kafka-python's own classes, under this roof alone: a second client, or one in memory, raises
-the same ones. The type checker sees the part of each that the broker relies on. It imports nothing else of
-the broker, so that ``broker.errors`` may build on it.
+They are kafka-python's classes, which no other file imports from kafka-python. Another client raises the
+same classes: ``for_code(code)(text)`` for an error code of Kafka, and the others by name. The type checker
+sees the part of each class that the broker relies on. This module imports no other module of the broker,
+since ``broker.errors`` uses it.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ if TYPE_CHECKING:
     from .types import OffsetAndMetadata, TopicPartition
 
     class KafkaError(Exception):
-        """Whatever a Kafka client raises.
+        """An error of a Kafka client.
 
         Attributes:
-          retriable: Whether the same again, later or at another node, may succeed.
+          retriable: Whether the same request may succeed later, or at another node.
         """
 
         retriable: bool
 
     class BrokerResponseError(KafkaError):
-        """Kafka has answered with an error code."""
+        """Kafka answered with an error code."""
 
         errno: int
 
@@ -73,10 +74,10 @@ if TYPE_CHECKING:
     class KafkaTimeoutError(RetriableError): ...
 
     class LogTruncationError(KafkaError):
-        """Logs were cut below the position of a consumer.
+        """Logs were truncated below the position of a consumer.
 
         Attributes:
-          divergent_offsets: Where each log became another one; None when its leader has not said.
+          divergent_offsets: The cut of each log; None when its leader does not know it.
         """
 
         divergent_offsets: Mapping[TopicPartition, OffsetAndMetadata | None]
@@ -115,7 +116,7 @@ if TYPE_CHECKING:
     class UnsupportedForMessageFormatError(BrokerResponseError): ...
 
     def for_code(error_code: int) -> type[BrokerResponseError]:
-        """The class of Kafka's error code; a class of its own for a code that is not known."""
+        """The class of Kafka's error code; a class of its own for an unknown code."""
 
 else:
     from kafka.errors import (
@@ -213,7 +214,7 @@ __all__ = [
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether another node, or the same one later, may have the answer."""
+    """Whether another node may have the answer, or the same node later."""
     return isinstance(error, KafkaError) and (
         error.retriable or isinstance(error, UnknownBrokerIdError | BrokerNotAvailableError)
     )
@@ -221,7 +222,7 @@ def may_pass(error: BaseException) -> bool:
 
 def is_about_time(error: BaseException) -> bool:
     """Whether a record is refused because of its timestamp."""
-    # kafka-python 3.0.12 has the general error where two records or more of a batch are refused
+    # kafka-python 3.0.12 raises the general error when two records or more of a batch are refused
     # (Sender._record_exceptions_fn in producer/sender.py).
     if isinstance(error, InvalidRecordError):
         return "timestamp" in str(error).lower()
@@ -229,7 +230,7 @@ def is_about_time(error: BaseException) -> bool:
 
 
 def is_unknown_partition(error: BaseException) -> bool:
-    """Whether a producer has not heard of the partition that a record names."""
+    """Whether a producer does not know the partition that a record names."""
     # A ValueError without a type of its own (KafkaProducer._partition in producer/kafka.py of kafka-python
     # 3.0.12).
     return isinstance(error, ValueError) and str(error).startswith("Unrecognized partition")
