@@ -1,4 +1,4 @@
-"""A clock for tests whose time passes only for threads that sleep or wait."""
+"""A clock for `broker.process.clock.use`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 
 
 class StoppedClock:
-    """Stands still until a thread sleeps or waits, and then jumps by that time."""
+    """A clock that stands still but for those who sleep."""
 
     def __init__(self) -> None:
         self.now_s = 1_000.0

@@ -17,7 +17,7 @@ from kafka.producer.future import FutureProduceResult, FutureRecordMetadata
 from kafka.structs import TopicPartition
 
 from broker import KafkaBroker, KafkaUnavailable
-from broker.produce import send_batching as gathering
+from broker.produce import send_batching
 from broker.produce.send_batching import SendBatcher, Sent
 from dev.stack import Stack
 from tests.waiting import wait_until
@@ -36,14 +36,14 @@ def sent_after(event: threading.Event) -> Sent:
 
 
 class Busy:
-    """A gathering in which one caller waits for an answer, so that every other has company."""
+    """A batcher in which one caller waits for a response, so that no other caller is alone."""
 
     def __init__(self) -> None:
-        self.gathering = SendBatcher()
+        self.batcher = SendBatcher()
         self._answered = threading.Event()
         self._pool = ThreadPoolExecutor(16)
         self.occupant = self.submit(Sent, wait=lambda _: self._answered.wait(DEADLINE_S))
-        wait_until(lambda: bool(self.gathering._callers), deadline_s=DEADLINE_S, what="the first caller")
+        wait_until(lambda: bool(self.batcher._callers), deadline_s=DEADLINE_S, what="the first caller")
 
     def submit(
         self,
@@ -52,7 +52,7 @@ class Busy:
         *,
         timeout_s: float = TIMEOUT_S,
     ) -> Future[Any]:
-        return self._pool.submit(self.gathering.produce, send, wait, timeout_s=timeout_s)
+        return self._pool.submit(self.batcher.produce, send, wait, timeout_s=timeout_s)
 
     def threads(self) -> set[threading.Thread]:
         return self._pool._threads  # type: ignore[return-value]
@@ -131,7 +131,7 @@ def test_callers_whose_thread_has_died_send_for_themselves_and_the_next_get_anot
     busy: Busy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as dead:
-        dead.setattr(busy.gathering, "_run", lambda: None)
+        dead.setattr(busy.batcher, "_run", lambda: None)
         calls = [busy.submit(Sent) for _ in range(4)]
         assert [call.result(DEADLINE_S) for call in calls] == [Sent()] * 4
     senders = [busy.submit(lambda: Sent(failures={threading.get_ident(): ValueError()})) for _ in range(4)]
@@ -150,7 +150,7 @@ def test_an_interrupted_caller_leaves_the_others_as_they_were(busy: Busy) -> Non
     def interrupted() -> str:
         idents.append(threading.get_ident())
         try:
-            busy.gathering.produce(send, lambda _: None, timeout_s=TIMEOUT_S)
+            busy.batcher.produce(send, lambda _: None, timeout_s=TIMEOUT_S)
         except Interrupt:
             return "interrupted"
         return "answered"
@@ -167,10 +167,10 @@ def test_an_interrupted_caller_leaves_the_others_as_they_were(busy: Busy) -> Non
 def test_the_thread_ends_when_nobody_needs_it_and_another_takes_its_place(
     busy: Busy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gathering, "IDLE_S", 0.01)
+    monkeypatch.setattr(send_batching, "IDLE_S", 0.01)
     for _ in range(3):
         assert busy.submit(Sent).result(DEADLINE_S) == Sent()
-        wait_until(lambda: not busy.gathering._running, deadline_s=DEADLINE_S, what="the thread's end")
+        wait_until(lambda: not busy.batcher._running, deadline_s=DEADLINE_S, what="the thread's end")
 
 
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
