@@ -67,7 +67,7 @@ class RecordSender:
 
         def send() -> Sent:
             timestamp_ms = NO_TIMESTAMP if clock.monotonic_s() < self._untimed_until_s else None
-            return _send(producer, records, known, timestamp_ms)
+            return _start(producer, records, known, timestamp_ms)
 
         if len(known) > MAX_BATCHED:
             answered, suspects = reports.outcomes(send())
@@ -127,9 +127,10 @@ class RecordSender:
             producer.wait_for_topic(topic, max(0.0, reach_by_s - clock.monotonic_s()) * 1000)
 
 
-def _send(
+def _start(
     producer: ProducerClient, records: Sequence[Record], indices: Sequence[int], timestamp_ms: int | None
 ) -> Sent:
+    """Hand some of ``records`` to the producer, without a wait for Kafka's responses."""
     sent = Sent()
     for index in indices:
         record = records[index]

@@ -54,6 +54,13 @@ def test_every_error_says_whether_it_is_worth_another_attempt() -> None:
     assert not errors.may_pass(TimeoutError())
 
 
+def test_another_client_raises_the_error_of_a_code_with_a_text_of_its_own() -> None:
+    error = errors.for_code(10)("its record has 2 MB")
+    assert type(error) is errors.MessageSizeTooLargeError
+    assert "2 MB" in str(error)
+    assert issubclass(errors.for_code(9_999), errors.BrokerResponseError)
+
+
 def test_an_error_about_a_timestamp_is_recognised_in_both_of_its_forms() -> None:
     assert errors.is_about_time(errors.InvalidTimestampError())
     assert errors.is_about_time(errors.InvalidRecordError("One or more records: timestamp out of range"))
