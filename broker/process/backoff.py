@@ -8,7 +8,9 @@ from . import clock
 
 
 class Backoff:
-    """Decides when an operation that failed is tried again. For one thread.
+    """Decides when an operation that failed is tried again.
+
+    One thread notes failures and successes. Any thread may ask for the rest of the pause.
 
     Parameters:
       first_s: The pause after the first failure, in seconds.

@@ -58,8 +58,9 @@ class TopicChecks:
                     return self._ensure_each(topics, deadline_s)
                 # The client that produces the destination records may have the right to create their topic.
                 self._topics.ensure(topics, right="WRITE", deadline_s=deadline_s)
-                for topic in destinations - topics:
-                    self._uncreated.setdefault(topic, Backoff(CREATE_BACKOFF_S)).fail()
+                backoff = Backoff(CREATE_BACKOFF_S)
+                backoff.fail()
+                self._uncreated |= dict.fromkeys(destinations - topics, backoff)
         except TopicMisconfigured:
             return self._topics.refusals(topics | destinations)
         return {}
