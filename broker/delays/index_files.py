@@ -14,6 +14,8 @@ from .index_store import IndexDamaged, IndexInUse, IndexUnusable, discard
 logger = logging.getLogger(__name__)
 
 SUFFIX = ".sqlite3"
+#: SQLite's name of a database without a file that lasts (https://www.sqlite.org/inmemorydb.html).
+TEMPORARY = ":memory:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,8 @@ class IndexFiles:
     files than partitions.
 
     Parameters:
-      directory: The directory; None for :func:`default_directory`.
+      directory: The directory; None for :func:`default_directory`, and TEMPORARY for no directory: each index
+        is a temporary file, and is built from the topic by each process.
     """
 
     def __init__(self, directory: str | Path | None = None) -> None:
@@ -65,6 +68,10 @@ class IndexFiles:
         Raises:
           IndexUnusable: When the directory or the file cannot be written.
         """
+        if str(self._directory) == TEMPORARY:
+            index = DelayIndex()
+            index.reset(str(identity), now_ms)
+            return index
         path = self._path(identity)
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -53,15 +53,15 @@ class RebalanceListener:
 
 
 class PendingOffsets(Protocol):
-    """A question about offsets that is under way.
+    """A question about offsets that is under way."""
 
-    Attributes:
-      is_done: Whether there is an answer, or will be none.
-      value: The answer, once the question has succeeded.
-    """
+    @property
+    def is_done(self) -> bool:
+        """Whether there is an answer, or will be none."""
 
-    is_done: bool
-    value: Mapping[TopicPartition, OffsetAndTimestamp]
+    @property
+    def value(self) -> Mapping[TopicPartition, OffsetAndTimestamp]:
+        """The answer, once the question has succeeded."""
 
     def succeeded(self) -> bool:
         """Whether ``value`` is there."""
@@ -262,17 +262,19 @@ class SentOffset(Protocol):
 
 
 class SendFuture(Protocol):
-    """A record on its way to Kafka.
+    """A record on its way to Kafka."""
 
-    Attributes:
-      is_done: Whether its fate is known.
-      exception: Why Kafka has not taken it.
-      value: Where Kafka has put it, once it has succeeded.
-    """
+    @property
+    def is_done(self) -> bool:
+        """Whether its fate is known."""
 
-    is_done: bool
-    exception: BaseException | None
-    value: SentOffset
+    @property
+    def exception(self) -> BaseException | None:
+        """Why Kafka has not taken it."""
+
+    @property
+    def value(self) -> SentOffset:
+        """Where Kafka has put it, once it has succeeded."""
 
     def succeeded(self) -> bool: ...
 

@@ -1,0 +1,93 @@
+"""An admin client of a cluster in memory; see ``protocol.AdminClient``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from ...kafka.types import TopicPartition
+from .cluster import DEFAULT_SETTINGS, MemoryCluster, MemoryProcess
+from .faults import Request
+
+T = TypeVar("T")
+
+UNKNOWN_TOPIC_OR_PARTITION = 3
+TOPIC_ALREADY_EXISTS = 36
+DEFAULT_PARTITIONS = 1
+
+
+class MemoryAdmin:
+    """See ``protocol.AdminClient``."""
+
+    DEFAULT_CONFIG: Mapping[str, Any] = {
+        "bootstrap_timeout_ms": 10_000,
+        "client_id": "memory",
+        "request_timeout_ms": 30_000,
+    }
+
+    def __init__(self, cluster: MemoryCluster, process: MemoryProcess, **settings: Any) -> None:
+        self._cluster = cluster
+        self._process = process
+        self._timeout_s = {**self.DEFAULT_CONFIG, **settings}["request_timeout_ms"] / 1000
+
+    def create_topics(self, new_topics: Mapping[str, Any], *, raise_errors: bool) -> Mapping[str, Any]:
+        def create() -> Mapping[str, Any]:
+            return {"topics": [self._create(name, spec) for name, spec in new_topics.items()]}
+
+        return self._request(Request.CREATE_TOPICS, create)
+
+    def _create(self, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+        if name in self._cluster.topics:
+            return {"name": name, "error_code": TOPIC_ALREADY_EXISTS, "error_message": "it exists"}
+        partitions = spec.get("num_partitions", -1)
+        self._cluster.create_topic(
+            name, partitions if partitions > 0 else DEFAULT_PARTITIONS, spec.get("configs") or {}
+        )
+        return {"name": name, "error_code": 0, "error_message": None}
+
+    def wait_for_topics(self, topics: Sequence[str]) -> object:
+        """Every node knows a topic at once."""
+        return None
+
+    def describe_topics(self, topics: Sequence[str]) -> Sequence[Mapping[str, Any]]:
+        return self._request(Request.METADATA, lambda: [self._describe(name) for name in topics])
+
+    def _describe(self, name: str) -> dict[str, Any]:
+        topic = self._cluster.topics.get(name)
+        if topic is None:
+            return {"name": name, "error_code": UNKNOWN_TOPIC_OR_PARTITION}
+        partitions = [{"partition_index": partition.partition} for partition in topic.partitions]
+        return {"name": name, "error_code": 0, "topic_id": topic.id, "partitions": partitions}
+
+    def topic_settings(self, topics: Iterable[str]) -> dict[str, dict[str, str | None]]:
+        known = self._cluster.topics
+        return self._request(
+            Request.DESCRIBE_CONFIGS,
+            lambda: {
+                name: {**DEFAULT_SETTINGS, **known[name].settings} if name in known else {} for name in topics
+            },
+        )
+
+    def broker_settings(self, node_id: int, names: Iterable[str]) -> dict[str, str | None]:
+        return self._request(Request.DESCRIBE_CONFIGS, dict)
+
+    def cluster_id(self) -> str:
+        return self._request(Request.METADATA, lambda: "memory")
+
+    def group_members(self, group_id: str) -> Sequence[object]:
+        return self._request(
+            Request.DESCRIBE_GROUPS, lambda: list(self._cluster.group(group_id).members.values())
+        )
+
+    def delete_records(self, records_to_delete: Mapping[TopicPartition, int]) -> object:
+        def delete() -> None:
+            for partition, offset in records_to_delete.items():
+                self._cluster.log(partition).delete_below(offset)
+
+        return self._request(Request.DELETE_RECORDS, delete)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _request(self, kind: Request, effect: Callable[[], T]) -> T:
+        return self._cluster.request(self._process, kind, effect, timeout_s=self._timeout_s)
