@@ -114,41 +114,59 @@ class KafkaBroker(Broker):
         self.consumption_paused = False
         self.fail_fast_default = fail_fast_default
         self._current_delivery = CurrentDelivery()
+        self._layout = TopicLayout(partitions, replication_factor, retention_ms)
+        self._settings = Settings(
+            group_id=group_id,
+            namespace=namespace,
+            commit_interval_ms=commit_interval_ms,
+            enqueue_timeout_ms=enqueue_timeout_ms,
+            session_timeout_ms=session_timeout_ms,
+            max_crashes=max_crashes,
+            delay_index_dir=delay_index_dir,
+        )
+        self._assemble(Clients(bootstrap_servers, client_options))
+        super().__init__(middleware=default_middleware() if middleware is None else middleware)
+        if not any(isinstance(m, PartitionKeys) for m in self.middleware):
+            self.add_middleware(PartitionKeys())
+        self.add_middleware(self._new_lifecycle())
+        self._call_always()
+        # Also when the policy is refused, with a better reason than Dramatiq's.
+        self.actor_options.add("retry")
+
+    def _assemble(self, clients: Clients) -> None:
         self.parts = assemble(
             self,
-            Clients(bootstrap_servers, client_options),
-            TopicLayout(partitions, replication_factor, retention_ms),
-            Settings(
-                group_id=group_id,
-                namespace=namespace,
-                commit_interval_ms=commit_interval_ms,
-                enqueue_timeout_ms=enqueue_timeout_ms,
-                session_timeout_ms=session_timeout_ms,
-                max_crashes=max_crashes,
-                delay_index_dir=delay_index_dir,
-            ),
+            clients,
+            self._layout,
+            self._settings,
             is_paused=lambda: self.consumption_paused,
             fails_fast=lambda: self.fail_fast_default,
         )
         self._hooks = HookCaller(self, self.parts.in_flight, self._current_delivery, requeue=self._requeue)
 
-        super().__init__(middleware=default_middleware() if middleware is None else middleware)
-        if not any(isinstance(m, PartitionKeys) for m in self.middleware):
-            self.add_middleware(PartitionKeys())
-        self.add_middleware(
-            WorkerLifecycle(
-                self.parts.shutdown,
-                self.parts.topics,
-                new_forwarder=self.parts.new_forwarder,
-                consumers=lambda: list(self.parts.consumers),
-            )
+    def _new_lifecycle(self) -> WorkerLifecycle:
+        return WorkerLifecycle(
+            self.parts.shutdown,
+            self.parts.topics,
+            new_forwarder=self.parts.new_forwarder,
+            consumers=lambda: list(self.parts.consumers),
         )
-        # Without these, ordered keys would lose their order, and delayed messages would never be forwarded.
+
+    def _call_always(self) -> None:
+        """Let middleware act although an application removes it from the list.
+
+        Ordered keys would lose their order, and delayed messages would never be forwarded.
+        """
         self._hooks.listeners.always = [
             m for m in self.middleware if isinstance(m, PartitionKeys | WorkerLifecycle)
         ]
-        # Also when the policy is refused, with a better reason than Dramatiq's.
-        self.actor_options.add("retry")
+
+    def _reassemble(self, clients: Clients) -> None:
+        """Replace the parts by new ones that use ``clients``, as in a new process; see ``broker.testing``."""
+        self._assemble(clients)
+        lifecycle = self._new_lifecycle()
+        self.middleware = [lifecycle if isinstance(m, WorkerLifecycle) else m for m in self.middleware]
+        self._call_always()
 
     @property
     def dead_letter_queue(self) -> DeadLetterQueue:

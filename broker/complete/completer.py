@@ -136,16 +136,7 @@ class Completer:
                     return
                 if pause_s := backoff.remaining_s:
                     self._changed.wait_for(lambda: self._stopping, pause_s)
-                batch, self._waiting, self._busy = self._waiting, [], True
-            try:
-                held, reason = self._settle_batch(batch)
-            except Exception as e:  # noqa: BLE001
-                # If this thread ended, no delivery of this process would be settled any more.
-                held, reason = [delivery for delivery in batch if not delivery.completed], e
-            with self._changed:
-                self._waiting = held + self._waiting
-                self._busy = False
-                self._changed.notify_all()
+            held, reason = self._settle_waiting()
             if held and not backoff.has_failed:
                 denied = isinstance(reason, NotAuthorized)
                 logger.log(
@@ -161,6 +152,27 @@ class Completer:
                 backoff.fail()
             else:
                 backoff.reset()
+
+    def step(self) -> int:
+        """Settle what waits, once, on the calling thread; return how much is held. For a process that does
+        not :meth:`start` the thread.
+        """
+        held, _ = self._settle_waiting()
+        return len(held)
+
+    def _settle_waiting(self) -> tuple[list[Settled], BaseException | None]:
+        with self._changed:
+            batch, self._waiting, self._busy = self._waiting, [], True
+        try:
+            held, reason = self._settle_batch(batch)
+        except Exception as e:  # noqa: BLE001
+            # If the thread ended, no delivery of this process would be settled any more.
+            held, reason = [delivery for delivery in batch if not delivery.completed], e
+        with self._changed:
+            self._waiting = held + self._waiting
+            self._busy = False
+            self._changed.notify_all()
+        return held, reason
 
     def _complete(self, delivery: Settled) -> None:
         if isinstance(delivery, PendingDeadLetter):

@@ -62,6 +62,7 @@ class Forwarder:
         self._forwarding = forwarding
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="delay-forwarder", daemon=True)
+        self._partitions: OwnedPartitions | None = None
         self._denials = Denials()
         self._failure_kind: str | None = None
         self._backoff = Backoff(FIRST_BACKOFF_S, MAX_BACKOFF_S)
@@ -87,21 +88,42 @@ class Forwarder:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            try:
-                self._own_partitions()
-            except (KafkaError, BrokerConnectionError, IndexUnusable, IndexInUse) as e:
-                self._back_off(e)
-            except IndexDamaged as e:
-                logger.warning("%s", e)
-                discard(e.path)
-            except Exception as e:
-                # An unforeseen error must neither stop the forwarding of messages nor be hidden.
-                logger.exception("The forwarder of delayed messages failed; it restarts.")
-                self._back_off(e)
-            self._stop.wait(self._backoff.remaining_s)
+            self.step()
+            if self._partitions is None:
+                self._stop.wait(self._backoff.remaining_s)
+        self.close()
 
-    def _own_partitions(self) -> None:
-        partitions = OwnedPartitions(
+    def step(self, max_wait_ms: float = MAX_WAIT_MS) -> None:
+        """Read, and forward a page of due messages, on the calling thread.
+
+        Parameters:
+          max_wait_ms: The longest wait for a record.
+        """
+        try:
+            if self._partitions is None:
+                self._partitions = self._own_partitions()
+            self._step(self._partitions, max_wait_ms)
+        except (KafkaError, BrokerConnectionError, IndexUnusable, IndexInUse) as e:
+            self.close()
+            self._back_off(e)
+        except IndexDamaged as e:
+            self.close()
+            logger.warning("%s", e)
+            discard(e.path)
+        except Exception as e:
+            # An unforeseen error must neither stop the forwarding of messages nor be hidden.
+            self.close()
+            logger.exception("The forwarder of delayed messages failed; it restarts.")
+            self._back_off(e)
+
+    def close(self) -> None:
+        """Leave the group. The next :meth:`step` joins it again."""
+        partitions, self._partitions = self._partitions, None
+        if partitions is not None:
+            partitions.close(CLOSE_TIMEOUT_MS)
+
+    def _own_partitions(self) -> OwnedPartitions:
+        return OwnedPartitions(
             self._clients,
             self._topics,
             self._forwarding.publisher,
@@ -109,14 +131,9 @@ class Forwarder:
             self._settings,
             unless=self._stop,
         )
-        try:
-            while not self._stop.is_set():
-                self._step(partitions)
-        finally:
-            partitions.close(CLOSE_TIMEOUT_MS)
 
-    def _step(self, partitions: OwnedPartitions) -> None:
-        partitions.poll(self._wait_ms(partitions.ready), clock.wall_ms())
+    def _step(self, partitions: OwnedPartitions, max_wait_ms: float) -> None:
+        partitions.poll(self._wait_ms(partitions.ready, max_wait_ms), clock.wall_ms())
         if not self._backoff.is_over:
             return
         failure = self._forwarding.step(partitions.ready, clock.wall_ms())
@@ -135,15 +152,15 @@ class Forwarder:
         self._failure_kind = None
         self._backoff.reset()
 
-    def _wait_ms(self, ready: Sequence[OwnedPartition]) -> float:
+    def _wait_ms(self, ready: Sequence[OwnedPartition], max_wait_ms: float) -> float:
         """The time until there is work other than reading."""
         if (pause_s := self._backoff.remaining_s) > 0:
-            return min(MAX_WAIT_MS, pause_s * 1000)
+            return min(max_wait_ms, pause_s * 1000)
         if any(owned.index.to_settle(1) for owned in ready):
             return 0.0
         now_ms, now_s = clock.wall_ms(), clock.monotonic_s()
         waits_s = [w for owned in ready if (w := owned.index.seconds_until_due(now_ms, now_s)) is not None]
-        return min(MAX_WAIT_MS, 1000 * min(waits_s, default=MAX_WAIT_MS))
+        return min([max_wait_ms, *(1000 * wait_s for wait_s in waits_s)])
 
     def _back_off(self, reason: BaseException) -> None:
         """Pause after a failure. Log the failure if the previous one was of another kind."""
