@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Unpack, cast
 
 from dramatiq.actor import Actor
@@ -161,8 +162,9 @@ class KafkaBroker(Broker):
             m for m in self.middleware if isinstance(m, PartitionKeys | WorkerLifecycle)
         ]
 
-    def _reassemble(self, clients: Clients) -> None:
+    def _reassemble(self, clients: Clients, *, delay_index_dir: str | None) -> None:
         """Replace the parts by new ones that use ``clients``, as in a new process; see ``broker.testing``."""
+        self._settings = replace(self._settings, delay_index_dir=delay_index_dir)
         self._assemble(clients)
         lifecycle = self._new_lifecycle()
         self.middleware = [lifecycle if isinstance(m, WorkerLifecycle) else m for m in self.middleware]

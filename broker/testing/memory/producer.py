@@ -78,6 +78,9 @@ class _Metadata:
     def __init__(self, producer: MemoryProducer) -> None:
         self._producer = producer
 
+    def topics(self) -> set[str]:
+        return self._producer.known_topics()
+
     def partitions_for_topic(self, topic: str) -> set[int] | None:
         return self._producer.known_partitions(topic)
 
@@ -208,6 +211,9 @@ class MemoryProducer:
             timeout_s=self.config["max_block_ms"] / 1000,
             topic=topic,
         )
+
+    def known_topics(self) -> set[str]:
+        return set(self._cluster.topics)
 
     def known_partitions(self, topic: str) -> set[int] | None:
         known = self._cluster.topics.get(topic)
