@@ -96,7 +96,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("--stack") == "real":
         return
     for item in items:
-        if marker := item.get_closest_marker("real_kafka"):
+        marker = item.get_closest_marker("real_kafka")
+        if marker is not None and not _is_in_memory(item):
             reason = marker.kwargs.get("reason") or "".join(marker.args)
             item.add_marker(
                 pytest.mark.skip(reason=f"the embedded Kafka cannot: {reason}; run with --stack=real")
@@ -109,6 +110,12 @@ def _deselect(
     dropped = [item for item in items if unwanted(item)]
     config.hook.pytest_deselected(items=dropped)
     items[:] = [item for item in items if item not in set(dropped)]
+
+
+def _is_in_memory(item: pytest.Item) -> bool:
+    """Whether the test's Kafka is in memory, by the parameter of its fixture: that one can do all of it."""
+    callspec = getattr(item, "callspec", None)
+    return callspec is not None and "memory" in callspec.params.values()
 
 
 def _needs_servers(item: pytest.Item) -> bool:

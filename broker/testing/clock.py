@@ -6,7 +6,7 @@ import threading
 import time
 from datetime import timedelta
 
-#: The longest real wait between two looks at a clock that flows: :meth:`ManualClock.advance` ends such a wait.
+#: The longest real wait between two looks at a clock that flows, which a test may advance meanwhile.
 SLICE_S = 0.02
 
 

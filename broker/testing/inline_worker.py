@@ -5,12 +5,11 @@ from __future__ import annotations
 from queue import PriorityQueue
 from typing import TYPE_CHECKING, Any
 
-from dramatiq.errors import RateLimitExceeded, Retry
+from dramatiq.errors import BrokerConnectionError, RateLimitExceeded, Retry
 from dramatiq.worker import Worker, WorkerThread
 
 from ..consume.consumer import QueueConsumer
 from ..deliveries.delivery import Delivery
-from ..errors import BrokerConnectionError
 from ..kafka.errors import KafkaError
 from ..offsets.commit_metadata import decode
 from ..process import clock
@@ -215,9 +214,8 @@ class InlineWorker:
             self._crash()
         self._clients.process.check()
         error = message._exception
-        expected = message.options.get("throws") or self.broker.actors[message.actor_name].options.get(
-            "throws"
-        )
+        actor = self.broker.actors[message.actor_name]
+        expected = message.options.get("throws") or actor.options.get("throws")
         if error is None or isinstance(error, Retry | RateLimitExceeded):
             return
         if not (expected and isinstance(error, expected)):

@@ -110,8 +110,8 @@ class Kit:
         Retries and delayed messages run once :meth:`advance` has made them due.
 
         Parameters:
-          raise_errors: Whether to raise the first error of a task in the end. An error that its actor names in
-            ``throws`` is never raised.
+          raise_errors: Whether to raise the first error of a task in the end. An error that its actor names
+            in ``throws`` is never raised.
 
         Returns:
           The number of runs.

@@ -48,7 +48,7 @@ class MemorySend:
         )
         while not self.is_done:
             self._producer.send_pending()
-            if self.is_done:
+            if self.exception is not None or self._value is not None:
                 break
             if (left_s := until_s - clock.monotonic_s()) <= 0.0:
                 raise KafkaTimeoutError(f"no answer within {timeout} s")

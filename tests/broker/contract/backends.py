@@ -9,8 +9,11 @@ from typing import Any, Protocol
 from dramatiq import Broker
 from dramatiq.brokers.stub import StubBroker
 from dramatiq.middleware import Middleware
+from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType
 
 from broker import KafkaBroker, default_middleware
+from broker.testing import ManualClock, MemoryBroker, MemoryCluster
 
 #: The embedded broker answers a JoinGroup only after half of the session timeout.
 SESSION_TIMEOUT_MS = 6_000
@@ -55,6 +58,34 @@ class KafkaBackend:
     def dead_letter_ids(self, broker: Broker, queue_name: str) -> list[str]:
         assert isinstance(broker, KafkaBroker)
         return [letter.message.message_id for letter in broker.dead_letters(queue_name) if letter.message]
+
+    def set_cleanup_policy(self, topic: str, policy: str) -> None:
+        admin = KafkaAdminClient(bootstrap_servers=self._bootstrap_servers)
+        try:
+            admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {"cleanup.policy": policy})])
+        finally:
+            admin.close()
+
+
+class MemoryBackend(KafkaBackend):
+    """The same broker on a Kafka in memory: what passes here and not on Kafka is a fault of the memory."""
+
+    name = "memory"
+
+    def __init__(self, *, new_namespace: Callable[[], str]) -> None:
+        self._new_namespace = new_namespace
+        self._cluster = MemoryCluster()
+        self._clock = ManualClock(flows=True)
+
+    def broker(self, *extra_middleware: Middleware, **settings: Any) -> KafkaBroker:
+        defaults: dict[str, Any] = {
+            "namespace": self._new_namespace(),
+            "middleware": [*default_middleware(), *extra_middleware],
+        }
+        return MemoryBroker(cluster=self._cluster, clock=self._clock, **(defaults | settings))
+
+    def set_cleanup_policy(self, topic: str, policy: str) -> None:
+        self._cluster.configure(topic, cleanup_policy=policy)
 
 
 class StubBackend:

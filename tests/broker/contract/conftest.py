@@ -10,7 +10,7 @@ from dramatiq import Broker, Worker
 from dramatiq.middleware import CurrentMessage, Middleware
 
 from dev.stack import Stack
-from tests.broker.contract.backends import Backend, KafkaBackend, StubBackend
+from tests.broker.contract.backends import Backend, KafkaBackend, MemoryBackend, StubBackend
 
 #: How long a worker waits for work before it looks whether it is to stop.
 WORKER_TIMEOUT_MS = 100
@@ -20,16 +20,33 @@ MakeBroker = Callable[..., Broker]
 StartWorker = Callable[..., Worker]
 
 
-@pytest.fixture(scope="session", params=[pytest.param("kafka", marks=pytest.mark.servers), "stub"])
+ON_KAFKA = pytest.param("kafka", marks=pytest.mark.servers)
+
+
+@pytest.fixture(scope="session", params=["memory", ON_KAFKA, "stub"])
 def backend(request: pytest.FixtureRequest) -> Backend:
     """The kind of broker that a test runs on. The stub shows that the suite tests a *Dramatiq* broker."""
     if request.param == "stub":
         return StubBackend()
-    return request.getfixturevalue("kafka_backend")
+    return request.getfixturevalue(FIXTURES[request.param])
+
+
+@pytest.fixture(scope="session", params=["memory", ON_KAFKA])
+def kafka_backend(request: pytest.FixtureRequest) -> KafkaBackend:
+    """This broker, on each kind of Kafka."""
+    return request.getfixturevalue(FIXTURES[request.param])
+
+
+FIXTURES = {"memory": "memory_backend", "kafka": "server_backend"}
 
 
 @pytest.fixture(scope="session")
-def kafka_backend(
+def memory_backend(new_namespace: Callable[[], str]) -> MemoryBackend:
+    return MemoryBackend(new_namespace=new_namespace)
+
+
+@pytest.fixture(scope="session")
+def server_backend(
     stack: Stack, new_namespace: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
 ) -> KafkaBackend:
     return KafkaBackend(

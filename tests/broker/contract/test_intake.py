@@ -11,7 +11,6 @@ import dramatiq
 import pytest
 from dramatiq import Message, Worker
 from dramatiq.middleware import CurrentMessage
-from kafka import KafkaProducer
 
 from broker import DeadLetter, KafkaBroker
 from broker.consume.decoding import read_message
@@ -133,16 +132,14 @@ class Intake:
         self.origins: dict[str, Origin] = {}
         self.done: list[str] = []
         self.letters: dict[Origin, list[DeadLetter]] = {}
-        self._producer = KafkaProducer(
-            bootstrap_servers=broker.parts.clients.bootstrap_servers, acks="all", max_request_size=2_000_000
-        )
+        self._producer = broker.parts.clients.producer(max_request_size=2_000_000)
 
     def put(self, name: str, value: bytes | None) -> None:
         """All go to one partition: what could hold it up would hold up all that follows."""
-        sent = self._producer.send(
-            self.broker.parts.topics.queue(QUEUE), value=value, key=b"key", partition=0
-        ).get(10)
-        self.origins[name] = Origin(sent.topic, sent.partition, sent.offset)
+        topic = self.broker.parts.topics.queue(QUEUE)
+        sent = self._producer.send(topic, value=value, key=b"key", partition=0)
+        sent.get(10)
+        self.origins[name] = Origin(topic, 0, sent.value.offset)
 
     def settle(self) -> None:
         """Wait until all of it is done or dead."""

@@ -11,8 +11,6 @@ import pytest
 from dramatiq import Message, Worker, group, pipeline
 from dramatiq.middleware import GroupCallbacks
 from dramatiq.rate_limits.backends import StubBackend
-from kafka import KafkaAdminClient
-from kafka.admin import ConfigResource, ConfigResourceType
 
 from broker import KafkaBroker
 from dev.server import Server
@@ -92,23 +90,14 @@ def tasks(kafka_backend: KafkaBackend) -> Iterator[Tasks]:
     broker.close()
 
 
-def set_cleanup_policy(broker: KafkaBroker, topic: str, policy: str) -> None:
-    """A queue's records have no key, so a topic that is compacted refuses them; every other one does not."""
-    admin = KafkaAdminClient(bootstrap_servers=broker.parts.clients.bootstrap_servers)
-    try:
-        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {"cleanup.policy": policy})])
-    finally:
-        admin.close()
-
-
 @pytest.mark.real_kafka(reason="refuse records without a key in a compacted topic")
 @pytest.mark.parametrize("name", [name for name in FOLLOW_UPS if name != "retry"])
 def test_a_delivery_is_held_while_a_topic_refuses_what_follows_from_it(
-    tasks: Tasks, name: str, caplog: pytest.LogCaptureFixture
+    tasks: Tasks, name: str, kafka_backend: KafkaBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = tasks.broker
     refusing = broker.parts.topics.queue("later")
-    set_cleanup_policy(broker, refusing, "compact")
+    kafka_backend.set_cleanup_policy(refusing, "compact")
     tasks.send(name)
     wait_until(lambda: HELD in caplog.text, deadline_s=DEADLINE_S, what="the delivery to be held")
     beside = f"beside the {name}"
@@ -120,7 +109,7 @@ def test_a_delivery_is_held_while_a_topic_refuses_what_follows_from_it(
     )
     assert name not in tasks.follow_ups
 
-    set_cleanup_policy(broker, refusing, "delete")
+    kafka_backend.set_cleanup_policy(refusing, "delete")
     for queue_name in ("default", "later"):
         broker.join(queue_name, timeout=JOIN_TIMEOUT_MS)
     assert tasks.follow_ups.count(name) == 1
@@ -128,9 +117,9 @@ def test_a_delivery_is_held_while_a_topic_refuses_what_follows_from_it(
 
 
 def test_everything_that_follows_while_kafka_does_not_answer_is_published_when_it_does(
-    kafka_backend: KafkaBackend, kafka_server: Server, caplog: pytest.LogCaptureFixture
+    server_backend: KafkaBackend, kafka_server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    broker = kafka_backend.broker(
+    broker = server_backend.broker(
         GroupCallbacks(StubBackend()),
         bootstrap_servers=kafka_server.address,
         enqueue_timeout_ms=PUBLISH_TIMEOUT_MS,

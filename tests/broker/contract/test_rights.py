@@ -163,11 +163,11 @@ def message(queue: str = QUEUE, **options: object) -> Message[None]:
 
 
 @pytest.fixture
-def make_broker(kafka_backend: KafkaBackend) -> Iterator[Callable[[Client], KafkaBroker]]:
+def make_broker(server_backend: KafkaBackend) -> Iterator[Callable[[Client], KafkaBroker]]:
     made: list[KafkaBroker] = []
 
     def make(client: Client) -> KafkaBroker:
-        made.append(kafka_backend.broker(**client.settings()))
+        made.append(server_backend.broker(**client.settings()))
         made[-1].declare_queue(QUEUE)
         return made[-1]
 

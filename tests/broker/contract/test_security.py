@@ -110,9 +110,9 @@ def kafka(server_home: Callable[[], Path], certificates: CertificateAuthority) -
 
 @pytest.mark.parametrize("way", WAYS)
 def test_everything_works_for_who_is_let_in(
-    kafka_backend: KafkaBackend, kafka: SecuredKafka, start_worker: StartWorker, way: str
+    server_backend: KafkaBackend, kafka: SecuredKafka, start_worker: StartWorker, way: str
 ) -> None:
-    broker = kafka_backend.broker(**kafka.settings(way))
+    broker = server_backend.broker(**kafka.settings(way))
     seen: list[str] = []
 
     @dramatiq.actor(broker=broker, max_retries=0)
