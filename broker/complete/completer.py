@@ -11,6 +11,7 @@ from ..deliveries.delivery import Delivery
 from ..deliveries.in_flight import InFlightDeliveries
 from ..errors import RECORD_ERRORS, KafkaUnavailable, NotAuthorized, TopicMisconfigured
 from ..process.backoff import Backoff
+from ..process import clock
 from ..process.forks import reset_on_fork
 from ..produce.publisher import Publisher
 from ..produce.record import Record
@@ -108,7 +109,15 @@ class Completer:
             self._changed.notify_all()
 
     def drain(self, timeout_s: float) -> bool:
-        """Wait until all deliveries are settled; False when one is left after ``timeout_s``."""
+        """Wait until all deliveries are settled; False when one is left after ``timeout_s``.
+
+        Without the thread they are settled on this one.
+        """
+        if self._thread is None:
+            deadline_s = clock.monotonic_s() + timeout_s
+            while self.step() and clock.monotonic_s() < deadline_s:
+                clock.sleep(FIRST_BACKOFF_S)
+            return not self._waiting
         with self._changed:
             return self._changed.wait_for(lambda: not self._waiting and not self._busy, timeout_s)
 

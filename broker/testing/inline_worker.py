@@ -16,6 +16,7 @@ from ..process import clock
 from ..worker.lifecycle import WorkerLifecycle
 from .clock import ManualClock
 from .memory.clients import MemoryClients
+from .memory.cluster import MemoryProcess
 from .memory.faults import ProcessKilled, Request
 
 if TYPE_CHECKING:
@@ -83,6 +84,10 @@ class InlineWorker:
         self._number = 0
         self._thread: WorkerThread | None = None
 
+    @property
+    def process(self) -> MemoryProcess:
+        return self._clients.process
+
     # Life
 
     def start(self) -> None:
@@ -133,7 +138,7 @@ class InlineWorker:
             if not self._clients.cluster.reachable.is_set():
                 break
             before = self._clients.cluster.requests[Request.PRODUCE]
-            ran = self._round()
+            ran = self.step()
             runs += ran
             if ran or self._clients.cluster.requests[Request.PRODUCE] != before:
                 idle = rounds = 0
@@ -147,7 +152,9 @@ class InlineWorker:
             self._clock.tick(TICK_S if rounds < QUICK_ROUNDS else LONG_TICK_S)
         return runs
 
-    def _round(self) -> int:
+    def step(self) -> int:
+        """Forward, fetch, run and settle what can be now; return the number of runs. Time does not pass."""
+        self.start()
         try:
             return self._take_steps()
         except ProcessKilled:
@@ -155,7 +162,6 @@ class InlineWorker:
             return 0
 
     def _take_steps(self) -> int:
-        """Forward, fetch, run and settle once; return the number of runs."""
         cluster, topics = self._clients.cluster, self.broker.parts.topics
         if topics.delayed in cluster.topics:
             if self._forwarder is None:
@@ -220,6 +226,11 @@ class InlineWorker:
             return
         if not (expected and isinstance(error, expected)):
             self.errors.append(error)
+
+    def kill(self) -> None:
+        """Kill the process between two steps."""
+        self._clients.process.kill()
+        self.has_crashed = True
 
     def _crash(self) -> None:
         self._clients.process.kill()

@@ -21,7 +21,7 @@ from ..process import clock
 from .clock import ManualClock
 from .inline_worker import InlineWorker
 from .memory.clients import MemoryClients
-from .memory.cluster import MemoryCluster
+from .memory.cluster import MemoryCluster, MemoryProcess
 
 if TYPE_CHECKING:
     from ..broker import KafkaBroker
@@ -97,10 +97,16 @@ class Kit:
         self.worker = InlineWorker(self.broker, clients, self.clock)
         self.worker.crash_at = self._crash_at
 
+    @property
+    def process(self) -> MemoryProcess:
+        """The process that the broker's clients belong to now."""
+        return self.worker.process
+
     def _leave(self) -> None:
         self.cluster.come_back()
         self.worker.stop()
-        self.broker.close()
+        if not self.worker.has_crashed:
+            self.broker.close()
 
     # Running
 

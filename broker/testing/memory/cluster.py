@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 from ...kafka.errors import (
     InvalidRecordError,
     InvalidTimestampError,
+    KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
     MessageSizeTooLargeError,
@@ -65,8 +66,12 @@ class MemoryProcess:
     members: list[tuple[Group, Member]] = field(default_factory=list)
 
     def check(self) -> None:
-        if self.is_killed:
+        """Raise ProcessKilled, or KafkaConnectionError on another thread, when the process was killed."""
+        if not self.is_killed:
+            return
+        if threading.current_thread() is threading.main_thread():
             raise ProcessKilled
+        raise KafkaConnectionError("the process was killed")
 
     def kill(self) -> None:
         """Stop the heartbeats of the process, and let each later call of its clients raise ProcessKilled."""
@@ -140,10 +145,10 @@ class MemoryCluster:
             raise KafkaTimeoutError(f"no answer to {kind.value} within {timeout_s:g} s")
         process.check()
         self.requests[kind] += 1
-        fault = self.faults.take(kind, topic)
+        fault = self.faults.take(kind, topic, process)
         if fault is not None and fault.effect is Effect.KILLED_BEFORE:
             process.kill()
-            raise ProcessKilled
+            process.check()
         if fault is not None and fault.error is not None:
             raise fault.error()
         with self.lock:
@@ -152,7 +157,7 @@ class MemoryCluster:
         self.last_answer_s = clock.monotonic_s()
         if fault is not None and fault.effect is Effect.KILLED_AFTER:
             process.kill()
-            raise ProcessKilled
+            process.check()
         if fault is not None:
             clock.sleep(timeout_s)
             raise KafkaTimeoutError(f"the answer to {kind.value} was lost")
@@ -337,18 +342,24 @@ class MemoryCluster:
         times: int | None = 1,
     ) -> Fault:
         """Let the next requests of a kind be refused with ``error``."""
-        return self.faults.add(Fault(kind, Effect.REFUSED, error, topic, skip, times))
+        return self.faults.add(Fault(kind, Effect.REFUSED, error, topic, skip=skip, times=times))
 
     def lose_answer(self, kind: Request, *, topic: str | None = None, skip: int = 0) -> Fault:
         """Let the next request of a kind take effect, and its answer be lost."""
-        return self.faults.add(Fault(kind, Effect.ANSWER_LOST, None, topic, skip))
+        return self.faults.add(Fault(kind, Effect.ANSWER_LOST, topic=topic, skip=skip))
 
     def kill_at(
-        self, kind: Request | None = None, *, before: bool, topic: str | None = None, skip: int = 0
+        self,
+        kind: Request | None = None,
+        *,
+        before: bool,
+        process: MemoryProcess | None = None,
+        topic: str | None = None,
+        skip: int = 0,
     ) -> Fault:
         """Let the process be killed that sends the next request of a kind (None: the next write)."""
         effect = Effect.KILLED_BEFORE if before else Effect.KILLED_AFTER
-        return self.faults.add(Fault(kind, effect, None, topic, skip))
+        return self.faults.add(Fault(kind, effect, topic=topic, process=process, skip=skip))
 
     def _rebalance(self) -> None:
         for group in self._groups.values():

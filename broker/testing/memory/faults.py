@@ -35,6 +35,7 @@ class ProcessKilled(BaseException):
     """The process that uses a client was killed. No ``except Exception`` catches it.
 
     Every later call of the process's clients raises it, so that code on the way out has no effect either.
+    Threads other than the main one get a KafkaConnectionError: there is nobody to catch this there.
     """
 
 
@@ -57,6 +58,7 @@ class Fault:
         effect, and its sender hears nothing. KILLED_BEFORE and KILLED_AFTER kill the sending process, before
         and after the effect.
       topic: The topic that the request must concern; None for any.
+      process: The process that must have sent it; None for any.
       skip: The number of matching requests that pass first.
       times: The number of requests that fail; None for all until the fault is removed.
     """
@@ -65,10 +67,13 @@ class Fault:
     effect: Effect
     error: Callable[[], KafkaError] | None = None
     topic: str | None = None
+    process: object = None
     skip: int = 0
     times: int | None = 1
 
-    def matches(self, request: Request, topic: str | None) -> bool:
+    def matches(self, request: Request, topic: str | None, process: object) -> bool:
+        if self.process not in (None, process):
+            return False
         if self.request is None:
             return request in WRITES
         return request is self.request and self.topic in (None, topic)
@@ -91,10 +96,10 @@ class Faults:
     def clear(self) -> None:
         self._pending.clear()
 
-    def take(self, request: Request, topic: str | None) -> Fault | None:
+    def take(self, request: Request, topic: str | None, process: object) -> Fault | None:
         """The fault of a request, which counts as one of its times."""
         for fault in self._pending:
-            if not fault.matches(request, topic):
+            if not fault.matches(request, topic, process):
                 continue
             if fault.skip > 0:
                 fault.skip -= 1

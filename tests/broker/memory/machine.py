@@ -1,0 +1,322 @@
+"""Everything that may happen to a broker and its messages, in any order, on a Kafka in memory.
+
+Processes take single steps on one thread, on a clock that only the machine moves. In the end all faults are
+over, the processes run until nothing is left, and the ledger is compared with what became of the messages.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from datetime import timedelta
+from typing import Any
+
+import dramatiq
+from dramatiq.errors import BrokerConnectionError
+from dramatiq.middleware import CurrentMessage
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from broker import CancelUndecided, EnqueueFailed, KafkaBroker, Outcome, default_middleware
+from broker.kafka.errors import (
+    KafkaError,
+    NotEnoughReplicasError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
+from broker.testing import Kit, ManualClock, MemoryCluster
+from broker.testing.memory.faults import ProcessKilled, Request
+from tests.broker.memory.ledger import MAX_RETRIES, Ledger, Plan
+
+QUEUE = "work"
+COORDINATOR_NOT_AVAILABLE, NOT_LEADER = 15, 6
+PASSING_ERRORS: list[Callable[[], KafkaError]] = [
+    lambda: NotEnoughReplicasError("for a moment"),
+    lambda: UnknownTopicOrPartitionError("for a moment"),
+    lambda: for_code(COORDINATOR_NOT_AVAILABLE)("for a moment"),
+    lambda: for_code(NOT_LEADER)("for a moment"),
+]
+MAX_PROCESSES = 3
+BACKOFF_MS = 5_000
+#: More than any retry or delay of the machine waits for.
+LONG_ENOUGH = timedelta(hours=2)
+MAX_SETTLING_ROUNDS = 12
+#: Longer than a session timeout, with the steps' own time: what a dead process had is taken over by then.
+STEPS_OF_A_ROUND = 15
+
+
+class Process:
+    """A worker process, which also sends."""
+
+    def __init__(self, cluster: MemoryCluster, clock: ManualClock, ledger: Ledger) -> None:
+        self.broker = KafkaBroker(
+            middleware=[*default_middleware(), CurrentMessage()],
+            partitions=2,
+            enqueue_timeout_ms=5_000,
+            max_crashes=1_000,
+        )
+        self.kit = Kit(self.broker, cluster, clock)
+        self.ledger = ledger
+        self._use = ExitStack()
+
+        def run(number: int) -> None:
+            if self.kit.worker.has_crashed:
+                return  # a killed process runs nothing; its thread is the machine's, and goes on
+            message = CurrentMessage.get_current_message()
+            assert message is not None
+            ledger.note_run(number, message.options.get("retries", 0))
+
+        options = {
+            "broker": self.broker,
+            "queue_name": QUEUE,
+            "max_retries": MAX_RETRIES,
+            "min_backoff": BACKOFF_MS,
+            "max_backoff": BACKOFF_MS,
+        }
+        self.task = dramatiq.actor(run, actor_name="run", **options)  # type: ignore[call-overload]
+        self.ordered = dramatiq.actor(  # type: ignore[call-overload]
+            run, actor_name="run_ordered", key_order="ordered", **options
+        )
+        self._use.enter_context(self.kit.use())
+
+    @property
+    def is_alive(self) -> bool:
+        return not self.kit.worker.has_crashed
+
+    def close(self) -> None:
+        self._use.close()
+
+
+class Machine(RuleBasedStateMachine):
+    """See the module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = ManualClock()
+        self.cluster = MemoryCluster()
+        self.ledger = Ledger()
+        self.processes: list[Process] = []
+        self.closing = ExitStack()
+        self.ids: dict[int, str] = {}
+        self.redriven = 0
+
+    @initialize()
+    def begin(self) -> None:
+        self._start()
+
+    def _start(self) -> Process:
+        process = Process(self.cluster, self.clock, self.ledger)
+        self.processes.append(process)
+        self.closing.callback(process.close)
+        return process
+
+    @property
+    def alive(self) -> list[Process]:
+        return [process for process in self.processes if process.is_alive]
+
+    def _pick(self, number: int) -> Process:
+        return self.alive[number % len(self.alive)]
+
+    def _guarded(self, process: Process, act: Callable[[], Any]) -> Any:
+        """Do something in a process, which may be killed by it; None then."""
+        try:
+            return act()
+        except ProcessKilled:
+            process.kit.worker.kill()
+            self._note_crash()
+            return None
+
+    def _note_crash(self) -> None:
+        self.ledger.is_disturbed = True
+        if not self.alive:
+            self._start()
+
+    # What applications do
+
+    @rule(
+        who=st.integers(0, 9),
+        fails=st.sampled_from([0, 0, 0, 1, 2, MAX_RETRIES + 1]),
+        key=st.sampled_from([None, None, "a", "b"]),
+        ordered=st.booleans(),
+        delay_s=st.sampled_from([None, None, None, 1, 600]),
+    )
+    def send(self, who: int, fails: int, key: str | None, ordered: bool, delay_s: int | None) -> None:
+        process = self._pick(who)
+        number = len(self.ledger.plans)
+        plan = Plan(fails, key, is_delayed=delay_s is not None)
+        self.ledger.plans[number] = plan
+        options: dict[str, Any] = {} if key is None else {"partition_key": key}
+        actor = process.ordered if ordered and key is not None else process.task
+        message = actor.message_with_options(args=(number,), **options)
+        self.ids[number] = message.message_id
+        delay_ms = None if delay_s is None else delay_s * 1000
+
+        def enqueue() -> bool:
+            process.broker.enqueue(message, delay=delay_ms)
+            return True
+
+        with suppress(EnqueueFailed):
+            plan.is_acknowledged = bool(self._guarded(process, enqueue))
+
+    @rule(who=st.integers(0, 9))
+    @precondition(lambda self: any(plan.is_delayed for plan in self.ledger.plans.values()))
+    def cancel(self, who: int) -> None:
+        process = self._pick(who)
+        number = max(n for n, plan in self.ledger.plans.items() if plan.is_delayed)
+        self.ledger.plans[number].may_be_dropped = True
+
+        def ask() -> Outcome | None:
+            try:
+                return process.broker.cancel(self.ids[number], timeout_s=0.1)
+            except (CancelUndecided, BrokerConnectionError):
+                return None
+
+        self._guarded(process, ask)
+
+    @rule(who=st.integers(0, 9))
+    @precondition(lambda self: bool(self.ledger.plans))
+    def flush(self, who: int) -> None:
+        process = self._pick(who)
+        for plan in self.ledger.plans.values():
+            plan.may_be_dropped = True
+
+        def flush() -> None:
+            try:
+                process.broker.flush(QUEUE)
+            except BrokerConnectionError:
+                return
+
+        self._guarded(process, flush)
+
+    @rule(who=st.integers(0, 9))
+    @precondition(lambda self: self.redriven < 2)
+    def redrive(self, who: int) -> None:
+        """Put the dead letters back, which then die once more."""
+        process = self._pick(who)
+        self.redriven += 1
+
+        def redrive() -> int:
+            try:
+                done = process.broker.redrive(QUEUE, dry_run=False, reason="a test")
+            except BrokerConnectionError:
+                return 1
+            return done.sent
+
+        if self._guarded(process, redrive):
+            self.ledger.is_disturbed = True  # their runs begin anew
+
+    # What workers do
+
+    @rule(who=st.integers(0, 9), times=st.integers(1, 5))
+    def step(self, who: int, times: int) -> None:
+        for _ in range(times):
+            process = self._pick(who)
+            process.kit.worker.step()
+            if process.kit.worker.has_crashed:
+                self._note_crash()
+                return
+            self.clock.tick(0.06)
+
+    @rule(seconds=st.sampled_from([0.3, 1, 6, 700]))
+    def let_time_pass(self, seconds: float) -> None:
+        self.clock.advance(timedelta(seconds=seconds))
+
+    @rule(seconds=st.sampled_from([-3_600, -5, 5]))
+    def jump(self, seconds: float) -> None:
+        self.clock.jump(timedelta(seconds=seconds))
+
+    @rule()
+    def clean_up(self) -> None:
+        self.cluster.clean_up()
+
+    @rule()
+    @precondition(lambda self: len(self.alive) < MAX_PROCESSES)
+    def start(self) -> None:
+        self._start()
+
+    @rule(who=st.integers(0, 9))
+    @precondition(lambda self: len(self.alive) > 1 and self.cluster.reachable.is_set())
+    def stop(self, who: int) -> None:
+        process = self._pick(who)
+        self._guarded(process, process.kit.worker.stop)
+        process.kit.worker.has_crashed = True  # it does nothing more
+
+    # What goes wrong
+
+    @rule(who=st.integers(0, 9))
+    def kill(self, who: int) -> None:
+        self._pick(who).kit.worker.kill()
+        self._note_crash()
+
+    @rule(who=st.integers(0, 9), before=st.booleans(), skip=st.integers(0, 3))
+    def kill_at_a_write(self, who: int, before: bool, skip: int) -> None:
+        process = self._pick(who).kit.process
+        self.cluster.kill_at(before=before, process=process, skip=skip)
+
+    @rule(group=st.sampled_from([f"dramatiq.{QUEUE}", "delayed.forwarders"]))
+    def expel(self, group: str) -> None:
+        self.cluster.expel(group)
+        self.ledger.is_disturbed = True
+
+    @rule(
+        kind=st.sampled_from([Request.PRODUCE, Request.COMMIT, Request.FETCH, Request.LIST_OFFSETS]),
+        error=st.sampled_from(PASSING_ERRORS),
+        times=st.integers(1, 3),
+    )
+    def refuse(self, kind: Request, error: Callable[[], KafkaError], times: int) -> None:
+        self.cluster.refuse(kind, error, times=times)
+
+    @rule(kind=st.sampled_from([Request.PRODUCE, Request.COMMIT]))
+    def lose_an_answer(self, kind: Request) -> None:
+        self.cluster.lose_answer(kind)
+        self.ledger.is_disturbed = True
+
+    @rule()
+    @precondition(lambda self: self.cluster.reachable.is_set())
+    def go_away(self) -> None:
+        self.cluster.reachable.clear()
+
+    @rule()
+    @precondition(lambda self: not self.cluster.reachable.is_set())
+    def come_back(self) -> None:
+        self.cluster.come_back()
+
+    @rule()
+    def elect(self) -> None:
+        for topic in self.cluster.topics.values():
+            for partition in topic.partitions:
+                self.cluster.elect(partition)
+
+    # What holds
+
+    @invariant()
+    def nothing_ran_that_was_not_sent(self) -> None:
+        assert self.ledger.runs.keys() <= self.ledger.plans.keys()
+
+    def teardown(self) -> None:
+        try:
+            if self.processes:
+                self.settle()
+        finally:
+            self.closing.close()
+
+    def settle(self) -> None:
+        """End all faults, run everything, and compare."""
+        self.cluster.faults.clear()
+        self.cluster.come_back()
+        if not self.alive:
+            self._start()
+        for _ in range(MAX_SETTLING_ROUNDS):
+            for _ in range(STEPS_OF_A_ROUND):
+                for process in self.alive:
+                    process.kit.worker.step()
+                self.clock.tick(0.06)
+            if not self.alive[0].broker.count(QUEUE):
+                break
+            self.clock.advance(LONG_ENOUGH)
+        process = self.alive[0]
+        left = process.broker.count(QUEUE)
+        assert left == 0, f"{left} messages neither ran nor died: {self.ledger.plans}"
+        dead = Counter(letter.message.args[0] for letter in process.kit.dead(QUEUE) if letter.message)
+        self.ledger.check(dead)
