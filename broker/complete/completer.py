@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from ..deliveries.delivery import Delivery
 from ..deliveries.in_flight import InFlightDeliveries
 from ..errors import RECORD_ERRORS, KafkaUnavailable, NotAuthorized, TopicMisconfigured
-from ..process.backoff import Backoff
 from ..process import clock
+from ..process.backoff import Backoff
 from ..process.forks import reset_on_fork
 from ..produce.publisher import Publisher
 from ..produce.record import Record

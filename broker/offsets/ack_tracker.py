@@ -99,13 +99,12 @@ class AckTracker:
         Offsets below it that an earlier owner left incomplete are no longer in the log: they complete.
 
         Parameters:
-          leader_epoch: The leader epoch of the last record below ``position``; -1 when it is not known. The
-            epoch of the last delivered record is then kept.
+          leader_epoch: The leader epoch of the last record below ``position``; -1 when it is not known: an
+            election may have taken place since the last delivered record.
         """
         for offset in [offset for offset in self._restored if offset < position]:
             self._restored.discard(offset)
             del self._incomplete[offset]
         if position > self.highest + 1:
             self.highest = position - 1
-            if leader_epoch >= 0:
-                self.leader_epoch = leader_epoch
+            self.leader_epoch = leader_epoch

@@ -210,6 +210,9 @@ def _without_removed(partition: TopicPartition, state: CommitState, beginning: i
         highest=max(state.highest, beginning - 1),
         incomplete=incomplete,
         suspicions={offset: s for offset, s in state.suspicions.items() if offset >= beginning},
+        # An election may have taken place among the removed records. With the epoch of an earlier record, the
+        # next comparison would take that election for a lost tail.
+        leader_epoch=state.leader_epoch if beginning - 1 <= state.highest else -1,
     )
 
 
