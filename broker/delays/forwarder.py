@@ -141,12 +141,13 @@ class Forwarder:
             self._backoff.fail()  # it was logged where the topic is known
         elif failure is not None:
             self._back_off(failure)
-        elif partitions.ready or self._failure_kind is not None:
-            self._note_success(can_read=bool(partitions.ready))
-
-    def _note_success(self, *, can_read: bool) -> None:
-        if can_read:
+        elif partitions.ready:
             self._denials.is_over(_READING)
+            # Until every partition is ready, a failure may recur: the index that failed may be read last.
+            if partitions.all_ready:
+                self._note_success()
+
+    def _note_success(self) -> None:
         if self._failure_kind is not None:
             logger.info("Delayed messages are forwarded again.")
         self._failure_kind = None

@@ -117,6 +117,11 @@ class OwnedPartitions:
         """The partitions whose delays may be forwarded now."""
         return [owned for owned in self._owned.values() if owned.ready] if self._lease.valid else []
 
+    @property
+    def all_ready(self) -> bool:
+        """Whether the delays of every owned partition may be forwarded now; False while there is none."""
+        return bool(self._owned) and not self._added and len(self.ready) == len(self._owned)
+
     def poll(self, timeout_ms: float, now_ms: int) -> None:
         """Read the available records. Wait for at most ``timeout_ms`` for the first one."""
         try:

@@ -1,6 +1,6 @@
 """A forwarder in a process that may write only small files, until SIGUSR1 says that there is room.
 
-python -m tests.broker.parts.delays.cramped_process BOOTSTRAP NAMESPACE INDEX_DIR MAX_FILE_BYTES
+python -m tests.broker.delays.cramped_process BOOTSTRAP NAMESPACE INDEX_DIR MAX_FILE_BYTES
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ def main() -> None:
     bootstrap, namespace, index_dir, max_file_bytes = sys.argv[1:]
     logging.basicConfig(level=logging.WARNING)
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    logging.getLogger("broker.delays.owned_partitions").setLevel(logging.DEBUG)  # tells of each opening
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     signal.signal(signal.SIGUSR1, lambda *_: resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard)))
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(max_file_bytes), hard))

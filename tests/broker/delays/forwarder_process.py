@@ -1,6 +1,6 @@
 r"""A forwarder in a process of its own, which can die at a given step.
 
-    python -m tests.broker.parts.delays.forwarder_process \
+    python -m tests.broker.delays.forwarder_process \
         BOOTSTRAP NAMESPACE INDEX_DIR SESSION_TIMEOUT_MS STEP COUNT
 
 STEP is where it kills itself with SIGKILL once it has forwarded COUNT messages: ``before-forward``,
