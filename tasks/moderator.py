@@ -32,6 +32,10 @@ class NothingTaken(DatabaseAway):
     """PostgreSQL was unreachable and the gate closed: the job counts as never taken."""
 
 
+def _nothing_taken() -> NothingTaken:
+    return NothingTaken("PostgreSQL is away")
+
+
 class Moderator:
     """Does a batch of jobs with one SELECT, one ``predict_proba`` and one UPDATE.
 
@@ -58,18 +62,32 @@ class Moderator:
     def moderate(self, jobs: Sequence[Job]) -> list[Verdict | BaseException]:
         """Return for each job its verdict or its error. An error of one job does not affect the others.
 
-        While PostgreSQL is unreachable every job gets NothingTaken, and the gate is closed.
+        While PostgreSQL is unreachable every job gets NothingTaken, and the gate is closed. If PostgreSQL
+        failed the batch and answers again, each job is tried once more, by itself.
         """
         if self._gate.is_closed:
-            return [NothingTaken("PostgreSQL is away") for _ in jobs]
+            return [_nothing_taken() for _ in jobs]
         try:
             return self._moderate_together(jobs)
         except Exception as error:  # noqa: BLE001 - it belongs to one job, which gets it below
-            if isinstance(error, DatabaseUnavailable) and self._gate.close_if_unreachable():
-                return [NothingTaken(str(error)) for _ in jobs]
-            if len(jobs) == 1:
+            if isinstance(error, DatabaseUnavailable):
+                if self._gate.close_if_unreachable():
+                    return [NothingTaken(str(error)) for _ in jobs]
+            elif len(jobs) == 1:
                 return [error]
-        return [answer for job in jobs for answer in self.moderate([job])]
+        # After an outage that has just ended, too: no job pays for it with an attempt.
+        return [self._moderate_alone(job) for job in jobs]
+
+    def _moderate_alone(self, job: Job) -> Verdict | BaseException:
+        if self._gate.is_closed:
+            return _nothing_taken()
+        try:
+            [answer] = self._moderate_together([job])
+        except Exception as error:  # noqa: BLE001 - the job's answer
+            if isinstance(error, DatabaseUnavailable) and self._gate.close_if_unreachable():
+                return NothingTaken(str(error))
+            return error
+        return answer
 
     def _moderate_together(self, jobs: Sequence[Job]) -> list[Verdict | BaseException]:
         model = self._model()

@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 from broker import PermanentError
 from db import submissions
 from db.engine import transaction
-from db.errors import DatabaseAway, DatabaseRefused, DatabaseUnavailable
+from db.errors import DatabaseAway, DatabaseBusy, DatabaseRefused, DatabaseUnavailable
 from db.submissions import Outcome
 from scoring import Ad, Model, Verdict
 from tasks.database_gate import DatabaseGate
@@ -47,16 +47,16 @@ class Scorer(Model):
 
 
 class Trouble:
-    """Gives connections, or, for the next so many times, an error."""
+    """Gives connections, or, for the next so many times, an error unless it is None; the last comes first."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.errors: list[DatabaseUnavailable] = []
+        self.errors: list[DatabaseUnavailable | None] = []
 
     @contextmanager
     def __call__(self) -> Iterator[Connection]:
-        if self.errors:
-            raise self.errors.pop()
+        if self.errors and (error := self.errors.pop()) is not None:
+            raise error
         with transaction(self.engine) as connection:
             yield connection
 
@@ -177,11 +177,25 @@ def test_a_deadlock_costs_nobody_an_attempt(trouble: Trouble) -> None:
     assert statuses(trouble.engine) == {"completed": 2}
 
 
-def test_a_hiccup_in_which_postgresql_still_answers_is_made_up_for_at_once(trouble: Trouble) -> None:
-    jobs = jobs_for(trouble.engine, [1, 2, 3])
+@pytest.mark.parametrize("item_ids", [[1, 2, 3], [1]], ids=["a batch", "one job"])
+@pytest.mark.parametrize("error", [DatabaseAway("the connection broke"), DatabaseBusy("canceled")])
+def test_an_outage_that_is_over_at_the_ping_costs_nobody_an_attempt(
+    trouble: Trouble, item_ids: list[int], error: DatabaseUnavailable
+) -> None:
+    jobs = jobs_for(trouble.engine, item_ids)
     moderator, gate = moderator_on(trouble)
-    trouble.errors = [DatabaseAway("the connection broke")]
+    trouble.errors = [error]
     assert all(isinstance(answer, Verdict) for answer in moderator.moderate(jobs))
+    assert not gate.is_closed
+
+
+def test_a_job_that_fails_by_itself_while_postgresql_answers_gets_its_error(trouble: Trouble) -> None:
+    [job] = jobs_for(trouble.engine, [1])
+    moderator, gate = moderator_on(trouble)
+    # From the last: the batch; no error at the ping; the job by itself; no error at the ping.
+    trouble.errors = [None, DatabaseBusy("canceled"), None, DatabaseBusy("canceled")]
+    [answer] = moderator.moderate([job])
+    assert type(answer) is DatabaseBusy
     assert not gate.is_closed
 
 
