@@ -9,7 +9,7 @@ from typing import Any
 
 import dramatiq
 import pytest
-from dramatiq import Message
+from dramatiq import Message, Worker
 from dramatiq.broker import Broker, MessageProxy
 from dramatiq.middleware import AsyncIO, Callbacks, CurrentMessage, Middleware, Retries
 from dramatiq.middleware import default_middleware as dramatiqs_middleware
@@ -149,7 +149,9 @@ class Application:
 
 @pytest.fixture(scope="module")
 def applications(make_broker: MakeBroker, start_worker: StartWorker) -> dict[str, Application]:
-    """All of them have run to their end. Together, since a worker takes seconds to join on one stack."""
+    """All of them have run to their end, and their workers are stopped. Together, since a worker takes seconds
+    to join on one stack.
+    """
     all_of_them = {
         name: Application(make_broker(middleware=make(), partitions=1)) for name, make in LISTS.items()
     }
@@ -159,9 +161,11 @@ def applications(make_broker: MakeBroker, start_worker: StartWorker) -> dict[str
         all_of_them[name] = Application(broker)
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(Application.send, all_of_them.values()))
-        for application in all_of_them.values():
-            start_worker(application.broker, worker_threads=2)
+        workers = [
+            start_worker(application.broker, worker_threads=2) for application in all_of_them.values()
+        ]
         list(threads.map(Application.join, all_of_them.values()))
+        list(threads.map(Worker.stop, workers))
     return all_of_them
 
 
