@@ -65,6 +65,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--without-servers", action="store_true", help="only the tests that need neither Kafka nor PostgreSQL"
     )
     parser.addoption(
+        "--only-with-servers", action="store_true", help="only the tests that need Kafka or PostgreSQL"
+    )
+    parser.addoption(
         "--fast",
         action="store_true",
         help="few examples of each property, and none of the tests that are marked as slow",
@@ -91,6 +94,8 @@ def pytest_report_header(config: pytest.Config) -> str:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--without-servers"):
         _deselect(config, items, _needs_servers)
+    if config.getoption("--only-with-servers"):
+        _deselect(config, items, lambda item: not _needs_servers(item))
     if config.getoption("--fast"):
         _deselect(config, items, lambda item: item.get_closest_marker("slow") is not None)
     if config.getoption("--stack") == "real":

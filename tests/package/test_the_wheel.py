@@ -6,9 +6,11 @@ Building and installing take a package index, so these tests run only when asked
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import sys
 import venv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,28 +26,46 @@ MYPY = next(
     if line.startswith("mypy==")
 )
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 
-def run(*command: str | Path, cwd: Path) -> str:
+#: Of this repository, all that the contract suite imports except the broker.
+WITHOUT_BROKER = ("tests", "dev", "db", "migrations")
+
+
+def run(*command: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> str:
     done = subprocess.run(
-        command, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
 @pytest.fixture(scope="module")
-def environment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of an environment in which nothing but the wheel and mypy were asked for."""
+def wheel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not request.config.getoption("--package-index"):
         pytest.skip("it takes a package index; run with --package-index")
-    home = tmp_path_factory.mktemp("package")
-    venv.create(home / "venv", with_pip=True)
-    pip = home / "venv" / "bin" / "pip"
-    run(pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", home, ROOT, cwd=home)
+    home = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", home, ROOT, cwd=home)
     (wheel,) = home.glob("dramatiq_kafka_broker-*.whl")
-    run(pip, "install", "--quiet", wheel, MYPY, cwd=home)
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of an environment in which nothing but the wheel and mypy were asked for."""
+    return make_environment(tmp_path_factory.mktemp("package"), wheel, MYPY)
+
+
+@pytest.fixture(scope="module")
+def environment_for_tests(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of an environment with the wheel and all that the tests of this repository take."""
+    return make_environment(tmp_path_factory.mktemp("tested"), wheel, "-r", ROOT / "requirements.txt")
+
+
+def make_environment(home: Path, *requirements: str | Path) -> Path:
+    venv.create(home / "venv", with_pip=True)
+    run(home / "venv" / "bin" / "pip", "install", "--quiet", *requirements, cwd=home)
     return home / "venv"
 
 
@@ -78,6 +98,21 @@ def test_its_version_is_the_distributions(environment: Path, application: Path) 
 
 def test_a_typed_application_passes_a_strict_type_checker(environment: Path, application: Path) -> None:
     assert "Success" in run_python(environment, application, ["-m", "mypy", "--strict", "hello.py"])
+
+
+@pytest.mark.servers
+def test_the_contract_suite_passes_on_it(environment_for_tests: Path, tmp_path: Path) -> None:
+    for name in WITHOUT_BROKER:
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    printed = run(
+        *(environment_for_tests / "bin" / "python", "-m", "pytest", "-p", "tests.package.installed_broker"),
+        *("tests/broker/contract", "-v", "-n", "2", "--dist", "loadfile"),
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+    )
+    assert f"broker: {environment_for_tests}" in printed
+    assert " passed" in printed.splitlines()[-1]
 
 
 @pytest.fixture

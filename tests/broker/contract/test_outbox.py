@@ -20,7 +20,7 @@ from tests.waiting import wait_until
 
 DEADLINE_S = 60
 JOIN_TIMEOUT_MS = 60_000
-#: How long a publish lasts that a frozen Kafka does not acknowledge. One that it acknowledges late is repeated.
+#: How long a publish lasts that a frozen Kafka does not acknowledge. A late acknowledgement repeats it.
 PUBLISH_TIMEOUT_MS = 3_000
 TOO_LARGE = "a result of 2,000,000 characters is handed on"
 HELD = "are held until their outboxes and follow-ups are done"

@@ -29,6 +29,7 @@ from kafka.admin import (
 )
 
 from broker import CancelUndecided, EnqueueFailed, KafkaBroker, NotAuthorized
+from broker.kafka.rights import logger as rights_logger
 from dev.apache_kafka import ApacheKafkaServer, fetch_apache_kafka
 from dev.ports import free_port
 from dev.stack import ROOT
@@ -362,7 +363,7 @@ def test_a_worker_without_a_right_says_so_once_and_works_once_it_is_granted(
         ran.append("task")
 
     client.owner.enqueue(message(), delay=1 if "delayed" in missing[2] else None)
-    caplog.set_level(logging.DEBUG, logger="broker.kafka.rights")
+    caplog.set_level(logging.DEBUG, logger=rights_logger.name)
     start_worker(broker)
     said = f"--{missing[1]} {missing[2]}"
     wait_until(lambda: lines(caplog, said), deadline_s=DEADLINE_S, what="the worker to say what it lacks")

@@ -149,8 +149,8 @@ class Application:
 
 @pytest.fixture(scope="module")
 def applications(make_broker: MakeBroker, start_worker: StartWorker) -> dict[str, Application]:
-    """All of them have run to their end, and their workers are stopped. Together, since a worker takes seconds
-    to join on one stack.
+    """All of them have run to their end, and no worker is left. Together, since a worker takes seconds to join
+    on one stack.
     """
     all_of_them = {
         name: Application(make_broker(middleware=make(), partitions=1)) for name, make in LISTS.items()
