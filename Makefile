@@ -3,8 +3,10 @@
 PYTHON ?= python3
 DATABASE_URL ?= $(or $(shell sed -n 's/^DATABASE_URL=//p' .env 2>/dev/null),postgresql://user@localhost:5433/moderation)
 BIN := .venv/bin
-# Tests mostly wait, for servers and for clocks: more of them than cores can do so at once. Each process has its own.
-TEST_PROCESSES ?= 4
+# Each process starts servers of its own. With more than two on two cores, servers miss the deadlines of clients.
+TEST_PROCESSES ?= 2
+# Tests of one file share fixtures: a server for harm, a worker, a model.
+PARALLEL := -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 # Progress bars are for a terminal.
 ifndef MAKE_TERMOUT
@@ -21,13 +23,13 @@ run: .venv/runtime.stamp ## start everything on this machine, show a dozen verdi
 	$(BIN)/python -m dev
 
 test-fast: .venv/runtime.stamp ## run the tests that need neither Kafka nor PostgreSQL
-	$(BIN)/python -m pytest tests/ -q --without-servers --fast -n 2 --dist loadgroup
+	$(BIN)/python -m pytest tests/ -q --without-servers --fast $(PARALLEL)
 
 test: .venv/runtime.stamp ## run the tests on the embedded PostgreSQL and Kafka
-	$(BIN)/python -m pytest tests/ -v -n $(TEST_PROCESSES)
+	$(BIN)/python -m pytest tests/ -v $(PARALLEL)
 
 test-real: .venv/runtime.stamp ## run them on Apache Kafka and this machine's PostgreSQL, or on servers named by variables
-	$(BIN)/python -m pytest tests/ -v --stack=real -n $(TEST_PROCESSES) --ignore=tests/chaos --ignore=tests/cluster
+	$(BIN)/python -m pytest tests/ -v --stack=real $(PARALLEL) --ignore=tests/chaos --ignore=tests/cluster $(TEST_OPTIONS)
 
 test-chaos: .venv/runtime.stamp ## kill workers and an Apache Kafka in every way that is known, one test at a time
 	$(BIN)/python -m pytest tests/chaos -v --stack=real
@@ -43,7 +45,7 @@ test-ecosystem: .venv/ecosystem.stamp ## drive packages that people use Dramatiq
 
 coverage: .venv/dev.stamp ## print which lines and branches of the product the embedded suite reaches, with few examples
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest tests/ -v --fast -n $(TEST_PROCESSES) --dist loadgroup
+	$(BIN)/coverage run -m pytest tests/ -v --fast $(PARALLEL)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

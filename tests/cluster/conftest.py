@@ -14,5 +14,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.real_kafka("it is one node"))
-            # One cluster of three JVMs at a time, whatever number of processes the tests run in.
-            item.add_marker(pytest.mark.xdist_group("cluster"))

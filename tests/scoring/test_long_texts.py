@@ -25,8 +25,15 @@ def _whole_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(normalise, "MAX_CHARACTERS", 2 * CHARACTERS)
 
 
+#: The fast loop reads every fifth.
+TEXTS = [
+    pytest.param(unit, id=repr(unit), marks=[pytest.mark.slow] if number % 5 else [])
+    for number, unit in enumerate(UNITS)
+]
+
+
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("unit", UNITS, ids=repr)
+@pytest.mark.parametrize("unit", TEXTS)
 @pytest.mark.parametrize(
     ("before", "after"),
     [

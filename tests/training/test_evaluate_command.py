@@ -11,10 +11,10 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_a_users_own_ads_are_measured_and_nothing_is_written(
-    small_model: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     held_out = ROOT / "training/challenge_held_out.csv"
-    arguments = ["--model", str(small_model), "--data", str(held_out), "--out", str(tmp_path)]
+    arguments = ["--model", str(ROOT / "model.pkl"), "--data", str(held_out), "--out", str(tmp_path)]
     assert evaluate(arguments) == 0
     figures = json.loads(capsys.readouterr().out)
     assert figures["overall"]["ads"] == sum(figures["decisions"].values())

@@ -9,15 +9,23 @@ from pathlib import Path
 import pytest
 
 from scoring import Ad, load_model
-from tests.training.conftest import SMALL
 from training.__main__ import main as train
 from training.evaluation import evaluate
 from training.generator import generate
 from training.labelled_csv import REQUIRED
 
 ROOT = Path(__file__).parents[2]
+SMALL = ["--ads", "400", "--seed", "5"]
 
 
+@pytest.fixture(scope="module")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("small") / "model.pkl"
+    assert train([*SMALL, "--out", str(path)]) == 0
+    return path
+
+
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_whatever_the_order_of_hashes(
     small_model: Path, tmp_path: Path
 ) -> None:
@@ -39,6 +47,7 @@ def test_even_a_small_model_tells_most_violations_from_fine_ads(small_model: Pat
     assert set(figures["per_language"]) == {"ru", "en"}
 
 
+@pytest.mark.slow
 def test_a_word_that_only_peoples_own_ads_forbid_is_learned(tmp_path: Path) -> None:
     plain = [labelled.ad for labelled in generate(60, seed=8) if not labelled.rule]
     path = tmp_path / "ads.csv"

@@ -149,9 +149,7 @@ class Application:
 
 @pytest.fixture(scope="module")
 def applications(make_broker: MakeBroker, start_worker: StartWorker) -> dict[str, Application]:
-    """All of them have run to their end, and no worker is left. Together, since a worker takes seconds to join
-    on one stack.
-    """
+    """All have run to their end and have no worker now. Together, for joining takes seconds on one stack."""
     all_of_them = {
         name: Application(make_broker(middleware=make(), partitions=1)) for name, make in LISTS.items()
     }
@@ -161,9 +159,7 @@ def applications(make_broker: MakeBroker, start_worker: StartWorker) -> dict[str
         all_of_them[name] = Application(broker)
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(Application.send, all_of_them.values()))
-        workers = [
-            start_worker(application.broker, worker_threads=2) for application in all_of_them.values()
-        ]
+        workers = [start_worker(application.broker, worker_threads=2) for application in all_of_them.values()]
         list(threads.map(Application.join, all_of_them.values()))
         list(threads.map(Worker.stop, workers))
     return all_of_them
