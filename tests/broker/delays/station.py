@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any, ClassVar
 
 from dramatiq.message import Message, generate_unique_id
 from kafka import KafkaConsumer
@@ -28,12 +29,13 @@ DEADLINE_S = 60.0
 
 class Station:
     publisher_type = Publisher
+    client_options: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, bootstrap_servers: str, namespace: str, index_dir: Path) -> None:
         self.bootstrap_servers = bootstrap_servers
         self.namespace = namespace
         self.index_dir = index_dir
-        self.clients = Clients(bootstrap_servers)
+        self.clients = Clients(bootstrap_servers, self.client_options)
         self.topics = Topics(self.clients, TopicLayout(PARTITIONS, 1, 3_600_000), namespace=namespace)
         self.publisher = self.publisher_type(self.clients, self.topics, timeout_ms=10_000)
         self.delays = Delays(self.clients, self.topics, self.publisher, index_dir=index_dir)

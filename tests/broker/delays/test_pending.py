@@ -125,6 +125,7 @@ def test_without_kafka_the_question_fails(
     kafka_server: Server, make_station: MakeStation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("broker.delays.view.REQUEST_TIMEOUT_MS", 1_000)
+    monkeypatch.setattr(Station, "client_options", {"bootstrap_timeout_ms": 1_000})
     station = make_station(bootstrap_servers=kafka_server.address)
     station.delay(MINUTE_MS)
     assert station.delays.count(QUEUE) == 1
