@@ -45,10 +45,19 @@ def is_ready(client: httpx.Client) -> bool:
     return bool(client.get("/readyz").status_code == 200)
 
 
+def wait_until_nothing_is_missing(client: httpx.Client) -> None:
+    """Each dependency has two seconds for its answer, which a busy machine may need more than once."""
+    wait_until(
+        lambda: client.get("/readyz").json() == {"status": "ready", "missing": {}},
+        deadline_s=60,
+        what="nothing to be missing",
+    )
+
+
 def test_with_everything_there_the_api_is_ready(serve: Callable[..., httpx.Client]) -> None:
     client = serve()
-    response = client.get("/readyz")
-    assert (response.status_code, response.json()) == (200, {"status": "ready", "missing": {}})
+    wait_until_nothing_is_missing(client)
+    assert client.get("/readyz").status_code == 200
     assert client.get("/livez").json() == {"status": "alive"}
 
 
@@ -139,13 +148,13 @@ def test_without_kafka_the_api_is_degraded_and_says_so(
     serve: Callable[..., httpx.Client], kafka_server: Server
 ) -> None:
     client = serve(KAFKA_BOOTSTRAP_SERVERS=kafka_server.address)
-    assert client.get("/readyz").json()["status"] == "ready"
+    wait_until_nothing_is_missing(client)
     kafka_server.kill()
     degraded = client.get("/readyz")
     assert (degraded.status_code, degraded.json()["status"]) == (200, "degraded")
     assert list(degraded.json()["missing"]) == ["kafka"]
     kafka_server.start()
-    assert client.get("/readyz").json() == {"status": "ready", "missing": {}}
+    wait_until_nothing_is_missing(client)
 
 
 def test_everything_that_is_missing_is_named_at_once(serve: Callable[..., httpx.Client]) -> None:

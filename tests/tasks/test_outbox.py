@@ -111,7 +111,11 @@ def test_while_kafka_is_away_the_api_accepts_and_afterwards_everything_is_modera
                 deadline_s=90,
                 what="the verdicts of what was accepted meanwhile",
             )
-            assert client.get("/readyz").json() == {"status": "ready", "missing": {}}
+            wait_until(
+                lambda: client.get("/readyz").json() == {"status": "ready", "missing": {}},
+                deadline_s=60,
+                what="the API to find nothing missing",
+            )
     finally:
         api.child.kill()
 
