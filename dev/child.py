@@ -17,7 +17,8 @@ from dev.waiting import wait_until
 
 DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
 STOP_TIMEOUT_S = 10.0
-KILL_TIMEOUT_S = 5.0
+#: A signal takes effect once the process is scheduled.
+KILL_TIMEOUT_S = 30.0
 
 
 class ChildDied(RuntimeError):

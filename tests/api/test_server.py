@@ -162,7 +162,7 @@ def test_what_a_stopped_api_accepted_is_in_kafka_or_due(start_api: StartApi, dat
     with api.client() as client:
         for _ in range(20):
             client.post("/async_predict?item_id=1")
-    api.child.stop()
+    api.child.stop(60)
     assert execute(database, "SELECT count(*) FROM moderation_results") == [(20,)]
     assert execute(database, "SELECT count(*) FROM moderation_results WHERE publish_after IS NOT NULL") == [
         (0,)
@@ -175,5 +175,5 @@ def test_several_processes_share_the_port(start_api: StartApi, database: Engine)
     for _ in range(20):
         with api.client() as client:
             assert client.get("/moderation_result/1").json()["status"] == "pending"
-    api.child.stop()
+    api.child.stop(60)
     assert api.child.exit_code == 0

@@ -53,7 +53,7 @@ def test_relays_side_by_side_send_each_submission_once(
         deadline_s=60,
         what=f"{count} verdicts",
     )
-    worker.child.stop()  # with it, its relays: what they have claimed is sent
+    worker.child.stop(60)  # with it, its relays: what they have claimed is sent
     assert records_in(env) == count
 
 
@@ -77,8 +77,8 @@ def test_what_its_inserter_is_sending_no_relay_sends_too(
             what=f"{count} verdicts",
         )
     finally:
-        api.child.stop()
-    worker.child.stop()  # with it, its relay
+        api.child.stop(60)
+    worker.child.stop(60)  # with it, its relay
     assert records_in(env) == count
 
 
