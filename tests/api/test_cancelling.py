@@ -86,7 +86,7 @@ def test_of_a_verdict_and_a_cancelling_at_the_same_moment_the_first_wins(databas
             deadline_s=30,
             what="the cancelling to meet the verdict's lock",
         )
-    second.join(30)
+    second.join(60)
     assert cancelled == [False]
     found = submission_of(database, message_id)
     assert found is not None

@@ -14,7 +14,7 @@ from tests.service import Api
 
 def send_raw(api: Api, request: bytes) -> httpx.Response:
     """Send bytes that no well-behaved client would."""
-    with socket.create_connection((HOST, api.port), timeout=10) as connection:
+    with socket.create_connection((HOST, api.port), timeout=60) as connection:
         connection.sendall(request)
         received = b""
         while piece := connection.recv(65536):

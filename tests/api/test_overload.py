@@ -154,7 +154,7 @@ def test_one_more_connection_than_there_may_be_is_503_until_another_is_closed(
     held: list[socket.socket] = []
     try:
         while len(held) < 3 * MAX_CONNECTIONS:
-            held.append(socket.create_connection((HOST, small_api.port), timeout=10))
+            held.append(socket.create_connection((HOST, small_api.port), timeout=60))
         wait_until(is_full, deadline_s=60, what="the API to be full")
     finally:
         for one in held:
@@ -167,7 +167,7 @@ def test_a_client_that_hangs_up_is_no_error_of_the_servers(
 ) -> None:
     with database.begin() as lock:
         lock.exec_driver_sql("LOCK TABLE moderation_results IN ACCESS EXCLUSIVE MODE")
-        with socket.create_connection((HOST, small_api.port), timeout=10) as client:
+        with socket.create_connection((HOST, small_api.port), timeout=60) as client:
             client.sendall(b"POST /async_predict?item_id=1 HTTP/1.1\r\nhost: api\r\n\r\n")
             wait_until(lambda: execute(database, BLOCKED), deadline_s=60, what="the request to wait")
         assert small.get("/livez").status_code == 200  # so the loop has seen that the other is gone

@@ -15,7 +15,7 @@ from bench.tally import VARIABLE, Tally
 from dev.stack import ROOT
 from tests.waiting import wait_until
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 #: Three threads that run two tasks each and keep a number.
 WORKER = """
 import threading

@@ -38,7 +38,7 @@ def test_a_client_that_finds_no_kafka_leaves_no_thread_and_no_socket_behind(
     # Threads of an earlier test may have ended, or connected again, meanwhile.
     wait_until(
         lambda: threading.active_count() <= threads_before and open_files() <= files_before,
-        deadline_s=20,
+        deadline_s=60,
         what="no thread and no socket to be left",
     )
 

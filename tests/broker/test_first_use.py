@@ -19,7 +19,7 @@ from dev.stack import Stack
 from tests.broker.conftest import MakeBroker
 from tests.waiting import wait_until
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 #: Longer than joining a group takes on any stack.
 CONSUMER_TIMEOUT_MS = 40_000
 

@@ -34,7 +34,7 @@ def test_no_worker_thread_starts_it_and_what_was_handed_over_before_it_ran_is_se
     assert not mine.completed
 
     broker.parts.completer.start()
-    wait_until(lambda: mine.completed, deadline_s=10, what="it to be settled")
+    wait_until(lambda: mine.completed, deadline_s=60, what="it to be settled")
     broker.close()
 
 
@@ -54,5 +54,5 @@ def test_an_error_nobody_expected_holds_the_delivery_and_does_not_end_the_thread
     mine.follow_ups.append(lambda: None)
     broker.parts.completer.start()
     broker.parts.completer.settle(mine)
-    wait_until(lambda: mine.completed, deadline_s=10, what="it to be settled")
+    wait_until(lambda: mine.completed, deadline_s=60, what="it to be settled")
     broker.close()

@@ -15,7 +15,7 @@ from broker import KafkaUnavailable
 from broker.kafka.single_flight import SingleFlight
 from tests.waiting import wait_until
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 CALLERS = 8
 
 

@@ -13,7 +13,7 @@ from tests.broker.conftest import MakeBroker
 from tests.waiting import wait_until
 
 PARTITIONS = 24
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 
 
 def test_the_requests_of_a_takeover_do_not_grow_with_the_partitions(

@@ -79,7 +79,7 @@ def test_a_deadlock_is_an_error_of_its_transaction_and_not_of_postgresql(databas
     first, second = sorted(submit(database, [1, 1]))
     lock = "SELECT FROM moderation_results WHERE message_id = '{}' FOR UPDATE"
     errors: list[DatabaseError] = []
-    met = threading.Barrier(2, timeout=20)
+    met = threading.Barrier(2, timeout=60)
 
     def lock_both(*message_ids: str) -> None:
         try:
@@ -94,7 +94,7 @@ def test_a_deadlock_is_an_error_of_its_transaction_and_not_of_postgresql(databas
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert [type(error) for error in errors] == [TransactionLost]
 
 
@@ -110,18 +110,18 @@ def meet_half_way(
         threads, errors = start(database, steps)
         wait_until(
             lambda: waiting_for_locks(database) + sum(not thread.is_alive() for thread in threads) == 2,
-            deadline_s=20,
+            deadline_s=60,
             what="both to wait for the row in the middle",
         )
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert errors == []
 
 
 def at_once(database: Engine, steps: Sequence[tuple[Step, Sequence[str]]]) -> None:
     threads, errors = start(database, steps)
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert errors == []
 
 
@@ -129,7 +129,7 @@ def start(
     database: Engine, steps: Sequence[tuple[Step, Sequence[str]]]
 ) -> tuple[list[threading.Thread], list[DatabaseError]]:
     errors: list[DatabaseError] = []
-    met = threading.Barrier(len(steps), timeout=20)
+    met = threading.Barrier(len(steps), timeout=60)
 
     def run(step: Step, message_ids: Sequence[str], plan: str) -> None:
         try:

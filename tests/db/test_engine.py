@@ -147,7 +147,7 @@ def test_a_forked_child_leaves_its_parents_connections_alone(database: Engine) -
     if child == 0:
         # Its own connection, not the inherited one; and leaving must not close the parent's.
         os._exit(0 if execute(engine, "SELECT pg_backend_pid()") != parents else 1)
-    _, status = wait_until(lambda: os.waitpid(child, 0), deadline_s=20, what="the child")
+    _, status = wait_until(lambda: os.waitpid(child, 0), deadline_s=60, what="the child")
     assert os.waitstatus_to_exitcode(status) == 0
     assert execute(engine, "SELECT pg_backend_pid()") == parents
     engine.dispose()

@@ -67,7 +67,7 @@ def test_a_connection_serves_one_statement_after_the_other_and_three_at_once_tak
             await asyncio.to_thread(
                 wait_until,
                 lambda: len(execute(database, WAITING_FOR_THE_LOCK)) == 3,
-                deadline_s=20,
+                deadline_s=60,
                 what="three statements to be under way at the same time",
             )
             holder.rollback()
@@ -76,7 +76,7 @@ def test_a_connection_serves_one_statement_after_the_other_and_three_at_once_tak
         in_turn, at_once = run(url_of(database), use)
     assert len(in_turn) == 1
     assert len(at_once) == 3
-    wait_until(lambda: not execute(database, MINE), deadline_s=20, what="the connections to be closed")
+    wait_until(lambda: not execute(database, MINE), deadline_s=60, what="the connections to be closed")
 
 
 @pytest.mark.parametrize(

@@ -139,10 +139,10 @@ def test_two_redrives_at_the_same_moment_have_one_effect(database: Engine) -> No
         other.start()
         wait_until(
             lambda: execute(database, "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"),
-            deadline_s=10,
+            deadline_s=60,
             what="the second redrive to meet the first one's lock",
         )
-    other.join(10)
+    other.join(60)
     assert second == [[]]
     found = submission_of(database, message_id)
     assert found is not None

@@ -139,10 +139,10 @@ def test_two_deliveries_at_the_same_moment_write_one_outcome(database: Engine) -
             second.start()
             wait_until(
                 lambda: execute(database, "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"),
-                deadline_s=10,
+                deadline_s=60,
                 what="the second delivery to meet the first one's lock",
             )
-        second.join(10)
+        second.join(60)
         assert written == [set()]
         found = submission_of(database, message_id)
         assert found is not None

@@ -22,7 +22,7 @@ from dev.stack import ROOT
 from tests.waiting import wait_until
 
 START_DEADLINE_S = 90
-STOP_DEADLINE_S = 10
+STOP_DEADLINE_S = 60
 SERVING = "Ctrl-C stops everything"
 
 

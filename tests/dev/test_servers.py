@@ -151,7 +151,7 @@ def python(code: str) -> list[str]:
 def test_a_child_that_ends_is_reported_with_its_last_lines(tmp_path: Path) -> None:
     child = Child("worker", python("print('the disk is full'); raise SystemExit(3)"), log=tmp_path / "log")
     child.start()
-    assert child.wait(10) == 3
+    assert child.wait(60) == 3
     with pytest.raises(ChildDied, match=r"worker ended with exit code 3(.|\n)*the disk is full"):
         child.check()
 
@@ -168,7 +168,7 @@ signal.pause()
 def test_stopping_a_child_that_does_not_listen_leaves_none_of_its_family(tmp_path: Path) -> None:
     child = Child("worker", python(FAMILY), log=tmp_path / "log")
     child.start()
-    wait_until(lambda: "ready" in child.tail(), deadline_s=10, what="the child's own child")
+    wait_until(lambda: "ready" in child.tail(), deadline_s=60, what="the child's own child")
     child.stop(timeout_s=0.2)
     assert processes_of_session(child.pid) == []
 
@@ -180,7 +180,7 @@ signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 ask = "import signal; print(signal.getsignal(signal.SIGCHLD).name)"
 child = Child("asked", [sys.executable, "-c", ask], log=pathlib.Path(sys.argv[1]))
 child.start()
-child.wait(10)
+child.wait(60)
 """
 
 
@@ -198,7 +198,7 @@ sleep = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep
 orphan_signal = signal.SIGKILL if "paused" in sys.argv else None
 child = Child("sleeper", sleep, log=pathlib.Path(sys.argv[1]), orphan_signal=orphan_signal)
 child.start()
-wait_until(lambda: "up" in child.tail(), deadline_s=10, what="the child")
+wait_until(lambda: "up" in child.tail(), deadline_s=60, what="the child")
 if "paused" in sys.argv:
     child.pause()
 print(child.pid, flush=True)
@@ -215,7 +215,7 @@ def test_a_child_ends_when_its_parent_is_killed(state: str, tmp_path: Path) -> N
         child_pid = int(parent.stdout.readline())
         assert processes_of_session(child_pid)
         os.kill(parent.pid, signal.SIGKILL)
-        wait_until(lambda: not processes_of_session(child_pid), deadline_s=10, what="the child's end")
+        wait_until(lambda: not processes_of_session(child_pid), deadline_s=60, what="the child's end")
 
 
 def processes_of_session(session_id: int) -> list[str]:

@@ -166,13 +166,13 @@ def test_a_deadlock_costs_nobody_an_attempt(trouble: Trouble) -> None:
         thread.start()
         wait_until(
             lambda: execute(trouble.engine, "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"),
-            deadline_s=20,
+            deadline_s=60,
             what="the batch to wait for the lock",
         )
         with suppress(OperationalError):  # one of the two is the victim, and either may be
             other.exec_driver_sql(lock, (first,))
         other.rollback()
-    thread.join(30)
+    thread.join(60)
     assert [type(answer) for answer in answers] == [Verdict, Verdict]
     assert statuses(trouble.engine) == {"completed": 2}
 
@@ -210,7 +210,7 @@ def test_postgresql_away_closes_the_gate_until_it_answers_and_fails_nobody_for_g
     assert len(trouble.errors) == 1
     assert [type(answer) for answer in moderator.moderate(jobs)] == [NothingTaken] * 3  # without asking
     assert len(trouble.errors) == 1
-    wait_until(lambda: not gate.is_closed, deadline_s=20, what="the gate to open")
+    wait_until(lambda: not gate.is_closed, deadline_s=60, what="the gate to open")
     assert all(isinstance(answer, Verdict) for answer in moderator.moderate(jobs))
 
 

@@ -176,7 +176,7 @@ def test_what_postgresql_will_never_note_keeps_nothing_else_from_being_published
                 execute(own_database, "SELECT publish_after FROM moderation_results WHERE item_id = 2")
                 == [(None,)]
             ),
-            deadline_s=20,
+            deadline_s=60,
             what="the other row to be published and noted",
         )
     finally:

@@ -76,9 +76,9 @@ def test_what_gathers_while_it_is_busy_is_worked_on_together_and_no_more_than_ma
     with ThreadPoolExecutor(20) as threads:
         with held(work):
             first = threads.submit(batcher.answer, 0)
-            wait_until(lambda: work.batches == [[0]], deadline_s=10, what="the first batch")
+            wait_until(lambda: work.batches == [[0]], deadline_s=60, what="the first batch")
             rest = [threads.submit(batcher.answer, number) for number in range(1, 20)]
-            wait_until(waiting(batcher, 19), deadline_s=10, what="the others to wait")
+            wait_until(waiting(batcher, 19), deadline_s=60, what="the others to wait")
         assert [one.result(10) for one in [first, *rest]] == [2 * number for number in range(20)]
     assert [len(batch) for batch in work.batches] == [1, 8, 8, 3]
 
@@ -94,15 +94,15 @@ def test_after_a_large_batch_the_next_gathers_as_long_as_calls_come_in(
         pauses.append(seconds)
         if len(pauses) <= 2:
             calls.append(threads.submit(batcher.answer, 100 + len(pauses)))
-            wait_until(waiting(batcher, 1), deadline_s=10, what="a call that comes back")
+            wait_until(waiting(batcher, 1), deadline_s=60, what="a call that comes back")
 
     batcher = ThreadBatcher(work, name="doubling", max_items=100, pause=pause)
     with ThreadPoolExecutor(40) as threads:
         with held(work):
             calls = [threads.submit(batcher.answer, 0)]
-            wait_until(lambda: work.batches == [[0]], deadline_s=10, what="the first batch")
+            wait_until(lambda: work.batches == [[0]], deadline_s=60, what="the first batch")
             calls += [threads.submit(batcher.answer, number) for number in range(1, thread_batcher.MANY + 1)]
-            wait_until(waiting(batcher, thread_batcher.MANY), deadline_s=10, what="the others to wait")
+            wait_until(waiting(batcher, thread_batcher.MANY), deadline_s=60, what="the others to wait")
         assert all(call.result(10) for call in calls[1:])
         assert not pauses  # neither after a single call nor before anybody is back
         assert batcher.answer(50) == 100
@@ -127,7 +127,7 @@ def test_an_error_goes_to_the_call_that_it_is_about(batcher: ThreadBatcher[int, 
     with ThreadPoolExecutor(4) as threads:
         with held(work):
             calls = [threads.submit(batcher.answer, number) for number in (0, 1, -1, 3)]
-            wait_until(lambda: work.batches, deadline_s=10, what="the first batch")
+            wait_until(lambda: work.batches, deadline_s=60, what="the first batch")
         assert [call.exception(10) is not None for call in calls] == [False, False, True, False]
     assert batcher.answer(5) == 10
 
@@ -166,14 +166,14 @@ def test_a_waiting_call_is_interrupted_while_the_work_goes_on(
     with held(work):
         threads = [threading.Thread(target=call, args=(number,)) for number in range(2)]
         threads[0].start()
-        wait_until(lambda: work.batches == [[0]], deadline_s=10, what="the first batch")
+        wait_until(lambda: work.batches == [[0]], deadline_s=60, what="the first batch")
         threads[1].start()
-        wait_until(waiting(batcher, 1), deadline_s=10, what="the second call to wait")
+        wait_until(waiting(batcher, 1), deadline_s=60, what="the second call to wait")
         for thread in threads:
             assert thread.ident is not None
             raise_thread_exception(thread.ident, interrupt)
         for thread in threads:
-            thread.join(10)  # the work is still held
+            thread.join(60)  # the work is still held
             assert not thread.is_alive()
     assert [type(error) for error in caught] == [interrupt, interrupt]
     assert batcher.answer(7) == 14
@@ -225,7 +225,7 @@ def test_thousands_of_interrupts_at_any_moment_leave_nothing_locked_and_no_threa
             answered.get(timeout=30)
     stop.set()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert not any(thread.is_alive() for thread in threads)
     assert wrong == []
     assert batcher.answer(21) == 42
@@ -237,7 +237,7 @@ def test_a_forked_child_starts_a_thread_of_its_own(batcher: ThreadBatcher[int, i
     child = os.fork()
     if child == 0:
         os._exit(0 if batcher.answer(4) == 8 else 1)
-    _, status = wait_until(lambda: os.waitpid(child, 0), deadline_s=20, what="the child")
+    _, status = wait_until(lambda: os.waitpid(child, 0), deadline_s=60, what="the child")
     assert os.waitstatus_to_exitcode(status) == 0
     assert batcher.answer(2) == 4
 

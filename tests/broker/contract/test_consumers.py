@@ -16,8 +16,8 @@ from broker.produce.record import Record
 from tests.broker.contract.backends import KafkaBackend
 from tests.waiting import wait_until
 
-DEADLINE_S = 30
-JOIN_TIMEOUT_MS = 30_000
+DEADLINE_S = 60.0
+JOIN_TIMEOUT_MS = 60_000
 IDLE_TIMEOUT_MS = 200
 
 Consume = Callable[..., Consumer]

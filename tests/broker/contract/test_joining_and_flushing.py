@@ -17,8 +17,8 @@ from tests.broker.contract.backends import Backend, KafkaBackend
 from tests.broker.contract.conftest import MakeBroker, StartWorker
 from tests.waiting import wait_until
 
-DEADLINE_S = 30
-JOIN_TIMEOUT_MS = 30_000
+DEADLINE_S = 60.0
+JOIN_TIMEOUT_MS = 60_000
 
 
 @pytest.fixture

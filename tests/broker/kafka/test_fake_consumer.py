@@ -30,7 +30,7 @@ SETTINGS = Settings(
     max_crashes=3,
     delay_index_dir=None,
 )
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 
 
 class FakeAdmin:

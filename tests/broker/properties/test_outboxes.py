@@ -21,7 +21,7 @@ from broker.deliveries.in_flight import InFlightDeliveries
 from broker.offsets.commit_metadata import CommitState
 from broker.produce.record import Record
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 class Fate(Enum):

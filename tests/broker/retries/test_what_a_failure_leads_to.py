@@ -21,7 +21,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from broker import NotNow, PermanentError, TemporaryError, TenacityRetries, retry_if_temporary
 from tests.broker.retries.conftest import StartStubWorker
 
-JOIN_TIMEOUT_MS = 20_000
+JOIN_TIMEOUT_MS = 60_000
 
 
 class Task:
