@@ -117,7 +117,7 @@ class QueueConsumer(Consumer):
             interval_s=config.commit_interval_s,
             on_denial=self._note_denial,
         )
-        self._dispatcher = Dispatcher(config, parts, self._committer, self._capacity)
+        self._dispatcher = Dispatcher(config, parts, self._capacity, commit_now=self._committer.commit_now)
         self._assigned_partitions = self._dispatcher.assigned_partitions
         self._lane_releaser = LaneReleaser(config, parts, self._kafka, self._assigned_partitions)
         markers = FlushMarkers(parts.clients, config.group)
@@ -476,7 +476,7 @@ class QueueConsumer(Consumer):
                 state,
                 unclean=False,
                 end_offset=cut,
-                probation_end=assigned.probation_end,
+                probation_end=assigned.crash_counts.probation_end,
                 topic_id=topic_id,
             )
             self._dispatcher.add(self._new_assigned_partition(partition, restored, lanes[partition]))

@@ -8,27 +8,7 @@ import pytest
 
 from broker.process import clock
 from broker.worker.shutdown import Shutdown
-
-
-class StoppedClock:
-    """A clock that stands still but for those who sleep."""
-
-    def __init__(self) -> None:
-        self.now_s = 1_000.0
-
-    def monotonic_s(self) -> float:
-        return self.now_s
-
-    def wall_ms(self) -> int:
-        return int(self.now_s * 1000)
-
-    def sleep(self, duration_s: float) -> None:
-        self.now_s += duration_s
-
-    def wait(self, event: threading.Event, timeout_s: float) -> bool:
-        if not event.is_set():
-            self.now_s += timeout_s
-        return event.is_set()
+from tests.broker.stopped_clock import StoppedClock
 
 
 def test_the_time_left_for_a_stop_goes_by_the_clock_in_use() -> None:

@@ -1,0 +1,26 @@
+"""A clock for `broker.process.clock.use`."""
+
+from __future__ import annotations
+
+import threading
+
+
+class StoppedClock:
+    """A clock that stands still but for those who sleep."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_000.0
+
+    def monotonic_s(self) -> float:
+        return self.now_s
+
+    def wall_ms(self) -> int:
+        return int(self.now_s * 1000)
+
+    def sleep(self, duration_s: float) -> None:
+        self.now_s += duration_s
+
+    def wait(self, event: threading.Event, timeout_s: float) -> bool:
+        if not event.is_set():
+            self.now_s += timeout_s
+        return event.is_set()
