@@ -15,7 +15,7 @@ from ..deliveries.in_flight import InFlightDeliveries
 from ..errors import RECORD_ERRORS
 from ..kafka.topics import Topics
 from ..partition_keys.acknowledged_ends import AcknowledgedEnds
-from ..partition_keys.lanes import LaneEntry
+from ..partition_keys.lane import LaneEntry
 from ..partition_keys.options import ORDER, ORDERED
 from ..partition_keys.record_format import Place, Waiting, tombstone, waiting_record, without_own
 from ..process import clock

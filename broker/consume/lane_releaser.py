@@ -19,7 +19,8 @@ from ..kafka.types import ConsumedRecord, TopicPartition
 from ..kafka.unreadable_batches import explained
 from ..offsets.commit_metadata import CommitState
 from ..offsets.committed_lanes import LogEnd
-from ..partition_keys.lanes import LaneEntry, LaneEntryState, Lanes
+from ..partition_keys.lane import LaneEntry, LaneEntryState
+from ..partition_keys.lanes import Lanes
 from ..partition_keys.record_format import Place, Waiting, requeue_record, tombstone, waiting_record
 from ..partition_keys.waiting_store import WaitingStore
 from ..process import clock

@@ -14,8 +14,8 @@ from ..kafka.types import ConsumedRecord, TopicPartition
 from ..offsets.commit_metadata import CommitState
 from ..offsets.committed_lanes import Differences
 from ..partition_keys.acknowledged_ends import AcknowledgedEnds
+from ..partition_keys.lane import SequenceNumber
 from ..partition_keys.lane_differences import lane_differences
-from ..partition_keys.lanes import SequenceNumber
 from ..partition_keys.record_format import (
     Place,
     Waiting,

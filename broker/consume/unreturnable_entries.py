@@ -6,7 +6,7 @@ from typing import Any
 
 from ..deliveries.assigned_partition import AssignedPartition
 from ..deliveries.delivery import Origin
-from ..partition_keys.lanes import LaneEntry
+from ..partition_keys.lane import LaneEntry
 from ..partition_keys.record_format import Place, Waiting, tombstone
 from .config import ConsumerConfig, ConsumerParts
 

@@ -12,7 +12,8 @@ from ..offsets.ack_tracker import AckTracker
 from ..offsets.commit_metadata import MAX_METADATA_CHARS, CommitState, encode
 from ..offsets.committed_lanes import CommittedLanes, LogEnd, summarize
 from ..offsets.crash_counts import CrashCounts
-from ..partition_keys.lanes import LaneEntry, Lanes, SequenceNumber
+from ..partition_keys.lane import LaneEntry, SequenceNumber
+from ..partition_keys.lanes import Lanes
 from ..partition_keys.record_format import lane_of, read_requeue_headers
 from .delivery import Delivery
 

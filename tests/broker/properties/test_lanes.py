@@ -26,7 +26,8 @@ from broker.kafka.topics import TopicLayout, Topics
 from broker.partition_keys import lanes as lanes_module
 from broker.partition_keys import waiting_store as log_module
 from broker.partition_keys.acknowledged_ends import AcknowledgedEnds
-from broker.partition_keys.lanes import LaneEntry, LaneEntryState, Lanes, SequenceNumber
+from broker.partition_keys.lane import LaneEntry, LaneEntryState, SequenceNumber
+from broker.partition_keys.lanes import Lanes
 from broker.partition_keys.record_format import (
     Place,
     Waiting,
