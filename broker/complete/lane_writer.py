@@ -31,9 +31,6 @@ class LaneWriter:
     Parameters:
       give_up: Called with a delivery and the error when Kafka can never take its retry (too large, say). It
         puts a dead letter into the outbox.
-
-    Attributes:
-      written: The ends of the acknowledged records in the lanes topics.
     """
 
     def __init__(
@@ -41,12 +38,13 @@ class LaneWriter:
         topics: Topics,
         publisher: Publisher,
         in_flight: InFlightDeliveries,
+        acknowledged_ends: AcknowledgedEnds,
         *,
         group: str,
         give_up: Callable[[Delivery, BaseException], None],
     ) -> None:
-        self.publisher = publisher
-        self.written = AcknowledgedEnds()
+        self._publisher = publisher
+        self._acknowledged_ends = acknowledged_ends
         self._topics = topics
         self._in_flight = in_flight
         self._group = group
@@ -140,10 +138,10 @@ class LaneWriter:
         # An unacknowledged record may exist all the same: the next one must follow it in the same partition.
         entry.kept_in = partition
         if offset is not None:
-            self.written.note(topic, partition, offset, leader_epoch)
+            self._acknowledged_ends.note(topic, partition, offset, leader_epoch)
 
     def _publish(self, record: Record) -> None:
-        failure = self.publisher.publish([record]).get(0)
+        failure = self._publisher.publish([record]).get(0)
         if failure is not None:
             raise failure
 

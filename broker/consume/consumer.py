@@ -40,6 +40,7 @@ from .dispatcher import MAX_UNCOMMITTED, Dispatcher
 from .flush_watcher import FlushWatcher
 from .lane_releaser import LaneReleaser
 from .open_transactions import OpenTransactions
+from .owned_lanes import OwnedLanes
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +120,10 @@ class QueueConsumer(Consumer):
         )
         self._dispatcher = Dispatcher(config, parts, self._capacity, commit_now=self._committer.commit_now)
         self._assigned_partitions = self._dispatcher.assigned_partitions
-        self._lane_releaser = LaneReleaser(config, parts, self._kafka, self._assigned_partitions)
+        self._owned_lanes = OwnedLanes(config, parts, self._kafka, self._assigned_partitions)
+        self._lane_releaser = LaneReleaser(
+            config, parts, self._kafka, self._assigned_partitions, self._owned_lanes
+        )
         markers = FlushMarkers(parts.clients, config.group)
         self._flush_watcher = FlushWatcher(self._kafka, self._dispatcher, markers)
         self._open_transactions = OpenTransactions(self._kafka)
@@ -244,7 +248,7 @@ class QueueConsumer(Consumer):
         if (waited_s := clock.monotonic_s() - began_s) >= timeout_s:
             self._shutdown.note_close_timeout(waited_s)
             timeout_s = self._shutdown.leave_group_timeout_s()
-        self._lane_releaser.close()
+        self._owned_lanes.close()
         try:
             self._kafka.close(autocommit=False, timeout_ms=int(timeout_s * 1000))
         except KafkaError as e:
@@ -329,7 +333,7 @@ class QueueConsumer(Consumer):
 
     def _take_over(self, restored: Mapping[TopicPartition, Restored]) -> None:
         states = {partition: left.state for partition, left in restored.items()}
-        lanes = self._lane_releaser.lanes_of(restored, states)
+        lanes = self._owned_lanes.restore(restored, states)
         taken = {
             partition: self._new_assigned_partition(partition, left, lanes[partition])
             for partition, left in restored.items()
@@ -360,7 +364,7 @@ class QueueConsumer(Consumer):
             capacity=self._capacity,
             probation_end=probation_end,
             lanes=lanes,
-            lane_ends=partial(self._lane_releaser.ends_for, partition),
+            lane_ends=partial(self._owned_lanes.ends_for, partition),
             topic_id=left.topic_id,
         )
 
@@ -452,7 +456,7 @@ class QueueConsumer(Consumer):
         """
         partition = assigned.partition
         self._kafka.refresh_metadata(RESTORE_TIMEOUT_MS)
-        lanes = self._lane_releaser.lanes_of([partition])
+        lanes = self._owned_lanes.restore([partition])
         left_end = self._end_of_epoch(assigned)
         topic_id = self._topic_id()
         with self._in_flight.lock:
