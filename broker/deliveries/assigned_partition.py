@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from threading import Event
 
@@ -54,6 +54,7 @@ class AssignedPartition:
       expected_epoch: The leader epoch of the last record below ``expected``; -1 when it is not known.
       buffer: Records that were read and not dispatched.
       buffered_bytes: The size of the values in the buffer.
+      paused: Whether Kafka's consumer reads nothing more of it, as its buffer is full.
       in_flight: Dispatched deliveries that are not complete, by offset.
       lanes: The order of the records that have a partition key.
       lane_entries: The lane entries of dispatched records, by offset.
@@ -93,6 +94,7 @@ class AssignedPartition:
         self.expected_epoch = -1
         self.buffer: deque[ConsumedRecord] = deque()
         self.buffered_bytes = 0
+        self.paused = False
         self.lanes: Lanes[ConsumedRecord] = Lanes() if lanes is None else lanes
         self._lane_ends = lane_ends
         self.lane_entries: dict[int, LaneEntry[ConsumedRecord]] = {}
@@ -106,12 +108,12 @@ class AssignedPartition:
         self.said: deque[tuple[int, str]] = deque(maxlen=REMEMBERED_COMMITS)
         self._capacity = capacity
 
-    def take_in(self, batch: list[ConsumedRecord]) -> None:
+    def take_in(self, polled: Sequence[ConsumedRecord]) -> None:
         """Append records that were read to the buffer."""
-        self.buffer.extend(batch)
-        self.buffered_bytes += sum(record.serialized_value_size for record in batch)
-        self.expected = batch[-1].offset + 1
-        self.expected_epoch = batch[-1].leader_epoch
+        self.buffer.extend(polled)
+        self.buffered_bytes += sum(record.serialized_value_size for record in polled)
+        self.expected = polled[-1].offset + 1
+        self.expected_epoch = polled[-1].leader_epoch
 
     def skip_to(self, position: int, leader_epoch: int) -> None:
         """Note that the log has no unread records below ``position``."""
@@ -119,16 +121,16 @@ class AssignedPartition:
         self.expected_epoch = leader_epoch
         self.dirty = True
 
-    def first_foreign(self, batch: list[ConsumedRecord]) -> ConsumedRecord | None:
-        """The first record of ``batch`` at an offset where an earlier owner read another record.
+    def first_foreign(self, polled: Sequence[ConsumedRecord]) -> ConsumedRecord | None:
+        """The first of some records at an offset where an earlier owner read another record.
 
         The log was truncated since, and has grown again: the record has a later leader epoch than the last
         record which that owner read.
         """
         highest, leader_epoch = self.tracker.highest, self.tracker.leader_epoch
-        if batch[0].offset > highest or leader_epoch < 0:
+        if polled[0].offset > highest or leader_epoch < 0:
             return None  # the usual case
-        return next((r for r in batch if r.offset <= highest and r.leader_epoch > leader_epoch), None)
+        return next((r for r in polled if r.offset <= highest and r.leader_epoch > leader_epoch), None)
 
     @property
     def head(self) -> ConsumedRecord | None:
