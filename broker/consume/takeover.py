@@ -178,7 +178,7 @@ class Takeover:
             if topic_id != assigned.topic_id:
                 cut = ALL_OF_IT
             left = assigned.snapshot()
-            state, cut = _believe(left, cut, leader_epoch, common)
+            state, cut = _without_lost(left, cut, leader_epoch, common)
             position = max(assigned.expected, left.highest + 1)
             undone = sum(offset >= cut for offset in left.incomplete)
             undone += sum(record.offset >= cut for record in assigned.buffer)
@@ -210,7 +210,7 @@ class Takeover:
         return EpochEnds(self._kafka, epochs, timeout_ms=RESTORE_TIMEOUT_MS).answers().get(partition)
 
 
-def _believe(
+def _without_lost(
     left: CommitState, cut: int, leader_epoch: int, common: EpochEnd | None
 ) -> tuple[CommitState, int]:
     """The part of ``left`` that is true of a log with another record at ``cut``, and the offset from which on
