@@ -1,4 +1,4 @@
-"""A clock for `broker.process.clock.use`."""
+"""A clock for tests whose time passes only for threads that sleep or wait."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 
 
 class StoppedClock:
-    """A clock that stands still but for those who sleep."""
+    """Stands still until a thread sleeps or waits, and then jumps by that time."""
 
     def __init__(self) -> None:
         self.now_s = 1_000.0
