@@ -15,6 +15,7 @@ from ..kafka.unreadable_batches import explained
 from ..partition_keys.lane import LaneEntry
 from ..partition_keys.record_format import requeue_record
 from ..process import clock
+from ..process.backoff import Backoff
 from .config import ConsumerConfig, ConsumerParts
 from .owned_lanes import Found, OwnedLanes
 from .unreturnable_entries import UnreturnableEntries
@@ -55,7 +56,7 @@ class LaneReleaser:
         self._unreturnable_entries = UnreturnableEntries(config, parts)
         self._checked_s = 0.0
         self._released_s = 0.0
-        self._failing = False
+        self._backoff = Backoff(BACKOFF_S)
 
     def step(self, now_s: float) -> None:
         """Release the messages that may be released."""
@@ -159,11 +160,11 @@ class LaneReleaser:
 
     def _report(self, failure: BaseException | None, now_s: float) -> None:
         if failure is not None:
-            self.next_step_s = now_s + BACKOFF_S
-            if not self._failing:
+            if not self._backoff.has_failed:
                 logger.warning(
                     "Messages in the lanes cannot be requeued at the moment: %s", explained(failure)
                 )
-        elif self._failing:
+            self.next_step_s = now_s + self._backoff.fail()
+        elif self._backoff.has_failed:
             logger.info("Messages in the lanes are requeued again.")
-        self._failing = failure is not None
+            self._backoff.reset()

@@ -18,7 +18,7 @@ from ..deliveries.assigned_partition import AssignedPartition, Capacity
 from ..deliveries.in_flight import InFlightDeliveries
 from ..errors import PoisonMessage
 from ..kafka.types import ConsumedRecord
-from ..process import clock
+from ..process.backoff import Backoff
 
 #: The maximum number of records that are marked in one commit: their crash counts must fit its metadata.
 MAX_MARKED = 64
@@ -72,7 +72,7 @@ class Probation:
         self._capacity = capacity
         self._commit_now = commit_now
         self._max_crashes = max_crashes
-        self._commit_at_s = 0.0
+        self._backoff = Backoff(MARK_BACKOFF_S)
         self._suspected: AssignedPartition | None = None
 
     def take_next(self, assigned: AssignedPartition) -> None:
@@ -121,12 +121,12 @@ class Probation:
         assigned, records = self.marked
         if assigned.revoked:
             self.marked = None
-        elif clock.monotonic_s() >= self._commit_at_s:
+        elif self._backoff.is_over:
             if self._commit_now([assigned]):
                 self.cleared.extend((assigned, record) for record in records)
                 self.marked = None
             else:
-                self._commit_at_s = clock.monotonic_s() + MARK_BACKOFF_S
+                self._backoff.fail()
 
     def drop_below(self, assigned: AssignedPartition, offset: int) -> list[ConsumedRecord]:
         """Drop the taken records of a partition below ``offset``, and return them."""

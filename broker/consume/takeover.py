@@ -26,7 +26,7 @@ from ..offsets.committed_state import (
 )
 from ..offsets.truncation import ALL_OF_IT, forget_from
 from ..partition_keys.lanes import Lanes
-from ..process import clock
+from ..process.backoff import Backoff
 from .committer import Committer
 from .config import ConsumerParts
 from .dispatcher import MAX_UNCOMMITTED, Dispatcher
@@ -72,7 +72,7 @@ class Takeover:
         self._capacity = capacity
         self._rights = rights
         self._replays_said: set[TopicPartition] = set()
-        self._restore_at_s = 0.0
+        self._backoff = Backoff(RESTORE_BACKOFF_S)
         self._restore_failure = ""
 
     def expect(self, partitions: Iterable[TopicPartition]) -> None:
@@ -94,7 +94,7 @@ class Takeover:
 
         None of their records is dispatched before this succeeds.
         """
-        if not self.unrestored or clock.monotonic_s() < self._restore_at_s:
+        if not self.unrestored or not self._backoff.is_over:
             return
         with self._in_flight.lock:
             partitions = list(self.unrestored)
@@ -109,7 +109,7 @@ class Takeover:
             if isinstance(e, KafkaError | NotAuthorized) and is_denial(e):
                 self._rights.note_denial(e)
             self._report_failure(partitions, e)
-            self._restore_at_s = clock.monotonic_s() + RESTORE_BACKOFF_S
+            self._backoff.fail()
 
     def _report_failure(self, partitions: list[TopicPartition], error: Exception) -> None:
         reason = f"The partitions {partitions} cannot be taken over yet: {explained(error)}"
@@ -130,7 +130,7 @@ class Takeover:
             self._kafka.seek(partition, state.next_offset, state.leader_epoch)
         # Committed before the first dispatch, so that even a crash on the first record leaves a trace.
         if not self._committer.commit_now(taken.values()):
-            self._restore_at_s = clock.monotonic_s() + RESTORE_BACKOFF_S
+            self._backoff.fail()
             return
         with self._in_flight.lock:
             ours = self.unrestored.intersection(taken)  # without the partitions revoked meanwhile
