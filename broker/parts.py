@@ -24,6 +24,7 @@ from .kafka.operations import Operations
 from .kafka.rights import Denials
 from .kafka.topic_layout import TopicLayout
 from .kafka.topics import Topics
+from .partition_keys.acknowledged_ends import AcknowledgedEnds
 from .process.forks import reset_on_fork
 from .produce.publisher import Publisher
 from .worker.shutdown import Shutdown
@@ -167,16 +168,16 @@ def assemble(
         index_dir=settings.delay_index_dir,
         add_dead_letter=dead_letter_delayed,
     )
+    acknowledged_ends = AcknowledgedEnds()
     lane_writer = LaneWriter(
         topics,
         completion_publisher,
         in_flight,
+        acknowledged_ends,
         group=settings.group_id,
         give_up=dead_letters.replace_refused,
     )
-    lane_backlog = LaneBacklog(
-        clients, topics, publisher, group=settings.group_id, written=lane_writer.written
-    )
+    lane_backlog = LaneBacklog(clients, topics, publisher, group=settings.group_id, written=acknowledged_ends)
     dead_letter_queue = DeadLetterQueue(clients, topics, publisher)
     failures = Failures(dead_letter_queue, wanted=fails_fast)
     shutdown = Shutdown()
@@ -204,7 +205,9 @@ def assemble(
             topics=topics,
             in_flight=in_flight,
             completer=completer,
+            completion_publisher=completion_publisher,
             lane_writer=lane_writer,
+            acknowledged_ends=acknowledged_ends,
             dead_letters=dead_letters,
             failures=failures,
             shutdown=shutdown,

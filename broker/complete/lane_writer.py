@@ -15,7 +15,7 @@ from ..deliveries.in_flight import InFlightDeliveries
 from ..errors import RECORD_ERRORS
 from ..kafka.topics import Topics
 from ..partition_keys.acknowledged_ends import AcknowledgedEnds
-from ..partition_keys.lanes import LaneEntry
+from ..partition_keys.lane import LaneEntry
 from ..partition_keys.options import ORDER, ORDERED
 from ..partition_keys.record_format import Place, Waiting, tombstone, waiting_record, without_own
 from ..process import clock
@@ -32,9 +32,6 @@ class LaneWriter:
     Parameters:
       give_up: Called with a delivery and the error when Kafka can never take its retry (too large, say). It
         puts a dead letter into the outbox.
-
-    Attributes:
-      written: The ends of the acknowledged records in the lanes topics.
     """
 
     def __init__(
@@ -42,12 +39,13 @@ class LaneWriter:
         topics: Topics,
         publisher: Publisher,
         in_flight: InFlightDeliveries,
+        acknowledged_ends: AcknowledgedEnds,
         *,
         group: str,
         give_up: Callable[[Delivery, BaseException], None],
     ) -> None:
-        self.publisher = publisher
-        self.written = AcknowledgedEnds()
+        self._publisher = publisher
+        self._acknowledged_ends = acknowledged_ends
         self._topics = topics
         self._in_flight = in_flight
         self._group = group
@@ -141,10 +139,10 @@ class LaneWriter:
         # An unacknowledged record may exist all the same: the next one must follow it in the same partition.
         entry.kept_in = partition
         if offset is not None:
-            self.written.note(topic, partition, offset, leader_epoch)
+            self._acknowledged_ends.note(topic, partition, offset, leader_epoch)
 
     def _publish(self, record: Record) -> None:
-        failure = self.publisher.publish([record]).get(0)
+        failure = self._publisher.publish([record]).get(0)
         if failure is not None:
             raise failure
 

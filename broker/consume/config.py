@@ -14,6 +14,8 @@ from ..deliveries.in_flight import InFlightDeliveries
 from ..kafka.clients import Clients
 from ..kafka.rights import Denials
 from ..kafka.topics import Topics
+from ..partition_keys.acknowledged_ends import AcknowledgedEnds
+from ..produce.publisher import Publisher
 from ..worker.shutdown import Shutdown
 from ..worker.topic_repair import TopicRepair
 
@@ -50,6 +52,8 @@ class ConsumerParts:
     """The parts of a broker that the consumers of all its queues share.
 
     Attributes:
+      completion_publisher: Sends the outboxes of deliveries, and the records of the lanes topics.
+      acknowledged_ends: The ends of the acknowledged records in the lanes topics.
       hooks: Calls middleware, and knows the declared actors.
       is_paused: Whether dispatching is paused, as while a task's database is unreachable.
       silent_since_s: When Kafka last answered the heartbeats of a silent queue (``clock.monotonic_s()``), by
@@ -60,7 +64,9 @@ class ConsumerParts:
     topics: Topics
     in_flight: InFlightDeliveries
     completer: Completer
+    completion_publisher: Publisher
     lane_writer: LaneWriter
+    acknowledged_ends: AcknowledgedEnds
     dead_letters: DeadLetterWriter
     failures: Failures
     shutdown: Shutdown

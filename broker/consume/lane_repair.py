@@ -1,21 +1,31 @@
-"""Repairs a queue's lanes topic after it has lost its tail."""
+"""Repairs a queue's lanes topic after it has lost its tail, for the partitions of one consumer.
+
+The topic has then lost entries of waiting messages, and tombstones: completed messages wait in it again.
+Three sources show the differences:
+
+    source                     knows                               method
+    the store (WaitingStore)   the records that it had read        LaneRepair.repair_read
+    the lanes in memory        the first offsets of the entries    LaneRepair.repair_written
+                               that this process wrote
+    the last owner's commit    the first offsets of the waiting    LaneRepair.repair_committed
+                               entries that had room in it
+
+A lost record is written again as the store had it, otherwise from the message's first record in its queue.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
-from ..kafka.clients import Clients
 from ..kafka.errors import KafkaTimeoutError
-from ..kafka.protocol import ConsumerClient
 from ..kafka.types import ConsumedRecord, TopicPartition
 from ..offsets.commit_metadata import CommitState
-from ..offsets.committed_lanes import Differences
-from ..partition_keys.acknowledged_ends import AcknowledgedEnds
+from ..partition_keys.lane import LaneEntry, SequenceNumber
 from ..partition_keys.lane_differences import lane_differences
-from ..partition_keys.lanes import SequenceNumber
+from ..partition_keys.lanes import Lanes
 from ..partition_keys.record_format import (
     Place,
     Waiting,
@@ -26,167 +36,196 @@ from ..partition_keys.record_format import (
     without_own,
 )
 from ..partition_keys.waiting_store import WaitingStore
-from ..process import clock
-from ..produce.publisher import Publisher, publish_all
-from ..produce.record import Record
+from ..produce.publisher import publish_all
+from ..produce.record import Record, Watch
+from .config import ConsumerConfig, ConsumerParts
+from .first_records import read_at
 
 logger = logging.getLogger(__name__)
 
 #: The number of records in one publish.
-BATCH = 200
-#: The maximum number of other records that are read before the next wanted one; beyond it, a seek is cheaper.
-MAX_PASSED = 500
-#: A read fails when it makes no progress for this time.
-SILENCE_TIMEOUT_S = 5.0
-REQUEST_TIMEOUT_MS = 5_000
+RECORDS_PER_PUBLISH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """The messages that a truncated lanes topic shows in a wrong state.
+
+    Attributes:
+      lost: Waiting messages whose records the topic has lost and the store has.
+      lost_offsets: The first offsets, ascending, of other waiting messages that the topic has lost, by
+        partition of the queue.
+      done: The places of completed messages that wait in the topic, with their partitions of it.
+      omitted: The number of waiting messages that may be lost, as their owner's commit had no room for them.
+    """
+
+    lost: Sequence[Waiting] = ()
+    lost_offsets: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    done: Sequence[tuple[Place, int | None]] = ()
+    omitted: int = 0
 
 
 class LaneRepair:
-    """Writes the lost records of a lanes topic again, from the records of its queue.
+    """Writes lost records and tombstones of a lanes topic again. The consumer's thread calls all methods.
 
-    The queue still has the first record of a waiting message, unless retention has removed it.
+    Parameters:
+      lanes_at: The lanes of a place's partition; None when this consumer does not own the partition.
 
-    Raises (its methods): KafkaError and KafkaUnavailable when Kafka does not answer, or does not acknowledge
+    Raises (every method): KafkaError and KafkaUnavailable when Kafka does not answer, or does not acknowledge
       the records. The repair can be repeated then.
     """
 
     def __init__(
         self,
-        clients: Clients,
-        publisher: Publisher,
-        written: AcknowledgedEnds,
-        log: WaitingStore,
+        config: ConsumerConfig,
+        parts: ConsumerParts,
         *,
-        group: str,
-        queue_topic: str,
-        lanes_topic: str,
+        lanes_at: Callable[[Place], Lanes[ConsumedRecord] | None],
     ) -> None:
-        self._clients = clients
-        self._publisher = publisher
-        self._written = written
-        self._log = log
-        self._group = group
-        self._queue_topic = queue_topic
-        self._lanes_topic = lanes_topic
+        self._parts = parts
+        self._group = config.application_group
+        self._queue_topic = config.topic
+        self._lanes_topic = config.lanes_topic
+        self._lanes_at = lanes_at
 
-    def repair(self, states: Mapping[TopicPartition, CommitState]) -> None:
-        """Compare the lanes topic with the commits of the last owners of partitions, and repair it."""
+    def repair_read(self, lost: Sequence[Waiting], back: Sequence[Waiting]) -> None:
+        """Repair the entries that the store had read before the truncation. The store calls this.
+
+        Parameters:
+          lost: The entries that the topic has lost.
+          back: Entries of the topic that the store had not read, or whose tombstones the topic has lost.
+        """
+        with self._parts.in_flight.lock:
+            waiting = [each for each in lost if self._entry_of(each) is not None]
+            done = [(each.place, each.kept_in) for each in back if self._is_done(each)]
+        damage = Damage(lost=waiting, done=done)
+        self._report(damage, self._write(damage))
+
+    def repair_written(self, store: WaitingStore, kept: Mapping[int, Sequence[int]]) -> None:
+        """Repair the entries that this process had written and the store had not read.
+
+        Parameters:
+          kept: The first offsets of the messages that wait, by partition of the queue.
+        """
+        store.catch_up()  # all records of the waiting messages were acknowledged
+        lost: dict[int, Sequence[int]] = {}
+        for number, offsets in kept.items():
+            present = {sequence.offset for _, sequence, _, _ in store.waiting(number)}
+            present |= {place.sequence.offset for place in store.seen_done if place.partition == number}
+            if absent := [offset for offset in offsets if offset not in present]:
+                lost[number] = absent
+        if lost:
+            self._repair(store, Damage(lost_offsets=lost))
+
+    def repair_committed(self, store: WaitingStore, states: Mapping[TopicPartition, CommitState]) -> None:
+        """Repair the entries that the last owners of partitions had written or ended.
+
+        Parameters:
+          states: The commits of these owners.
+        """
         committed = {partition.partition: state for partition, state in states.items()}
-        found = lane_differences(self._log, committed)
+        found = lane_differences(store, committed)
         if not found:
             return
-        lost = {number: found[number].lost for number in found}
-        back = self.write_again(lost)
-        done = self._end(found)
-        if back and not self._log.is_there:
+        damage = Damage(
+            lost_offsets={number: differences.lost for number, differences in found.items()},
+            done=[
+                (Place(self._group, number, sequence), kept_in)
+                for number, differences in found.items()
+                if (done := set(differences.done))
+                for _, sequence, _, kept_in in store.waiting(number)
+                if sequence.offset in done
+            ],
+            omitted=sum(lanes.omitted for n in found if (lanes := committed[n].lanes) is not None),
+        )
+        owned = ", ".join(f"{self._queue_topic}[{number}]" for number in sorted(found))
+        self._repair(store, damage, since=f" since the last owners of {owned} wrote to it")
+
+    def _repair(self, store: WaitingStore, damage: Damage, *, since: str = "") -> None:
+        written = self._write(damage)
+        if written and not store.is_there:
             raise KafkaTimeoutError(
                 f"The topic {self._lanes_topic!r} was created and is not in the metadata yet"
             )
-        self._log.catch_up()
-        omitted = sum(lanes.omitted for n in found if (lanes := committed[n].lanes) is not None)
-        missing = sum(map(len, lost.values())) - back
-        if back or done or missing or omitted:
-            logger.error(
-                "The topic %r has lost its tail since the last owners of %s wrote to it: the records of %d "
-                "waiting message(s) were written again from the queue's own records, and the tombstones of "
-                "%d completed one(s). %d waiting message(s) are lost, as retention removed their records. "
-                "The commits had no room for the offsets of %d further waiting message(s): if the topic has "
-                "lost them, they do not run; if they are done, they run again.",
-                self._lanes_topic, [f"{self._queue_topic}[{number}]" for number in sorted(found)],
-                back, done, missing, omitted,
-            )  # fmt: skip
+        self._report(damage, written, since=since)
+        store.catch_up()
 
-    def write_again(self, lost: Mapping[int, Iterable[int]]) -> int:
-        """Write the records of waiting messages again that the topic has lost.
-
-        Parameters:
-          lost: The offsets of their first records, ascending, by partition of the queue.
-
-        Returns:
-          The number of messages whose first records still exist.
-        """
-        written = 0
-        for number, offsets in lost.items():
-            batch: list[Record] = []
-            for record in self._records_at(TopicPartition(self._queue_topic, number), offsets):
-                if (waiting := self._waiting(record)) is None:
-                    continue
-                batch.append(waiting)
-                if len(batch) == BATCH:
-                    written += self._publish(batch)
-                    batch = []
-            written += self._publish(batch)
+    def _write(self, damage: Damage) -> int:
+        """Write the records and the tombstones; return the number of waiting messages that were written."""
+        self._parts.completion_publisher.replace_producer()
+        records = [self._waiting_record(waiting) for waiting in damage.lost]
+        self._publish(records + [self._tombstone(place, kept_in) for place, kept_in in damage.done])
+        written = len(records)
+        for number, offsets in damage.lost_offsets.items():
+            records = []
+            for first_record in read_at(
+                self._parts.clients, TopicPartition(self._queue_topic, number), offsets
+            ):
+                if (waiting := self._waiting_of(first_record)) is not None:
+                    records.append(self._waiting_record(waiting))
+                    written += 1
+                if len(records) == RECORDS_PER_PUBLISH:
+                    self._publish(records)
+                    records = []
+            self._publish(records)
         return written
 
-    def _end(self, found: Mapping[int, Differences]) -> int:
-        """Write the tombstones of completed messages again."""
-        records = [
-            tombstone(
-                self._lanes_topic,
-                Place(self._group, number, sequence),
-                partition=kept_in,
-                watch=self._watch,
-            )
-            for number, differences in found.items()
-            if (done := set(differences.done))
-            for _, sequence, _, kept_in in self._log.waiting(number)
-            if sequence.offset in done
-        ]
-        return self._publish(records)
-
-    def _waiting(self, record: ConsumedRecord) -> Record | None:
-        """The record of the lanes topic for a waiting message, from its first record in its queue."""
-        key = lane_of(record.headers)
-        if key is None or record.value is None or read_requeue_headers(record.headers) is not None:
-            return None  # the offset has another record now
-        sequence = SequenceNumber(record.offset, record.timestamp)
-        place = Place(self._group, record.partition, sequence)
-        waiting = Waiting(place, key, 0, record.value, without_own(record.headers))
-        return waiting_record(self._lanes_topic, waiting, destination=self._queue_topic, watch=self._watch)
-
-    def _watch(self, partition: int, offset: int | None, leader_epoch: int = -1) -> None:
-        if offset is not None:
-            self._written.note(self._lanes_topic, partition, offset, leader_epoch)
-
-    def _publish(self, records: list[Record]) -> int:
+    def _publish(self, records: Sequence[Record]) -> None:
         doing = f"The lost records of {self._lanes_topic!r} could not be written again"
-        publish_all(self._publisher, records, doing)
-        return len(records)
+        publish_all(self._parts.completion_publisher, records, doing)
 
-    def _records_at(self, partition: TopicPartition, offsets: Iterable[int]) -> Iterator[ConsumedRecord]:
-        """The existing records of a queue at some ascending offsets."""
-        wanted = deque(offsets)
-        if not wanted:
+    def _report(self, damage: Damage, written: int, *, since: str = "") -> None:
+        missing = len(damage.lost) + sum(map(len, damage.lost_offsets.values())) - written
+        if not (written or missing or damage.done or damage.omitted):
             return
-        with closing(self._clients.consumer(auto_offset_reset="none")) as kafka:
-            kafka.assign([partition])
-            start = kafka.beginning_offsets([partition], timeout_ms=REQUEST_TIMEOUT_MS)[partition]
-            _drop_below(start, wanted)
-            while wanted:
-                kafka.seek(partition, wanted[0])
-                yield from _read_near(kafka, partition, wanted)
+        source = " from the queue's own records" if any(damage.lost_offsets.values()) else ""
+        sentences = [
+            f"The topic {self._lanes_topic!r} has lost its tail{since}: the records of {written} waiting "
+            f"message(s) were written again{source}, and the tombstones of {len(damage.done)} completed "
+            "one(s)."
+        ]
+        if missing:
+            sentences.append(f"{missing} waiting message(s) are lost, as retention removed their records.")
+        if damage.omitted:
+            sentences.append(
+                f"The commits had no room for the offsets of {damage.omitted} further waiting message(s): if "
+                "the topic has lost them, they do not run; if they are done, they run again."
+            )
+        logger.error("%s", " ".join(sentences))
 
+    def _waiting_of(self, first_record: ConsumedRecord) -> Waiting | None:
+        """The waiting message of its first record; None when the offset has another record now."""
+        key = lane_of(first_record.headers)
+        if (
+            key is None
+            or first_record.value is None
+            or read_requeue_headers(first_record.headers) is not None
+        ):
+            return None
+        sequence = SequenceNumber(first_record.offset, first_record.timestamp)
+        place = Place(self._group, first_record.partition, sequence)
+        return Waiting(place, key, 0, first_record.value, without_own(first_record.headers))
 
-def _read_near(
-    kafka: ConsumerClient, partition: TopicPartition, wanted: deque[int]
-) -> Iterator[ConsumedRecord]:
-    """Read from the position while the next wanted record is near."""
-    heard_s = clock.monotonic_s()
-    position = wanted[0]
-    while wanted and wanted[0] - position <= MAX_PASSED:
-        for record in kafka.poll(timeout_ms=100).get(partition, []):
-            _drop_below(record.offset, wanted)
-            if wanted and wanted[0] == record.offset:
-                wanted.popleft()
-                yield record
-        now = kafka.position(partition, timeout_ms=REQUEST_TIMEOUT_MS)
-        if now is not None and now > position:
-            heard_s, position = clock.monotonic_s(), now
-            _drop_below(position, wanted)  # these offsets have no record
-        elif clock.monotonic_s() - heard_s > SILENCE_TIMEOUT_S:
-            raise KafkaTimeoutError(f"Kafka sends no record of {partition} from offset {position} on")
+    def _waiting_record(self, waiting: Waiting) -> Record:
+        with self._parts.in_flight.lock:
+            entry = self._entry_of(waiting)
+        watch: Watch = self._note
+        if entry is not None:
+            watch = partial(self._parts.lane_writer.note, self._lanes_topic, entry)
+        return waiting_record(self._lanes_topic, waiting, destination=self._queue_topic, watch=watch)
 
+    def _tombstone(self, place: Place, kept_in: int | None) -> Record:
+        return tombstone(self._lanes_topic, place, partition=kept_in, watch=self._note)
 
-def _drop_below(offset: int, wanted: deque[int]) -> None:
-    while wanted and wanted[0] < offset:
-        wanted.popleft()
+    def _note(self, partition: int, offset: int | None, leader_epoch: int = -1) -> None:
+        if offset is not None:
+            self._parts.acknowledged_ends.note(self._lanes_topic, partition, offset, leader_epoch)
+
+    def _entry_of(self, waiting: Waiting) -> LaneEntry[ConsumedRecord] | None:
+        """The lane entry of an incomplete message, if this consumer owns its partition."""
+        lanes = self._lanes_at(waiting.place)
+        return None if lanes is None else lanes.find(waiting.key, waiting.place.sequence)
+
+    def _is_done(self, waiting: Waiting) -> bool:
+        """Whether a message is done, and this consumer owns its partition."""
+        return self._lanes_at(waiting.place) is not None and self._entry_of(waiting) is None

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..deliveries.assigned_partition import AssignedPartition
 from ..deliveries.delivery import Origin
-from ..partition_keys.lanes import LaneEntry
+from ..partition_keys.lane import LaneEntry
 from ..partition_keys.record_format import Place, Waiting, tombstone
 from .config import ConsumerConfig, ConsumerParts
 
@@ -53,6 +53,6 @@ class UnreturnableEntries:
 
     def _publish_tombstone(self, waiting: Waiting) -> None:
         record = tombstone(self._config.lanes_topic, waiting.place, partition=waiting.kept_in)
-        failure = self._parts.lane_writer.publisher.publish([record]).get(0)
+        failure = self._parts.completion_publisher.publish([record]).get(0)
         if failure is not None:
             raise failure

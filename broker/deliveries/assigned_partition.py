@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from threading import Event
 
 from ..kafka.types import ConsumedRecord, TopicPartition
 from ..offsets.ack_tracker import AckTracker
-from ..offsets.commit_metadata import MAX_METADATA_CHARS, CommitState, Suspicion, encode
+from ..offsets.commit_metadata import MAX_METADATA_CHARS, CommitState, encode
 from ..offsets.committed_lanes import CommittedLanes, LogEnd, summarize
-from ..partition_keys.lanes import LaneEntry, Lanes, SequenceNumber
+from ..offsets.crash_counts import CrashCounts
+from ..partition_keys.lane import LaneEntry, SequenceNumber
+from ..partition_keys.lanes import Lanes
 from ..partition_keys.record_format import lane_of, read_requeue_headers
 from .delivery import Delivery
 
@@ -52,11 +54,11 @@ class AssignedPartition:
       expected_epoch: The leader epoch of the last record below ``expected``; -1 when it is not known.
       buffer: Records that were read and not dispatched.
       buffered_bytes: The size of the values in the buffer.
+      paused: Whether Kafka's consumer reads nothing more of it, as its buffer is full.
       in_flight: Dispatched deliveries that are not complete, by offset.
       lanes: The order of the records that have a partition key.
       lane_entries: The lane entries of dispatched records, by offset.
-      suspicions: Crash counts of incomplete offsets (see ``commit_metadata``).
-      probation_end: Records below it get a running mark in a commit before they are dispatched.
+      crash_counts: The crash counts of incomplete offsets, and the end of the probation.
       leaving: Whether a revoke is about to follow. Nothing more of the partition is dispatched.
       revoked: Whether the partition was revoked or lost.
       log_start: The log start at the last check for flushed records.
@@ -87,12 +89,12 @@ class AssignedPartition:
             incomplete=state.incomplete,
             leader_epoch=state.leader_epoch,
         )
-        self.suspicions: dict[int, Suspicion] = dict(state.suspicions)
-        self.probation_end = probation_end
+        self.crash_counts = CrashCounts(state.suspicions, probation_end)
         self.expected = state.next_offset
         self.expected_epoch = -1
         self.buffer: deque[ConsumedRecord] = deque()
         self.buffered_bytes = 0
+        self.paused = False
         self.lanes: Lanes[ConsumedRecord] = Lanes() if lanes is None else lanes
         self._lane_ends = lane_ends
         self.lane_entries: dict[int, LaneEntry[ConsumedRecord]] = {}
@@ -106,12 +108,12 @@ class AssignedPartition:
         self.said: deque[tuple[int, str]] = deque(maxlen=REMEMBERED_COMMITS)
         self._capacity = capacity
 
-    def take_in(self, batch: list[ConsumedRecord]) -> None:
+    def take_in(self, polled: Sequence[ConsumedRecord]) -> None:
         """Append records that were read to the buffer."""
-        self.buffer.extend(batch)
-        self.buffered_bytes += sum(record.serialized_value_size for record in batch)
-        self.expected = batch[-1].offset + 1
-        self.expected_epoch = batch[-1].leader_epoch
+        self.buffer.extend(polled)
+        self.buffered_bytes += sum(record.serialized_value_size for record in polled)
+        self.expected = polled[-1].offset + 1
+        self.expected_epoch = polled[-1].leader_epoch
 
     def skip_to(self, position: int, leader_epoch: int) -> None:
         """Note that the log has no unread records below ``position``."""
@@ -119,16 +121,16 @@ class AssignedPartition:
         self.expected_epoch = leader_epoch
         self.dirty = True
 
-    def first_foreign(self, batch: list[ConsumedRecord]) -> ConsumedRecord | None:
-        """The first record of ``batch`` at an offset where an earlier owner read another record.
+    def first_foreign(self, polled: Sequence[ConsumedRecord]) -> ConsumedRecord | None:
+        """The first of some records at an offset where an earlier owner read another record.
 
         The log was truncated since, and has grown again: the record has a later leader epoch than the last
         record which that owner read.
         """
         highest, leader_epoch = self.tracker.highest, self.tracker.leader_epoch
-        if batch[0].offset > highest or leader_epoch < 0:
+        if polled[0].offset > highest or leader_epoch < 0:
             return None  # the usual case
-        return next((r for r in batch if r.offset <= highest and r.leader_epoch > leader_epoch), None)
+        return next((r for r in polled if r.offset <= highest and r.leader_epoch > leader_epoch), None)
 
     @property
     def head(self) -> ConsumedRecord | None:
@@ -165,7 +167,7 @@ class AssignedPartition:
     def complete_unrun(self, offset: int) -> None:
         """Complete a record without a run: another record has its message, or a flush dropped it."""
         self.tracker.complete(offset)
-        self.suspicions.pop(offset, None)
+        self.crash_counts.drop(offset)
         self.dirty = True
 
     def take_out(self) -> ConsumedRecord:
@@ -189,7 +191,8 @@ class AssignedPartition:
                 else:
                     self.lanes.wait(entry, delivery.wait.due_ms)
             self.tracker.complete(offset)
-            self.suspicions.pop(offset, None)
+            if self.crash_counts.suspicions:
+                self.crash_counts.drop(offset)
             self.dirty = True
             self._capacity.give_back(1)
 
@@ -230,20 +233,21 @@ class AssignedPartition:
 
     def head_crashes(self) -> int:
         """The crash count of the next record."""
-        if not self.suspicions or (head := self.head) is None:
-            return 0
-        suspicion = self.suspicions.get(head.offset)
-        return suspicion.crashes if suspicion else 0
+        head = self.head
+        return 0 if head is None else self.crash_counts.crashes(head.offset)
 
     def is_suspect(self) -> bool:
-        """Whether the next record had a running mark at a crash during the probation."""
-        return self.head_crashes() > 1
+        """Whether the next record is a suspect."""
+        head = self.head
+        return head is not None and self.crash_counts.is_suspect(head.offset)
 
     def on_probation(self) -> bool:
         """Whether the next record may have crashed an owner."""
-        if self.head_crashes() > 0:
-            return True
-        return self.probation_end > 0 and (head := self.head) is not None and head.offset < self.probation_end
+        counts = self.crash_counts
+        if not counts.probation_end and not counts.suspicions:
+            return False  # the usual case
+        head = self.head
+        return head is not None and counts.is_on_probation(head.offset)
 
     @property
     def is_committed(self) -> bool:
@@ -271,20 +275,16 @@ class AssignedPartition:
         if not self.buffer:
             self.tracker.skip_to(self.expected, self.expected_epoch)
         incomplete = dict.fromkeys(self.tracker.incomplete)
-        suspicions = {offset: s for offset, s in self.suspicions.items() if offset in incomplete}
-        if clean:
-            if self.lanes:
-                lowest = self.lanes.lowest_offset()
-                next_unread = next_unread if lowest is None else min(next_unread, lowest)
-            # A handover is not a crash, so a delivery that still runs here gets no crash count.
-            suspicions = {offset: Suspicion(s.crashes, running=False) for offset, s in suspicions.items()}
+        if clean and self.lanes:
+            lowest = self.lanes.lowest_offset()
+            next_unread = next_unread if lowest is None else min(next_unread, lowest)
         return CommitState(
             self.tracker.next_offset,
             self.tracker.highest,
             tuple(incomplete),
             # The next owner continues a probation that has not ended.
-            clean=clean and next_unread >= self.probation_end,
-            suspicions=suspicions,
+            clean=clean and next_unread >= self.crash_counts.probation_end,
+            suspicions=self.crash_counts.of_commit(incomplete, clean=clean),
             log_start=self.log_start if self.log_start > self.tracker.next_offset else 0,
             leader_epoch=self.tracker.leader_epoch,
         )

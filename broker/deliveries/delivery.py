@@ -13,7 +13,7 @@ from ..partition_keys.record_format import without_own
 from ..produce.record import Record
 
 if TYPE_CHECKING:
-    from ..partition_keys.lanes import LaneEntry
+    from ..partition_keys.lane import LaneEntry
     from ..partition_keys.record_format import Waiting
 
 

@@ -143,7 +143,10 @@ class InFlightDeliveries:
         with self.lock:
             self._assigned_partitions.discard(assigned)
             self._remembered[assigned.partition] = Remembered(
-                assigned.snapshot(), tuple(assigned.said), assigned.probation_end, assigned.topic_id
+                assigned.snapshot(),
+                tuple(assigned.said),
+                assigned.crash_counts.probation_end,
+                assigned.topic_id,
             )
             for delivery in assigned.revoke():
                 if delivery.begun:

@@ -13,7 +13,8 @@ from ..kafka.leader_epochs import EpochEnds, EpochEndsByPartition
 from ..kafka.protocol import ConsumerClient
 from ..kafka.types import OffsetAndMetadata, TopicPartition
 from ..kafka.watermarks import high_watermarks
-from .commit_metadata import CommitState, Suspicion, UnreadableMetadata, decode
+from .commit_metadata import CommitState, UnreadableMetadata, decode
+from .crash_counts import after_a_crash, without_marks
 from .expired_offsets import report_replay
 from .remembered import Remembered
 from .truncation import ALL_OF_IT, PartitionLog, believe, merge
@@ -73,7 +74,7 @@ def restore(
     own = {p: known for p, known in remembered.items() if known.is_of(topic_ids.get(p))}
     ours = {p: known for p, known in own.items() if known.is_latest(committed.get(p))}
     left = {p: read_metadata(p, commit) for p, commit in committed.items() if p not in ours}
-    left.update((p, _still_ours(known.state)) for p, known in ours.items())
+    left.update((p, without_marks(known.state)) for p, known in ours.items())
     logs, answers = look_at(clients, kafka, partitions, left)
     report_replay(clients, kafka, {p: log for p, log in logs.items() if p not in left}, replays_said)
     restored = {p: _reconcile(p, left.get(p), logs[p], answers, is_ours=p in ours) for p in partitions}
@@ -178,25 +179,6 @@ def read_metadata(partition: TopicPartition, committed: OffsetAndMetadata) -> Co
         if committed.metadata:
             logger.warning("%s: %s; replaying from offset %d.", name_of(partition), e, committed.offset)
         return CommitState(committed.offset, committed.offset - 1, leader_epoch=leader_epoch)
-
-
-def _still_ours(state: CommitState) -> CommitState:
-    """The state of a partition that this process lost: its running records have not crashed."""
-    return replace(
-        state,
-        suspicions={o: Suspicion(s.crashes, running=False) for o, s in state.suspicions.items()},
-    )
-
-
-def after_a_crash(state: CommitState) -> CommitState:
-    """Add one crash to each offset that had a running mark in the commit of the crashed owner."""
-    return replace(
-        state,
-        suspicions={
-            offset: Suspicion(suspicion.crashes + suspicion.running, running=False)
-            for offset, suspicion in state.suspicions.items()
-        },
-    )
 
 
 def _without_removed(partition: TopicPartition, state: CommitState, beginning: int) -> CommitState:

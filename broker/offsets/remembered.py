@@ -22,7 +22,7 @@ class Remembered:
     Attributes:
       state: The completion state, committed or not.
       said: This process's last commits, as (offset, metadata), whether or not Kafka accepted them.
-      probation_end: The end of the probation, as in ``AssignedPartition``.
+      probation_end: The end of the probation, as in ``CrashCounts``.
       topic_id: The id of the partition's topic.
     """
 

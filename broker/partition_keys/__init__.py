@@ -5,7 +5,8 @@ and the lanes topic (``record_format``, ``waiting_store``). ``complete/lane_writ
 a delivery ends; ``consume/lane_releaser`` returns waiting messages to their queue.
 """
 
-from .lanes import LaneEntry, Lanes, SequenceNumber
+from .lane import LaneEntry, SequenceNumber
+from .lanes import Lanes
 from .options import PartitionKeys, key_of, why_refused
 
 __all__ = ["LaneEntry", "Lanes", "PartitionKeys", "SequenceNumber", "key_of", "why_refused"]

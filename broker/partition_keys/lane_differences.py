@@ -9,25 +9,25 @@ from ..offsets.committed_lanes import Differences, compare
 from .waiting_store import WaitingStore
 
 
-def lane_differences(log: WaitingStore, states: Mapping[int, CommitState]) -> dict[int, Differences]:
+def lane_differences(store: WaitingStore, states: Mapping[int, CommitState]) -> dict[int, Differences]:
     """The differences, by partition of the queue; empty when the topic was not truncated.
 
     Parameters:
-      log: The lanes topic, read to its end. It is read again when it was truncated.
+      store: The lanes topic, read to its end. It is read again when it was truncated.
       states: The committed states, by partition of the queue.
 
     Raises:
       KafkaError, KafkaUnavailable: When Kafka does not answer.
     """
     lanes = {partition: said for partition, state in states.items() if (said := state.lanes) is not None}
-    cut = log.are_cut([said.ends for said in lanes.values()]) if lanes else []
+    cut = store.are_cut([said.ends for said in lanes.values()]) if lanes else []
     if not any(cut):
         return {}
-    ended = log.read_all_again()
+    ended = store.read_all_again()
     found: dict[int, Differences] = {}
     for (partition, said), is_cut in zip(lanes.items(), cut, strict=True):
         if is_cut:
-            present = {sequence.offset for _, sequence, _, _ in log.waiting(partition)}
+            present = {sequence.offset for _, sequence, _, _ in store.waiting(partition)}
             done = {place.sequence.offset for place in ended if place.partition == partition}
             complete = [offset for offset in present if states[partition].is_complete(offset)]
             found[partition] = compare(said, present, done, complete)

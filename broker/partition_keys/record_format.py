@@ -25,7 +25,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..produce.record import Record, Watch
-from .lanes import SequenceNumber
+from .lane import SequenceNumber
 
 KEY = "lane-key"
 DUE = "lane-due-ms"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sqlite3
 
-from .lanes import SequenceNumber
+from .lane import SequenceNumber
 from .record_format import Place, Waiting
 
 SCHEMA = """

@@ -28,7 +28,7 @@ from ..process import clock
 from ..process.forks import leave_to_parent, reset_on_fork
 from ..produce.publisher import Publisher, publish_all
 from .acknowledged_ends import AcknowledgedEnds
-from .lanes import SequenceNumber
+from .lane import SequenceNumber
 from .record_format import Place, Waiting, mark, read
 from .store_repair import SCHEMA, Comparison, unpack
 

@@ -12,7 +12,7 @@ from dramatiq.brokers.stub import StubBroker
 from broker import PartitionKeyRefused, default_middleware
 from broker.consume.decoding import read_message
 from broker.errors import InvalidMessage
-from broker.partition_keys.lanes import SequenceNumber
+from broker.partition_keys.lane import SequenceNumber
 from broker.partition_keys.options import MAX_KEY_BYTES
 from broker.partition_keys.record_format import TICKET, read_requeue_headers
 

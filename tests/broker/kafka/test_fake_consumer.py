@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 from dramatiq.message import Message
 from dramatiq.middleware import Middleware
 
@@ -16,8 +17,10 @@ from broker.kafka.protocol import AdminClient, ConsumerClient
 from broker.kafka.topic_layout import TopicLayout
 from broker.kafka.types import TopicPartition
 from broker.offsets.commit_metadata import decode
-from broker.parts import Settings, assemble
+from broker.parts import Parts, Settings, assemble
+from broker.process import clock
 from tests.broker.kafka.fake_consumer import FakeConsumer, FakeRecord
+from tests.broker.stopped_clock import StoppedClock
 from tests.waiting import wait_until
 
 MAIL = TopicPartition("mail", 0)
@@ -31,6 +34,8 @@ SETTINGS = Settings(
     delay_index_dir=None,
 )
 DEADLINE_S = 60.0
+#: Longer than a consumer's pause between two polls.
+POLL_S = 0.1
 
 
 class FakeAdmin:
@@ -86,14 +91,21 @@ class NoHooks:
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None: ...
 
 
-def test_a_record_is_delivered_and_its_completion_committed() -> None:
-    message: Message[Any] = Message("mail", "send", args=(7,), kwargs={}, options={})
-    record = FakeRecord("mail", 0, 0, message.encode(), timestamp=time.time_ns() // 1_000_000)
-    kafka = FakeConsumer({MAIL: [record]})
+def assemble_on(kafka: FakeConsumer) -> Parts:
     layout = TopicLayout(partitions=1, replication_factor=1, retention_ms=3_600_000)
-    parts = assemble(
+    return assemble(
         NoHooks(), FakeClients(kafka), layout, SETTINGS, is_paused=lambda: False, fails_fast=lambda: False
     )
+
+
+def log_of(message: Message[Any]) -> dict[TopicPartition, list[FakeRecord]]:
+    return {MAIL: [FakeRecord("mail", 0, 0, message.encode(), timestamp=time.time_ns() // 1_000_000)]}
+
+
+def test_a_record_is_delivered_and_its_completion_committed() -> None:
+    message: Message[Any] = Message("mail", "send", args=(7,), kwargs={}, options={})
+    kafka = FakeConsumer(log_of(message))
+    parts = assemble_on(kafka)
     parts.completer.start()
     consumer = QueueConsumer(parts.consumer_config("mail"), parts.for_consumers, prefetch=2, timeout_ms=100)
     try:
@@ -113,4 +125,27 @@ def test_a_record_is_delivered_and_its_completion_committed() -> None:
         consumer.close()
         parts.completer.stop(timeout_s=DEADLINE_S)
     assert decode(1, kafka.committed[MAIL].metadata).clean
+    assert kafka.closed
+
+
+def test_a_consumer_is_driven_step_by_step_by_a_clock_that_the_test_moves() -> None:
+    kafka = FakeConsumer(log_of(Message("mail", "send", args=(7,), kwargs={}, options={})))
+    parts = assemble_on(kafka)
+    with clock.use(StoppedClock()):
+        began_s = clock.monotonic_s()
+        consumer = QueueConsumer(parts.consumer_config("mail"), parts.for_consumers, prefetch=2, timeout_ms=0)
+
+        assert consumer.step() is None, "the first poll assigns the partition"
+        clock.sleep(POLL_S)
+        delivery = consumer.step()  # it takes the partition over, and reads it
+
+        assert delivery is not None
+        consumer.ack(delivery)
+        clock.sleep(SETTINGS.commit_interval_ms / 1000)
+        assert consumer.step() is None
+        assert kafka.committed[MAIL].offset == 1
+        assert clock.monotonic_s() - began_s == pytest.approx(POLL_S + SETTINGS.commit_interval_ms / 1000), (
+            "a step has waited"
+        )
+        consumer.close()
     assert kafka.closed

@@ -15,7 +15,10 @@ QUEUE = "work"
 
 
 def declare(broker: KafkaBroker) -> dramatiq.Actor[[], None]:
-    return dramatiq.actor(lambda: None, broker=broker, actor_name="task", queue_name=QUEUE)
+    @dramatiq.actor(broker=broker, queue_name=QUEUE)
+    def task() -> None: ...
+
+    return task
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ from broker.offsets.committed_lanes import (
     merge,
     summarize,
 )
-from broker.partition_keys.lanes import Lanes, SequenceNumber
+from broker.partition_keys.lane import SequenceNumber
+from broker.partition_keys.lanes import Lanes
 
 ENDS = {0: LogEnd(500, 3)}
 

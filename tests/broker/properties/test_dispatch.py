@@ -20,11 +20,14 @@ from kafka.structs import TopicPartition
 
 from broker import KafkaBroker
 from broker.consume.dispatcher import Dispatcher
+from broker.consume.probation import MARK_BACKOFF_S
 from broker.deliveries.assigned_partition import AssignedPartition, Capacity
 from broker.deliveries.delivery import Delivery
 from broker.offsets.commit_metadata import MAX_METADATA_CHARS, CommitState, decode, encode
-from broker.offsets.committed_state import after_a_crash
+from broker.offsets.crash_counts import after_a_crash
 from broker.partition_keys.record_format import lane_header
+from broker.process import clock
+from tests.broker.stopped_clock import StoppedClock
 from tests.examples import examples
 
 QUEUES = ["mail", "work"]
@@ -104,8 +107,8 @@ class Process:
             self.consumers[queue] = Dispatcher(
                 self.broker.parts.consumer_config(queue),
                 self.broker.parts.for_consumers,
-                self.commits,  # type: ignore[arg-type]
                 capacity,
+                commit_now=self.commits.commit_now,
             )
             for partition in PARTITIONS:
                 if partition.topic == queue:
@@ -117,8 +120,8 @@ class Process:
         """Do one thing at random; False when the process has died of it."""
         choice = self.dice.random()
         if choice < 0.35:
+            clock.sleep(MARK_BACKOFF_S)
             dispatcher = self.consumers[self.dice.choice(QUEUES)]
-            dispatcher._marks_due_at_s = 0.0  # no time passes here
             if (delivery := dispatcher.next()) is not None:
                 self.waiting.append(delivery)
         elif choice < 0.6 and self.waiting and len(self.running) < self.threads:
@@ -217,17 +220,18 @@ def test_every_record_is_done_or_dead_and_only_killers_are_dead(
 ) -> None:
     dice = Random(seed)
     cluster = Cluster(killers, keys)
-    process = Process(cluster, dice, threads=threads, failing=failing)
-    for _ in range(MAX_STEPS):
-        if cluster.everything_is_accounted_for():
-            break
-        if not process.step():
-            process = Process(cluster, dice, threads=threads, failing=failing)
-        elif dice.random() < restarting:
-            process.hand_over()
-            process = Process(cluster, dice, threads=threads, failing=failing)
-    else:
-        pytest.fail("nothing goes on any more")
+    with clock.use(StoppedClock()):
+        process = Process(cluster, dice, threads=threads, failing=failing)
+        for _ in range(MAX_STEPS):
+            if cluster.everything_is_accounted_for():
+                break
+            if not process.step():
+                process = Process(cluster, dice, threads=threads, failing=failing)
+            elif dice.random() < restarting:
+                process.hand_over()
+                process = Process(cluster, dice, threads=threads, failing=failing)
+        else:
+            pytest.fail("nothing goes on any more")
 
     assert cluster.done.isdisjoint(killers)
     assert cluster.dead.keys() == killers, "an innocent record was taken for a killer"

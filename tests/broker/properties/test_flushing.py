@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from dramatiq.message import Message
 from kafka.consumer.fetcher import ConsumerRecord
@@ -9,13 +11,22 @@ from kafka.structs import TopicPartition
 
 from broker import KafkaBroker
 from broker.consume.dispatcher import Dispatcher
+from broker.consume.probation import MARK_BACKOFF_S
 from broker.deliveries.assigned_partition import AssignedPartition, Capacity
 from broker.deliveries.delivery import Delivery
 from broker.offsets.commit_metadata import CommitState
 from broker.partition_keys.record_format import lane_header
+from broker.process import clock
+from tests.broker.stopped_clock import StoppedClock
 
 FLUSHED = 10
 RECORDS = 14
+
+
+@pytest.fixture(autouse=True)
+def stopped_clock() -> Iterator[None]:
+    with clock.use(StoppedClock()):
+        yield
 
 
 class Committer:
@@ -40,8 +51,8 @@ class Worker:
         self.dispatcher = Dispatcher(
             self.broker.parts.consumer_config("work"),
             self.broker.parts.for_consumers,
-            self.commits,  # type: ignore[arg-type]
             capacity,
+            commit_now=self.commits.commit_now,
         )
         self.assignment = AssignedPartition(
             TopicPartition("work", 0),
@@ -100,7 +111,7 @@ def test_what_has_begun_runs_on_and_nothing_else_from_before_a_flush_runs(
     )
     worker.commits.taken = True
     ran = [worker.run(delivery) for delivery in running + ahead]
-    worker.dispatcher._marks_due_at_s = 0.0
+    clock.sleep(MARK_BACKOFF_S)
     for _ in range(RECORDS):
         ran += [worker.run(delivery) for delivery in worker.deliveries()]
     assert ran == [*(d.origin.offset for d in running), *range(FLUSHED, RECORDS)]

@@ -21,13 +21,15 @@ from hypothesis import strategies as st
 from kafka.structs import TopicPartition
 
 from broker.consume.lane_releaser import LaneReleaser
+from broker.consume.owned_lanes import OwnedLanes
 from broker.kafka.clients import Clients
 from broker.kafka.topic_layout import TopicLayout
 from broker.kafka.topics import Topics
 from broker.partition_keys import lanes as lanes_module
 from broker.partition_keys import waiting_store as log_module
 from broker.partition_keys.acknowledged_ends import AcknowledgedEnds
-from broker.partition_keys.lanes import LaneEntry, LaneEntryState, Lanes, SequenceNumber
+from broker.partition_keys.lane import LaneEntry, LaneEntryState, SequenceNumber
+from broker.partition_keys.lanes import Lanes
 from broker.partition_keys.record_format import (
     Place,
     Waiting,
@@ -179,7 +181,7 @@ class LanesTopic:
 
 
 class Owner:
-    """One owner of the partition: does what the dispatcher and the settlement do, and drives the releasing.
+    """One owner of the partition: does what the dispatcher and the settlement do, and drives the releaser.
 
     Every write to Kafka is a step of its own, between which the owner can die.
     """
@@ -191,7 +193,8 @@ class Owner:
         self.written = written or AcknowledgedEnds()
         self.lanes: Lanes[Record] = Lanes()
         self.revoked = False
-        self.partition, self.releasing = PARTITION, self._lane_releaser()
+        self.partition = PARTITION
+        self.owned_lanes, self.releaser = self._lanes_of_a_consumer()
         self.position = kafka.log_start
         self.running: dict[bytes, tuple[Record, LaneEntry[Record]]] = {}
         self.moving: list[tuple[Record, LaneEntry[Record]]] = []
@@ -204,13 +207,13 @@ class Owner:
 
     def _take_over(self) -> Lanes[Any]:
         try:
-            return self.releasing.lanes_of([PARTITION])[PARTITION]
+            return self.owned_lanes.restore([PARTITION])[PARTITION]
         except StaleRead:
             assert self.kafka.shown_end is not None
             self.kafka.shown_end = None  # it is tried until the true leader answers
-            return self.releasing.lanes_of([PARTITION])[PARTITION]
+            return self.owned_lanes.restore([PARTITION])[PARTITION]
 
-    def _lane_releaser(self) -> LaneReleaser:
+    def _lanes_of_a_consumer(self) -> tuple[OwnedLanes, LaneReleaser]:
         config = SimpleNamespace(
             queue_name="work",
             topic=TOPICS.queue("work"),
@@ -220,12 +223,15 @@ class Owner:
         parts = SimpleNamespace(
             clients=SimpleNamespace(consumer=lambda **options: LanesTopic(self.kafka, self.work_elsewhere)),
             in_flight=SimpleNamespace(lock=threading.RLock()),
-            lane_writer=SimpleNamespace(
-                publisher=SimpleNamespace(publish=self.publish), written=self.written
-            ),
+            completion_publisher=SimpleNamespace(publish=self.publish),
+            acknowledged_ends=self.written,
         )
         kafka = SimpleNamespace(partitions_for_topic=lambda topic: {0})
-        return LaneReleaser(config, parts, kafka, {PARTITION: self})  # type: ignore[arg-type, dict-item]
+        stubs: dict[str, Any] = {
+            "config": config, "parts": parts, "kafka": kafka, "assigned_partitions": {PARTITION: self}
+        }  # fmt: skip
+        owned_lanes = OwnedLanes(**stubs)
+        return owned_lanes, LaneReleaser(**stubs, owned_lanes=owned_lanes)
 
     @property
     def is_idle(self) -> bool:
@@ -361,7 +367,7 @@ class Owner:
     def release(self, now_ms: int) -> bool:
         lane_entries = self.lanes.to_release(now_ms)
         if lane_entries:
-            self.releasing._release(self, lane_entries, now_s=0.0)  # type: ignore[arg-type]
+            self.releaser.release(self, lane_entries, now_s=0.0)  # type: ignore[arg-type]
         return bool(lane_entries)
 
     def publish(self, tickets: Sequence[Sent]) -> dict[int, BaseException]:
@@ -387,7 +393,7 @@ class Owner:
         waiting = {
             lane_entry for lane_entry in self.lane_entries if lane_entry.state is LaneEntryState.WAITING
         }
-        self.releasing._look_at_log(0.0)
+        self.releaser.check(0.0)
         if self.kafka.shown_end is not None:
             return  # it cannot be seen yet
         for lane_entry in waiting.intersection(self.lane_entries):

@@ -42,11 +42,12 @@ def test_a_commit_fits_however_many_records_were_dispatched_while_there_was_room
         incomplete.append(offset)
         dispatched += 1
         if random.random() < marking:
-            assignment.suspicions[offset] = Suspicion(random.choice([1, 1, 1, 2, 3]), running=True)
+            crashes = random.choice([1, 1, 1, 2, 3])
+            assignment.crash_counts.suspicions[offset] = Suspicion(crashes, running=True)
         if random.random() < completing:
             done = incomplete.pop(random.randrange(len(incomplete)))
             assignment.tracker.complete(done)
-            assignment.suspicions.pop(done, None)
+            assignment.crash_counts.drop(done)
         if dispatched % 50 == 0:
             assert len(encode(assignment.snapshot())) <= MAX_METADATA_CHARS
 

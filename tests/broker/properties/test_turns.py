@@ -25,12 +25,11 @@ class Partitions:
         self.broker.declare_queue("work")
         self.broker.actors["task"] = None  # type: ignore[assignment]  # only looked up by name
         self._capacity = Capacity(PREFETCH)
-        # Nothing is on probation, so nothing is committed.
         self._dispatcher = Dispatcher(
             self.broker.parts.consumer_config("work"),
             self.broker.parts.for_consumers,
-            None,  # type: ignore[arg-type]
             self._capacity,
+            commit_now=lambda assigned_partitions: pytest.fail("nothing is on probation"),
         )
         self._assigned_partitions = [self._assign(number) for number in range(count)]
         self._next_offset = dict.fromkeys(range(count), 0)

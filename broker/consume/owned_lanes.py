@@ -1,0 +1,212 @@
+"""The lanes of one consumer's partitions, kept in agreement with the lanes topic."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+
+from ..deliveries.assigned_partition import AssignedPartition
+from ..kafka.errors import KafkaError
+from ..kafka.protocol import ConsumerClient
+from ..kafka.rights import is_denial, reading
+from ..kafka.types import ConsumedRecord, TopicPartition
+from ..offsets.commit_metadata import CommitState
+from ..offsets.committed_lanes import LogEnd
+from ..partition_keys.lane import LaneEntry, LaneEntryState
+from ..partition_keys.lanes import Lanes
+from ..partition_keys.record_format import Place, Waiting
+from ..partition_keys.waiting_store import WaitingStore
+from .config import ConsumerConfig, ConsumerParts
+from .lane_repair import LaneRepair
+
+logger = logging.getLogger(__name__)
+
+#: Lane entries to release, each with the message that waits in the lanes topic; None when it has none.
+Found = Sequence[tuple[LaneEntry[ConsumedRecord], Waiting | None]]
+
+
+class OwnedLanes:
+    """Reads the lanes topic for one consumer. The consumer's thread calls all methods.
+
+    Only the owner of a partition writes the lane records of that partition. So its state is the records that
+    it read at the takeover, and those that it wrote since. Another process can only flush waiting messages:
+    their tombstones are read at intervals, and before each release. An absent record proves nothing: a leader
+    that was frozen returns an old state of its log.
+
+    Raises (each method that sends requests): KafkaError and KafkaUnavailable when Kafka does not answer.
+    """
+
+    def __init__(
+        self,
+        config: ConsumerConfig,
+        parts: ConsumerParts,
+        kafka: ConsumerClient,
+        assigned_partitions: Mapping[TopicPartition, AssignedPartition],
+    ) -> None:
+        self._parts = parts
+        self._kafka = kafka
+        self._assigned_partitions = assigned_partitions
+        self._group = config.application_group
+        self._queue_topic = config.topic
+        self._topic = config.lanes_topic
+        self._repair = LaneRepair(config, parts, lanes_at=self._lanes_at)
+        self._store = WaitingStore(
+            parts.clients,
+            self._topic,
+            self._group,
+            publisher=parts.completion_publisher,
+            written=parts.acknowledged_ends,
+            mend=self._repair.repair_read,
+        )
+        #: Partitions that were taken over while there was no lanes topic, or none that may be seen.
+        self._unread: set[TopicPartition] = set()
+
+    # A takeover
+
+    def restore(
+        self,
+        partitions: Iterable[TopicPartition],
+        states: Mapping[TopicPartition, CommitState] = MappingProxyType({}),
+    ) -> dict[TopicPartition, Lanes[ConsumedRecord]]:
+        """The lanes of assigned partitions, in the state of their last owners.
+
+        Parameters:
+          states: The committed states of partitions to compare with the lanes topic.
+        """
+        restored: dict[TopicPartition, Lanes[ConsumedRecord]] = {p: Lanes() for p in partitions}
+        waited = any(state.lanes is not None and state.lanes.waiting for state in states.values())
+        # Asked over the connection that there is anyway. A topic in which messages waited was deleted, or may
+        # not be seen any more.
+        if not self._kafka.partitions_for_topic(self._topic) and not waited:
+            self._unread.update(restored)
+            return restored
+        try:
+            # The last owner may have written its last records to a leader that another one has replaced.
+            self._store.catch_up_with_all()
+            self._catch_up()
+            self._repair.repair_committed(self._store, states)
+        except KafkaError as e:
+            if not is_denial(e):
+                raise
+            doing = f"The queue cannot be consumed, as the topic {self._topic!r} could not be read"
+            raise self._parts.clients.translated(e, doing, reading(self._topic)) from e
+        for partition, lanes in restored.items():
+            lanes.restore(self._store.waiting(partition.partition))
+        self._unread.difference_update(restored)
+        return restored
+
+    def ends_for(self, partition: TopicPartition) -> dict[int, LogEnd]:
+        """The offsets up to which this process has read or written the lanes topic; empty while it may not
+        know all waiting messages of a partition.
+        """
+        return {} if partition in self._unread else self._store.log_ends()
+
+    # While partitions are owned
+
+    def may_have_changed(self) -> bool:
+        """Whether there is a reason to check the lanes topic. It sends no request."""
+        kept = any(assigned.lanes.kept for assigned in self._assigned_partitions.values())
+        return kept or self._store.may_have_changed()
+
+    def check(self) -> None:
+        """Read the new records of the lanes topic: forget flushed messages, and write lost records again."""
+        self._catch_up()
+        if self._unread:
+            self._note_read()
+
+    def find(self, assigned: AssignedPartition, entries: Sequence[LaneEntry[ConsumedRecord]]) -> Found:
+        """The messages that wait for some lane entries of one partition, by the newest state of the topic.
+
+        An entry without one was flushed or lost.
+        """
+        places = [self.place_of(assigned, entry) for entry in entries]
+        self._catch_up()
+        if self._missing(assigned, entries, places):
+            self._store.catch_up_with_all()
+            self._catch_up()
+            if lost := self._missing(assigned, entries, places):
+                logger.error(
+                    "%d message(s) that waited in their lanes are no longer in the topic %r, and were not "
+                    "flushed: the topic was recreated, or has lost its tail. The later messages of their "
+                    "lanes continue. The first lost one is %s.",
+                    len(lost), self._topic, lost[0],
+                )  # fmt: skip
+        return [(entry, self._store.get(place)) for entry, place in zip(entries, places, strict=True)]
+
+    def place_of(self, assigned: AssignedPartition, entry: LaneEntry[ConsumedRecord]) -> Place:
+        return Place(self._group, assigned.partition.partition, entry.sequence)
+
+    def close(self) -> None:
+        self._store.close()
+
+    def _catch_up(self) -> None:
+        """Read the new records of the lanes topic, repair it if it was truncated, and forget the flushed
+        messages.
+        """
+        self._store.catch_up()
+        if self._store.read_again:
+            self._compare_with_memory()
+            self._store.read_again = False
+        if self._store.ended:
+            self._forget_flushed()
+
+    def _compare_with_memory(self) -> None:
+        with self._parts.in_flight.lock:
+            owned = list(self._assigned_partitions.values())
+            kept = {assigned.partition.partition: list(assigned.lanes.kept_offsets) for assigned in owned}
+        self._repair.repair_written(self._store, kept)
+        with self._parts.in_flight.lock:
+            for assigned in owned:
+                assigned.dirty = True  # the committed ends of the lanes topic are outdated
+
+    def _forget_flushed(self) -> None:
+        ended = self._store.ended
+        with self._parts.in_flight.lock:
+            flushed = [place for place, key in list(ended.items()) if self._waits(place, key)]
+        if not flushed:
+            return
+        # A running message may have become a waiting retry since the topic was read. The tombstone was then
+        # of its previous wait.
+        self._store.catch_up()
+        with self._parts.in_flight.lock:
+            for place in flushed:
+                key = ended.pop(place, None)
+                lanes = self._lanes_at(place)
+                if key is not None and lanes is not None:
+                    lanes.forget(key, place.sequence)
+
+    def _waits(self, place: Place, key: bytes) -> bool:
+        """Whether a message with a tombstone in the lanes topic still waits here. A done one is removed."""
+        lanes = self._lanes_at(place)
+        entry = lanes.find(key, place.sequence) if lanes is not None else None
+        if entry is None:
+            del self._store.ended[place]
+        # A running message was flushed while it ran, or its retry was flushed before its entry was updated.
+        return entry is not None and entry.state is LaneEntryState.WAITING
+
+    def _note_read(self) -> None:
+        """Note the partitions whose waiting messages are all known by now, after their topic appeared."""
+        with self._parts.in_flight.lock:
+            for partition in list(self._unread):
+                assigned = self._assigned_partitions.get(partition)
+                waiting = self._store.waiting(partition.partition)
+                kept = set(assigned.lanes.kept_offsets) if assigned is not None else set()
+                if assigned is None or all(sequence.offset in kept for _, sequence, _, _ in waiting):
+                    self._unread.discard(partition)
+
+    def _missing(
+        self,
+        assigned: AssignedPartition,
+        entries: Sequence[LaneEntry[ConsumedRecord]],
+        places: Sequence[Place],
+    ) -> list[Place]:
+        """The places of waiting entries that have neither a record nor a tombstone in the store."""
+        absent = [number for number, place in enumerate(places) if self._store.get(place) is None]
+        with self._parts.in_flight.lock:
+            find = assigned.lanes.find
+            return [places[n] for n in absent if find(entries[n].key, entries[n].sequence) is entries[n]]
+
+    def _lanes_at(self, place: Place) -> Lanes[ConsumedRecord] | None:
+        assigned = self._assigned_partitions.get(TopicPartition(self._queue_topic, place.partition))
+        return None if assigned is None else assigned.lanes

@@ -1,0 +1,92 @@
+"""One lane: the messages of a partition key that are not done, in order. Pure: no I/O, no clock, no lock."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from enum import Enum, auto
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+
+class SequenceNumber(NamedTuple):
+    """The offset and timestamp of a message's first record, which it keeps through ordered retries.
+
+    The timestamp distinguishes its record from the one at the same offset of a recreated topic.
+    """
+
+    offset: int
+    timestamp: int
+
+
+class HasOffset(Protocol):
+    @property
+    def offset(self) -> int: ...
+
+
+R = TypeVar("R", bound=HasOffset)
+
+
+class LaneEntryState(Enum):
+    PARKED = auto()
+    RUNNING = auto()
+    MOVING = auto()
+    WAITING = auto()
+
+
+class LaneEntry(Generic[R]):
+    """One message in a lane.
+
+    Attributes:
+      record: Its record in the queue's topic, while the offset of that is incomplete.
+      kept: Whether the lanes topic has the message.
+      due_ms: The time from which it may run, in milliseconds since 1970; 0 when it waits only for the entries
+        before it.
+      released: Whether its requeue record was sent and not read yet.
+      kept_in: The partition of the lanes topic that has its records; None before the first was sent.
+    """
+
+    __slots__ = ("due_ms", "kept", "kept_in", "key", "record", "released", "sequence", "size", "state")
+
+    def __init__(self, key: bytes, sequence: SequenceNumber, state: LaneEntryState) -> None:
+        self.key = key
+        self.sequence = sequence
+        self.state = state
+        self.record: R | None = None
+        self.size = 0
+        self.kept = False
+        self.kept_in: int | None = None
+        self.due_ms = 0
+        self.released = False
+
+    def __lt__(self, other: LaneEntry[R]) -> bool:
+        return self.sequence < other.sequence
+
+    def is_below(self, offset: int) -> bool:
+        """Whether it has a record here, at an offset below ``offset``."""
+        return self.record is not None and self.record.offset < offset
+
+
+class Lane(Generic[R]):
+    """The entries of one key, in order. ``running`` is the one that was dispatched."""
+
+    __slots__ = ("kept", "lane_entries", "parked", "running")
+
+    def __init__(self) -> None:
+        self.lane_entries: list[LaneEntry[R]] = []
+        self.running: LaneEntry[R] | None = None
+        self.parked = 0
+        self.kept = 0
+
+    def find(self, sequence: SequenceNumber) -> LaneEntry[R] | None:
+        index = bisect_left(self.lane_entries, sequence, key=lambda entry: entry.sequence)
+        found = self.lane_entries[index] if index < len(self.lane_entries) else None
+        return found if found is not None and found.sequence == sequence else None
+
+    @property
+    def first(self) -> LaneEntry[R]:
+        return self.lane_entries[0]
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether an ordered retry waits in front. No record of the lane is parked meanwhile."""
+        first = self.first
+        return first.state is LaneEntryState.WAITING and first.due_ms > 0 and not first.released
