@@ -235,7 +235,8 @@ class MemoryProducer:
         """Metadata is never old."""
 
     def close(self, timeout: float | None = None) -> None:
-        self._process.check()
+        if self._process.is_killed:
+            return  # nothing is sent any more, and no thread is left that could hear of it
         deadline_s = clock.monotonic_s() + (timeout or 0.0)
         self.send_pending()
         while self._pending and clock.monotonic_s() < deadline_s:
