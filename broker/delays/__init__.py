@@ -4,20 +4,20 @@ moves due messages into their queues.
 The rest of the broker uses one class of this package, :class:`Delays`.
 """
 
+from ..process.sqlite_cache import CacheUnusable
 from .cancellation import CancelUndecided
 from .delays import Delays
 from .forwarder import Forwarder
-from .index_store import IndexUnusable
 from .record_format import MAX_DELAY_MS, Outcome, delay_record
 from .view import DelayedMessage, Pending
 
 __all__ = [
     "MAX_DELAY_MS",
+    "CacheUnusable",
     "CancelUndecided",
     "DelayedMessage",
     "Delays",
     "Forwarder",
-    "IndexUnusable",
     "Outcome",
     "Pending",
     "delay_record",

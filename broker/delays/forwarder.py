@@ -16,9 +16,9 @@ from ..kafka.rights import Denials, is_denial, reading
 from ..kafka.topics import Topics
 from ..process import clock
 from ..process.backoff import Backoff
+from ..process.sqlite_cache import CacheDamaged, CacheInUse, CacheUnusable, discard
 from .forwarding import Forwarding
 from .index_files import IndexFiles
-from .index_store import IndexDamaged, IndexInUse, IndexUnusable, discard
 from .owned_partition import OwnedPartition
 from .owned_partitions import OwnedPartitions, group_of
 
@@ -103,10 +103,10 @@ class Forwarder:
             if self._partitions is None:
                 self._partitions = self._own_partitions()
             self._step(self._partitions, max_wait_ms)
-        except (KafkaError, BrokerConnectionError, IndexUnusable, IndexInUse) as e:
+        except (KafkaError, BrokerConnectionError, CacheUnusable, CacheInUse) as e:
             self.close()
             self._back_off(e)
-        except IndexDamaged as e:
+        except CacheDamaged as e:
             self.close()
             logger.warning("%s", e)
             discard(e.path)

@@ -20,21 +20,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..process.sqlite_cache import CacheDamaged
 from . import index_repair
 from .index_schema import (
     BACKOFFS,
     FORWARDED,
     OUTCOMES,
     ROW_COLUMNS,
-    SCHEMA,
-    UPGRADES,
-    VERSION,
     WAITING,
     Row,
     RowValues,
     unpack_row,
 )
-from .index_store import IndexDamaged, Store
+from .index_store import NAME, Store
 from .index_writing import apply_entry, compare_entry, last_outcome
 from .record_format import CancelDecision, Delay, Entry, Outcome
 
@@ -71,14 +69,14 @@ class Progress:
 
 
 class DelayIndex(Store):
-    """The index of one partition. One thread uses it at a time; see ``Store`` for the errors of its methods.
+    """The index of one partition. See ``SqliteCache`` for its use and for the errors of its methods.
 
     Parameters:
       path: The file; None for a private temporary one.
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        super().__init__(path, schema=SCHEMA, version=VERSION, upgrades=UPGRADES)
+        super().__init__(path)
         for statement in BACKOFFS.split(";"):
             self._db.execute(statement)
 
@@ -99,11 +97,10 @@ class DelayIndex(Store):
         After a cut at 0 there is nothing to compare: reset the index instead.
         """
         cut = min(cut, self._repair_until or cut)
-        with self._translated_errors():
-            with self._transaction():
-                index_repair.begin(self._db, cut)
-                self._write_progress(0, now_ms, -1)
-            self._load_meta()
+        with self._transaction():
+            index_repair.begin(self._db, cut)
+            self._write_progress(0, now_ms, -1)
+        self._load()
 
     def apply(
         self,
@@ -131,7 +128,7 @@ class DelayIndex(Store):
         leader_epoch = max(leader_epoch, self._leader_epoch)
         lost, repaired = 0, 0 < self._repair_until <= next_offset
         apply = compare_entry if self._next_offset < self._repair_until else apply_entry
-        with self._translated_errors(), self._transaction():
+        with self._transaction():
             for entry in entries:
                 apply(self._db, entry, now_ms)
             if repaired:
@@ -152,16 +149,9 @@ class DelayIndex(Store):
           now_ms: The time now, for due times.
           now_s: The time now of the monotonic clock, for backoffs.
         """
-        with self._translated_errors():
-            due_ms = self._db.execute(
-                f"SELECT due_ms FROM delays WHERE {_FRESH} ORDER BY due_ms LIMIT 1"
-            ).fetchone()
-            until_s = self._db.execute(
-                f"SELECT until_s FROM {_POSTPONED} ORDER BY until_s LIMIT 1"
-            ).fetchone()
-        waits_s = [(due_ms[0] - now_ms) / 1000] if due_ms else []
-        if until_s:
-            waits_s.append(until_s[0] - now_s)
+        due_ms = self._query(f"SELECT due_ms FROM delays WHERE {_FRESH} ORDER BY due_ms LIMIT 1")
+        until_s = self._query(f"SELECT until_s FROM {_POSTPONED} ORDER BY until_s LIMIT 1")
+        waits_s = [(due - now_ms) / 1000 for (due,) in due_ms] + [until - now_s for (until,) in until_s]
         return max(0.0, min(waits_s)) if waits_s else None
 
     def due(self, now_ms: int, *, limit: int, limit_bytes: int, now_s: float = math.inf) -> list[Row]:
@@ -203,25 +193,23 @@ class DelayIndex(Store):
         user of this index promises nobody to cancel these delays.
         """
         if rows:
-            with self._translated_errors(), self._transaction():
+            with self._transaction():
                 self._db.executemany(
                     "UPDATE delays SET attempts = attempts + 1 WHERE row = ?", [(row.row,) for row in rows]
                 )
 
     def to_settle(self, limit: int) -> list[PendingTombstone]:
         """The decided delays whose tombstones Kafka has not acknowledged."""
-        with self._translated_errors():
-            found = self._db.execute(
-                f"SELECT row, id, state FROM delays WHERE state <> {WAITING} AND settled = 0 LIMIT ?",
-                (limit,),
-            ).fetchall()
+        found = self._query(
+            f"SELECT row, id, state FROM delays WHERE state <> {WAITING} AND settled = 0 LIMIT ?", (limit,)
+        )
         return [PendingTombstone(row, delay_id, OUTCOMES[state]) for row, delay_id, state in found]
 
     def note(self, progress: Progress) -> None:
         """Note which records Kafka has acknowledged, and which not, in one transaction."""
         if progress == Progress():
             return
-        with self._translated_errors(), self._transaction():
+        with self._transaction():
             self._db.executemany(
                 f"UPDATE delays SET state = {FORWARDED} WHERE row = ?",
                 [(row.row,) for row in progress.forwarded],
@@ -244,18 +232,14 @@ class DelayIndex(Store):
         """The cancel decisions that Kafka does not have; none while it lacks a tombstone of a delay."""
         if self.to_settle(1):
             return []
-        with self._translated_errors():
-            found = self._db.execute(
-                "SELECT id, outcome, decided_ms FROM cancels WHERE told = 0 LIMIT ?", (limit,)
-            ).fetchall()
+        found = self._query("SELECT id, outcome, decided_ms FROM cancels WHERE told = 0 LIMIT ?", (limit,))
         return [CancelDecision(request_id, Outcome(outcome), ms) for request_id, outcome, ms in found]
 
     def to_forget(self, decided_before_ms: int, limit: int) -> list[str]:
         """The ids of cancel requests that were decided before a time."""
-        with self._translated_errors():
-            found = self._db.execute(
-                "SELECT id FROM cancels WHERE told = 1 AND decided_ms < ? LIMIT ?", (decided_before_ms, limit)
-            ).fetchall()
+        found = self._query(
+            "SELECT id FROM cancels WHERE told = 1 AND decided_ms < ? LIMIT ?", (decided_before_ms, limit)
+        )
         return [request_id for (request_id,) in found]
 
     def outcome(self, message_id: str) -> Outcome | None:
@@ -266,31 +250,28 @@ class DelayIndex(Store):
     # Waiting delays
 
     def count(self, queue: str) -> int:
-        with self._translated_errors():
-            counted: int = self._db.execute(
-                f"SELECT count(*) FROM delays WHERE queue = ? AND state = {WAITING}", (queue,)
-            ).fetchone()[0]
-        return counted
+        ((counted,),) = self._query(
+            f"SELECT count(*) FROM delays WHERE queue = ? AND state = {WAITING}", (queue,)
+        )
+        return int(counted)
 
     def next_due_ms(self, queue: str) -> int | None:
-        with self._translated_errors():
-            due_ms: int | None = self._db.execute(
-                f"SELECT min(due_ms) FROM delays WHERE queue = ? AND state = {WAITING}", (queue,)
-            ).fetchone()[0]
+        due_ms: int | None
+        ((due_ms,),) = self._query(
+            f"SELECT min(due_ms) FROM delays WHERE queue = ? AND state = {WAITING}", (queue,)
+        )
         return due_ms
 
     def waiting(self, queue: str, *, limit: int) -> list[Delay]:
         """The delays that wait for a queue, by due time."""
-        with self._translated_errors():
-            found = self._db.execute(
-                f"SELECT {ROW_COLUMNS} FROM delays WHERE queue = ? AND state = {WAITING}"
-                " ORDER BY due_ms LIMIT ?",
-                (queue, limit),
-            ).fetchall()
+        found = self._query(
+            f"SELECT {ROW_COLUMNS} FROM delays WHERE queue = ? AND state = {WAITING} ORDER BY due_ms LIMIT ?",
+            (queue, limit),
+        )
         return [self._row(values).delay for values in found]
 
     def _row(self, values: RowValues) -> Row:
         row = unpack_row(values)
         if row is None:
-            raise IndexDamaged(self.path, f"the delay {values[1]} does not match its checksum")
+            raise CacheDamaged(NAME, self.path, f"the delay {values[1]} does not match its checksum")
         return row

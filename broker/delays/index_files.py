@@ -8,8 +8,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..process.sqlite_cache import CacheDamaged, CacheInUse, discard
 from .index import DelayIndex
-from .index_store import IndexDamaged, IndexInUse, IndexUnusable, discard
+from .index_store import unusable
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class IndexFiles:
           keep_ms: The maximum age of an index (see ``DelayIndex.complete_ms``).
 
         Raises:
-          IndexUnusable: When the directory or the file cannot be written.
+          CacheUnusable: When the directory or the file cannot be written.
         """
         if str(self._directory) == TEMPORARY:
             index = DelayIndex()
@@ -76,7 +77,7 @@ class IndexFiles:
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as e:
-            raise IndexUnusable(path, e) from e
+            raise unusable(path, e) from e
         index = self._open(path)
         if not index.belongs_to(str(identity)) or not 0 <= now_ms - index.complete_ms < keep_ms:
             index.reset(str(identity), now_ms)
@@ -85,11 +86,11 @@ class IndexFiles:
     def _open(self, path: Path) -> DelayIndex:
         try:
             return DelayIndex(path)
-        except IndexDamaged as e:
+        except CacheDamaged as e:
             logger.warning("%s", e)
             discard(path)
             return DelayIndex(path)
-        except IndexInUse as e:
+        except CacheInUse as e:
             # The group removed the other process, which still runs. It keeps the file until it stops.
             logger.warning("The delay index is rebuilt in a temporary file: %s", e)
             return DelayIndex()

@@ -63,8 +63,8 @@ class OwnedPartitions:
 
     Raises (every method):
       KafkaError, KafkaUnavailable: When Kafka does not answer. Close this object and create another.
-      IndexUnusable: When an index can be neither read nor rebuilt. Close this object; create another later.
-      IndexDamaged: When an index is damaged. Close this object, discard the file and create another.
+      CacheUnusable: When an index can be neither read nor rebuilt. Close this object; create another later.
+      CacheDamaged: When an index is damaged. Close this object, discard the file and create another.
     """
 
     def __init__(

@@ -16,10 +16,10 @@ from kafka.structs import TopicPartition
 from broker.delays.forwarding import Forwarding
 from broker.delays.index import DelayIndex, Progress
 from broker.delays.index_files import Identity, IndexFiles, default_directory
-from broker.delays.index_store import IndexDamaged, IndexInUse, IndexUnusable
 from broker.delays.owned_partition import OwnedPartition
 from broker.delays.owned_partitions import OwnedPartitions
 from broker.delays.record_format import Delay, Done, Outcome, tombstone
+from broker.process.sqlite_cache import CacheDamaged, CacheInUse, CacheUnusable
 from broker.produce.record import partition_of
 from dev.child import Child
 from tests.broker.delays.conftest import MakeStation
@@ -125,7 +125,7 @@ def test_a_damaged_index_is_noticed_or_emptied_and_never_believed(tmp_path: Path
         rows = index.due(DAY_MS, limit=10_000, limit_bytes=10**9)
         index.note(Progress(forwarded=rows))
         index.apply([], 5_000, now_ms=0)
-    except IndexDamaged:
+    except CacheDamaged:
         return
     assert index.next_offset == 5_000
     assert not rows, "a damaged index gave rows away"
@@ -139,7 +139,7 @@ def test_a_value_that_was_changed_on_disk_is_noticed(tmp_path: Path) -> None:
 
     index = DelayIndex(path)
 
-    with pytest.raises(IndexDamaged, match="checksum"):
+    with pytest.raises(CacheDamaged, match="checksum"):
         index.due(DAY_MS, limit=10_000, limit_bytes=10**9)
     index.close()
 
@@ -161,7 +161,7 @@ def test_two_processes_never_share_a_file(tmp_path: Path) -> None:
     theirs = files.open(HERE, now_ms=0, keep_ms=DAY_MS)
 
     assert (theirs.path, theirs.next_offset) == (None, 0)
-    with pytest.raises(IndexInUse):
+    with pytest.raises(CacheInUse):
         DelayIndex(mine.path)
     mine.close()
     theirs.close()
@@ -170,7 +170,7 @@ def test_two_processes_never_share_a_file(tmp_path: Path) -> None:
 def test_an_index_that_was_emptied_gives_its_space_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("broker.delays.index_store.VACUUM_PAGES", 200)
+    monkeypatch.setattr("broker.process.sqlite_cache.VACUUM_PAGES", 200)
     index = filled(tmp_path / "index.sqlite3", 10_000)
     index.apply([Done(_delay(number).id, Outcome.FLUSHED) for number in range(10_000)], 20_000, now_ms=0)
     for _ in range(20):
@@ -183,7 +183,7 @@ def test_an_index_that_was_emptied_gives_its_space_back(
 def test_a_directory_that_cannot_be_made_is_named_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no directory")
 
-    with pytest.raises(IndexUnusable, match=r"file/cluster.*delay_index_dir"):
+    with pytest.raises(CacheUnusable, match=r"file/cluster.*delay_index_dir"):
         IndexFiles(tmp_path / "file").open(HERE, now_ms=0, keep_ms=DAY_MS)
 
 
@@ -351,7 +351,7 @@ def test_what_could_not_be_noted_is_not_forwarded(station: Station) -> None:
     forwarding = Forwarding(station.topics, station.publisher)
     index._db.execute("PRAGMA query_only = 1")
 
-    with pytest.raises(IndexUnusable, match="safe in Kafka"):
+    with pytest.raises(CacheUnusable, match="safe in Kafka"):
         forwarding.step([owned], DAY_MS)
     assert station.in_queue() == []
 
