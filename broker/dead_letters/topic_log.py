@@ -1,4 +1,4 @@
-"""Reads a topic's records up to its present end."""
+"""Reads a topic's records up to its end at one moment."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 
-from ..errors import KafkaUnavailable
 from ..kafka.clients import Clients
 from ..kafka.errors import KafkaError
-from ..kafka.protocol import ConsumerClient
 from ..kafka.rights import reading
+from ..kafka.topic_reader import TopicReader
 from ..kafka.types import ConsumedRecord, TopicPartition
 from ..kafka.watermarks import high_watermarks
-from ..process import clock
 
 #: A read fails when it makes no progress for this time before the end of the topic.
-STALLED_S = 30.0
-_POLL_MS = 500
+STALL_TIMEOUT_S = 30.0
+REQUEST_TIMEOUT_MS = 10_000
 
 
 class DeadLetterTopic:
@@ -35,17 +33,26 @@ class DeadLetterTopic:
         self._clients = clients
         self._topic = topic
         self._doing = f"The topic {topic!r} could not be read"
-        self._kafka, self._beginnings, ends = clients.ask(self._open, self._doing, rights=reading(topic))
+        self._reader, self._beginnings, ends = clients.ask(self._open, self._doing, rights=reading(topic))
         self.ends: dict[int, int] = {p.partition: ends[p] for p in sorted(ends)}
 
-    def _open(self) -> tuple[ConsumerClient, dict[TopicPartition, int], dict[TopicPartition, int]]:
-        kafka = self._clients.consumer(fetch_max_wait_ms=50)
+    def _open(self) -> tuple[TopicReader, dict[TopicPartition, int], dict[TopicPartition, int]]:
+        reader = TopicReader(
+            self._clients,
+            self._topic,
+            stall_timeout_s=STALL_TIMEOUT_S,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
+            # Retention may remove a record before it is read.
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=50,
+        )
         try:
+            kafka = reader.kafka
             partitions = [TopicPartition(self._topic, p) for p in kafka.partitions_for_topic(self._topic)]
             ends = high_watermarks(kafka, partitions)
-            return kafka, kafka.beginning_offsets(partitions), ends
+            return reader, kafka.beginning_offsets(partitions), ends
         except BaseException:
-            kafka.close(autocommit=False)
+            reader.close()
             raise
 
     def __enter__(self) -> DeadLetterTopic:
@@ -54,7 +61,7 @@ class DeadLetterTopic:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._kafka.close(autocommit=False)
+        self._reader.close()
 
     def records(self, partition: int, start: int = 0) -> Iterator[ConsumedRecord]:
         """The records of one partition, from ``start`` or from the first remaining record.
@@ -63,22 +70,14 @@ class DeadLetterTopic:
         """
         with self._translated():
             where, end = TopicPartition(self._topic, partition), self.ends[partition]
-            self._kafka.assign([where])
-            self._kafka.seek(where, max(start, self._beginnings[where]))
-            progress_s, position = clock.monotonic_s(), self._kafka.position(where) or 0
-            while position < end:
-                batch = self._kafka.poll(timeout_ms=_POLL_MS).get(where, [])
-                for record in batch:
+            kafka = self._reader.kafka
+            kafka.assign([where])
+            kafka.seek(where, max(start, self._beginnings[where]))
+            for batches in self._reader.read({where: end}):
+                for record in batches.get(where, []):
                     if record.offset >= end:
                         return
                     yield record
-                # The last offsets may have no record: a transaction marker, for example.
-                if (reached := self._kafka.position(where) or 0) > position:
-                    progress_s, position = clock.monotonic_s(), reached
-                elif clock.monotonic_s() > progress_s + STALLED_S:
-                    raise KafkaUnavailable(
-                        f"No record was read from {where} at {position} of {end} for {STALLED_S} s"
-                    )
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from ..kafka.leader_epochs import EpochEnds
 from ..kafka.protocol import ConsumerClient
 from ..kafka.types import TopicPartition
 from ..offsets.committed_lanes import LogEnd
 from ..offsets.committed_state import name_of, read_committed
-from ..offsets.truncation import is_cut
+from ..offsets.truncation_check import TruncationCheck
 
 logger = logging.getLogger(__name__)
 
@@ -33,15 +32,12 @@ def report_lost_tails(
         for partition, found in read_committed(kafka, next_offsets, timeout_ms=timeout_ms).items()
         if found.offset > next_offsets[partition]
     }
-    epochs = {partition: end.leader_epoch for partition, end in committed.items()}
-    for partition, answer in EpochEnds(kafka, epochs, timeout_ms=timeout_ms).answers().items():
+    for partition, cut in TruncationCheck(kafka, committed, timeout_ms=timeout_ms).cuts().items():
         end = committed[partition].end
-        if is_cut(*committed[partition], answer):
-            cut = max(0, min(answer.end_offset, end))
-            logger.error(
-                "%s has lost its tail, as in an unclean election, or was recreated: its last forwarder had "
-                "read it up to offset %d, and it differs from offset %d on. %d record(s) are gone: delays "
-                "and tombstones. The index of this process ends at offset %d and knows none of them. Lost "
-                "delays do not run; messages whose tombstones are lost may run again.",
-                name_of(partition), end, cut, end - cut, next_offsets[partition],
-            )  # fmt: skip
+        logger.error(
+            "%s has lost its tail, as in an unclean election, or was recreated: its last forwarder had "
+            "read it up to offset %d, and it differs from offset %d on. %d record(s) are gone: delays "
+            "and tombstones. The index of this process ends at offset %d and knows none of them. Lost "
+            "delays do not run; messages whose tombstones are lost may run again.",
+            name_of(partition), end, cut, end - cut, next_offsets[partition],
+        )  # fmt: skip

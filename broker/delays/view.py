@@ -10,14 +10,14 @@ from dramatiq.errors import BrokerConnectionError
 from dramatiq.message import Message
 
 from ..kafka.clients import Clients
-from ..kafka.errors import KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
-from ..kafka.leader_epochs import EpochEnds
+from ..kafka.errors import KafkaError, UnknownTopicOrPartitionError
 from ..kafka.metadata import partitions_now
-from ..kafka.protocol import ConsumerClient
 from ..kafka.rights import reading
+from ..kafka.topic_reader import TopicReader
 from ..kafka.topics import Topics
 from ..kafka.types import TopicPartition
-from ..offsets.truncation import is_cut
+from ..offsets.committed_lanes import LogEnd
+from ..offsets.truncation_check import TruncationCheck
 from ..process import clock
 from ..process.forks import check_for_fork, reset_on_fork
 from .delayed_topic import DelayedTopic, look_up
@@ -31,8 +31,8 @@ from .topic_reading import (
     entries_of,
 )
 
-#: The time after which a read fails that receives no record although the log has more.
-SILENCE_TIMEOUT_S = 10.0
+#: A read fails when it makes no progress for this time before the end of the topic.
+STALL_TIMEOUT_S = 10.0
 #: The interval of the check that the topic was not recreated.
 LOOK_UP_INTERVAL_S = 10.0
 
@@ -92,7 +92,7 @@ class DelayView:
     def reset_after_fork(self) -> None:
         """Leave the connection and the indexes to the parent. The next call connects and reads the topic."""
         self._lock = threading.Lock()
-        self._kafka: ConsumerClient | None = None
+        self._reader: TopicReader | None = None
         self._topic: DelayedTopic | None = None
         self._looked_up_s = 0.0
         self._indexes: dict[TopicPartition, DelayIndex] = {}
@@ -143,27 +143,18 @@ class DelayView:
 
     def _catch_up_once(self) -> None:
         try:
-            kafka = self._connected()
-            if self._has_lost_its_tail(kafka):
+            reader = self._connected()
+            if self._has_lost_its_tail(reader):
                 self._reset()
-                kafka = self._connected()
-            ends = kafka.end_offsets(list(self._indexes), timeout_ms=REQUEST_TIMEOUT_MS)
-            heard_s = clock.monotonic_s()
-            while any(self._is_behind(kafka, partition, end) for partition, end in ends.items()):
-                batches = kafka.poll(timeout_ms=100)
+                reader = self._connected()
+            for batches in reader.read(reader.ends()):
+                now_ms = clock.wall_ms()
                 for partition, records in batches.items():
-                    now_ms = clock.wall_ms()
                     self._indexes[partition].apply(
                         entries_of(records),
                         records[-1].offset + 1,
                         now_ms=now_ms,
                         leader_epoch=records[-1].leader_epoch,
-                    )
-                if batches:
-                    heard_s = clock.monotonic_s()
-                elif clock.monotonic_s() - heard_s > SILENCE_TIMEOUT_S:
-                    raise KafkaTimeoutError(
-                        f"Kafka sends no more records of the topic {self._topics.delayed!r}"
                     )
         except BaseException as e:
             # A topic that was deleted is looked up, and created again, by the next attempt.
@@ -172,59 +163,45 @@ class DelayView:
                 self._reset()
             raise
 
-    def _has_lost_its_tail(self, kafka: ConsumerClient) -> bool:
+    def _has_lost_its_tail(self, reader: TopicReader) -> bool:
         """Whether the log lost records that were read. It may have grown again since."""
-        epochs = {partition: index.leader_epoch for partition, index in self._indexes.items()}
-        answers = EpochEnds(kafka, epochs, timeout_ms=REQUEST_TIMEOUT_MS).answers()
-        return any(
-            is_cut(self._indexes[partition].next_offset, epochs[partition], answer)
-            for partition, answer in answers.items()
-        )
+        ends = {p: LogEnd(index.next_offset, index.leader_epoch) for p, index in self._indexes.items()}
+        return bool(TruncationCheck(reader.kafka, ends, timeout_ms=REQUEST_TIMEOUT_MS).cuts())
 
-    def _is_behind(self, kafka: ConsumerClient, partition: TopicPartition, end: int) -> bool:
-        # The embedded broker returns an end offset within the last batch instead of after it.
-        position = kafka.position(partition)
-        return position is None or position < max(end, kafka.highwater(partition) or 0)
-
-    def _connected(self) -> ConsumerClient:
-        if self._kafka is not None and clock.monotonic_s() - self._looked_up_s < LOOK_UP_INTERVAL_S:
-            now = partitions_now(self._kafka, self._topics.delayed, timeout_ms=REQUEST_TIMEOUT_MS)
+    def _connected(self) -> TopicReader:
+        if self._reader is not None and clock.monotonic_s() - self._looked_up_s < LOOK_UP_INTERVAL_S:
+            now = partitions_now(self._reader.kafka, self._topics.delayed, timeout_ms=REQUEST_TIMEOUT_MS)
             # A larger number means added partitions, and none means that the topic is gone.
             if 0 < len(now) <= len(self._indexes):
-                return self._kafka
+                return self._reader
         topic = look_up(self._clients, self._topics)
         self._looked_up_s = clock.monotonic_s()
-        if self._kafka is None or topic != self._topic:
+        if self._reader is None or topic != self._topic:
             self._reset()
-            kafka, partitions = self._at_beginning(topic)
-            self._topic, self._kafka = topic, kafka
-            self._indexes = {partition: DelayIndex() for partition in partitions}
-        return self._kafka
+            self._topic, self._reader = topic, self._reader_of(topic)
+            self._indexes = {partition: DelayIndex() for partition in self._reader.partitions}
+        return self._reader
 
-    def _at_beginning(self, topic: DelayedTopic) -> tuple[ConsumerClient, list[TopicPartition]]:
-        partitions = [TopicPartition(topic.name, number) for number in range(topic.partition_count)]
-        kafka = self._clients.consumer(
+    def _reader_of(self, topic: DelayedTopic) -> TopicReader:
+        reader = TopicReader(
+            self._clients,
+            topic.name,
+            stall_timeout_s=STALL_TIMEOUT_S,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
             auto_offset_reset="none",
             max_poll_records=MAX_POLL_RECORDS,
             max_partition_fetch_bytes=MAX_PARTITION_FETCH_BYTES,
             fetch_max_bytes=MAX_FETCH_BYTES,
         )
-        try:
-            kafka.assign(partitions)
-            beginnings = kafka.beginning_offsets(partitions, timeout_ms=REQUEST_TIMEOUT_MS)
-            for partition, beginning in beginnings.items():
-                kafka.seek(partition, beginning)
-        except BaseException:
-            kafka.close(autocommit=False)
-            raise
-        return kafka, partitions
+        reader.add(range(topic.partition_count))
+        return reader
 
     def _reset(self) -> None:
-        if self._kafka is not None:
-            self._kafka.close(autocommit=False)
+        if self._reader is not None:
+            self._reader.close()
         for index in self._indexes.values():
             index.close()
-        self._kafka, self._indexes = None, {}
+        self._reader, self._indexes = None, {}
 
 
 def _time(epoch_ms: int) -> datetime:
