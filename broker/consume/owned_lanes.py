@@ -57,7 +57,7 @@ class OwnedLanes:
             self._group,
             publisher=parts.completion_publisher,
             written=parts.acknowledged_ends,
-            mend=self._repair.repair_read,
+            repair=self._repair.repair_read,
         )
         #: Partitions that were taken over while there was no lanes topic, or none that may be seen.
         self._unread: set[TopicPartition] = set()

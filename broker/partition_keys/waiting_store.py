@@ -2,49 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from ..kafka.clients import Clients
-from ..kafka.errors import (
-    KafkaError,
-    KafkaTimeoutError,
-    LogTruncationError,
-    UnknownTopicOrPartitionError,
-)
-from ..kafka.leader_epochs import (
-    EpochEnd,
-    EpochEnds,
-    EpochEndsByPartition,
-)
+from ..kafka.errors import KafkaError, LogTruncationError, UnknownTopicOrPartitionError
 from ..kafka.metadata import partitions_now
-from ..kafka.protocol import ConsumerClient
+from ..kafka.topic_reader import StaleRead, TopicReader
 from ..kafka.types import ConsumedRecord, TopicPartition
 from ..offsets.committed_lanes import LogEnd
-from ..offsets.truncation import is_cut
-from ..process import clock
-from ..process.forks import leave_to_parent, reset_on_fork
+from ..offsets.truncation_check import TruncationCheck, are_cut
+from ..process.sqlite_cache import CacheDamaged, CacheUnusable
 from ..produce.publisher import Publisher, publish_all
 from .acknowledged_ends import AcknowledgedEnds
+from .known_ends import KnownEnds, highest
 from .lane import SequenceNumber
 from .record_format import Place, Waiting, mark, read
-from .store_repair import SCHEMA, Comparison, unpack
+from .store_repair import Repair, StoreRepair
+from .waiting_table import WaitingTable
 
 logger = logging.getLogger(__name__)
 
-#: The time for which Kafka may send no record although the log has more.
-SILENCE_TIMEOUT_S = 5.0
-#: The time for which Kafka may show an earlier end than it has acknowledged. The consumer's thread waits.
-STALE_TIMEOUT_S = 1.0
+#: The time for which a read may make no progress although the log has more.
+STALL_TIMEOUT_S = 5.0
 REQUEST_TIMEOUT_MS = 5_000
-
-_PLACE = "partition = ? AND first_offset = ? AND timestamp = ?"
-
-
-class StaleRead(KafkaTimeoutError):
-    """Kafka shows an earlier end of a lanes topic than it has acknowledged."""
 
 
 class Recreated(UnknownTopicOrPartitionError):
@@ -60,8 +41,8 @@ class WaitingStore:
     Parameters:
       publisher: Writes the end marks that show the true end of the log.
       written: The acknowledged ends, which every read must reach.
-      mend: Called after a truncation, and again until it does not raise: with the entries that the topic has
-        lost, and with the ended entries that are in the topic again.
+      repair: Called after a truncation, and again until it does not raise: with the entries that the topic
+        has lost, and with the ended entries that are in the topic again.
 
     Attributes:
       ended: The places of entries that have ended, with their keys. The caller removes those it has handled;
@@ -70,7 +51,7 @@ class WaitingStore:
         The caller resets it.
 
     Raises (each method that sends requests): KafkaError and KafkaUnavailable when Kafka does not answer, or
-      shows an earlier end than it has acknowledged.
+      shows an earlier end than it has acknowledged. See ``SqliteCache`` for the errors of the file.
     """
 
     def __init__(
@@ -81,32 +62,23 @@ class WaitingStore:
         *,
         publisher: Publisher,
         written: AcknowledgedEnds,
-        mend: Callable[[list[Waiting], list[Waiting]], None] = lambda lost, back: None,
+        repair: Repair = lambda lost, back: None,
     ) -> None:
         self._clients = clients
         self._topic = topic
         self._group = group
         self._publisher = publisher
-        self._written = written
-        self.ended: dict[Place, bytes] = {}
-        self._kafka: ConsumerClient | None = None
-        self._partitions: list[TopicPartition] = []
+        self._table = WaitingTable(group)
+        self._repair = StoreRepair(self._table, repair)
+        self._ends = KnownEnds(topic, written)
+        self._reader: TopicReader | None = None
         self._is_new = False  # connected, and no record read yet
-        self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        self._db.execute(SCHEMA)
-        self._comparison = Comparison(self._db, group)
-        self._mend = mend
-        self._to_mend: tuple[list[Waiting], list[Waiting]] | None = None
-        self.read_again = False
-        self._read_to: dict[TopicPartition, LogEnd] = {}
         self._leaders: dict[TopicPartition, int] = {}  # their epochs when it was last read
-        self._reached: dict[int, int] = {}  # the positions, also those of earlier connections
         self._topic_id: object = None
-        reset_on_fork(self)
+        self.ended: dict[Place, bytes] = {}
+        self.read_again = False
 
-    def reset_after_fork(self) -> None:
-        """Leave the file to the parent. The owner of this object makes another one in the child."""
-        leave_to_parent(self._db)
+    # Reading
 
     def catch_up(self, *, ask_for_partitions: bool = False) -> None:
         """Read up to the current end, and at least up to the ends that were acknowledged to this process.
@@ -119,7 +91,7 @@ class WaitingStore:
             self._read({}, ask_for_partitions=ask_for_partitions)
         except StaleRead:
             # Or the topic was recreated or truncated; then no read would ever reach the acknowledged end.
-            known = self._known()
+            known = self._ends.lowest()
             if not self._is_another_log(known, self._mark()):
                 raise
             self._read({})
@@ -129,183 +101,73 @@ class WaitingStore:
 
         It writes an end mark into each partition.
         """
-        known = self._known()
+        known = self._ends.lowest()
         marks = self._mark()
         self._is_another_log(known, marks)
         self._read(marks)
 
-    def may_have_changed(self) -> bool:
-        """Whether there is a reason to catch up: an election, or an unread record of this process.
-
-        It sends no request.
-        """
-        kafka = self._kafka
-        if kafka is None or not self._partitions:
-            return bool(self._reached)  # the connection was lost after a read
-        ends = self._written.ends(self._topic)
-        return (
-            any(end > self._reached.get(partition, 0) for partition, end in ends.items())
-            or kafka.topic_id(self._topic) != self._topic_id
-            or any(kafka.leader_epoch(p) != self._leaders.get(p) for p in self._partitions)
-        )
-
-    @property
-    def is_there(self) -> bool:
-        """Whether the topic exists."""
-        return self._is_connected()
-
-    def log_ends(self) -> dict[int, LogEnd]:
-        """The ends up to which the topic was read or written, by which a later truncation is noticed."""
-        ends = {p.partition: end for p, end in self._read_to.copy().items() if end.leader_epoch >= 0}
-        for partition, end in self._written.log_ends(self._topic).items():
-            ends[partition] = max(ends.get(partition, end), end)
-        return ends
-
-    def are_cut(self, ends: Sequence[Mapping[int, LogEnd]]) -> list[bool]:
-        """Whether the topic was truncated below one of its ends, for each set of earlier ends."""
-        if not self._is_connected():
-            return [bool(end) for end in ends]
-        assert self._kafka is not None
-        there = {partition.partition: partition for partition in self._partitions}
-        asked = {(p, end.leader_epoch) for said in ends for p, end in said.items() if p in there}
-        answers = self._answers(self._kafka, {(there[p], epoch) for p, epoch in asked})
-        return [
-            any(
-                p not in there
-                or ((found := answers.get((there[p], epoch))) is not None and is_cut(end, epoch, found))
-                for p, (end, epoch) in said.items()
-            )
-            for said in ends
-        ]
-
-    def _answers(
-        self, kafka: ConsumerClient, asked: set[tuple[TopicPartition, int]]
-    ) -> dict[tuple[TopicPartition, int], EpochEnd]:
-        """The leaders' answers about leader epochs. One request asks about one epoch of each partition."""
-        answers: dict[tuple[TopicPartition, int], EpochEnd] = {}
-        while asked:
-            epochs = dict(asked)
-            found = EpochEnds(kafka, epochs, timeout_ms=REQUEST_TIMEOUT_MS).answers()
-            answers.update({(partition, epochs[partition]): end for partition, end in found.items()})
-            asked = asked - set(epochs.items())
-        return answers
-
     def read_all_again(self) -> set[Place]:
         """Read the topic from its beginning again; return the places with a tombstone: done, or flushed."""
-        if not self._is_connected():
+        reader = self._connected()
+        if reader is None:
             return set()
-        assert self._kafka is not None
-        self._comparison.begin()
-        self._kafka.seek_to_beginning(*self._partitions)
+        self._repair.begin()
+        reader.rewind()
         self._read({})
-        return self._comparison.done
+        return self._repair.done
 
     @property
     def seen_done(self) -> set[Place]:
         """The places with a tombstone (done, or flushed) at the last repeated read of the topic."""
-        return self._comparison.done
+        return self._repair.done
 
     def _read(self, marks: Mapping[int, int], *, ask_for_partitions: bool = False) -> None:
         try:
-            if not self._is_connected():
+            reader = self._connected()
+            if reader is None:
                 return
-            kafka = self._kafka
-            assert kafka is not None
-            if kafka.topic_id(self._topic) != self._topic_id:
+            if reader.kafka.topic_id(self._topic) != self._topic_id:
                 raise Recreated(f"The topic {self._topic!r} was recreated; it is read again")
-            least = _highest(self._known(), marks)
-            self._follow_partitions(kafka, least, ask=ask_for_partitions)
-            leaders = {partition: kafka.leader_epoch(partition) for partition in self._partitions}
-            known = {TopicPartition(self._topic, number): end for number, end in self.log_ends().items()}
-            epochs = {partition: end.leader_epoch for partition, end in known.items()}
-            asked = EpochEnds(kafka, epochs, timeout_ms=REQUEST_TIMEOUT_MS)
-            ends = kafka.end_offsets(self._partitions, timeout_ms=REQUEST_TIMEOUT_MS)
-            if self._look_for_lost_tail(kafka, known, asked.answers()):
-                least = _highest(self._known(), marks)
-            if self._is_new:
-                self._db.execute("DELETE FROM waiting")  # it is read from the beginning
-                self._is_new = False
-            self._read_up_to(kafka, ends, least)
-            self._note_where(kafka)
-            self._leaders = leaders
-            if self._to_mend is not None:
-                if any(self._to_mend):
-                    self._mend(*self._to_mend)
-                self._to_mend = None
+            self._follow_partitions(reader, marks, ask=ask_for_partitions)
+            self._read_to_ends(reader, marks)
+            self._repair.finish()
+            if self._repair.repair():
                 self._read({})
         except StaleRead:
             raise
         except KafkaError as e:
             if isinstance(e, LogTruncationError | Recreated):
-                self._compare()
+                self._begin_again()
             self._disconnect()
             raise
+        except (CacheUnusable, CacheDamaged):
+            self._disconnect()  # the table lacks records that were read
+            raise
 
-    def _read_up_to(
-        self, kafka: ConsumerClient, ends: Mapping[TopicPartition, int], least: Mapping[int, int]
-    ) -> None:
-        heard_s = clock.monotonic_s()
-        while behind := [p for p, end in ends.items() if self._is_behind(kafka, p, end, least)]:
-            batches = kafka.poll(timeout_ms=100)
-            self._db.execute("BEGIN")
-            for records in batches.values():
-                for record in records:
-                    self._apply(record)
-            self._db.execute("COMMIT")
-            silent_s = clock.monotonic_s() - heard_s
-            if batches:
-                heard_s = clock.monotonic_s()
-            elif silent_s > STALE_TIMEOUT_S and not any(
-                self._is_behind(kafka, partition, ends[partition], {}) for partition in behind
-            ):
-                kafka.request_metadata()  # the leader may have changed
-                raise StaleRead(
-                    f"Kafka shows less of {sorted(behind)} than it has acknowledged: at least "
-                    f"{ {p.partition: least[p.partition] for p in behind} } record(s)"
-                )
-            elif silent_s > SILENCE_TIMEOUT_S:
-                raise KafkaTimeoutError(f"Kafka sends nothing more of the topic {self._topic!r}")
-
-    def waiting(self, partition: int) -> list[tuple[bytes, SequenceNumber, int, int]]:
-        """The waiting entries of a partition of the queue, in order, as (key, sequence number, due time,
-        partition of the lanes topic).
-        """
-        found = self._db.execute(
-            "SELECT key, first_offset, timestamp, due_ms, kept_in FROM waiting WHERE partition = ?"
-            " ORDER BY first_offset, timestamp",
-            (partition,),
-        )
-        return [
-            (key, SequenceNumber(offset, timestamp), due, kept_in)
-            for key, offset, timestamp, due, kept_in in found
-        ]
-
-    def get(self, place: Place) -> Waiting | None:
-        """The message that waits at ``place``, or None."""
-        found = self._db.execute(
-            f"SELECT key, due_ms, value, headers, kept_in FROM waiting WHERE {_PLACE}",
-            (place.partition, *place.sequence),
-        ).fetchone()
-        if found is None:
-            return None
-        key, due_ms, value, packed, kept_in = found
-        return Waiting(place, key, due_ms, value, unpack(packed), kept_in)
-
-    def places(self) -> list[tuple[Place, int]]:
-        """The places of all waiting entries, each with its partition of the lanes topic."""
-        found = self._db.execute("SELECT partition, first_offset, timestamp, kept_in FROM waiting")
-        return [
-            (Place(self._group, partition, SequenceNumber(offset, timestamp)), kept_in)
-            for partition, offset, timestamp, kept_in in found
-        ]
-
-    def count(self) -> int:
-        counted: int = self._db.execute("SELECT count(*) FROM waiting").fetchone()[0]
-        return counted
-
-    def close(self) -> None:
-        self._disconnect()
-        self._db.close()
+    def _read_to_ends(self, reader: TopicReader, marks: Mapping[int, int]) -> None:
+        kafka = reader.kafka
+        leaders = {partition: kafka.leader_epoch(partition) for partition in reader.partitions}
+        known = {TopicPartition(self._topic, number): end for number, end in self.log_ends().items()}
+        check = TruncationCheck(kafka, known, timeout_ms=REQUEST_TIMEOUT_MS)
+        ends = reader.ends()
+        if cuts := check.cuts():
+            self._rewind_after(cuts, reader)
+        if self._is_new:
+            self._table.clear()  # it is read from the beginning
+            self._is_new = False
+        least = {
+            TopicPartition(self._topic, number): end
+            for number, end in highest(self._ends.lowest(), marks).items()
+        }
+        for batches in reader.read(ends, acknowledged=least):
+            with self._table.transaction():
+                for records in batches.values():
+                    for record in records:
+                        self._apply(record)
+        for partition in reader.partitions:
+            if (position := reader.position(partition)) is not None:
+                self._ends.note_read(partition.partition, LogEnd(position, kafka.position_epoch(partition)))
+        self._leaders = leaders
 
     def _apply(self, record: ConsumedRecord) -> None:
         try:
@@ -315,34 +177,68 @@ class WaitingStore:
             return
         if place.group != self._group:
             return
-        if waiting is None:
-            self._comparison.note_done(place)
-            found = self._db.execute(
-                f"DELETE FROM waiting WHERE {_PLACE} RETURNING key", (place.partition, *place.sequence)
-            ).fetchone()
-            if found is not None:
-                self.ended[place] = found[0]
+        if waiting is not None:
+            self.ended.pop(place, None)
+            self._table.put(waiting, record.partition)
             return
-        self.ended.pop(place, None)
-        packed = json.dumps([(name, (text or b"").decode("latin-1")) for name, text in waiting.headers])
-        self._db.execute(
-            "INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                place.partition,
-                *place.sequence,
-                waiting.key,
-                waiting.due_ms,
-                waiting.value,
-                packed,
-                record.partition,
-            ),
+        self._repair.note_done(place)
+        if (key := self._table.remove(place)) is not None:
+            self.ended[place] = key
+
+    # The entries
+
+    def waiting(self, partition: int) -> list[tuple[bytes, SequenceNumber, int, int]]:
+        """The waiting entries of a partition of the queue, in order, as (key, sequence number, due time,
+        partition of the lanes topic).
+        """
+        return self._table.of_partition(partition)
+
+    def get(self, place: Place) -> Waiting | None:
+        """The message that waits at ``place``, or None."""
+        return self._table.get(place)
+
+    def places(self) -> list[tuple[Place, int]]:
+        """The places of all waiting entries, each with its partition of the lanes topic."""
+        return self._table.places()
+
+    def count(self) -> int:
+        return self._table.count()
+
+    def close(self) -> None:
+        self._disconnect()
+        self._table.close()
+
+    # The log
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the topic exists."""
+        return self._connected() is not None
+
+    def may_have_changed(self) -> bool:
+        """Whether there is a reason to catch up: an election, or an unread record of this process.
+
+        It sends no request.
+        """
+        reader = self._reader
+        if reader is None or not reader.partitions:
+            return self._ends.was_read  # the connection was lost after a read
+        return (
+            self._ends.has_unread
+            or reader.kafka.topic_id(self._topic) != self._topic_id
+            or any(reader.kafka.leader_epoch(p) != self._leaders.get(p) for p in reader.partitions)
         )
 
-    # The end of the log
+    def log_ends(self) -> dict[int, LogEnd]:
+        """The ends up to which the topic was read or written, by which a later truncation is noticed."""
+        return self._ends.log_ends()
 
-    def _known(self) -> dict[int, int]:
-        """The lowest possible ends of the partitions, as far as this process knows."""
-        return _highest(self._written.ends(self._topic), self._reached)
+    def are_cut(self, ends: Sequence[Mapping[int, LogEnd]]) -> list[bool]:
+        """Whether the topic was truncated below one of its ends, for each set of earlier ends."""
+        reader = self._connected()
+        if reader is None:
+            return [bool(end) for end in ends]
+        return are_cut(reader.kafka, reader.partitions, ends, timeout_ms=REQUEST_TIMEOUT_MS)
 
     def _mark(self) -> dict[int, int]:
         """Write an end mark into each partition, which only the true leader accepts; return the offsets after
@@ -355,14 +251,14 @@ class WaitingStore:
                 ends[partition] = offset + 1
 
         try:
-            if not self._is_connected():
+            reader = self._connected()
+            if reader is None:
                 return {}
-            assert self._kafka is not None
-            numbers = partitions_now(self._kafka, self._topic, timeout_ms=REQUEST_TIMEOUT_MS)
+            numbers = partitions_now(reader.kafka, self._topic, timeout_ms=REQUEST_TIMEOUT_MS)
         except KafkaError:
             self._disconnect()
             raise
-        numbers |= {partition.partition for partition in self._partitions}
+        numbers |= {partition.partition for partition in reader.partitions}
         marks = [mark(self._topic, self._group, number, watch=note) for number in sorted(numbers)]
         publish_all(self._publisher, marks, f"It cannot be told where the topic {self._topic!r} ends")
         return ends
@@ -384,104 +280,62 @@ class WaitingStore:
             "have %s now. It is read again.",
             self._topic, lost, {partition: marks[partition] for partition in lost},
         )  # fmt: skip
-        self._compare()
-        self._written.restart(self._topic, marks)
-        self._reached.clear()
-        self._read_to.clear()
+        self._begin_again()
+        self._ends.restart(marks)
         self._disconnect()
         return True
 
-    # The connection
-
-    def _is_connected(self) -> bool:
-        """Connect to the topic; False when the topic does not exist."""
-        if self._partitions:
-            return True
-        if self._kafka is None:
-            self._kafka = self._clients.consumer(auto_offset_reset="none", fetch_max_wait_ms=10)
-        numbers = self._kafka.partitions_for_topic(self._topic)
-        if not numbers:
-            return False
-        topic_id = self._kafka.topic_id(self._topic)
-        if topic_id != self._topic_id:
-            self._topic_id = topic_id
-            self._reached.clear()
-            self._read_to.clear()
-        self._add(self._kafka, numbers)
-        self._is_new = True
-        return True
-
-    def _follow_partitions(self, kafka: ConsumerClient, least: Mapping[int, int], *, ask: bool) -> None:
-        """Read added partitions, too."""
-        known = {partition.partition for partition in self._partitions}
-        numbers = kafka.partitions_for_topic(self._topic)
-        if ask or not least.keys() <= numbers | known:
-            numbers = partitions_now(kafka, self._topic, timeout_ms=REQUEST_TIMEOUT_MS)
-        if added := numbers - known:
-            self._add(kafka, added)
-
-    def _add(self, kafka: ConsumerClient, numbers: set[int]) -> None:
-        added = [TopicPartition(self._topic, number) for number in sorted(numbers)]
-        kafka.assign(self._partitions + added)
-        kafka.seek_to_beginning(*added)
-        self._partitions = self._partitions + added
-
-    def _look_for_lost_tail(
-        self,
-        kafka: ConsumerClient,
-        known: Mapping[TopicPartition, LogEnd],
-        answers: EpochEndsByPartition,
-    ) -> bool:
-        """Read the topic again from its beginning when one of its partitions was truncated."""
-        cut = {p: answer.end_offset for p, answer in answers.items() if is_cut(*known[p], answer)}
-        if not cut:
-            return False
+    def _rewind_after(self, cuts: Mapping[TopicPartition, int], reader: TopicReader) -> None:
+        """Read the topic again from its beginning after partitions of it were truncated."""
         logger.error(
             "The topic %r lost its tail, as it does when a replica without it is elected (an unclean "
             "election); it is read again.", self._topic,
         )  # fmt: skip
-        ends = self._written.ends(self._topic)
-        for partition, end in cut.items():
-            self._reached[partition.partition] = ends[partition.partition] = max(0, end)
-            self._read_to.pop(partition, None)
-        self._written.restart(self._topic, ends)
-        self._compare()
-        kafka.seek_to_beginning(*self._partitions)
-        return True
+        self._ends.cut({partition.partition: cut for partition, cut in cuts.items()})
+        self._begin_again()
+        reader.rewind()
 
-    def _compare(self) -> None:
+    def _begin_again(self) -> None:
         """Compare the following records with the entries that were known."""
-        self._comparison.begin()
+        self._repair.begin()
         self.read_again = True
 
-    def _note_where(self, kafka: ConsumerClient) -> None:
-        """Note the positions, and their leader epochs, after a complete read."""
-        for partition in self._partitions:
-            position = kafka.position(partition, timeout_ms=REQUEST_TIMEOUT_MS)
-            if position is not None:
-                self._read_to[partition] = LogEnd(position, kafka.position_epoch(partition))
-                self._reached[partition.partition] = position
-        if self._comparison.active:
-            self._to_mend = self._comparison.finish()
+    # The connection
+
+    def _connected(self) -> TopicReader | None:
+        """The reader of the topic; None when the topic does not exist."""
+        if self._reader is None:
+            self._reader = TopicReader(
+                self._clients,
+                self._topic,
+                stall_timeout_s=STALL_TIMEOUT_S,
+                request_timeout_ms=REQUEST_TIMEOUT_MS,
+                auto_offset_reset="none",
+                fetch_max_wait_ms=10,
+            )
+        if self._reader.partitions:
+            return self._reader
+        kafka = self._reader.kafka
+        numbers = kafka.partitions_for_topic(self._topic)
+        if not numbers:
+            return None
+        topic_id = kafka.topic_id(self._topic)
+        if topic_id != self._topic_id:
+            self._topic_id = topic_id
+            self._ends.forget_reads()
+        self._reader.add(numbers)
+        self._is_new = True
+        return self._reader
+
+    def _follow_partitions(self, reader: TopicReader, marks: Mapping[int, int], *, ask: bool) -> None:
+        """Read added partitions, too."""
+        present = {partition.partition for partition in reader.partitions}
+        numbers = reader.kafka.partitions_for_topic(self._topic)
+        if ask or not (self._ends.lowest().keys() | marks.keys()) <= numbers | present:
+            numbers = partitions_now(reader.kafka, self._topic, timeout_ms=REQUEST_TIMEOUT_MS)
+        reader.add(numbers - present)
 
     def _disconnect(self) -> None:
-        kafka, self._kafka, self._partitions = self._kafka, None, []
-        if kafka is not None:
-            kafka.close(autocommit=False)
-
-    def _is_behind(
-        self, kafka: ConsumerClient, partition: TopicPartition, end: int, least: Mapping[int, int]
-    ) -> bool:
-        # The embedded broker answers ListOffsets with an offset in the last batch, which is too low.
-        position = kafka.position(partition, timeout_ms=REQUEST_TIMEOUT_MS)
-        wanted = max(end, kafka.highwater(partition) or 0, least.get(partition.partition, 0))
-        return position is None or position < wanted
-
-
-def _highest(*ends: Mapping[int, int]) -> dict[int, int]:
-    """The highest of several offsets, by partition."""
-    highest: dict[int, int] = {}
-    for found in ends:
-        for partition, end in found.items():
-            highest[partition] = max(highest.get(partition, 0), end)
-    return highest
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()

@@ -22,11 +22,12 @@ from kafka.structs import TopicPartition
 
 from broker.consume.lane_releaser import LaneReleaser
 from broker.consume.owned_lanes import OwnedLanes
+from broker.kafka import topic_reader
 from broker.kafka.clients import Clients
 from broker.kafka.topic_layout import TopicLayout
+from broker.kafka.topic_reader import StaleRead
 from broker.kafka.topics import Topics
 from broker.partition_keys import lanes as lanes_module
-from broker.partition_keys import waiting_store as log_module
 from broker.partition_keys.acknowledged_ends import AcknowledgedEnds
 from broker.partition_keys.lane import LaneEntry, LaneEntryState, SequenceNumber
 from broker.partition_keys.lanes import Lanes
@@ -37,7 +38,6 @@ from broker.partition_keys.record_format import (
     tombstone,
     waiting_record,
 )
-from broker.partition_keys.waiting_store import StaleRead
 from broker.produce.record import Record as Sent
 from tests.examples import examples
 
@@ -414,7 +414,7 @@ def small_lanes() -> object:
     patch.setattr(lanes_module, "MAX_PARKED_OF_A_KEY", 3)
     patch.setattr(lanes_module, "MAX_PARKED", 5)
     patch.setattr(lanes_module, "MAX_RELEASED_OF_A_KEY", 2)
-    patch.setattr(log_module, "STALE_TIMEOUT_S", -1.0)  # nobody else's clock goes on meanwhile
+    patch.setattr(topic_reader, "STALE_TIMEOUT_S", -1.0)  # nobody else's clock goes on meanwhile
     yield
     patch.undo()
 

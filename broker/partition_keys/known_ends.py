@@ -1,0 +1,72 @@
+"""The ends of a lanes topic, as far as this process knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..offsets.committed_lanes import LogEnd
+from .acknowledged_ends import AcknowledgedEnds
+
+
+class KnownEnds:
+    """The ends up to which one reader has read a topic, and this process has written it.
+
+    Parameters:
+      written: The ends that Kafka has acknowledged to this process.
+    """
+
+    def __init__(self, topic: str, written: AcknowledgedEnds) -> None:
+        self._topic = topic
+        self._written = written
+        self._read: dict[int, int] = {}  # the positions, also those of earlier connections
+        self._read_ends: dict[int, LogEnd] = {}
+
+    @property
+    def was_read(self) -> bool:
+        return bool(self._read)
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether a record of this process is not read yet."""
+        return any(end > self._read.get(number, 0) for number, end in self._written.ends(self._topic).items())
+
+    def lowest(self) -> dict[int, int]:
+        """The lowest possible end of each partition of the topic."""
+        return highest(self._written.ends(self._topic), self._read)
+
+    def log_ends(self) -> dict[int, LogEnd]:
+        """The ends with their leader epochs, where these are known. Any thread may call it."""
+        ends = {number: end for number, end in self._read_ends.copy().items() if end.leader_epoch >= 0}
+        for number, end in self._written.log_ends(self._topic).items():
+            ends[number] = max(ends.get(number, end), end)
+        return ends
+
+    def note_read(self, number: int, end: LogEnd) -> None:
+        self._read[number], self._read_ends[number] = end.end, end
+
+    def forget_reads(self) -> None:
+        """Note that the topic is another one."""
+        self._read.clear()
+        self._read_ends.clear()
+
+    def restart(self, ends: Mapping[int, int]) -> None:
+        """Note the ends of a topic that was recreated, or truncated at an unknown offset."""
+        self.forget_reads()
+        self._written.restart(self._topic, ends)
+
+    def cut(self, cuts: Mapping[int, int]) -> None:
+        """Note from which offset on truncated partitions have other records."""
+        ends = {**self._written.ends(self._topic), **cuts}
+        self._read.update(cuts)
+        for number in cuts:
+            self._read_ends.pop(number, None)
+        self._written.restart(self._topic, ends)
+
+
+def highest(*ends: Mapping[int, int]) -> dict[int, int]:
+    """The highest of several offsets, by partition."""
+    found: dict[int, int] = {}
+    for some in ends:
+        for number, end in some.items():
+            found[number] = max(found.get(number, 0), end)
+    return found

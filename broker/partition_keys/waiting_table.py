@@ -1,0 +1,128 @@
+"""The waiting entries of a lanes topic as a table in a temporary SQLite file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..process.sqlite_cache import SqliteCache
+from .lane import SequenceNumber
+from .record_format import Place, Waiting
+
+SCHEMA = """
+CREATE TABLE waiting (
+    partition INTEGER NOT NULL, first_offset INTEGER NOT NULL, timestamp INTEGER NOT NULL,
+    key BLOB NOT NULL, due_ms INTEGER NOT NULL, value BLOB NOT NULL, headers TEXT NOT NULL,
+    kept_in INTEGER NOT NULL,
+    PRIMARY KEY (partition, first_offset, timestamp)
+) WITHOUT ROWID
+"""
+_PLACE = "partition, first_offset, timestamp"
+_AT_PLACE = "partition = ? AND first_offset = ? AND timestamp = ?"
+_COLUMNS = f"{_PLACE}, key, due_ms, value, headers, kept_in"
+#: The columns of _COLUMNS.
+_Row = tuple[int, int, int, bytes, int, bytes, str, int]
+
+
+class WaitingTable(SqliteCache):
+    """The waiting entries of one group. See ``SqliteCache`` for its use and for the errors of its methods."""
+
+    def __init__(self, group: str) -> None:
+        super().__init__(
+            None,
+            name="table of the messages that wait for their partition keys",
+            remedy="The messages are safe in Kafka, and wait until the table is writable: free disk space, "
+            "or set TMPDIR to another directory.",
+            schema=SCHEMA,
+            version=1,
+        )
+        self._group = group
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make the changes of the block together, or none of them after an error."""
+        with self._transaction():
+            yield
+
+    def clear(self) -> None:
+        self._query("DELETE FROM waiting")
+
+    def put(self, waiting: Waiting, kept_in: int) -> None:
+        """Add an entry, or replace the one at its place.
+
+        Parameters:
+          kept_in: The partition of the lanes topic that its record was read from.
+        """
+        packed = json.dumps([(name, (text or b"").decode("latin-1")) for name, text in waiting.headers])
+        place = waiting.place
+        self._query(
+            "INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (place.partition, *place.sequence, waiting.key, waiting.due_ms, waiting.value, packed, kept_in),
+        )
+
+    def remove(self, place: Place) -> bytes | None:
+        """Remove the entry at ``place``; return its key, or None when there is no entry."""
+        found = self._query(
+            f"DELETE FROM waiting WHERE {_AT_PLACE} RETURNING key", (place.partition, *place.sequence)
+        )
+        return found[0][0] if found else None
+
+    def of_partition(self, partition: int) -> list[tuple[bytes, SequenceNumber, int, int]]:
+        """See ``WaitingStore.waiting``."""
+        found = self._query(
+            "SELECT key, first_offset, timestamp, due_ms, kept_in FROM waiting WHERE partition = ?"
+            " ORDER BY first_offset, timestamp",
+            (partition,),
+        )
+        return [
+            (key, SequenceNumber(offset, timestamp), due, kept_in)
+            for key, offset, timestamp, due, kept_in in found
+        ]
+
+    def get(self, place: Place) -> Waiting | None:
+        found = self._query(
+            f"SELECT {_COLUMNS} FROM waiting WHERE {_AT_PLACE}", (place.partition, *place.sequence)
+        )
+        return self._waiting(found[0]) if found else None
+
+    def places(self) -> list[tuple[Place, int]]:
+        """See ``WaitingStore.places``."""
+        found = self._query(f"SELECT {_PLACE}, kept_in FROM waiting")
+        return [(self._place(*place), kept_in) for *place, kept_in in found]
+
+    def count(self) -> int:
+        ((counted,),) = self._query("SELECT count(*) FROM waiting")
+        return int(counted)
+
+    # Two states of the topic
+
+    def set_aside(self) -> None:
+        """Keep the entries as the earlier ones, and begin with an empty table."""
+        with self._transaction():
+            self._db.execute("ALTER TABLE waiting RENAME TO earlier")
+            self._db.execute(SCHEMA)
+
+    def drop_earlier(self) -> tuple[list[Waiting], list[Waiting]]:
+        """Forget the earlier entries.
+
+        Returns:
+          The entries that are earlier ones only, and those that are present ones only.
+        """
+        lost, back = self._only_in("earlier", "waiting"), self._only_in("waiting", "earlier")
+        self._query("DROP TABLE earlier")
+        return lost, back
+
+    def _only_in(self, here: str, there: str) -> list[Waiting]:
+        found = self._query(
+            f"SELECT {_COLUMNS} FROM {here} WHERE ({_PLACE}) NOT IN (SELECT {_PLACE} FROM {there})"
+        )
+        return [self._waiting(row) for row in found]
+
+    def _place(self, partition: int, offset: int, timestamp: int) -> Place:
+        return Place(self._group, partition, SequenceNumber(offset, timestamp))
+
+    def _waiting(self, row: _Row) -> Waiting:
+        partition, offset, timestamp, key, due_ms, value, packed, kept_in = row
+        headers = [(name, text.encode("latin-1")) for name, text in json.loads(packed)]
+        return Waiting(self._place(partition, offset, timestamp), key, due_ms, value, headers, kept_in)
