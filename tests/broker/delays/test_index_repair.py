@@ -51,7 +51,7 @@ def read(index: DelayIndex, log: list[Entry], batch: int) -> int:
 
 
 @given(logs(), logs(first=1_000), st.data(), st.integers(1, 10), st.booleans())
-def test_a_mended_index_holds_what_the_log_has_and_is_not_done(
+def test_a_repaired_index_holds_what_the_log_has_and_is_not_done(
     old: list[Entry], new: list[Entry], data: st.DataObject, batch: int, restarts: bool
 ) -> None:
     assume(old)
@@ -63,7 +63,7 @@ def test_a_mended_index_holds_what_the_log_has_and_is_not_done(
 
     index.repair(cut, now_ms=0)
     lost = 0
-    if restarts:  # another truncation while it is being mended
+    if restarts:  # another truncation during the repair
         index.apply(log[: min(batch, cut)], min(batch, cut), now_ms=0)
         index.repair(cut, now_ms=0)
     lost += read(index, log, batch)
@@ -93,7 +93,7 @@ def test_a_flush_and_a_cancel_that_were_applied_before_touch_nothing_that_came_a
     index.close()
 
 
-def test_mending_goes_on_after_a_crash(tmp_path: Path) -> None:
+def test_a_repair_continues_after_a_crash(tmp_path: Path) -> None:
     path = tmp_path / "index.sqlite3"
     log: list[Entry] = [delay_of(1), delay_of(2), done_of(1)]
     index = DelayIndex(path)
