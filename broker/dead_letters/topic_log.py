@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from types import TracebackType
 
 from ..kafka.clients import Clients
 from ..kafka.errors import KafkaError
@@ -58,9 +56,7 @@ class DeadLetterTopic:
     def __enter__(self) -> DeadLetterTopic:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._reader.close()
 
     def records(self, partition: int, start: int = 0) -> Iterator[ConsumedRecord]:
@@ -68,9 +64,9 @@ class DeadLetterTopic:
 
         A further call invalidates this iterator.
         """
-        with self._translated():
-            where, end = TopicPartition(self._topic, partition), self.ends[partition]
-            kafka = self._reader.kafka
+        where, end = TopicPartition(self._topic, partition), self.ends[partition]
+        kafka = self._reader.kafka
+        try:
             kafka.assign([where])
             kafka.seek(where, max(start, self._beginnings[where]))
             for batches in self._reader.read({where: end}):
@@ -78,11 +74,6 @@ class DeadLetterTopic:
                     if record.offset >= end:
                         return
                     yield record
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
         except KafkaError as e:
             raise self._clients.translated(e, self._doing, reading(self._topic)) from e
 

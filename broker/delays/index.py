@@ -20,7 +20,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..process.sqlite_cache import CacheDamaged
 from . import index_repair
 from .index_schema import (
     BACKOFFS,
@@ -32,7 +31,7 @@ from .index_schema import (
     RowValues,
     unpack_row,
 )
-from .index_store import NAME, Store
+from .index_store import Store
 from .index_writing import apply_entry, compare_entry, last_outcome
 from .record_format import CancelDecision, Delay, Entry, Outcome
 
@@ -97,7 +96,7 @@ class DelayIndex(Store):
         After a cut at 0 there is nothing to compare: reset the index instead.
         """
         cut = min(cut, self._repair_until or cut)
-        with self._transaction():
+        with self.transaction():
             index_repair.begin(self._db, cut)
             self._write_progress(0, now_ms, -1)
         self._load()
@@ -128,7 +127,7 @@ class DelayIndex(Store):
         leader_epoch = max(leader_epoch, self._leader_epoch)
         lost, repaired = 0, 0 < self._repair_until <= next_offset
         apply = compare_entry if self._next_offset < self._repair_until else apply_entry
-        with self._transaction():
+        with self.transaction():
             for entry in entries:
                 apply(self._db, entry, now_ms)
             if repaired:
@@ -193,7 +192,7 @@ class DelayIndex(Store):
         user of this index promises nobody to cancel these delays.
         """
         if rows:
-            with self._transaction():
+            with self.transaction():
                 self._db.executemany(
                     "UPDATE delays SET attempts = attempts + 1 WHERE row = ?", [(row.row,) for row in rows]
                 )
@@ -209,7 +208,7 @@ class DelayIndex(Store):
         """Note which records Kafka has acknowledged, and which not, in one transaction."""
         if progress == Progress():
             return
-        with self._transaction():
+        with self.transaction():
             self._db.executemany(
                 f"UPDATE delays SET state = {FORWARDED} WHERE row = ?",
                 [(row.row,) for row in progress.forwarded],
@@ -273,5 +272,5 @@ class DelayIndex(Store):
     def _row(self, values: RowValues) -> Row:
         row = unpack_row(values)
         if row is None:
-            raise CacheDamaged(NAME, self.path, f"the delay {values[1]} does not match its checksum")
+            raise self.damaged(f"the delay {values[1]} does not match its checksum")
         return row

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from ..process.sqlite_cache import CacheDamaged, CacheInUse, discard
 from .index import DelayIndex
-from .index_store import unusable
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +76,7 @@ class IndexFiles:
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as e:
-            raise unusable(path, e) from e
+            raise DelayIndex.unusable(path, e) from e
         index = self._open(path)
         if not index.belongs_to(str(identity)) or not 0 <= now_ms - index.complete_ms < keep_ms:
             index.reset(str(identity), now_ms)

@@ -6,11 +6,10 @@ has the delay's tombstone; ``told`` means that Kafka has the decision about a ca
 
 from __future__ import annotations
 
-import json
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..process.sqlite_cache import unpack_headers
 from .record_format import KEY_SUFFIX_LENGTH, Delay, Outcome
 
 #: The states of a delay.
@@ -74,16 +73,9 @@ def checksum_of(delay_id: str, queue: str, due_ms: int, value: bytes) -> int:
     return zlib.crc32(value, zlib.crc32(f"{delay_id} {queue} {due_ms}".encode()))
 
 
-def pack_headers(headers: Sequence[tuple[str, bytes]]) -> str | None:
-    if not headers:
-        return None
-    return json.dumps([(name, (value or b"").decode("latin-1")) for name, value in headers])
-
-
 def unpack_row(values: RowValues) -> Row | None:
     """The row that a query for ROW_COLUMNS found; None when it does not match its checksum."""
     row, delay_id, queue, due_ms, value, packed, key, checksum = values
     if checksum != checksum_of(delay_id, queue, due_ms, value):
         return None
-    headers = tuple((name, text.encode("latin-1")) for name, text in json.loads(packed)) if packed else ()
-    return Row(row, Delay(delay_id, queue, due_ms, value, headers, key))
+    return Row(row, Delay(delay_id, queue, due_ms, value, unpack_headers(packed), key))

@@ -2,43 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from ..process.sqlite_cache import CacheUnusable, SqliteCache
-from . import index_repair
-from .index_schema import SCHEMA, UPGRADES, VERSION
-
-NAME = "delay index"
-REMEDY = (
-    "Delayed messages are safe in Kafka, and wait until the index is writable: free disk space, or set the "
-    "broker's delay_index_dir to another directory."
-)
-#: Random keys make the B-trees wide; the page cache holds their upper levels for some million rows.
-PAGE_CACHE_KIB = 8 * 1024
-
-
-def unusable(path: Path | None, reason: object) -> CacheUnusable:
-    """The error of an index that cannot be written."""
-    return CacheUnusable(NAME, path, reason, REMEDY)
+from ..process.sqlite_cache import SqliteCache
+from . import index_repair, index_schema
 
 
 class Store(SqliteCache):
-    """A cache with an identity and a position in the log; see ``SqliteCache`` for the errors of its methods.
+    """A cache with an identity and a position in the log. ``SqliteCache`` has the errors of its methods."""
 
-    Parameters:
-      path: The file, which is created when missing; None for a private temporary one.
-    """
-
-    def __init__(self, path: Path | None) -> None:
-        super().__init__(
-            path,
-            name=NAME,
-            remedy=REMEDY,
-            schema=SCHEMA,
-            version=VERSION,
-            upgrades=UPGRADES,
-            page_cache_kib=PAGE_CACHE_KIB,
-        )
+    NAME = "delay index"
+    REMEDY = (
+        "Delayed messages are safe in Kafka, and wait until the index is writable: free disk space, or set "
+        "the broker's delay_index_dir to another directory."
+    )
+    SCHEMA = index_schema.SCHEMA
+    VERSION = index_schema.VERSION
+    UPGRADES = index_schema.UPGRADES
+    #: Random keys make the B-trees wide; the page cache holds their upper levels for some million rows.
+    PAGE_CACHE_KIB = 8 * 1024
 
     @property
     def next_offset(self) -> int:
@@ -64,7 +44,7 @@ class Store(SqliteCache):
 
     def reset(self, identity: str, now_ms: int) -> None:
         """Empty the index, and assign it to the partition that ``identity`` names."""
-        with self._transaction():
+        with self.transaction():
             self._clear()
             self._db.execute("INSERT INTO meta VALUES ('identity', ?)", (identity,))
             # Reading starts now. A tombstone of a record that is read from now on was not compacted yet, so

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
+from ..process.sqlite_cache import pack_headers
 from . import index_repair
 from .index_schema import (
     CANCELLED,
@@ -17,7 +18,6 @@ from .index_schema import (
     WAITING,
     checksum_of,
     ids_of_message,
-    pack_headers,
 )
 from .record_format import (
     KEY_SUFFIX_LENGTH,

@@ -26,14 +26,7 @@ from .lease import Lease
 from .lost_tail import report_lost_tails
 from .owned_partition import OwnedPartition
 from .record_format import mark
-from .topic_reading import (
-    MAX_FETCH_BYTES,
-    MAX_PARTITION_FETCH_BYTES,
-    MAX_POLL_RECORDS,
-    REQUEST_TIMEOUT_MS,
-    entries_of,
-    split,
-)
+from .topic_reading import REQUEST_TIMEOUT_MS, SETTINGS, entries_of, split
 
 logger = logging.getLogger(__name__)
 
@@ -87,13 +80,7 @@ class OwnedPartitions:
         topics.ensure([topics.delayed], unless=unless)
         self._kafka = clients.consumer(
             group_id=group_of(topics),
-            # The index sets every position. A position out of range means that the log is not the one of the
-            # index.
-            auto_offset_reset="none",
-            max_poll_records=MAX_POLL_RECORDS,
-            max_partition_fetch_bytes=MAX_PARTITION_FETCH_BYTES,
-            fetch_max_bytes=MAX_FETCH_BYTES,
-            **{"session_timeout_ms": SESSION_TIMEOUT_MS, **settings},
+            **{**SETTINGS, "session_timeout_ms": SESSION_TIMEOUT_MS, **settings},
         )
         self._reading = UnreadableBatchSkipper(self._kafka)
         self._lease = Lease(self._kafka, self._kafka.config["session_timeout_ms"])

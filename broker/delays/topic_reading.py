@@ -1,20 +1,26 @@
-"""Reading the delayed topic: the limits of one read, and the entries that records hold."""
+"""Reading the delayed topic: the settings of its consumers, and the entries that records hold."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from typing import Any
 
 from ..kafka.types import ConsumedRecord
 from .record_format import Entry, UnreadableRecord, read
 
 logger = logging.getLogger(__name__)
 
-#: The records of one read. Each read is one transaction of an index; due messages wait for it in a rebuild.
-MAX_POLL_RECORDS = 1_000
-#: kafka-python's memory: the bytes of each partition, and of all partitions in one response.
-MAX_PARTITION_FETCH_BYTES = 512 * 1024
-MAX_FETCH_BYTES = 4 * 1024 * 1024
+#: The settings of a consumer of the delayed topic.
+SETTINGS: dict[str, Any] = {
+    # The index sets every position. A position out of range means that the log is not the one of the index.
+    "auto_offset_reset": "none",
+    # Each read is one transaction of an index; due messages wait for it in a rebuild.
+    "max_poll_records": 1_000,
+    # kafka-python's memory: the bytes of each partition, and of all partitions in one response.
+    "max_partition_fetch_bytes": 512 * 1024,
+    "fetch_max_bytes": 4 * 1024 * 1024,
+}
 REQUEST_TIMEOUT_MS = 10_000
 
 

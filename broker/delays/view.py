@@ -23,13 +23,7 @@ from ..process.forks import check_for_fork, reset_on_fork
 from .delayed_topic import DelayedTopic, look_up
 from .index import DelayIndex
 from .record_format import Outcome, strongest
-from .topic_reading import (
-    MAX_FETCH_BYTES,
-    MAX_PARTITION_FETCH_BYTES,
-    MAX_POLL_RECORDS,
-    REQUEST_TIMEOUT_MS,
-    entries_of,
-)
+from .topic_reading import REQUEST_TIMEOUT_MS, SETTINGS, entries_of
 
 #: A read fails when it makes no progress for this time before the end of the topic.
 STALL_TIMEOUT_S = 10.0
@@ -188,10 +182,7 @@ class DelayView:
             topic.name,
             stall_timeout_s=STALL_TIMEOUT_S,
             request_timeout_ms=REQUEST_TIMEOUT_MS,
-            auto_offset_reset="none",
-            max_poll_records=MAX_POLL_RECORDS,
-            max_partition_fetch_bytes=MAX_PARTITION_FETCH_BYTES,
-            fetch_max_bytes=MAX_FETCH_BYTES,
+            **SETTINGS,
         )
         reader.add(range(topic.partition_count))
         return reader

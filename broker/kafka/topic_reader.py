@@ -101,11 +101,22 @@ class TopicReader:
             if records := self.kafka.poll(timeout_ms=_POLL_MS):
                 yield records
             before, behind = behind, self._behind(ends, acknowledged)
+            silent_s = clock.monotonic_s() - progress_s
             # A position moves without a record over those that compaction removed, and over control records.
             if records or behind != before:
                 progress_s = clock.monotonic_s()
-            elif behind:
-                self._check_progress(clock.monotonic_s() - progress_s, behind, ends, acknowledged)
+            elif silent_s > STALE_TIMEOUT_S and not self._behind(ends, _NOTHING):
+                self.kafka.request_metadata()  # the leader may have changed
+                raise StaleRead(
+                    f"Kafka shows less of {sorted(behind)} than it has acknowledged: at least "
+                    f"{ {p.partition: acknowledged[p] for p in behind} } record(s)"
+                )
+            elif silent_s > self._stall_timeout_s:
+                missing = ", ".join(f"{p.partition}: {behind[p]} of {ends[p]}" for p in behind)
+                raise KafkaTimeoutError(
+                    f"Kafka sent nothing more of the topic {self.topic!r} for {self._stall_timeout_s} s. Its "
+                    f"partitions are read up to these offsets: {missing}"
+                )
 
     def close(self) -> None:
         self.kafka.close(autocommit=False)
@@ -114,40 +125,11 @@ class TopicReader:
         self, ends: Mapping[TopicPartition, int], acknowledged: Mapping[TopicPartition, int]
     ) -> dict[TopicPartition, int | None]:
         """The partitions that are not read to their ends, each with its position."""
-        return {
-            partition: position
-            for partition, end in ends.items()
-            if (position := self.position(partition)) is None
-            or position < max(self._shown_end(partition, end), acknowledged.get(partition, 0))
-        }
-
-    def _shown_end(self, partition: TopicPartition, end: int) -> int:
-        # The embedded broker answers ListOffsets with an offset in the last batch, which is too low.
-        return max(end, self.kafka.highwater(partition) or 0)
-
-    def _check_progress(
-        self,
-        silent_s: float,
-        behind: Mapping[TopicPartition, int | None],
-        ends: Mapping[TopicPartition, int],
-        acknowledged: Mapping[TopicPartition, int],
-    ) -> None:
-        shown = {partition: self._shown_end(partition, ends[partition]) for partition in behind}
-        is_at_shown_ends = all(
-            position is not None and position >= shown[partition] for partition, position in behind.items()
-        )
-        if is_at_shown_ends and silent_s > STALE_TIMEOUT_S:
-            self.kafka.request_metadata()  # the leader may have changed
-            raise StaleRead(
-                f"Kafka shows less of {sorted(behind)} than it has acknowledged: at least "
-                f"{ {p.partition: acknowledged[p] for p in behind} } record(s)"
-            )
-        if silent_s > self._stall_timeout_s:
-            raise KafkaTimeoutError(
-                f"Kafka sent nothing more of the topic {self.topic!r} for {self._stall_timeout_s} s: it is "
-                f"read up to {_by_number(behind)} of {_by_number(shown)}"
-            )
-
-
-def _by_number(offsets: Mapping[TopicPartition, int | None]) -> dict[int, int | None]:
-    return {partition.partition: offset for partition, offset in offsets.items()}
+        behind = {}
+        for partition, end in ends.items():
+            position = self.position(partition)
+            # The embedded broker answers ListOffsets with an offset in the last batch, which is too low.
+            wanted = max(end, self.kafka.highwater(partition) or 0, acknowledged.get(partition, 0))
+            if position is None or position < wanted:
+                behind[partition] = position
+        return behind

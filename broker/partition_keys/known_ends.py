@@ -18,8 +18,8 @@ class KnownEnds:
     def __init__(self, topic: str, written: AcknowledgedEnds) -> None:
         self._topic = topic
         self._written = written
-        self._read: dict[int, int] = {}  # the positions, also those of earlier connections
-        self._read_ends: dict[int, LogEnd] = {}
+        #: Also of earlier connections.
+        self._read: dict[int, LogEnd] = {}
 
     @property
     def was_read(self) -> bool:
@@ -28,26 +28,26 @@ class KnownEnds:
     @property
     def has_unread(self) -> bool:
         """Whether a record of this process is not read yet."""
-        return any(end > self._read.get(number, 0) for number, end in self._written.ends(self._topic).items())
+        read = self._positions()
+        return any(end > read.get(number, 0) for number, end in self._written.ends(self._topic).items())
 
     def lowest(self) -> dict[int, int]:
         """The lowest possible end of each partition of the topic."""
-        return highest(self._written.ends(self._topic), self._read)
+        return highest(self._written.ends(self._topic), self._positions())
 
     def log_ends(self) -> dict[int, LogEnd]:
         """The ends with their leader epochs, where these are known. Any thread may call it."""
-        ends = {number: end for number, end in self._read_ends.copy().items() if end.leader_epoch >= 0}
+        ends = {number: end for number, end in self._read.copy().items() if end.leader_epoch >= 0}
         for number, end in self._written.log_ends(self._topic).items():
             ends[number] = max(ends.get(number, end), end)
         return ends
 
     def note_read(self, number: int, end: LogEnd) -> None:
-        self._read[number], self._read_ends[number] = end.end, end
+        self._read[number] = end
 
     def forget_reads(self) -> None:
         """Note that the topic is another one."""
         self._read.clear()
-        self._read_ends.clear()
 
     def restart(self, ends: Mapping[int, int]) -> None:
         """Note the ends of a topic that was recreated, or truncated at an unknown offset."""
@@ -56,17 +56,13 @@ class KnownEnds:
 
     def cut(self, cuts: Mapping[int, int]) -> None:
         """Note from which offset on truncated partitions have other records."""
-        ends = {**self._written.ends(self._topic), **cuts}
-        self._read.update(cuts)
-        for number in cuts:
-            self._read_ends.pop(number, None)
-        self._written.restart(self._topic, ends)
+        self._read.update((number, LogEnd(cut, -1)) for number, cut in cuts.items())
+        self._written.restart(self._topic, {**self._written.ends(self._topic), **cuts})
+
+    def _positions(self) -> dict[int, int]:
+        return {number: end.end for number, end in self._read.items()}
 
 
 def highest(*ends: Mapping[int, int]) -> dict[int, int]:
     """The highest of several offsets, by partition."""
-    found: dict[int, int] = {}
-    for some in ends:
-        for number, end in some.items():
-            found[number] = max(found.get(number, 0), end)
-    return found
+    return {number: max(some.get(number, 0) for some in ends) for number in set().union(*ends)}

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from ..process.sqlite_cache import SqliteCache
+from ..process.sqlite_cache import SqliteCache, pack_headers, unpack_headers
 from .lane import SequenceNumber
 from .record_format import Place, Waiting
 
-SCHEMA = """
+_SCHEMA = """
 CREATE TABLE waiting (
     partition INTEGER NOT NULL, first_offset INTEGER NOT NULL, timestamp INTEGER NOT NULL,
-    key BLOB NOT NULL, due_ms INTEGER NOT NULL, value BLOB NOT NULL, headers TEXT NOT NULL,
+    key BLOB NOT NULL, due_ms INTEGER NOT NULL, value BLOB NOT NULL, headers TEXT,
     kept_in INTEGER NOT NULL,
     PRIMARY KEY (partition, first_offset, timestamp)
 ) WITHOUT ROWID
@@ -22,28 +18,22 @@ _PLACE = "partition, first_offset, timestamp"
 _AT_PLACE = "partition = ? AND first_offset = ? AND timestamp = ?"
 _COLUMNS = f"{_PLACE}, key, due_ms, value, headers, kept_in"
 #: The columns of _COLUMNS.
-_Row = tuple[int, int, int, bytes, int, bytes, str, int]
+_Row = tuple[int, int, int, bytes, int, bytes, str | None, int]
 
 
 class WaitingTable(SqliteCache):
     """The waiting entries of one group. See ``SqliteCache`` for its use and for the errors of its methods."""
 
-    def __init__(self, group: str) -> None:
-        super().__init__(
-            None,
-            name="table of the messages that wait for their partition keys",
-            remedy="The messages are safe in Kafka, and wait until the table is writable: free disk space, "
-            "or set TMPDIR to another directory.",
-            schema=SCHEMA,
-            version=1,
-        )
-        self._group = group
+    NAME = "table of the messages that wait for their partition keys"
+    REMEDY = (
+        "The messages are safe in Kafka, and wait until the table is writable: free disk space, or set "
+        "TMPDIR to another directory."
+    )
+    SCHEMA = _SCHEMA
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Make the changes of the block together, or none of them after an error."""
-        with self._transaction():
-            yield
+    def __init__(self, group: str) -> None:
+        super().__init__()
+        self._group = group
 
     def clear(self) -> None:
         self._query("DELETE FROM waiting")
@@ -54,8 +44,7 @@ class WaitingTable(SqliteCache):
         Parameters:
           kept_in: The partition of the lanes topic that its record was read from.
         """
-        packed = json.dumps([(name, (text or b"").decode("latin-1")) for name, text in waiting.headers])
-        place = waiting.place
+        place, packed = waiting.place, pack_headers(waiting.headers)
         self._query(
             "INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (place.partition, *place.sequence, waiting.key, waiting.due_ms, waiting.value, packed, kept_in),
@@ -99,9 +88,9 @@ class WaitingTable(SqliteCache):
 
     def set_aside(self) -> None:
         """Keep the entries as the earlier ones, and begin with an empty table."""
-        with self._transaction():
+        with self.transaction():
             self._db.execute("ALTER TABLE waiting RENAME TO earlier")
-            self._db.execute(SCHEMA)
+            self._db.execute(_SCHEMA)
 
     def drop_earlier(self) -> tuple[list[Waiting], list[Waiting]]:
         """Forget the earlier entries.
@@ -124,5 +113,5 @@ class WaitingTable(SqliteCache):
 
     def _waiting(self, row: _Row) -> Waiting:
         partition, offset, timestamp, key, due_ms, value, packed, kept_in = row
-        headers = [(name, text.encode("latin-1")) for name, text in json.loads(packed)]
-        return Waiting(self._place(partition, offset, timestamp), key, due_ms, value, headers, kept_in)
+        place = self._place(partition, offset, timestamp)
+        return Waiting(place, key, due_ms, value, unpack_headers(packed), kept_in)

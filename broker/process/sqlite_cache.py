@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 from .forks import leave_to_parent, reset_on_fork
 
-#: SQLite's default for its page cache.
-DEFAULT_PAGE_CACHE_KIB = 2_000
 #: After a peak the file shrinks in steps of this many pages (of 4 KiB).
 VACUUM_PAGES = 2_000
 
 
 class CacheDamaged(Exception):
-    """The file is damaged: delete it (``discard``) and rebuild it."""
+    """A file is damaged: delete it (``discard``) and rebuild it."""
 
-    def __init__(self, name: str, path: Path | None, reason: object) -> None:
-        super().__init__(f"The {name} at {_place(path)} is damaged and is rebuilt: {reason}")
+    def __init__(self, text: str, path: Path | None) -> None:
+        super().__init__(text)
         self.path = path
 
 
@@ -29,10 +29,7 @@ class CacheInUse(Exception):
 
 
 class CacheUnusable(Exception):
-    """The cache cannot be written. The text names the file, the reason and the remedy."""
-
-    def __init__(self, name: str, path: Path | None, reason: object, remedy: str) -> None:
-        super().__init__(f"The {name} at {_place(path)} cannot be written: {reason}. {remedy}")
+    """A cache cannot be written. The text names the file, the reason and the remedy."""
 
 
 class SqliteCache:
@@ -43,12 +40,6 @@ class SqliteCache:
 
     Parameters:
       path: The file, which is created when missing; None for a private temporary one.
-      name: The cache's name in the texts of errors.
-      remedy: What to do when it cannot be written, for the text of that error: a sentence or more.
-      schema: The tables, as SQL.
-      version: The version of the schema, 1 or above. A file of an unknown version is emptied.
-      upgrades: The statements that upgrade a file of an earlier version, by that version.
-      page_cache_kib: The size of SQLite's page cache.
 
     Raises (every method):
       CacheDamaged: When the file is damaged.
@@ -56,29 +47,27 @@ class SqliteCache:
       CacheInUse: When another process has the file open; only the constructor.
     """
 
-    def __init__(
-        self,
-        path: Path | None,
-        *,
-        name: str,
-        remedy: str,
-        schema: str,
-        version: int,
-        upgrades: Mapping[int, Sequence[str]] | None = None,
-        page_cache_kib: int = DEFAULT_PAGE_CACHE_KIB,
-    ) -> None:
+    #: The cache's name in the texts of errors.
+    NAME: ClassVar[str]
+    #: What to do when it cannot be written, for the text of that error: a sentence or more.
+    REMEDY: ClassVar[str]
+    #: The tables, as SQL.
+    SCHEMA: ClassVar[str]
+    #: The version of the schema, 1 or above. A file of an unknown version is emptied.
+    VERSION: ClassVar[int] = 1
+    #: The statements that upgrade a file of an earlier version, by that version.
+    UPGRADES: ClassVar[Mapping[int, Sequence[str]]] = MappingProxyType({})
+    #: The size of SQLite's page cache; by default SQLite's own.
+    PAGE_CACHE_KIB: ClassVar[int] = 2_000
+
+    def __init__(self, path: Path | None = None) -> None:
         self.path = path
-        self._name = name
-        self._remedy = remedy
-        self._schema = schema
-        self._version = version
-        self._upgrades = upgrades or {}
         with self._translated_errors():
             self._db = sqlite3.connect(path or "", timeout=0, isolation_level=None, check_same_thread=False)
         try:
             with self._translated_errors():
-                self._set_up(page_cache_kib)
-            with self._transaction():
+                self._set_up()
+            with self.transaction():
                 self._bring_to_version()
             self._load()
         except BaseException:
@@ -94,50 +83,8 @@ class SqliteCache:
         """Close the file. A second call, or one from another thread, is allowed."""
         self._db.close()
 
-    def shrink(self) -> None:
-        """Return some of the free pages to the operating system."""
-        if self._query("PRAGMA freelist_count")[0][0] > 2 * VACUUM_PAGES:
-            with self._translated_errors():
-                # execute() would take a single step of this pragma, which frees a single page.
-                self._db.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
-
-    def _load(self) -> None:
-        """Read the part of the file that a subclass keeps in memory. Called when the file is open."""
-
-    def _set_up(self, page_cache_kib: int) -> None:
-        self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        self._db.execute("PRAGMA journal_mode = WAL")
-        # A power cut may lose the last transactions, but no part of one: the rows still agree with a position
-        # in the log that the same transaction wrote.
-        self._db.execute(f"PRAGMA synchronous = {'OFF' if self.path is None else 'NORMAL'}")
-        self._db.execute(f"PRAGMA cache_size = -{page_cache_kib}")
-
-    def _bring_to_version(self) -> None:
-        found = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if found in self._upgrades:
-            for statement in self._upgrades[found]:
-                self._db.execute(statement)
-            self._db.execute(f"PRAGMA user_version = {self._version}")
-        elif found != self._version:
-            self._clear()
-
-    def _clear(self) -> None:
-        """Empty the file. Call it within a transaction."""
-        tables = self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-        for (name,) in tables:
-            self._db.execute(f'DROP TABLE "{name}"')
-        for statement in self._schema.split(";"):
-            self._db.execute(statement)
-        self._db.execute(f"PRAGMA user_version = {self._version}")
-
-    def _query(self, statement: str, parameters: Sequence[object] = ()) -> list[Any]:
-        """Execute one statement; return its rows, each a tuple."""
-        with self._translated_errors():
-            return self._db.execute(statement, parameters).fetchall()
-
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[None]:
         """Commit the statements of the block together, or none of them after an error."""
         with self._translated_errors():
             self._db.execute("BEGIN IMMEDIATE")
@@ -148,6 +95,58 @@ class SqliteCache:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+
+    def shrink(self) -> None:
+        """Return some of the free pages to the operating system."""
+        if self._query("PRAGMA freelist_count")[0][0] > 2 * VACUUM_PAGES:
+            with self._translated_errors():
+                # execute() would take a single step of this pragma, which frees a single page.
+                self._db.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
+
+    def damaged(self, reason: object) -> CacheDamaged:
+        """The error of this cache when its file is damaged."""
+        return CacheDamaged(
+            f"The {self.NAME} at {_place(self.path)} is damaged and is rebuilt: {reason}", self.path
+        )
+
+    @classmethod
+    def unusable(cls, path: Path | None, reason: object) -> CacheUnusable:
+        """The error of such a cache at ``path`` when it cannot be written."""
+        return CacheUnusable(f"The {cls.NAME} at {_place(path)} cannot be written: {reason}. {cls.REMEDY}")
+
+    def _load(self) -> None:
+        """Read the part of the file that a subclass keeps in memory. Called when the file is open."""
+
+    def _set_up(self) -> None:
+        self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        self._db.execute("PRAGMA journal_mode = WAL")
+        # A power cut may lose the last transactions, but no part of one: the rows still agree with a position
+        # in the log that the same transaction wrote.
+        self._db.execute(f"PRAGMA synchronous = {'OFF' if self.path is None else 'NORMAL'}")
+        self._db.execute(f"PRAGMA cache_size = -{self.PAGE_CACHE_KIB}")
+
+    def _bring_to_version(self) -> None:
+        ((found,),) = self._query("PRAGMA user_version")
+        if found in self.UPGRADES:
+            for statement in self.UPGRADES[found]:
+                self._db.execute(statement)
+            self._db.execute(f"PRAGMA user_version = {self.VERSION}")
+        elif found != self.VERSION:
+            self._clear()
+
+    def _clear(self) -> None:
+        """Empty the file. Call it within a transaction."""
+        for (name,) in self._query("SELECT name FROM sqlite_master WHERE type = 'table'"):
+            self._db.execute(f'DROP TABLE "{name}"')
+        for statement in self.SCHEMA.split(";"):
+            self._db.execute(statement)
+        self._db.execute(f"PRAGMA user_version = {self.VERSION}")
+
+    def _query(self, statement: str, parameters: Sequence[object] = ()) -> list[Any]:
+        """Execute one statement; return its rows, each a tuple."""
+        with self._translated_errors():
+            return self._db.execute(statement, parameters).fetchall()
 
     @contextmanager
     def _translated_errors(self) -> Iterator[None]:
@@ -161,8 +160,8 @@ class SqliteCache:
             if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise CacheInUse(f"{_place(self.path)} is open in another process") from e
             if isinstance(e, sqlite3.OperationalError):
-                raise CacheUnusable(self._name, self.path, e, self._remedy) from e
-            raise CacheDamaged(self._name, self.path, e) from e
+                raise self.unusable(self.path, e) from e
+            raise self.damaged(e) from e
 
 
 def discard(path: Path | None) -> None:
@@ -171,6 +170,17 @@ def discard(path: Path | None) -> None:
         return
     for suffix in ("", "-wal", "-shm", "-journal"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def pack_headers(headers: Sequence[tuple[str, bytes | None]]) -> str | None:
+    """The headers of a record as the value of one column: NULL for no headers."""
+    if not headers:
+        return None
+    return json.dumps([(name, (value or b"").decode("latin-1")) for name, value in headers])
+
+
+def unpack_headers(packed: str | None) -> tuple[tuple[str, bytes], ...]:
+    return tuple((name, text.encode("latin-1")) for name, text in json.loads(packed)) if packed else ()
 
 
 def _place(path: Path | None) -> str:

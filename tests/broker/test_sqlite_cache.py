@@ -7,28 +7,21 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from broker.process import sqlite_cache
 from broker.process.sqlite_cache import CacheDamaged, CacheInUse, CacheUnusable, SqliteCache, discard
 
-SCHEMA = "CREATE TABLE words (word TEXT); CREATE INDEX by_word ON words (word)"
-
 
 class Words(SqliteCache):
-    def __init__(self, path: Path | None = None, version: int = 1, upgrade: str = "") -> None:
-        super().__init__(
-            path,
-            name="list of words",
-            remedy="Free disk space.",
-            schema=SCHEMA,
-            version=version,
-            upgrades={version - 1: [upgrade]} if upgrade else None,
-        )
+    NAME = "list of words"
+    REMEDY = "Free disk space."
+    SCHEMA = "CREATE TABLE words (word TEXT); CREATE INDEX by_word ON words (word)"
 
     def add(self, *words: str, fail: bool = False) -> None:
-        with self._transaction():
+        with self.transaction():
             self._db.executemany("INSERT INTO words VALUES (?)", [(word,) for word in words])
             if fail:
                 raise LookupError
@@ -43,6 +36,16 @@ class Words(SqliteCache):
     @property
     def words(self) -> list[str]:
         return [word for (word,) in self._query("SELECT word FROM words ORDER BY word")]
+
+
+class LaterWords(Words):
+    VERSION = 2
+    UPGRADES: ClassVar = {1: ["INSERT INTO words VALUES ('upgraded')"]}
+
+
+class FailingUpgrade(Words):
+    VERSION = 2
+    UPGRADES: ClassVar = {1: ["DELETE FROM words", "DROP TABLE nowhere"]}
 
 
 @pytest.fixture
@@ -137,36 +140,36 @@ def test_a_file_is_open_in_one_place_only(path: Path) -> None:
 
 
 def test_a_file_of_an_unknown_version_is_emptied(path: Path) -> None:
-    newer = Words(path, version=7)
+    newer = LaterWords(path)
     newer.add("a")
     newer.close()
 
-    words = Words(path, version=1)
+    words = Words(path)
 
     assert words.words == []
     words.close()
 
 
 def test_a_file_of_an_earlier_version_is_upgraded_once(path: Path) -> None:
-    earlier = Words(path, version=1)
+    earlier = Words(path)
     earlier.add("a")
     earlier.close()
 
     for _ in range(2):
-        words = Words(path, version=2, upgrade="INSERT INTO words VALUES ('upgraded')")
+        words = LaterWords(path)
         assert words.words == ["a", "upgraded"]
         words.close()
 
 
 def test_an_upgrade_that_fails_leaves_the_file_closed_and_as_it_was(path: Path) -> None:
-    earlier = Words(path, version=1)
+    earlier = Words(path)
     earlier.add("a")
     earlier.close()
 
     with pytest.raises(CacheUnusable, match="no such table"):
-        Words(path, version=2, upgrade="DROP TABLE nowhere")
+        FailingUpgrade(path)
 
-    words = Words(path, version=1)
+    words = Words(path)
     assert words.words == ["a"]
     words.close()
 

@@ -18,7 +18,7 @@ from broker.delays.index import DelayIndex, Progress
 from broker.delays.index_files import Identity, IndexFiles, default_directory
 from broker.delays.owned_partition import OwnedPartition
 from broker.delays.owned_partitions import OwnedPartitions
-from broker.delays.record_format import Delay, Done, Outcome, tombstone
+from broker.delays.record_format import Delay, Outcome, tombstone
 from broker.process.sqlite_cache import CacheDamaged, CacheInUse, CacheUnusable
 from broker.produce.record import partition_of
 from dev.child import Child
@@ -165,19 +165,6 @@ def test_two_processes_never_share_a_file(tmp_path: Path) -> None:
         DelayIndex(mine.path)
     mine.close()
     theirs.close()
-
-
-def test_an_index_that_was_emptied_gives_its_space_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("broker.process.sqlite_cache.VACUUM_PAGES", 200)
-    index = filled(tmp_path / "index.sqlite3", 10_000)
-    index.apply([Done(_delay(number).id, Outcome.FLUSHED) for number in range(10_000)], 20_000, now_ms=0)
-    for _ in range(20):
-        index.shrink()
-    index.close()
-
-    assert (tmp_path / "index.sqlite3").stat().st_size < 500 * 4096
 
 
 def test_a_directory_that_cannot_be_made_is_named_with_what_to_do(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_a_store_holds_the_entries_that_wait_and_names_those_that_ended(
     assert waiting_in(store) == [1, 3]
     assert store.ended == {place(2): b"key"}
     found = store.get(place(1))
-    assert found == Waiting(place(1), b"key", 7, b"value", [("content-type", b"text")], kept_in=0)
+    assert found == Waiting(place(1), b"key", 7, b"value", (("content-type", b"text"),), kept_in=0)
     assert store.get(place(2)) is None
     assert store.places() == [(place(1), 0), (place(3), 0)]
     assert (store.count(), owner.told) == (2, [])
