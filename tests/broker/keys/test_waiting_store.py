@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from broker.errors import KafkaUnavailable
 from broker.kafka.clients import Clients
-from broker.kafka.errors import UnknownTopicOrPartitionError
+from broker.kafka.errors import KafkaTimeoutError, UnknownTopicOrPartitionError
 from broker.kafka.protocol import ConsumerClient
 from broker.kafka.types import EpochEnd, TopicPartition
 from broker.partition_keys.acknowledged_ends import AcknowledgedEnds
@@ -30,12 +30,29 @@ class LanesTopic(FakeConsumer):
     Attributes:
       id: The topic's id.
       cut: Where the records of the first leader epoch end, after a truncation.
+      failing: The names of methods that fail, once each.
     """
 
     def __init__(self) -> None:
         super().__init__({LOG: []})
         self.id = "first"
         self.cut: int | None = None
+        self.failing: set[str] = set()
+
+    def _fail_once(self, name: str) -> None:
+        if name in self.failing:
+            self.failing.remove(name)
+            raise KafkaTimeoutError(f"{name} takes too long")
+
+    def poll(self, timeout_ms: float = 0) -> dict[TopicPartition, list[Any]]:
+        self._fail_once("poll")
+        return super().poll(timeout_ms)
+
+    def end_offsets(
+        self, partitions: Collection[TopicPartition], timeout_ms: float | None = None
+    ) -> dict[TopicPartition, int]:
+        self._fail_once("end_offsets")
+        return super().end_offsets(partitions, timeout_ms)
 
     def append(self, *records: Record, leader_epoch: int = 0) -> None:
         log = self.logs[LOG]
@@ -153,6 +170,29 @@ def test_a_truncated_topic_is_read_again_and_its_owner_told_of_the_difference(
     assert waiting_in(store) == [1, 4, 5]
     assert store.read_again
     assert store.seen_done == {place(2)}
+    store.close()
+
+
+@pytest.mark.parametrize("failing", [["end_offsets"], ["poll"], ["end_offsets", "poll"]], ids=" and ".join)
+def test_a_truncation_is_repaired_although_requests_fail_before_and_after_it_is_noticed(
+    topic: LanesTopic, owner: Owner, failing: list[str]
+) -> None:
+    topic.append(waits(1), waits(2), ends(1), ends(2))
+    store = store_of(topic, owner)
+    store.catch_up()
+    del topic.logs[LOG][2:]
+    topic.cut = 2
+    topic.failing = set(failing)
+
+    for _ in failing:
+        with pytest.raises(KafkaTimeoutError):
+            store.catch_up()
+        assert owner.told == []
+        assert store.may_have_changed()
+    store.catch_up()
+
+    assert owner.told == [([], [1, 2])]
+    assert waiting_in(store) == [1, 2]
     store.close()
 
 
