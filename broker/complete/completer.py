@@ -115,7 +115,7 @@ class Completer:
         """
         if self._thread is None:
             deadline_s = clock.monotonic_s() + timeout_s
-            while self.step() and clock.monotonic_s() < deadline_s:
+            while self.step() is not None and clock.monotonic_s() < deadline_s:
                 clock.sleep(FIRST_BACKOFF_S)
             return not self._waiting
         with self._changed:
@@ -162,12 +162,12 @@ class Completer:
             else:
                 backoff.reset()
 
-    def step(self) -> int:
-        """Settle what waits, once, on the calling thread; return how much is held. For a process that does
-        not :meth:`start` the thread.
+    def step(self) -> BaseException | None:
+        """Settle what waits, once, on the calling thread; return why something is held, and None when nothing
+        is. For a process that does not :meth:`start` the thread.
         """
-        held, _ = self._settle_waiting()
-        return len(held)
+        _, reason = self._settle_waiting()
+        return reason
 
     def _settle_waiting(self) -> tuple[list[Settled], BaseException | None]:
         with self._changed:
