@@ -27,6 +27,9 @@ from dev.server import Server
 from dev.stack import ROOT, Stack, embedded_postgres, migrate, system_postgres
 from tests.examples import FAST, FULL
 
+#: The fixtures of the test kit, which a wheel registers by its entry point.
+pytest_plugins = ["broker.testing.plugin"]
+
 KAFKA_JARS = Path(os.environ.get("DEV_DIR", ROOT / ".dev"))
 SERVER_VARIABLES = ("DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS")
 RUN_ID = uuid.uuid4().hex[:8]

@@ -9,11 +9,11 @@ from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from dramatiq.actor import Actor
 from dramatiq.message import Message
 
 from .clock import ManualClock
-from .inline_worker import DrainStalled
+from .inline_worker import MAX_RUNS, DrainStalled
+from .journal import AnyActor
 from .kit import CrashPoint, Kit, current
 from .memory import MemoryCluster
 from .memory_broker import MemoryBroker
@@ -21,6 +21,7 @@ from .memory_broker import MemoryBroker
 if TYPE_CHECKING:
     from ..dead_letters import DeadLetter
     from ..delays.view import DelayedMessage
+    from .plugin import application_broker, kafka_broker, worker
 
 __all__ = [
     "DrainStalled",
@@ -29,6 +30,7 @@ __all__ = [
     "MemoryBroker",
     "MemoryCluster",
     "advance",
+    "application_broker",
     "assert_dead",
     "assert_enqueued",
     "assert_not_enqueued",
@@ -37,13 +39,26 @@ __all__ = [
     "delayed",
     "drain",
     "kafka_away",
+    "kafka_broker",
     "pending",
+    "worker",
 ]
 
+#: The fixtures. pytest finds them by itself; the rest of the kit does without pytest.
+_FIXTURES = ("application_broker", "kafka_broker", "worker")
 
-def drain(*, raise_errors: bool = True) -> int:
+
+def __getattr__(name: str) -> Any:
+    if name not in _FIXTURES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import plugin
+
+    return getattr(plugin, name)
+
+
+def drain(*, raise_errors: bool = True, max_runs: int = MAX_RUNS) -> int:
     """See :meth:`Kit.drain`."""
-    return current().drain(raise_errors=raise_errors)
+    return current().drain(raise_errors=raise_errors, max_runs=max_runs)
 
 
 def advance(duration: timedelta | None = None, **parts: float) -> None:
@@ -66,17 +81,17 @@ def dead(queue_name: str | None = None) -> list[DeadLetter]:
     return current().dead(queue_name)
 
 
-def assert_enqueued(actor: Actor[..., Any] | str, *, times: int | None = None, **wanted: Any) -> Message[Any]:
+def assert_enqueued(actor: AnyActor, *, times: int | None = None, **wanted: Any) -> Message[Any]:
     """See :meth:`Kit.assert_enqueued`."""
     return current().assert_enqueued(actor, times=times, **wanted)
 
 
-def assert_not_enqueued(actor: Actor[..., Any] | str, **wanted: Any) -> None:
+def assert_not_enqueued(actor: AnyActor, **wanted: Any) -> None:
     """See :meth:`Kit.assert_not_enqueued`."""
     current().assert_not_enqueued(actor, **wanted)
 
 
-def assert_dead(actor: Actor[..., Any] | str, error: type[BaseException] | str | None = None) -> DeadLetter:
+def assert_dead(actor: AnyActor, error: type[BaseException] | str | None = None) -> DeadLetter:
     """See :meth:`Kit.assert_dead`."""
     return current().assert_dead(actor, error)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 #: The longest real wait between two looks at a clock that flows, which a test may advance meanwhile.
@@ -27,6 +29,7 @@ class ManualClock:
         self._wall_began_ms = time.time_ns() // 1_000_000
         self._moved_s = 0.0
         self._wall_moved_ms = 0.0
+        self._attend: tuple[int, Callable[[], None]] | None = None
 
     def monotonic_s(self) -> float:
         return self._began_s + self._flowed_s() + self._moved_s
@@ -50,8 +53,30 @@ class ManualClock:
         since_s = self._flowing_since_s
         return 0.0 if since_s is None else time.monotonic() - since_s
 
+    @contextmanager
+    def attended(self, attend: Callable[[], None]) -> Iterator[None]:
+        """Call ``attend`` before each wait of this thread on the still clock, so that what it waits for may
+        happen.
+        """
+        before, self._attend = self._attend, (threading.get_ident(), attend)
+        try:
+            yield
+        finally:
+            self._attend = before
+
+    def _let_others_act(self) -> None:
+        if self._attend is None or self._attend[0] != threading.get_ident():
+            return
+        attend = self._attend
+        self._attend = None  # what happens meanwhile waits without it
+        try:
+            attend[1]()
+        finally:
+            self._attend = attend
+
     def sleep(self, duration_s: float) -> None:
         if not self.flows:
+            self._let_others_act()
             self.advance(timedelta(seconds=max(0.0, duration_s)))
             return
         until_s = self.monotonic_s() + duration_s
@@ -65,7 +90,9 @@ class ManualClock:
         if event.is_set():
             return True
         if not self.flows:
-            self.advance(timedelta(seconds=max(0.0, timeout_s)))
+            self._let_others_act()
+            if not event.is_set():
+                self.advance(timedelta(seconds=max(0.0, timeout_s)))
             return event.is_set()
         until_s = self.monotonic_s() + timeout_s
         while (left_s := until_s - self.monotonic_s()) > 0:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from queue import PriorityQueue
 from typing import TYPE_CHECKING, Any
 
-from dramatiq.errors import BrokerConnectionError, RateLimitExceeded, Retry
+from dramatiq.errors import BrokerConnectionError
 from dramatiq.worker import Worker, WorkerThread
 
 from ..consume.consumer import QueueConsumer
 from ..deliveries.delivery import Delivery
 from ..kafka.errors import KafkaError
-from ..offsets.commit_metadata import decode
+from ..kafka.types import OffsetAndMetadata
+from ..offsets.commit_metadata import CommitState, decode, encode
 from ..process import clock
 from ..worker.lifecycle import WorkerLifecycle
 from .clock import ManualClock
@@ -32,8 +34,10 @@ LONG_TICK_S = 0.5
 QUICK_ROUNDS = 20
 #: Work is done when nothing is left and no record was written for this many rounds.
 IDLE_ROUNDS = 6
-#: The time after which :meth:`InlineWorker.drain` gives up.
+#: The time without progress after which :meth:`InlineWorker.drain` gives up.
 STALLED_S = 120.0
+#: More runs than any test means to have in one drain.
+MAX_RUNS = 10_000
 
 
 class DrainStalled(AssertionError):
@@ -48,7 +52,7 @@ class _Settling:
         self._consumer = consumer
 
     def post_process_message(self, message: Delivery) -> None:
-        self._worker.note(message)
+        self._worker.reach("after")
         broker = self._worker.broker
         signal, settle = ("nack", self._consumer.nack) if message.failed else ("ack", self._consumer.ack)
         broker.emit_before(signal, message)
@@ -63,30 +67,45 @@ class InlineWorker:
 
     Parameters:
       clock: The process's clock, which is to stand still.
+      after_run: Called after each run; what it raises ends the drain.
 
     Attributes:
-      errors: The errors of tasks since the last drain, but for those that an actor expects (``throws``).
       crash_at: The point of the next message at which the process is killed: "before" its task, "after" its
         task, or "settled", before its offset is committed; None for never.
+      is_running: Whether a task runs, which is then the caller of whatever asks.
     """
 
-    def __init__(self, broker: KafkaBroker, clients: MemoryClients, clock: ManualClock) -> None:
+    def __init__(
+        self,
+        broker: KafkaBroker,
+        clients: MemoryClients,
+        clock: ManualClock,
+        *,
+        after_run: Callable[[], None] = lambda: None,
+    ) -> None:
         self.broker = broker
-        self.errors: list[BaseException] = []
         self.crash_at: str | None = None
         self.has_crashed = False
+        self.is_running = False
         self._clients = clients
         self._clock = clock
+        self._after_run = after_run
         self._consumers: dict[str, QueueConsumer] = {}
         self._forwarder: Forwarder | None = None
         self._worker: Worker | None = None
         self._work: PriorityQueue[Any] = PriorityQueue()
         self._number = 0
         self._thread: WorkerThread | None = None
+        #: Why nothing is read from a queue, or why a delivery is held: for the error of a drain.
+        self._obstacles: dict[str, BaseException] = {}
 
     @property
     def process(self) -> MemoryProcess:
         return self._clients.process
+
+    @property
+    def is_started(self) -> bool:
+        return self._worker is not None
 
     # Life
 
@@ -95,9 +114,9 @@ class InlineWorker:
         if self._worker is not None:
             return
         self._worker = Worker(self.broker, worker_threads=1)
+        self._thread = WorkerThread(broker=self.broker, consumers={}, work_queue=self._work, worker_timeout=0)
         self._emit("before_worker_boot", self._worker)
         self.broker.parts.shutdown.begin_working()
-        self._thread = WorkerThread(broker=self.broker, consumers={}, work_queue=self._work, worker_timeout=0)
         self._emit("after_worker_boot", self._worker)
         self._emit("after_worker_thread_boot", self._thread)
 
@@ -110,6 +129,7 @@ class InlineWorker:
         self._emit("before_worker_shutdown", worker)
         if not self._clients.process.is_killed:
             self.broker.parts.shutdown.begin_stopping()
+            self.broker.parts.completer.step()
             if self._forwarder is not None:
                 self._forwarder.close()
             for consumer in self._consumers.values():
@@ -125,15 +145,16 @@ class InlineWorker:
 
     # Work
 
-    def drain(self) -> int:
+    def drain(self, max_runs: int = MAX_RUNS) -> int:
         """Run everything that is due, also what follows from it; return the number of runs.
 
         Raises:
-          DrainStalled: When something is left that can neither run nor become a dead letter.
+          DrainStalled: When something is left that can neither run nor become a dead letter, or more than
+            ``max_runs`` have run.
         """
         self.start()
         runs = idle = rounds = 0
-        began_s = clock.monotonic_s()
+        progress_s = clock.monotonic_s()
         while not self.has_crashed:
             if not self._clients.cluster.reachable.is_set():
                 break
@@ -142,15 +163,42 @@ class InlineWorker:
             runs += ran
             if ran or self._clients.cluster.requests[Request.PRODUCE] != before:
                 idle = rounds = 0
+                progress_s = clock.monotonic_s()
+                if runs > max_runs:
+                    raise DrainStalled(
+                        f"more than {max_runs} runs, and messages are still due: does a task send itself, or "
+                        "ask for another attempt without a delay?"
+                    )
                 continue
             idle += 1
             rounds += 1
             if idle >= IDLE_ROUNDS and (self.broker.consumption_paused or not self._left()):
                 break
-            if clock.monotonic_s() - began_s > STALLED_S:
-                raise DrainStalled(f"these queues have messages left that do not run: {self._left()}")
+            if clock.monotonic_s() - progress_s > STALLED_S:
+                raise self._stalled()
             self._clock.tick(TICK_S if rounds < QUICK_ROUNDS else LONG_TICK_S)
         return runs
+
+    def _stalled(self) -> DrainStalled:
+        reasons = "".join(f"\n  {what}: {error!r}" for what, error in self._obstacles.items())
+        stalled = DrainStalled(
+            f"these queues have messages left that can neither run nor become dead letters: {self._left()}"
+            f"{reasons}"
+        )
+        stalled.__cause__ = next(iter(self._obstacles.values()), None)
+        return stalled
+
+    def attend(self) -> None:
+        """Do what a worker does beside running messages: forward, commit, answer cancels and flushes."""
+        self.start()
+        broker, was_paused = self.broker, self.broker.consumption_paused
+        broker.consumption_paused = True
+        try:
+            self.step()
+        finally:
+            broker.consumption_paused = was_paused
+        if self.has_crashed:
+            raise ProcessKilled
 
     def step(self) -> int:
         """Forward, fetch, run and settle what can be now; return the number of runs. Time does not pass."""
@@ -167,6 +215,8 @@ class InlineWorker:
             if self._forwarder is None:
                 self._forwarder = self.broker.parts.new_forwarder()
             self._forwarder.step(max_wait_ms=0)
+        if self.is_running:
+            return 0  # in the middle of a task, whose step goes on later
         for queue_name in list(self.broker.queues):
             if topics.queue(queue_name) in cluster.topics:
                 self._fetch(queue_name)
@@ -176,13 +226,25 @@ class InlineWorker:
             ran += 1
         if self._clients.process.is_killed:
             raise ProcessKilled
-        self.broker.parts.completer.step()
+        self._settle()
         return ran
+
+    def _settle(self) -> None:
+        self._note_obstacle(
+            "the records or the on_dead_letter of a message", self.broker.parts.completer.step()
+        )
+
+    def _note_obstacle(self, what: str, error: BaseException | None) -> None:
+        if error is None:
+            self._obstacles.pop(what, None)
+        else:
+            self._obstacles[what] = error
 
     def _fetch(self, queue_name: str) -> None:
         consumer = self._consumers.get(queue_name)
         try:
             if consumer is None:
+                self._found_group(queue_name)
                 consumer = QueueConsumer(
                     self.broker.parts.consumer_config(queue_name),
                     self.broker.parts.for_consumers,
@@ -196,45 +258,54 @@ class InlineWorker:
                 self._number += 1
                 actor = self.broker.actors[delivery.actor_name]
                 self._work.put((actor.priority, self._number, delivery))
-        except (BrokerConnectionError, KafkaError):
+            self._note_obstacle(f"the queue {queue_name!r}", None)
+        except (BrokerConnectionError, KafkaError) as e:
+            self._note_obstacle(f"the queue {queue_name!r}", e)
             # As Dramatiq does: another consumer is made later.
             if consumer is not None:
                 consumer.close()
             self._consumers.pop(queue_name, None)
 
+    def _found_group(self, queue_name: str) -> None:
+        """Let the queue's group be as old as its topic, as where a worker ran before the first message.
+
+        A group that finds messages and no offsets says so in the log: its offsets may be lost.
+        """
+        parts, cluster = self.broker.parts, self._clients.cluster
+        topic = cluster.topics.get(parts.topics.queue(queue_name))
+        if topic is None:
+            return
+        offsets = cluster.group(parts.group_of(queue_name)).offsets
+        beginning = OffsetAndMetadata(0, encode(CommitState(0, -1, clean=True)), -1)
+        for partition in topic.partitions:
+            offsets.setdefault(partition, beginning)
+
     def _run(self, delivery: Delivery) -> None:
-        if self.crash_at == "before":
-            self._crash()
+        self.reach("before")
         assert self._thread is not None
         consumer = self._consumers[delivery.queue_name]
         self._thread.consumers[delivery.queue_name] = _Settling(self, consumer)  # type: ignore[assignment]
         self._work.unfinished_tasks += 1  # the thread marks one as done
-        self._thread.process_message(delivery)
-        self.broker.parts.completer.step()
-        if self.crash_at == "settled":
-            self._crash()
+        self.is_running = True
+        try:
+            self._thread.process_message(delivery)
+        finally:
+            self.is_running = False
+        self._settle()
+        self.reach("settled")
+        self._after_run()
 
-    def note(self, message: Delivery) -> None:
-        """Note the error of a message that has run."""
-        if self.crash_at == "after":
-            self._crash()
-        self._clients.process.check()
-        error = message._exception
-        actor = self.broker.actors[message.actor_name]
-        expected = message.options.get("throws") or actor.options.get("throws")
-        if error is None or isinstance(error, Retry | RateLimitExceeded):
-            return
-        if not (expected and isinstance(error, expected)):
-            self.errors.append(error)
+    def reach(self, point: str) -> None:
+        """Crash at this point of a message if that is wanted. The dead process gets no further."""
+        if self.crash_at == point:
+            self._clients.process.kill()
+        if self._clients.process.is_killed:
+            raise ProcessKilled
 
     def kill(self) -> None:
         """Kill the process between two steps."""
         self._clients.process.kill()
         self.has_crashed = True
-
-    def _crash(self) -> None:
-        self._clients.process.kill()
-        raise ProcessKilled
 
     def _left(self) -> dict[str, int]:
         """The number of messages that are due and not done, by queue."""

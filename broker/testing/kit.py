@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
-import dramatiq.common
-import dramatiq.message
-from dramatiq.actor import Actor
+from dramatiq.errors import QueueJoinTimeout
 from dramatiq.message import Message
-from dramatiq.middleware import Middleware
+from dramatiq.middleware import TimeLimit
 from dramatiq.worker import Worker
 
-from ..offsets.commit_metadata import decode
 from ..process import clock
 from .clock import ManualClock
-from .inline_worker import InlineWorker
+from .inline_worker import MAX_RUNS, InlineWorker
+from .journal import AnyActor, Journal, assert_dead
 from .memory.clients import MemoryClients
 from .memory.cluster import MemoryCluster, MemoryProcess
+from .process_time import ProcessTime
+from .waiting_messages import WaitingMessages
 
 if TYPE_CHECKING:
     from ..broker import KafkaBroker
@@ -32,18 +30,13 @@ CrashPoint = Literal["before", "after", "settled"]
 
 #: The attributes of a broker that a kit replaces for a while.
 _REPLACED = ("parts", "_hooks", "_settings", "middleware", "consumption_paused")
+#: The collections of a broker that a test may add to.
+_EXTENDED = ("actors", "queues", "actor_options")
+#: A join lets time pass so often, from one due time to the next, before it gives up.
+MAX_JOIN_STEPS = 500
 #: The kits in use, the innermost last: the functions of ``broker.testing`` act on that one.
 _active: list[Kit] = []
-
-
-class _Journal(Middleware):
-    """Notes the messages that are enqueued, each once, with the delay of its first enqueue."""
-
-    def __init__(self) -> None:
-        self.entries: dict[str, tuple[Message[Any], int | None]] = {}
-
-    def after_enqueue(self, broker: Any, message: Any, delay: int | None) -> None:
-        self.entries.setdefault(message.message_id, (message.copy(), delay))
+_process_time = ProcessTime()
 
 
 class Kit:
@@ -53,7 +46,7 @@ class Kit:
       broker: A broker with its actors. Its parts are replaced for a while, and itself stays: whatever has a
         reference to it works on.
       cluster: The cluster, to share one between brokers; a new one by default.
-      clock: The clock that the process goes by meanwhile.
+      clock: The clock that the process goes by meanwhile; by default a still one, which kits in use share.
 
     Attributes:
       enqueued: The messages that were enqueued, with their delays in ms, in order. A retry is no new message.
@@ -63,11 +56,13 @@ class Kit:
         self, broker: KafkaBroker, cluster: MemoryCluster | None = None, clock: ManualClock | None = None
     ) -> None:
         self.broker = broker
-        self.clock = clock or ManualClock()
         self._given_cluster = cluster
-        self._journal = _Journal()
+        self._given_clock = clock
+        self._journal = Journal()
         self._crash_at: CrashPoint | None = None
+        self._crashes = 0
         self._threaded = False
+        self._is_draining = False
 
     @property
     def enqueued(self) -> list[tuple[Message[Any], int | None]]:
@@ -78,23 +73,36 @@ class Kit:
         """Let the broker work in memory, and the process go by the clock."""
         broker = self.broker
         kept = {name: getattr(broker, name) for name in _REPLACED}
+        extended = {name: type(getattr(broker, name))(getattr(broker, name)) for name in _EXTENDED}
+        self.clock = self._given_clock or _process_time.clock or ManualClock()
+        self._journal = Journal()
         with ExitStack() as undoing:
-            undoing.enter_context(clock.use(self.clock))
-            undoing.enter_context(_dramatiq_by(self.clock))
+            undoing.enter_context(_process_time.use(self.clock, _let_results_come))
             self.cluster = self._given_cluster or MemoryCluster()
-            undoing.callback(lambda: vars(broker).update(kept))
+            undoing.callback(self._restore, kept, extended)
             broker.middleware = [*broker.middleware, self._journal]
+            # Without a worker thread they would wait for nothing.
+            vars(broker).update(join=self._join, cancel=self._cancel, flush=self._flush)
             self._connect()
             _active.append(self)
             undoing.callback(_active.remove, self)
             undoing.callback(self._leave)
             yield self
 
+    def _restore(self, kept: dict[str, Any], extended: dict[str, Any]) -> None:
+        for name in ("join", "cancel", "flush"):
+            vars(self.broker).pop(name, None)
+        for name, content in extended.items():
+            own = getattr(self.broker, name)
+            own.clear()
+            own.update(content)
+        vars(self.broker).update(kept)
+
     def _connect(self) -> None:
         """Give the broker the parts of a new process."""
         clients = MemoryClients(self.cluster)
         self.broker._reassemble(clients, delay_index_dir=":memory:")
-        self.worker = InlineWorker(self.broker, clients, self.clock)
+        self.worker = InlineWorker(self.broker, clients, self.clock, after_run=self._journal.raise_foreign)
         self.worker.crash_at = self._crash_at
 
     @property
@@ -110,28 +118,38 @@ class Kit:
 
     # Running
 
-    def drain(self, *, raise_errors: bool = True) -> int:
+    def drain(self, *, raise_errors: bool = True, max_runs: int = MAX_RUNS) -> int:
         """Run every message that is due, and what follows from it, on this thread.
 
         Retries and delayed messages run once :meth:`advance` has made them due.
 
         Parameters:
           raise_errors: Whether to raise the first error of a task in the end. An error that its actor names
-            in ``throws`` is never raised.
+            in ``throws`` is never raised. An error of the test, such as that of ``pytest.fail()`` in a task,
+            is raised at once in any case.
+          max_runs: The number of runs after which a task is taken for one that sends itself.
 
         Returns:
           The number of runs.
 
         Raises:
-          DrainStalled: When a message is left that can neither run nor become a dead letter.
-          RuntimeError: While a worker with threads runs.
+          DrainStalled: When a message is left that can neither run nor become a dead letter, with the reason,
+            or after ``max_runs``.
+          RuntimeError: While a worker with threads runs, or in a task.
         """
         if self._threaded:
             raise RuntimeError("a worker with threads runs the messages: wait with broker.join(queue)")
-        if self.worker.has_crashed:
-            self._restart()
-        runs = self.worker.drain()
-        errors, self.worker.errors = self.worker.errors, []
+        if self._is_draining:
+            raise RuntimeError("a task cannot drain: the drain that runs it goes on when it has returned")
+        self._is_draining = True
+        try:
+            if self.worker.has_crashed:
+                self._restart()
+            runs = self.worker.drain(max_runs)
+        finally:
+            self._is_draining = False
+            self._crashes += self.worker.has_crashed
+            errors = self._journal.take_errors()
         if errors and raise_errors:
             raise errors[0]
         return runs
@@ -148,6 +166,7 @@ class Kit:
         finally:
             worker.stop()
             self._threaded = self.clock.flows = False
+            self._journal.take_errors()
 
     def _restart(self) -> None:
         """Begin a process after the last one was killed."""
@@ -157,15 +176,20 @@ class Kit:
     def advance(self, duration: timedelta | None = None, **parts: float) -> None:
         """Let time pass: ``advance(hours=2)``, ``advance(timedelta(days=1))``. Nothing runs meanwhile.
 
-        Topics are compacted, and records deleted, as their settings say.
+        Topics are compacted, and records deleted, as their settings say. A task that calls this is
+        interrupted when it has exceeded its time limit.
         """
         self.clock.advance((duration or timedelta()) + timedelta(**parts))
         self.cluster.clean_up()
+        for middleware in self.broker.middleware:
+            # Its own thread, which only Dramatiq's command line starts, does this once a second.
+            if isinstance(middleware, TimeLimit) and hasattr(middleware.manager, "_handle_deadlines"):
+                middleware.manager._handle_deadlines()
 
     @contextmanager
     def crash_worker(self, at: CrashPoint = "after") -> Iterator[None]:
         """Kill the worker's process with the next message that runs within the block. A later :meth:`drain`
-        runs in a new process.
+        runs in a new process, and within the block that is killed, too.
 
         Parameters:
           at: "before": when its task would begin. "after": when its task has returned, before anything that
@@ -175,65 +199,115 @@ class Kit:
         Raises:
           AssertionError: When no message ran in the block.
         """
+        if self._threaded:
+            raise RuntimeError("a worker with threads does not crash: it is this process")
+        outer, crashes = self._crash_at, self._crashes
         self._crash_at = self.worker.crash_at = at
         try:
             yield
-            crashed = self.worker.has_crashed
         finally:
-            self._crash_at = self.worker.crash_at = None
-        if not crashed:
+            self._crash_at = self.worker.crash_at = outer
+        if self._crashes == crashes:
             raise AssertionError("no message ran within crash_worker(), so the worker did not crash")
 
     @contextmanager
     def kafka_away(self) -> Iterator[None]:
         """Let nothing reach Kafka: sends fail after their timeout, which takes no real time."""
+        if not self.cluster.reachable.is_set():
+            yield
+            return
         with self.cluster.away():
             yield
+
+    # In the place of the broker's own methods
+
+    def _join(self, queue_name: str, *, timeout: int | None = None, fail_fast: bool | None = None) -> None:
+        """See ``KafkaBroker.join``. On a still clock it drains, and lets time pass from one due time to the
+        next.
+        """
+        join = type(self.broker).join
+        if not self.clock.flows:
+            if self._is_draining:
+                raise RuntimeError("a task cannot join a queue: nothing else runs on its thread")
+            if self.broker.fail_fast_default if fail_fast is None else fail_fast:
+                self.broker.parts.failures.keep_from_now_on()
+            self._run_all_of(queue_name, timeout)
+        join(self.broker, queue_name, timeout=timeout, fail_fast=fail_fast)
+
+    def _run_all_of(self, queue_name: str, timeout_ms: int | None) -> None:
+        deadline_s = None if timeout_ms is None else clock.monotonic_s() + timeout_ms / 1000
+        for _ in range(MAX_JOIN_STEPS):
+            self.drain(raise_errors=False)
+            if self.broker.count(queue_name) == 0:
+                return
+            delayed = self.delayed(queue_name)
+            if not delayed:
+                break
+            wait_s = max(0.0, delayed[0].due.timestamp() - clock.wall_ms() / 1000)
+            if deadline_s is not None and clock.monotonic_s() + wait_s > deadline_s:
+                break
+            self.advance(seconds=wait_s)
+        raise QueueJoinTimeout(
+            f"{self.broker.count(queue_name)} message(s) are left in the queue {queue_name!r}, and no worker "
+            "thread runs"
+        )
+
+    def _cancel(self, message_id: str, **options: Any) -> Any:
+        with self._attended():
+            return type(self.broker).cancel(self.broker, message_id, **options)
+
+    def _flush(self, queue_name: str) -> None:
+        with self._attended():
+            type(self.broker).flush(self.broker, queue_name)
+
+    @contextmanager
+    def _attended(self) -> Iterator[None]:
+        """Let the worker do what the caller waits for, although it has no thread. It runs no message.
+
+        A broker that only sends has no worker, unless there is no other one on the cluster: then it is one
+        meanwhile.
+        """
+        if self.clock.flows:
+            yield
+            return
+        if self.worker.has_crashed:
+            self._restart()
+        on_cluster = [kit.worker for kit in _active if kit.cluster is self.cluster]
+        is_needed = not any(worker.is_started and not worker.has_crashed for worker in on_cluster)
+        if not self.worker.is_started and not is_needed:
+            yield
+            return
+        with self.clock.attended(self.worker.attend):
+            yield
+        if is_needed:
+            self.worker.stop()
 
     # What became of messages
 
     def pending(self, queue_name: str | None = None) -> list[Message[Any]]:
-        """The messages that wait in a queue, or in all queues, and are due."""
-        return [m for name in self._queues(queue_name) for m in self._pending(name)]
-
-    def _pending(self, queue_name: str) -> Iterator[Message[Any]]:
-        parts = self.broker.parts
-        topic = self.cluster.topics.get(parts.topics.queue(queue_name))
-        if topic is None:
-            return
-        offsets = self.cluster.group(parts.group_of(queue_name)).offsets
-        for partition in topic.partitions:
-            commit = offsets.get(partition)
-            state = None if commit is None else decode(commit.offset, commit.metadata)
-            for record in self.cluster.log(partition).records:
-                done = state is not None and (
-                    record.offset <= state.highest and record.offset not in state.incomplete
-                )
-                if not done and record.value is not None:
-                    yield Message.decode(record.value)
+        """The messages of a queue, or of all queues, that are due, also behind others of their key."""
+        return [message for waiting in self._waiting(queue_name) for message in waiting.pending()]
 
     def delayed(self, queue_name: str | None = None) -> list[DelayedMessage]:
-        """The messages that wait for their time, retries included, by due time."""
-        found = [
-            message
-            for name in self._queues(queue_name)
-            for message in self.broker.delayed(name, limit=sys.maxsize).messages
-        ]
+        """The messages whose time has not come, retries included, by due time."""
+        found = [message for waiting in self._waiting(queue_name) for message in waiting.delayed()]
         return sorted(found, key=lambda message: message.due)
 
     def dead(self, queue_name: str | None = None) -> list[DeadLetter]:
         """The dead letters of a queue, or of all queues."""
         return [d for name in self._queues(queue_name) for d in self.broker.dead_letters(name)]
 
+    def _waiting(self, queue_name: str | None) -> list[WaitingMessages]:
+        return [WaitingMessages(self.broker, self.cluster, name) for name in self._queues(queue_name)]
+
     def _queues(self, queue_name: str | None) -> list[str]:
         return list(self.broker.queues) if queue_name is None else [queue_name]
 
     # Assertions
 
-    def assert_enqueued(
-        self, actor: Actor[..., Any] | str, *, times: int | None = None, **wanted: Any
-    ) -> Message[Any]:
-        """Assert that a message of ``actor`` was enqueued since the test began; return the first one.
+    def assert_enqueued(self, actor: AnyActor, *, times: int | None = None, **wanted: Any) -> Message[Any]:
+        """Assert that a message of ``actor`` was enqueued since the test began, whether it has run or not;
+        return the first one. A retry is no new message.
 
         Parameters:
           times: The exact number of such messages; by default at least one.
@@ -243,109 +317,29 @@ class Kit:
         Raises:
           AssertionError: With all messages that were enqueued.
         """
-        found = self._matching(actor, wanted)
-        if not found or times not in (None, len(found)):
-            number = "a message" if times is None else f"{times} message(s)"
-            raise AssertionError(
-                f"{number} of {_described(actor, wanted)} should have been enqueued, and {len(found)} "
-                f"was or were.\n{self._listing()}"
-            )
-        return found[0]
+        return self._journal.assert_enqueued(actor, times, wanted)
 
-    def assert_not_enqueued(self, actor: Actor[..., Any] | str, **wanted: Any) -> None:
+    def assert_not_enqueued(self, actor: AnyActor, **wanted: Any) -> None:
         """Assert that no message of ``actor`` was enqueued; see :meth:`assert_enqueued`."""
-        if self._matching(actor, wanted):
-            raise AssertionError(
-                f"no message of {_described(actor, wanted)} should have been enqueued.\n{self._listing()}"
-            )
+        self._journal.assert_not_enqueued(actor, wanted)
 
-    def _matching(self, actor: Actor[..., Any] | str, wanted: Mapping[str, Any]) -> list[Message[Any]]:
-        if unknown := wanted.keys() - _FIELDS.keys():
-            raise TypeError(f"unknown fields {sorted(unknown)}; there are {', '.join(_FIELDS)}")
-        name = actor if isinstance(actor, str) else actor.actor_name
-        return [
-            message
-            for message, delay in self.enqueued
-            if message.actor_name == name
-            and all(_FIELDS[field](message, delay, value) for field, value in wanted.items())
-        ]
-
-    def _listing(self) -> str:
-        if not self.enqueued:
-            return "Nothing was enqueued."
-        lines = []
-        for message, delay in self.enqueued:
-            late = "" if delay is None else f" delay={delay}"
-            options = {k: v for k, v in message.options.items() if v is not None}
-            lines.append(f"  {message} queue={message.queue_name!r}{late}{f' {options}' if options else ''}")
-        return "\n".join(["Enqueued, in order:", *lines])
-
-    def assert_dead(
-        self, actor: Actor[..., Any] | str, error: type[BaseException] | str | None = None
-    ) -> DeadLetter:
+    def assert_dead(self, actor: AnyActor, error: type[BaseException] | str | None = None) -> DeadLetter:
         """Assert that there is a dead letter of ``actor``; return the first one.
 
         Parameters:
-          error: The class of its error, or the name of the class; by default any.
+          error: The class of its error, or a superclass, or the name of the class; by default any.
 
         Raises:
           AssertionError: With all dead letters.
         """
-        name = actor if isinstance(actor, str) else actor.actor_name
-        error_type = error if error is None or isinstance(error, str) else error.__name__
-        letters = self.dead()
-        for letter in letters:
-            is_of_actor = letter.message is not None and letter.message.actor_name == name
-            if is_of_actor and error_type in (None, letter.error_type):
-                return letter
-        listing = "\n".join(f"  {letter.message or letter.queue_name}: {letter.error}" for letter in letters)
-        raise AssertionError(
-            f"a message of {name!r} should be a dead letter{f' with {error_type}' if error_type else ''}.\n"
-            + (f"Dead letters:\n{listing}" if letters else "There is no dead letter.")
-        )
+        return assert_dead(self.dead(), actor, error)
 
 
-def _is_delay(wanted: Any, delay: int | None) -> bool:
-    if isinstance(wanted, timedelta):
-        wanted = round(wanted.total_seconds() * 1000)
-    return bool(wanted == delay)
-
-
-_FIELDS: Mapping[str, Callable[[Message[Any], int | None, Any], bool]] = {
-    "args": lambda message, _, wanted: tuple(message.args) == tuple(wanted),
-    "kwargs": lambda message, _, wanted: message.kwargs == wanted,
-    "queue_name": lambda message, _, wanted: message.queue_name == wanted,
-    "options": lambda message, _, wanted: wanted.items() <= message.options.items(),
-    "delay": lambda _, delay, wanted: _is_delay(wanted, delay),
-}
-
-
-def _described(actor: Actor[..., Any] | str, wanted: Mapping[str, Any]) -> str:
-    name = actor if isinstance(actor, str) else actor.actor_name
-    return f"{name!r}" + "".join(f" with {field}={value!r}" for field, value in wanted.items())
-
-
-@contextmanager
-def _dramatiq_by(clock: ManualClock) -> Iterator[None]:
-    """Let Dramatiq's middleware and messages go by the clock."""
-    original = dramatiq.common.current_millis
-    replaced = [
-        module
-        for name, module in list(sys.modules.items())
-        if name.startswith("dramatiq.") and getattr(module, "current_millis", None) is original
-    ]
-    for module in replaced:
-        vars(module)["current_millis"] = clock.wall_ms
-    # The timestamp of a message comes from time.time (dramatiq/message.py:84 of 2.1).
-    own_time = SimpleNamespace(time=lambda: clock.wall_ms() / 1000)
-    original_time = vars(dramatiq.message)["time"]
-    vars(dramatiq.message)["time"] = own_time
-    try:
-        yield
-    finally:
-        vars(dramatiq.message)["time"] = original_time
-        for module in replaced:
-            vars(module)["current_millis"] = original
+def _let_results_come() -> None:
+    """Let the workers run while a caller waits for a result."""
+    for kit in _active:
+        if not kit.clock.flows and not kit._is_draining:
+            kit.drain(raise_errors=False)
 
 
 def current() -> Kit:

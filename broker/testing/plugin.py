@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,35 +28,51 @@ def application_broker() -> Any:
 
 @pytest.fixture
 def kafka_broker(application_broker: Broker | None) -> Iterator[KafkaBroker]:
-    """The application's broker with its Kafka in memory, empty and its own for each test.
+    """The application's broker with its Kafka in memory, empty and its own for each test. It keeps nothing
+    that the test declares.
 
     Where the application has no broker, or another kind, it is a broker of its own, with the application's
-    actors, and the global one meanwhile.
+    actors and middleware. It is Dramatiq's global broker meanwhile, unless the application's own is another.
     """
-    import dramatiq
-
     from ..broker import KafkaBroker
     from .kit import Kit
 
     if isinstance(application_broker, KafkaBroker):
-        with Kit(application_broker).use():
+        with _global(application_broker, instead_of=None), Kit(application_broker).use():
             yield application_broker
         return
-    broker = KafkaBroker()
+    middleware = None if application_broker is None else list(application_broker.middleware)
+    broker = KafkaBroker(middleware=middleware)
     actors = [] if application_broker is None else list(application_broker.actors.values())
     for actor in actors:
         actor.broker = broker
         broker.declare_actor(actor)
-    global_broker = dramatiq.broker.global_broker
-    dramatiq.set_broker(broker)
     try:
-        with Kit(broker).use():
+        with _global(broker, instead_of=application_broker), Kit(broker).use():
             yield broker
     finally:
-        vars(dramatiq.broker)["global_broker"] = global_broker
         for actor in actors:
             assert application_broker is not None
             actor.broker = application_broker
+
+
+@contextmanager
+def _global(broker: Broker, *, instead_of: Broker | None) -> Iterator[None]:
+    """Let ``broker`` be Dramatiq's global broker for a while, if there is none or ``instead_of``."""
+    import dramatiq.broker
+
+    own = vars(dramatiq.broker)
+    before = own["global_broker"]
+    if before not in (None, instead_of):
+        yield
+        return
+    own["global_broker"] = broker
+    try:
+        yield
+    finally:
+        # A module of the application that the test was the first to import has set its own.
+        if own["global_broker"] is broker:
+            own["global_broker"] = before
 
 
 @pytest.fixture

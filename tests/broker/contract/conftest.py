@@ -1,4 +1,7 @@
-"""A broker of each kind, and workers on it."""
+"""A broker of each kind, and workers on it.
+
+What tests share ends with this package: the clock of the memory would be that of all later tests, too.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ StartWorker = Callable[..., Worker]
 ON_KAFKA = pytest.param("kafka", marks=pytest.mark.servers)
 
 
-@pytest.fixture(scope="session", params=["memory", ON_KAFKA, "stub"])
+@pytest.fixture(scope="package", params=["memory", ON_KAFKA, "stub"])
 def backend(request: pytest.FixtureRequest) -> Backend:
     """The kind of broker that a test runs on. The stub shows that the suite tests a *Dramatiq* broker."""
     if request.param == "stub":
@@ -31,7 +34,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     return request.getfixturevalue(FIXTURES[request.param])
 
 
-@pytest.fixture(scope="session", params=["memory", ON_KAFKA])
+@pytest.fixture(scope="package", params=["memory", ON_KAFKA])
 def kafka_backend(request: pytest.FixtureRequest) -> KafkaBackend:
     """This broker, on each kind of Kafka."""
     return request.getfixturevalue(FIXTURES[request.param])
@@ -40,12 +43,12 @@ def kafka_backend(request: pytest.FixtureRequest) -> KafkaBackend:
 FIXTURES = {"memory": "memory_backend", "kafka": "server_backend"}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def memory_backend(new_namespace: Callable[[], str]) -> MemoryBackend:
     return MemoryBackend(new_namespace=new_namespace)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server_backend(
     stack: Stack, new_namespace: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
 ) -> KafkaBackend:
@@ -92,7 +95,7 @@ def start_worker() -> Iterator[StartWorker]:
         worker.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def working_broker(backend: Backend) -> Iterator[Broker]:
     """A broker with one worker on its queue "default", shared: joining a group takes seconds on one stack."""
     broker = backend.broker(CurrentMessage())
@@ -104,7 +107,7 @@ def working_broker(backend: Backend) -> Iterator[Broker]:
     broker.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def _actor_numbers() -> Iterator[int]:
     return itertools.count(1)
 
