@@ -71,10 +71,13 @@ class Journal(Middleware):
         """See ``Kit.assert_enqueued``."""
         found = list(self._matching(actor, wanted))
         if not found or times not in (None, len(found)):
-            expected = "no message" if times is None else f"{len(found)} instead of {times} message(s)"
-            raise AssertionError(
-                f"{expected} of {_described(actor, wanted)} was or were enqueued.\n{self._listing()}"
+            described = _described(actor, wanted)
+            problem = (
+                f"no message of {described} was enqueued"
+                if times is None
+                else f"{times} message(s) of {described} should have been enqueued, and {len(found)} were"
             )
+            raise AssertionError(f"{problem}.\n{self._listing()}")
         return found[0]
 
     def assert_not_enqueued(self, actor: AnyActor, wanted: Mapping[str, Any]) -> None:
