@@ -20,11 +20,16 @@ from dev.stack import ROOT, Stack
 from tests.waiting import wait_until
 
 HELLO = Path(__file__).with_name("hello.py")
-MYPY = next(
-    line
-    for line in (ROOT / "requirements-dev.txt").read_text(encoding="utf-8").splitlines()
-    if line.startswith("mypy==")
-)
+TESTS_OF_HELLO = Path(__file__).with_name("tests_of_hello.py")
+
+
+def pinned(tool: str, requirements: str) -> str:
+    """The version of a tool that this repository pins."""
+    lines = (ROOT / requirements).read_text(encoding="utf-8").splitlines()
+    return next(line for line in lines if line.startswith(f"{tool}=="))
+
+
+MYPY, PYTEST = pinned("mypy", "requirements-dev.txt"), pinned("pytest", "requirements.txt")
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -53,8 +58,8 @@ def wheel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module")
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of an environment in which nothing but the wheel and mypy were asked for."""
-    return make_environment(tmp_path_factory.mktemp("package"), wheel, MYPY)
+    """The directory of an environment in which nothing but the wheel, mypy and pytest were asked for."""
+    return make_environment(tmp_path_factory.mktemp("package"), wheel, MYPY, PYTEST)
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +118,29 @@ def test_the_contract_suite_passes_on_it(environment_for_tests: Path, tmp_path: 
     )
     assert f"broker: {environment_for_tests}" in printed
     assert " passed" in printed.splitlines()[-1]
+
+
+def test_pytest_finds_the_kit_by_its_entry_point_and_runs_an_applications_tests(
+    environment: Path, application: Path
+) -> None:
+    (application / "test_hello.py").write_bytes(TESTS_OF_HELLO.read_bytes())
+    done = subprocess.run(
+        [environment / "bin" / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd=application,
+        env={"PATH": os.environ["PATH"], "SERVERS": "nowhere:9092", "NAMESPACE": "", "GREETING": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_the_kit_is_imported_by_nobody_who_does_not_ask_for_it(environment: Path, application: Path) -> None:
+    code = (
+        "import sys, dramatiq_kafka_broker; print('dramatiq_kafka_broker.testing' in sys.modules);"
+        "import dramatiq_kafka_broker.testing; print('pytest' in sys.modules)"
+    )
+    assert run_python(environment, application, ["-c", code]).split() == ["False", "False"]
 
 
 @pytest.fixture
