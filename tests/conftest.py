@@ -153,9 +153,8 @@ def server_home(request: pytest.FixtureRequest) -> Iterator[Callable[[], Path]]:
 
 
 @pytest.fixture(scope="session")
-def stack(request: pytest.FixtureRequest, server_home: Callable[[], Path]) -> Iterator[Stack]:
-    """The servers of this run: a database of our own with the migrations applied, and a Kafka."""
-    name = request.config.getoption("--stack")
+def database_url(request: pytest.FixtureRequest, server_home: Callable[[], Path]) -> Iterator[str]:
+    """The URL of a database of our own, on the PostgreSQL of this run, with the migrations applied."""
     database = f"moderation_test_{RUN_ID}"
     with ExitStack() as servers:
         if given_url := _given.get("DATABASE_URL"):
@@ -166,11 +165,22 @@ def stack(request: pytest.FixtureRequest, server_home: Callable[[], Path]) -> It
                     f"DATABASE_URL names a server that a database cannot be made on: {error}", returncode=2
                 )
             servers.callback(drop_database, given_url, database)
-            database_url = make_url(given_url).set(database=database).render_as_string(hide_password=False)
+            url = make_url(given_url).set(database=database).render_as_string(hide_password=False)
         else:
-            postgres = _new_postgres(name, server_home())
+            postgres = _new_postgres(request.config.getoption("--stack"), server_home())
             _run(postgres, servers)
-            database_url = postgres.ensure_database(database)
+            url = postgres.ensure_database(database)
+        migrate(url)
+        yield url
+
+
+@pytest.fixture(scope="session")
+def stack(
+    request: pytest.FixtureRequest, server_home: Callable[[], Path], database_url: str
+) -> Iterator[Stack]:
+    """The servers of this run: the database, and a Kafka."""
+    name = request.config.getoption("--stack")
+    with ExitStack() as servers:
         if bootstrap_servers := _given.get("KAFKA_BOOTSTRAP_SERVERS", ""):
             if not cluster_answers(bootstrap_servers):
                 pytest.exit(
@@ -181,7 +191,6 @@ def stack(request: pytest.FixtureRequest, server_home: Callable[[], Path]) -> It
             kafka = _new_kafka(name, server_home())
             _run(kafka, servers)
             bootstrap_servers = kafka.address
-        migrate(database_url)
         yield MeasuredStack(name, bootstrap_servers, database_url)
 
 
@@ -199,15 +208,15 @@ def namespace(new_namespace: Callable[[], str]) -> str:
 
 
 @pytest.fixture(scope="session")
-def _engine(stack: Stack) -> Iterator[Engine]:
-    engine = make_engine(stack.database_url)
+def _engine(database_url: str) -> Iterator[Engine]:
+    engine = make_engine(database_url)
     yield engine
     engine.dispose()
 
 
 @pytest.fixture
 def database(_engine: Engine) -> Engine:
-    """The stack's database without a row in it; identities start at 1."""
+    """The run's database without a row in it; identities start at 1. It starts no Kafka."""
     with _engine.begin() as connection:
         rows = connection.execute(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"))
         tables = ", ".join(f'"{name}"' for (name,) in rows if "yoyo" not in name)

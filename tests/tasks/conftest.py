@@ -1,17 +1,22 @@
-"""Workers and interpreters on topics of their own, as a user starts them.
+"""Workers and interpreters on topics of their own, as a user starts them; and the actor in this process.
 
+A test of what becomes of a message uses ``kafka_broker``, the worker's broker with its Kafka in memory.
 A test that harms nothing shares ``worker`` with the others of this package, and uses ``run_python`` and
 ``kafka``. One that does harm uses ``start_worker`` with ``env``, ``own_kafka`` and ``own_database``: nobody
 else's relay or worker comes near its tasks.
 """
 
+import gc
+import importlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from types import ModuleType
 from uuid import uuid4
 
+import dramatiq.broker
 import pytest
 from sqlalchemy import Engine, make_url
 
@@ -19,6 +24,7 @@ from broker import KafkaBroker
 from db.engine import make_engine
 from dev.postgres import create_database, drop_database
 from dev.stack import ROOT, Stack, migrate
+from settings import get_settings
 from tests.db.rows import load_sample_ads
 from tests.service import Worker
 
@@ -78,6 +84,28 @@ def kafka(shared_env: dict[str, str]) -> Iterator[KafkaBroker]:
     """A broker on the worker's topics, to send what a client could and to read the dead letters."""
     with closing(broker_in(shared_env)) as broker:
         yield broker
+
+
+@pytest.fixture(scope="package")
+def tasks(database_url: str) -> Iterator[ModuleType]:
+    """The package ``tasks`` as a worker imports it, on the run's database, in this process."""
+    with pytest.MonkeyPatch.context() as changed:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "tasks"]:
+            changed.delitem(sys.modules, name)
+        changed.setenv("DATABASE_URL", database_url)
+        changed.setenv("RELAY_INTERVAL_S", "3600")  # no relay sends beside the test
+        changed.setattr(dramatiq.broker, "global_broker", None)
+        get_settings.cache_clear()
+        yield importlib.import_module("tasks")
+    get_settings.cache_clear()
+    gc.unfreeze()  # a worker freezes what it has loaded
+
+
+@pytest.fixture
+def application_broker(tasks: ModuleType) -> KafkaBroker:
+    """The broker whose Kafka is in memory for a test with ``kafka_broker``."""
+    broker: KafkaBroker = tasks.broker
+    return broker
 
 
 @pytest.fixture
