@@ -11,18 +11,18 @@ from db import schema
 from db.engine import make_engine
 from db.tables import metadata
 from dev.postgres import create_database, drop_database
-from dev.stack import MIGRATIONS, Stack
+from dev.stack import MIGRATIONS
 
 FILES = sorted(MIGRATIONS.glob("V*.sql"))
 
 
 @pytest.fixture
-def empty_database(stack: Stack) -> Iterator[str]:
+def empty_database(database_url: str) -> Iterator[str]:
     """The URL of a database without anything in it."""
     name = f"empty_{uuid4().hex[:8]}"
-    create_database(stack.database_url, name)
-    yield make_url(stack.database_url).set(database=name).render_as_string(hide_password=False)
-    drop_database(stack.database_url, name)
+    create_database(database_url, name)
+    yield make_url(database_url).set(database=name).render_as_string(hide_password=False)
+    drop_database(database_url, name)
 
 
 def apply(url: str, files: list[Path]) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import create_engine, inspect
 
 from db.engine import psycopg2_url
 from dev.postgres import create_database, drop_database
-from dev.stack import MIGRATIONS, ROOT, Stack, migrate
+from dev.stack import MIGRATIONS, ROOT, migrate
 
 FILES = sorted(MIGRATIONS.glob("V*.sql"))
 
@@ -52,11 +52,11 @@ def with_make(url: str) -> None:
 
 
 @pytest.fixture
-def empty_database(stack: Stack) -> Iterator[str]:
-    server_url, _, name = stack.database_url.rpartition("/")
-    create_database(stack.database_url, f"{name}_empty")
+def empty_database(database_url: str) -> Iterator[str]:
+    server_url, _, name = database_url.rpartition("/")
+    create_database(database_url, f"{name}_empty")
     yield f"{server_url}/{name}_empty"
-    drop_database(stack.database_url, f"{name}_empty")
+    drop_database(database_url, f"{name}_empty")
 
 
 def schema(url: str) -> dict[str, object]:
@@ -87,11 +87,11 @@ def schema(url: str) -> dict[str, object]:
     ids=lambda ways: "-then-".join(way.__name__ for way in ways),
 )
 def test_the_migrations_make_one_schema_however_they_are_applied(
-    ways: list[Callable[[str], None]], stack: Stack, empty_database: str
+    ways: list[Callable[[str], None]], database_url: str, empty_database: str
 ) -> None:
     for way in ways:
         way(empty_database)
-    assert schema(empty_database) == schema(stack.database_url)
+    assert schema(empty_database) == schema(database_url)
 
 
 def test_a_migration_whose_run_was_killed_does_not_lock_the_next_one_out(empty_database: str) -> None:
@@ -107,8 +107,8 @@ def test_migration_files_are_numbered_without_a_gap() -> None:
     assert [file.name[:3] for file in FILES] == [f"V{number:02}" for number in range(1, len(FILES) + 1)]
 
 
-def test_the_schema_is_not_empty(stack: Stack) -> None:
-    assert set(schema(stack.database_url)) >= {"users", "items", "moderation_results"}
+def test_the_schema_is_not_empty(database_url: str) -> None:
+    assert set(schema(database_url)) >= {"users", "items", "moderation_results"}
 
 
 def test_the_first_two_files_have_the_names_that_the_readme_gives() -> None:

@@ -66,8 +66,8 @@ def test_the_rows_of_another_test_are_gone_and_identities_start_at_one(database:
         assert connection.execute(text("INSERT INTO users DEFAULT VALUES RETURNING id")).scalar() == 1
 
 
-def test_the_migrations_can_be_applied_again(stack: Stack) -> None:
-    migrate(stack.database_url)
+def test_the_migrations_can_be_applied_again(database_url: str) -> None:
+    migrate(database_url)
 
 
 def test_namespaces_differ_between_uses_of_kafka(stack: Stack, namespace: str) -> None:
