@@ -329,14 +329,16 @@ def test_a_topic_that_would_lose_messages_stalls_a_drain_with_the_brokers_own_ad
             kit.drain()
 
 
-def test_a_task_that_sends_itself_for_ever_is_noticed() -> None:
+def test_a_task_that_sends_itself_for_ever_is_noticed(runs: Runs) -> None:
     def work() -> None:
+        runs.append(1)
         actor.send()
 
     actor = dramatiq.actor(work)
     actor.send()
     with pytest.raises(DrainStalled, match="more than 20 runs"):
         drain(max_runs=20)
+    assert len(runs) == 21
 
 
 def test_a_message_for_an_unknown_actor_becomes_a_dead_letter(kafka_broker: KafkaBroker) -> None:
