@@ -13,6 +13,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 BROKER_MAY_IMPORT = sys.stdlib_module_names | {"broker", "dramatiq", "kafka", "tenacity"}
 
+#: Only pytest loads it.
+PYTEST_PLUGIN = "broker/testing/plugin.py"
+
 
 def imported_packages(source: str) -> Iterator[str]:
     """Top-level name of everything that `source` imports, wherever in the file it does."""
@@ -32,8 +35,7 @@ def test_broker_imports_few_packages_and_its_plugin_pytest() -> None:
         for package in imported_packages(file.read_text(encoding="utf-8"))
         if package not in BROKER_MAY_IMPORT
     }
-    # The fixtures; pytest imports them, and the rest of the kit does without them.
-    assert strangers == {"broker/testing/plugin.py imports pytest"}
+    assert strangers == {f"{PYTEST_PLUGIN} imports pytest"}
 
 
 @pytest.mark.parametrize(

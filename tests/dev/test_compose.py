@@ -22,7 +22,7 @@ from dev.child import Child
 from dev.ports import free_port
 from dev.postgres import create_database, drop_database
 from dev.stack import ROOT, Stack
-from tests.test_imports import imported_packages
+from tests.test_imports import PYTEST_PLUGIN, imported_packages
 from tests.waiting import wait_until
 from training.sample_ads import sample_ads
 
@@ -112,6 +112,7 @@ def test_the_image_installs_whatever_the_copied_code_imports() -> None:
         for path in copied()
         for file in ([ROOT / path] if path.endswith(".py") else (ROOT / path).rglob("*.py"))
     ]
+    files.remove(ROOT / PYTEST_PLUGIN)
     imported = {package for file in files for package in imported_packages(file.read_text(encoding="utf-8"))}
     distributions = importlib.metadata.packages_distributions()
     missing = {
