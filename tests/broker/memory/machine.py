@@ -123,9 +123,11 @@ class Machine(RuleBasedStateMachine):
         try:
             return act()
         except ProcessKilled:
-            process.kit.worker.kill()
-            self._note_crash()
             return None
+        finally:
+            if not process.is_alive:  # a call that another thread makes for it fails instead, as any may
+                process.kit.worker.kill()
+                self._note_crash()
 
     def _note_crash(self) -> None:
         self.ledger.is_disturbed = True
