@@ -82,7 +82,7 @@ class Process:
 
     @property
     def is_alive(self) -> bool:
-        return not self.kit.worker.has_crashed
+        return not self.kit.worker.has_crashed and not self.kit.worker.process.is_killed
 
     def close(self) -> None:
         self._use.close()
