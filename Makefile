@@ -14,7 +14,7 @@ export PIP_PROGRESS_BAR := off
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test-fast test test-real test-chaos test-cluster test-package test-ecosystem coverage soak bench bench-smoke bench-moderation bench-plans migrate train evaluate bench-model check lint types imports format clean
+.PHONY: help run test-fast test test-examples test-real test-chaos test-cluster test-package test-ecosystem coverage soak bench bench-smoke bench-moderation bench-plans migrate train evaluate bench-model check lint types imports format clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "make %-16s %s\n", $$1, $$2 }'
@@ -27,6 +27,9 @@ test-fast: .venv/runtime.stamp ## run the tests that need neither Kafka nor Post
 
 test: .venv/runtime.stamp ## run the tests on the embedded PostgreSQL and Kafka
 	$(BIN)/python -m pytest tests/ -v $(PARALLEL)
+
+test-examples: .venv/runtime.stamp ## run the tests that need no server with all examples, and those that take processor time
+	$(BIN)/python -m pytest tests/ -q --without-servers $(PARALLEL)
 
 test-real: .venv/runtime.stamp ## run them on Apache Kafka and this machine's PostgreSQL, or on servers named by variables
 	$(BIN)/python -m pytest tests/ -v --stack=real $(PARALLEL) --ignore=tests/chaos --ignore=tests/cluster $(TEST_OPTIONS)

@@ -118,7 +118,7 @@ def test_of_a_load_that_a_stop_meets_exactly_what_was_answered_is_accepted(
 
     with ThreadPoolExecutor(16) as threads:
         clients = [threads.submit(submit_until_nobody_answers) for _ in range(16)]
-        wait_until(lambda: len(accepted) > 200, deadline_s=60, what="the load to run")
+        wait_until(lambda: len(accepted) > 200, deadline_s=120, what="the load to run")
         api.child.ask_to_stop()
         assert api.child.wait(60) == 0
     for client in clients:
