@@ -15,6 +15,7 @@ TARGETS = (
     "run",
     "test-fast",
     "test",
+    "test-examples",
     "test-real",
     "coverage",
     "migrate",
