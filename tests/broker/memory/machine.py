@@ -21,6 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from broker import CancelUndecided, EnqueueFailed, KafkaBroker, Outcome, default_middleware
 from broker.kafka.errors import (
     KafkaError,
+    KafkaTimeoutError,
     NotEnoughReplicasError,
     UnknownTopicOrPartitionError,
     for_code,
@@ -46,10 +47,33 @@ MAX_SETTLING_ROUNDS = 12
 STEPS_OF_A_ROUND = 15
 
 
+class Harm:
+    """What happens while the next task runs: see :meth:`strike`."""
+
+    def __init__(self, cluster: MemoryCluster, ledger: Ledger) -> None:
+        self.next: str | None = None
+        self._cluster = cluster
+        self._ledger = ledger
+
+    def strike(self, process: Process) -> None:
+        harm, self.next = self.next, None
+        if harm == "Kafka goes away":
+            self._cluster.reachable.clear()
+        elif harm == "its membership is lost":
+            self._cluster.expel(f"dramatiq.{QUEUE}")
+            self._ledger.is_disturbed = True
+        elif harm == "a send is lost":
+            self._cluster.refuse(Request.PRODUCE, lambda: KafkaTimeoutError("it was never sent"))
+        elif harm == "its process is killed":
+            process.kit.worker.kill()
+            self._ledger.is_disturbed = True
+            raise ProcessKilled
+
+
 class Process:
     """A worker process, which also sends."""
 
-    def __init__(self, cluster: MemoryCluster, clock: ManualClock, ledger: Ledger) -> None:
+    def __init__(self, cluster: MemoryCluster, clock: ManualClock, ledger: Ledger, harm: Harm) -> None:
         self.broker = KafkaBroker(
             middleware=[*default_middleware(), CurrentMessage()],
             partitions=2,
@@ -65,6 +89,7 @@ class Process:
                 return  # a killed process runs nothing; its thread is the machine's, and goes on
             message = CurrentMessage.get_current_message()
             assert message is not None
+            harm.strike(self)
             ledger.note_run(number, message.options.get("retries", 0))
 
         options = {
@@ -100,13 +125,14 @@ class Machine(RuleBasedStateMachine):
         self.closing = ExitStack()
         self.ids: dict[int, str] = {}
         self.redriven = 0
+        self.harm = Harm(self.cluster, self.ledger)
 
     @initialize()
     def begin(self) -> None:
         self._start()
 
     def _start(self) -> Process:
-        process = Process(self.cluster, self.clock, self.ledger)
+        process = Process(self.cluster, self.clock, self.ledger, self.harm)
         self.processes.append(process)
         self.closing.callback(process.close)
         return process
@@ -144,6 +170,9 @@ class Machine(RuleBasedStateMachine):
         delay_s=st.sampled_from([None, None, None, 1, 600]),
     )
     def send(self, who: int, fails: int, key: str | None, ordered: bool, delay_s: int | None) -> None:
+        self.send_one(who, fails, key, ordered=ordered, delay_s=delay_s)
+
+    def send_one(self, who: int, fails: int, key: str | None, *, ordered: bool, delay_s: int | None) -> None:
         process = self._pick(who)
         number = len(self.ledger.plans)
         plan = Plan(fails, key, is_delayed=delay_s is not None)
@@ -160,6 +189,16 @@ class Machine(RuleBasedStateMachine):
 
         with suppress(EnqueueFailed):
             plan.is_acknowledged = bool(self._guarded(process, enqueue))
+
+    @rule(who=st.integers(0, 9), fails=st.lists(st.sampled_from([0, 0, 1, 3]), min_size=2, max_size=6))
+    def send_several(self, who: int, fails: list[int]) -> None:
+        for number in fails:
+            self.send_one(who, number, None, ordered=False, delay_s=None)
+
+    @rule(who=st.integers(0, 9), count=st.integers(2, 5), ordered=st.booleans())
+    def send_several_of_a_key(self, who: int, count: int, ordered: bool) -> None:
+        for number in range(count):
+            self.send_one(who, int(number == 0), "a", ordered=ordered, delay_s=None)
 
     @rule(who=st.integers(0, 9))
     @precondition(lambda self: any(plan.is_delayed for plan in self.ledger.plans.values()))
@@ -220,17 +259,24 @@ class Machine(RuleBasedStateMachine):
                 return
             self.clock.tick(0.06)
 
+    @rule(times=st.integers(3, 12))
+    def work(self, times: int) -> None:
+        """Let every process take steps, as they do while nothing happens."""
+        for _ in range(times):
+            for process in self.alive:
+                process.kit.worker.step()
+                if process.kit.worker.has_crashed:
+                    self._note_crash()
+            self.clock.tick(0.06)
+
     @rule(seconds=st.sampled_from([0.3, 1, 6, 700]))
     def let_time_pass(self, seconds: float) -> None:
         self.clock.advance(timedelta(seconds=seconds))
+        self.cluster.clean_up()
 
     @rule(seconds=st.sampled_from([-3_600, -5, 5]))
     def jump(self, seconds: float) -> None:
         self.clock.jump(timedelta(seconds=seconds))
-
-    @rule()
-    def clean_up(self) -> None:
-        self.cluster.clean_up()
 
     @rule()
     @precondition(lambda self: len(self.alive) < MAX_PROCESSES)
@@ -255,6 +301,14 @@ class Machine(RuleBasedStateMachine):
     def kill_at_a_write(self, who: int, before: bool, skip: int) -> None:
         process = self._pick(who).kit.process
         self.cluster.kill_at(before=before, process=process, skip=skip)
+
+    @rule(
+        harm=st.sampled_from(
+            ["Kafka goes away", "its membership is lost", "a send is lost", "its process is killed"]
+        )
+    )
+    def harm_the_next_run(self, harm: str) -> None:
+        self.harm.next = harm
 
     @rule(group=st.sampled_from([f"dramatiq.{QUEUE}", "delayed.forwarders"]))
     def expel(self, group: str) -> None:
@@ -306,15 +360,14 @@ class Machine(RuleBasedStateMachine):
     def settle(self) -> None:
         """End all faults, run everything, and compare."""
         self.cluster.faults.clear()
+        self.harm.next = None
         self.cluster.come_back()
-        if not self.alive:
-            self._start()
         for _ in range(MAX_SETTLING_ROUNDS):
             for _ in range(STEPS_OF_A_ROUND):
-                for process in self.alive:
-                    process.kit.worker.step()
+                for process in self.alive or [self._start()]:
+                    process.kit.worker.step()  # which notices that the process was killed on another thread
                 self.clock.tick(0.06)
-            if not self.alive[0].broker.count(QUEUE):
+            if self.alive and not self.alive[0].broker.count(QUEUE):
                 break
             self.clock.advance(LONG_ENOUGH)
         process = self.alive[0]
