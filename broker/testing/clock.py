@@ -77,7 +77,7 @@ class ManualClock:
     def sleep(self, duration_s: float) -> None:
         if not self.flows:
             self._let_others_act()
-            self.advance(timedelta(seconds=max(0.0, duration_s)))
+            self._pass(duration_s)
             return
         until_s = self.monotonic_s() + duration_s
         while True:
@@ -92,7 +92,7 @@ class ManualClock:
         if not self.flows:
             self._let_others_act()
             if not event.is_set():
-                self.advance(timedelta(seconds=max(0.0, timeout_s)))
+                self._pass(timeout_s)
             return event.is_set()
         until_s = self.monotonic_s() + timeout_s
         while (left_s := until_s - self.monotonic_s()) > 0:
@@ -109,9 +109,13 @@ class ManualClock:
         """
         if duration < timedelta(0):
             raise ValueError(f"advance by {duration}: time does not go back; jump() sets the wall clock back")
+        self._pass(duration.total_seconds())
+
+    def _pass(self, duration_s: float) -> None:
+        # In seconds: a timedelta has whole microseconds, and a deadline would never come that is closer.
         with self._lock:
-            self._moved_s += duration.total_seconds()
-            self._wall_moved_ms += 1000 * duration.total_seconds()
+            self._moved_s += max(0.0, duration_s)
+            self._wall_moved_ms += 1000 * max(0.0, duration_s)
 
     def tick(self, duration_s: float) -> None:
         """Let time pass that is not on the wall clock: deadlines and pauses end, and no message is due."""
