@@ -140,13 +140,13 @@ class Redriver:
             dry_run=dry_run,
             reason=f"the submission was redriven: {reason}",
             by=by,
-            where=lambda letter: _generation(letter) in past,
+            where=lambda dead_letter: _generation(dead_letter) in past,
         )
         return resolved.selected
 
     def _generations(self) -> Iterator[Generation]:
-        for letter in self._broker.dead_letters(QUEUE, actor=ACTOR):
-            if (generation := _generation(letter)) is not None:
+        for dead_letter in self._broker.dead_letters(QUEUE, actor=ACTOR):
+            if (generation := _generation(dead_letter)) is not None:
                 yield generation
 
     def _past(self, generations: Iterable[Generation], about_to_go: set[str]) -> Iterator[Generation]:
@@ -162,10 +162,10 @@ class Redriver:
                     yield message_id, generation
 
 
-def _generation(letter: DeadLetter) -> Generation | None:
-    if letter.message is None or letter.message.actor_name != ACTOR:
+def _generation(dead_letter: DeadLetter) -> Generation | None:
+    if dead_letter.message is None or dead_letter.message.actor_name != ACTOR:
         return None
-    return letter.message.message_id, letter.generation
+    return dead_letter.message.message_id, dead_letter.generation
 
 
 def main() -> int | str:

@@ -17,7 +17,7 @@ class FailureRecorder:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def record(self, letter: DeadLetter) -> None:
+    def record(self, dead_letter: DeadLetter) -> None:
         """Write ``failed`` and the error to the dead letter's submission, unless it has an outcome already.
 
         The broker calls this once the dead letter is in Kafka, and repeats the call until it returns: while
@@ -29,7 +29,7 @@ class FailureRecorder:
         Raises:
           DatabaseUnavailable: The broker is to repeat the call.
         """
-        message = letter.message
+        message = dead_letter.message
         if message is None or message.actor_name != ACTOR:
             return
         item_id = message.args[0] if message.args else message.kwargs.get("item_id")
@@ -41,7 +41,7 @@ class FailureRecorder:
             message_id=message.message_id,
             generation=generation_of(message.options),
             item_id=item_id,
-            error_message=letter.error or letter.error_type,
+            error_message=dead_letter.error or dead_letter.error_type,
         )
         try:
             with self._database.transaction() as connection:

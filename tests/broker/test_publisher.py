@@ -10,7 +10,7 @@ import pytest
 
 from broker import EnqueueFailed, KafkaBroker
 from dev.stack import Stack
-from tests.broker.dead_letters.letters import on_queue
+from tests.broker.dead_letters.samples import on_queue
 
 #: More than Kafka takes by default, and less than the producer itself refuses.
 TOO_LARGE = "x" * 2_000_000

@@ -280,8 +280,14 @@ class Arena:
 
     def dead_letters(self) -> dict[int, DeadLetter]:
         """The dead letters by their task's number."""
-        letters = (letter for queue in self.queues for letter in self.broker.dead_letters(queue))
-        return {letter.message.args[0]: letter for letter in letters if letter.message is not None}
+        dead_letters = (
+            dead_letter for queue in self.queues for dead_letter in self.broker.dead_letters(queue)
+        )
+        return {
+            dead_letter.message.args[0]: dead_letter
+            for dead_letter in dead_letters
+            if dead_letter.message is not None
+        }
 
     def balance(
         self,

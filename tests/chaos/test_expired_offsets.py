@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from kafka import KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from tests.broker.topics.made import configure
+from tests.broker.topics.foreign_topics import configure
 from tests.chaos.arena import Arena
 
 DAY_MS = 24 * 3600 * 1000

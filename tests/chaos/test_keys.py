@@ -144,7 +144,7 @@ def test_a_task_that_kills_its_worker_from_within_a_lane_is_found_and_those_behi
     play.wait_until_done({0, 2, 3} | beside, deadline_s=90)
 
     play.balance("a killer in a lane", repeats_at_most=3 * 30)
-    assert {number: letter.error_type for number, letter in play.dead_letters().items()} == {
+    assert {number: dead_letter.error_type for number, dead_letter in play.dead_letters().items()} == {
         1: "PoisonMessage"
     }
     assert supervisor.deaths == 3

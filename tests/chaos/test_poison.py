@@ -44,7 +44,7 @@ def test_killers_in_two_queues_and_processes_are_both_found_and_no_other(
     play.balance("two killers, two processes", repeats_at_most=6 * 60, deadline_s=60)
     dead = play.dead_letters()
     assert dead.keys() == killers
-    assert {letter.error_type for letter in dead.values()} == {"PoisonMessage"}
+    assert {dead_letter.error_type for dead_letter in dead.values()} == {"PoisonMessage"}
     print(f"the command line was started again {supervisor.deaths} times")
     # Three each. A killer that still runs when its process has handed its partitions over, because the other
     # killer ended the command, takes one more: that crash is counted by nobody.

@@ -49,6 +49,6 @@ def test_a_running_task_is_interrupted_and_a_waiting_and_a_delayed_one_never_beg
     broker.join("default", timeout=TIMEOUT_MS)
     assert [entry["name"] for entry in journal.entries("done")] == ["after"]
     assert [entry["name"] for entry in journal.entries("began")] == ["running"]
-    (letter,) = broker.dead_letters("default")
-    assert letter.message is not None
-    assert (letter.message.message_id, letter.error_type) == (running, "Abort")
+    (dead_letter,) = broker.dead_letters("default")
+    assert dead_letter.message is not None
+    assert (dead_letter.message.message_id, dead_letter.error_type) == (running, "Abort")

@@ -90,9 +90,9 @@ def test_a_task_that_fails_for_good_is_a_dead_letter_although_the_settings_list_
     site.shell("send_receipt.send(9)")
     broker = site.application.broker("mail")
     broker.join("mail", timeout=TIMEOUT_MS)
-    (letter,) = broker.dead_letters("mail")
-    assert letter.message is not None
-    assert (letter.message.args, letter.error_type) == ((9,), "ValueError")
+    (dead_letter,) = broker.dead_letters("mail")
+    assert dead_letter.message is not None
+    assert (dead_letter.message.args, dead_letter.error_type) == ((9,), "ValueError")
     assert site.statuses("send_receipt") == [{"enqueued", "running", "failed"}]
 
 

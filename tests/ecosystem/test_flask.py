@@ -40,7 +40,7 @@ def test_a_task_that_fails_for_good_is_a_dead_letter_although_flask_brings_its_o
     buy(shop, "8")
     broker = shop.broker("mail")
     broker.join("mail", timeout=int(DEADLINE_S * 1000))
-    (letter,) = broker.dead_letters("mail")
-    assert letter.message is not None
-    assert letter.message.args == ("8",)
-    assert (letter.error_type, letter.error) == ("ValueError", "no address for 8")
+    (dead_letter,) = broker.dead_letters("mail")
+    assert dead_letter.message is not None
+    assert dead_letter.message.args == ("8",)
+    assert (dead_letter.error_type, dead_letter.error) == ("ValueError", "no address for 8")

@@ -31,7 +31,7 @@ def test_sentry_gets_each_failed_attempt_with_its_message_and_nothing_else(appli
     errors = application.journal.entries("error")
     assert [(error["type"], error["message"]["args"]) for error in errors] == [("ValueError", [3])] * 2
     assert len({error["message"]["message_id"] for error in errors}) == 1
-    assert sorted(letter.error_type for letter in broker.dead_letters("default")) == [
+    assert sorted(dead_letter.error_type for dead_letter in broker.dead_letters("default")) == [
         "LookupError",
         "ValueError",
     ]

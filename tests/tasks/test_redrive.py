@@ -137,12 +137,12 @@ def test_what_fails_again_has_a_dead_letter_again(
     )
     assert found.generation == 1
     wait_until(
-        lambda: [letter.generation for letter in dead_letters_of(kafka, failed)] == [1],
+        lambda: [dead_letter.generation for dead_letter in dead_letters_of(kafka, failed)] == [1],
         deadline_s=60,
         what="its dead letter, and no other",
     )
     assert "0 dead letters were" in command("7", "--apply", "--reason", "nothing to do").stdout
-    assert [letter.generation for letter in dead_letters_of(kafka, failed)] == [1]
+    assert [dead_letter.generation for dead_letter in dead_letters_of(kafka, failed)] == [1]
 
 
 def test_a_late_failure_of_the_old_generation_changes_nothing(

@@ -21,15 +21,19 @@ def wait_for_outcome(engine: Engine, message_id: str, *, deadline_s: float = 60.
 
 def wait_for_dead_letter(kafka: KafkaBroker, message_id: str) -> DeadLetter:
     """Wait until the message is among the dead letters."""
-    [letter] = wait_until(
+    [dead_letter] = wait_until(
         lambda: dead_letters_of(kafka, message_id), deadline_s=60, what=f"the dead letter of {message_id}"
     )
-    return letter
+    return dead_letter
 
 
 def dead_letters_of(kafka: KafkaBroker, message_id: str) -> list[DeadLetter]:
-    letters = kafka.dead_letters("moderation")
-    return [letter for letter in letters if letter.message and letter.message.message_id == message_id]
+    dead_letters = kafka.dead_letters("moderation")
+    return [
+        dead_letter
+        for dead_letter in dead_letters
+        if dead_letter.message and dead_letter.message.message_id == message_id
+    ]
 
 
 def wait_until_all_done(kafka: KafkaBroker) -> None:

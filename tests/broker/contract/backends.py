@@ -57,7 +57,11 @@ class KafkaBackend:
 
     def dead_letter_ids(self, broker: Broker, queue_name: str) -> list[str]:
         assert isinstance(broker, KafkaBroker)
-        return [letter.message.message_id for letter in broker.dead_letters(queue_name) if letter.message]
+        return [
+            dead_letter.message.message_id
+            for dead_letter in broker.dead_letters(queue_name)
+            if dead_letter.message
+        ]
 
     def set_cleanup_policy(self, topic: str, policy: str) -> None:
         admin = KafkaAdminClient(bootstrap_servers=self._bootstrap_servers)

@@ -191,6 +191,6 @@ def test_a_message_whose_follow_up_can_never_be_published_becomes_a_dead_letter_
     tasks.broker.enqueue(message)
     tasks.broker.join("default", timeout=JOIN_TIMEOUT_MS)
     assert tasks.runs.count(name) == 1
-    (letter,) = tasks.broker.dead_letters("default", message_id=message.message_id)
-    assert letter.message is not None
-    assert letter.message.args == (name, fail)
+    (dead_letter,) = tasks.broker.dead_letters("default", message_id=message.message_id)
+    assert dead_letter.message is not None
+    assert dead_letter.message.args == (name, fail)

@@ -228,8 +228,8 @@ def test_a_message_that_fails_for_good_lets_those_behind_it_go_on(
     sent = [send(actor, f"dead {how}", number) for number in range(3)]
     broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS)
     assert journal.begun[f"dead {how}"] == ([0, 1, 2] if how == "for good" else [0, 0, 1, 2])
-    (letter,) = broker.dead_letters(QUEUE, message_id=sent[0].message_id)
-    assert all(not name.startswith("lane-") for name, _ in letter.headers)
+    (dead_letter,) = broker.dead_letters(QUEUE, message_id=sent[0].message_id)
+    assert all(not name.startswith("lane-") for name, _ in dead_letter.headers)
 
 
 def test_a_redriven_message_is_one_of_its_key_again(

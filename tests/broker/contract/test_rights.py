@@ -35,7 +35,7 @@ from dev.ports import free_port
 from dev.stack import ROOT
 from tests.broker.contract.backends import KafkaBackend
 from tests.broker.contract.conftest import StartWorker
-from tests.broker.dead_letters.letters import QUEUE, add_dead_letter, on_queue
+from tests.broker.dead_letters.samples import QUEUE, add_dead_letter, on_queue
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.real_kafka(reason="tell its clients apart")

@@ -128,7 +128,9 @@ def test_everything_works_for_who_is_let_in(
     broker.ping(JOIN_TIMEOUT_MS / 1000)  # a loaded machine takes its time for the handshakes
     broker.join("default", timeout=JOIN_TIMEOUT_MS)
     assert sorted(seen) == ["later", "now"]
-    assert [letter.message for letter in broker.dead_letters("default", message_id=failed.message_id)]
+    assert [
+        dead_letter.message for dead_letter in broker.dead_letters("default", message_id=failed.message_id)
+    ]
     broker.close()
 
 

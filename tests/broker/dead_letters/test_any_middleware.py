@@ -27,7 +27,7 @@ from broker import (
     default_middleware,
 )
 from tests.broker.conftest import MakeBroker, StartWorker
-from tests.broker.dead_letters.letters import QUEUE
+from tests.broker.dead_letters.samples import QUEUE
 from tests.waiting import wait_until
 
 DEADLINE_S = 90.0
@@ -139,13 +139,13 @@ class Application:
     def join(self) -> None:
         self.broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS)
 
-    def letters(self) -> dict[str, list[DeadLetter]]:
+    def dead_letters(self) -> dict[str, list[DeadLetter]]:
         """The dead letters of each message."""
         found: dict[str, list[DeadLetter]] = {name: [] for name in self.sent}
         names = {message.message_id: name for name, message in self.sent.items()}
-        for letter in self.broker.dead_letters(QUEUE):
-            assert letter.message is not None
-            found[names[letter.message.message_id]].append(letter)
+        for dead_letter in self.broker.dead_letters(QUEUE):
+            assert dead_letter.message is not None
+            found[names[dead_letter.message.message_id]].append(dead_letter)
         return found
 
 
@@ -177,8 +177,8 @@ def test_every_failure_ends_as_one_retry_or_one_dead_letter(
 ) -> None:
     application = applications[name]
     retries = application.retries
-    runs, letters = application.runs, application.letters()
-    ended = {each: (runs[each], len(letters[each])) for each in application.sent}
+    runs, dead_letters = application.runs, application.dead_letters()
+    ended = {each: (runs[each], len(dead_letters[each])) for each in application.sent}
     once = 2 if application.retries_all else 1
     assert ended == {
         "works": (1, 0),
@@ -187,10 +187,10 @@ def test_every_failure_ends_as_one_retry_or_one_dead_letter(
         "always fails": (2 if retries else 1, 1),
         "delayed": (1, 0),
     }
-    for each, found in letters.items():
-        for letter in found:
-            assert (letter.error_type, letter.error) == ("RuntimeError", f"{each} was asked to")
-            assert letter.retry_count == runs[each] - 1
+    for each, found in dead_letters.items():
+        for dead_letter in found:
+            assert (dead_letter.error_type, dead_letter.error) == ("RuntimeError", f"{each} was asked to")
+            assert dead_letter.retry_count == runs[each] - 1
 
 
 @pytest.mark.parametrize("name", [*LISTS, *CHANGES])
@@ -206,7 +206,7 @@ def test_each_on_dead_letter_of_a_list_is_told(make_broker: MakeBroker, start_wo
     dramatiq.actor(broker=broker, actor_name="task", max_retries=0)(lambda: 1 / 0).send()
     start_worker(broker)
     broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS)
-    assert [letter.error_type for letter in first] == ["ZeroDivisionError"]
+    assert [dead_letter.error_type for dead_letter in first] == ["ZeroDivisionError"]
     assert first == second
 
 
@@ -241,9 +241,9 @@ def test_the_traceback_of_dramatiqs_retries_does_not_outgrow_the_message(
     task.send()
     start_worker(broker)
     broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS)
-    [letter] = broker.dead_letters(QUEUE)
-    assert (letter.error_type, letter.retry_count) == ("RuntimeError", 1)
-    assert letter.why_not_redrivable is None
+    [dead_letter] = broker.dead_letters(QUEUE)
+    assert (dead_letter.error_type, dead_letter.retry_count) == ("RuntimeError", 1)
+    assert dead_letter.why_not_redrivable is None
 
 
 @pytest.mark.parametrize("middleware", [[], [Retries()]], ids=["none", "Dramatiq's Retries"])

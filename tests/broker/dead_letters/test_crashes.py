@@ -16,7 +16,7 @@ from broker import KafkaBroker
 from dev.child import Child
 from dev.stack import ROOT, Stack
 from tests.broker.conftest import MakeBroker
-from tests.broker.dead_letters.letters import QUEUE
+from tests.broker.dead_letters.samples import QUEUE
 from tests.waiting import wait_until
 
 DEADLINE_S = 120.0
@@ -88,9 +88,9 @@ def test_after_a_crash_every_message_is_still_given_up_and_told(
     crash.broker.join(QUEUE, timeout=int(DEADLINE_S * 1000))
     wait_until(lambda: crash.told() == crash.sent, deadline_s=DEADLINE_S, what="all to be told")
     crash.next.kill()
-    letters = list(crash.broker.dead_letters(QUEUE))
-    counts = Counter(letter.message.message_id for letter in letters if letter.message)
+    dead_letters = list(crash.broker.dead_letters(QUEUE))
+    counts = Counter(dead_letter.message.message_id for dead_letter in dead_letters if dead_letter.message)
     assert set(counts) == crash.sent
-    assert {letter.retry_count for letter in letters} == {1}
+    assert {dead_letter.retry_count for dead_letter in dead_letters} == {1}
     # A crash can repeat what was done and not committed yet: each of the two attempts once.
     assert max(counts.values()) <= 4

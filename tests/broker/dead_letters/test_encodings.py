@@ -22,7 +22,7 @@ from broker.dead_letters.topic_log import DeadLetterTopic
 from broker.deliveries.delivery import Origin
 from broker.produce.record import Record
 from tests.broker.conftest import MakeBroker, StartWorker
-from tests.broker.dead_letters.letters import QUEUE
+from tests.broker.dead_letters.samples import QUEUE
 from tests.waiting import wait_until
 
 DEADLINE_S = 90.0
@@ -125,10 +125,10 @@ def test_it_comes_back_equal_with_its_id_and_its_count(
 ) -> None:
     arrived = message(argument, retries=2)
     at_its_end = arrived.copy(options={"retries": 3}) if is_run else None
-    record, letter = read(encoder.encode(arrived.asdict()), at_its_end)
-    assert letter.message == (at_its_end or arrived)
-    assert letter.why_not_redrivable is None
-    assert letter.retry_count == 2
+    record, dead_letter = read(encoder.encode(arrived.asdict()), at_its_end)
+    assert dead_letter.message == (at_its_end or arrived)
+    assert dead_letter.why_not_redrivable is None
+    assert dead_letter.retry_count == 2
     assert record.key == arrived.message_id.encode()
 
 
@@ -137,8 +137,8 @@ def test_bytes_that_the_encoder_cannot_read_are_kept_as_they_are(
     encoder: Encoder, argument: Any, read: Callable[..., tuple[Record, DeadLetter]]
 ) -> None:
     raw = b"\x80\xff" + bytes(range(256))
-    record, letter = read(raw)
-    assert (letter.message, letter.raw, letter.retry_count) == (None, raw, 0)
+    record, dead_letter = read(raw)
+    assert (dead_letter.message, dead_letter.raw, dead_letter.retry_count) == (None, raw, 0)
     assert record.key == b"mail/3/42"
 
 
@@ -151,12 +151,12 @@ def test_an_option_that_cannot_be_encoded_costs_only_the_options(
     class Unknown:
         isoformat = None
 
-    _, letter = read(encoder.encode(sent.asdict()), sent.copy(options={"policy": Unknown()}))
-    assert letter.message == sent
-    assert letter.retry_count == 1
+    _, dead_letter = read(encoder.encode(sent.asdict()), sent.copy(options={"policy": Unknown()}))
+    assert dead_letter.message == sent
+    assert dead_letter.retry_count == 1
 
 
-def test_a_letter_of_the_version_before_is_read_as_before() -> None:
+def test_a_dead_letter_of_the_version_before_is_read_as_before() -> None:
     sent = message("noon", retries=2)
     raw = pickle.dumps(sent.asdict())
     entry = {"error": "", "error_type": "", "traceback": "", "retry_count": 0, "timestamp": 1}
@@ -191,8 +191,8 @@ def test_a_message_is_retried_given_up_and_redriven_in_its_encoding(
     worker: Worker = start_worker(broker)
     broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS)
 
-    [letter] = broker.dead_letters(QUEUE, message_id=sent.message_id)
-    assert (letter.retry_count, letter.error_type) == (2, "RuntimeError")
+    [dead_letter] = broker.dead_letters(QUEUE, message_id=sent.message_id)
+    assert (dead_letter.retry_count, dead_letter.error_type) == (2, "RuntimeError")
     assert [each.raw for each in broker.dead_letters(QUEUE, error_type="InvalidMessage")] == [garbage]
     with DeadLetterTopic(broker.parts.clients, broker.parts.topics.dead_letters(QUEUE)) as log:
         keys = {record.key for record in log.records_since({})}

@@ -75,7 +75,7 @@ def records(broker: KafkaBroker) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def letters(
+def dead_letters(
     broker: KafkaBroker, records: dict[str, bytes], start_worker: StartWorker
 ) -> Callable[[str], DeadLetter]:
     """The dead letter of a record, once all of them have ended."""
@@ -93,15 +93,19 @@ def letters(
     there = wait_until(found, deadline_s=DEADLINE_S, what="all dead letters")
     assert len(there) == len(records)
 
-    def letter_of(how: str) -> DeadLetter:
+    def dead_letter_of(how: str) -> DeadLetter:
         raw = records[how]
         try:
             message_id = Message.decode(raw).message_id
         except dramatiq.DecodeError:
-            return next(letter for letter in there if letter.raw == raw)
-        return next(letter for letter in there if letter.message and letter.message.message_id == message_id)
+            return next(dead_letter for dead_letter in there if dead_letter.raw == raw)
+        return next(
+            dead_letter
+            for dead_letter in there
+            if dead_letter.message and dead_letter.message.message_id == message_id
+        )
 
-    return letter_of
+    return dead_letter_of
 
 
 @pytest.mark.parametrize(
@@ -121,48 +125,52 @@ def letters(
     ],
 )
 def test_it_says_why_it_ended_and_keeps_what_it_was(
-    letters: Callable[[str], DeadLetter], broker: KafkaBroker, how: str, error_type: str, retry_count: int
+    dead_letters: Callable[[str], DeadLetter],
+    broker: KafkaBroker,
+    how: str,
+    error_type: str,
+    retry_count: int,
 ) -> None:
-    letter = letters(how)
-    assert (letter.error_type, letter.retry_count) == (error_type, retry_count)
-    assert letter.queue_name == "default"
-    assert letter.origin is not None
-    assert letter.origin.topic == broker.parts.topics.queue("default")
-    assert list(letter.headers[:1]) == HEADERS
-    assert len(letter.error) <= 2_000
+    dead_letter = dead_letters(how)
+    assert (dead_letter.error_type, dead_letter.retry_count) == (error_type, retry_count)
+    assert dead_letter.queue_name == "default"
+    assert dead_letter.origin is not None
+    assert dead_letter.origin.topic == broker.parts.topics.queue("default")
+    assert list(dead_letter.headers[:1]) == HEADERS
+    assert len(dead_letter.error) <= 2_000
 
 
 @pytest.mark.parametrize("how", ["undecodable", "no object", "large garbage"])
 def test_what_was_no_message_is_kept_to_the_byte(
-    letters: Callable[[str], DeadLetter], records: dict[str, bytes], how: str
+    dead_letters: Callable[[str], DeadLetter], records: dict[str, bytes], how: str
 ) -> None:
-    assert (letters(how).message, letters(how).raw) == (None, records[how])
+    assert (dead_letters(how).message, dead_letters(how).raw) == (None, records[how])
 
 
 def test_an_unknown_actors_message_is_kept_with_all_it_had(
-    letters: Callable[[str], DeadLetter], records: dict[str, bytes]
+    dead_letters: Callable[[str], DeadLetter], records: dict[str, bytes]
 ) -> None:
-    assert letters("unknown actor").message == Message.decode(records["unknown actor"])
+    assert dead_letters("unknown actor").message == Message.decode(records["unknown actor"])
 
 
-def test_the_age_limits_own_words_are_the_error(letters: Callable[[str], DeadLetter]) -> None:
-    assert letters("age limit").error_type == SkipMessage.__name__
-    assert "age limit" in letters("age limit").error
+def test_the_age_limits_own_words_are_the_error(dead_letters: Callable[[str], DeadLetter]) -> None:
+    assert dead_letters("age limit").error_type == SkipMessage.__name__
+    assert "age limit" in dead_letters("age limit").error
 
 
 def test_every_one_of_them_is_told_to_on_dead_letter(
-    letters: Callable[[str], DeadLetter], records: dict[str, bytes], told: list[DeadLetter]
+    dead_letters: Callable[[str], DeadLetter], records: dict[str, bytes], told: list[DeadLetter]
 ) -> None:
-    ends = {how: letters(how) for how in records}
+    ends = {how: dead_letters(how) for how in records}
     wait_until(lambda: len(told) >= len(ends), deadline_s=DEADLINE_S, what="all to be told")
-    for letter in ends.values():
-        assert [(t.error, t.message) for t in told if t.origin == letter.origin] == [
-            (letter.error, letter.message)
+    for dead_letter in ends.values():
+        assert [(t.error, t.message) for t in told if t.origin == dead_letter.origin] == [
+            (dead_letter.error, dead_letter.message)
         ]
 
 
 def test_the_queue_is_empty_when_all_have_ended(
-    letters: Callable[[str], DeadLetter], broker: KafkaBroker
+    dead_letters: Callable[[str], DeadLetter], broker: KafkaBroker
 ) -> None:
-    letters("exhausted")
+    dead_letters("exhausted")
     broker.join("default", timeout=int(DEADLINE_S * 1000))

@@ -23,8 +23,8 @@ from broker.offsets.commit_metadata import CommitState, Suspicion, encode
 from broker.produce.record import Record
 from tests.broker.conftest import MakeBroker, StartWorker
 from tests.broker.contract.signal_log import SignalLog
-from tests.broker.dead_letters.letters import QUEUE
-from tests.broker.topics.made import configure
+from tests.broker.dead_letters.samples import QUEUE
+from tests.broker.topics.foreign_topics import configure
 from tests.waiting import wait_until
 
 DEADLINE_S = 90.0
@@ -111,8 +111,8 @@ def test_who_waits_for_a_message_that_cannot_be_run_gets_the_failure(
     application.put(message.encode())
     is_unknown = message.actor_name == UNKNOWN.actor_name
     assert application.failure_of(message) == ("UnknownActor" if is_unknown else "InvalidMessage")
-    [letter] = application.broker.dead_letters(QUEUE, message_id=message.message_id)
-    assert letter.message == message
+    [dead_letter] = application.broker.dead_letters(QUEUE, message_id=message.message_id)
+    assert dead_letter.message == message
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,9 @@ def test_who_waits_for_a_damaged_message_gets_the_failure_when_its_name_can_be_r
     raw = json.dumps({**message.asdict(), **change}).encode()
     application.put(raw)
     assert application.failure_of(message) == "InvalidMessage"
-    assert json.loads(raw) in [json.loads(letter.raw) for letter in application.broker.dead_letters(QUEUE)]
+    assert json.loads(raw) in [
+        json.loads(dead_letter.raw) for dead_letter in application.broker.dead_letters(QUEUE)
+    ]
 
 
 def test_a_message_that_declines_to_store_results_has_none(application: Application) -> None:
@@ -181,9 +183,9 @@ def test_who_waits_for_a_delayed_message_that_its_queue_has_come_to_refuse_gets_
     start_worker(broker)
     assert application.failure_of(sent) == "MessageSizeTooLargeError"
     broker.join(QUEUE, timeout=TIMEOUT_MS)
-    [letter] = broker.dead_letters(QUEUE)
-    assert letter.message is not None
-    assert letter.message.message_id == sent.message_id
+    [dead_letter] = broker.dead_letters(QUEUE)
+    assert dead_letter.message is not None
+    assert dead_letter.message.message_id == sent.message_id
     assert application.log.of(sent)[-2:] == ["before_nack", "after_nack"]
 
 
@@ -203,7 +205,7 @@ def test_who_waits_for_a_message_that_kills_its_workers_gets_the_failure(
     start_worker(broker)
     assert application.failure_of(sent) == "PoisonMessage"
     broker.join(QUEUE, timeout=TIMEOUT_MS)
-    assert [letter.message for letter in broker.dead_letters(QUEUE)] == [sent]
+    assert [dead_letter.message for dead_letter in broker.dead_letters(QUEUE)] == [sent]
     assert application.log.of(sent)[-2:] == ["before_nack", "after_nack"]
 
 
@@ -222,8 +224,10 @@ def test_a_callback_that_kafka_refuses_does_not_take_the_place_of_the_tasks_own_
     start_worker(broker)
     broker.join(QUEUE, timeout=TIMEOUT_MS)
     # A record that Kafka refuses makes kafka-python send what was on its way with it twice, at times.
-    letters = {(each.message and each.message.message_id, each.error) for each in broker.dead_letters(QUEUE)}
-    assert letters == {(sent.message_id, "asked to")}
+    dead_letters = {
+        (each.message and each.message.message_id, each.error) for each in broker.dead_letters(QUEUE)
+    }
+    assert dead_letters == {(sent.message_id, "asked to")}
     assert f"A record for {broker.parts.topics.queue('other')}" in caplog.text
 
 
@@ -246,4 +250,4 @@ def test_a_dead_letter_that_cannot_be_made_at_first_holds_its_delivery(
     wait_until(lambda: list(broker.dead_letters(QUEUE)), deadline_s=DEADLINE_S, what="the dead letter")
     broker.join(QUEUE, timeout=TIMEOUT_MS)
     assert failures == []
-    assert [letter.message for letter in broker.dead_letters(QUEUE)] == [UNKNOWN]
+    assert [dead_letter.message for dead_letter in broker.dead_letters(QUEUE)] == [UNKNOWN]

@@ -12,7 +12,7 @@ from broker import DeadLetter, KafkaBroker, PermanentError, default_middleware
 from broker.kafka.topic_policies import MAX_DEAD_LETTER_BYTES
 from dev.server import Server
 from tests.broker.conftest import MakeBroker, StartWorker
-from tests.broker.dead_letters.letters import QUEUE
+from tests.broker.dead_letters.samples import QUEUE
 from tests.broker.kafka_python import whole_admin
 from tests.waiting import wait_until
 
@@ -35,10 +35,10 @@ def test_a_hook_that_fails_is_called_again_until_it_succeeds(
     threads: set[str] = set()
     healthy = threading.Event()
 
-    def told(letter: DeadLetter) -> None:
+    def told(dead_letter: DeadLetter) -> None:
         in_kafka = [each.message for each in broker.dead_letters(QUEUE)]
-        assert letter.message in in_kafka
-        calls.append(letter)
+        assert dead_letter.message in in_kafka
+        calls.append(dead_letter)
         threads.add(threading.current_thread().name)
         if not healthy.is_set():
             raise ConnectionError("the database is away")
@@ -52,7 +52,7 @@ def test_a_hook_that_fails_is_called_again_until_it_succeeds(
 
     healthy.set()
     broker.join(QUEUE, timeout=int(DEADLINE_S * 1000))
-    assert len({letter.origin for letter in calls}) == 1
+    assert len({dead_letter.origin for dead_letter in calls}) == 1
     assert len(list(broker.dead_letters(QUEUE))) == 1
     assert not any("ConsumerThread" in name for name in threads)
 
@@ -63,7 +63,7 @@ def test_what_a_stopped_worker_could_not_tell_is_told_by_the_next(
     monkeypatch.setattr("broker.worker.shutdown.SETTLE_TIMEOUT_S", 0.5)
     told: list[DeadLetter] = []
 
-    def refuse(letter: DeadLetter) -> None:
+    def refuse(dead_letter: DeadLetter) -> None:
         raise ConnectionError("the database is away")
 
     first = make_broker(middleware=default_middleware(on_dead_letter=refuse))
@@ -79,7 +79,9 @@ def test_what_a_stopped_worker_could_not_tell_is_told_by_the_next(
     start_worker(second)
     wait_until(lambda: told, deadline_s=DEADLINE_S, what="the hook")
     second.join(QUEUE, timeout=int(DEADLINE_S * 1000))
-    assert {letter.message.message_id for letter in told if letter.message} == {sent.message_id}
+    assert {dead_letter.message.message_id for dead_letter in told if dead_letter.message} == {
+        sent.message_id
+    }
 
 
 def test_kafka_gone_while_messages_are_given_up_loses_none(
@@ -105,7 +107,9 @@ def test_kafka_gone_while_messages_are_given_up_loses_none(
     )
     kafka_server.resume()
     broker.join(QUEUE, timeout=int(DEADLINE_S * 1000))
-    assert {letter.message.message_id for letter in broker.dead_letters(QUEUE) if letter.message} == sent
+    assert {
+        dead_letter.message.message_id for dead_letter in broker.dead_letters(QUEUE) if dead_letter.message
+    } == sent
     worker.stop()  # while its Kafka is there
 
 
@@ -132,10 +136,10 @@ def test_a_dead_letter_topic_that_takes_nothing_holds_the_queue_and_loses_none(
 
     configure(broker, topic, {"max.message.bytes": str(MAX_DEAD_LETTER_BYTES)})
     broker.join(QUEUE, timeout=int(DEADLINE_S * 1000))
-    letters = list(broker.dead_letters(QUEUE))
-    assert {letter.message.message_id for letter in letters if letter.message} == sent
-    assert {letter.error_type for letter in letters} == {"PermanentError"}
-    assert len({letter.origin for letter in told}) == len(told) == MESSAGES
+    dead_letters = list(broker.dead_letters(QUEUE))
+    assert {dead_letter.message.message_id for dead_letter in dead_letters if dead_letter.message} == sent
+    assert {dead_letter.error_type for dead_letter in dead_letters} == {"PermanentError"}
+    assert len({dead_letter.origin for dead_letter in told}) == len(told) == MESSAGES
 
 
 def configure(broker: KafkaBroker, topic: str, configs: dict[str, str]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from dev.child import Child
 from dev.stack import ROOT, Stack
 from tests.broker.conftest import MakeBroker
-from tests.broker.dead_letters.letters import QUEUE
+from tests.broker.dead_letters.samples import QUEUE
 from tests.waiting import wait_until
 
 DEADLINE_S = 150.0
@@ -50,8 +50,8 @@ def test_a_message_that_kills_its_workers_is_given_up_and_told(
         broker.join(QUEUE, timeout=int(DEADLINE_S * 1000))
     finally:
         worker.kill()
-    [letter] = broker.dead_letters(QUEUE)
-    assert letter.message == messages["poison"]
-    assert letter.error_type == "PoisonMessage"
+    [dead_letter] = broker.dead_letters(QUEUE)
+    assert dead_letter.message == messages["poison"]
+    assert dead_letter.error_type == "PoisonMessage"
     lines = set(ledger.read_text().splitlines())
     assert lines == {"told PoisonMessage", *(f"done {name}" for name in names if name != "poison")}

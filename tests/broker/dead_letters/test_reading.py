@@ -12,7 +12,7 @@ from broker import DeadLetter, KafkaBroker, KafkaUnavailable
 from broker.produce.record import Record
 from dev.ports import free_port
 from tests.broker.conftest import MakeBroker
-from tests.broker.dead_letters.letters import QUEUE, add_dead_letter, message
+from tests.broker.dead_letters.samples import QUEUE, add_dead_letter, message
 
 
 @pytest.fixture(scope="module")
@@ -29,15 +29,15 @@ def broker(make_broker: MakeBroker) -> KafkaBroker:
 MAIL, MAIL_2, REPORT = message("mail"), message("mail"), message("report")
 
 
-def ids(letters: object) -> set[str]:
-    return {letter.message.message_id for letter in letters if letter.message}  # type: ignore[attr-defined]
+def ids(dead_letters: object) -> set[str]:
+    return {dead_letter.message.message_id for dead_letter in dead_letters if dead_letter.message}  # type: ignore[attr-defined]
 
 
 def test_without_filters_everything_is_read_even_what_is_none_of_ours(broker: KafkaBroker) -> None:
-    letters = list(broker.dead_letters(QUEUE))
-    assert ids(letters) == {MAIL.message_id, MAIL_2.message_id, REPORT.message_id}
-    assert len(letters) == 4
-    assert all(letter.position for letter in letters)
+    dead_letters = list(broker.dead_letters(QUEUE))
+    assert ids(dead_letters) == {MAIL.message_id, MAIL_2.message_id, REPORT.message_id}
+    assert len(dead_letters) == 4
+    assert all(dead_letter.position for dead_letter in dead_letters)
 
 
 def test_each_filter_picks_what_it_says(broker: KafkaBroker) -> None:
@@ -45,12 +45,14 @@ def test_each_filter_picks_what_it_says(broker: KafkaBroker) -> None:
     assert ids(broker.dead_letters(QUEUE, message_id=MAIL.message_id)) == {MAIL.message_id}
     assert ids(broker.dead_letters(QUEUE, actor="mail")) == {MAIL.message_id, MAIL_2.message_id}
     assert ids(broker.dead_letters(QUEUE, actor="mail", error_type="TimeoutError")) == set()
-    assert ids(broker.dead_letters(QUEUE, where=lambda letter: letter.error == "slow")) == {REPORT.message_id}
+    assert ids(broker.dead_letters(QUEUE, where=lambda dead_letter: dead_letter.error == "slow")) == {
+        REPORT.message_id
+    }
 
 
 def test_since_is_inclusive_and_until_is_not(broker: KafkaBroker) -> None:
-    [letter] = broker.dead_letters(QUEUE, message_id=REPORT.message_id)
-    at = datetime.fromtimestamp(letter.timestamp / 1000, UTC)
+    [dead_letter] = broker.dead_letters(QUEUE, message_id=REPORT.message_id)
+    at = datetime.fromtimestamp(dead_letter.timestamp / 1000, UTC)
     later = at + timedelta(milliseconds=1)
     assert REPORT.message_id in ids(broker.dead_letters(QUEUE, since=at))
     assert REPORT.message_id not in ids(broker.dead_letters(QUEUE, until=at))
@@ -79,10 +81,10 @@ def test_a_queue_without_dead_letters_has_none(broker: KafkaBroker) -> None:
 def test_what_comes_in_while_it_is_read_is_left_for_the_next_time(make_broker: MakeBroker) -> None:
     broker = make_broker()
     add_dead_letter(broker, [message() for _ in range(20)])
-    letters = broker.dead_letters(QUEUE)
-    first = list(itertools.islice(letters, 1))
+    dead_letters = broker.dead_letters(QUEUE)
+    first = list(itertools.islice(dead_letters, 1))
     add_dead_letter(broker, [message() for _ in range(20)])
-    assert len(first + list(letters)) == 20
+    assert len(first + list(dead_letters)) == 20
     assert len(list(broker.dead_letters(QUEUE))) == 40
 
 

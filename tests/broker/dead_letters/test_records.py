@@ -77,9 +77,9 @@ def test_the_record_goes_to_the_queues_dead_letters_under_the_messages_id_and_sa
 
 def test_a_message_comes_back_equal() -> None:
     sent = message(retries=1, nested={"a": [1, 2.5, None]})
-    letter = read(make(sent.encode(), raised()))
-    assert letter.message == sent
-    assert letter.why_not_redrivable is None
+    dead_letter = read(make(sent.encode(), raised()))
+    assert dead_letter.message == sent
+    assert dead_letter.why_not_redrivable is None
 
 
 @pytest.mark.parametrize(
@@ -90,9 +90,9 @@ def test_a_message_comes_back_equal() -> None:
 def test_bytes_that_are_no_message_are_kept_as_they_are(raw: bytes) -> None:
     record = make(raw, raised())
     assert json.loads(record.value or b"")["original_message"] == base64.b64encode(raw).decode()
-    letter = read(record)
-    assert (letter.message, letter.raw) == (None, raw)
-    assert letter.why_not_redrivable is not None
+    dead_letter = read(record)
+    assert (dead_letter.message, dead_letter.raw) == (None, raw)
+    assert dead_letter.why_not_redrivable is not None
     assert record.key == b"shop-mail/3/42"
 
 
@@ -107,8 +107,8 @@ def test_an_object_that_is_no_message_is_kept_readable(raw: bytes) -> None:
 
 def test_a_message_with_a_number_that_json_lacks_comes_back_equal() -> None:
     sent: dramatiq.Message[Any] = dramatiq.Message("mail", "send", (float("inf"),), {}, {})
-    letter = read(make(sent.encode(), raised()))
-    assert letter.message == sent
+    dead_letter = read(make(sent.encode(), raised()))
+    assert dead_letter.message == sent
 
 
 def test_a_message_with_half_a_surrogate_pair_comes_back_equal() -> None:
@@ -118,8 +118,8 @@ def test_a_message_with_half_a_surrogate_pair_comes_back_equal() -> None:
 
 def test_an_option_that_is_no_json_costs_only_the_options() -> None:
     sent = message()
-    letter = read(make(sent.encode(), raised(), message=sent.copy(options={"policy": object()})))
-    assert letter.message == sent
+    dead_letter = read(make(sent.encode(), raised(), message=sent.copy(options={"policy": object()})))
+    assert dead_letter.message == sent
 
 
 def test_an_error_whose_text_raises_is_told_all_the_same() -> None:
@@ -127,22 +127,30 @@ def test_an_error_whose_text_raises_is_told_all_the_same() -> None:
         def __str__(self) -> str:
             raise RuntimeError("mute")
 
-    letter = read(make(message().encode(), Mute()))
-    assert letter.error_type == "Mute"
-    assert "RuntimeError" in letter.error
+    dead_letter = read(make(message().encode(), Mute()))
+    assert dead_letter.error_type == "Mute"
+    assert "RuntimeError" in dead_letter.error
 
 
 def test_a_message_that_was_failed_without_an_error_says_so() -> None:
-    letter = read(make(message().encode()))
-    assert (letter.error, letter.error_type, letter.traceback) == ("failed without an error", "", "")
+    dead_letter = read(make(message().encode()))
+    assert (dead_letter.error, dead_letter.error_type, dead_letter.traceback) == (
+        "failed without an error",
+        "",
+        "",
+    )
 
 
 @pytest.mark.parametrize("value", [None, b"", b"text", b"{}", b'{"original_message": 3}', b"[]"])
 def test_a_foreign_record_in_the_topic_is_read_as_a_dead_letter_without_a_message(
     value: bytes | None,
 ) -> None:
-    letter = read_dead_letter("mail", value, [])
-    assert (letter.message, letter.error_type, letter.raw) == (None, "UnreadableDeadLetter", value or b"")
+    dead_letter = read_dead_letter("mail", value, [])
+    assert (dead_letter.message, dead_letter.error_type, dead_letter.raw) == (
+        None,
+        "UnreadableDeadLetter",
+        value or b"",
+    )
 
 
 def test_the_longest_message_that_a_queue_takes_is_kept_whole() -> None:
@@ -158,10 +166,10 @@ def test_the_longest_message_that_a_queue_takes_is_kept_whole() -> None:
 
 def test_what_is_too_large_to_be_kept_loses_its_end_and_says_so() -> None:
     record = make(b"\xff" * MAX_DEAD_LETTER_BYTES, raised())
-    letter = read(record)
-    assert ("original-truncated", b"%d" % MAX_DEAD_LETTER_BYTES) in letter.headers
-    assert len(letter.raw) > MAX_DEAD_LETTER_BYTES // 2
-    assert letter.why_not_redrivable == "its message was truncated, because it was too large"
+    dead_letter = read(record)
+    assert ("original-truncated", b"%d" % MAX_DEAD_LETTER_BYTES) in dead_letter.headers
+    assert len(dead_letter.raw) > MAX_DEAD_LETTER_BYTES // 2
+    assert dead_letter.why_not_redrivable == "its message was truncated, because it was too large"
 
 
 @settings(max_examples=examples(40))
@@ -183,5 +191,5 @@ def test_a_dead_letter_always_fits(
     size = len(record.value or b"") + len(record.key or b"")
     size += sum(len(name) + len(value) for name, value in record.headers)
     assert size <= MAX_DEAD_LETTER_BYTES - 1_000
-    letter = read(record)
-    assert letter.message is not None or letter.why_not_redrivable is not None
+    dead_letter = read(record)
+    assert dead_letter.message is not None or dead_letter.why_not_redrivable is not None

@@ -16,7 +16,7 @@ from broker.dead_letters.resolution import Action, ResolutionState
 from broker.produce.record import Record
 from dev.stack import ROOT, Stack
 from tests.broker.conftest import MakeBroker, StartWorker
-from tests.broker.dead_letters.letters import QUEUE, add_dead_letter, message, on_queue, records_on_queue
+from tests.broker.dead_letters.samples import QUEUE, add_dead_letter, message, on_queue, records_on_queue
 from tests.waiting import wait_until
 
 DEADLINE_S = 60.0
@@ -105,7 +105,7 @@ def test_one_that_its_queue_does_not_take_holds_up_no_other(broker: KafkaBroker)
     add_dead_letter(broker, [message(), too_large, message()])
     resolved = broker.redrive(QUEUE, dry_run=False, reason="test")
     assert (resolved.selected, resolved.sent, sum(resolved.refused.values())) == (3, 2, 1)
-    assert [letter.message for letter in broker.dead_letters(QUEUE)] == [too_large]
+    assert [dead_letter.message for dead_letter in broker.dead_letters(QUEUE)] == [too_large]
     again = broker.redrive(QUEUE, dry_run=False, reason="test")
     assert (again.selected, again.sent) == (1, 0)
     assert len(on_queue(broker)) == 2
@@ -144,12 +144,12 @@ def test_a_message_that_fails_again_can_be_redriven_again(
     sent = task.send()
     start_worker(broker)
     for generation in range(3):
-        [letter] = wait_until(
+        [dead_letter] = wait_until(
             lambda: list(broker.dead_letters(QUEUE)), deadline_s=DEADLINE_S, what="the dead letter"
         )
-        assert letter.message is not None
-        assert letter.message.message_id == sent.message_id
-        assert (letter.generation, letter.retry_count) == (generation, 1)
+        assert dead_letter.message is not None
+        assert dead_letter.message.message_id == sent.message_id
+        assert (dead_letter.generation, dead_letter.retry_count) == (generation, 1)
         if generation == 2:
             healthy.append(True)
         assert broker.redrive(QUEUE, dry_run=False, reason="try again").sent == 1

@@ -35,11 +35,11 @@ def die_if(when: str, what: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def told(letter: DeadLetter) -> None:
-    assert letter.message is not None
+def told(dead_letter: DeadLetter) -> None:
+    assert dead_letter.message is not None
     die_if("before", "told")
     with Path(LEDGER).open("a") as ledger:
-        ledger.write(f"{letter.message.message_id}\n")
+        ledger.write(f"{dead_letter.message.message_id}\n")
     die_if("after", "told")
 
 

@@ -25,8 +25,8 @@ def main(bootstrap_servers: str, namespace: str, ledger: str) -> None:
         with Path(ledger).open("a") as lines:
             lines.write(f"{line}\n")
 
-    def told(letter: DeadLetter) -> None:
-        write(f"told {letter.error_type}")
+    def told(dead_letter: DeadLetter) -> None:
+        write(f"told {dead_letter.error_type}")
 
     broker = KafkaBroker(
         bootstrap_servers,

@@ -15,8 +15,8 @@ TIMEOUT_MS = DEADLINE_S * 1000
 
 
 def dead_letter_error(application: Application, message_id: str) -> str | None:
-    for letter in application.broker.dead_letters("default", message_id=message_id):
-        return letter.error_type
+    for dead_letter in application.broker.dead_letters("default", message_id=message_id):
+        return dead_letter.error_type
     return None
 
 

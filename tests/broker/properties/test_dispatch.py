@@ -1,8 +1,8 @@
-"""Worker processes that dispatch, crash, commit in vain and hand over, simulated step by step.
+"""Worker processes that dispatch, crash, whose commits fail, and that hand over, simulated step by step.
 
-Kafka is a list of records and the last commit of each partition; a worker process is a real ledger and a real
-dispatcher for each queue. What a process was about to run when it died, the simulation knows; the broker has
-only the commits.
+Kafka is a list of records and the last commit of each partition. A worker process has the real deliveries in
+flight, and a real dispatcher for each queue. The simulation knows which records a process was about to run
+when it died; the broker has only the commits.
 """
 
 from __future__ import annotations

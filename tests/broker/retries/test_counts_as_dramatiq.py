@@ -18,7 +18,7 @@ from dramatiq.middleware import default_middleware as dramatiqs_middleware
 
 from broker import KafkaBroker, default_middleware
 from tests.broker.conftest import MakeBroker, StartWorker
-from tests.broker.dead_letters.letters import QUEUE
+from tests.broker.dead_letters.samples import QUEUE
 
 JOIN_TIMEOUT_MS = 90_000
 
@@ -102,7 +102,7 @@ def test_what_code_sees_of_the_count_is_what_dramatiqs_own_brokers_show(
     assert run(broker, start_worker) == dramatiqs_counts
     assert ("on_failure", 4) in dramatiqs_counts["three retries"]
 
-    letters = {each.message.actor_name: each for each in broker.dead_letters(QUEUE) if each.message}
-    assert {name: letter.retry_count for name, letter in letters.items()} == {
+    dead_letters = {each.message.actor_name: each for each in broker.dead_letters(QUEUE) if each.message}
+    assert {name: dead_letter.retry_count for name, dead_letter in dead_letters.items()} == {
         name: retries for name, (_, retries) in ACTORS.items()
     }

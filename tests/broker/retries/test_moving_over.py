@@ -39,7 +39,9 @@ def _broker_is_put_back() -> Iterator[None]:
 def dead_letters(broker: Broker) -> list[str]:
     if isinstance(broker, KafkaBroker):
         return sorted(
-            letter.message.actor_name for letter in broker.dead_letters("default") if letter.message
+            dead_letter.message.actor_name
+            for dead_letter in broker.dead_letters("default")
+            if dead_letter.message
         )
     assert isinstance(broker, StubBroker)
     return sorted(message.actor_name for message in broker.dead_letters)

@@ -19,7 +19,7 @@ from broker.produce.record import Record
 from dev.child import Child
 from dev.stack import ROOT, Stack
 from tests.broker.conftest import MakeBroker, StartWorker
-from tests.broker.dead_letters.letters import QUEUE, records_on_queue
+from tests.broker.dead_letters.samples import QUEUE, records_on_queue
 from tests.waiting import wait_until
 
 DEADLINE_S = 90.0
@@ -104,9 +104,11 @@ def test_attempts_are_counted_over_the_death_of_every_worker(
 
     # A crash before the commit repeats an attempt, under its own number; none is skipped, none is added.
     assert set(lines) == {"a 1 0", "a 2 3", "a 3 6"}
-    letters = list(broker.dead_letters(QUEUE))
-    assert {letter.message.message_id for letter in letters if letter.message} == {sent.message_id}
-    assert {letter.retry_count for letter in letters} == {2}
+    dead_letters = list(broker.dead_letters(QUEUE))
+    assert {dead_letter.message.message_id for dead_letter in dead_letters if dead_letter.message} == {
+        sent.message_id
+    }
+    assert {dead_letter.retry_count for dead_letter in dead_letters} == {2}
 
 
 class Witness(Middleware):

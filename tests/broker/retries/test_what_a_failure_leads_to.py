@@ -62,10 +62,10 @@ def test_the_policy_counts_the_attempts_over_all_runs(
     stub_broker: StubBroker, start_stub_worker: StartStubWorker
 ) -> None:
     task = Task(stub_broker, [Locked()] * 5, retry=three_attempts())
-    letter = task.finish(start_stub_worker)
+    dead_letter = task.finish(start_stub_worker)
     assert task.runs == 3
-    assert letter is not None
-    assert letter.options["retries"] == 2
+    assert dead_letter is not None
+    assert dead_letter.options["retries"] == 2
 
 
 def test_a_task_that_succeeds_in_the_end_is_no_dead_letter(
@@ -132,12 +132,12 @@ def test_everything_else_is_a_dead_letter_at_once(
     stub_broker: StubBroker, start_stub_worker: StartStubWorker, error: BaseException
 ) -> None:
     task = Task(stub_broker, [error], retry=three_attempts())
-    letter = task.finish(start_stub_worker)
+    dead_letter = task.finish(start_stub_worker)
     assert task.runs == 1
-    assert letter is not None
-    assert letter._exception is error
-    assert letter.options["last_error"].startswith(f"{type(error).__name__}: ")
-    assert "retries" not in letter.options, "a first attempt is no retry"
+    assert dead_letter is not None
+    assert dead_letter._exception is error
+    assert dead_letter.options["last_error"].startswith(f"{type(error).__name__}: ")
+    assert "retries" not in dead_letter.options, "a first attempt is no retry"
 
 
 def test_a_permanent_error_wins_over_any_policy(
@@ -272,14 +272,14 @@ def test_a_message_says_how_far_it_is(stub_broker: StubBroker, start_stub_worker
         [Locked("row 7"), Locked("x" * 100_000)],
         retry=three_attempts(stop=stop_after_attempt(2)),
     )
-    letter = task.finish(start_stub_worker)
-    assert letter is not None
-    options = letter.options
+    dead_letter = task.finish(start_stub_worker)
+    assert dead_letter is not None
+    options = dead_letter.options
     assert options["retries"] == 1
-    assert options["first_sent_timestamp"] == letter.message_timestamp
+    assert options["first_sent_timestamp"] == dead_letter.message_timestamp
     assert options["last_error"].startswith("Locked: xxx")
     assert "Locked" in options["traceback"]
-    assert options["requeue_timestamp"] >= letter.message_timestamp
+    assert options["requeue_timestamp"] >= dead_letter.message_timestamp
     assert len(json.dumps(options)) < 25_000
 
 
@@ -310,10 +310,10 @@ def test_exhausted_retries_are_told_to_the_actor_named_for_it(
         told.append((message, counts))
 
     task = Task(stub_broker, [Locked()] * 3, retry=three_attempts(), on_retry_exhausted="exhausted")
-    letter = task.finish(start_stub_worker)
-    assert letter is not None
+    dead_letter = task.finish(start_stub_worker)
+    assert dead_letter is not None
     [(message, counts)] = told
-    assert message["message_id"] == letter.message_id
+    assert message["message_id"] == dead_letter.message_id
     assert counts == {"retries": 2, "max_retries": None}
 
 
@@ -332,10 +332,10 @@ def test_a_wait_that_is_no_time_makes_a_dead_letter_and_loses_nothing(
     stub_broker: StubBroker, start_stub_worker: StartStubWorker, wait_s: Any
 ) -> None:
     task = Task(stub_broker, [Locked()], retry=three_attempts(wait=lambda _: wait_s))
-    letter = task.finish(start_stub_worker)
-    assert letter is not None
-    assert isinstance(letter._exception, TypeError | ValueError | OverflowError)
-    assert isinstance(letter._exception.__context__, Locked)
+    dead_letter = task.finish(start_stub_worker)
+    assert dead_letter is not None
+    assert isinstance(dead_letter._exception, TypeError | ValueError | OverflowError)
+    assert isinstance(dead_letter._exception.__context__, Locked)
 
 
 @pytest.mark.parametrize("part", ["stop", "wait", "retry", "after", "before_sleep"])
@@ -346,10 +346,10 @@ def test_a_policy_that_raises_makes_a_dead_letter_and_loses_nothing(
         raise LookupError(part)
 
     task = Task(stub_broker, [Locked()], retry=three_attempts(**{part: broken}))
-    letter = task.finish(start_stub_worker)
+    dead_letter = task.finish(start_stub_worker)
     assert task.runs == 1
-    assert letter is not None
-    assert repr(letter._exception) == f"LookupError('{part}')"
+    assert dead_letter is not None
+    assert repr(dead_letter._exception) == f"LookupError('{part}')"
 
 
 def test_an_interrupt_while_a_failure_is_seen_to_loses_nothing(
@@ -371,9 +371,9 @@ def test_a_message_with_a_senseless_count_is_a_dead_letter(
     stub_broker: StubBroker, start_stub_worker: StartStubWorker
 ) -> None:
     task = Task(stub_broker, [Locked()], retry=three_attempts())
-    letter = task.finish(start_stub_worker, retries="many")
-    assert letter is not None
-    assert "'many'" in str(letter._exception)
+    dead_letter = task.finish(start_stub_worker, retries="many")
+    assert dead_letter is not None
+    assert "'many'" in str(dead_letter._exception)
 
 
 @pytest.mark.parametrize(
@@ -430,7 +430,7 @@ def test_an_actor_can_decline_the_brokers_default(
     retries.retry = three_attempts()
     retries.max_retries, retries.min_backoff = 4, 1
     task = Task(stub_broker, [ValueError()] * 9, retry=None)
-    letter = task.finish(start_stub_worker)
+    dead_letter = task.finish(start_stub_worker)
     assert task.runs == 5
-    assert letter is not None
-    assert letter.options["retries"] == 5, "Dramatiq counts the retry that it does not make"
+    assert dead_letter is not None
+    assert dead_letter.options["retries"] == 5, "Dramatiq counts the retry that it does not make"

@@ -16,7 +16,7 @@ from broker.kafka.clients import Clients
 from broker.kafka.topics import Topics
 from broker.worker import policy_watch
 from tests.broker.conftest import MakeBroker, StartWorker
-from tests.broker.topics.made import QUEUE, configs_of, configure, create
+from tests.broker.topics.foreign_topics import QUEUE, configs_of, configure, create
 from tests.waiting import wait_until
 
 DEADLINE_S = 60.0
@@ -250,9 +250,9 @@ def test_a_redrive_from_compacted_dead_letters_is_refused_and_reading_them_is_no
     with pytest.raises(TopicMisconfigured, match=mend(topic, "cleanup.policy=delete")):
         operator.discard(QUEUE, dry_run=False, reason="mended")
     assert operator.redrive(QUEUE).to_send == 1
-    assert [letter.message and letter.message.message_id for letter in operator.dead_letters(QUEUE)] == [
-        message.message_id
-    ]
+    assert [
+        dead_letter.message and dead_letter.message.message_id for dead_letter in operator.dead_letters(QUEUE)
+    ] == [message.message_id]
 
 
 def test_topics_are_looked_at_once_for_any_number_of_sends(

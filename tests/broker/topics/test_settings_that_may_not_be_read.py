@@ -20,7 +20,7 @@ from kafka.admin import (
 from broker import EnqueueFailed, KafkaBroker
 from dev.apache_kafka import ApacheKafkaServer
 from tests.broker.conftest import SESSION_TIMEOUT_MS, StartWorker
-from tests.broker.topics.made import QUEUE
+from tests.broker.topics.foreign_topics import QUEUE
 from tests.broker.topics.test_size_limits import LARGE, LIMIT, text
 
 pytestmark = pytest.mark.real_kafka("rights")
@@ -118,9 +118,12 @@ def test_what_kafka_refuses_for_good_is_refused_or_dead_lettered_and_one_line_sa
     start_worker(broker, queues={QUEUE})
     broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS)
 
-    letters = list(broker.dead_letters(QUEUE))
-    assert {letter.message.args[0] for letter in letters if letter.message} == {retried, delayed}
-    assert {letter.error_type for letter in letters} == {"MessageSizeTooLargeError"}
+    dead_letters = list(broker.dead_letters(QUEUE))
+    assert {dead_letter.message.args[0] for dead_letter in dead_letters if dead_letter.message} == {
+        retried,
+        delayed,
+    }
+    assert {dead_letter.error_type for dead_letter in dead_letters} == {"MessageSizeTooLargeError"}
     assert sorted(runs, key=len) == ["x", retried]
     lines = [record.getMessage() for record in caplog.records if "DESCRIBE_CONFIGS" in record.getMessage()]
     assert len(lines) == 1

@@ -17,7 +17,7 @@ from broker import DeadLetter, EnqueueFailed, KafkaBroker, PermanentError, defau
 from broker.kafka.topic_policies import MAX_DEAD_LETTER_BYTES
 from broker.produce.record import Record
 from tests.broker.conftest import MakeBroker, StartWorker
-from tests.broker.topics.made import QUEUE, configure, create
+from tests.broker.topics.foreign_topics import QUEUE, configure, create
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.real_kafka("a topic's max.message.bytes")
@@ -95,20 +95,20 @@ def test_a_message_that_fits_to_the_last_byte_is_sent_and_dead_lettered_whole_wh
     sent = task.send_with_options(args=(text(longest),), **options)
     start_worker(broker)
     broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS)
-    (letter,) = broker.dead_letters(QUEUE)
-    assert letter.message is not None
-    assert letter.message.args == sent.args
-    assert letter.error_type == "MessageSizeTooLargeError"
-    assert "takes 10,000 bytes" in letter.error
-    size = re.search(r"its record has ([0-9,]+) bytes", letter.error)
+    (dead_letter,) = broker.dead_letters(QUEUE)
+    assert dead_letter.message is not None
+    assert dead_letter.message.args == sent.args
+    assert dead_letter.error_type == "MessageSizeTooLargeError"
+    assert "takes 10,000 bytes" in dead_letter.error
+    size = re.search(r"its record has ([0-9,]+) bytes", dead_letter.error)
     assert size is not None
     # The texts about its failure, of 5,000 characters each, are left out of its retry.
     assert LIMIT < int(size[1].replace(",", "")) < LIMIT + 1_000
-    assert "the task had failed: RuntimeError: " in letter.error
-    assert "The task had failed:" in letter.traceback
-    assert "raise RuntimeError(text(5_000))" in letter.traceback
-    assert "RuntimeError" in letter.message.options["last_error"]
-    assert len(letter.message.options["last_error"]) > 1_000
+    assert "the task had failed: RuntimeError: " in dead_letter.error
+    assert "The task had failed:" in dead_letter.traceback
+    assert "raise RuntimeError(text(5_000))" in dead_letter.traceback
+    assert "RuntimeError" in dead_letter.message.options["last_error"]
+    assert len(dead_letter.message.options["last_error"]) > 1_000
     assert run.runs == 1
 
 
@@ -184,9 +184,9 @@ def test_a_due_message_that_its_queue_has_come_to_refuse_is_dead_lettered_told_a
     start_worker(broker)
     broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS)
     assert done == ["small"]
-    (letter,) = broker.dead_letters(QUEUE)
-    assert letter.error_type == "MessageSizeTooLargeError"
-    assert "takes 2,000 bytes" in letter.error
+    (dead_letter,) = broker.dead_letters(QUEUE)
+    assert dead_letter.error_type == "MessageSizeTooLargeError"
+    assert "takes 2,000 bytes" in dead_letter.error
     assert told
     assert {one.message and one.message.args for one in told} == {(content,)}
 
@@ -229,10 +229,10 @@ def test_a_message_that_waits_in_its_lane_and_can_never_come_back_frees_it_and_i
     configure(broker, topic, {"max.message.bytes": "2000"})
     broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS)
     assert done == ["second", "third"]
-    (letter,) = broker.dead_letters(QUEUE)
-    assert letter.message is not None
-    assert letter.message.args == (first,)
-    assert letter.error_type == "MessageSizeTooLargeError"
+    (dead_letter,) = broker.dead_letters(QUEUE)
+    assert dead_letter.message is not None
+    assert dead_letter.message.args == (first,)
+    assert dead_letter.error_type == "MessageSizeTooLargeError"
 
 
 def waits(broker: KafkaBroker) -> int:
@@ -250,9 +250,9 @@ def test_a_pipelines_next_step_that_its_queue_does_not_take_becomes_a_dead_lette
     pipeline([first.message(), second.message_with_options()], broker=broker).run()
     start_worker(broker)
     broker.join("first", timeout=JOIN_TIMEOUT_MS)
-    (letter,) = broker.dead_letters("first")
-    assert letter.error_type == "MessageSizeTooLargeError"
-    assert "takes 10,000 bytes" in letter.error
+    (dead_letter,) = broker.dead_letters("first")
+    assert dead_letter.error_type == "MessageSizeTooLargeError"
+    assert "takes 10,000 bytes" in dead_letter.error
 
 
 def test_a_failure_callback_that_its_queue_does_not_take_gives_one_dead_letter_and_no_retry(
@@ -272,8 +272,8 @@ def test_a_failure_callback_that_its_queue_does_not_take_gives_one_dead_letter_a
     task.send_with_options(args=(content,), on_failure=failed)
     start_worker(broker)
     broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS)
-    (letter,) = broker.dead_letters(QUEUE)
-    assert letter.error_type == "MessageSizeTooLargeError"
+    (dead_letter,) = broker.dead_letters(QUEUE)
+    assert dead_letter.error_type == "MessageSizeTooLargeError"
     assert runs == [content]
 
 
@@ -290,10 +290,10 @@ def test_a_dead_letter_keeps_to_the_limit_of_its_topic_by_saying_less_and_its_me
     broker.enqueue_many([task.message(content) for content in contents])
     start_worker(broker)
     broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS)
-    letters = list(broker.dead_letters(QUEUE))
-    assert {letter.message.args[0] for letter in letters if letter.message} == contents
-    assert {letter.error_type for letter in letters} == {"PermanentError"}
-    assert {letter.why_not_redrivable for letter in letters} == {None}
+    dead_letters = list(broker.dead_letters(QUEUE))
+    assert {dead_letter.message.args[0] for dead_letter in dead_letters if dead_letter.message} == contents
+    assert {dead_letter.error_type for dead_letter in dead_letters} == {"PermanentError"}
+    assert {dead_letter.why_not_redrivable for dead_letter in dead_letters} == {None}
     # What was done about so many would not fit into one record of that topic.
     assert broker.discard(QUEUE, dry_run=False, reason="read").selected == 60
     assert list(broker.dead_letters(QUEUE)) == []
@@ -312,8 +312,11 @@ def test_a_dead_letter_says_less_when_its_topic_has_come_to_take_less(
     configure(broker, broker.parts.topics.dead_letters(QUEUE), {"max.message.bytes": str(LIMIT)})
     task.send("second")
     broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS)
-    letters = list(broker.dead_letters(QUEUE))
-    assert {letter.message.args for letter in letters if letter.message} == {("first",), ("second",)}
+    dead_letters = list(broker.dead_letters(QUEUE))
+    assert {dead_letter.message.args for dead_letter in dead_letters if dead_letter.message} == {
+        ("first",),
+        ("second",),
+    }
 
 
 def test_a_record_that_no_producer_sends_is_refused_beforehand_whatever_its_topic_takes(

@@ -11,7 +11,7 @@ import pytest
 from broker import KafkaBroker
 from tests.broker.conftest import MakeBroker, StartWorker
 from tests.broker.kafka_python import whole_admin
-from tests.broker.topics.made import QUEUE, configs_of, create
+from tests.broker.topics.foreign_topics import QUEUE, configs_of, create
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.real_kafka("a topic that is away when something is sent to it")

@@ -1,4 +1,4 @@
-"""The ledger under any order of dispatch, begin, complete, flush, revoke and adopt, over two partitions."""
+"""InFlightDeliveries in any order of dispatch, begin, complete, flush, revoke and adopt, two partitions."""
 
 from dataclasses import dataclass, field
 
@@ -29,14 +29,14 @@ class Partition:
     orphans: dict[int, Delivery] = field(default_factory=dict)
 
 
-class LedgerMachine(RuleBasedStateMachine):
+class InFlightMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.in_flight = InFlightDeliveries()
         self.capacity = Capacity(PREFETCH)
         self.partitions = {name: Partition() for name in PARTITIONS}
         self.deliveries: list[Delivery] = []
-        self.finished: set[int] = set()  # ids of deliveries whose end the ledger was told, or that it skipped
+        self.finished: set[int] = set()  # ids of deliveries whose end was reported, or that were skipped
         self.completed: dict[TopicPartition, set[int]] = {name: set() for name in PARTITIONS}
 
     @initialize()
@@ -175,5 +175,5 @@ class LedgerMachine(RuleBasedStateMachine):
         return self.partitions[self._name_of(delivery)]
 
 
-TestAnyOrderKeepsTheBooks = LedgerMachine.TestCase
+TestAnyOrderKeepsTheBooks = InFlightMachine.TestCase
 TestAnyOrderKeepsTheBooks.settings = settings(max_examples=examples(300), stateful_step_count=50)

@@ -71,8 +71,8 @@ def test_what_comes_to_a_quiet_partition_is_next_or_next_but_one_however_long_th
 ) -> None:
     partitions = Partitions(3)
     partitions.fill(hot, 2_000)
-    lane_entries = partitions.deliveries()
+    partitions_served = partitions.deliveries()
     for quiet in [number for number in range(3) if number != hot] * 10:
-        assert next(lane_entries) == hot
+        assert next(partitions_served) == hot
         partitions.fill(quiet, 1)
-        assert quiet in (next(lane_entries), next(lane_entries))
+        assert quiet in (next(partitions_served), next(partitions_served))

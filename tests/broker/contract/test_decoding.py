@@ -123,7 +123,7 @@ ODD_FIELDS: dict[str, dict[str, Any]] = {
 }
 
 
-class Intake:
+class DecodedQueue:
     """A queue with a worker, and what has become of the records that were put into its topic."""
 
     def __init__(self, broker: KafkaBroker, worker: Worker) -> None:
@@ -131,7 +131,7 @@ class Intake:
         self.worker = worker
         self.origins: dict[str, Origin] = {}
         self.done: list[str] = []
-        self.letters: dict[Origin, list[DeadLetter]] = {}
+        self.dead_letters: dict[Origin, list[DeadLetter]] = {}
         self._producer = broker.parts.clients.producer(max_request_size=2_000_000)
 
     def put(self, name: str, value: bytes | None) -> None:
@@ -141,47 +141,47 @@ class Intake:
         sent.get(10)
         self.origins[name] = Origin(topic, 0, sent.value.offset)
 
-    def settle(self) -> None:
+    def join(self) -> None:
         """Wait until all of it is done or dead."""
         self.broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS)
-        self.letters.clear()
-        for letter in self.broker.dead_letters(QUEUE):
-            assert letter.origin is not None
-            self.letters.setdefault(letter.origin, []).append(letter)
+        self.dead_letters.clear()
+        for dead_letter in self.broker.dead_letters(QUEUE):
+            assert dead_letter.origin is not None
+            self.dead_letters.setdefault(dead_letter.origin, []).append(dead_letter)
 
     def close(self) -> None:
         self._producer.close()
 
 
 @pytest.fixture(scope="module")
-def intake(kafka_backend: KafkaBackend) -> Iterator[Intake]:
+def queue(kafka_backend: KafkaBackend) -> Iterator[DecodedQueue]:
     broker = kafka_backend.broker()
     broker.declare_queue(QUEUE)
     broker.parts.topics.ensure(broker.parts.topics.of_worker(QUEUE))
     worker = Worker(broker, worker_timeout=WORKER_TIMEOUT_MS, worker_threads=WORKER_THREADS)
-    intake = Intake(broker, worker)
+    queue = DecodedQueue(broker, worker)
 
     @dramatiq.actor(broker=broker, max_retries=0)
     def work(name: str = "", *, fail: bool = False, **_: object) -> None:
         if fail:
             raise ValueError("asked to")
-        intake.done.append(name)
+        queue.done.append(name)
 
     worker.start()
-    yield intake
+    yield queue
     worker.stop()
-    intake.close()
+    queue.close()
     broker.close()
 
 
 @pytest.fixture(scope="module")
-def after_unreadable(intake: Intake) -> Intake:
-    """The intake after every unreadable record, each followed by a good one."""
+def after_unreadable(queue: DecodedQueue) -> DecodedQueue:
+    """The queue after every unreadable record, each followed by a good one."""
     for name, (value, _) in UNREADABLE.items():
-        intake.put(name, value)
-        intake.put(f"after {name}", encoded(args=[f"after {name}"]))
-    intake.settle()
-    return intake
+        queue.put(name, value)
+        queue.put(f"after {name}", encoded(args=[f"after {name}"]))
+    queue.join()
+    return queue
 
 
 def same_record(raw: bytes, value: bytes) -> bool:
@@ -194,22 +194,22 @@ def same_record(raw: bytes, value: bytes) -> bool:
 
 @pytest.mark.parametrize("name", UNREADABLE)
 def test_a_record_that_is_no_message_of_the_queue_becomes_one_dead_letter_with_its_bytes(
-    after_unreadable: Intake, name: str
+    after_unreadable: DecodedQueue, name: str
 ) -> None:
     value, reason = UNREADABLE[name]
-    (letter,) = after_unreadable.letters[after_unreadable.origins[name]]
-    assert letter.error_type == ("UnknownActor" if name == "an unknown actor's" else "InvalidMessage")
-    assert reason in letter.error
-    assert same_record(letter.raw, value or b"")
+    (dead_letter,) = after_unreadable.dead_letters[after_unreadable.origins[name]]
+    assert dead_letter.error_type == ("UnknownActor" if name == "an unknown actor's" else "InvalidMessage")
+    assert reason in dead_letter.error
+    assert same_record(dead_letter.raw, value or b"")
 
 
-def test_the_messages_between_such_records_all_run_once(after_unreadable: Intake) -> None:
+def test_the_messages_between_such_records_all_run_once(after_unreadable: DecodedQueue) -> None:
     assert sorted(after_unreadable.done) == sorted(f"after {name}" for name in UNREADABLE)
 
 
 @pytest.fixture(scope="module")
-def after_odd(intake: Intake) -> Intake:
-    """The intake after messages that are valid and odd, each once with a task that fails."""
+def after_odd(queue: DecodedQueue) -> DecodedQueue:
+    """The queue after messages that are valid and odd, each once with a task that fails."""
     odd = {name: {"options": options} for name, (options, *_) in ODD_OPTIONS.items()} | ODD_FIELDS
     for name, fields in odd.items():
         for fail in (False, True):
@@ -219,31 +219,31 @@ def after_odd(intake: Intake) -> Intake:
                 "kwargs": {**fields.get("kwargs", {}), "fail": fail},
                 "message_id": odd_id(name, fail=fail),
             }
-            intake.put(f"{name}, {fail}", encoded(**changed))
-    intake.settle()
-    return intake
+            queue.put(f"{name}, {fail}", encoded(**changed))
+    queue.join()
+    return queue
 
 
 def odd_id(name: str, *, fail: bool) -> str:
     return f"{name}, {fail}{ODD_FIELDS.get(name, {}).get('message_id', '')}"
 
 
-def end_of(intake: Intake, name: str, *, fail: bool) -> str:
+def end_of(queue: DecodedQueue, name: str, *, fail: bool) -> str:
     """How a message ended, under whatever offset: a retry has another one."""
     sought = odd_id(name, fail=fail)
-    letters = [
-        letter
-        for letters in intake.letters.values()
-        for letter in letters
-        if letter.message is not None and letter.message.message_id == sought
+    dead_letters = [
+        dead_letter
+        for dead_letters in queue.dead_letters.values()
+        for dead_letter in dead_letters
+        if dead_letter.message is not None and dead_letter.message.message_id == sought
     ]
-    assert len(letters) <= 1
-    return "dead" if letters else "done"
+    assert len(dead_letters) <= 1
+    return "dead" if dead_letters else "done"
 
 
 @pytest.mark.parametrize("name", ODD_OPTIONS)
 def test_a_message_with_odd_options_runs_and_what_cannot_follow_from_it_makes_it_a_dead_letter(
-    after_odd: Intake, name: str
+    after_odd: DecodedQueue, name: str
 ) -> None:
     _, when_it_succeeds, when_it_fails = ODD_OPTIONS[name]
     assert end_of(after_odd, name, fail=False) == when_it_succeeds
@@ -252,7 +252,7 @@ def test_a_message_with_odd_options_runs_and_what_cannot_follow_from_it_makes_it
 
 
 @pytest.mark.parametrize("name", ODD_FIELDS)
-def test_an_unusual_message_runs_and_fails_like_any_other(after_odd: Intake, name: str) -> None:
+def test_an_unusual_message_runs_and_fails_like_any_other(after_odd: DecodedQueue, name: str) -> None:
     impossible = "does not take" in name
     assert end_of(after_odd, name, fail=False) == ("dead" if impossible else "done")
     assert end_of(after_odd, name, fail=True) == "dead"
@@ -260,17 +260,17 @@ def test_an_unusual_message_runs_and_fails_like_any_other(after_odd: Intake, nam
 
 
 def test_no_thread_dies_of_any_of_it_and_no_consumer_is_made_anew(
-    intake: Intake, request: pytest.FixtureRequest
+    queue: DecodedQueue, request: pytest.FixtureRequest
 ) -> None:
     request.getfixturevalue("after_unreadable")
-    consumer = intake.worker.consumers[QUEUE].consumer
+    consumer = queue.worker.consumers[QUEUE].consumer
     for name, (value, _) in UNREADABLE.items():
-        intake.put(f"{name}, again", value)
-    intake.settle()
+        queue.put(f"{name}, again", value)
+    queue.join()
     request.getfixturevalue("after_odd")
-    assert all(thread.is_alive() for thread in intake.worker.workers)
-    assert intake.worker.consumers[QUEUE].is_alive()
-    assert intake.worker.consumers[QUEUE].consumer is consumer
+    assert all(thread.is_alive() for thread in queue.worker.workers)
+    assert queue.worker.consumers[QUEUE].is_alive()
+    assert queue.worker.consumers[QUEUE].consumer is consumer
 
 
 #: By name: ids as other producers write them, and the one that the message then has; None for one of its own.
@@ -290,7 +290,7 @@ def after_odd_ids(kafka_backend: KafkaBackend) -> Iterator[dict[str, list[Messag
     broker.declare_queue(QUEUE)
     broker.parts.topics.ensure(broker.parts.topics.of_worker(QUEUE))
     worker = Worker(broker, worker_timeout=WORKER_TIMEOUT_MS, worker_threads=WORKER_THREADS)
-    intake = Intake(broker, worker)
+    queue = DecodedQueue(broker, worker)
     seen: dict[str, list[Message[Any]]] = {name: [] for name in ODD_IDS}
 
     @dramatiq.actor(broker=broker, max_retries=1, min_backoff=1, max_backoff=1)
@@ -301,16 +301,16 @@ def after_odd_ids(kafka_backend: KafkaBackend) -> Iterator[dict[str, list[Messag
         raise ValueError("asked to")
 
     for name, (fields, _) in ODD_IDS.items():
-        intake.put(name, encoded("" if fields else "message_id", **fields, args=[name]))
+        queue.put(name, encoded("" if fields else "message_id", **fields, args=[name]))
     worker.start()
-    intake.settle()
-    for letters in intake.letters.values():
-        for letter in letters:
-            assert letter.message is not None
-            seen[letter.message.args[0]].append(letter.message)
+    queue.join()
+    for dead_letters in queue.dead_letters.values():
+        for dead_letter in dead_letters:
+            assert dead_letter.message is not None
+            seen[dead_letter.message.args[0]].append(dead_letter.message)
     yield seen
     worker.stop()
-    intake.close()
+    queue.close()
     broker.close()
 
 

@@ -1,4 +1,4 @@
-"""Dead letters made without a worker, and what is on a queue's topic."""
+"""Dead letters that no worker wrote, and the messages in a queue's topic."""
 
 from __future__ import annotations
 
