@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import traceback
 
-#: An error's text may hold a whole response body; what travels with a message must not grow with it.
+#: An error's text may hold a whole response body; a message must not grow with its error.
 MAX_ERROR_CHARS = 2_000
 MAX_TRACEBACK_CHARS = 16_000
-#: The options of a message that say in many words why it failed last.
+#: The options of a message that hold the text of its last failure.
 NOTES = ("traceback", "last_error")
-#: How many frames Dramatiq keeps. Here they are the innermost ones, where the error is.
+#: The number of frames that Dramatiq keeps. Here they are the innermost ones, where the error is.
 MAX_FRAMES = 30
 
 
 def error_text(error: BaseException) -> str:
-    """What the error says, or its class when it says nothing."""
+    """The text of the error, or its class when the text is empty."""
     try:
         text = str(error)
     except Exception as e:  # noqa: BLE001 - a task's own __str__ may raise anything

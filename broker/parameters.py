@@ -26,7 +26,7 @@ RANGES: Mapping[str, Range] = {
 
 
 def check_ranges(**values: int) -> None:
-    """Check numbers of a broker's against RANGES.
+    """Check the numbers of a broker against RANGES.
 
     Raises:
       ValueError: When some are out of their range; it names all of them.

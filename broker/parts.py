@@ -140,7 +140,7 @@ def assemble(
     Parameters:
       hooks: Calls middleware; the broker itself.
       is_paused: Whether dispatching is paused.
-      fails_fast: Whether a join raises the error of a failed message, where the call does not say.
+      fails_fast: Whether a join raises the error of a failed message, unless the call decides that.
     """
     topics = Topics(clients, layout, namespace=settings.namespace)
     publisher = Publisher(clients, topics, timeout_ms=settings.enqueue_timeout_ms)

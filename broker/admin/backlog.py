@@ -31,7 +31,7 @@ class Backlog:
 
     Parameters:
       topic: The queue's topic. It must exist.
-      group_id: The queue's consumer group.
+      group: The queue's consumer group.
 
     Attributes:
       states: The committed states, corrected for truncations. :meth:`count` reads them.
@@ -41,11 +41,11 @@ class Backlog:
     answer; the caller then repeats the call on a new object.
     """
 
-    def __init__(self, clients: Clients, topic: str, group_id: str) -> None:
+    def __init__(self, clients: Clients, topic: str, group: str) -> None:
         self._clients = clients
         self._topic = topic
-        self._kafka: ConsumerClient = clients.consumer(group_id=group_id, fetch_max_wait_ms=10)
-        self._group_id = group_id
+        self._kafka: ConsumerClient = clients.consumer(group_id=group, fetch_max_wait_ms=10)
+        self._group = group
         self.states: dict[TopicPartition, CommitState] = {}
         self.is_gone = False
 
@@ -90,7 +90,7 @@ class Backlog:
         have read and not begun.
         """
         if ends:
-            FlushMarkers(self._clients, self._group_id).write(ends)
+            FlushMarkers(self._clients, self._group).write(ends)
             with self._clients.admin() as admin:
                 admin.delete_records(ends)
                 self._wait_for_owners(admin, ends)
@@ -134,7 +134,7 @@ class Backlog:
         }
 
     def _has_owners(self, admin: AdminClient) -> bool:
-        return bool(admin.group_members(self._group_id))
+        return bool(admin.group_members(self._group))
 
     def _ranges(self) -> dict[TopicPartition, tuple[int, int]]:
         partitions = [

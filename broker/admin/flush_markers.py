@@ -22,18 +22,18 @@ class FlushMarkers:
     Raises (every method): KafkaError and KafkaUnavailable when Kafka does not answer.
     """
 
-    def __init__(self, clients: Clients, group_id: str) -> None:
+    def __init__(self, clients: Clients, group: str) -> None:
         self._clients = clients
-        self._group_id = f"{group_id}.flushed"
+        self._group = f"{group}.flushed"
 
     def write(self, ends: Mapping[TopicPartition, int]) -> None:
-        with closing(self._clients.consumer(group_id=self._group_id)) as kafka:
+        with closing(self._clients.consumer(group_id=self._group)) as kafka:
             kafka.assign(list(ends))
             offsets = {partition: OffsetAndMetadata(end, "", -1) for partition, end in ends.items()}
             kafka.commit(offsets, timeout_ms=REQUEST_TIMEOUT_MS)
 
     def read(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         """The offset after the last flushed record of each partition; 0 for a partition without a marker."""
-        with closing(self._clients.consumer(group_id=self._group_id)) as kafka:
+        with closing(self._clients.consumer(group_id=self._group)) as kafka:
             noted = read_committed(kafka, partitions, timeout_ms=REQUEST_TIMEOUT_MS)
         return {partition: noted[partition].offset if partition in noted else 0 for partition in partitions}

@@ -53,10 +53,10 @@ class Completer:
 
     Parameters:
       give_up: Called with a delivery and the error when Kafka can never take one of its records (too large,
-        say). It replaces the outbox by a preparation, which creates a dead letter. A delivery that has a dead
-        letter keeps it and loses only the refused record; a refused dead letter is shortened.
-        It is not called for a delivery whose retry may be in Kafka: that delivery, too, loses only the
-        refused record.
+        for example). It replaces the outbox by a preparation, which creates a dead letter. A delivery that
+        has a dead letter keeps it and loses only the refused record; a refused dead letter is shortened. It
+        is not called for a delivery whose retry may be in Kafka: that delivery, too, loses only the refused
+        record.
     """
 
     def __init__(
@@ -163,20 +163,20 @@ class Completer:
                 backoff.reset()
 
     def step(self) -> BaseException | None:
-        """Settle what waits, once, on the calling thread; return why something is held, and None when nothing
-        is. For a process that does not :meth:`start` the thread.
+        """Settle the waiting deliveries once, on the calling thread; return the reason why one is held, or None.
+        For a process that does not :meth:`start` the thread.
         """
         _, reason = self._settle_waiting()
         return reason
 
     def _settle_waiting(self) -> tuple[list[Settled], BaseException | None]:
         with self._changed:
-            batch, self._waiting, self._busy = self._waiting, [], True
+            deliveries, self._waiting, self._busy = self._waiting, [], True
         try:
-            held, reason = self._settle_batch(batch)
+            held, reason = self._advance(deliveries)
         except Exception as e:  # noqa: BLE001
             # If the thread ended, no delivery of this process would be settled any more.
-            held, reason = [delivery for delivery in batch if not delivery.completed], e
+            held, reason = [delivery for delivery in deliveries if not delivery.completed], e
         with self._changed:
             self._waiting = held + self._waiting
             self._busy = False
@@ -189,16 +189,16 @@ class Completer:
         else:
             self._in_flight.complete(delivery)
 
-    def _settle_batch(self, batch: list[Settled]) -> tuple[list[Settled], BaseException | None]:
+    def _advance(self, deliveries: list[Settled]) -> tuple[list[Settled], BaseException | None]:
         """Advance each delivery as far as possible. Return the incomplete ones, and why the first of them is
         incomplete.
         """
-        unprepared = self._prepare(batch)
-        reason = self._publish([settled for settled in batch if id(settled) not in unprepared])
+        unprepared = self._prepare(deliveries)
+        reason = self._publish([settled for settled in deliveries if id(settled) not in unprepared])
         reason = reason or next(iter(unprepared.values()), None)
         untried: list[Settled] = []
         failed: list[Settled] = []
-        for delivery in batch:
+        for delivery in deliveries:
             if delivery.outbox or delivery.preparation is not None or failed:
                 # After one failed follow-up the others wait: they probably need the same unavailable service.
                 untried.append(delivery)
@@ -212,12 +212,12 @@ class Completer:
         # A failed delivery goes last, so that one that always fails cannot block the others.
         return untried + failed, reason
 
-    def _prepare(self, batch: list[Settled]) -> dict[int, Exception]:
+    def _prepare(self, deliveries: list[Settled]) -> dict[int, Exception]:
         """Run the preparation of each delivery, which fills its outbox. Return the errors, by id of the
         delivery.
         """
         unprepared: dict[int, Exception] = {}
-        for delivery in batch:
+        for delivery in deliveries:
             if isinstance(delivery, PendingDeadLetter):
                 continue
             begins = delivery.moves or (delivery.unrun and delivery.preparation is not None)
@@ -235,13 +235,13 @@ class Completer:
                     unprepared[id(delivery)] = e
         return unprepared
 
-    def _publish(self, batch: list[Settled]) -> BaseException | None:
+    def _publish(self, deliveries: list[Settled]) -> BaseException | None:
         """Publish all outboxes, and remove the acknowledged records from them."""
         try:
-            refused = self._give_up_refused(batch)
+            refused = self._give_up_refused(deliveries)
         except KafkaUnavailable as unavailable:
             return unavailable
-        owners = [(delivery, record) for delivery in batch for record in delivery.outbox]
+        owners = [(delivery, record) for delivery in deliveries for record in delivery.outbox]
         failures = self._publisher.publish([record for _, record in owners])
         for index, (delivery, record) in enumerate(owners):
             if record is delivery.retry and not isinstance(failures.get(index), _NOT_SENT):
@@ -262,7 +262,7 @@ class Completer:
             self._give_up(settled, e)
         return next(iter(failures.values()), refused)
 
-    def _give_up_refused(self, batch: list[Settled]) -> BaseException | None:
+    def _give_up_refused(self, deliveries: list[Settled]) -> BaseException | None:
         """Dead-letter the deliveries with a record that Kafka is known to refuse for good. None of their
         records is sent before: a message is either retried or dead-lettered.
 
@@ -274,7 +274,7 @@ class Completer:
         """
         owners = [
             (delivery, record)
-            for delivery in batch
+            for delivery in deliveries
             if len(delivery.outbox) > 1 and delivery.dead_letter is None and not delivery.retry_sent
             for record in delivery.outbox
         ]

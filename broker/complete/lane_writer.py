@@ -30,8 +30,8 @@ class LaneWriter:
     the next owner treats a message that waits in the lanes topic as settled.
 
     Parameters:
-      give_up: Called with a delivery and the error when Kafka can never take its retry (too large, say). It
-        puts a dead letter into the outbox.
+      give_up: Called with a delivery and the error when Kafka can never take its retry (too large, for
+        example). It puts a dead letter into the outbox.
     """
 
     def __init__(

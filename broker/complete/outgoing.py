@@ -50,9 +50,9 @@ class Outgoing:
             headers.append(lane_header(key))
         if delay is not None:
             return self._delays.record(message, delay, headers=headers, key=key)
-        spare = 0 if key is None else REQUEUE_HEADERS_BYTES
+        reserved_bytes = 0 if key is None else REQUEUE_HEADERS_BYTES
         topic = self._topics.queue(message.queue_name)
-        return Record(topic, message.encode(), key=key, headers=headers, spare=spare)
+        return Record(topic, message.encode(), key=key, headers=headers, reserved_bytes=reserved_bytes)
 
     def join(self, delivery: Delivery, message: Message[Any], delay: int | None) -> None:
         """Put a message into the outbox of the delivery from which it follows."""

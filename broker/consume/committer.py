@@ -32,8 +32,8 @@ class Snapshot:
         self.offsets: Offsets = {}
         self._counted: list[tuple[AssignedPartition, int]] = []
         for assigned in assigned_partitions:
-            said = self.offsets[assigned.partition] = to_kafka(assigned.snapshot(clean=clean))
-            assigned.said.append((said.offset, said.metadata))
+            commit = self.offsets[assigned.partition] = to_kafka(assigned.snapshot(clean=clean))
+            assigned.sent_commits.append((commit.offset, commit.metadata))
             assigned.dirty = False
             assigned.unanswered += 1
             self._counted.append((assigned, assigned.uncommitted))

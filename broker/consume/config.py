@@ -56,8 +56,8 @@ class ConsumerParts:
       acknowledged_ends: The ends of the acknowledged records in the lanes topics.
       hooks: Calls middleware, and knows the declared actors.
       is_paused: Whether dispatching is paused, as while a task's database is unreachable.
-      silent_since_s: When Kafka last answered the heartbeats of a silent queue (``clock.monotonic_s()``), by
-        queue. It outlives a consumer, which Dramatiq replaces after an error.
+      silent_since_s: The time of Kafka's last answer to the heartbeats of a silent queue
+        (``clock.monotonic_s()``), by queue. It outlives a consumer, which Dramatiq replaces after an error.
     """
 
     clients: Clients

@@ -50,8 +50,8 @@ LANE_POLL_GAP_S = 0.005
 class QueueConsumer(Consumer):
     """The consumer of one queue.
 
-    Worker threads call :meth:`ack` and :meth:`nack`, which only mark. One thread at a time uses the Kafka
-    client: the consumer's thread in :meth:`__next__`, and the caller of :meth:`close`.
+    Worker threads call :meth:`ack` and :meth:`nack`, which only note the result. One thread at a time uses
+    the Kafka client: the consumer's thread in :meth:`__next__`, and the caller of :meth:`close`.
 
     Parameters:
       prefetch: The maximum number of outstanding deliveries.
@@ -145,11 +145,11 @@ class QueueConsumer(Consumer):
         return None
 
     def ack(self, message: MessageProxy) -> None:
-        """Mark a delivery as processed. It completes once everything in its outbox is in Kafka."""
+        """Note that a delivery was processed. It completes once everything in its outbox is in Kafka."""
         self._settle(message)
 
     def nack(self, message: MessageProxy) -> None:
-        """Mark a delivery as failed. It completes once its dead letter is in Kafka.
+        """Note that a delivery failed. It completes once its dead letter is in Kafka.
 
         Raises:
           DeadLetterNotMade: When its dead letter cannot be created. Dramatiq then repeats the nack.
@@ -233,9 +233,9 @@ class QueueConsumer(Consumer):
     def _poll(self, timeout_s: float) -> None:
         self._poller.poll(timeout_s)
         polled_at_s = self._poller.polled_at_s
-        self._flush_watcher.look(polled_at_s)
-        self._heartbeat_monitor.look(polled_at_s)
-        self._open_transactions.look(polled_at_s, list(self._assigned_partitions.values()))
+        self._flush_watcher.step(polled_at_s)
+        self._heartbeat_monitor.check(polled_at_s)
+        self._open_transactions.step(polled_at_s, list(self._assigned_partitions.values()))
 
     def _wait(self, remaining_s: float) -> None:
         """Wait until a delivery may be possible: for a record, or for free capacity."""

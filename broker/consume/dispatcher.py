@@ -71,8 +71,8 @@ class Dispatcher:
         if self._capacity.free <= 0 or self._parts.is_paused() or self._in_flight.excludes(probation):
             return None
         if self._parts.shutdown.stopping:
-            # An idle thread would still take a delivery (one that an interrupted task handed back, say), and
-            # the shutdown would wait for it.
+            # An idle thread would still take a delivery (one that an interrupted task handed back, for
+            # example), and the shutdown would wait for it.
             return None
         if probation.marked is not None or probation.cleared:
             probation.commit_marks()

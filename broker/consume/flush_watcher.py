@@ -35,22 +35,22 @@ class FlushWatcher:
         self._kafka = kafka
         self._dispatcher = dispatcher
         self._markers = markers
-        self._next_look_s = 0.0
+        self._next_check_s = 0.0
         self._asked: PendingOffsets | None = None
 
-    def look(self, now_s: float) -> None:
+    def step(self, now_s: float) -> None:
         """Take a step, if one is due."""
-        if now_s < self._next_look_s:
+        if now_s < self._next_check_s:
             return
         if self._asked is None:
             assigned_partitions = self._dispatcher.assigned_partitions.values()
             if held := [a.partition for a in assigned_partitions if a.buffer or len(a.tracker)]:
                 self._asked = self._kafka.ask_beginnings(held, POLL_TIMEOUT_MS)
             else:
-                self._next_look_s = now_s + POLL_INTERVAL_S
+                self._next_check_s = now_s + POLL_INTERVAL_S
         elif self._asked.is_done:
             answer, self._asked = self._asked, None
-            self._next_look_s = now_s + POLL_INTERVAL_S
+            self._next_check_s = now_s + POLL_INTERVAL_S
             if answer.succeeded():
                 self._compare({partition: found.offset for partition, found in answer.value.items()})
 

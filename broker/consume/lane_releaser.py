@@ -124,7 +124,7 @@ class LaneReleaser:
         return next(iter(failures.values()), None)
 
     def _note(self, assigned: AssignedPartition, found: Found, failures: dict[int, BaseException]) -> None:
-        """Note what became of requeue records.
+        """Note the results of requeue records.
 
         Parameters:
           failures: By the number of the record. Those that no further attempt can change are removed.

@@ -28,17 +28,17 @@ class OpenTransactions:
 
     def __init__(self, kafka: ConsumerClient) -> None:
         self._kafka = kafka
-        self._next_look_s = 0.0
+        self._next_check_s = 0.0
         self._asked: PendingOffsets | None = None
         #: The position of a partition that does not advance although its log has more, and since when.
         self._blocked: dict[TopicPartition, tuple[int, float]] = {}
         self._reported: dict[TopicPartition, int] = {}
 
-    def look(self, now_s: float, assigned_partitions: Iterable[AssignedPartition]) -> None:
+    def step(self, now_s: float, assigned_partitions: Iterable[AssignedPartition]) -> None:
         """Take a step, if one is due."""
-        if now_s < self._next_look_s:
+        if now_s < self._next_check_s:
             return
-        self._next_look_s = now_s + POLL_INTERVAL_S
+        self._next_check_s = now_s + POLL_INTERVAL_S
         self._note_positions(now_s, assigned_partitions)
         if self._asked is not None and self._asked.is_done:
             answer, self._asked = self._asked, None

@@ -99,7 +99,7 @@ class Probation:
             self._mark(assigned, 1)
 
     def _mark(self, assigned: AssignedPartition, at_most: int) -> None:
-        """Take some records and mark them as running. After a crash the marks name them."""
+        """Take some records and give them running marks. After a crash the marks name them."""
         marked: list[ConsumedRecord] = []
         while len(marked) < min(at_most, self._capacity.free) and self._records.has_next(assigned):
             if marked and (assigned.is_suspect() or not assigned.on_probation()):
@@ -115,7 +115,9 @@ class Probation:
             self.commit_marks()
 
     def commit_marks(self) -> None:
-        """Commit the marks, unless the last attempt failed a moment ago. Clear their records on success."""
+        """Commit the running marks, unless the last attempt failed a moment ago. Clear their records on
+        success.
+        """
         if self.marked is None:
             return
         assigned, records = self.marked

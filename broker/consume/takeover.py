@@ -71,7 +71,7 @@ class Takeover:
         self._owned_lanes = owned_lanes
         self._capacity = capacity
         self._rights = rights
-        self._replays_said: set[TopicPartition] = set()
+        self._reported_replays: set[TopicPartition] = set()
         self._backoff = Backoff(RESTORE_BACKOFF_S)
         self._restore_failure = ""
 
@@ -101,7 +101,7 @@ class Takeover:
         try:
             remembered = self._in_flight.remembered(partitions)
             restored = restore(
-                self._clients, self._kafka, partitions, remembered, replays_said=self._replays_said
+                self._clients, self._kafka, partitions, remembered, reported_replays=self._reported_replays
             )
             self._take_over(restored)
         except (KafkaError, BrokerConnectionError, ValueError) as e:

@@ -31,10 +31,10 @@ class DeadLetter:
       error, error_type, traceback: The reason; ``error_type`` is the name of the error's class.
       retry_count: The number of retries.
       timestamp: The time at which it was dead-lettered, in milliseconds since 1970.
-      origin: The position of the record that held the message; None when the dead letter does not name it.
+      origin: The origin of the record that held the message; None when the dead letter does not name it.
       raw: The bytes of the message: as they were read when ``message`` is None, else as Dramatiq encodes it.
       headers: All headers of the dead letter's record.
-      position: The position of the dead letter's own record; None in ``on_dead_letter``.
+      dlq_origin: The origin of the dead letter's own record; None in ``on_dead_letter``.
     """
 
     message: Message[Any] | None
@@ -47,7 +47,7 @@ class DeadLetter:
     origin: Origin | None
     raw: bytes
     headers: Sequence[tuple[str, bytes]] = field(default=(), repr=False)
-    position: Origin | None = None
+    dlq_origin: Origin | None = None
 
     @property
     def generation(self) -> int:
@@ -164,7 +164,7 @@ def read_dead_letter(
     queue_name: str,
     value: bytes | None,
     headers: Sequence[tuple[str, bytes]],
-    position: Origin | None = None,
+    dlq_origin: Origin | None = None,
 ) -> DeadLetter:
     """Decode a record of a dead-letter topic.
 
@@ -185,7 +185,7 @@ def read_dead_letter(
             origin=_origin_of(headers),
             raw=raw,
             headers=tuple(headers),
-            position=position,
+            dlq_origin=dlq_origin,
         )
     except (ValueError, TypeError, KeyError, binascii.Error) as e:
         return DeadLetter(
@@ -199,7 +199,7 @@ def read_dead_letter(
             origin=None,
             raw=value or b"",
             headers=tuple(headers),
-            position=position,
+            dlq_origin=dlq_origin,
         )
 
 

@@ -80,13 +80,15 @@ class Failures:
         since_ms = max(self._created_ms, self._flushed_ms.get(queue_name, 0))
         dead_letters = []
         for dead_letter in self._dead_letters.read(queue_name):
-            assert dead_letter.position is not None
-            place = queue_name, dead_letter.position.partition
-            if dead_letter.timestamp >= since_ms and dead_letter.position.offset >= self._seen.get(place, 0):
+            assert dead_letter.dlq_origin is not None
+            place = queue_name, dead_letter.dlq_origin.partition
+            if dead_letter.timestamp >= since_ms and dead_letter.dlq_origin.offset >= self._seen.get(
+                place, 0
+            ):
                 dead_letters.append(dead_letter)
         for dead_letter in dead_letters:
-            assert dead_letter.position is not None
-            self._seen[queue_name, dead_letter.position.partition] = dead_letter.position.offset + 1
+            assert dead_letter.dlq_origin is not None
+            self._seen[queue_name, dead_letter.dlq_origin.partition] = dead_letter.dlq_origin.offset + 1
         return (
             _error_of(min(dead_letters, key=lambda dead_letter: dead_letter.timestamp), own)
             if dead_letters

@@ -43,8 +43,8 @@ def redriven(dead_letter: DeadLetter, topic: str) -> Record:
     headers = carried(dead_letter.headers)
     if (key := key_of(again)) is not None:
         headers.append(lane_header(key))
-    spare = 0 if key is None else REQUEUE_HEADERS_BYTES
-    return Record(topic, again.encode(), key=key, headers=headers, spare=spare)
+    reserved_bytes = 0 if key is None else REQUEUE_HEADERS_BYTES
+    return Record(topic, again.encode(), key=key, headers=headers, reserved_bytes=reserved_bytes)
 
 
 def generations_sent(queue: DeadLetterTopic, begun: Iterable[Resolution]) -> set[Generation]:

@@ -3,7 +3,7 @@
 The record's value is one JSON object:
 
     original_message  the message as an object; its bytes in base64, when it is not encoded as one (with
-                      PickleEncoder, say, or because the record is not a message)
+                      PickleEncoder, for example, or because the record is not a message)
     error             the text of the error
     error_type        the name of the error's class
     traceback         the traceback, causes included
@@ -12,7 +12,7 @@ The record's value is one JSON object:
                       ``message_timestamp``
 
 The record's key is the message's id, so all dead letters of a message are in one partition, in order. The
-record's headers are those of the message's record, and the position of that record: ``origin-topic``,
+record's headers are those of the message's record, and the origin of that record: ``origin-topic``,
 ``origin-partition``, ``origin-offset``.
 """
 
@@ -74,7 +74,7 @@ def dead_letter_record(
 
     Parameters:
       queue_name: The queue of the message.
-      origin: The position of the message's record; None when it is not known.
+      origin: The origin of the message's record; None when it is not known.
       raw: The value of the message's record. It holds the number of retries.
       error: The reason; None for a message that ``fail()`` rejected without an error.
       message: The message with its present options. Without it, the message is read from ``raw``.

@@ -115,8 +115,8 @@ def open_dead_letters(
     for record in log.records(partition):
         if record.offset in history.done or is_resolution(record.headers):
             continue
-        position = Origin(record.topic, partition, record.offset)
-        dead_letter = read_dead_letter(queue_name, record.value, record.headers, position)
+        dlq_origin = Origin(record.topic, partition, record.offset)
+        dead_letter = read_dead_letter(queue_name, record.value, record.headers, dlq_origin)
         if dead_letter in selection:
             yield dead_letter
 
@@ -286,5 +286,5 @@ def _batches(dead_letters: Iterable[DeadLetter], at_most: int) -> Iterator[list[
 
 
 def _offset(dead_letter: DeadLetter) -> int:
-    assert dead_letter.position is not None
-    return dead_letter.position.offset
+    assert dead_letter.dlq_origin is not None
+    return dead_letter.dlq_origin.offset

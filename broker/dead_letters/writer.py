@@ -145,7 +145,7 @@ class DeadLetterWriter:
 
         Parameters:
           message_id: The message's id for the log, and for the dead letter of an unreadable message.
-          origin: Its first position in its queue, when that is known.
+          origin: The origin of its first record in its queue, when that is known.
           raw: The encoded message.
           headers: The headers of the record that its queue refuses.
           then: The last follow-up. When it raises, the call is repeated.

@@ -74,7 +74,7 @@ def _look_up(clients: Clients, topics: Topics) -> DelayedTopic:
             raise for_code(found["error_code"])(f"the topic {name!r} is not there")
         settings = _settings(admin, name)
     if "compact" not in settings.get("cleanup.policy", "compact"):  # changed since the check at first use
-        topics.say(
+        topics.log_refusal(
             TopicMisconfigured(
                 name,
                 f"The topic {name!r} has cleanup.policy={settings['cleanup.policy']}: Kafka deletes delayed "

@@ -74,7 +74,7 @@ class Delays:
             headers=headers,
             key=key,
             destination=self._topics.queue(message.queue_name),
-            spare=0 if key is None else REQUEUE_HEADERS_BYTES,
+            reserved_bytes=0 if key is None else REQUEUE_HEADERS_BYTES,
         )
 
     def forwarder(self, settings: Mapping[str, Any] | None = None) -> Forwarder:

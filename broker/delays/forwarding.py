@@ -179,7 +179,7 @@ class Forwarding:
             try:
                 self._topics.ensure([topic], right="WRITE")
             except TopicMisconfigured as e:
-                self._topics.say(e)
+                self._topics.log_refusal(e)
                 self._missing[topic] = e
             except NotAuthorized as e:
                 self._denials.note(_denied_activity(topic), e)

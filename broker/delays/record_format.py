@@ -171,7 +171,7 @@ def delay_record(
     key: bytes | None = None,
     now_ms: int | None = None,
     destination: str | None = None,
-    spare: int = 0,
+    reserved_bytes: int = 0,
 ) -> Record:
     """The record that holds ``message`` until ``delay_ms`` from now.
 
@@ -203,7 +203,7 @@ def delay_record(
         placement=str(message.message_id).encode(),  # it may be a number
         destination=None
         if destination is None
-        else Record(destination, value, key=key, headers=carried, spare=spare),
+        else Record(destination, value, key=key, headers=carried, reserved_bytes=reserved_bytes),
     )
 
 

@@ -65,7 +65,7 @@ class AssignedPartition:
       dirty: Whether the state has changed since the last commit.
       unanswered: The number of its commits without an answer.
       uncommitted: The number of records dispatched since the last acknowledged commit.
-      said: Its last commits, as (offset, metadata), whether or not Kafka accepted them.
+      sent_commits: Its last commits, as (offset, metadata), whether or not Kafka accepted them.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class AssignedPartition:
         self.dirty = True
         self.unanswered = 0
         self.uncommitted = 0
-        self.said: deque[tuple[int, str]] = deque(maxlen=REMEMBERED_COMMITS)
+        self.sent_commits: deque[tuple[int, str]] = deque(maxlen=REMEMBERED_COMMITS)
         self._capacity = capacity
 
     def take_in(self, polled: Sequence[ConsumedRecord]) -> None:

@@ -144,7 +144,7 @@ class InFlightDeliveries:
             self._assigned_partitions.discard(assigned)
             self._remembered[assigned.partition] = Remembered(
                 assigned.snapshot(),
-                tuple(assigned.said),
+                tuple(assigned.sent_commits),
                 assigned.crash_counts.probation_end,
                 assigned.topic_id,
             )

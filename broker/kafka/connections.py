@@ -1,5 +1,5 @@
-"""What this broker changes in kafka-python's connections: how they find a cluster of which some nodes are
-dead, and how they live through a fork.
+"""The broker's changes to kafka-python's connections: they find a cluster with dead nodes, and survive a
+fork.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from ..process.forks import leave_to_parent, reset_on_fork
 from . import internals
 from .refused_connections import LastFailure, keep_last_words
 
-#: How long a node may take to answer a new connection. kafka-python's own 10 s would be all the time that
-#: finding the cluster may take, when the first node asked is a frozen one. It doubles with each failure.
+#: The time in which a node must answer a new connection. It doubles with each failure. With kafka-python's
+#: own 10 s, a frozen node that is asked first would use all the time for the look-up of the cluster.
 CONNECT_TIMEOUT_MS = 3_000
 CONNECT_TIMEOUT_MAX_MS = 10_000
 
@@ -25,15 +25,15 @@ CONNECT_TIMEOUT_MAX_MS = 10_000
 class Connection(KafkaNetClient):  # type: ignore[misc]
     """The connections of one client.
 
-    The servers that it is given are tried in turn. kafka-python picks one at random each time, so it may come
-    back to the dead one until the time is over.
+    The given servers are tried in turn. kafka-python picks a random one each time, and may pick a dead one
+    until the timeout.
 
     Parameters:
-      first: The server to begin with, as ``host:port``, if there is one that is known to answer.
+      first: The first server to try, as ``host:port``: one that has answered before, if there is one.
 
     Attributes:
-      asked: The server that was tried last; once the client is made, the one that answered.
-      failure: Why servers were reached and did not let it in.
+      asked: The server that was tried last; after the construction of the client, the one that answered.
+      failure: The reasons for which reachable servers refused the client.
     """
 
     def __init__(self, *, first: str | None = None, **configs: Any) -> None:
@@ -65,7 +65,7 @@ class Connection(KafkaNetClient):  # type: ignore[misc]
 
 
 class _Manager(KafkaConnectionManager):  # type: ignore[misc]
-    """Leaves time for the other servers while it looks for the cluster, and keeps why one refused it."""
+    """Leaves time for the other servers in a look-up of the cluster, and keeps the reason of a refusal."""
 
     def __init__(self, *args: Any, **configs: Any) -> None:
         self.failure = LastFailure()

@@ -25,9 +25,7 @@ from .types import (
 
 
 class Consumer(KafkaConsumer):  # type: ignore[misc]
-    """See ``protocol.ConsumerClient``. kafka-python checks the classes of what it is given, which is
-    converted here.
-    """
+    """See ``protocol.ConsumerClient``. Arguments are converted here: kafka-python checks their classes."""
 
     def __init__(self, **settings: Any) -> None:
         self._assignor = ForgetfulCooperativeStickyAssignor()

@@ -1,4 +1,4 @@
-"""Says once when Kafka stops answering, and once when it answers again."""
+"""Logs once when Kafka stops answering, and once when it answers again."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from .protocol import ConsumerClient
 
 logger = logging.getLogger(__name__)
 
-#: How many heartbeats have to go unanswered.
+#: The number of unanswered heartbeats after which Kafka counts as silent.
 HEARTBEATS = 4
 POLL_INTERVAL_S = 1.0
 
 
 class HeartbeatMonitor:
-    """Listens to the answers to a consumer's heartbeats, which kafka-python sends whatever else it does.
+    """Watches the answers to a consumer's heartbeats, which kafka-python sends independently of all other
+    requests.
 
-    A Kafka that is frozen, or cut off, closes no connection. kafka-python reports what times out, request by
-    request, and not what that means.
+    A frozen or isolated Kafka closes no connection. kafka-python reports each request that times out, and not
+    the common cause.
 
     Parameters:
-      since_s: When each silent queue was last answered. It outlives the consumer, which is replaced after an
-        error.
+      since_s: The time of the last answer for each silent queue. It outlives the consumer, which is replaced
+        after an error.
     """
 
     def __init__(self, kafka: ConsumerClient, queue_name: str, since_s: dict[str, float]) -> None:
@@ -29,13 +30,13 @@ class HeartbeatMonitor:
         self._since_s = since_s
         self._queue_name = queue_name
         self._patience_s = HEARTBEATS * kafka.config["heartbeat_interval_ms"] / 1000
-        self._next_look_s = 0.0
+        self._next_check_s = 0.0
 
-    def look(self, now_s: float) -> None:
-        """Say what has changed; nearly always nothing has."""
-        if now_s < self._next_look_s:
+    def check(self, now_s: float) -> None:
+        """Log a change of the state; nearly always there is none."""
+        if now_s < self._next_check_s:
             return
-        self._next_look_s = now_s + POLL_INTERVAL_S
+        self._next_check_s = now_s + POLL_INTERVAL_S
         heartbeat = self._kafka.heartbeat()
         heard_s = max(heartbeat)
         silent_since_s = self._since_s.get(self._queue_name)

@@ -1,8 +1,9 @@
 """Every private part of kafka-python that the broker relies on, in one place.
 
-Each function says where kafka-python 3.0.12 has that part, as file:line below the package ``kafka``, or which
-issue of https://github.com/dpkp/kafka-python it works around. ``tests/broker/kafka/test_internals.py`` has a
-test for each, which fails with a version that has changed it.
+Each docstring names the location of that part in kafka-python 3.0.12, as file:line below the package
+``kafka``, or the issue of https://github.com/dpkp/kafka-python that the function works around.
+``tests/broker/kafka/test_internals.py`` has a test for each, which fails with a version that changes the
+part.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from .types import Heartbeat, OffsetAndMetadata, TopicPartition
 
 #: kafka-python's clients are untyped.
 Client = Any
-#: Reads a socket: what there is, and why there will be no more.
+#: Reads a socket: the available bytes, and the reason for the end of the stream.
 Receive = Callable[[], tuple[bytes, BaseException | None]]
 
 
@@ -28,7 +29,7 @@ Receive = Callable[[], tuple[bytes, BaseException | None]]
 
 
 def cluster(client: Client) -> Any:
-    """The metadata that a consumer has heard, with the methods that its public side lacks.
+    """The metadata that a consumer has received, with the methods that its public interface lacks.
 
     They are topic_id, leader_for_partition, leader_epoch_for_partition, partitions_for_topic, brokers,
     add_topic and request_update: cluster.py:235-477; ``_manager``: consumer/group.py:419.
@@ -53,7 +54,7 @@ def start(client: Client, function: Callable[..., Coroutine[Any, Any, Any]], *ar
 
 
 def sleep(delay_s: float) -> Any:
-    """What a coroutine of the I/O thread awaits to let others run for a while.
+    """The awaitable with which a coroutine of the I/O thread lets others run for a while.
 
     NetworkSelector.sleep returns the same: net/selector.py:448. A rebalance listener has no selector at hand.
     """
@@ -66,9 +67,10 @@ def sleep(delay_s: float) -> Any:
 def seek_with_epoch(client: Client, partition: TopicPartition, offset: int, leader_epoch: int) -> None:
     """Set a position together with the leader epoch of the record before it.
 
-    kafka-python's seek() takes none (consumer/group.py:998), and a position without one cannot be told from
-    one in another log: once that is shorter, it would be read from its beginning. Its positions have had one
-    since https://github.com/dpkp/kafka-python/pull/2978 (consumer/subscription_state.py:638).
+    kafka-python's seek() takes no leader epoch (consumer/group.py:998). Without one, a position cannot be
+    distinguished from a position in another log: a shorter log would be read from its beginning. Its
+    positions have had one since https://github.com/dpkp/kafka-python/pull/2978
+    (consumer/subscription_state.py:638).
 
     Raises:
       ValueError: When the partition is not assigned any more.
@@ -80,7 +82,7 @@ def seek_with_epoch(client: Client, partition: TopicPartition, offset: int, lead
 
 
 def position_epoch(client: Client, partition: TopicPartition) -> int:
-    """The leader epoch of what stands before the position; -1 when it is not known.
+    """The leader epoch of the record before the position; -1 when it is not known.
 
     TopicPartitionState.position: consumer/subscription_state.py:558.
     """
@@ -92,7 +94,7 @@ def position_epoch(client: Client, partition: TopicPartition) -> int:
 def committed_offsets(
     client: Client, partitions: Iterable[TopicPartition], timeout_ms: float | None
 ) -> dict[TopicPartition, OffsetAndMetadata]:
-    """What the group has committed, with one request.
+    """The committed offsets of the group, with one request.
 
     KafkaConsumer.committed asks the same for one partition (consumer/group.py:726); a round trip for each
     would add up. ConsumerCoordinator.fetch_committed_offsets: coordinator/consumer.py:638.
@@ -141,10 +143,10 @@ def forget_held_error(client: Client) -> None:
 
 
 def drop_unreadable_batch(client: Client) -> TopicPartition | None:
-    """Drop what is in line of the partition that the last error of a poll came from; None when there is
-    nothing.
+    """Drop the buffered batch of the partition that caused the last error of a poll; None when there is no
+    batch.
 
-    kafka-python does not say which partition it is, and would turn in a circle over what it has of it
+    kafka-python does not name the partition, and would process the same batch for ever
     (Fetcher.fetched_records: consumer/fetcher.py:594-623; PartitionRecords.drain: :1635).
     """
     fetcher = client._fetcher
@@ -160,7 +162,7 @@ def drop_unreadable_batch(client: Client) -> TopicPartition | None:
 
 
 def heartbeat(client: Client) -> Heartbeat:
-    """When heartbeats were answered: coordinator/base.py:190, coordinator/heartbeat.py:34-37."""
+    """The times of the answers to heartbeats: coordinator/base.py:190, coordinator/heartbeat.py:34-37."""
     state = client._coordinator.heartbeat
     return Heartbeat(state.last_receive, state.last_reset)
 
@@ -168,14 +170,14 @@ def heartbeat(client: Client) -> Heartbeat:
 def keep_join_outcomes(client: Client) -> None:
     """Let a join that ends between two polls count.
 
-    kafka-python 3.0.12 drops its outcome, and the next poll joins once more: that rebalances all others, and
-    on a busy machine a consumer can go on so for long without a partition. Here the next poll gets the
-    outcome, unless this consumer has left the group generation of the join.
+    kafka-python 3.0.12 drops its outcome, and the next poll joins once more. That rebalances all other
+    members, and on a busy machine a consumer can remain without a partition for long. Here the next poll gets
+    the outcome, unless this consumer has left the group generation of the join.
 
-    And a join that has begun is seen through. kafka-python joins again as the group's leader when a topic has
-    more partitions than at its last assignment, and makes the next assignment in the middle of the join: if a
-    poll ends there, no later one finds a reason to join. The consumer then sends no heartbeats any more,
-    commits nothing, does not notice when it is thrown out, and reads on beside the partitions' next owners.
+    A join that has begun is also completed. kafka-python joins again as the group's leader when a topic has
+    more partitions than at its last assignment, and makes the next assignment in the middle of the join. If a
+    poll ends there, no later poll finds a reason to join. The consumer then sends no heartbeats, commits
+    nothing, does not notice its removal from the group, and reads the partitions beside their next owners.
 
     AbstractCoordinator._do_join_and_sync_async, its task and _on_join_complete_async:
     coordinator/base.py:494-553, :717; ConsumerCoordinator.need_rejoin: coordinator/consumer.py:590.
@@ -203,18 +205,17 @@ def keep_join_outcomes(client: Client) -> None:
 
 
 def poll_apart_from_heartbeats(client: Client) -> None:
-    """Let poll() wait for records for as long as its caller says.
+    """Let poll() wait for records for the whole time that its caller gives.
 
-    kafka-python 3.0.12 sends heartbeats from its I/O thread, whether anybody polls or not, and all the same
-    ends a wait for records when the next heartbeat is due (KafkaConsumer._poll_once: consumer/group.py:863;
-    ConsumerCoordinator.time_to_next_poll: coordinator/consumer.py:441). While Kafka does not answer the last
-      one,
-    the next one is overdue: every wait is 0 s long then, poll() turns in a circle, and each turn hangs
-    another callback onto the fetch that is not answered (Fetcher.fetch_records in consumer/fetcher.py).
-    Memory grows by megabytes a second. https://github.com/dpkp/kafka-python/issues/1383 was another cause of
-    the same.
+    kafka-python 3.0.12 sends heartbeats from its I/O thread, independent of polls. Nevertheless it ends a
+    wait for records when the next heartbeat is due (KafkaConsumer._poll_once: consumer/group.py:863;
+    ConsumerCoordinator.time_to_next_poll: coordinator/consumer.py:441). While the last heartbeat is
+    unanswered, the next one is overdue: every wait has 0 s then, poll() spins, and each iteration adds
+    another callback to the unanswered fetch (Fetcher.fetch_records in consumer/fetcher.py). Memory grows by
+    megabytes a second. https://github.com/dpkp/kafka-python/issues/1383 had the same effect by another cause.
     """
-    # Besides heartbeats the coordinator waits only for automatic commits, which no consumer of ours makes.
+    # Besides heartbeats the coordinator waits only for automatic commits, which the broker's consumers never
+    # make.
     client._coordinator.time_to_next_poll = lambda: math.inf
 
 
@@ -222,8 +223,7 @@ def poll_apart_from_heartbeats(client: Client) -> None:
 
 
 def wait_for_topic(producer: Client, topic: str, timeout_ms: float) -> None:
-    """Wait until a producer knows a topic's partitions, for a time of its own, which send() takes from the
-    settings.
+    """Wait until a producer knows a topic's partitions. send() would take the timeout from the settings.
 
     KafkaProducer._wait_on_metadata: producer/kafka.py:1021.
     """
@@ -231,7 +231,7 @@ def wait_for_topic(producer: Client, topic: str, timeout_ms: float) -> None:
 
 
 def known_partitions(producer: Client, topic: str) -> set[int] | None:
-    """The partitions that a producer has heard of; partitions_for() would wait: producer/kafka.py:1086."""
+    """The partitions that a producer knows; partitions_for() would wait: producer/kafka.py:1086."""
     known: set[int] | None = producer._metadata.partitions_for_topic(topic)
     return known
 
@@ -242,17 +242,17 @@ def producer_leader_epoch(producer: Client, partition: TopicPartition) -> int | 
     return epoch
 
 
-def request_producer_metadata(producer: Client, told: Callable[[object], object]) -> None:
-    """Ask for a producer's metadata, and call ``told`` when there is an answer, or an error.
+def request_producer_metadata(producer: Client, on_answer: Callable[[object], object]) -> None:
+    """Ask for a producer's metadata, and call ``on_answer`` with the answer or the error.
 
     ClusterMetadata.request_update: cluster.py:421; Sender.wakeup: producer/sender.py:707.
     """
-    producer._metadata.request_update().add_both(told)
+    producer._metadata.request_update().add_both(on_answer)
     producer._sender.wakeup()
 
 
 def partition_of(future: Any) -> TopicPartition:
-    """Where a record on its way goes, before there is an answer.
+    """The partition of a record in flight, before there is an answer.
 
     FutureRecordMetadata._produce_future: producer/future.py:49, :70.
     """
@@ -260,9 +260,9 @@ def partition_of(future: Any) -> TopicPartition:
 
 
 def watch_batch_errors(producer: Client, note: Callable[[TopicPartition, BaseException], None]) -> None:
-    """Call ``note`` with each error that Kafka answers about a batch, which kafka-python keeps to itself.
+    """Call ``note`` with each error that Kafka answers about a batch; kafka-python does not report it.
 
-    It tries again until the time for a batch is up, and then says only that it is. Sender._dispatch_error:
+    It tries again until the timeout of the batch, and then reports only the timeout. Sender._dispatch_error:
     producer/sender.py:490.
     """
     sender = producer._sender
@@ -284,7 +284,8 @@ def keep_beyond_atexit(producer: Client) -> None:
 
 
 def force_close(producer: Client) -> None:
-    """Close a producer that close() leaves open, with its thread and sockets, as it has something to flush.
+    """Close a producer that close() leaves open, with its thread and sockets, because it has records to
+    flush.
 
     KafkaProducer.close: producer/kafka.py:668-726; Sender.force_close: producer/sender.py:366.
     """
@@ -296,14 +297,14 @@ def force_close(producer: Client) -> None:
 
 
 def bootstrap_server_count(manager: Any) -> int:
-    """How many servers a client was given: cluster.py:82."""
+    """The number of servers that a client was given: cluster.py:82."""
     return len(manager.cluster._bootstrap_brokers)
 
 
 def is_connected_to(manager: Any, node_id: Any) -> bool:
-    """Whether there is a connection to a node, made or not yet.
+    """Whether there is a connection to a node, established or not.
 
-    KafkaConnectionManager.get_connection makes one that is not there: net/manager.py:268-296.
+    KafkaConnectionManager.get_connection creates a missing one: net/manager.py:268-296.
     """
     return node_id in manager._conns
 
@@ -325,5 +326,5 @@ def close_selector_in_child(net: Any) -> None:
     net._closed = True
     watched = net._selector.get_map()
     for key in list(watched.values()) if watched else []:
-        key.fileobj.close()  # the child's file alone: the socket lives on
+        key.fileobj.close()  # the child's file alone: the socket stays open
     net._selector.close()

@@ -23,18 +23,19 @@ from .types import EpochEnd, EpochEndsByPartition, TopicPartition
 
 __all__ = ["EpochEnd", "EpochEnds", "EpochEndsByPartition"]
 
-#: Between two questions while a partition has no leader, or a leader knows of a later election than we do.
+#: The pause between two requests while a partition has no leader, or a leader knows of a later election than
+#: this client.
 _RETRY_GAP_S = 0.1
-#: For how long a leader of an earlier epoch than the one asked about is taken for one that has not heard of
-#: its successor. After that, the log is another one: its topic was recreated.
+#: The time for which a leader of an earlier epoch than the requested one counts as one that does not know its
+#: successor yet. After that, the log is another one: its topic was recreated.
 OLD_LEADER_TIMEOUT_S = 3.0
 
 
 class EpochEnds:
-    """A question on its way, asked over the connections that ``kafka`` has to the leaders.
+    """A pending request, sent over the connections of ``kafka`` to the leaders.
 
     Parameters:
-      epochs: The leader epoch to ask about, by partition. Those below 0 are left out.
+      epochs: The requested leader epoch, by partition. Epochs below 0 are left out.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class EpochEnds:
             self._asked = kafka.ask_epoch_ends(known, timeout_ms)
 
     def answers(self) -> EpochEndsByPartition:
-        """Wait for the answers. A server that knows nothing of leader epochs gives none.
+        """Wait for the answers. A server without leader epochs gives none.
 
         Raises:
           KafkaError: When there is no answer in time.
@@ -88,7 +89,7 @@ async def _ask(manager: Any, epochs: dict[TopicPartition, int], deadline_s: floa
 
 
 async def _ask_once(manager: Any, epochs: Mapping[TopicPartition, int]) -> EpochEndsByPartition:
-    """Ask every leader that is known, all at the same time."""
+    """Ask all known leaders at the same time."""
     cluster = manager.cluster
     by_leader: dict[int, dict[TopicPartition, int]] = defaultdict(dict)
     for partition, epoch in epochs.items():
@@ -121,7 +122,7 @@ def _request(epochs: Mapping[TopicPartition, int], current: Mapping[TopicPartiti
         topics[partition.topic].append(
             partition_of(
                 partition=partition.partition,
-                # With it, a leader answers only who has heard of its election.
+                # With it, a leader answers only a client that knows of its election.
                 current_leader_epoch=-1 if known is None else known,
                 leader_epoch=epoch,
             )

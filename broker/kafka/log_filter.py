@@ -1,4 +1,4 @@
-"""Keeps kafka-python from drowning an application's log."""
+"""Limits the number of log lines of kafka-python."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from collections.abc import Callable
 from ..process import clock
 from ..process.forks import reset_on_fork
 
-#: So many lines of each place in kafka-python's code are let through in so many seconds. Each client tries to
-#: connect once a second, and an attempt that fails is worth five lines of a warning or worse.
+#: The number of lines that each place in kafka-python's code may log in INTERVAL_S. Each client tries to
+#: connect once a second, and a failed attempt logs five lines of level WARNING or above.
 LINES = 3
 INTERVAL_S = 60.0
 
 
 class RateLimitFilter(logging.Filter):
-    """Lets the first few warnings of each line of code through, and the rest only after a while.
+    """Passes the first LINES warnings of each line of code, and further ones after INTERVAL_S.
 
     Parameters:
-      clock: Seconds that only ever go up.
+      clock: Seconds that never go back.
     """
 
     def __init__(self, clock: Callable[[], float] = clock.monotonic_s) -> None:
@@ -30,34 +30,34 @@ class RateLimitFilter(logging.Filter):
         reset_on_fork(self)
 
     def reset_after_fork(self) -> None:
-        """Give up the lock, which another thread of the parent may have held when this process was forked."""
+        """Replace the lock, which another thread of the parent may have held at the fork."""
         self._lock = threading.Lock()
         self._began_s = self._clock()
-        self._said: Counter[tuple[str, int]] = Counter()
+        self._counts: Counter[tuple[str, int]] = Counter()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is to be logged; the last one that is says that it is the last."""
+        """Whether the record is logged. The last logged record announces the pause."""
         if record.levelno < logging.WARNING:
             return True
         place = record.name, record.lineno
         with self._lock:
             if self._clock() - self._began_s >= INTERVAL_S:
-                self._said.clear()
+                self._counts.clear()
                 self._began_s = self._clock()
-            self._said[place] += 1
-            said = self._said[place]
-        if said == LINES:
+            self._counts[place] += 1
+            count = self._counts[place]
+        if count == LINES:
             record.msg = f"{record.getMessage()} (more of this is left out for up to {INTERVAL_S:g} s)"
             record.args = None
-        return said <= LINES
+        return count <= LINES
 
 
-_quiet = RateLimitFilter()
+_filter = RateLimitFilter()
 
 
 def drop_info_logs() -> None:
-    """In a worker, let nothing below a warning of kafka-python's into the log, unless the application has
-    said what it wants to see of it. Dramatiq's command line logs what is worth INFO.
+    """In a worker, log nothing of kafka-python below WARNING, unless the application has set a level for it.
+    Dramatiq's command line logs at INFO.
     """
     logger = logging.getLogger("kafka")
     if logger.level == logging.NOTSET:
@@ -65,7 +65,7 @@ def drop_info_logs() -> None:
 
 
 def limit_kafka_python_logs() -> None:
-    """Put the filter on each of kafka-python's loggers: one on their parent would not see their records."""
+    """Add the filter to each logger of kafka-python: a filter of their parent would not see their records."""
     for name, logger in list(logging.root.manager.loggerDict.items()):
         if name.startswith("kafka.") and isinstance(logger, logging.Logger):
-            logger.addFilter(_quiet)
+            logger.addFilter(_filter)

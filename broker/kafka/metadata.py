@@ -1,6 +1,6 @@
-"""How many partitions a topic has now, which an operator may raise at any time.
+"""The current partition count of a topic, which an operator may raise at any time.
 
-What a client was told once is ``METADATA_MAX_AGE_MS`` old at most (see ``clients``).
+The metadata of a client is at most ``METADATA_MAX_AGE_MS`` old (see ``clients``).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from .protocol import ConsumerClient
 
 
 def partitions_now(kafka: ConsumerClient, topic: str, *, timeout_ms: float) -> set[int]:
-    """The partitions of a topic that ``kafka`` is assigned, asked of Kafka.
+    """The partitions of a topic, according to a new request to Kafka.
 
     Raises:
       KafkaError: When Kafka does not answer in time.

@@ -1,4 +1,4 @@
-"""The rights that each operation of a broker takes, as its README lists them."""
+"""The rights that each operation of a broker needs, as the README lists them."""
 
 from __future__ import annotations
 

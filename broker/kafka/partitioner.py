@@ -1,4 +1,4 @@
-"""Chooses the partitions of records that may go anywhere."""
+"""Chooses the partitions of records without a key and without a partition."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from kafka.partitioner import DefaultPartitioner
 
 
 class StickyBatchPartitioner(DefaultPartitioner):  # type: ignore[misc]
-    """Puts the records of a batch that may go anywhere into one partition, the next batch's into another.
+    """Puts the unkeyed records of one batch into one partition, and those of the next batch into another.
 
-    Each partition is a request of its own, with a checksum and an answer of its own.
+    Each partition of a batch costs a checksum and a response of its own.
 
     Parameters:
-      current_batch: The number of the batch that the calling thread sends; None for a thread that sends for
-        itself.
+      current_batch: The number of the batch that the calling thread sends; None for a thread that sends its
+        own records.
     """
 
     def __init__(self, current_batch: Callable[[], int | None]) -> None:

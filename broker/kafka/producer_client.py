@@ -16,12 +16,12 @@ from .types import TopicPartition
 
 
 class Producer(KafkaProducer):  # type: ignore[misc]
-    """A producer that can be used for as long as the process runs, and is closed by nobody but its owner.
+    """A producer that works until the process ends, and that only its owner closes.
 
-    kafka-python closes its producers in an ``atexit`` handler, so what runs after that one can send nothing.
-    There is no need to: whoever sends waits for the answer. And it closes one that is thrown away; in the
-    child of a fork that would be the parent's, and while the interpreter ends it would wait for a thread that
-    never runs again.
+    kafka-python closes its producers in an ``atexit`` handler, so later handlers could send nothing. That is
+    unnecessary here, because each caller waits for its responses. kafka-python also closes a producer that is
+    garbage-collected. In the child of a fork that would be the parent's producer, and at the end of the
+    interpreter the call would wait for a thread that never runs again.
 
     See ``protocol.ProducerClient`` for its methods.
     """
@@ -53,9 +53,9 @@ class Producer(KafkaProducer):  # type: ignore[misc]
         internals.wait_for_topic(self, topic, timeout_ms)
 
     def refresh_metadata(self, *, timeout_s: float) -> None:
-        told = Event()
-        internals.request_producer_metadata(self, lambda _: told.set())
-        told.wait(timeout_s)
+        answered = Event()
+        internals.request_producer_metadata(self, lambda _: answered.set())
+        answered.wait(timeout_s)
 
     def force_close(self) -> None:
         internals.force_close(self)

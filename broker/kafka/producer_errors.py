@@ -1,4 +1,4 @@
-"""Why Kafka has not taken a record yet, which kafka-python keeps to itself."""
+"""Kafka's errors about records that a producer still retries; kafka-python does not report them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from .types import TopicPartition
 
 
 class ProducerErrors:
-    """What Kafka answered last about each partition that a producer tries to write to.
+    """Kafka's last error about each partition that a producer writes to.
 
-    kafka-python tries again until the time for a batch is up, and then says only that it is. It is looked at
-    on a path that a producer takes only when something went wrong.
+    kafka-python tries again until the timeout of the batch, and then reports only the timeout. The errors are
+    noted on a path that a producer takes only after a failure, so sends without a failure cost nothing.
     """
 
     def __init__(self) -> None:
@@ -22,18 +22,18 @@ class ProducerErrors:
             self._errors[partition] = clock.monotonic_s(), error
 
     def since(self, began_s: float, partition: TopicPartition) -> BaseException | None:
-        """The last error about a partition that came after ``began_s`` (of ``clock.monotonic_s()``)."""
+        """The last error about a partition after ``began_s`` (of ``clock.monotonic_s()``)."""
         at_s, error = self._errors.get(partition, (0.0, None))
         return error if at_s >= began_s else None
 
 
 def timed_out(timeout: KafkaError, reason: BaseException | None) -> KafkaError:
-    """``timeout``, with what Kafka answered last when it did."""
+    """``timeout``, with Kafka's last error when there was one."""
     if reason is None:
         return timeout
-    told = KafkaTimeoutError(f"{_text(timeout)}; Kafka's last answer was {reason!r}")
-    told.__cause__ = reason
-    return told
+    error = KafkaTimeoutError(f"{_text(timeout)}; Kafka's last answer was {reason!r}")
+    error.__cause__ = reason
+    return error
 
 
 def _text(error: KafkaError) -> str:

@@ -1,9 +1,9 @@
-"""The seam: all that the broker asks of a Kafka client, as types.
+"""The seam: the interface between the broker and a Kafka client, as types.
 
-:class:`~broker.kafka.clients.Clients` hands out kafka-python's clients behind them. An in-memory client, or
-another library, implements the same. Every method that asks Kafka raises an error of
-:mod:`broker.kafka.errors` when it does not answer. Times are in the unit that a name ends with: ``_ms`` or
-``_s``, the latter of ``clock.monotonic_s()``.
+:class:`~broker.kafka.clients.Clients` constructs kafka-python's clients behind them. An in-memory client, or
+another library, implements the same types. Every method that asks Kafka raises an error of
+:mod:`broker.kafka.errors` without an answer. Times are in the unit that a name ends with: ``_ms`` or ``_s``,
+the latter of ``clock.monotonic_s()``.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from .types import (
 )
 
 Offsets = Mapping[TopicPartition, OffsetAndMetadata]
-#: Takes the offsets of a commit and its end: an exception, or anything else when Kafka has taken it.
+#: Takes the offsets of a commit and its result: an exception, or any other value after a success.
 CommitCallback = Callable[[Any, Any], None]
 
 
 class RebalanceListener:
-    """Hears of a consumer's rebalances, on the client's I/O thread: nothing of it may block.
+    """Receives a consumer's rebalances on the client's I/O thread: no callback may block.
 
     Parameters:
       on_assigned: Takes the partitions that were added.
       on_revoked: Takes the partitions that another member will get; returns an awaitable that commits them,
         or None.
       on_lost: Takes the partitions that another member may have already.
-      is_busy: Asked again and again for REVOKE_PATIENCE_S, before ``on_revoked``, while it says True: whether
-        any of these partitions had better be kept a moment longer.
+      is_busy: Whether the handover of any of these partitions should wait. It is called repeatedly before
+        ``on_revoked`` while it returns True, for REVOKE_TIMEOUT_S at most.
     """
 
     def __init__(
@@ -53,25 +53,25 @@ class RebalanceListener:
 
 
 class PendingOffsets(Protocol):
-    """A question about offsets that is under way."""
+    """A pending request about offsets."""
 
     @property
     def is_done(self) -> bool:
-        """Whether there is an answer, or will be none."""
+        """Whether the request has ended, with an answer or without."""
 
     @property
     def value(self) -> Mapping[TopicPartition, OffsetAndTimestamp]:
-        """The answer, once the question has succeeded."""
+        """The answer, once the request has succeeded."""
 
     def succeeded(self) -> bool:
-        """Whether ``value`` is there."""
+        """Whether ``value`` is set."""
 
 
 class PendingEpochEnds(Protocol):
-    """A question about the ends of leader epochs that is under way."""
+    """A pending request about the ends of leader epochs."""
 
     def wait(self) -> EpochEndsByPartition:
-        """Wait for the answers. A server that knows nothing of leader epochs gives none.
+        """Wait for the answers. A server without leader epochs gives none.
 
         Raises:
           KafkaError: When there is no answer in time.
@@ -81,8 +81,8 @@ class PendingEpochEnds(Protocol):
 class ConsumerClient(Protocol):
     """A consumer: of a group after :meth:`subscribe`, or of the partitions of :meth:`assign`.
 
-    One thread at a time uses it, but for :meth:`commit_async`, :meth:`pause` and :meth:`seek` in the
-    callbacks of a rebalance, which come while that thread is in :meth:`poll` or :meth:`close`.
+    One thread at a time uses it, except for :meth:`commit_async`, :meth:`pause` and :meth:`seek` in the
+    callbacks of a rebalance, which run while that thread is in :meth:`poll` or :meth:`close`.
 
     Attributes:
       config: Its settings by kafka-python's names, defaults included.
@@ -93,18 +93,18 @@ class ConsumerClient(Protocol):
     # Records
 
     def poll(self, timeout_ms: float = 0) -> dict[TopicPartition, list[ConsumedRecord]]:
-        """Read what there is of the partitions that are not paused, in the order of offsets.
+        """Read the available records of the partitions that are not paused, in the order of offsets.
 
-        It returns as soon as there is something, and after ``timeout_ms`` at the latest. A rebalance
-        progresses in here. What precedes an error is returned, and the error is raised by the next call.
+        It returns as soon as there are records, and after ``timeout_ms`` at the latest. A rebalance
+        progresses in this call. Records before an error are returned, and the next call raises the error.
 
         Raises:
-          KafkaError: As Kafka says; LogTruncationError and OffsetOutOfRangeError when a position is in no
-            log.
+          KafkaError: An error of Kafka's; LogTruncationError and OffsetOutOfRangeError when a position is in
+            no log.
         """
 
     def pause(self, *partitions: TopicPartition) -> None:
-        """Read nothing more of ``partitions``. A partition is resumed by a rebalance that assigns it anew."""
+        """Stop reading ``partitions``. A rebalance that assigns a partition again resumes it."""
 
     def resume(self, *partitions: TopicPartition) -> None:
         """Read ``partitions`` again, from their positions."""
@@ -112,15 +112,15 @@ class ConsumerClient(Protocol):
     def paused(self) -> set[TopicPartition]: ...
 
     def held_error(self) -> Exception | None:
-        """The error that the next :meth:`poll` would raise, if there is one by now."""
+        """The error that the next :meth:`poll` would raise; None without one."""
 
     def forget_held_error(self) -> None: ...
 
     def drop_unreadable_batch(self) -> TopicPartition | None:
-        """Drop what is buffered of the partition whose batch the last error came from, and return the
+        """Drop the buffered records of the partition whose batch caused the last error, and return the
         partition.
 
-        The next :meth:`poll` fetches it again from the same position. None when the error was no batch's.
+        The next :meth:`poll` fetches it again from the same position. None when no batch caused the error.
         """
 
     # Positions
@@ -129,28 +129,27 @@ class ConsumerClient(Protocol):
         """Set the position of an assigned partition.
 
         Parameters:
-          leader_epoch: Of the record before ``offset``. With it, :meth:`poll` notices that the log was cut
-            below.
+          leader_epoch: Of the record before ``offset``. With it, :meth:`poll` notices a truncation below.
 
         Raises:
           ValueError: When the partition is not assigned any more.
         """
 
     def seek_to_beginning(self, *partitions: TopicPartition) -> None:
-        """Set positions to the first offsets, which are asked for with the next :meth:`poll`."""
+        """Set positions to the first offsets, which the next :meth:`poll` requests."""
 
     def position(self, partition: TopicPartition, timeout_ms: float | None = None) -> int | None:
-        """The offset of the next record to be returned; None when it is not known within ``timeout_ms``.
+        """The position of a partition; None when it is not known within ``timeout_ms``.
 
         Raises:
           KeyError, AssertionError, IllegalStateError: When the partition is not assigned.
         """
 
     def position_epoch(self, partition: TopicPartition) -> int:
-        """The leader epoch of what stands before the position; -1 when it is not known. It asks nobody."""
+        """The leader epoch of the record before the position; -1 when unknown. It makes no request."""
 
     def highwater(self, partition: TopicPartition) -> int | None:
-        """The offset after the partition's last record, as of the last fetch; None before the first."""
+        """The offset after the partition's last record at the last fetch; None before the first."""
 
     # Offsets and leader epochs, asked of the leaders
 
@@ -171,16 +170,16 @@ class ConsumerClient(Protocol):
         """The first record of each partition that is not older than a time, in ms; None without one."""
 
     def ask_beginnings(self, partitions: Collection[TopicPartition], timeout_ms: float) -> PendingOffsets:
-        """Ask what :meth:`beginning_offsets` asks, and do not wait."""
+        """Make the request of :meth:`beginning_offsets` without a wait."""
 
     def ask_ends(self, partitions: Collection[TopicPartition], timeout_ms: float) -> PendingOffsets:
-        """Ask what :meth:`end_offsets` asks, and do not wait."""
+        """Make the request of :meth:`end_offsets` without a wait."""
 
     def ask_epoch_ends(self, epochs: Mapping[TopicPartition, int], timeout_ms: float) -> PendingEpochEnds:
-        """Ask the leaders where leader epochs end in their logs (KIP-320), and do not wait.
+        """Ask the leaders for the ends of leader epochs in their logs (KIP-320), without a wait.
 
         Parameters:
-          epochs: The leader epoch to ask about, 0 or above, by partition.
+          epochs: The requested leader epoch, 0 or above, by partition.
         """
 
     # Groups
@@ -188,7 +187,7 @@ class ConsumerClient(Protocol):
     def subscribe(self, topics: Sequence[str], listener: RebalanceListener | None = None) -> None:
         """Join the group with the next :meth:`poll`, and share the partitions of ``topics`` with its members.
 
-        Partitions move one by one (KIP-429): a member keeps what it keeps through a rebalance.
+        The rebalance is cooperative (KIP-429): a member continues to read the partitions that it keeps.
         """
 
     def assign(self, partitions: Collection[TopicPartition]) -> None:
@@ -200,7 +199,7 @@ class ConsumerClient(Protocol):
         """The consumer group; None for a consumer without one."""
 
     def is_joining(self) -> bool:
-        """Whether it is on its way into its group's next generation."""
+        """Whether it is joining its group's next generation."""
 
     def heartbeat(self) -> Heartbeat:
         """The answers to its heartbeats so far."""
@@ -209,72 +208,71 @@ class ConsumerClient(Protocol):
         """Commit offsets of the group and wait for the answer.
 
         Raises:
-          KafkaError: When Kafka has not taken it: RebalanceInProgressError while the group has no generation.
+          KafkaError: When Kafka does not accept it: RebalanceInProgressError while the group has no
+            generation.
         """
 
     def commit_async(self, offsets: Offsets, callback: CommitCallback) -> Awaitable[object]:
-        """Commit offsets of the group. ``callback`` is called when that has ended, in a later :meth:`poll`,
-        say.
+        """Commit offsets of the group. ``callback`` is called with the result, usually in a later
+        :meth:`poll`.
 
         Returns:
-          What a listener's ``on_revoked`` may return: the rebalance waits for it.
+          An awaitable for a listener's ``on_revoked``: the rebalance waits for it.
         """
 
     def committed_offsets(
         self, partitions: Collection[TopicPartition], timeout_ms: float | None = None
     ) -> dict[TopicPartition, OffsetAndMetadata]:
-        """What the group has committed, with one request, without the partitions it has committed nothing
-        for.
-        """
+        """The committed offsets of the group, with one request. Partitions without one are left out."""
 
     # Metadata
 
     def partitions_for_topic(self, topic: str) -> set[int]:
-        """The partitions of a topic, asked for when none are known; empty when there is no such topic."""
+        """The partitions of a topic, requested unless they are known; empty when there is no such topic."""
 
     def known_partitions(self, topic: str) -> set[int] | None:
         """The partitions of a topic as far as is known, without asking; None when nothing is."""
 
     def topic_id(self, topic: str) -> object:
-        """The id of a topic as far as is known, another one once it was recreated; None without one."""
+        """The known id of a topic, which changes when the topic is recreated; None without one."""
 
     def leader_epoch(self, partition: TopicPartition) -> int:
-        """The leader epoch of a partition as far as is known; -1 when nothing is."""
+        """The known leader epoch of a partition; -1 without one."""
 
     def node_ids(self) -> list[int]:
-        """The ids of the cluster's nodes, as far as they are known."""
+        """The known ids of the cluster's nodes."""
 
     def request_metadata(self) -> None:
-        """Ask about the topics that are used, and do not wait."""
+        """Request the metadata of the topics in use, without a wait."""
 
     def refresh_metadata(self, timeout_ms: float) -> None:
-        """Ask about the topics that are used: hear of elections, added partitions and recreated topics."""
+        """Request the metadata of the topics in use: elections, added partitions and recreated topics."""
 
     def close(self, autocommit: bool = True, timeout_ms: float | None = None) -> None:
         """Leave the group and close the connections."""
 
 
 class SentOffset(Protocol):
-    """Where Kafka has put a record."""
+    """The partition and the offset of an acknowledged record."""
 
     @property
     def offset(self) -> int: ...
 
 
 class SendFuture(Protocol):
-    """A record on its way to Kafka."""
+    """A record in flight to Kafka."""
 
     @property
     def is_done(self) -> bool:
-        """Whether its fate is known."""
+        """Whether its result is known."""
 
     @property
     def exception(self) -> BaseException | None:
-        """Why Kafka has not taken it."""
+        """The error with which it failed."""
 
     @property
     def value(self) -> SentOffset:
-        """Where Kafka has put it, once it has succeeded."""
+        """Its partition and offset, once it has succeeded."""
 
     def succeeded(self) -> bool: ...
 
@@ -286,7 +284,7 @@ class SendFuture(Protocol):
         """
 
     def add_both(self, callback: Callable[[Any], None]) -> object:
-        """Call ``callback`` once its fate is known, on the thread that has heard of it, or at once."""
+        """Call ``callback`` with the result: on the thread that receives it, or at once when it is known."""
 
 
 class ProducerClient(Protocol):
@@ -309,44 +307,46 @@ class ProducerClient(Protocol):
         """
 
     def partition_of(self, future: SendFuture) -> TopicPartition:
-        """Where a record of this producer goes."""
+        """The partition of a record of this producer."""
 
     def last_error(self, partition: TopicPartition, *, since_s: float) -> BaseException | None:
-        """What Kafka has answered last, after ``since_s``, about a partition that is still tried."""
+        """Kafka's last error after ``since_s`` about a partition whose records are still retried."""
 
     def partitions_for(self, topic: str) -> set[int]:
-        """The partitions of a topic, waited for when none are known."""
+        """The partitions of a topic; it waits for them unless they are known."""
 
     def known_partitions(self, topic: str) -> set[int] | None:
         """The partitions of a topic as far as is known, without asking; None when nothing is."""
 
     def leader_epoch(self, partition: TopicPartition) -> int | None:
-        """The leader epoch of a partition, as far as the producer knows it."""
+        """The leader epoch of a partition that the producer knows; -1 without one."""
 
     def wait_for_topic(self, topic: str, timeout_ms: float) -> None:
         """Wait until the partitions of a topic are known.
 
         Raises:
-          KafkaTimeoutError: When they are not by then.
+          KafkaTimeoutError: When they are not known after the timeout.
         """
 
     def refresh_metadata(self, *, timeout_s: float) -> None:
-        """Ask Kafka about the topics of the producer. Without an answer in time it knows what it knew."""
+        """Request the metadata of the producer's topics. Without an answer, the old metadata stays."""
 
     def close(self, timeout: float | None = None) -> None:
-        """Send what is left, for ``timeout`` seconds.
+        """Send the remaining records, for ``timeout`` seconds.
 
         Raises:
-          KafkaTimeoutError, IllegalStateError: When something could not be sent. The producer is still open
+          KafkaTimeoutError, IllegalStateError: When a record could not be sent. The producer is still open
             then.
         """
 
     def force_close(self) -> None:
-        """Close it without sending what is left."""
+        """Close it without sending the remaining records."""
 
 
 class AdminClient(Protocol):
-    """Asks about, creates and changes what a cluster holds. Answers have kafka-python's shapes."""
+    """Describes, creates and changes the topics, groups and settings of a cluster. Answers have
+    kafka-python's shapes.
+    """
 
     def create_topics(self, new_topics: Mapping[str, Any], *, raise_errors: bool) -> Mapping[str, Any]:
         """Create topics.
@@ -368,7 +368,7 @@ class AdminClient(Protocol):
         """The ``name`` and ``error_code`` of each, and without an error ``topic_id`` and ``partitions``."""
 
     def topic_settings(self, topics: Iterable[str]) -> dict[str, dict[str, str | None]]:
-        """All settings of topics, by topic and name. One that may not be read is None."""
+        """All settings of topics, by topic and name. A setting that may not be read is None."""
 
     def broker_settings(self, node_id: int, names: Iterable[str]) -> dict[str, str | None]:
         """Settings of a node, by name."""

@@ -1,4 +1,4 @@
-"""What happens when Kafka gives this consumer a partition or takes one away."""
+"""The assignor and the rebalance listener of a consumer."""
 
 from __future__ import annotations
 
@@ -17,36 +17,35 @@ from .types import TopicPartition
 
 logger = logging.getLogger(__name__)
 
-#: How long a partition that another member will get is kept at most, for what runs there and has a key.
-#: Nothing more of it is dispatched meanwhile.
-REVOKE_PATIENCE_S = 5.0
-_LOOK_GAP_S = 0.02
-#: How long the answer about a topic is waited for before all topics are asked for.
-_METADATA_PATIENCE_S = 1.0
-_METADATA_LOOK_GAP_S = 0.005
+#: The longest time for which a revoke waits for running keyed messages. The partition dispatches nothing
+#: meanwhile.
+REVOKE_TIMEOUT_S = 5.0
+_POLL_INTERVAL_S = 0.02
+#: The timeout of the metadata of one topic, before the metadata of all topics is requested.
+_METADATA_TIMEOUT_S = 1.0
+_METADATA_POLL_INTERVAL_S = 0.005
 
 
 def learn_partitions(kafka: ConsumerClient, topic: str) -> None:
     """Wait until a consumer knows the partitions of a topic that it has subscribed to.
 
-    It has asked for that one already, and has the answer after some 0.1 s. Asked about a topic it does not
-    know, kafka-python asks for every topic of the cluster.
+    It has requested the topic already, and gets the answer after about 0.1 s. For an unknown topic,
+    kafka-python would request every topic of the cluster.
 
     Raises:
       KafkaError: When Kafka does not answer.
     """
-    deadline_s = clock.monotonic_s() + _METADATA_PATIENCE_S
+    deadline_s = clock.monotonic_s() + _METADATA_TIMEOUT_S
     while kafka.known_partitions(topic) is None and clock.monotonic_s() < deadline_s:
-        clock.sleep(_METADATA_LOOK_GAP_S)
+        clock.sleep(_METADATA_POLL_INTERVAL_S)
     kafka.partitions_for_topic(topic)
 
 
 class ForgetfulCooperativeStickyAssignor(CooperativeStickyAssignor):  # type: ignore[misc]
-    """Kafka's cooperative-sticky assignor with a way to forget what it owned.
+    """Kafka's cooperative-sticky assignor, which can forget its partitions.
 
-    kafka-python keeps claiming the old partitions after this member was thrown out of its group, and the
-    leader then
-    leaves them with it although another member has been given them: two owners at once.
+    kafka-python keeps claiming the old partitions after this member was removed from its group. The group's
+    leader then assigns them to this member although another member has them: two owners at the same time.
     """
 
     def forget(self) -> None:
@@ -57,7 +56,7 @@ class KafkaPythonListener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
     """Passes rebalances on to a listener of the broker's. kafka-python calls it on its I/O thread.
 
     Parameters:
-      assignor: The consumer's own, which forgets what was lost.
+      assignor: The consumer's assignor, which forgets lost partitions.
     """
 
     def __init__(self, listener: RebalanceListener, assignor: ForgetfulCooperativeStickyAssignor) -> None:
@@ -69,9 +68,9 @@ class KafkaPythonListener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
         leaving = _ours(revoked)
-        deadline_s = clock.monotonic_s() + REVOKE_PATIENCE_S
+        deadline_s = clock.monotonic_s() + REVOKE_TIMEOUT_S
         while self._listener.is_busy(leaving) and clock.monotonic_s() < deadline_s:
-            await internals.sleep(_LOOK_GAP_S)
+            await internals.sleep(_POLL_INTERVAL_S)
         final_commit = self._listener.on_revoked(leaving)
         if final_commit is None:
             return

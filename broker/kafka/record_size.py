@@ -1,4 +1,4 @@
-"""How large a record is for Kafka, which compares that with its topic's ``max.message.bytes``."""
+"""The size of a record that Kafka compares with its topic's ``max.message.bytes``."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def batch_bytes(key: bytes | None, value: bytes | None, headers: Headers) -> int
 
 
 def fits(key: bytes | None, value: bytes | None, headers: Headers, limit: int) -> bool:
-    """Whether a topic with that limit takes the record. It costs next to nothing unless that is a close
-    thing.
+    """Whether a topic with that limit accepts the record. The check is cheap unless the size is near the
+    limit.
     """
     room = limit - ROOM_BYTES - len(key or b"") - len(value or b"") - headers_bound(headers)
     return room >= 0 or batch_bytes(key, value, headers) <= limit
 
 
 def headers_bound(headers: Headers) -> int:
-    """At least as many bytes as the headers take in a record."""
+    """An upper bound of the bytes of the headers in a record."""
     return sum(
         HEADER_LENGTHS_BYTES + CHARACTER_BYTES * len(name) + len(content or b"") for name, content in headers
     )

@@ -1,7 +1,8 @@
-"""Says why Kafka lets a client not in: a wrong password, a certificate, a wrong ``security_protocol``.
+"""The reasons for which Kafka refuses a client: a wrong password, a certificate, a wrong
+``security_protocol``.
 
-kafka-python 3.0.12 tries on until its time is over, and then says only that it was (``_do_bootstrap`` in
-kafka/net/manager.py:117-168).
+kafka-python 3.0.12 repeats the attempt until its timeout, and then reports only the timeout
+(``_do_bootstrap`` in kafka/net/manager.py:117-168).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from .errors import (
     UnsupportedSaslMechanismError,
 )
 
-#: What the caller of a client that is not let in can do.
+#: The advice for the caller of a refused client.
 ADVICE = "Correct the security settings in client_options (or in the URL), then enqueue again"
 
 _AUTHENTICATION = (
@@ -33,18 +34,18 @@ _CLOSED = "socket disconnected"
 
 
 class LastFailure:
-    """Why the connections of one client could not be made, as far as it says something about the client.
+    """The last failure of one client's connections that concerns the client itself.
 
     Attributes:
-      error: The last refusal, or else the last connection that was closed without an answer; None when there
-        was neither.
+      error: The last refusal, or else the last connection that was closed without an answer; None without
+        either.
     """
 
     def __init__(self) -> None:
         self.error: BaseException | None = None
 
     def note(self, error: BaseException) -> None:
-        """Note how a connection failed. A refusal is not forgotten for one that merely did not come about."""
+        """Note how a connection failed. A refusal is kept when a later connection fails without an answer."""
         if is_refusal(error) or (_is_closed(error) and not self.is_refusal):
             self.error = error
 
@@ -54,12 +55,12 @@ class LastFailure:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether a connection failed because of who the client is, or says it is, or because of TLS."""
+    """Whether a connection failed because of the client's identity, its credentials or TLS."""
     return isinstance(error, _AUTHENTICATION) or _tls_failure(error) is not None
 
 
 def refusal_text(error: BaseException, options: Mapping[str, Any]) -> str:
-    """What was refused, as the end of a sentence. It holds no password.
+    """The refused credential or protocol, as the end of a sentence. It contains no password.
 
     Parameters:
       options: The clients' settings.
@@ -70,7 +71,7 @@ def refusal_text(error: BaseException, options: Mapping[str, Any]) -> str:
     if isinstance(error, _AUTHENTICATION):
         user, mechanism = options.get("sasl_plain_username"), options.get("sasl_mechanism")
         who = f" as {user!r}" if user else ""
-        return f"the authentication failed{who} (sasl_mechanism={mechanism}): {_said(error)}"
+        return f"the authentication failed{who} (sasl_mechanism={mechanism}): {_text(error)}"
     return (
         "the connection was closed without an answer, as happens with another security_protocol than the "
         f"listener's (it is {protocol})"
@@ -78,11 +79,12 @@ def refusal_text(error: BaseException, options: Mapping[str, Any]) -> str:
 
 
 def keep_last_words(transport: Any) -> None:
-    """Let a connection read the answer after which the other side has closed it.
+    """Let a connection read the last answer before the other side closed it.
 
-    Kafka says what is wrong with a password and closes the connection. kafka-python's transport drops what it
-    reads together with the end (``_read_from_sock`` and ``_sock_recv`` in kafka/net/transport.py:90-127 of
-    3.0.12, :428-449 for TLS), and reports the end alone. An end can be read any number of times.
+    Kafka answers with the reason of a refusal and closes the connection. kafka-python's transport drops an
+    answer that it reads together with the end (``_read_from_sock`` and ``_sock_recv`` in
+    kafka/net/transport.py:90-127 of 3.0.12, :428-449 for TLS), and reports the end alone. An end can be read
+    any number of times.
     """
 
     def reading_all(receive: internals.Receive) -> internals.Receive:
@@ -109,5 +111,5 @@ def _tls_failure(error: BaseException) -> str | None:
     return text.removeprefix(_HANDSHAKE) if text.startswith(_HANDSHAKE) else None
 
 
-def _said(error: BaseException) -> str:
+def _text(error: BaseException) -> str:
     return str(error.args[0]) if error.args else type(error).__name__

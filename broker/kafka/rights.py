@@ -1,4 +1,4 @@
-"""Says which right a client of Kafka lacks, and how it is granted."""
+"""Names the right that a client of Kafka lacks, and the command that grants it."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class Right:
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What a request to Kafka needs.
+    """The rights that a request to Kafka needs.
 
     Attributes:
       topics: The topics that it concerns, where the error does not name them.
-      on_topic: What it needs on each.
+      on_topic: The operations on each of them.
       group: The consumer group that it concerns.
-      on_group: What it needs there.
+      on_group: The operations on it.
     """
 
     topics: tuple[str, ...] = ()
@@ -81,12 +81,12 @@ def denied_topics(error: BaseException) -> set[str]:
 def translated(
     error: KafkaError, doing: str, rights: Rights | None, options: Mapping[str, Any]
 ) -> BrokerConnectionError:
-    """What kafka-python says, in this broker's terms.
+    """An error of kafka-python as an error of this broker.
 
     Parameters:
-      doing: What has failed, as the beginning of a sentence: ``"The topic 'x' could not be read"``.
-      rights: What it needs.
-      options: The clients' settings, which name the cluster and who they are.
+      doing: The failed operation, as the beginning of a sentence: ``"The topic 'x' could not be read"``.
+      rights: The rights that it needs.
+      options: The clients' settings, which name the cluster and the user.
     """
     if not is_denial(error):
         return KafkaUnavailable(f"{doing}: {explained(error)}")
@@ -112,7 +112,7 @@ def translated(
 
 
 def commands(needs: Iterable[Right], options: Mapping[str, Any]) -> str:
-    """What grants all of ``needs``, and nothing else: one command for each set of operations.
+    """The commands that grant exactly ``needs``: one for each set of operations.
 
     kafka-acls.sh grants every operation that it is given on every resource.
     """
@@ -134,15 +134,15 @@ def commands(needs: Iterable[Right], options: Mapping[str, Any]) -> str:
 def with_all(
     error: NotAuthorized, doing: str, needs: Iterable[Right], options: Mapping[str, Any]
 ) -> NotAuthorized:
-    """The error about the right that is missing first, with everything that ``doing`` takes."""
+    """The error about the first missing right, with all rights that ``doing`` needs."""
     return NotAuthorized(f"{error} Everything that {doing} takes: {commands(needs, options)}")
 
 
 def not_published(doing: str, failure: BaseException) -> BrokerConnectionError:
-    """What to raise when a record was not published that had to be.
+    """The error to raise for a record that had to be published and was not.
 
     Parameters:
-      failure: What the publisher says of it.
+      failure: The publisher's failure.
     """
     if isinstance(failure, NotAuthorized):
         return NotAuthorized(f"{doing}: {failure}")
@@ -155,29 +155,29 @@ def _group_of(error: KafkaError) -> str | None:
 
 
 class Denials:
-    """Says once that a part of a worker lacks a right, and once that it has it.
+    """Logs once that an activity of a worker lacks a right, and once that it has the right again.
 
-    The part goes on trying, so that it works as soon as the right is granted.
+    The activity is repeated, so that it succeeds as soon as the right is granted.
     """
 
     def __init__(self) -> None:
-        self._said: dict[str, set[str]] = {}
+        self._logged: dict[str, set[str]] = {}
 
-    def note(self, part: str, error: BaseException) -> None:
-        """Log what is news of it.
+    def note(self, activity: str, error: BaseException) -> None:
+        """Log an error that was not logged before.
 
         Parameters:
-          part: What does not work.
+          activity: The activity that fails.
         """
-        said = self._said.setdefault(part, set())
-        if str(error) not in said:
-            said.add(str(error))
+        logged = self._logged.setdefault(activity, set())
+        if str(error) not in logged:
+            logged.add(str(error))
             logger.error("%s. It is tried again until then.", error)
         else:
             logger.debug("%s. It was tried again.", error)
 
-    def is_over(self, part: str) -> None:
+    def is_over(self, activity: str) -> None:
         """Log that it works, if it was denied before."""
-        if part in self._said:
-            del self._said[part]
-            logger.warning("Kafka allows now what it had denied (%s).", part)
+        if activity in self._logged:
+            del self._logged[activity]
+            logger.warning("Kafka allows now what it had denied (%s).", activity)

@@ -15,9 +15,10 @@ from ..process.threads import start_unwaited
 
 T = TypeVar("T")
 
-#: A thread that has not begun after this time was ended before it could, and another one is started.
+#: The time in which a new thread must begin. After it, the thread counts as ended by an interrupt, and
+#: another one is started.
 THREAD_START_TIMEOUT_S = 0.5
-#: The interval in which a caller checks whether it still has to wait.
+#: The interval in which a caller checks whether it must still wait.
 POLL_INTERVAL_S = 0.1
 
 

@@ -32,7 +32,7 @@ class TopicNames:
 
     @property
     def delayed(self) -> str:
-        """The one topic that every delayed message of this namespace waits in."""
+        """The topic of all delayed messages of this namespace."""
         return self._namespace + DELAYED
 
     def queue(self, queue_name: str) -> str:
@@ -42,7 +42,7 @@ class TopicNames:
         return self._namespace + queue_name + DEAD_LETTER_SUFFIX
 
     def lanes(self, queue_name: str) -> str:
-        """Where messages of a key wait for those before them; made when the first one does."""
+        """The topic in which messages of a key wait for earlier ones; created with the first such message."""
         return self._namespace + queue_name + LANES_SUFFIX
 
     def check_queue_name(self, queue_name: str, *, beside: Iterable[str] = ()) -> None:

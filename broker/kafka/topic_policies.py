@@ -25,15 +25,16 @@ RETENTION_BYTES = "retention.bytes"
 MAX_DEAD_LETTER_BYTES = 4 * 1_048_588
 #: The bytes for the headers of a message in another topic than its queue's.
 HEADER_ROOM_BYTES = 64 * 1024
-#: A message that fits its queue's topic (message.max.bytes, 1,048,588 by default) fits here with its headers.
+#: The default of message.max.bytes, 1,048,588, and the bytes of the headers: a message that fits its queue's
+#: topic fits here, too.
 MAX_DELAYED_BYTES = 1_048_588 + HEADER_ROOM_BYTES
 #: The bytes that a dead letter needs beside its message when its texts are at their shortest.
 DEAD_LETTER_ROOM_BYTES = 4_096
-#: A shorter retention of a queue is taken for a mistake.
+#: A shorter retention of a queue counts as a mistake.
 SHORT_RETENTION_MS = 3_600_000
 #: The interval of the checks of a refused topic, and so the time until a correction is noticed.
 RECHECK_S = 0.5
-#: A node may not know yet of a topic that another one has just created.
+#: The time for which a node may not know a topic that another node has just created.
 DESCRIBE_TRIES = 3
 DESCRIBE_GAP_S = 0.1
 
@@ -41,7 +42,7 @@ Settings = Mapping[str, str]
 
 
 class Role(Enum):
-    """What a topic is for."""
+    """The role of a topic."""
 
     QUEUE = "queue"
     DEAD_LETTERS = "dead letters"
@@ -63,9 +64,9 @@ class Finding:
     """A setting that loses messages, or may.
 
     Attributes:
-      effect: What Kafka does because of it.
+      effect: The effect of the setting in Kafka.
       remedy: The value that corrects it.
-      certain: Whether messages are lost for certain, so that none may be put there.
+      certain: Whether messages are certainly lost, so that no message may be sent there.
     """
 
     setting: str
@@ -87,7 +88,7 @@ def findings(role: Role, settings: Settings, queue_limits: Mapping[str, int]) ->
     """Judge the settings of one topic. A setting that is absent may not be read, and is not judged.
 
     Parameters:
-      queue_limits: ``max.message.bytes`` of the queues whose messages come here, as far as it is known.
+      queue_limits: ``max.message.bytes`` of the queues whose messages the topic holds, as far as it is known.
     """
     found = [_cleanup(role, settings), _limit(role, settings, queue_limits)]
     if role in (Role.QUEUE, Role.DEAD_LETTERS):
@@ -157,14 +158,14 @@ def command(servers: Iterable[str], topic: str, found: Iterable[Finding]) -> str
 
 
 class TopicPolicies:
-    """The settings of the topics that this process has looked at, and what follows from them.
+    """The settings of the topics that this process has checked, and the findings about them.
 
     Parameters:
-      servers: Where Kafka is, for the commands.
-      role_of: What a topic is for, and the topic of the queue whose messages come there (None: of all).
+      servers: Kafka's servers, for the commands.
+      role_of: The role of a topic, and the topic of the queue whose messages it holds (None: all queues).
 
     Attributes:
-      limits: ``max.message.bytes`` by topic, where Kafka has said so.
+      limits: ``max.message.bytes`` by topic, where Kafka has returned it.
     """
 
     def __init__(self, servers: Iterable[str], role_of: Callable[[str], tuple[Role, str | None]]) -> None:
@@ -174,14 +175,14 @@ class TopicPolicies:
         self._settings: dict[str, Settings] = {}
         self._looked_s: dict[str, float] = {}
         self._refused: dict[str, TopicMisconfigured] = {}
-        self._said: set[str] = set()
-        self._unreadable_said = False
+        self._logged: set[str] = set()
+        self._unreadable_logged = False
 
-    def look(self, admin: AdminClient, topics: Iterable[str], *, new: Collection[str] = ()) -> None:
-        """Ask for the settings of ``topics``, which exist, and judge them.
+    def check(self, admin: AdminClient, topics: Iterable[str], *, new: Collection[str] = ()) -> None:
+        """Request the settings of ``topics``, which exist, and check them.
 
         Parameters:
-          new: Those that were created just now.
+          new: The topics that were just created.
 
         Raises:
           KafkaError: When Kafka does not answer.
@@ -203,7 +204,7 @@ class TopicPolicies:
 
     @property
     def known(self) -> set[str]:
-        """The topics that were looked at."""
+        """The topics that were checked."""
         return set(self._settings.copy())
 
     def is_refused(self, topic: str) -> bool:
@@ -220,11 +221,11 @@ class TopicPolicies:
         return max(self._queue_limits(queue_topic).values(), default=None)
 
     def age_s(self, topic: str) -> float:
-        """How long ago the settings of a topic were asked for."""
+        """The age of the settings of a topic."""
         return clock.monotonic_s() - self._looked_s.get(topic, float("-inf"))
 
-    def say(self, refusal: TopicMisconfigured) -> None:
-        """Log once why a topic is refused, where nobody is told by an exception."""
+    def log_refusal(self, refusal: TopicMisconfigured) -> None:
+        """Log once why a topic is refused, where no caller gets an exception."""
         self._say(logging.ERROR, str(refusal))
 
     def _note(self, topic: str, settings: Settings, now_s: float) -> None:
@@ -235,7 +236,7 @@ class TopicPolicies:
             self.limits.pop(topic, None)
 
     def _judge(self) -> None:
-        """Judge all topics that are known: the limit of one may be too small for another one's messages."""
+        """Check all known topics: the limit of one may be too small for another one's messages."""
         refused: dict[str, TopicMisconfigured] = {}
         for topic, settings in self._settings.items():
             role, queue_topic = self._role_of(topic)
@@ -255,10 +256,10 @@ class TopicPolicies:
         return {topic: size for topic, size in self.limits.items() if self._role_of(topic)[0] is Role.QUEUE}
 
     def _sentence(self, topic: str, found: list[Finding]) -> str:
-        said = ", and ".join(map(str, found))
+        faults = ", and ".join(map(str, found))
         remedy = command(self._servers, topic, found)
         return (
-            f"The topic {topic!r} has {said}: messages would be lost there until this corrects it: {remedy}"
+            f"The topic {topic!r} has {faults}: messages would be lost there until this corrects it: {remedy}"
         )
 
     def _doubt(self, topic: str, found: Finding) -> str:
@@ -267,16 +268,16 @@ class TopicPolicies:
 
     def _say_unreadable(self, topics: Iterable[str]) -> None:
         unreadable = sorted(topics)
-        if unreadable and not self._unreadable_said:
-            self._unreadable_said = True
+        if unreadable and not self._unreadable_logged:
+            self._unreadable_logged = True
             logger.warning(
                 "The settings of the topics %s cannot be read, so nobody has checked that they keep messages "
                 "(it takes the right DESCRIBE_CONFIGS on them). Further ones are not named.", unreadable,
             )  # fmt: skip
 
     def _say(self, level: int, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
+        if text not in self._logged:
+            self._logged.add(text)
             logger.log(level, "%s", text)
 
 

@@ -95,7 +95,7 @@ class Topics(TopicNames):
         for refusal in self._policies.refusals(both).values():
             if not for_reading:
                 raise refusal
-            self.say(refusal)
+            self.log_refusal(refusal)
 
     def _create_asked_for(
         self,
@@ -134,9 +134,9 @@ class Topics(TopicNames):
         """The reasons why some of ``topics``, which were ensured, may not be written to."""
         return self._policies.refusals(topics)
 
-    def say(self, refusal: TopicMisconfigured) -> None:
+    def log_refusal(self, refusal: TopicMisconfigured) -> None:
         """Log, once in a process, why a topic may not be written to."""
-        self._policies.say(refusal)
+        self._policies.log_refusal(refusal)
 
     def _is_refused_for_now(self, topics: set[str]) -> bool:
         """Whether the refusals are recent, so that the topics need no check yet."""
@@ -194,11 +194,11 @@ class Topics(TopicNames):
             gone |= missing & self._seen
             queues = {topic for topic in missing if self._role_of(topic)[0] is Role.QUEUE}
             self._create(admin, queues)
-            self._policies.look(admin, present | queues, new=queues)
+            self._policies.check(admin, present | queues, new=queues)
             # Their limits depend on the limit of the queue's topic, which is known by now.
             self._create(admin, missing - queues)
             if missing - queues:
-                self._policies.look(admin, missing - queues, new=missing - queues)
+                self._policies.check(admin, missing - queues, new=missing - queues)
         self._seen |= present | missing
         self._existing.update(present | missing)
         self._existing.difference_update(self._policies.refusals(self._existing.copy()))
@@ -215,17 +215,17 @@ class Topics(TopicNames):
         """
         known = self._policies.known & self._existing
 
-        def look() -> None:
+        def check() -> None:
             with self._clients.admin() as admin:
-                self._policies.look(admin, _present(admin, set(), known))
+                self._policies.check(admin, _present(admin, set(), known))
 
         if known:
             doing = f"The settings of the topics {sorted(known)} could not be read"
-            self._clients.ask(look, doing, unless=unless)
+            self._clients.ask(check, doing, unless=unless)
         refusals = self._policies.refusals(known)
         self._existing.difference_update(refusals)
         for refusal in refusals.values():
-            self.say(refusal)
+            self.log_refusal(refusal)
 
     def limit_of(self, topic: str) -> int | None:
         """The largest record, or batch of records, that a topic accepted at its last check; None when it is
@@ -238,13 +238,13 @@ class Topics(TopicNames):
         if self._policies.age_s(topic) < max_age_s:
             return self.limit_of(topic)
 
-        def look() -> None:
+        def check() -> None:
             with self._clients.admin() as admin:
-                self._policies.look(admin, [topic])
+                self._policies.check(admin, [topic])
 
         try:
             until_s = clock.monotonic_s() + LOOK_UP_TIMEOUT_S
-            self._clients.ask(look, f"The settings of {topic!r} could not be read", deadline_s=until_s)
+            self._clients.ask(check, f"The settings of {topic!r} could not be read", deadline_s=until_s)
         except BrokerConnectionError:
             return self.limit_of(topic)
         self._existing.difference_update(self._policies.refusals([topic]))
@@ -262,7 +262,7 @@ class Topics(TopicNames):
             "again.", topic,
         )  # fmt: skip
 
-    def look_again(self, topic: str, *, deadline_s: float) -> None:
+    def recreate(self, topic: str, *, deadline_s: float) -> None:
         """Create a topic again that does not exist any more; see :meth:`ensure`."""
         self.forget([topic])
         self.ensure([topic], deadline_s=deadline_s)
@@ -314,7 +314,8 @@ def _present(admin: AdminClient, topics: set[str], beside: set[str]) -> set[str]
     """The existing ones of ``topics`` and ``beside``.
 
     Raises:
-      KafkaError: When Kafka does not say whether one of ``topics`` exists: this client may not see it, say.
+      KafkaError: When Kafka does not answer whether one of ``topics`` exists, for instance because this
+        client may not see it.
     """
     present: set[str] = set()
     denied: set[str] = set()

@@ -98,13 +98,13 @@ class ConsumedRecord(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EpochEnd:
-    """What the leader of a partition says about a leader epoch.
+    """The answer of a partition's leader about a leader epoch.
 
     Attributes:
-      epoch: The latest epoch, not above the one that was asked for, of which its log has records; -1 when its
-        log knows of none that is as late as the one asked for.
-      end_offset: Where that epoch ends; -1 as above.
-      leader_epoch: The leader's own; -1 when that is not known.
+      epoch: The latest epoch, not above the requested one, of which its log has records; -1 when its log has
+        no epoch as late as the requested one.
+      end_offset: The end of that epoch; -1 as above.
+      leader_epoch: The leader's own epoch; -1 when it is not known.
     """
 
     epoch: int

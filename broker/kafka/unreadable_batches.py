@@ -82,10 +82,10 @@ class UnreadableBatchSkipper:
     def __init__(self, kafka: ConsumerClient) -> None:
         self._kafka = kafka
         self._aside: dict[TopicPartition, Backoff] = {}
-        self._said: dict[TopicPartition, str] = {}
+        self._reasons: dict[TopicPartition, str] = {}
 
     def poll(self, timeout_ms: float) -> dict[TopicPartition, list[ConsumedRecord]]:
-        """Poll the consumer. An error that does not come from a batch of one partition is raised."""
+        """Poll the consumer, and raise an error that no batch of one partition caused."""
         if self._aside:
             self._try_again()
         try:
@@ -95,7 +95,7 @@ class UnreadableBatchSkipper:
                 raise
             return {}
         # These records precede a batch that is set aside below, and are no sign that it can be read.
-        if self._said:
+        if self._reasons:
             self._note_readable(records)
         self._set_aside_next_batch()
         return records
@@ -106,7 +106,7 @@ class UnreadableBatchSkipper:
     def forget(self, partition: TopicPartition) -> None:
         """Note that the partition belongs to another consumer now. Thread-safe."""
         self._aside.pop(partition, None)
-        self._said.pop(partition, None)
+        self._reasons.pop(partition, None)
 
     def _set_aside_next_batch(self) -> None:
         """Set the partition aside whose error the next poll would raise.
@@ -137,8 +137,8 @@ class UnreadableBatchSkipper:
         backoff = self._aside[partition] = Backoff(RETRY_GAP_S)
         backoff.fail()
         reason = explained(error)
-        if self._said.get(partition) != reason:
-            self._said[partition] = reason
+        if self._reasons.get(partition) != reason:
+            self._reasons[partition] = reason
             logger.error(
                 "%s-%d cannot be read from offset %s on, and waits: %s",
                 partition.topic, partition.partition, offset, reason,
@@ -155,10 +155,10 @@ class UnreadableBatchSkipper:
             if partition in assigned:
                 self._kafka.resume(partition)
             else:
-                self._said.pop(partition, None)
+                self._reasons.pop(partition, None)
 
     def _note_readable(self, records: dict[TopicPartition, list[ConsumedRecord]]) -> None:
-        for partition in list(self._said):
+        for partition in list(self._reasons):
             if records.get(partition):
-                del self._said[partition]
+                del self._reasons[partition]
                 logger.info("%s-%d can be read again.", partition.topic, partition.partition)

@@ -1,4 +1,4 @@
-"""Where partitions end."""
+"""The ends of partitions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .errors import KafkaTimeoutError
 from .protocol import ConsumerClient
 from .types import TopicPartition
 
-#: How long the fetches that carry the high watermarks may take.
+#: The timeout of the fetches that carry the high watermarks.
 FETCH_TIMEOUT_S = 10.0
 
 
@@ -18,8 +18,8 @@ def high_watermarks(
 ) -> dict[TopicPartition, int]:
     """Read the offset after the last record of each partition, from fetch responses.
 
-    ListOffsets would be the direct way, but the embedded broker (Tansu) answers it with the offset after the
-    *first* record of the last batch. Every broker puts the true one into its fetch responses.
+    ListOffsets would be the direct way, but the embedded broker (Tansu) answers with the offset after the
+    *first* record of the last batch. Every broker has the right offset in its fetch responses.
 
     Parameters:
       kafka: A consumer without a subscription; it is assigned ``partitions``.

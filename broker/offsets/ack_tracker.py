@@ -18,7 +18,7 @@ class AckTracker:
 
     Parameters:
       next_offset: The committed offset. Every offset below it is complete.
-      highest: The highest delivered offset, or None when there is none at or above ``next_offset``.
+      highest: The highest delivered offset, or None without a delivered offset at or above ``next_offset``.
       incomplete: The offsets in ``[next_offset, highest]`` that are not complete.
       leader_epoch: The leader epoch of the record at ``highest``; -1 when it is not known.
 

@@ -57,13 +57,13 @@ def restore(
     partitions: Iterable[TopicPartition],
     remembered: Mapping[TopicPartition, Remembered] = MappingProxyType({}),
     *,
-    replays_said: set[TopicPartition],
+    reported_replays: set[TopicPartition],
 ) -> dict[TopicPartition, Restored]:
     """Read the committed state of ``partitions``.
 
     Parameters:
       remembered: The remembered state of those partitions that this process has owned before.
-      replays_said: See ``report_replay``.
+      reported_replays: See ``report_replay``.
 
     Raises:
       KafkaError: When Kafka does not answer. Nothing has been changed then.
@@ -75,10 +75,10 @@ def restore(
     ours = {p: known for p, known in own.items() if known.is_latest(committed.get(p))}
     left = {p: read_metadata(p, commit) for p, commit in committed.items() if p not in ours}
     left.update((p, without_marks(known.state)) for p, known in ours.items())
-    logs, answers = look_at(clients, kafka, partitions, left)
-    report_replay(clients, kafka, {p: log for p, log in logs.items() if p not in left}, replays_said)
+    logs, answers = read_logs(clients, kafka, partitions, left)
+    report_replay(clients, kafka, {p: log for p, log in logs.items() if p not in left}, reported_replays)
     restored = {p: _reconcile(p, left.get(p), logs[p], answers, is_ours=p in ours) for p in partitions}
-    _, answers = look_at(clients, kafka, [], others := {p: own[p].state for p in own if p not in ours})
+    _, answers = read_logs(clients, kafka, [], others := {p: own[p].state for p in own if p not in ours})
     for partition, state in others.items():
         # An owner in between does not know the tasks that have finished here since.
         done_here, _ = believe(state, logs[partition], answers.get(partition))
@@ -90,7 +90,7 @@ def restore(
     }
 
 
-def look_at(
+def read_logs(
     clients: Clients,
     kafka: ConsumerClient,
     partitions: list[TopicPartition],

@@ -46,7 +46,9 @@ class CrashCounts:
         return self.crashes(offset) > 1
 
     def mark(self, offset: int) -> None:
-        """Note that the record at ``offset`` is about to run. The crash that began the probation counts."""
+        """Give the record at ``offset`` a running mark: it is about to run. The crash that began the
+        probation counts.
+        """
         self.suspicions[offset] = Suspicion(max(1, self.crashes(offset)), running=True)
 
     def drop(self, offset: int) -> None:

@@ -32,7 +32,7 @@ def report_replay(
     clients: Clients,
     kafka: ConsumerClient,
     logs: Mapping[TopicPartition, PartitionLog],
-    said: set[TopicPartition],
+    reported: set[TopicPartition],
 ) -> None:
     """Log the number of records, in partitions without a committed offset, that may have run before.
 
@@ -42,9 +42,9 @@ def report_replay(
 
     Parameters:
       logs: The logs of the partitions without a committed offset.
-      said: The partitions that were reported before. They are left out, and the others are added.
+      reported: The partitions that were reported before. They are left out, and the others are added.
     """
-    logs = {p: log for p, log in logs.items() if log.end > log.beginning and p not in said}
+    logs = {p: log for p, log in logs.items() if log.end > log.beginning and p not in reported}
     try:
         if not logs:
             return
@@ -56,7 +56,7 @@ def report_replay(
     except (KafkaError, BrokerConnectionError) as e:
         logger.info("The offsets of %s could not be checked for expiry: %r", sorted(logs), e)
         return
-    said.update(logs)
+    reported.update(logs)
     if old:
         logger.error(
             "%s: no offset is committed, so all %d record(s) run, from the beginning of the log. %d of them "

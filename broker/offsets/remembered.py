@@ -21,13 +21,13 @@ class Remembered:
 
     Attributes:
       state: The completion state, committed or not.
-      said: This process's last commits, as (offset, metadata), whether or not Kafka accepted them.
+      sent_commits: This process's last commits, as (offset, metadata), whether or not Kafka accepted them.
       probation_end: The end of the probation, as in ``CrashCounts``.
       topic_id: The id of the partition's topic.
     """
 
     state: CommitState
-    said: Collection[tuple[int, str]]
+    sent_commits: Collection[tuple[int, str]]
     probation_end: int
     topic_id: object
 
@@ -41,4 +41,4 @@ class Remembered:
         A new owner commits before it dispatches its first record. When its commit equals one of ours, it has
         dispatched none.
         """
-        return committed is None or (committed.offset, committed.metadata or "") in self.said
+        return committed is None or (committed.offset, committed.metadata or "") in self.sent_commits

@@ -19,16 +19,18 @@ def lane_differences(store: WaitingStore, states: Mapping[int, CommitState]) -> 
     Raises:
       KafkaError, KafkaUnavailable: When Kafka does not answer.
     """
-    lanes = {partition: said for partition, state in states.items() if (said := state.lanes) is not None}
-    cut = store.are_cut([said.ends for said in lanes.values()]) if lanes else []
+    lanes = {
+        partition: committed for partition, state in states.items() if (committed := state.lanes) is not None
+    }
+    cut = store.are_cut([committed.ends for committed in lanes.values()]) if lanes else []
     if not any(cut):
         return {}
     ended = store.read_all_again()
     found: dict[int, Differences] = {}
-    for (partition, said), is_cut in zip(lanes.items(), cut, strict=True):
+    for (partition, committed), is_cut in zip(lanes.items(), cut, strict=True):
         if is_cut:
             present = {sequence.offset for _, sequence, _, _ in store.waiting(partition)}
             done = {place.sequence.offset for place in ended if place.partition == partition}
             complete = [offset for offset in present if states[partition].is_complete(offset)]
-            found[partition] = compare(said, present, done, complete)
+            found[partition] = compare(committed, present, done, complete)
     return found

@@ -29,7 +29,7 @@ from .lane import SequenceNumber
 
 KEY = "lane-key"
 DUE = "lane-due-ms"
-TICKET = "lane-ticket"
+TICKET_HEADER = "lane-ticket"
 #: The size of a requeue record's own headers, at most: three numbers of up to 19 digits.
 REQUEUE_HEADERS_BYTES = 80
 
@@ -97,7 +97,8 @@ def waiting_record(
 
     Parameters:
       destination: The topic of its queue, to which it returns.
-      partition: The partition of the lanes topic that has its earlier records; None when there are none.
+      partition: The partition of the lanes topic that has its earlier records; None when there is no earlier
+        record.
       watch: See ``Record``.
     """
     own = [lane_header(waiting.key), (DUE, b"%d" % waiting.due_ms)]
@@ -135,7 +136,7 @@ def mark(topic: str, group: str, partition: int, *, watch: Watch) -> Record:
 
 def requeue_record(queue_topic: str, waiting: Waiting) -> Record:
     sequence = waiting.place.sequence
-    own = (TICKET, b"%d:%d:%d" % (sequence.offset, sequence.timestamp, waiting.due_ms))
+    own = (TICKET_HEADER, b"%d:%d:%d" % (sequence.offset, sequence.timestamp, waiting.due_ms))
     return Record(
         queue_topic,
         waiting.value,
@@ -163,7 +164,7 @@ def read(key: bytes | None, value: bytes | None, headers: Headers) -> tuple[Plac
 def read_requeue_headers(headers: Headers) -> tuple[SequenceNumber, int] | None:
     """The sequence number and due time of a requeue record; None for another record."""
     for name, content in headers:
-        if name == TICKET:
+        if name == TICKET_HEADER:
             try:
                 offset, timestamp, due_ms = map(int, content.split(b":"))
             except (AttributeError, ValueError):

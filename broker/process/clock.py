@@ -14,13 +14,13 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What tells the time. Thread-safe."""
+    """A source of time. Thread-safe."""
 
     def monotonic_s(self) -> float:
-        """Seconds that only ever go up, from an arbitrary beginning: for deadlines and pauses."""
+        """Seconds that never go back, from an arbitrary beginning: for deadlines and pauses."""
 
     def wall_ms(self) -> int:
-        """Milliseconds since 1970, in UTC: what is written into records, and may jump."""
+        """Milliseconds since 1970, in UTC: for the times in records. They may jump."""
 
     def sleep(self, duration_s: float) -> None:
         """Let ``duration_s`` pass; a duration of 0 or less lets other threads run."""
@@ -49,7 +49,7 @@ _current: Clock = SystemClock()
 
 
 def monotonic_s() -> float:
-    """Seconds that only ever go up; see :class:`Clock`."""
+    """Seconds that never go back; see :class:`Clock`."""
     return _current.monotonic_s()
 
 
@@ -70,7 +70,7 @@ def wait(event: threading.Event, timeout_s: float) -> bool:
 
 @contextmanager
 def use(clock: Clock) -> Iterator[None]:
-    """Let the whole process go by ``clock`` for a while. Meant for tests."""
+    """Use ``clock`` in the whole process for a while. For tests."""
     global _current
     before, _current = _current, clock
     try:

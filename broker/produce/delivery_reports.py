@@ -42,7 +42,7 @@ class PartitionGone(UnknownTopicOrPartitionError):
     """A record is in a batch for a partition that its recreated topic does not have."""
 
 
-def may_be_anothers(error: BaseException) -> bool:
+def may_be_collateral(error: BaseException) -> bool:
     """Whether another record, which Kafka refuses for good, may have caused a record's failure.
 
     A refused record ends its producer and fails its batch.
@@ -73,7 +73,7 @@ class DeliveryReports:
 
     def outcomes(self, sent: Sent) -> tuple[dict[int, BaseException], list[int]]:
         """The failures by index, and the indices of those that another record may have caused."""
-        failures, suspects = dict(sent.failures), []
+        failures, unclear = dict(sent.failures), []
         silent_at_s = clock.monotonic_s() + self._timeout_s + REPORT_GRACE_S
         for index, future in sent.pending:
             if future.succeeded():
@@ -82,8 +82,8 @@ class DeliveryReports:
                 self._wait(future, silent_at_s)
             except (KafkaError, BrokerConnectionError) as e:
                 failures[index] = e
-                if may_be_anothers(e):
-                    suspects.append(index)
+                if may_be_collateral(e):
+                    unclear.append(index)
         for watch, where, future, leader_epoch in sent.watched:
             if leader_epoch != self._producer.leader_epoch(where):
                 leader_epoch = None  # an election took place: the record may be older or newer than it
@@ -92,7 +92,7 @@ class DeliveryReports:
                 future.value.offset if future.succeeded() else None,
                 -1 if leader_epoch is None else leader_epoch,
             )
-        return failures, suspects
+        return failures, unclear
 
     def _wait(self, future: SendFuture, silent_at_s: float) -> None:
         while True:
@@ -124,7 +124,7 @@ class DeliveryReports:
             return
         topic, partition = where = self._producer.partition_of(future)
         if clock.monotonic_s() - self._checked_s.get(topic, 0.0) >= TOPIC_CHECK_INTERVAL_S:
-            self._topics.look_again(topic, deadline_s=silent_at_s)
+            self._topics.recreate(topic, deadline_s=silent_at_s)
             self._checked_s[topic] = clock.monotonic_s()
         known = self._producer.known_partitions(topic)
         if known is not None and partition not in known:

@@ -102,10 +102,10 @@ class Publisher:
         if not records:
             return {}
         failures: dict[int, BaseException] = {}
-        suspects: Sequence[int] = range(len(records))
+        unclear: Sequence[int] = range(len(records))
         try:
             producer = self._producers.current(reach_by_s)
-            failures, suspects = self._sender.send(producer, records, suspects, reach_by_s)
+            failures, unclear = self._sender.send(producer, records, unclear, reach_by_s)
             for select in (_unsent, self._sender.mistimed):
                 again = select(failures)
                 if not again:
@@ -114,14 +114,14 @@ class Publisher:
                     self._producers.retire(producer)  # else another thread has replaced it
                 producer = self._producers.current(reach_by_s)
                 failed, more = self._sender.send(producer, records, again, reach_by_s)
-                suspects = [*(index for index in suspects if index not in again), *more]
+                unclear = [*(index for index in unclear if index not in again), *more]
                 failures = {index: e for index, e in failures.items() if index not in again} | failed
             if failures:
-                suspects = self._replace(producer, records, failures, suspects, reach_by_s)
-            if suspects:
-                self._bisect_failures(records, suspects, failures, reach_by_s + self._timeout_s)
+                unclear = self._replace(producer, records, failures, unclear, reach_by_s)
+            if unclear:
+                self._bisect_failures(records, unclear, failures, reach_by_s + self._timeout_s)
         except KafkaUnavailable as e:
-            failures.update(dict.fromkeys(suspects, e))
+            failures.update(dict.fromkeys(unclear, e))
         return {index: self._checks.explained(records[index], e) for index, e in failures.items()}
 
     def _replace(
@@ -129,31 +129,31 @@ class Publisher:
         producer: ProducerClient,
         records: Sequence[Record],
         failures: dict[int, BaseException],
-        suspects: Sequence[int],
+        unclear: Sequence[int],
         reach_by_s: float,
     ) -> list[int]:
         """Replace a producer that is of no use after ``failures``.
 
         Returns:
-          The suspects that are left: neither denied nor refused for their topic's settings.
+          The unclear failures that are left: neither denied nor refused for their topic's settings.
         """
         denied = {index for index, e in failures.items() if _is_denied(records[index], e)}
-        suspects = [index for index in suspects if index not in denied]
+        unclear = [index for index in unclear if index not in denied]
         others = [e for index, e in failures.items() if index not in denied]
-        if suspects or any(not isinstance(e, RECORD_ERRORS) for e in others):
+        if unclear or any(not isinstance(e, RECORD_ERRORS) for e in others):
             logger.warning("Kafka did not acknowledge all records; the producer is replaced.")
             self._producers.retire(producer)
             self._topics.forget({record.topic for record in records})
             failures |= self._checks.misconfigured(records, failures, reach_by_s)
-            return [index for index in suspects if not isinstance(failures[index], TopicMisconfigured)]
+            return [index for index in unclear if not isinstance(failures[index], TopicMisconfigured)]
         if denied:
             self._producers.retire(producer)
-        return suspects
+        return unclear
 
     def _bisect_failures(
         self,
         records: Sequence[Record],
-        suspects: Sequence[int],
+        unclear: Sequence[int],
         failures: dict[int, BaseException],
         deadline_s: float,
     ) -> None:
@@ -163,17 +163,17 @@ class Publisher:
         another thread, fail with its error. They are sent again in halves, each by its own producer, until
         only the refused records fail. Some records arrive twice, with the same message id.
         """
-        groups = _halves(suspects)
+        groups = _halves(unclear)
         while groups and clock.monotonic_s() < deadline_s:
             group = groups.pop()
             producer = self._producers.construct(deadline_s)
-            failed, suspects = self._sender.send(producer, records, group, deadline_s)
+            failed, unclear = self._sender.send(producer, records, group, deadline_s)
             close_producer(producer)
             for index in group:
                 failures.pop(index, None)
             failures.update(failed)
             if len(group) > 1:
-                groups += _halves(suspects)
+                groups += _halves(unclear)
 
 
 def publish_all(publisher: Publisher, records: Sequence[Record], doing: str) -> None:

@@ -11,7 +11,7 @@ from ..kafka.record_size import batch_bytes, fits
 
 
 class Watch(Protocol):
-    """Receives the position of a record."""
+    """Receives the partition and the offset of a record."""
 
     def __call__(self, partition: int, offset: int | None, leader_epoch: int = -1) -> None:
         """Called on the publishing thread.
@@ -38,7 +38,7 @@ class Record:
       destination: The later record of the same message in another topic. A record whose destination is too
         large for its topic is refused here.
       spare: Further bytes that the topic must accept, for a later version of the record.
-      watch: Called with the place of the record; see ``Watch``.
+      watch: Called with the partition and the offset of the record; see ``Watch``.
     """
 
     topic: str
@@ -48,13 +48,13 @@ class Record:
     partition: int | None = None
     placement: bytes | None = None
     destination: Record | None = None
-    spare: int = 0
+    reserved_bytes: int = 0
     watch: Watch | None = field(default=None, compare=False)
 
     @property
     def size(self) -> int:
         """The bytes that the topic must accept."""
-        return batch_bytes(self.key, self.value, self.headers) + self.spare
+        return batch_bytes(self.key, self.value, self.headers) + self.reserved_bytes
 
     @property
     def steps(self) -> Iterator[Record]:
@@ -66,7 +66,7 @@ class Record:
 
     def fits(self, limit: int) -> bool:
         """Whether a topic with that limit accepts the record."""
-        return fits(self.key, self.value, self.headers, limit - self.spare)
+        return fits(self.key, self.value, self.headers, limit - self.reserved_bytes)
 
 
 def partition_of(placement: bytes, partition_count: int) -> int:

@@ -70,10 +70,10 @@ class RecordSender:
             return _start(producer, records, known, timestamp_ms)
 
         if len(known) > MAX_BATCHED:
-            answered, suspects = reports.outcomes(send())
+            answered, unclear = reports.outcomes(send())
         else:
-            answered, suspects = self._send_batcher.produce(send, reports.outcomes, timeout_s=self._timeout_s)
-        return failures | answered, suspects
+            answered, unclear = self._send_batcher.produce(send, reports.outcomes, timeout_s=self._timeout_s)
+        return failures | answered, unclear
 
     def mistimed(self, failures: Mapping[int, BaseException]) -> list[int]:
         """The failures that a wrong clock of this machine caused. They are sent again without a timestamp.
@@ -123,7 +123,7 @@ class RecordSender:
         except KafkaTimeoutError:
             if left_s <= UNKNOWN_TOPIC_TIMEOUT_S:
                 raise
-            self._topics.look_again(topic, deadline_s=reach_by_s)  # it may have been deleted
+            self._topics.recreate(topic, deadline_s=reach_by_s)  # it may have been deleted
             producer.wait_for_topic(topic, max(0.0, reach_by_s - clock.monotonic_s()) * 1000)
 
 

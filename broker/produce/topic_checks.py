@@ -76,7 +76,7 @@ class TopicChecks:
         refused: dict[int, BaseException] = {}
         rooms = {topic: self._room_of(topic) for topic in {record.topic for record in records}}
         for index, record in enumerate(records):
-            size = len(record.value or b"") + len(record.key or b"") + record.spare
+            size = len(record.value or b"") + len(record.key or b"") + record.reserved_bytes
             if record.headers:
                 size += headers_bound(record.headers)
             if size <= rooms[record.topic] and record.destination is None and not refusals:

@@ -78,7 +78,7 @@ class ExitGuard:
         self._shutdown = shutdown
         self._consumers = consumers
         self._disarmed = threading.Event()
-        threading.Thread(target=self._run, name="dramatiq-kafka-last-words", daemon=False).start()
+        threading.Thread(target=self._run, name="dramatiq-kafka-exit-guard", daemon=False).start()
 
     def disarm(self) -> None:
         """End the thread: the worker has stopped, and its consumers are closed."""

@@ -25,7 +25,7 @@ class TopicRepair:
     def __init__(self, topics: Topics, shutdown: Shutdown) -> None:
         self._topics = topics
         self._shutdown = shutdown
-        self._said: dict[str, str] = {}
+        self._logged: dict[str, str] = {}
 
     def ensure(self, queue_name: str, topics: Collection[str], *, lanes_topic: str) -> None:
         """Create and check the topics that a worker of a queue needs, and check its lanes topic.
@@ -43,12 +43,12 @@ class TopicRepair:
             try:
                 self._topics.ensure(topics, beside=[lanes_topic], unless=self._shutdown.asked)
             except (TopicMisconfigured, NotAuthorized) as e:
-                if self._said.get(queue_name) != str(e) or clock.monotonic_s() >= give_up_s:
-                    self._said[queue_name] = str(e)
+                if self._logged.get(queue_name) != str(e) or clock.monotonic_s() >= give_up_s:
+                    self._logged[queue_name] = str(e)
                     raise
                 if clock.wait(self._shutdown.asked, POLL_INTERVAL_S):
                     raise
             else:
-                if self._said.pop(queue_name, None) is not None:
+                if self._logged.pop(queue_name, None) is not None:
                     logger.warning("The topics of %r were corrected; the queue is consumed.", queue_name)
                 return

@@ -14,7 +14,7 @@ from broker.consume.decoding import read_message
 from broker.errors import InvalidMessage
 from broker.partition_keys.lane import SequenceNumber
 from broker.partition_keys.options import MAX_KEY_BYTES
-from broker.partition_keys.record_format import TICKET, read_requeue_headers
+from broker.partition_keys.record_format import TICKET_HEADER, read_requeue_headers
 
 
 @pytest.fixture
@@ -92,5 +92,5 @@ def test_an_actors_key_that_cannot_be_made_is_refused_when_it_is_sent(broker: St
 
 @pytest.mark.parametrize("content", [b"", b"1", b"1:2:x", b"1:2:3:4", None])
 def test_a_header_that_is_no_ticket_is_none(content: bytes | None) -> None:
-    assert read_requeue_headers([("traceparent", b"00"), (TICKET, content)]) is None  # type: ignore[list-item]
-    assert read_requeue_headers([(TICKET, b"1:2:3")]) == (SequenceNumber(1, 2), 3)
+    assert read_requeue_headers([("traceparent", b"00"), (TICKET_HEADER, content)]) is None  # type: ignore[list-item]
+    assert read_requeue_headers([(TICKET_HEADER, b"1:2:3")]) == (SequenceNumber(1, 2), 3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
@@ -93,3 +93,22 @@ def test_the_glossary_has_each_term_once_in_alphabetical_order() -> None:
     terms = [term.lower() for term in _TERM.findall(PAGES[1].read_text(encoding="utf-8"))]
     assert terms
     assert terms == sorted(set(terms))
+
+
+def test_no_two_classes_of_the_broker_have_one_name() -> None:
+    files = [path for path in BROKER.rglob("*.py") if (BROKER / "testing") not in path.parents]
+    names = Counter(
+        node.name
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert names
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_the_glossary_defines_each_class_once() -> None:
+    definitions = [_CODE.findall(text) for text in PAGES[1].read_text(encoding="utf-8").split("\n\n")]
+    defined = Counter(code for codes in definitions for code in set(codes) if _CLASS.fullmatch(code))
+    assert defined
+    assert [name for name, count in defined.items() if count > 1] == []

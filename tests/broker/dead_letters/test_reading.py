@@ -37,7 +37,7 @@ def test_without_filters_everything_is_read_even_what_is_none_of_ours(broker: Ka
     dead_letters = list(broker.dead_letters(QUEUE))
     assert ids(dead_letters) == {MAIL.message_id, MAIL_2.message_id, REPORT.message_id}
     assert len(dead_letters) == 4
-    assert all(dead_letter.position for dead_letter in dead_letters)
+    assert all(dead_letter.dlq_origin for dead_letter in dead_letters)
 
 
 def test_each_filter_picks_what_it_says(broker: KafkaBroker) -> None:

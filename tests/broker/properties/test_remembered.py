@@ -99,14 +99,14 @@ def test_memory_of_ended_tasks_is_bounded_and_keeps_the_latest() -> None:
 def test_a_commit_that_says_what_this_process_said_is_its_own() -> None:
     in_flight = InFlightDeliveries()
     lost = take_over(in_flight, CommitState(0, -1))
-    said = CommitState(0, 3, (0,))
-    lost.said.append((said.next_offset, encode(said)))
+    committed = CommitState(0, 3, (0,))
+    lost.sent_commits.append((committed.next_offset, encode(committed)))
     in_flight.revoke(lost)
 
     remembered = in_flight.remembered([PARTITION])[PARTITION]
 
     anothers = CommitState(0, 4, (0,))
-    assert remembered.is_latest(OffsetAndMetadata(0, encode(said), 0))
+    assert remembered.is_latest(OffsetAndMetadata(0, encode(committed), 0))
     assert not remembered.is_latest(OffsetAndMetadata(0, encode(anothers), 0))
     assert remembered.is_latest(None)
 
