@@ -1,6 +1,6 @@
 """`python -m bench`: this broker and its peers on this machine, side by side. In make: bench, bench-smoke.
 
-Exit codes: 0 measured; 1 something broke, or a figure is lacking; 2 bad arguments.
+Exit codes: 0 measured; 1 a failure or a missing figure; 2 bad arguments.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bench.servers import Servers
 from dev.child import ChildDied
 
 NAMES = [row.name for row in ROWS]
-#: What the short form runs: one row of each kind that has a target.
+#: The rows of the short form: one of each kind that has a target.
 SMOKE_ROWS = ("noop", "send-16", "bulk", "idle", "wait-10", "spin")
 
 

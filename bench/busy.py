@@ -1,9 +1,9 @@
-"""Keeps a Kafka server as busy as it was, while something else is measured beside it.
+"""Keeps a Kafka server as busy as before, during a measurement beside it.
 
     python -m bench.busy HOST:PORT PID SHARE
 
-Sends the smallest request there is (ApiVersions) whenever the server's process has used less than SHARE of a
-core so far. Asking costs a fraction of what answering does.
+Sends the smallest request (ApiVersions) whenever the server's process has used less than SHARE of a core so
+far. A request costs the client a fraction of its cost for the server.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the commands of the bench have in common: their arguments, and what their exit code says."""
+"""The arguments and exit codes that the commands of the bench have in common."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from bench.sizes import FULL, SMOKE, Sizes
 
 
 def arguments(program: str, description: str, names: Sequence[str]) -> argparse.Namespace:
-    """Read the command line; every one of :class:`Sizes` is an option. Exits with 2 where it is wrong.
+    """Read the command line; every field of :class:`Sizes` is an option. Wrong arguments exit with 2.
 
     Parameters:
-      names: Of the rows that there are.
+      names: The names of the rows.
     """
     parser = argparse.ArgumentParser(prog=program, description=description)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(names)}; all by default")
@@ -37,7 +37,7 @@ def arguments(program: str, description: str, names: Sequence[str]) -> argparse.
 
 
 def sizes_of(given: argparse.Namespace) -> Sizes:
-    """Return the sizes of the form that was asked for, with those that were named."""
+    """Return the sizes of the requested form, with the sizes of the command line in their place."""
     named = {size.name: getattr(given, size.name) for size in fields(FULL)}
     return replace(
         SMOKE if given.smoke else FULL, **{key: value for key, value in named.items() if value is not None}
@@ -45,8 +45,8 @@ def sizes_of(given: argparse.Namespace) -> Sizes:
 
 
 def exit_code(results: list[RowResult]) -> int:
-    """Return 1 when a contestant whose server runs failed, or lacks a figure. How good the figures are is not
-    judged here: a target is read on an idle machine, by a person.
+    """Return 1 when a contestant whose server runs failed, or lacks a figure. The exit code does not depend
+    on the figures themselves: a person compares them with a target, on an idle machine.
     """
     broken = [f"{result.row.name}: {key}: {why}" for result in results for key, why in result.failed.items()]
     broken += [f"{result.row.name}: no figure for {what}" for result in results for what in result.lacking()]

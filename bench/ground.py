@@ -1,4 +1,4 @@
-"""Sets a measurement up, whatever it measures: a fresh queue, tasks in it, workers on it, and away again."""
+"""Sets up any measurement: a fresh queue, its tasks and its workers, and their removal."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SEND_TIMEOUT_S = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What a sender measured.
+    """The measurement of a sender.
 
     Attributes:
       seconds: From the first message to the last answer.
@@ -40,14 +40,14 @@ class Sent:
 
 
 class SendingFailed(RuntimeError):
-    """A sender ended with an error; the text holds what it wrote."""
+    """A sender ended with an error; the text holds its output."""
 
 
 class Ground:
-    """Where measurements take place.
+    """The servers and files of measurements.
 
     Parameters:
-      home: For the files of each measurement.
+      home: The directory for the files of each measurement.
     """
 
     def __init__(self, servers: Servers, home: Path) -> None:
@@ -57,19 +57,20 @@ class Ground:
 
     @contextmanager
     def place(self, system: System, **fields: Any) -> Iterator[Place]:
-        """A fresh queue of `system`; removed afterwards where it would cost its server something."""
+        """A fresh queue of `system`; removed afterwards where it would cost its server resources."""
         address = self.servers.running[system.server].address if system.server else ""
         place = replace(Place(address, f"bench{next(self._numbers)}"), **fields)
         try:
             yield place
         finally:
             if system.server == "kafka":
-                # Kafka may be slow to answer on a busy machine; what stays is a few files till the end.
+                # Kafka may be slow to answer on a busy machine. The remaining files are few, and last until
+                # the end.
                 with contextlib.suppress(KafkaError):
                     delete_topics_of(address, f"{place.queue}-")
 
     def send(self, system: System, place: Place, count: int, *, how: str = "bulk", threads: int = 1) -> Sent:
-        """Send the place's task `count` times, from a process of its own."""
+        """Send the task of the place `count` times, from a separate process."""
         command = [sys.executable, "-m", "bench.sending", system.module, how, str(count), str(threads)]
         done = subprocess.run(
             [*command, place.task, place.args],

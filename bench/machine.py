@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""The machine and the programs of a measurement."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""How fast the model loads and scores: ``python -m bench.model``.
+"""The speed with which the model loads and scores: ``python -m bench.model``.
 
-One thread, warm: a worker meets the same words over and over, and the first ads of its life are few.
+One thread, after a warm-up: a worker meets the same words repeatedly, and its first ads are few.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def main() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Time by the clock and of this process: the second is what a core gives, also on a busy machine."""
+    """The elapsed time, and the processor time, which is meaningful on a busy machine, too."""
 
     wall_s: float
     cpu_s: float

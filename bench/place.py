@@ -1,4 +1,4 @@
-"""Where one measurement takes place, handed to senders and workers through their environment."""
+"""The place of one measurement, passed to senders and workers through their environment."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ NUMBERS = ("partitions", "queues", "preload", "window_s")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A server and names on it that no other measurement uses.
+    """A server, and names on it that no other measurement uses.
 
     Parameters:
-      address: ``host:port`` of the server; empty for the system that has none.
+      address: ``host:port`` of the server; empty for a system without a server.
       queue: The queue's name, and the prefix of every topic.
-      partitions: Of each topic, where there are such things.
-      queues: How many queues the tasks are spread over; only this broker's workers know more than one.
-      preload: How many tasks each worker process gives itself, for the system without a server.
-      window_s: Delayed messages are due within so many seconds.
-      task: Which, and with which arguments (JSON).
+      partitions: The partitions of each topic, for systems that have partitions.
+      queues: The number of queues of the tasks; only this broker's workers support more than one.
+      preload: The number of tasks that each worker process gives itself, in a system without a server.
+      window_s: The time, in seconds, within which delayed messages are due.
+      task: The task and its arguments (JSON).
     """
 
     address: str
@@ -38,7 +38,7 @@ class Place:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Place:
-        """The place of this process; the defaults where it was given none."""
+        """The place of this process; the defaults without one."""
         given = {f.name: environ[_variable(f.name)] for f in fields(cls) if _variable(f.name) in environ}
         numbers = {name: int(given.pop(name)) for name in NUMBERS if name in given}
         strings = {"address": "", "queue": "bench", **given}

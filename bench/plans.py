@@ -1,7 +1,7 @@
-"""How PostgreSQL carries out every statement of db/ on large tables: ``python -m bench.plans``.
+"""The execution plans of all statements of db/ on large tables: ``python -m bench.plans``.
 
-For each statement: how it reads each table, how many pages of 8 kB it touches, and how long it takes. A
-statement that reads a whole growing table is named, and the exit code is 1.
+For each statement: the access to each table, the number of pages of 8 kB, and the duration. A statement that
+reads a whole growing table is named, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ GROWING = {
     "judgements",
     "idempotency_keys",
 }
-#: Every function of these that takes a connection is explained.
+#: The statements of every function of these modules that takes a connection are explained.
 MODULES: tuple[ModuleType, ...] = (
     cancelling,
     history,
@@ -60,13 +60,13 @@ MODULES: tuple[ModuleType, ...] = (
     redrive,
     submissions,
 )
-#: Reads the whole table and says so: for the embedded stack alone.
+#: Reads the whole table, as documented: for the embedded stack alone.
 EXEMPT = {"outbox.publish_pending_again"}
-#: For one statement: ten million rows with their indexes take minutes.
+#: The timeout of one statement: ten million rows with their indexes take minutes.
 LOAD_TIMEOUT_S = 3600.0
 AD = Ad(1, 1, True, "a bicycle", "as good as new", 19, 3)
 
-#: How each function is called on the loaded tables.
+#: The call of each function on the loaded tables.
 CALLS: dict[str, Callable[[Connection], object]] = {
     "cancelling.cancel": lambda c: cancelling.cancel(c, 1),
     "idempotency.lock_free": lambda c: idempotency.lock_free(c, ["key 1", "key 2"]),
@@ -110,7 +110,7 @@ CALLS: dict[str, Callable[[Connection], object]] = {
     "submissions.read_by_message_id": lambda c: submissions.read_by_message_id(c, "m77"),
 }
 
-#: One in a hundred failed, one in five was redriven before, one in a thousand is to be sent.
+#: One row in a hundred failed, one in five was redriven before, one in a thousand must be sent.
 _LOAD = (
     "INSERT INTO users (id, is_verified_seller)"
     " SELECT n, n % 3 = 0 FROM generate_series(1, greatest(:rows / 10, 10)) AS n",
@@ -140,12 +140,12 @@ _LOAD = (
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How one statement is carried out.
+    """The execution plan of one statement.
 
     Attributes:
-      reads: What reads each table: ("items", "Index Scan").
-      pages: Pages touched; 0 when it was only planned.
-      seconds: How long it took; 0.0 when it was only planned.
+      reads: The access to each table: ("items", "Index Scan").
+      pages: The number of pages; 0 when the statement was only planned.
+      seconds: The duration; 0.0 when the statement was only planned.
     """
 
     function: str
@@ -156,7 +156,7 @@ class Plan:
 
     @property
     def whole(self) -> list[str]:
-        """The growing tables that it reads from end to end."""
+        """The growing tables that the statement reads completely."""
         return [table for table, how in self.reads if table in GROWING and how == "Seq Scan"]
 
 
@@ -175,7 +175,7 @@ def load(engine: Engine, rows: int, *, lease_hours: int = 1) -> None:
     """Fill empty tables: ``rows`` submissions, half as many ads, a tenth as many sellers.
 
     Parameters:
-      lease_hours: For so long no relay sends what is pending.
+      lease_hours: The time in which no relay sends pending submissions.
     """
     for statement in _LOAD:
         with engine.begin() as connection:
@@ -188,10 +188,10 @@ def load(engine: Engine, rows: int, *, lease_hours: int = 1) -> None:
 
 
 def plans(engine: Engine, function: str, *, run: bool = False) -> Iterator[Plan]:
-    """Explain every statement that a function executes. Whatever is executed is rolled back.
+    """Explain every statement that a function executes. All changes are rolled back.
 
     Parameters:
-      run: Also count pages and time.
+      run: Whether to execute the statements and count pages and time.
     """
     how = "EXPLAIN (FORMAT JSON, ANALYZE, BUFFERS)" if run else "EXPLAIN (FORMAT JSON)"
     for statement in _captured(engine, CALLS[function]):
@@ -208,7 +208,7 @@ def plans(engine: Engine, function: str, *, run: bool = False) -> Iterator[Plan]
 
 
 def _captured(engine: Engine, call: Callable[[Connection], object]) -> list[str]:
-    """The statements of a call with their values in them, as the server gets them."""
+    """The statements of a call with their values, as the server receives them."""
     statements: list[str] = []
 
     def note(_: Any, cursor: Any, statement: str, parameters: Any, __: Any, executemany: bool) -> None:

@@ -1,4 +1,4 @@
-"""What was measured, round by round, and what follows from it."""
+"""The measurements of each round, and the verdicts about the targets."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from bench.sizes import Sizes
 
 @dataclass
 class RowResult:
-    """One row's rounds.
+    """The rounds of one row.
 
     Attributes:
-      rounds: For each round, what each contestant was measured to do, by its key.
-      left_out: Contestants that were not measured, or not to the end, and why.
-      failed: Those of them that had all they need.
-      failed: Those of them that had all they need.
+      rounds: For each round, the measurement of each contestant, by its key.
+      left_out: Contestants that were not measured, or not to the end, each with the reason.
+      failed: Those of them whose requirements were present, each with the reason.
       load: The machine's load average (1 minute) before each measurement.
     """
 
@@ -38,9 +37,9 @@ class RowResult:
         return statistics.median(values) if values else None
 
     def ratios(self, key: str, metric: Metric) -> list[float]:
-        """How many times as good as contestant `key` this broker was, in each round that has both.
+        """This broker's result as a multiple of the result of contestant `key`, in each round that has both.
 
-        Within a round, because what else the machine does changes from round to round.
+        Within a round, because the other load of the machine changes from round to round.
         """
         pairs = [
             (measured[self.row.ours][metric.name], measured[key][metric.name])
@@ -54,7 +53,7 @@ class RowResult:
         return statistics.median(ratios) if ratios else None
 
     def lacking(self) -> list[str]:
-        """Name the figures that are none: of all contestants, when nobody was measured."""
+        """Name the missing figures: those of all contestants, when no contestant was measured."""
         if not any(self.rounds):
             return ["any contestant"]
         return [
@@ -96,11 +95,11 @@ class RowResult:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How one target stands.
+    """The state of one target.
 
     Attributes:
-      hardest: The key of the best of those it is against; None when none was measured.
-      ratio: How many times as good as that one this broker was, the median over the rounds.
+      hardest: The key of the best contestant of the target; None when none of them was measured.
+      ratio: This broker's result as a multiple of that contestant's, the median over the rounds.
     """
 
     metric: Metric

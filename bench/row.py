@@ -1,4 +1,4 @@
-"""What a row of the table is: some work, who does it, what is measured, and what is aimed at."""
+"""A row of the table: its work, its contestants, its metrics and its targets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.ground import Ground
 from bench.sizes import Sizes
 from bench.systems import BY_KEY
 
-#: What a contestant was measured to do, by the names of metrics.
+#: The measurement of a contestant, by the names of metrics.
 Measured = dict[str, float]
 
 
@@ -20,7 +20,7 @@ class Metric:
     """One number of a row.
 
     Attributes:
-      better: Whether "more" or "less" of it is better.
+      better: "more" or "less".
     """
 
     name: str
@@ -31,12 +31,12 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What this broker is to reach in one metric.
+    """The target of this broker in one metric.
 
     Attributes:
       against: Keys of contestants; the best of them counts.
-      at_least: How many times as good as that one it is to be. Always "times as good": for a metric of which
-        less is better, twice as good is half as much.
+      at_least: The required multiple of that contestant's result. It is always "times as good": for a metric
+        of which less is better, twice as good is half as much.
     """
 
     metric: str
@@ -48,9 +48,9 @@ class Target:
 class Contestant:
     key: str
     title: str
-    #: The server it cannot do without; empty for none.
+    #: The server that it needs; empty without one.
     server: str = ""
-    #: What it lacks on this machine and what to do about it; empty for nothing.
+    #: Its missing requirements on this machine, with the remedy; empty when there are none.
     missing: str = ""
 
 
@@ -64,9 +64,9 @@ class Row(ABC):
     """One row. Each kind is a file in `rows/`.
 
     Parameters:
-      name: On the command line and in the JSON.
+      name: Its name on the command line and in the JSON.
       ours: The key of the contestant that the others are compared with.
-      most_rounds: More would say nothing new.
+      most_rounds: The number of rounds after which further ones show nothing new.
     """
 
     def __init__(
@@ -90,11 +90,11 @@ class Row(ABC):
 
     @abstractmethod
     def work(self, sizes: Sizes) -> str:
-        """What is done, with its sizes, for people."""
+        """A description of the work with its sizes."""
 
     @abstractmethod
     def measure(self, ground: Ground, sizes: Sizes, key: str) -> Measured:
-        """Let one contestant do the work once."""
+        """Let one contestant do the work once, and measure it."""
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -1,4 +1,6 @@
-"""Runs the rows: every contestant once, then again, so that what else the machine does hits all alike."""
+"""Runs the rows: every contestant once in each round, so that the other load of the machine affects all
+alike.
+"""
 
 from __future__ import annotations
 
@@ -22,16 +24,16 @@ from bench.table import durability_table, row_table
 from bench.workers import Stalled
 from dev.child import ChildDied
 
-#: What it means that a contestant could not do the work; anything else is a fault of the bench itself.
+#: The errors of a contestant that could not do the work; any other error is a defect of the bench.
 FAILURES = (Stalled, SendingFailed, ChildDied, TimeoutError)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to run.
+    """The measurements to run.
 
     Parameters:
-      rest_s: How long to leave the machine to others after each measurement.
+      rest_s: The pause after each measurement, in which the machine is free for others.
       only: The keys of the contestants to measure; all when empty.
     """
 
@@ -90,7 +92,7 @@ def _measure(
 def keep(results: list[RowResult], plan: Plan, servers: Servers, directory: Path) -> None:
     """Write results.json, results.md and, when there is the no-op row, noop.svg.
 
-    Rows that an earlier run left in results.json and this one did not measure stay.
+    Rows of an earlier run in results.json that this run did not measure stay.
     """
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "results.json"
@@ -110,7 +112,7 @@ def keep(results: list[RowResult], plan: Plan, servers: Servers, directory: Path
 
 
 def preamble(servers: Servers) -> str:
-    """What to know before reading the figures."""
+    """The introduction to the figures."""
     machine = ", ".join(f"{name} {value}" for name, value in described(servers.versions).items())
     missing = "".join(f"\nleft out: {name}: {why}" for name, why in servers.missing.items())
     promises = durability_table((system.title, system.durability) for system in SYSTEMS)

@@ -1,4 +1,4 @@
-"""Sends tasks from a process of its own and says how long that took.
+"""Sends tasks from a separate process and reports the duration.
 
     python -m bench.sending MODULE HOW COUNT THREADS TASK ARGS
 
@@ -24,7 +24,7 @@ from typing import Any
 
 from bench.place import Place
 
-#: How long all threads may take to connect.
+#: The time in which all threads must connect.
 CONNECT_TIMEOUT_S = 60.0
 HOUR_S = 3600.0
 DELAYED_AT_ONCE = 1_000
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def _bulk(app: ModuleType, count: int, task: str, args: tuple[Any, ...]) -> float:
-    app.send_many(task, [args])  # connects, and creates what is missing
+    app.send_many(task, [args])  # connects, and creates missing topics and queues
     began_s = time.monotonic()
     app.send_many(task, [args] * (count - 1))
     return began_s
@@ -62,7 +62,7 @@ def _awaited(
     ready = threading.Barrier(threads + 1)
 
     def run() -> list[float]:
-        app.send(task, args)  # this thread's connection, where there is one
+        app.send(task, args)  # this thread's connection, if the system has one for each thread
         ready.wait(CONNECT_TIMEOUT_S)
         latencies_s = []
         for _ in range(count // threads):

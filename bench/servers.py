@@ -1,4 +1,4 @@
-"""The servers that are compared: our own instances, on free ports, with data that is thrown away."""
+"""The compared servers: separate instances, on free ports, with temporary data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dev.ports import HOST, free_port
 from dev.server import Server
 from dev.stack import ROOT, system_postgres
 
-#: Kafka's own start script gives it these; `dev/` starts a smaller one, without the optimising compiler.
+#: The options of Kafka's own start script; `dev/` starts a smaller server, without the optimising compiler.
 KAFKA_JVM_OPTIONS = [
     "-server",
     "-Xms1g",
@@ -38,12 +38,12 @@ REDIS_OPTIONS = {
     "daemonize": "no",
     "bind": HOST,
 }
-#: Durable as it comes; the two are for measuring: what is executed, and when each commit was.
+#: Durable by default. The two settings serve the measurement: executed statements, and commit times.
 POSTGRES_OPTIONS = {"shared_preload_libraries": "pg_stat_statements", "track_commit_timestamp": "on"}
 
 
 class ServerMissing(Exception):
-    """A server's program is not installed; the text says which package has it."""
+    """A server's program is not installed; the text names its package."""
 
 
 class RedisServer(Server):
@@ -63,7 +63,7 @@ class RedisServer(Server):
 
 
 class RabbitServer(Server):
-    """RabbitMQ with an Erlang port mapper of its own, so that nothing outlives it."""
+    """RabbitMQ with a separate Erlang port mapper, so that no process outlives it."""
 
     name = "RabbitMQ"
 
@@ -111,12 +111,12 @@ class RabbitServer(Server):
 
 
 class Servers:
-    """Every server that this machine has; use it as a context manager.
+    """The servers that are installed on this machine; use it as a context manager.
 
     Attributes:
-      running: By the names that `systems.py` uses.
-      missing: What is not installed, with what to do about it.
-      versions: What each program says it is.
+      running: The running servers, by the names in `systems.py`.
+      missing: The servers that are not installed, with the remedy.
+      versions: The version that each program reports.
     """
 
     def __init__(self, home: Path, *, wanted: set[str]) -> None:

@@ -1,4 +1,4 @@
-"""How much is done. The short form and the full one differ in nothing else."""
+"""The sizes of the measurements: the only difference between the short and the full form."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class Sizes:
       bulk: Messages sent at once.
       sends: Messages sent one by one, by all threads together.
       idle: Messages sent to idle workers.
-      waiting_s: How long tasks that wait are to keep 64 bare threads busy.
+      waiting_s: The time for which waiting tasks keep 64 bare threads busy.
       spins: Tasks of 2 ms of pure Python.
-      backlog: Tasks that wait before the first worker comes.
+      backlog: Tasks that wait before the first worker starts.
       delayed: Messages with a delay of up to `delayed_window_s`; as many more are due in an hour.
-      submitting_s: How long an API is hammered.
+      submitting_s: The duration of the load on an API.
       verdicts: Submissions in the backlog of the moderation service.
-      load_per_s, steady_s: So many submissions a second, for so long.
+      load_per_s, steady_s: Submissions per second, and their duration.
     """
 
     tasks: int = 50_000

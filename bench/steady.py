@@ -1,8 +1,8 @@
-"""How fast a system's workers get through a long queue.
+"""The rate at which a system's workers complete a long queue.
 
-What is timed begins after everything that the workers can have read before it, and ends while there is as
-much left in the queue: for each task that runs by the clock, one is fetched by it. (A client that has read
-all tasks before the clock starts looks two to three times as fast as it is.)
+The timed part begins after all tasks that the workers can have read ahead, and ends while as many tasks are
+left in the queue: for each task that runs in the timed part, one is fetched in it. (A client that has read
+all tasks before the clock starts seems two to three times as fast as it is.)
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from bench.place import Place
 from bench.systems import System
 from bench.workers import Workers
 
-#: Done by everybody before the clock starts.
+#: The number of tasks that every system completes before the clock starts.
 WARM_UP = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Steady:
-    """What was seen while the counted tasks ran.
+    """The measurements during the counted tasks.
 
     Attributes:
       tasks_per_s: The rate.
       worker_cpu_s, server_cpu_s: Processor seconds for 10,000 tasks.
-      server_share: How much of one core the server used meanwhile.
-      others_cores: How many cores everything else on the machine used meanwhile.
+      server_share: The share of one core that the server used meanwhile.
+      others_cores: The number of cores that all other processes of the machine used meanwhile.
       ready_s: From the start of the workers until each of their threads had a task.
     """
 
@@ -44,12 +44,12 @@ class Steady:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """How many tasks there are, and which of them count.
+    """The number of tasks, and the counted part of them.
 
     Attributes:
-      before: Run before the clock starts.
-      counted: Run by the clock.
-      after: Still in the queue when it stops.
+      before: Tasks that run before the clock starts.
+      counted: Tasks that run while the clock runs.
+      after: Tasks that are in the queue when the clock stops.
     """
 
     before: int
@@ -65,7 +65,7 @@ def course_of(system: System, counted: int, *, read_ahead: bool = True) -> Cours
     """The course for `system`.
 
     Parameters:
-      read_ahead: Whether reading matters to the rate. Where tasks take milliseconds it does not.
+      read_ahead: Whether reading affects the rate. It does not where tasks take milliseconds.
     """
     ahead = system.read_ahead if read_ahead else 0
     return Course(before=max(WARM_UP, ahead), counted=counted, after=ahead)
@@ -81,12 +81,12 @@ def measure(
     threads: int,
     beside: AbstractContextManager[object] | None = None,
 ) -> Steady:
-    """Fill the place's queue, then let workers run it.
+    """Fill the queue of the place, then let workers run its tasks.
 
     A system without a server gives itself its tasks: `preload` of its place.
 
     Parameters:
-      beside: Entered while they do.
+      beside: A context manager that is entered meanwhile.
     """
     if system.server:
         ground.send(system, place, course.total)
@@ -105,11 +105,11 @@ def measure(
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    """All the clocks that matter, read at the same moment.
+    """The relevant clocks, read at the same moment.
 
     Attributes:
       count: Tasks done so far.
-      all_s: Processor seconds of everything on the machine.
+      all_s: Processor seconds of all processes of the machine.
     """
 
     count: int

@@ -1,4 +1,4 @@
-"""What is compared: this broker and its peers, with what each of them promises about a message."""
+"""The compared systems: this broker and its peers, with their guarantees about a message."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class System:
       title: Its name for people.
       module: Defines its tasks; workers and senders import it, the bench itself does not.
       server: The server it needs, by the name in `servers.py`; empty for none.
-      durability: What holds once sending has returned, and when a message counts as done.
-      commands: The commands of its workers, for so many processes of so many threads.
+      durability: The guarantee after a send, and the time at which a message counts as done.
+      commands: The commands of its workers, for a number of processes and of threads.
       needs: The Python distributions that its module imports, besides this broker's own.
-      read_ahead: How many of these tasks its workers can hold before they run them, at most.
+      read_ahead: The maximum number of these tasks that its workers hold before they run them.
     """
 
     key: str
@@ -33,7 +33,7 @@ class System:
     read_ahead: int = 0
 
     def missing(self) -> str:
-        """Which of its distributions are not installed, with what to do; empty when it has all."""
+        """Its distributions that are not installed, with the remedy; empty when there are none."""
         missing = [name for name in self.needs if not _is_installed(name)]
         return f"{', '.join(missing)} not installed: pip install -r requirements-bench.txt" if missing else ""
 
@@ -163,7 +163,7 @@ SYSTEMS = [
         _program,
     ),
 ]
-#: Yardsticks of single rows: no brokers, but what a broker is measured against.
+#: The yardsticks of single rows: programs without a broker, with which a broker is compared.
 YARDSTICKS = [
     System("bare-threads", "bare threads", "bench.apps.bare_threads", "", "none", _program),
     System(

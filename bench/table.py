@@ -10,7 +10,7 @@ from bench.row import Metric
 
 
 def row_table(result: RowResult) -> str:
-    """One row's heading, its contestants, its verdicts and what was left out."""
+    """One row's heading, its contestants, its verdicts and its omissions."""
     row = result.row
     first, *others = row.metrics
     head = [

@@ -42,9 +42,9 @@ _own = _Own()
 
 
 def _begin() -> _Slot:
-    """Make this thread's slot, and return when the bench has opened the gate.
+    """Create this thread's slot, and return when the bench has opened the gate.
 
-    Nobody starts before everybody has a task in hand: booting is not what is measured.
+    No thread starts before every thread holds a task: the boot is not measured.
     """
     directory = Path(os.environ[VARIABLE])
     _own.slot = slot = _Slot(directory)
@@ -61,7 +61,7 @@ def note() -> None:
 
 
 def sample(value: float) -> None:
-    """Keep one number (a latency, in seconds) and count the task."""
+    """Store one number (a latency, in seconds) and count the task."""
     os.write((_own.slot or _begin()).samples, struct.pack("d", value))
     note()
 
@@ -74,13 +74,13 @@ def wait_for_gate() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """What all threads together have done.
+    """The work of all threads together.
 
     Attributes:
-      threads: How many have begun.
-      processes: In how many processes these are.
-      count: Tasks finished.
-      last_s: When the last of them finished; 0.0 when none did.
+      threads: The number of threads that have begun.
+      processes: The number of their processes.
+      count: The number of finished tasks.
+      last_s: The time at which the last of them finished; 0.0 without one.
     """
 
     threads: int
@@ -93,7 +93,7 @@ class Tally:
     """The bench's side.
 
     Parameters:
-      directory: Empty and its own; goes to the workers in the variable `BENCH_TALLY`.
+      directory: An empty directory for this tally alone; the variable `BENCH_TALLY` names it to the workers.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -118,7 +118,7 @@ class Tally:
         )
 
     def samples(self) -> list[float]:
-        """Every number that the workers kept."""
+        """Every number that the workers stored."""
         raw = b"".join(path.read_bytes() for path in self.directory.glob(f"*{_SAMPLES}"))
         return [value for (value,) in struct.iter_unpack("d", raw)]
 

@@ -1,4 +1,4 @@
-"""What the tasks do. Every system runs these very functions."""
+"""The functions of the tasks. Every system runs the same ones."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from bench import tally
 
 
 def noop() -> None:
-    """Nothing, and count it."""
+    """Do nothing, and count the task."""
     tally.note()
 
 
 def sleep(duration_ms: float) -> None:
-    """Wait as for a database or another service: the interpreter is free meanwhile."""
+    """Wait, as for a database or another service: the interpreter is free meanwhile."""
     tally.wait_for_gate()
     time.sleep(duration_ms / 1000)
     tally.note()
 
 
 def spin(iterations: int) -> None:
-    """Pure Python that keeps a core busy."""
+    """Keep a core busy with pure Python."""
     tally.wait_for_gate()
     x = 0
     for i in range(iterations):
@@ -30,7 +30,7 @@ def spin(iterations: int) -> None:
 
 
 def stamp(due_s: float) -> None:
-    """Keep how long after `due_s`, a time on the machine's monotonic clock, this began."""
+    """Store the delay of this task's begin after `due_s`, a time of the machine's monotonic clock."""
     tally.sample(time.monotonic() - due_s)
 
 
@@ -38,7 +38,7 @@ TASKS: dict[str, Callable[..., None]] = {task.__name__: task for task in (noop, 
 
 
 def iterations_for(duration_ms: float) -> int:
-    """How many iterations of `spin` take so long on an idle core of this machine."""
+    """The number of iterations of `spin` that take a given time on an idle core of this machine."""
     probe = 200_000
     best_s = float("inf")
     for _ in range(5):

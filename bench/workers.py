@@ -18,7 +18,7 @@ from dev.child import Child
 from dev.stack import ROOT
 from dev.waiting import wait_until
 
-#: How long every thread may take to get its first task, and how long may pass without any finished task.
+#: The time in which every thread must get its first task, and the longest time without a finished task.
 READY_TIMEOUT_S = 60.0
 STALL_TIMEOUT_S = 60.0
 POLL_S = 0.004
@@ -32,7 +32,7 @@ class Workers:
     """The worker processes of one measurement.
 
     Attributes:
-      tally: What they have done.
+      tally: Their finished tasks.
     """
 
     def __init__(self, system: System, place: Place, *, processes: int, threads: int, home: Path) -> None:

@@ -15,8 +15,8 @@ class CeleryApp:
     """The tasks on one broker.
 
     Parameters:
-      scheme: Of the broker's address.
-      transport_options: What the transport is told.
+      scheme: The scheme of the broker's address.
+      transport_options: Celery's setting of that name.
     """
 
     def __init__(self, scheme: str, *, login: str = "", transport_options: dict[str, Any]) -> None:

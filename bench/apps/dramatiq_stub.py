@@ -1,4 +1,4 @@
-"""Dramatiq's StubBroker: a queue in the memory of one process, so the most that Dramatiq's workers can do.
+"""Dramatiq's StubBroker: a queue in the memory of one process, so the upper bound of Dramatiq's workers.
 
 `python -m bench.apps.dramatiq_stub THREADS` gives itself the tasks and runs them until it is killed.
 """

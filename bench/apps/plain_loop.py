@@ -1,6 +1,6 @@
-"""What one would write without a broker: poll, decode, call. `python -m bench.apps.plain_loop 1`.
+"""A hand-written loop without a broker: poll, decode, call. `python -m bench.apps.plain_loop 1`.
 
-Sends what the Dramatiq brokers send, so that the bytes are the same.
+It sends the messages of the Dramatiq brokers, so that the bytes are the same.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def send_many(task: str, many_args: Iterable[tuple[Any, ...]]) -> None:
 
 
 def close() -> None:
-    """`send_many` has closed what it opened."""
+    """Do nothing: `send_many` has closed its producer."""
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 """taskiq on Kafka. Its defaults lose messages when sending (acks=1) and give every worker process every
-message (no group), and its partitioner and assignor are none that its client could call, so these are set.
+message (no group), and its client cannot call its default partitioner and assignor. So these are set.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ broker.configure_consumer(
     partition_assignment_strategy=(RoundRobinPartitionAssignor,),
 )
 _tasks = {name: broker.task(name)(task) for name, task in TASKS.items()}
-#: How many sends are under way at once; sending one and awaiting it before the next would batch nothing.
+#: The number of concurrent sends; sends that are awaited one by one would never share a batch.
 _AT_ONCE = 1_000
 #: taskiq's broker belongs to the event loop that started it, and cannot be started twice.
 _runner = asyncio.Runner()

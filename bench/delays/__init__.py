@@ -1,1 +1,1 @@
-"""Measures delayed messages on Apache Kafka: what they cost, how late they are, and what they outlive."""
+"""Measures delayed messages on Apache Kafka: their cost, their lateness and their survival."""

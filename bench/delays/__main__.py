@@ -2,7 +2,7 @@
 
     python -m bench.delays [late] [survival] [failing] [--count 200000] [--wait-s 120] [--rate 1000] ...
 
-Kafka and the workers run on this machine, each in a process of its own.
+Kafka and the workers run on this machine, each in a separate process.
 """
 
 from __future__ import annotations

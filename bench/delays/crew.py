@@ -1,4 +1,4 @@
-"""The worker processes of a measurement, and the memory they take."""
+"""The worker processes of a measurement, and their memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Crew:
     """Workers that forward a ground's delays. Use it as a context manager: it kills them at the end.
 
     Attributes:
-      peak_mb: The most resident memory that one of them had.
+      peak_mb: The largest resident memory of one of them.
     """
 
     def __init__(self, ground: Ground, processes: int = 1) -> None:
@@ -59,7 +59,7 @@ class Crew:
         self._ground.wait_for(expected)
 
     def memory_mb(self) -> float:
-        """The resident memory of the one that has most."""
+        """The largest resident memory of one of them now."""
         return max((_rss_mb(child) for child in self._children if child.is_running), default=0.0)
 
     def _watch_memory(self) -> None:

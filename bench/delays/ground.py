@@ -1,4 +1,4 @@
-"""A namespace on a Kafka of the bench's own: sends into the delayed topic, and looks at what comes of it."""
+"""A namespace on a Kafka of the bench: sends delayed messages, and reads the results."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ DAY_MS = 24 * 3600 * 1000
 BATCH = 5_000
 POLL_S = 0.5
 DEADLINE_S = 3_600.0
-#: So many markers that each partition gets one, but for odds of one in 25,000.
+#: The number of markers with which each partition gets one, except with a probability of one in 25,000.
 MARKERS = 40
-#: The delayed topic's settings with which Kafka compacts in seconds what it otherwise does within the hour.
+#: Settings with which Kafka compacts the delayed topic within seconds instead of an hour.
 HASTY = {
     "segment.ms": "1000",
     "min.cleanable.dirty.ratio": "0.01",
@@ -45,7 +45,7 @@ class Ground:
     """A namespace, without a worker.
 
     Parameters:
-      home: For the indexes of its workers.
+      home: The directory for the indexes of its workers.
     """
 
     def __init__(self, server: ApacheKafkaServer, namespace: str, home: Path) -> None:
@@ -75,7 +75,7 @@ class Ground:
             )
 
     def send_markers(self) -> None:
-        """Delay, by nothing, some messages with negative numbers: a partition that serves them is ready."""
+        """Send messages with negative numbers and a delay of 0: a partition that forwards them is ready."""
         now_ms = int(time.time() * 1000)
         self.publish(
             [
@@ -90,14 +90,14 @@ class Ground:
             raise RuntimeError(f"Kafka did not take {len(failures)} records: {first!r}")
 
     def arrived(self) -> int:
-        """How many records the queue has."""
+        """The number of records in the queue."""
         topic = self.topics.queue(QUEUE)
         self.topics.ensure([topic])
         with closing(self.clients.consumer()) as kafka:
             return sum(kafka.end_offsets(_partitions(kafka, topic)).values())
 
     def wait_for(self, count: int) -> None:
-        """Wait until the queue has ``count`` records, and ask Kafka so seldom that it costs nothing."""
+        """Wait until the queue has ``count`` records. The requests are too rare to affect the measurement."""
 
         def has_them() -> bool:
             time.sleep(POLL_S)
@@ -120,7 +120,7 @@ class Ground:
                             yield number, record
 
     def topic_mb(self) -> float:
-        """What the delayed topic takes on Kafka's disk."""
+        """The size of the delayed topic on Kafka's disk, in MB."""
         logs = (self.server.home / "log").glob(f"{self.topics.delayed}-*/*.log")
         return sum(file.stat().st_size for file in logs) / 1e6
 
@@ -133,7 +133,7 @@ class Ground:
             cast(Any, admin).alter_configs([hasty])  # which the broker never does
 
     def roll(self) -> None:
-        """Write a record that says nothing to each partition: Kafka closes a segment with the next record."""
+        """Write a record without meaning to each partition: Kafka closes a segment with the next record."""
         nothing = f"nothing:{0:016x}"
         self.publish(
             [

@@ -1,4 +1,4 @@
-"""How late messages are when a steady number is due each second."""
+"""The lateness of messages when a steady number is due each second."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from bench.delays.crew import Crew
 from bench.delays.ground import Ground, say
 
-#: Between the last send and the first due time.
+#: The pause between the last send and the first due time.
 AHEAD_S = 10
 
 
@@ -17,7 +17,7 @@ def measure_lateness(ground: Ground, rate: int, seconds: int) -> None:
     with Crew(ground) as crew:
         crew.wait_until_ready()
         already = ground.arrived()
-        # A tenth of a second for each 1,000 messages to send.
+        # A tenth of a second for each 1,000 sent messages.
         start_ms = int(time.time() * 1000) + AHEAD_S * 1000 + count // 10
         ground.send(count, lambda number: start_ms + number * 1000 // rate)
         time.sleep(max(0.0, start_ms / 1000 + seconds - time.time()))

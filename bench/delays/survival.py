@@ -1,4 +1,4 @@
-"""Many delays wait, become due, and outlive the death of every worker and of Kafka in the middle of it."""
+"""Many delays wait, become due, and survive the death of every worker and of Kafka meanwhile."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from bench.delays.ground import Ground, say
 from dev.waiting import wait_until
 
 WORKERS = 2
-#: In what time all of them become due: faster than they can be forwarded.
+#: The time in which all of them become due: faster than they can be forwarded.
 WINDOW_MS = 30_000
-#: What part of them is forwarded when everything is killed.
+#: The share of them that is forwarded when all processes are killed.
 KILLED_AT = 0.3
 COMPACTION_DEADLINE_S = 600.0
 SETTLED_S = 3.0
-#: The topic is compacted when this part of it is left.
+#: The remaining share of the topic at which it counts as compacted.
 COMPACTED_TO = 0.05
 
 
 class Survival:
-    """One namespace with ``count`` delays, through all of it.
+    """One namespace with ``count`` delays, from the first send to the compaction.
 
     Parameters:
-      wait_s: Until the first is due. Everything that is measured before has to fit in.
+      wait_s: The time until the first is due. All earlier measurements must fit into it.
     """
 
     def __init__(self, ground: Ground, count: int, wait_s: float) -> None:
@@ -84,7 +84,7 @@ class Survival:
         return self._ground.arrived()
 
     def _wait_for_the_tombstones(self) -> None:
-        """Wait until nothing more is written about delays. Whether all is over, the compaction shows."""
+        """Wait until no more records about delays are written. The compaction shows whether all ended."""
         before_mb = -1.0
         while (size_mb := self._ground.topic_mb()) != before_mb:
             before_mb = size_mb

@@ -1,4 +1,4 @@
-"""A worker process as far as delays go: it forwards what is due until it is ended.
+"""A worker process without a consumer: it forwards due messages until it is killed.
 
 python -m bench.delays.worker BOOTSTRAP_SERVERS NAMESPACE INDEX_DIR
 """

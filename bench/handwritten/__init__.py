@@ -1,2 +1,3 @@
-"""What someone writes by hand from the same tables and topics, as well tuned as that design allows: what
-``make bench-moderation`` compares the service with."""
+"""A hand-written design on the same tables and topics, tuned as far as it allows: ``make bench-moderation``
+compares the service with it.
+"""

@@ -1,8 +1,8 @@
 """The API by hand: insert, send, await both, reply. ``python -m bench.handwritten.api PORT``
 
 Tuned: uvloop and Sanic's own server, a pool of asyncpg with prepared statements, one round trip to
-PostgreSQL, an idempotent producer that batches what is sent at the same time, no access log. Durable: the row
-is committed and Kafka has acknowledged (acks=all) before the reply.
+PostgreSQL, an idempotent producer that batches concurrent sends, no access log. Durable: the row is committed
+and Kafka has acknowledged (acks=all) before the reply.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The worker by hand: read the ad, score it, write the verdict, one record at a time.
 
 ``python -m bench.handwritten.worker record`` commits its offset after each record, ``... poll`` after all
-that one poll returned. Tuned: one connection, prepared statements, no transaction around a single statement.
+records of a poll. Tuned: one connection, prepared statements, no transaction around a single statement.
 """
 
 from __future__ import annotations

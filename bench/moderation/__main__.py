@@ -1,6 +1,6 @@
 """`python -m bench.moderation`: the service beside the design written by hand. In make: bench-moderation.
 
-Exit codes: 0 measured; 1 something broke, or a figure is lacking; 2 bad arguments.
+Exit codes: 0 measured; 1 a failure or a missing figure; 2 bad arguments.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def main() -> int:
 
 
 def _models(home: Path) -> Models:
-    """Fit the four-feature model, which is kept for this; the one in use is model.pkl."""
+    """Fit the four-feature model, which exists for this comparison; the model in use is model.pkl."""
     path = home / "four_features.pkl"
     pipeline = four_features.fit(*four_features.generate(four_features.DEFAULT_ADS, seed=1))
     write_model(pipeline, path, name="four-features", manifest={"threshold": 0.5})

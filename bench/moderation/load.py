@@ -1,4 +1,4 @@
-"""Load on an API: as much as it takes, through wrk, or so much a second."""
+"""Load on an API: the maximum, through wrk, or a fixed rate."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
 
 @dataclass(frozen=True, slots=True)
 class Hammered:
-    """What wrk saw. Only answers of 2xx count."""
+    """The measurement of wrk. Only answers of 2xx count."""
 
     per_s: float
     p50_ms: float
@@ -39,7 +39,7 @@ def missing_wrk() -> str:
 
 
 def hammer(url: str, path: str, seconds: float, *, ads: int, home: Path) -> Hammered:
-    """POST from 64 connections for so long."""
+    """POST from 64 connections for a given time."""
     script = home / "post.lua"
     script.write_text(_SCRIPT.format(path=path, ads=ads), encoding="utf-8")
     command = ["wrk", "-t2", f"-c{CONNECTIONS}", f"-d{seconds:g}s", "--latency", "-s", str(script), url]
@@ -61,7 +61,7 @@ def _at(percent: str, output: str) -> float:
 
 
 def submit_steadily(url: str, path: str, count: int, *, per_s: float, ads: int) -> None:
-    """POST ``count`` ads, evenly, whether or not earlier ones were answered."""
+    """POST ``count`` ads at an even rate, independent of earlier answers."""
     asyncio.run(_submit(url, path, count, per_s, ads))
 
 

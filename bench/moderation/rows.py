@@ -1,4 +1,4 @@
-"""What is measured: submissions accepted, verdicts written, and how long one takes from end to end."""
+"""The rows: accepted submissions, written verdicts, and the latency from end to end."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Models:
 
 
 class Submissions(Row):
-    """wrk against one API process; nobody works on what is accepted."""
+    """wrk against one API process, without a worker."""
 
     def __init__(self, models: Models) -> None:
         wrk = missing_wrk()
@@ -88,7 +88,7 @@ class Verdicts(Row):
     """Workers that start on a backlog.
 
     Parameters:
-      processes: Of the service's worker.
+      processes: The processes of the service's worker.
     """
 
     def __init__(self, models: Models, *, processes: int) -> None:
@@ -151,7 +151,7 @@ class Verdicts(Row):
 
 
 class Latency(Row):
-    """An API and a worker that have little to do."""
+    """An API and a worker under a low load."""
 
     def __init__(self, models: Models) -> None:
         super().__init__(
@@ -193,7 +193,7 @@ class Latency(Row):
 
 
 def _by_hand(sizes: Sizes) -> int:
-    """It takes ten times as long for each."""
+    """The number of tasks of the hand-written design, which takes ten times as long for each."""
     return max(200, sizes.verdicts // 10)
 
 

@@ -1,4 +1,4 @@
-"""Where one measurement takes place: a database and topics of its own, and the processes on them."""
+"""The site of one measurement: its database, its topics and its processes."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What was used so far: statements that PostgreSQL executed, bytes that it and Kafka wrote."""
+    """The use so far: statements that PostgreSQL executed, bytes that PostgreSQL and Kafka wrote."""
 
     statements: float
     wal_bytes: float
     kafka_bytes: float
 
     def since(self, before: Cost, count: int) -> Cost:
-        """What each of ``count`` tasks cost."""
+        """The cost of each of ``count`` tasks."""
         return Cost(
             (self.statements - before.statements) / count,
             (self.wal_bytes - before.wal_bytes) / count,
@@ -56,7 +56,7 @@ class Cost:
 
 
 class Site:
-    """A database with ads and topics of its own. Made by :func:`site`."""
+    """A database with ads, and topics. :func:`site` creates it."""
 
     def __init__(self, servers: Servers, home: Path, engine: Engine, env: dict[str, str]) -> None:
         self.home = home
@@ -88,7 +88,7 @@ class Site:
         broker.close()
 
     def make_topics(self) -> None:
-        """So that nobody's first send has to wait for them."""
+        """Create the topics, so that no first send waits for them."""
         broker = KafkaBroker(self.env["KAFKA_BOOTSTRAP_SERVERS"], namespace=self.env["KAFKA_NAMESPACE"])
         broker.parts.topics.ensure(broker.parts.topics.of_worker(QUEUE))
         broker.close()
@@ -131,7 +131,9 @@ class Site:
                 raise TimeoutError(f"{done} verdicts, then none for {STALL_TIMEOUT_S:g} s: {child.tail()}")
 
     def verdicts_per_s(self, *, after: float = 0.2) -> float:
-        """The rate at which verdicts were committed, the first share of them left out: booting is no work."""
+        """The rate at which verdicts were committed, without the first share of them, which contains the
+        boot.
+        """
         with transaction(self.engine) as connection:
             rows = connection.execute(
                 text(
@@ -144,7 +146,9 @@ class Site:
         return (len(times) - 1 - first) / (times[-1] - times[first])
 
     def latencies_s(self, *, after: int) -> list[float]:
-        """From the begin of a submission's transaction to its verdict's commit, the first few left out."""
+        """The times from the begin of a submission's transaction to its verdict's commit, without the first
+        few.
+        """
         with transaction(self.engine) as connection:
             rows = connection.execute(
                 text(
@@ -156,7 +160,7 @@ class Site:
             return [float(value) for value in rows.scalars()]
 
     def ask(self, expression: str) -> float:
-        """One number about the submissions."""
+        """The result of a query that returns one number about the submissions."""
         with transaction(self.engine) as connection:
             return float(
                 connection.execute(text(f"SELECT {expression} FROM moderation_results")).scalar_one()
@@ -188,7 +192,7 @@ class Site:
 
 @contextmanager
 def site(servers: Servers, home: Path, *, model: Path) -> Iterator[Site]:
-    """A fresh site; afterwards its processes, its database and its topics are gone.
+    """A fresh site. At the end its processes, its database and its topics are removed.
 
     Parameters:
       model: The model that both sides load.

@@ -1,4 +1,4 @@
-"""A backlog as long as a bad night's: neither the rate nor the memory may depend on it."""
+"""A long backlog, as after a night without workers: neither the rate nor the memory may depend on it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from bench.steady import Clocks, between
 from bench.systems import BY_KEY
 
 PROCESSES, THREADS = 2, 8
-#: Where the clocks are read, in shares of the backlog: its beginning, without what was read before the start,
-#: and its end, while there is still something to read.
+#: The points, in shares of the backlog, at which the clocks are read: its beginning, without the tasks that
+#: were read before the start, and its end, while tasks are left to read.
 FIRST, LAST = (0.05, 0.25), (0.75, 0.95)
 
 

@@ -1,4 +1,4 @@
-"""Sending many messages at once, durably."""
+"""Sends many messages in bulk, durably."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages that are to run later: how late they start, and what the waiting costs."""
+"""Delayed messages: their lateness, and the cost of their wait."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bench.sizes import Sizes
 from bench.systems import BY_KEY
 
 PROCESSES, THREADS = 2, 8
-#: Tasks that are run first, so that the workers are there.
+#: Tasks that run first, so that the workers have booted.
 READY = 50
 
 

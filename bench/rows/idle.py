@@ -1,4 +1,4 @@
-"""How long a message waits for a worker that has nothing to do."""
+"""The time for which a message waits for an idle worker."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _Idle(Row):
             ground.workers(system, place, processes=1, threads=THREADS) as workers,
         ):
             workers.tally.open_gate()
-            # Ready is who has run something.
+            # A worker is ready when it has run a task.
             ground.send(system, replace(place, task="noop"), READY)
             workers.wait_for(READY)
             ground.send(system, place, sizes.idle, how="spaced")

@@ -1,4 +1,4 @@
-"""Tasks that do nothing: what a system costs for each task, and how that compares with no server at all."""
+"""Tasks that do nothing: a system's cost for each task, compared with a system without a server."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ class _Noop(Row):
                 ),
             ],
         )
-        #: How much of a core Kafka used for us, the last time: the ceiling is measured beside as much.
+        #: The share of a core that Kafka used for this broker in the last measurement: the ceiling is
+        #: measured beside the same load.
         self._kafka_share = 0.0
 
     def work(self, sizes: Sizes) -> str:

@@ -1,4 +1,4 @@
-"""A partition is not a lane: how many tasks run at once does not depend on how many there are."""
+"""The number of partitions does not limit the number of concurrent tasks."""
 
 from __future__ import annotations
 

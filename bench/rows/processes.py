@@ -1,4 +1,4 @@
-"""More worker processes on the same machine: what a further one brings, and what it costs."""
+"""More worker processes on the same machine: the gain and the cost of a further one."""
 
 from __future__ import annotations
 

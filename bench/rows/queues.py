@@ -1,4 +1,4 @@
-"""More queues in one worker: each has a consumer, a connection and a group of its own."""
+"""More queues in one worker: each has its own consumer, connection and group."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.steady import Course, measure
 from bench.systems import OURS
 
 THREADS = 8
-#: How long a worker that has nothing to do is watched, once it had so long to settle.
+#: The time for which an idle worker is measured, and the time before that in which it becomes idle.
 IDLE_S, SETTLE_S = 5.0, 2.0
 
 
@@ -39,7 +39,7 @@ class _Queues(Row):
         return f"{sizes.tasks:,} no-op tasks in queues of 1 partition, 1 process x {THREADS} threads"
 
     def measure(self, ground: Ground, sizes: Sizes, key: str) -> Measured:
-        # Each queue has one partition here, and so a share of what is read ahead of four.
+        # Each queue has one partition here, so its read-ahead is a share of that of four partitions.
         ahead = OURS.read_ahead // DEFAULT_PARTITIONS * int(key)
         course = Course(before=ahead, counted=sizes.tasks, after=ahead)
         with ground.place(OURS, partitions=1, queues=int(key)) as place:
@@ -49,7 +49,7 @@ class _Queues(Row):
         return {"tasks_per_s": seen.tasks_per_s, "cpu_s": seen.worker_cpu_s + seen.server_cpu_s, **idle}
 
     def _idle(self, ground: Ground, place: Place) -> Measured:
-        """What a worker takes that has nothing to do, after a task from each of its queues."""
+        """The cost of an idle worker after a task from each of its queues."""
         ground.send(OURS, place, place.queues)
         with ground.workers(OURS, place, processes=1, threads=THREADS) as workers:
             workers.tally.open_gate()

@@ -1,4 +1,4 @@
-"""Sending one message at a time and waiting for the answer, as a web request does."""
+"""Sends one message at a time and waits for the answer, as a web request does."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from bench.systems import BY_KEY
 
 
 class _Sends(Row):
-    """Parameters:
-    threads: How many threads of one process send at the same time.
+    """One row of awaited sends.
+
+    Parameters:
+      threads: The number of threads of one process that send concurrently.
     """
 
     def __init__(self, threads: int, targets: list[Target]) -> None:

@@ -1,4 +1,4 @@
-"""Tasks that need the processor: what the broker takes away from them."""
+"""Tasks that need the processor: the share that the broker takes from them."""
 
 from __future__ import annotations
 

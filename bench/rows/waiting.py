@@ -1,4 +1,4 @@
-"""Tasks that wait, as most do: the threads must never run out of them."""
+"""Tasks that wait, as most tasks do: no thread may ever lack a task."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from bench.steady import course_of, measure
 from bench.systems import BY_KEY
 
 THREADS = 64
-#: What one process can do of even the shortest tasks; more would only lengthen the row.
+#: The rate that one process reaches with the shortest tasks; more tasks would only lengthen the row.
 MOST_PER_S = 12_000
 
 
 class _Waiting(Row):
-    """Parameters:
-    duration_ms: How long each task waits.
+    """One row of waiting tasks.
+
+    Parameters:
+      duration_ms: The time for which each task waits.
     """
 
     def __init__(self, duration_ms: int) -> None:
