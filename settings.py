@@ -86,7 +86,7 @@ def get_settings() -> Settings:
     """
     try:
         return Settings()
-    except SettingsError as error:  # the one variable that holds JSON is none
+    except SettingsError as error:  # the only variable with JSON holds no JSON
         raise SettingsRefused(
             "Correct the environment: KAFKA_CLIENT_OPTIONS: must be a JSON object"
         ) from error

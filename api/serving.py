@@ -26,7 +26,7 @@ from settings import get_settings
 logger = logging.getLogger(__name__)
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-#: Between two searches for answered connections while the server stops.
+#: The pause between two searches for answered connections while the server stops.
 DRAIN_INTERVAL_S = 0.05
 #: The time in which the 503 of an unanswered request may reach its client.
 REFUSAL_TIMEOUT_S = 0.5

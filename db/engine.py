@@ -13,7 +13,7 @@ from sqlalchemy.engine import URL
 from db.errors import from_sqlalchemy
 from db.waiting import ANSWER_RESERVE_S, connections_with_deadline, is_readable
 
-# The limit of about 15 s within which a silent server (pulled cable, paused machine) is noticed.
+# The limit, about 15 s, within which a silent server (pulled cable, paused machine) is noticed.
 _KEEPALIVES = {"keepalives": 1, "keepalives_idle": 5, "keepalives_interval": 3, "keepalives_count": 3}
 _TCP_USER_TIMEOUT_MS = 15_000
 # A connection whose process hangs must not hold its locks for ever.
@@ -106,7 +106,7 @@ def _replace_broken_connections(engine: Engine) -> None:
     """Replace a connection that broke in the pool at its checkout.
 
     Otherwise the first statements after a restart of PostgreSQL would fail. ``pool_pre_ping`` needs a round
-    trip for each checkout. A look at the socket is cheaper: a server that ends closes its sockets, and an
+    trip for each checkout. A check of the socket is cheaper: a server that ends closes its sockets, and an
     idle connection whose socket has nothing to read still works.
     """
 

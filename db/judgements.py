@@ -14,7 +14,7 @@ Decision = Literal["approve", "review", "reject"]
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """One row of ``judgements``; the shadow model's fields are None where there was none."""
+    """One row of ``judgements``; the shadow model's fields are None without a shadow model."""
 
     message_id: str
     generation: int
@@ -80,6 +80,6 @@ def write_verdicts(
 
 
 def read_judgement(connection: Connection, task_id: int) -> Judgement | None:
-    """Return the judgement of a submission's verdict; None where none was kept."""
+    """Return the judgement of a submission's verdict; None without one."""
     row = connection.execute(_READ.where(moderation_results.c.id == task_id)).one_or_none()
     return None if row is None else Judgement(*tuple(row))

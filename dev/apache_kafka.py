@@ -235,7 +235,7 @@ def java_program() -> str:
     """Return the path of Java.
 
     Raises:
-      RuntimeError: There is none; the text names the package to install.
+      RuntimeError: Java is missing; the text names the package to install.
     """
     home = os.environ.get("JAVA_HOME")
     program = shutil.which("java", path=f"{home}/bin") if home else shutil.which("java")

@@ -2,7 +2,7 @@
 
     python die_with_parent.py PARENT_PID SIGNAL_NUMBER UID:GID|- COMMAND...
 
-This process becomes the command (exec). Before, it asks the kernel to send it the signal when its parent
+This process becomes the command (exec). Before that, it asks the kernel to send it the signal when its parent
 dies. That works on Linux only: elsewhere, the children of a parent killed with SIGKILL continue. It is a
 program and not a `preexec_fn`, which is unsafe in a process with threads, and uses only the standard library
 to start quickly.

@@ -173,7 +173,7 @@ def system_programs() -> Path:
     """Return the programs of the newest PostgreSQL server installed on this machine.
 
     Raises:
-      RuntimeError: There is none; the text names the package to install.
+      RuntimeError: No server is installed; the text names the package to install.
     """
     candidates = [Path(os.environ["PG_PROGRAMS"])] if "PG_PROGRAMS" in os.environ else []
     candidates += sorted(DEBIAN_PROGRAMS.glob("*/bin"), key=_version, reverse=True)

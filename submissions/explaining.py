@@ -11,7 +11,7 @@ from submissions.predicting import Predictor
 
 
 class NothingToExplain(Exception):
-    """There is no explanation (now); the text gives the reason."""
+    """There is no explanation at present; the text gives the reason."""
 
 
 class NoSuchTask(NothingToExplain):

@@ -83,7 +83,7 @@ class Outbox:
         self._lease_s = lease_s
         self._interval_s = interval_s
         self._waiting: deque[tuple[Unpublished, PublishLease]] = deque()
-        self._unmarked: list[Unpublished] = []  # Kafka has them; their rows do not say so yet
+        self._unmarked: list[Unpublished] = []  # Kafka has them; their rows are not marked yet
         self._mark_at_s = math.inf
         self._kafka = OutageLog("Kafka", logger)
         self._wake = threading.Event()

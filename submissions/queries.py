@@ -52,7 +52,7 @@ class SubmissionQueries:
         return found[: wanted.limit], len(found) > wanted.limit
 
     def judgement(self, task_id: int) -> Judgement | None:
-        """Return how the verdict of a submission was reached; None where no judgement was kept."""
+        """Return the judgement of a submission's verdict; None without one."""
         with self._database.transaction() as connection:
             return read_judgement(connection, task_id)
 

@@ -9,7 +9,7 @@ from db.errors import DatabaseError
 
 logger = logging.getLogger(__name__)
 
-#: Between two pings of an unreachable PostgreSQL.
+#: The pause between two pings of an unreachable PostgreSQL.
 PING_INTERVAL_S = 1.0
 
 

@@ -28,7 +28,7 @@ def add_docs(app: Sanic) -> None:
         return json_response(described)
 
     async def docs(_: Request) -> HTTPResponse:
-        # The page may load nothing and run nothing, whatever a future text contains.
+        # The page may neither load nor run anything, whatever a future text contains.
         policy = "default-src 'none'; style-src 'unsafe-inline'"
         return html(page, headers={"content-security-policy": policy})
 

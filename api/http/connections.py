@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 #: File descriptors for everything else: PostgreSQL, Kafka, logs, and refused connections.
 OTHER_FILES = 200
-#: A refused client has this long to read its answer.
+#: The time in which a refused client can read its answer.
 REFUSAL_S = 1.0
 
 
@@ -65,5 +65,5 @@ class _Refusal(asyncio.Protocol):
         ]
         writing = cast(asyncio.WriteTransport, transport)
         writing.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
-        # An immediate close would reset a connection whose request is on its way, and lose the answer.
+        # An immediate close would reset a connection whose request is in flight, and lose the answer.
         asyncio.get_running_loop().call_later(REFUSAL_S, writing.abort)

@@ -26,7 +26,7 @@ Text = Annotated[str, AfterValidator(_storable)]
 
 
 class AdBody(RequestBody):
-    """One classified ad with what is known of its seller."""
+    """One classified ad with the known properties of its seller."""
 
     item_id: ItemId
     seller_id: Annotated[int, Field(ge=1, le=MAX_ID)]

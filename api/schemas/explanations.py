@@ -24,7 +24,7 @@ class ModelFeatureBody(ResponseBody):
 
 
 class ModelExplanationBody(ResponseBody):
-    """What this process's model says of the ad as it is now; ``rule`` is the likeliest one to be broken."""
+    """The present ad, explained by this process's model; ``rule`` is the likeliest broken one."""
 
     model_version: str
     probability: Probability
@@ -36,7 +36,7 @@ class ModelExplanationBody(ResponseBody):
 
 
 class ExplainedVerdictBody(ResponseBody):
-    """A verdict and why; ``verdict`` is null where it was not kept how the verdict was reached."""
+    """A verdict and its explanation; ``verdict`` is null without a stored judgement."""
 
     task_id: TaskId
     is_violation: bool

@@ -12,7 +12,7 @@ class AliveBody(ResponseBody):
 
 
 class ReadyBody(ResponseBody):
-    """``degraded``: requests are answered, but what ``missing`` names is away."""
+    """``degraded``: requests are answered, but the dependencies in ``missing`` cannot be used."""
 
     status: Literal["ready", "degraded"]
     missing: Annotated[

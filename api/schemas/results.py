@@ -70,7 +70,7 @@ class PageBody(ResponseBody):
 
 
 class VerdictOriginBody(ResponseBody):
-    """By which model and thresholds the verdict was reached."""
+    """The model and the thresholds of a verdict."""
 
     model_version: str
     decision: Decision
@@ -80,7 +80,9 @@ class VerdictOriginBody(ResponseBody):
 
 
 class PastOutcomeBody(ResponseBody):
-    """What an earlier generation came to; who redrove it, and why, where that is known."""
+    """The outcome of an earlier generation, with the author and the reason of its redrive where they are
+    known.
+    """
 
     generation: Annotated[int, Field(ge=0)]
     status: Status
@@ -94,7 +96,7 @@ class PastOutcomeBody(ResponseBody):
 
 
 class SubmissionDetailsBody(ListedResultBody):
-    """All that is known of a submission. Keys may be added."""
+    """A submission in full. Keys may be added."""
 
     message_id: Annotated[str, Field(description="of the message in Kafka")]
     generation: Annotated[int, Field(ge=0, description="how often it was redriven")]

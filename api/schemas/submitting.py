@@ -11,13 +11,13 @@ MAX_BULK = 1_000
 
 
 class SubmissionRequestBody(RequestBody):
-    """Which ad to moderate."""
+    """The ad to moderate."""
 
     item_id: ItemId
 
 
 class BulkSubmissionRequestBody(RequestBody):
-    """Which ads to moderate; an id given twice is two tasks."""
+    """The ads to moderate; an id given twice is two tasks."""
 
     item_ids: Annotated[list[ItemId], Field(min_length=1, max_length=MAX_BULK)]
 

@@ -49,7 +49,7 @@ class AsyncApplication:
         self._threads = ThreadPoolExecutor(3 * MAX_BATCHES + MAX_CALLS, thread_name_prefix="database")
         self._health_threads = ThreadPoolExecutor(HEALTH_THREADS, thread_name_prefix="health")
         self._listening_thread = ThreadPoolExecutor(1, thread_name_prefix="outcomes")
-        # One: scoring mostly holds Python's lock, so a second thread would only take turns from the event
+        # One: scoring mostly holds Python's lock, so a second thread would only take time from the event
         # loop.
         self._scoring_thread = ThreadPoolExecutor(1, thread_name_prefix="scoring")
         max_waiting = settings.api_max_waiting

@@ -72,7 +72,7 @@ class AsyncBatcher(Generic[Item, Answer]):
         future: asyncio.Future[Answer] = loop.create_future()
         self._waiting.append((item, future))
         if not self._start_is_due:
-            # Not right away: other requests of this turn of the loop may join the batch.
+            # Not at once: other requests of this iteration of the loop may join the batch.
             self._start_is_due = True
             loop.call_soon(self._start)
         self._unanswered.add(future)

@@ -12,7 +12,7 @@ from db.outcome_notifications import OutcomeListener
 
 logger = logging.getLogger(__name__)
 
-#: Between two attempts to connect.
+#: The pause between two attempts to connect.
 FIRST_WAIT_S = 0.1
 LONGEST_WAIT_S = 5.0
 
@@ -21,7 +21,7 @@ class OutcomeNotifier:
     """Notifies subscribers when their submission may have an outcome. For one event loop.
 
     It listens from the first subscription on. Every new connection notifies all subscribers, because
-    notifications were lost while there was none.
+    notifications were lost without a connection.
 
     Parameters:
       connect: Makes a listener. It blocks, and is called in ``executor``.
