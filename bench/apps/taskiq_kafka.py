@@ -27,7 +27,7 @@ broker.configure_consumer(
 )
 _tasks = {name: broker.task(name)(task) for name, task in TASKS.items()}
 #: The number of concurrent sends; sends that are awaited one by one would never share a batch.
-_AT_ONCE = 1_000
+_MAX_CONCURRENCY = 1_000
 #: taskiq's broker belongs to the event loop that started it, and cannot be started twice.
 _runner = asyncio.Runner()
 
@@ -39,8 +39,10 @@ def send_many(task: str, many_args: Iterable[tuple[Any, ...]]) -> None:
 async def _send_many(task: str, many_args: list[tuple[Any, ...]]) -> None:
     if not broker._is_producer_started:
         await broker.startup()
-    for begin in range(0, len(many_args), _AT_ONCE):
-        await asyncio.gather(*(_tasks[task].kiq(*args) for args in many_args[begin : begin + _AT_ONCE]))
+    for begin in range(0, len(many_args), _MAX_CONCURRENCY):
+        await asyncio.gather(
+            *(_tasks[task].kiq(*args) for args in many_args[begin : begin + _MAX_CONCURRENCY])
+        )
 
 
 def close() -> None:

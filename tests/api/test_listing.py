@@ -136,13 +136,13 @@ def test_a_redriven_submission_keeps_what_it_came_to_before(client: httpx.Client
     [message_id] = submit(database)
     finish(database, Outcome(message_id, 0, 1, error_message="because"))
     with transaction(database) as connection:
-        assert redrive.redrive(connection, [1], by="somebody", reason="mended")
+        assert redrive.redrive(connection, [1], by="somebody", reason="repaired")
     finish(database, Outcome(message_id, 1, 1, is_violation=False, probability=0.1))
     full = client.get("/submissions/1").json()
     assert (full["status"], full["generation"], full["error"]) == ("completed", 1, None)
     [past] = full["history"]
     assert (past["generation"], past["status"], past["error"]) == (0, "failed", "because")
-    assert (past["redriven_by"], past["reason"]) == ("somebody", "mended")
+    assert (past["redriven_by"], past["reason"]) == ("somebody", "repaired")
 
 
 def test_an_unknown_submission_is_404(client: httpx.Client) -> None:

@@ -41,7 +41,7 @@ class Play:
         self._lock = threading.Lock()
         self.runs: list[Any] = []
         self.of_key: dict[str, list[int]] = defaultdict(list)
-        self.at_once: list[str] = []
+        self.overlaps: list[str] = []
         self.attempts: dict[tuple[str, int], int] = defaultdict(int)
         self._running: set[str] = set()
         self.healthy = threading.Event()
@@ -68,7 +68,7 @@ class Play:
         def keyed(key: str, number: int, fails: int) -> None:
             with self._lock:
                 if key in self._running:
-                    self.at_once.append(key)
+                    self.overlaps.append(key)
                 self._running.add(key)
                 self.attempts[key, number] += 1
                 failing = self.attempts[key, number] <= fails or not self.healthy.is_set()
@@ -167,7 +167,7 @@ def test_what_is_sent_to_added_partitions_runs_on_workers_that_run_already(
     play.wait_until_ran({*range(200), *(f"late {number}" for number in range(20))})
     play.wait_until_ran_of_keys(expected)
     assert {key: play.of_key[key] for key in expected} == expected
-    assert play.at_once == []
+    assert play.overlaps == []
 
     # And the old sender, too, sends to where the others do by then
     expected = send_keyed(old_keyed, range(4, 6), keys="after", fails=0)
@@ -214,7 +214,7 @@ def test_nothing_is_lost_and_keys_keep_their_order_when_partitions_are_added_und
     # Then everything has run, and what has a key in order
     play.wait_until_ran(sent)
     assert {key: play.of_key[key] for key in expected} == expected
-    assert play.at_once == []
+    assert play.overlaps == []
     worker_broker.join(QUEUE, timeout=DEADLINE_S * 1000)
 
 

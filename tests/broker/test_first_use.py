@@ -59,7 +59,7 @@ class CountedClients(Clients):
             yield admin
 
 
-def ensure_at_once(clients: CountedClients, topics: Topics, wanted: list[str]) -> list[str]:
+def ensure_concurrently(clients: CountedClients, topics: Topics, wanted: list[str]) -> list[str]:
     """Ensure each topic in a thread of its own, all while the first one waits; return those that failed."""
     failed: list[str] = []
 
@@ -91,7 +91,7 @@ def test_topics_that_many_threads_need_at_once_are_created_together(stack: Stack
     clients = CountedClients(stack.bootstrap_servers)
     topics = Topics(clients, TopicLayout(1, 1, 3_600_000), namespace=namespace)
     names = [f"queue-{number}" for number in range(12)]
-    assert ensure_at_once(clients, topics, names) == []
+    assert ensure_concurrently(clients, topics, names) == []
     assert existing(clients, topics, names) == names
     assert clients.questions < len(names) / 2
 
@@ -103,5 +103,5 @@ def test_a_topic_that_cannot_be_created_fails_those_who_need_it_and_no_others(
     clients = CountedClients(stack.bootstrap_servers)
     topics = Topics(clients, TopicLayout(1, 1, 3_600_000), namespace=namespace)
     names = ["first", "no such name!", *(f"queue-{number}" for number in range(4))]
-    assert ensure_at_once(clients, topics, names) == ["no such name!"]
+    assert ensure_concurrently(clients, topics, names) == ["no such name!"]
     assert existing(clients, topics, names) == [name for name in names if name != "no such name!"]

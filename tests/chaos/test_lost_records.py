@@ -63,4 +63,4 @@ def test_a_commit_beyond_the_end_of_a_topic_made_anew_skips_nothing(arena: Calla
     (line,) = worker.log_lines("was recreated or has lost its tail")
     assert "[ERROR]" in line
     assert "480 record(s) are gone" in line
-    play.balance("topic made anew", repeats_at_most=0)
+    play.balance("recreated topic", repeats_at_most=0)

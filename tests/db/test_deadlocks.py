@@ -71,7 +71,7 @@ def test_opposite_orders_over_the_same_rows_are_no_deadlock(database: Engine, on
 def test_messages_without_a_row_are_no_deadlock_either(database: Engine) -> None:
     for number in range(5 * ROUNDS):
         message_ids = [f"{number}-{position}" for position in range(ROWS)]
-        at_once(database, [(write_verdicts, message_ids), (write_verdicts, message_ids[::-1])])
+        run_concurrently(database, [(write_verdicts, message_ids), (write_verdicts, message_ids[::-1])])
 
 
 def test_a_deadlock_is_an_error_of_its_transaction_and_not_of_postgresql(database: Engine) -> None:
@@ -118,7 +118,7 @@ def meet_half_way(
     assert errors == []
 
 
-def at_once(database: Engine, steps: Sequence[tuple[Step, Sequence[str]]]) -> None:
+def run_concurrently(database: Engine, steps: Sequence[tuple[Step, Sequence[str]]]) -> None:
     threads, errors = start(database, steps)
     for thread in threads:
         thread.join(60)

@@ -63,7 +63,7 @@ def test_a_connection_serves_one_statement_after_the_other_and_three_at_once_tak
 
         async def use(connections: LoopConnections) -> list[set[Any]]:
             in_turn = {(await connections.execute(WHO_AM_I, {}))[0][0] for _ in range(5)}
-            at_once = asyncio.gather(*(connections.execute(WHO_AM_I_ONCE_LOCKED, {}) for _ in range(3)))
+            concurrent = asyncio.gather(*(connections.execute(WHO_AM_I_ONCE_LOCKED, {}) for _ in range(3)))
             await asyncio.to_thread(
                 wait_until,
                 lambda: len(execute(database, WAITING_FOR_THE_LOCK)) == 3,
@@ -71,11 +71,11 @@ def test_a_connection_serves_one_statement_after_the_other_and_three_at_once_tak
                 what="three statements to be under way at the same time",
             )
             holder.rollback()
-            return [in_turn, {rows[0][1] for rows in await at_once}]
+            return [in_turn, {rows[0][1] for rows in await concurrent}]
 
-        in_turn, at_once = run(url_of(database), use)
+        in_turn, concurrent = run(url_of(database), use)
     assert len(in_turn) == 1
-    assert len(at_once) == 3
+    assert len(concurrent) == 3
     wait_until(lambda: not execute(database, MINE), deadline_s=60, what="the connections to be closed")
 
 

@@ -259,7 +259,7 @@ def test_an_unusual_message_runs_and_fails_like_any_other(after_odd: DecodedQueu
     assert after_odd.done.count(name) == (0 if impossible else 1)
 
 
-def test_no_thread_dies_of_any_of_it_and_no_consumer_is_made_anew(
+def test_no_thread_dies_of_any_of_it_and_no_consumer_is_recreated(
     queue: DecodedQueue, request: pytest.FixtureRequest
 ) -> None:
     request.getfixturevalue("after_unreadable")
@@ -345,4 +345,4 @@ def test_a_message_without_an_id_has_the_same_one_whenever_it_is_read_and_back_f
         read_message(raw, queue_name=QUEUE, actors={"work"}, record=record).message_id
         for record in (first, first, back, later)
     ]
-    assert ids[0] == ids[1] == ids[2] != ids[3], "a topic that was made anew has its offsets anew"
+    assert ids[0] == ids[1] == ids[2] != ids[3], "a recreated topic has new offsets"

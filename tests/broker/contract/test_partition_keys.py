@@ -39,14 +39,14 @@ class Journal:
     def __init__(self) -> None:
         self.begun: dict[str, list[Any]] = defaultdict(list)
         self.ended: dict[str, list[Any]] = defaultdict(list)
-        self.at_once: list[tuple[str, Any]] = []
+        self.overlaps: list[tuple[str, Any]] = []
         self._running: dict[str, Any] = {}
         self._lock = threading.Lock()
 
     def run(self, key: str, number: Any, do: Callable[[], object] = lambda: None) -> None:
         with self._lock:
             if key in self._running:
-                self.at_once.append((key, number))
+                self.overlaps.append((key, number))
             self._running[key] = number
             self.begun[key].append(number)
         try:
@@ -61,7 +61,7 @@ class Journal:
 def journal() -> Iterator[Journal]:
     journal = Journal()
     yield journal
-    assert journal.at_once == []
+    assert journal.overlaps == []
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +247,7 @@ def test_a_redriven_message_is_one_of_its_key_again(
     broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS)
     failing.clear()
     send(actor, "redriven", 1)
-    broker.redrive(QUEUE, message_id=sent.message_id, dry_run=False, reason="mended")
+    broker.redrive(QUEUE, message_id=sent.message_id, dry_run=False, reason="repaired")
     gate.set()
     broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS)
     assert journal.begun["redriven"] == [0, 0, 1, 0]

@@ -199,7 +199,7 @@ def test_a_message_is_retried_given_up_and_redriven_in_its_encoding(
     assert keys == {sent.message_id.encode(), f"{topic}/0/1".encode()}
 
     is_healthy = True
-    resolved = broker.redrive(QUEUE, message_id=sent.message_id, dry_run=False, reason="mended")
+    resolved = broker.redrive(QUEUE, message_id=sent.message_id, dry_run=False, reason="repaired")
     assert resolved.sent == 1
     wait_until(lambda: len(seen) == 4, deadline_s=DEADLINE_S, what="the redriven message to run")
     broker.join(QUEUE, timeout=JOIN_TIMEOUT_MS)

@@ -103,7 +103,7 @@ def test_a_view_is_made_anew_when_its_topic_is(
     with whole_admin(station.clients) as admin:
         admin.delete_topics([station.topics.delayed])
     wait_until(
-        lambda: not other.publisher.publish([_delayed(other)]), deadline_s=60, what="a topic made anew"
+        lambda: not other.publisher.publish([_delayed(other)]), deadline_s=60, what="a recreated topic"
     )
 
     wait_until(lambda: _count(station) == 1, deadline_s=60, what="the new topic's one delay")

@@ -214,8 +214,8 @@ def test_without_an_epoch_offsets_are_compared(
         "it is there, and nothing follows",
         "its epoch has lost its end",
         "its epoch is gone",
-        "a log that has never come to its epoch: a topic made anew",
-        "a shorter log without an election: a topic made anew",
+        "a log that has never come to its epoch: a recreated topic",
+        "a shorter log without an election: a recreated topic",
         "another record stands there, of an earlier epoch",
     ],
 )

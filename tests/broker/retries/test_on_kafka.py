@@ -33,7 +33,7 @@ def test_a_retry_keeps_the_messages_id_time_and_headers(
     broker = make_broker()
 
     @dramatiq.actor(broker=broker, retry=tenacity.Retrying(stop=tenacity.stop_after_attempt(3)))
-    def at_once() -> None:
+    def undelayed() -> None:
         raise TemporaryError("locked")
 
     @dramatiq.actor(
@@ -43,7 +43,7 @@ def test_a_retry_keeps_the_messages_id_time_and_headers(
     def delayed() -> None:
         raise TemporaryError("locked")
 
-    sent = [at_once.message(), delayed.message()]
+    sent = [undelayed.message(), delayed.message()]
     topic = broker.parts.topics.queue(QUEUE)
     assert (
         broker.parts.publisher.publish([Record(topic, message.encode(), headers=HEADERS) for message in sent])

@@ -1,4 +1,4 @@
-"""Topics that were made with settings which lose messages are refused, until they are mended."""
+"""Topics with settings that lose messages are refused, until they are corrected."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def declare(
     return task
 
 
-def mend(topic: str, setting: str) -> str:
-    """What matches the command that gives a topic a setting."""
+def correction(topic: str, setting: str) -> str:
+    """A pattern of the command that gives a topic a setting."""
     return f"kafka-configs.sh --bootstrap-server .* --alter .* --entity-name {topic} .*{setting}"
 
 
@@ -48,7 +48,7 @@ def test_a_send_to_a_compacted_queue_says_how_to_mend_it_and_succeeds_when_that_
     topic = broker.parts.topics.queue(QUEUE)
     create(broker, topic, {"cleanup.policy": policy})
     for options in ({}, {"partition_key": "user-7"}, {"delay": 60_000}):
-        with pytest.raises(EnqueueFailed, match=mend(topic, "cleanup.policy=delete")) as refused:
+        with pytest.raises(EnqueueFailed, match=correction(topic, "cleanup.policy=delete")) as refused:
             task.send_with_options(args=(1,), **options)
         assert f"{topic!r} has cleanup.policy={policy}" in str(refused.value)
         assert "check that Kafka is reachable" not in str(refused.value)
@@ -78,10 +78,12 @@ def test_a_delayed_message_is_not_put_where_kafka_deletes_it_and_others_are_sent
     broker = make_broker()
     task = declare(broker)
     create(broker, broker.parts.topics.delayed, {"cleanup.policy": policy})
-    delayed, at_once = task.message(1), task.message(2)
-    with pytest.raises(EnqueueFailed, match=mend(broker.parts.topics.delayed, "cleanup.policy=compact")):
+    delayed, undelayed = task.message(1), task.message(2)
+    with pytest.raises(
+        EnqueueFailed, match=correction(broker.parts.topics.delayed, "cleanup.policy=compact")
+    ):
         broker.enqueue(delayed, delay=1_000)
-    broker.enqueue(at_once)
+    broker.enqueue(undelayed)
     assert broker.count(QUEUE) == 1  # who only reads is not refused
 
 
@@ -132,7 +134,7 @@ def test_a_worker_says_so_when_a_topic_loses_messages_since_it_was_started(
     wait_until(lambda: errors_about(caplog, topic), deadline_s=DEADLINE_S, what="an error")
     line = errors_about(caplog, topic)[0]
     assert f"{topic!r} has cleanup.policy={policy}" in line
-    assert re.search(mend(topic, f"cleanup.policy={remedy}"), line)
+    assert re.search(correction(topic, f"cleanup.policy={remedy}"), line)
 
 
 def errors_about(caplog: pytest.LogCaptureFixture, topic: str) -> list[str]:
@@ -145,7 +147,9 @@ def test_a_delayed_topic_that_takes_less_than_the_queue_is_refused(make_broker: 
     broker = make_broker()
     task = declare(broker)
     create(broker, broker.parts.topics.delayed, {"cleanup.policy": "compact", "max.message.bytes": "1000"})
-    with pytest.raises(EnqueueFailed, match=mend(broker.parts.topics.delayed, "max.message.bytes=1114124")):
+    with pytest.raises(
+        EnqueueFailed, match=correction(broker.parts.topics.delayed, "max.message.bytes=1114124")
+    ):
         task.send_with_options(args=(1,), delay=1_000)
 
 
@@ -245,10 +249,10 @@ def test_a_redrive_from_compacted_dead_letters_is_refused_and_reading_them_is_no
 
     operator = make_broker(namespace=broker.parts.topics.queue(""))
     operator.declare_queue(QUEUE)
-    with pytest.raises(TopicMisconfigured, match=mend(topic, "cleanup.policy=delete")):
-        operator.redrive(QUEUE, dry_run=False, reason="mended")
-    with pytest.raises(TopicMisconfigured, match=mend(topic, "cleanup.policy=delete")):
-        operator.discard(QUEUE, dry_run=False, reason="mended")
+    with pytest.raises(TopicMisconfigured, match=correction(topic, "cleanup.policy=delete")):
+        operator.redrive(QUEUE, dry_run=False, reason="repaired")
+    with pytest.raises(TopicMisconfigured, match=correction(topic, "cleanup.policy=delete")):
+        operator.discard(QUEUE, dry_run=False, reason="repaired")
     assert operator.redrive(QUEUE).to_send == 1
     assert [
         dead_letter.message and dead_letter.message.message_id for dead_letter in operator.dead_letters(QUEUE)

@@ -1,4 +1,4 @@
-"""A topic that was deleted, or created anew, since this process has used it."""
+"""A topic that was deleted, or recreated, since this process has used it."""
 
 from __future__ import annotations
 
