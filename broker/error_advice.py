@@ -33,7 +33,7 @@ _NOT_CREATED = "change partitions= or replication_factor= of the broker, or crea
 _ADVICE: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     (
         (MessageSizeTooLargeError, RecordListTooLargeError),
-        f"{WILL_FAIL_AGAIN}: send less data (a reference to stored data, say), or raise the topic's "
+        f"{WILL_FAIL_AGAIN}: send less data (a reference to stored data, for example), or raise the topic's "
         "max.message.bytes",
     ),
     ((InvalidTopicError,), f"{WILL_FAIL_AGAIN}: Kafka allows no topic of that name"),

@@ -25,6 +25,8 @@ def wait_until(condition: Callable[[], T | None], *, deadline_s: float, what: st
     give_up_at = time.monotonic() + deadline_s
     while not (answer := condition()):
         if time.monotonic() >= give_up_at:
-            raise TimeoutError(f"Waited {deadline_s:g} s in vain for {what}; the last answer was {answer!r}")
+            raise TimeoutError(
+                f"Waited {deadline_s:g} s for {what} without success; the last answer was {answer!r}"
+            )
         time.sleep(POLL_INTERVAL_S)
     return answer

@@ -36,7 +36,7 @@ Generation = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which failed submissions: all given conditions hold. Times are aware.
+    """The selected failed submissions: all given conditions hold. Times are aware.
 
     Attributes:
       task_ids: These submissions; None for all.

@@ -63,7 +63,7 @@ class UnfinishedMessages:
         with self._clients.naming_all("a count", self._operations(queue_name).counting()):
             return self._clients.ask(
                 lambda: self._count_once(queue_name),
-                f"What is left of the queue {queue_name!r} could not be counted",
+                f"The messages left in the queue {queue_name!r} could not be counted",
                 deadline_s=deadline_s,
                 patient=False,
                 rights=Rights((topic,), group=group, on_group="DESCRIBE"),
@@ -80,7 +80,7 @@ class UnfinishedMessages:
         waiting += self._lanes.count(queue_name, backlog.states)
         after = self._delays.pending(queue_name, limit=0)
         left = max(before.count, after.count) + waiting
-        return left if before.position == after.position else max(1, left)
+        return left if before.log_ends == after.log_ends else max(1, left)
 
     def drop(self, queue_name: str) -> None:
         """Drop the messages that have not begun.

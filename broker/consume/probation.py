@@ -81,7 +81,7 @@ class Probation:
             self._suspected = assigned
             self.take_suspect()
         else:
-            self._mark(assigned, MAX_MARKED)
+            self._take_and_mark(assigned, MAX_MARKED)
 
     def take_suspect(self) -> None:
         """Take the suspect if nothing else is in flight in this process, or reject it as poison. Without a
@@ -96,9 +96,9 @@ class Probation:
             error = PoisonMessage(f"its worker died, or lost its partitions, {crashes} times with it")
             self._records.reject(assigned, self._records.pop(assigned), error)
         elif self._in_flight.isolate(self):
-            self._mark(assigned, 1)
+            self._take_and_mark(assigned, 1)
 
-    def _mark(self, assigned: AssignedPartition, at_most: int) -> None:
+    def _take_and_mark(self, assigned: AssignedPartition, at_most: int) -> None:
         """Take some records and give them running marks. After a crash the marks name them."""
         marked: list[ConsumedRecord] = []
         while len(marked) < min(at_most, self._capacity.free) and self._records.has_next(assigned):
@@ -109,7 +109,7 @@ class Probation:
             record = self._records.pop(assigned)
             marked.append(record)
             with self._in_flight.lock:
-                assigned.crash_counts.mark(record.offset)
+                assigned.crash_counts.mark_running(record.offset)
         if marked:
             self.marked = assigned, marked
             self.commit_marks()

@@ -57,7 +57,7 @@ class DeadLetter:
 
     @property
     def why_not_redrivable(self) -> str | None:
-        """Why the message cannot be put back on its queue; None when it can."""
+        """The reason why the message cannot be redriven; None when it can."""
         if any(name == TRUNCATED for name, _ in self.headers):
             return "its message was truncated, because it was too large"
         if self.message is None:

@@ -11,7 +11,7 @@ from ..kafka.topic_reader import TopicReader
 from ..kafka.types import ConsumedRecord, TopicPartition
 from ..kafka.watermarks import high_watermarks
 
-#: A read fails when it makes no progress for this time before the end of the topic.
+#: The time without progress, before the end of the topic, after which a read fails.
 STALL_TIMEOUT_S = 30.0
 REQUEST_TIMEOUT_MS = 10_000
 

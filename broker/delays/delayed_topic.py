@@ -1,5 +1,6 @@
-"""The delayed topic as it is in the cluster. Its settings may differ from those that this broker creates it
-with."""
+"""The present delayed topic of the cluster. Its settings may differ from those with which this broker creates
+it.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ DEFAULT_TOMBSTONE_RETENTION_MS = 24 * 3600 * 1000
 
 @dataclass(frozen=True, slots=True)
 class DelayedTopic:
-    """The delayed topic as it is now.
+    """The present delayed topic.
 
     Attributes:
       tombstone_retention_ms: The minimum time for which Kafka keeps a tombstone.

@@ -157,7 +157,7 @@ class Forwarder:
         """The time until there is work other than reading."""
         if (pause_s := self._backoff.remaining_s) > 0:
             return min(max_wait_ms, pause_s * 1000)
-        if any(owned.index.to_settle(1) for owned in ready):
+        if any(owned.index.pending_tombstones(1) for owned in ready):
             return 0.0
         now_ms, now_s = clock.wall_ms(), clock.monotonic_s()
         waits_s = [w for owned in ready if (w := owned.index.seconds_until_due(now_ms, now_s)) is not None]

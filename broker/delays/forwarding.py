@@ -31,8 +31,8 @@ PAGE_BYTES = 4 * 1024 * 1024
 FAILED_BACKOFF_S = 0.5
 #: The backoff of a message whose queue this client may not write to.
 DENIED_BACKOFF_S = 5.0
-#: The backoff of a message that its queue's topic refuses (by a rule of its own, say): only an operator can
-#: change that.
+#: The backoff of a message that its queue's topic refuses (by a rule of its own, for example): only an
+#: operator can change that.
 REFUSED_BACKOFF_S = 60.0
 #: The time for which the outcome of a cancel can be read.
 OUTCOME_RETENTION_MS = 7 * 24 * 3600 * 1000
@@ -52,8 +52,8 @@ class _Task:
     """A record to publish, and its subject.
 
     Attributes:
-      subject: The delay to forward, the delay to settle, or the decision to publish; None for a decision to
-        forget.
+      subject: The delay to forward, the delay that needs its tombstone, or the decision to publish; None for
+        a decision to forget.
     """
 
     record: Record
@@ -63,8 +63,8 @@ class _Task:
 class Forwarding:
     """Completes delays and cancel requests, a page at a time.
 
-    The index notes each acknowledged record, and a noted record is not produced again. One step forwards and
-    settles a page, so a partition that is revoked between two steps leaves no work half done.
+    The index notes each acknowledged record, and a noted record is not produced again. One step forwards a
+    page and writes its tombstones, so a partition that is revoked between two steps leaves no work half done.
 
     Parameters:
       add_dead_letter: See ``Delays``.
@@ -100,8 +100,8 @@ class Forwarding:
         forwarded, failure = self._publish(
             ready, lambda owned, noted: self._forwards(owned, noted, now_ms, shares)
         )
-        settled, other_failure = self._publish(ready, lambda owned, _: self._own_records(owned, now_ms))
-        if forwarded + settled:
+        own_records, other_failure = self._publish(ready, lambda owned, _: self._own_records(owned, now_ms))
+        if forwarded + own_records:
             return None
         return failure or other_failure or next(iter(self._missing.values()), None)
 
@@ -150,7 +150,7 @@ class Forwarding:
                 tried.append(row)
             else:
                 noted.postponed.append((row, now_s + FAILED_BACKOFF_S))
-        owned.index.mark_tried(tried)
+        owned.index.note_tried(tried)
         for row in tried:
             delay = row.delay
             record = Record(
@@ -192,7 +192,7 @@ class Forwarding:
     def _own_records(self, owned: OwnedPartition, now_ms: int) -> Iterator[_Task]:
         """The records for the partition itself: tombstones and decisions."""
         topic, partition = owned.partition
-        for done in owned.index.to_settle(PAGE_ROWS):
+        for done in owned.index.pending_tombstones(PAGE_ROWS):
             yield _Task(tombstone(topic, done.id, done.outcome, partition=partition), done)
         for decision in owned.index.to_publish(PAGE_ROWS):
             yield _Task(cancel_decision(topic, decision, partition=partition), decision)
@@ -219,7 +219,7 @@ def _note(progress: Progress, task: _Task, failure: BaseException | None, now_s:
             progress.postponed.append((row, now_s + DENIED_BACKOFF_S))
         case Row() as row:
             progress.postponed.append((row, now_s + FAILED_BACKOFF_S))
-        case PendingTombstone() as settled if failure is None:
-            progress.settled.append(settled)
+        case PendingTombstone() as tombstone if failure is None:
+            progress.tombstones.append(tombstone)
         case CancelDecision() as decision if failure is None:
             progress.published.append(decision)

@@ -5,7 +5,7 @@ can be deleted at any time. A row leaves the index only when its tombstone is re
 log, the index holds the progress of this forwarder with a delay:
 
     WAITING -> FORWARDED ─┐
-            -> CANCELLED ─┼-> settled -> (tombstone read) removed
+            -> CANCELLED ─┼-> done -> (tombstone read) removed
             -> FLUSHED  ──┘
                decided: needs a tombstone     Kafka has the tombstone
 
@@ -57,13 +57,13 @@ class Progress:
       forwarded: Delays whose messages Kafka has in their queues.
       postponed: Delays that were not, or perhaps not, forwarded; each with the end of its backoff in seconds
         of a monotonic clock.
-      settled: Delays whose tombstones Kafka has.
+      tombstones: Delays whose tombstones Kafka has.
       published: Cancel decisions that Kafka has.
     """
 
     forwarded: list[Row] = field(default_factory=list)
     postponed: list[tuple[Row, float]] = field(default_factory=list)
-    settled: list[PendingTombstone] = field(default_factory=list)
+    tombstones: list[PendingTombstone] = field(default_factory=list)
     published: list[CancelDecision] = field(default_factory=list)
 
 
@@ -185,7 +185,7 @@ class DelayIndex(Store):
                 break
         return rows
 
-    def mark_tried(self, rows: Sequence[Row]) -> None:
+    def note_tried(self, rows: Sequence[Row]) -> None:
         """Note that delays are about to be forwarded: from now on Kafka may have their messages.
 
         The note precedes the forward. So a full disk stops the forward instead of repeating it, and the next
@@ -197,7 +197,7 @@ class DelayIndex(Store):
                     "UPDATE delays SET attempts = attempts + 1 WHERE row = ?", [(row.row,) for row in rows]
                 )
 
-    def to_settle(self, limit: int) -> list[PendingTombstone]:
+    def pending_tombstones(self, limit: int) -> list[PendingTombstone]:
         """The decided delays whose tombstones Kafka has not acknowledged."""
         found = self._query(
             f"SELECT row, id, state FROM delays WHERE state <> {WAITING} AND settled = 0 LIMIT ?", (limit,)
@@ -218,7 +218,7 @@ class DelayIndex(Store):
                 [(row.row, until_s) for row, until_s in progress.postponed],
             )
             self._db.executemany(
-                "UPDATE delays SET settled = 1 WHERE row = ?", [(done.row,) for done in progress.settled]
+                "UPDATE delays SET settled = 1 WHERE row = ?", [(done.row,) for done in progress.tombstones]
             )
             self._db.executemany(
                 "UPDATE cancels SET told = 1 WHERE id = ?",
@@ -229,7 +229,7 @@ class DelayIndex(Store):
 
     def to_publish(self, limit: int) -> list[CancelDecision]:
         """The cancel decisions that Kafka does not have; none while it lacks a tombstone of a delay."""
-        if self.to_settle(1):
+        if self.pending_tombstones(1):
             return []
         found = self._query("SELECT id, outcome, decided_ms FROM cancels WHERE told = 0 LIMIT ?", (limit,))
         return [CancelDecision(request_id, Outcome(outcome), ms) for request_id, outcome, ms in found]

@@ -33,14 +33,16 @@ def begin(db: sqlite3.Connection, cut: int) -> None:
     db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_REPAIR_UNTIL, cut))
 
 
-def mark_seen(db: sqlite3.Connection, delay: Delay) -> bool:
+def note_seen(db: sqlite3.Connection, delay: Delay) -> bool:
     """Note that the log has a delay. Return whether the index has it, too; otherwise the delay is done."""
     db.execute("DELETE FROM unseen WHERE id = ?", (delay.id,))
     return db.execute("SELECT 1 FROM delays WHERE id = ?", (delay.id,)).fetchone() is not None
 
 
 def publish_again(db: sqlite3.Connection, request_id: str) -> None:
-    """Mark the decision about a cancel request as unpublished: its record may have been in the lost tail."""
+    """Note that the decision about a cancel request is unpublished: its record may have been in the lost
+    tail.
+    """
     db.execute("UPDATE cancels SET told = 0 WHERE id = ?", (request_id,))
 
 

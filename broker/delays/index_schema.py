@@ -1,4 +1,4 @@
-"""The tables of a delay index, the upgrades from earlier versions, and how a delay becomes a row.
+"""The tables of a delay index, the upgrades from earlier versions, and the row of a delay.
 
 The files of earlier versions are read, so the names of tables and columns stay. ``settled`` means that Kafka
 has the delay's tombstone; ``told`` means that Kafka has the decision about a cancel request.

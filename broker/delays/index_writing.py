@@ -31,7 +31,7 @@ from .record_format import (
     Outcome,
 )
 
-#: The number of forwarded messages whose ids are kept. They tell TOO_LATE from UNKNOWN in a cancel.
+#: The number of forwarded messages whose ids are kept. They distinguish TOO_LATE from UNKNOWN in a cancel.
 REMEMBERED_MESSAGES = 100_000
 
 
@@ -56,7 +56,7 @@ def compare_entry(db: sqlite3.Connection, entry: Entry, now_ms: int) -> None:
     """Apply an entry that was applied before the log lost its tail (see ``index_repair``)."""
     match entry:
         case Delay():
-            if not index_repair.mark_seen(db, entry):
+            if not index_repair.note_seen(db, entry):
                 _add(db, entry, state=FORWARDED)
         case CancelRequest():
             index_repair.publish_again(db, entry.id)

@@ -1,4 +1,4 @@
-"""One partition of the delayed topic that this process owns, and how its index catches up with the log."""
+"""One partition of the delayed topic that this process owns, and its index."""
 
 from __future__ import annotations
 

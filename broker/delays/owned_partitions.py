@@ -25,7 +25,7 @@ from .index_files import IndexFiles
 from .lease import Lease
 from .lost_tail import report_lost_tails
 from .owned_partition import OwnedPartition
-from .record_format import mark
+from .record_format import end_mark
 from .topic_reading import REQUEST_TIMEOUT_MS, SETTINGS, entries_of, split
 
 logger = logging.getLogger(__name__)
@@ -177,7 +177,7 @@ class OwnedPartitions:
         topic = self._look_up()
         added = sorted(self._added)
         beginnings = self._kafka.beginning_offsets(added, timeout_ms=REQUEST_TIMEOUT_MS)
-        ends = self._mark(added)
+        ends = self._write_end_marks(added)
         keep_ms = int(topic.tombstone_retention_ms * KEEP_MARGIN)
         for partition in added:
             index = self._files.open(topic.identity(partition.partition), now_ms=now_ms, keep_ms=keep_ms)
@@ -195,9 +195,9 @@ class OwnedPartitions:
         within_s = REQUEST_TIMEOUT_MS / 1000
         return look_up(self._clients, self._topics, within_s=within_s, unless=self._unless)
 
-    def _mark(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
-        """Write a mark into each partition, and return the offset after it. Only the current leader accepts
-        one.
+    def _write_end_marks(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        """Write an end mark into each partition, and return the offset after it. Only the current leader
+        accepts one.
         """
         ends: dict[TopicPartition, int] = {}
 
@@ -205,9 +205,9 @@ class OwnedPartitions:
             if offset is not None:
                 ends[TopicPartition(self._topics.delayed, partition)] = offset + 1
 
-        marks = [mark(self._topics.delayed, partition=p.partition, watch=note) for p in partitions]
+        end_marks = [end_mark(self._topics.delayed, partition=p.partition, watch=note) for p in partitions]
         doing = f"The end of the topic {self._topics.delayed!r} cannot be determined"
-        publish_all(self._publisher, marks, doing)
+        publish_all(self._publisher, end_marks, doing)
         return ends
 
     def _check_topic(self, now_ms: int) -> None:
@@ -247,7 +247,7 @@ class OwnedPartitions:
     def _read_again(self, owned: OwnedPartition) -> None:
         partition = owned.partition
         owned.ready = owned.confirmed = False
-        owned.end = self._mark([partition])[partition]
+        owned.end = self._write_end_marks([partition])[partition]
         beginnings = self._kafka.beginning_offsets([partition], timeout_ms=REQUEST_TIMEOUT_MS)
         self._kafka.seek(partition, beginnings[partition])
 

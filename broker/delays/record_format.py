@@ -7,8 +7,8 @@ compaction removes the others:
     delay:{message_id}:{number}     the encoded message    the message waits until ``delay-due-ms``
                                     none (tombstone)       the delay is done; ``delay-outcome`` says how
     cancel:{message_id}:{number}    JSON, outcome null     a request to drop the delays of the message
-                                    JSON, an outcome       the decision of the forwarder
-                                    none (tombstone)       an expired request; without a message id: a mark
+                                    JSON, an outcome the decision of the forwarder none (tombstone) an expired
+                                    request; without a message id: an end mark
     flush:{queue}                   JSON                   drop the earlier delays for this queue
 
 Each delay and each request has a ``number`` of its own. With the message id alone as the key, the tombstone
@@ -51,7 +51,7 @@ Headers = Sequence[tuple[str, bytes]]
 
 
 class Outcome(Enum):
-    """How a delay ended, or the decision about a cancel request."""
+    """The end of a delay, or the decision about a cancel request."""
 
     FORWARDED = "forwarded"
     CANCELLED = "cancelled"
@@ -178,7 +178,7 @@ def delay_record(
     Parameters:
       topic: The delayed topic.
       destination: The queue's topic.
-      spare: The ``Record.spare`` of the message's record in the queue's topic.
+      reserved_bytes: The ``Record.reserved_bytes`` of the message's record in the queue's topic.
       headers: The headers of the message's record in the queue's topic.
       key: The key of the message's record in the queue's topic.
       now_ms: The time now, in milliseconds since 1970; by default this machine's.
@@ -228,8 +228,8 @@ def cancel_forgotten(topic: str, request_id: str, *, partition: int) -> Record:
     return Record(topic, value=None, key=f"{_CANCEL}{request_id}".encode(), partition=partition)
 
 
-def mark(topic: str, *, partition: int, watch: Watch) -> Record:
-    """A record without meaning, whose offset is above those of all records that were acknowledged before."""
+def end_mark(topic: str, *, partition: int, watch: Watch) -> Record:
+    """An end mark: its offset is above every record that was acknowledged before."""
     record = cancel_forgotten(topic, NOBODY, partition=partition)
     return replace(record, watch=watch)
 

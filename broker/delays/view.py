@@ -58,14 +58,14 @@ class Pending:
       count: Their number.
       next_due: The earliest due time, which may be past; None when no message waits.
       messages: The first of them by due time.
-      position: The end offsets of the delayed topic at that moment. If a later call returns the same
-        position, no message was delayed, forwarded, cancelled or flushed in between.
+      log_ends: The end offsets of the delayed topic at that moment. If a later call returns the same ends, no
+        message was delayed, forwarded, cancelled or flushed in between.
     """
 
     count: int
     next_due: datetime | None
     messages: list[DelayedMessage]
-    position: tuple[int, ...]
+    log_ends: tuple[int, ...]
 
 
 class DelayView:
@@ -106,7 +106,7 @@ class DelayView:
                     DelayedMessage(delay.message_id, delay.queue, _time(delay.due_ms), delay.value)
                     for delay in first[:limit]
                 ],
-                position=tuple(index.next_offset for index in indexes),
+                log_ends=tuple(index.next_offset for index in indexes),
             )
 
     def outcome(self, message_id: str) -> Outcome | None:

@@ -29,7 +29,7 @@ class HeartbeatMonitor:
         self._kafka = kafka
         self._since_s = since_s
         self._queue_name = queue_name
-        self._patience_s = HEARTBEATS * kafka.config["heartbeat_interval_ms"] / 1000
+        self._timeout_s = HEARTBEATS * kafka.config["heartbeat_interval_ms"] / 1000
         self._next_check_s = 0.0
 
     def check(self, now_s: float) -> None:
@@ -42,11 +42,11 @@ class HeartbeatMonitor:
         silent_since_s = self._since_s.get(self._queue_name)
         if silent_since_s is None:
             # None are sent while the group is joined, which can take its time.
-            if now_s - heard_s > self._patience_s and not self._kafka.is_joining():
+            if now_s - heard_s > self._timeout_s and not self._kafka.is_joining():
                 self._since_s[self._queue_name] = heard_s
                 logger.warning(
-                    "Kafka has not answered the consumer of %r for %.0f s. What is finished waits here until "
-                    "it does.",
+                    "Kafka has not answered the consumer of %r for %.0f s. Finished deliveries wait "
+                    "here until it does.",
                     self._queue_name, now_s - heard_s,
                 )  # fmt: skip
         elif heartbeat.last_answer_s > silent_since_s:

@@ -1,4 +1,4 @@
-"""Which settings of a topic lose messages, and how an operator corrects them."""
+"""The settings of a topic that lose messages, and their remedies."""
 
 from __future__ import annotations
 
@@ -50,8 +50,9 @@ class Role(Enum):
     LANES = "lanes"
 
 
-#: What this broker creates a topic with, unless its queue takes more. A smaller limit than a queue's is
-#: refused only below that: earlier versions have created such topics on clusters with a larger default.
+#: The limit with which this broker creates a topic, unless its queue takes more. A smaller limit than a
+#: queue's is refused only below that: earlier versions have created such topics on clusters with a larger
+#: default.
 OWN_LIMITS = {
     Role.DEAD_LETTERS: MAX_DEAD_LETTER_BYTES,
     Role.DELAYED: MAX_DELAYED_BYTES,
@@ -211,7 +212,7 @@ class TopicPolicies:
         return topic in self._refused
 
     def refusals(self, topics: Iterable[str]) -> dict[str, TopicMisconfigured]:
-        """Why some of ``topics`` may not be used, as far as is known."""
+        """The known reasons why some of ``topics`` may not be used."""
         if not self._refused:
             return {}
         return {topic: self._refused[topic] for topic in topics if topic in self._refused}

@@ -66,7 +66,7 @@ class TopicReader:
         self.kafka.seek_to_beginning(*self.partitions)
 
     def ends(self) -> dict[TopicPartition, int]:
-        """The offsets after the last records, as the leaders say now."""
+        """The offsets after the last records, according to the leaders now."""
         return self.kafka.end_offsets(self.partitions, timeout_ms=self._request_timeout_ms)
 
     def position(self, partition: TopicPartition) -> int | None:

@@ -156,7 +156,7 @@ def _parse(next_offset: int, numbers: Iterator[int]) -> CommitState:
     if len(set(incomplete)) < len(incomplete) or max([highest, *incomplete]) > min(highest, _MAX_OFFSET):
         raise ValueError("it contradicts itself")
     if distance == 0 or log_start > _MAX_OFFSET:
-        raise ValueError("its log's start is none")
+        raise ValueError("its log start is invalid")
     clean = bool(flags & _CLEAN)
     return CommitState(next_offset, highest, tuple(incomplete), clean, suspicions, log_start, lanes=lanes)
 

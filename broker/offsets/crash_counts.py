@@ -1,6 +1,6 @@
 """The crash counts of one partition: which of its records may have killed a worker. Pure: no I/O, no lock.
 
-    a record on probation is about to run      it gets a running mark          CrashCounts.mark
+    a record on probation is about to run      it gets a running mark          CrashCounts.mark_running
     its owner ends without a handover          each marked offset: one crash   after_a_crash
     its owner hands over, or returns alive     the marks count for nothing     without_marks
     the record is complete                     its crash count is dropped      CrashCounts.drop
@@ -45,7 +45,7 @@ class CrashCounts:
         """Whether the record at ``offset`` had a running mark at a crash during the probation."""
         return self.crashes(offset) > 1
 
-    def mark(self, offset: int) -> None:
+    def mark_running(self, offset: int) -> None:
         """Give the record at ``offset`` a running mark: it is about to run. The crash that began the
         probation counts.
         """

@@ -12,7 +12,7 @@ from .truncation import is_cut
 
 
 class TruncationCheck:
-    """A question about several logs, which the constructor sends.
+    """A request about several logs, which the constructor sends.
 
     Parameters:
       ends: The ends up to which the logs were read, or written, at an earlier time. A log whose leader epoch
@@ -56,7 +56,7 @@ def are_cut(
       KafkaError: When there is no answer in time.
     """
     there = {partition.partition: partition for partition in partitions}
-    asked = {(there[p], end.leader_epoch) for said in ends for p, end in said.items() if p in there}
+    asked = {(there[p], end.leader_epoch) for known in ends for p, end in known.items() if p in there}
     answers: dict[tuple[TopicPartition, int], EpochEnd] = {}
     while asked:
         epochs = dict(asked)  # a request asks about one epoch of each partition
@@ -67,7 +67,7 @@ def are_cut(
         any(
             p not in there
             or ((answer := answers.get((there[p], epoch))) is not None and is_cut(end, epoch, answer))
-            for p, (end, epoch) in said.items()
+            for p, (end, epoch) in known.items()
         )
-        for said in ends
+        for known in ends
     ]

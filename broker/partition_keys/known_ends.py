@@ -55,7 +55,7 @@ class KnownEnds:
         self._written.restart(self._topic, ends)
 
     def cut(self, cuts: Mapping[int, int]) -> None:
-        """Note from which offset on truncated partitions have other records."""
+        """Note the offsets from which on truncated partitions have other records."""
         self._read.update((number, LogEnd(cut, -1)) for number, cut in cuts.items())
         self._written.restart(self._topic, {**self._written.ends(self._topic), **cuts})
 

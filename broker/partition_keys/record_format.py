@@ -129,7 +129,7 @@ def tombstone(
     return Record(topic, None, key=str(place).encode(), partition=partition, watch=watch)
 
 
-def mark(topic: str, group: str, partition: int, *, watch: Watch) -> Record:
+def end_mark(topic: str, group: str, partition: int, *, watch: Watch) -> Record:
     """An end mark: its offset is above every record that was acknowledged before."""
     return tombstone(topic, Place(group, partition, NOWHERE), partition=partition, watch=watch)
 

@@ -17,7 +17,7 @@ from ..produce.publisher import Publisher, publish_all
 from .acknowledged_ends import AcknowledgedEnds
 from .known_ends import KnownEnds, highest
 from .lane import SequenceNumber
-from .record_format import Place, Waiting, mark, read
+from .record_format import Place, Waiting, end_mark, read
 from .store_repair import Repair, StoreRepair
 from .waiting_table import WaitingTable
 
@@ -92,7 +92,7 @@ class WaitingStore:
         except StaleRead:
             # Or the topic was recreated or truncated; then no read would ever reach the acknowledged end.
             known = self._ends.lowest()
-            if not self._is_another_log(known, self._mark()):
+            if not self._is_another_log(known, self._write_end_marks()):
                 raise
             self._read({})
 
@@ -102,9 +102,9 @@ class WaitingStore:
         It writes an end mark into each partition.
         """
         known = self._ends.lowest()
-        marks = self._mark()
-        self._is_another_log(known, marks)
-        self._read(marks)
+        end_marks = self._write_end_marks()
+        self._is_another_log(known, end_marks)
+        self._read(end_marks)
 
     def read_all_again(self) -> set[Place]:
         """Read the topic from its beginning again; return the places with a tombstone: done, or flushed."""
@@ -121,15 +121,15 @@ class WaitingStore:
         """The places with a tombstone (done, or flushed) at the last repeated read of the topic."""
         return self._repair.done
 
-    def _read(self, marks: Mapping[int, int], *, ask_for_partitions: bool = False) -> None:
+    def _read(self, end_marks: Mapping[int, int], *, ask_for_partitions: bool = False) -> None:
         try:
             reader = self._connected()
             if reader is None:
                 return
             if reader.kafka.topic_id(self._topic) != self._topic_id:
                 raise Recreated(f"The topic {self._topic!r} was recreated; it is read again")
-            self._follow_partitions(reader, marks, ask=ask_for_partitions)
-            self._read_to_ends(reader, marks)
+            self._follow_partitions(reader, end_marks, ask=ask_for_partitions)
+            self._read_to_ends(reader, end_marks)
             self._repair.finish()
             if self._repair.repair():
                 self._read({})
@@ -144,7 +144,7 @@ class WaitingStore:
             self._disconnect()  # the table lacks records that were read
             raise
 
-    def _read_to_ends(self, reader: TopicReader, marks: Mapping[int, int]) -> None:
+    def _read_to_ends(self, reader: TopicReader, end_marks: Mapping[int, int]) -> None:
         kafka = reader.kafka
         leaders = {partition: kafka.leader_epoch(partition) for partition in reader.partitions}
         known = {TopicPartition(self._topic, number): end for number, end in self.log_ends().items()}
@@ -157,7 +157,7 @@ class WaitingStore:
             self._is_new = False
         least = {
             TopicPartition(self._topic, number): end
-            for number, end in highest(self._ends.lowest(), marks).items()
+            for number, end in highest(self._ends.lowest(), end_marks).items()
         }
         for batches in reader.read(ends, acknowledged=least):
             with self._table.transaction():
@@ -240,7 +240,7 @@ class WaitingStore:
             return [bool(end) for end in ends]
         return are_cut(reader.kafka, reader.partitions, ends, timeout_ms=REQUEST_TIMEOUT_MS)
 
-    def _mark(self) -> dict[int, int]:
+    def _write_end_marks(self) -> dict[int, int]:
         """Write an end mark into each partition, which only the true leader accepts; return the offsets after
         them.
         """
@@ -259,29 +259,31 @@ class WaitingStore:
             self._disconnect()
             raise
         numbers |= {partition.partition for partition in reader.partitions}
-        marks = [mark(self._topic, self._group, number, watch=note) for number in sorted(numbers)]
-        publish_all(self._publisher, marks, f"It cannot be told where the topic {self._topic!r} ends")
+        end_marks = [end_mark(self._topic, self._group, number, watch=note) for number in sorted(numbers)]
+        publish_all(self._publisher, end_marks, f"The end of the topic {self._topic!r} cannot be determined")
         return ends
 
-    def _is_another_log(self, known: Mapping[int, int], marks: Mapping[int, int]) -> bool:
+    def _is_another_log(self, known: Mapping[int, int], end_marks: Mapping[int, int]) -> bool:
         """Whether the topic was recreated or truncated. If so, the next read begins at its beginning.
 
         Parameters:
           known: The lowest possible ends before the end marks were written.
-          marks: The offsets after the end marks.
+          end_marks: The offsets after the end marks.
         """
         lost = {
-            partition: known[partition] for partition, end in marks.items() if end <= known.get(partition, 0)
+            partition: known[partition]
+            for partition, end in end_marks.items()
+            if end <= known.get(partition, 0)
         }
         if not lost:
             return False
         logger.error(
             "The topic %r was recreated or has lost its tail: its partitions had at least %s records and "
             "have %s now. It is read again.",
-            self._topic, lost, {partition: marks[partition] for partition in lost},
+            self._topic, lost, {partition: end_marks[partition] for partition in lost},
         )  # fmt: skip
         self._begin_again()
-        self._ends.restart(marks)
+        self._ends.restart(end_marks)
         self._disconnect()
         return True
 
@@ -327,11 +329,11 @@ class WaitingStore:
         self._is_new = True
         return self._reader
 
-    def _follow_partitions(self, reader: TopicReader, marks: Mapping[int, int], *, ask: bool) -> None:
+    def _follow_partitions(self, reader: TopicReader, end_marks: Mapping[int, int], *, ask: bool) -> None:
         """Read added partitions, too."""
         present = {partition.partition for partition in reader.partitions}
         numbers = reader.kafka.partitions_for_topic(self._topic)
-        if ask or not (self._ends.lowest().keys() | marks.keys()) <= numbers | present:
+        if ask or not (self._ends.lowest().keys() | end_marks.keys()) <= numbers | present:
             numbers = partitions_now(reader.kafka, self._topic, timeout_ms=REQUEST_TIMEOUT_MS)
         reader.add(numbers - present)
 

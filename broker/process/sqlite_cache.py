@@ -49,7 +49,7 @@ class SqliteCache:
 
     #: The cache's name in the texts of errors.
     NAME: ClassVar[str]
-    #: What to do when it cannot be written, for the text of that error: a sentence or more.
+    #: The remedy when it cannot be written, for the text of that error: a sentence or more.
     REMEDY: ClassVar[str]
     #: The tables, as SQL.
     SCHEMA: ClassVar[str]

@@ -37,7 +37,7 @@ class Record:
         as long as the topic's partition count stays.
       destination: The later record of the same message in another topic. A record whose destination is too
         large for its topic is refused here.
-      spare: Further bytes that the topic must accept, for a later version of the record.
+      reserved_bytes: Further bytes that the topic must accept, for a later version of the record.
       watch: Called with the partition and the offset of the record; see ``Watch``.
     """
 

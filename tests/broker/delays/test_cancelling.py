@@ -134,7 +134,7 @@ def test_a_decision_is_told_only_when_its_tombstones_are_in_kafka(index: DelayIn
     index.apply([DELAY, REQUEST], 2, now_ms=9)
 
     assert index.to_publish(10) == []
-    index.note(Progress(settled=index.to_settle(10)))
+    index.note(Progress(tombstones=index.pending_tombstones(10)))
     assert _decision(index) is Outcome.CANCELLED
 
 

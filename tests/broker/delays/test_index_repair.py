@@ -72,7 +72,7 @@ def test_a_repaired_index_holds_what_the_log_has_and_is_not_done(
     below = {entry.id for entry in old[:cut] if isinstance(entry, Delay)}
     above = {entry.id for entry in new if isinstance(entry, Delay)}
     assert waiting_in(index) == (was_waiting & below) | (above - done)
-    assert {settled.id for settled in index.to_settle(1_000)} == below - was_waiting - done
+    assert {each.id for each in index.pending_tombstones(1_000)} == below - was_waiting - done
     if not restarts:
         assert lost == len(was_waiting - below)
     index.close()
@@ -107,7 +107,7 @@ def test_a_repair_continues_after_a_crash(tmp_path: Path) -> None:
     index.apply(log[1:2], 2, now_ms=0)
 
     assert waiting_in(index) == {delay_of(2).id}
-    assert [settled.id for settled in index.to_settle(10)] == [delay_of(1).id]
+    assert [done.id for done in index.pending_tombstones(10)] == [delay_of(1).id]
     index.close()
 
 

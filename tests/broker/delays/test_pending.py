@@ -58,11 +58,11 @@ def test_what_was_added_since_is_seen_the_next_time(station: Station) -> None:
 
 def test_the_position_is_the_same_only_while_nothing_happens(station: Station) -> None:
     station.delay(MINUTE_MS)
-    before = station.delays.pending(QUEUE).position
+    before = station.delays.pending(QUEUE).log_ends
 
-    assert station.delays.pending(QUEUE).position == before
+    assert station.delays.pending(QUEUE).log_ends == before
     station.delay(MINUTE_MS)
-    assert station.delays.pending(QUEUE).position != before
+    assert station.delays.pending(QUEUE).log_ends != before
 
 
 def test_a_flush_drops_what_waits_for_one_queue_and_nothing_else(station: Station) -> None:

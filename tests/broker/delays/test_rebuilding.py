@@ -61,11 +61,11 @@ def test_an_index_that_was_closed_goes_on_where_it_was(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        Identity("cluster", "delayed", "made anew", 0),
+        Identity("cluster", "delayed", "recreated", 0),
         Identity("other", "delayed", "first", 0),
         Identity("cluster", "delayed", "first", 1),
     ],
-    ids=["a topic made anew", "another cluster", "another partition"],
+    ids=["a topic recreated", "another cluster", "another partition"],
 )
 def test_an_index_that_belongs_to_something_else_is_emptied(tmp_path: Path, other: Identity) -> None:
     files = IndexFiles(tmp_path)
@@ -232,7 +232,7 @@ def test_a_forwarder_rebuilds_its_index_and_repeats_nothing(
     assert station.delays.count(QUEUE) == len(late)
 
 
-def test_an_index_is_replaced_when_its_topic_was_made_anew(make_station: MakeStation) -> None:
+def test_an_index_is_replaced_when_its_topic_was_recreated(make_station: MakeStation) -> None:
     station = make_station()
     station.start()
     gone = station.delay(*[60_000] * 40)

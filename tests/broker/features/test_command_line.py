@@ -71,7 +71,7 @@ def test_a_changed_file_reloads_the_processes_that_watch_it(
     application.send("remember", "before")
     (before,) = application.wait_for("remembered", text="before")
     # Moved there, which is one change: Dramatiq sends a signal for each, and a second one ends a worker by
-    # force, for which it waits in vain when there is the event loop of AsyncIO.
+    # force, for which it waits without an end when there is the event loop of AsyncIO.
     changed = tmp_path / "changed.py"
     changed.write_text("changed = True\n", encoding="utf-8")
     changed.rename(watched / changed.name)

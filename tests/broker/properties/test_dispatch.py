@@ -98,7 +98,7 @@ class Process:
         self.threads = threads
         self.broker = KafkaBroker(middleware=[])
         self.broker.actors = dict.fromkeys(["task"])  # type: ignore[assignment]  # only looked up by name
-        self.broker.parts.completer.settle = self._bury  # type: ignore[method-assign]
+        self.broker.parts.completer.settle = self._dead_letter  # type: ignore[method-assign]
         self.commits = FlakyCommits(cluster, dice, failing)
         self.consumers: dict[str, Dispatcher] = {}
         for queue in QUEUES:
@@ -159,7 +159,7 @@ class Process:
         self.cluster.crashes[place] = self.cluster.crashes.get(place, 0) + 1
         return True
 
-    def _bury(self, delivery: Delivery) -> None:
+    def _dead_letter(self, delivery: Delivery) -> None:
         place = place_of(delivery)
         self.cluster.dead[place] = self.cluster.dead.get(place, 0) + 1
         self.broker.parts.in_flight.complete(delivery)

@@ -181,7 +181,7 @@ class LanesTopic:
 
 
 class Owner:
-    """One owner of the partition: does what the dispatcher and the settlement do, and drives the releaser.
+    """One owner of the partition: acts as the dispatcher and the completer, and drives the releaser.
 
     Every write to Kafka is a step of its own, between which the owner can die.
     """
@@ -370,11 +370,11 @@ class Owner:
             self.releaser.release(self, lane_entries, now_s=0.0)  # type: ignore[arg-type]
         return bool(lane_entries)
 
-    def publish(self, tickets: Sequence[Sent]) -> dict[int, BaseException]:
-        """Kafka takes tickets, or takes one and does not say so. A mark has its place in the lanes topic."""
+    def publish(self, records: Sequence[Sent]) -> dict[int, BaseException]:
+        """Kafka takes records, or takes one without an acknowledgement. An end mark is in the lanes topic."""
         self.work_elsewhere()
         failures: dict[int, BaseException] = {}
-        for number, sent in enumerate(tickets):
+        for number, sent in enumerate(records):
             if sent.topic == LANES.topic:
                 assert sent.watch is not None
                 sent.watch(LANES.partition, self.kafka.append(sent))

@@ -253,7 +253,7 @@ def test_a_crash_count_is_the_number_of_crashes_since_the_probation_began(
     running: set[int] = set()
     for step, offset in history:
         if step == "mark" and offset in incomplete:
-            counts.mark(offset)
+            counts.mark_running(offset)
             running.add(offset)
             crashes.setdefault(offset, 1)
         elif step == "complete" and offset in incomplete:
