@@ -19,7 +19,7 @@ from .flush_markers import FlushMarkers
 logger = logging.getLogger(__name__)
 
 #: The time for which a flush waits for workers to drop the records that they have read. They check twice a
-#: second and commit a moment later. Kafka removes one that does not answer for so long from its group.
+#: second and commit a moment later. Kafka removes a worker that does not answer for this time from its group.
 FLUSH_TIMEOUT_S = 10.0
 FLUSH_POLL_S = 0.05
 #: The timeout of the search for a group's coordinator. kafka-python has none.

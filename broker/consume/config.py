@@ -32,7 +32,7 @@ class ConsumerConfig:
       group: The queue's consumer group.
       application_group: The ``group_id`` that the groups of all queues begin with.
       commit_interval_s: The time between two commits of completed offsets.
-      max_crashes: A record is dead-lettered after so many workers died while it ran.
+      max_crashes: The number of workers that died during a record's run after which it is dead-lettered.
       client_settings: kafka-python's settings of the consumer, such as ``session_timeout_ms``.
     """
 

@@ -30,7 +30,7 @@ from .topic_reading import REQUEST_TIMEOUT_MS, SETTINGS, entries_of, split
 
 logger = logging.getLogger(__name__)
 
-#: Partitions with at most so many unread records are read together while their indexes catch up.
+#: The maximum number of unread records with which partitions are read together while their indexes catch up.
 READ_TOGETHER = 1_000
 #: The fraction of a tombstone's retention that must remain when an index that needs it is opened.
 KEEP_MARGIN = 0.5

@@ -43,7 +43,7 @@ _NUMBER_BYTES = 8
 KEY_SUFFIX_LENGTH = 1 + 2 * _NUMBER_BYTES
 
 #: A request id without a message id. Its tombstone is a mark (see `mark`), which every version ignores.
-NOBODY = ":" + "0" * 2 * _NUMBER_BYTES
+END_MARK_ID = ":" + "0" * 2 * _NUMBER_BYTES
 
 _DELAY, _CANCEL, _FLUSH = "delay:", "cancel:", "flush:"
 
@@ -230,7 +230,7 @@ def cancel_forgotten(topic: str, request_id: str, *, partition: int) -> Record:
 
 def end_mark(topic: str, *, partition: int, watch: Watch) -> Record:
     """An end mark: its offset is above every record that was acknowledged before."""
-    record = cancel_forgotten(topic, NOBODY, partition=partition)
+    record = cancel_forgotten(topic, END_MARK_ID, partition=partition)
     return replace(record, watch=watch)
 
 

@@ -123,8 +123,8 @@ class Clients:
           doing: What failed otherwise, for the error's text: ``"The topic 'x' could not be read"``.
           deadline_s: Of ``clock.monotonic_s()``; by default ASK_TIMEOUT_S from now. A question within a
             question has the deadline of the outer one.
-          patient: Whether a client may look for the cluster until ``deadline_s``, if that is given.
-            Otherwise, Kafka counts as unreachable after ``bootstrap_timeout_ms``.
+          patient: Whether Kafka counts as unreachable only after ``deadline_s``, if that is given, instead of
+            after ``bootstrap_timeout_ms``.
           unless: The request is not repeated once it is set.
           rights: The rights that the request needs, for the error when one is missing.
 
@@ -252,7 +252,7 @@ class _Asking:
 
     Attributes:
       until_s: Of ``clock.monotonic_s()``.
-      patient: Whether a client may look for the cluster until then.
+      patient: Whether Kafka counts as unreachable only then.
     """
 
     until_s: float

@@ -283,7 +283,7 @@ class TopicPolicies:
 
 
 def _describe(admin: AdminClient, topics: Iterable[str]) -> dict[str, dict[str, str]]:
-    """The settings of topics; empty for one that may not be looked at."""
+    """The settings of topics; empty for a topic whose settings may not be read."""
     try:
         described = admin.topic_settings(sorted(topics))
     except BrokerResponseError as e:

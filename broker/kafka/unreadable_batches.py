@@ -66,8 +66,8 @@ def report_missing_codecs() -> None:
     """Log once which codecs cannot be read in this process."""
     if missing := missing_codecs():
         logger.info(
-            "Records that are compressed with %s cannot be read here. If a producer or a topic's compression.type "
-            "uses such a codec, install %s.",
+            "Records that are compressed with %s cannot be read here. If a producer or a topic's "
+            "compression.type uses such a codec, install %s.",
             " or ".join(missing), ", ".join(PACKAGES[name] for name in missing),
         )  # fmt: skip
 

@@ -48,7 +48,7 @@ def report_replay(
     try:
         if not logs:
             return
-        # The setting is in minutes: records younger than one minute need no look at it.
+        # The setting is in minutes: records younger than one minute need no check of it.
         minutes = old = 0
         if _older_than(kafka, logs, 1):
             minutes = _offsets_retention_min(clients, kafka)
