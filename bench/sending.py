@@ -27,7 +27,7 @@ from bench.place import Place
 #: The time in which all threads must connect.
 CONNECT_TIMEOUT_S = 60.0
 HOUR_S = 3600.0
-DELAYED_AT_ONCE = 1_000
+DELAYED_BATCH = 1_000
 
 
 def main() -> None:
@@ -89,8 +89,8 @@ def _spaced(app: ModuleType, count: int, task: str) -> None:
 def _delayed(app: ModuleType, count: int, task: str, window_s: float) -> None:
     # The first is due when the last can have been sent.
     first_due_s = time.monotonic() + window_s
-    for begin in range(0, count, DELAYED_AT_ONCE):
-        numbers = range(begin, min(count, begin + DELAYED_AT_ONCE))
+    for begin in range(0, count, DELAYED_BATCH):
+        numbers = range(begin, min(count, begin + DELAYED_BATCH))
         app.send_delayed(task, [first_due_s + number * window_s / count for number in numbers])
         app.send_delayed(task, [first_due_s + HOUR_S for _ in numbers])
 

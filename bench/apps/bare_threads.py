@@ -15,10 +15,10 @@ from bench.work import TASKS
 def main(threads: int) -> None:
     place = Place.from_env()
     task, args = TASKS[place.task], json.loads(place.args)
-    tickets = itertools.count(1)
+    task_numbers = itertools.count(1)
 
     def run() -> None:
-        while next(tickets) <= place.preload:
+        while next(task_numbers) <= place.preload:
             task(*args)
 
     for _ in range(threads):

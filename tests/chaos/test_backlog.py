@@ -5,7 +5,7 @@ from collections.abc import Callable
 from tests.chaos.arena import Arena
 from tests.waiting import wait_until
 
-SEND_AT_ONCE = 10_000
+SEND_BATCH = 10_000
 #: What a worker may grow by while the backlog is read ahead: 256 KiB a partition, as Python objects.
 GROWTH_AT_MOST = 64 * 1024 * 1024
 
@@ -20,8 +20,8 @@ def test_memory_stays_flat_however_much_waits(
     play.wait_until_left(0)
     before = play.ledger.read().memory[-1]
 
-    for first in range(1_000, 1_000 + backlog, SEND_AT_ONCE):
-        play.send("work", range(first, min(first + SEND_AT_ONCE, 1_000 + backlog)), seconds=1)
+    for first in range(1_000, 1_000 + backlog, SEND_BATCH):
+        play.send("work", range(first, min(first + SEND_BATCH, 1_000 + backlog)), seconds=1)
     seen = len(play.ledger.read().memory)
     wait_until(
         lambda: len(play.ledger.read().memory) > seen + samples, deadline_s=300, what="samples of its memory"

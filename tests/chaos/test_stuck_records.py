@@ -6,7 +6,7 @@ from broker.offsets.commit_metadata import MAX_METADATA_CHARS, decode
 from tests.chaos.arena import Arena
 from tests.waiting import wait_until
 
-SEND_AT_ONCE = 10_000
+SEND_BATCH = 10_000
 
 
 def test_one_stuck_record_holds_back_nothing_but_itself(
@@ -17,8 +17,8 @@ def test_one_stuck_record_holds_back_nothing_but_itself(
     gate = play.home / "gate"
     play.send("gated", [0], gate=str(gate))
     later: set[int] = set()
-    for first in range(1, records + 1, SEND_AT_ONCE):
-        later |= play.send("work", range(first, min(first + SEND_AT_ONCE, records + 1)))
+    for first in range(1, records + 1, SEND_BATCH):
+        later |= play.send("work", range(first, min(first + SEND_BATCH, records + 1)))
     worker = play.start_worker(threads=4)
     play.wait_until_done(later, deadline_s=60 + records / 100)
     play.wait_until_left(1)
