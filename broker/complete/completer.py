@@ -163,8 +163,8 @@ class Completer:
                 backoff.reset()
 
     def step(self) -> BaseException | None:
-        """Settle the waiting deliveries once, on the calling thread; return the reason why one is held, or None.
-        For a process that does not :meth:`start` the thread.
+        """Settle the waiting deliveries once, on the calling thread; return the reason why one is held, or
+        None. For a process that does not :meth:`start` the thread.
         """
         _, reason = self._settle_waiting()
         return reason
