@@ -3,8 +3,8 @@
 PYTHON ?= python3
 DATABASE_URL ?= $(or $(shell sed -n 's/^DATABASE_URL=//p' .env 2>/dev/null),postgresql://user@localhost:5433/moderation)
 BIN := .venv/bin
-# Each process starts servers of its own. With more than two on two cores, servers miss the deadlines of clients.
-TEST_PROCESSES ?= 2
+# Tests mostly wait, for servers and for clocks: more of them than cores can do so at once. Each has servers of its own.
+TEST_PROCESSES ?= 4
 # Tests of one file share fixtures: a server for harm, a worker, a model.
 PARALLEL := -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
@@ -14,7 +14,7 @@ export PIP_PROGRESS_BAR := off
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test-fast test test-examples test-real test-chaos test-cluster test-package test-ecosystem coverage soak bench bench-smoke bench-moderation bench-plans migrate train evaluate bench-model check lint types imports format clean
+.PHONY: help run test-fast test test-real test-chaos test-cluster test-package test-ecosystem soak-memory coverage soak bench bench-smoke bench-moderation bench-plans migrate train evaluate bench-model check lint types imports format clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "make %-16s %s\n", $$1, $$2 }'
@@ -27,9 +27,6 @@ test-fast: .venv/runtime.stamp ## run the tests that need neither Kafka nor Post
 
 test: .venv/runtime.stamp ## run the tests on the embedded PostgreSQL and Kafka
 	$(BIN)/python -m pytest tests/ -v $(PARALLEL)
-
-test-examples: .venv/runtime.stamp ## run the tests that need no server with all examples, and those that take processor time
-	$(BIN)/python -m pytest tests/ -q --without-servers $(PARALLEL)
 
 test-real: .venv/runtime.stamp ## run them on Apache Kafka and this machine's PostgreSQL, or on servers named by variables
 	$(BIN)/python -m pytest tests/ -v --stack=real $(PARALLEL) --ignore=tests/chaos --ignore=tests/cluster $(TEST_OPTIONS)
@@ -46,9 +43,12 @@ test-package: .venv/dev.stamp ## build the broker's wheel, install it alone, and
 test-ecosystem: .venv/ecosystem.stamp ## drive packages that people use Dramatiq with: flask-dramatiq, django_dramatiq, Sentry...
 	$(BIN)/python -m pytest tests/ecosystem -v --stack=real
 
-coverage: .venv/dev.stamp ## print which lines and branches of the product the embedded suite reaches, with few examples
+soak-memory: .venv/runtime.stamp ## let everything happen in any order on a Kafka in memory: make soak-memory EXAMPLES=5000
+	$(BIN)/python -m pytest tests/broker/memory/test_machine.py -q --without-servers --timeout=0 --machine-examples=$(or $(EXAMPLES),3000)
+
+coverage: .venv/dev.stamp ## run the tests without servers, and print which lines and branches of the product they reach
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest tests/ -v --fast $(PARALLEL)
+	$(BIN)/coverage run -m pytest tests/ -q --without-servers --fast $(PARALLEL)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

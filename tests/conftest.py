@@ -71,6 +71,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--only-with-servers", action="store_true", help="only the tests that need Kafka or PostgreSQL"
     )
     parser.addoption(
+        "--machine-examples",
+        type=int,
+        help="how many orders of events tests/broker/memory tries, each of up to 40 steps",
+    )
+    parser.addoption(
         "--fast",
         action="store_true",
         help="few examples of each property, and none of the tests that are marked as slow",

@@ -50,6 +50,11 @@ class DeadLetter:
     dlq_origin: Origin | None = None
 
     @property
+    def position(self) -> Origin | None:
+        """``dlq_origin`` by its name of version 0.1."""
+        return self.dlq_origin
+
+    @property
     def generation(self) -> int:
         """The number of times the message had been redriven when it was dead-lettered."""
         redrives = self.message.options.get(REDRIVES, 0) if self.message is not None else 0

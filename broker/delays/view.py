@@ -67,6 +67,11 @@ class Pending:
     messages: list[DelayedMessage]
     log_ends: tuple[int, ...]
 
+    @property
+    def position(self) -> tuple[int, ...]:
+        """``log_ends`` by its name of version 0.1."""
+        return self.log_ends
+
 
 class DelayView:
     """Reads all partitions of the delayed topic into temporary indexes.

@@ -15,7 +15,6 @@ TARGETS = (
     "run",
     "test-fast",
     "test",
-    "test-examples",
     "test-real",
     "coverage",
     "migrate",

@@ -13,7 +13,8 @@ from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from broker import KafkaBroker, default_middleware
-from broker.testing import ManualClock, MemoryBroker, MemoryCluster
+from broker.testing import MemoryCluster
+from broker.testing.memory import MemoryClients
 
 #: The embedded broker answers a JoinGroup only after half of the session timeout.
 SESSION_TIMEOUT_MS = 6_000
@@ -71,6 +72,14 @@ class KafkaBackend:
             admin.close()
 
 
+class BrokerInMemory(KafkaBroker):
+    """A broker on a Kafka in memory that goes by the system's clock, beside any other test of the process."""
+
+    def __init__(self, cluster: MemoryCluster, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._reassemble(MemoryClients(cluster), delay_index_dir=":memory:")
+
+
 class MemoryBackend(KafkaBackend):
     """The same broker on a Kafka in memory: what passes here and not on Kafka is a fault of the memory."""
 
@@ -79,14 +88,13 @@ class MemoryBackend(KafkaBackend):
     def __init__(self, *, new_namespace: Callable[[], str]) -> None:
         self._new_namespace = new_namespace
         self._cluster = MemoryCluster()
-        self._clock = ManualClock(flows=True)
 
     def broker(self, *extra_middleware: Middleware, **settings: Any) -> KafkaBroker:
         defaults: dict[str, Any] = {
             "namespace": self._new_namespace(),
             "middleware": [*default_middleware(), *extra_middleware],
         }
-        return MemoryBroker(cluster=self._cluster, clock=self._clock, **(defaults | settings))
+        return BrokerInMemory(self._cluster, **(defaults | settings))
 
     def set_cleanup_policy(self, topic: str, policy: str) -> None:
         self._cluster.configure(topic, cleanup_policy=policy)

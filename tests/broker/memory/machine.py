@@ -114,7 +114,13 @@ class Process:
 
 
 class Machine(RuleBasedStateMachine):
-    """See the module."""
+    """See the module.
+
+    Attributes:
+      steps: The number of steps of all machines so far.
+    """
+
+    steps = 0
 
     def __init__(self) -> None:
         super().__init__()
@@ -348,6 +354,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_ran_that_was_not_sent(self) -> None:
+        Machine.steps += 1
         assert self.ledger.runs.keys() <= self.ledger.plans.keys()
 
     def teardown(self) -> None:
