@@ -5,8 +5,8 @@ Three sources show the differences:
 
     source                     knows                               method
     the store (WaitingStore)   the records that it had read        LaneRepair.repair_read
-    the lanes in memory        the first offsets of the entries    LaneRepair.repair_written
-                               that this process wrote
+    the lanes in memory        the first offsets of the waiting    LaneRepair.repair_owned
+                               entries, and which ones are done
     the last owner's commit    the first offsets of the waiting    LaneRepair.repair_committed
                                entries that had room in it
 
@@ -16,9 +16,10 @@ A lost record is written again as the store had it, otherwise from the message's
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
 
 from ..kafka.errors import KafkaTimeoutError
 from ..kafka.types import ConsumedRecord, TopicPartition
@@ -45,6 +46,9 @@ logger = logging.getLogger(__name__)
 
 #: The number of records in one publish.
 RECORDS_PER_PUBLISH = 200
+
+#: An entry of ``WaitingStore.waiting``.
+WaitingEntry = tuple[bytes, SequenceNumber, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,34 +92,45 @@ class LaneRepair:
         self._lanes_topic = config.lanes_topic
         self._lanes_at = lanes_at
 
-    def repair_read(self, lost: Sequence[Waiting], back: Sequence[Waiting]) -> None:
-        """Repair the entries that the store had read before the truncation. The store calls this.
+    def repair_read(self, lost: Sequence[Waiting]) -> None:
+        """Write the waiting entries again that the store had read before the truncation.
+
+        The store calls this.
 
         Parameters:
           lost: The entries that the topic has lost.
-          back: Entries of the topic that the store had not read, or whose tombstones the topic has lost.
         """
         with self._parts.in_flight.lock:
-            waiting = [each for each in lost if self._entry_of(each) is not None]
-            done = [(each.place, each.kept_in) for each in back if self._is_done(each)]
-        damage = Damage(lost=waiting, done=done)
+            waiting = [each for each in lost if self._entry_of(each.place, each.key) is not None]
+        damage = Damage(lost=waiting)
         self._report(damage, self._write(damage))
 
-    def repair_written(self, store: WaitingStore, kept: Mapping[int, Sequence[int]]) -> None:
-        """Repair the entries that this process had written and the store had not read.
+    def repair_owned(
+        self,
+        store: WaitingStore,
+        kept: Mapping[int, Sequence[int]],
+        *,
+        known_from: Mapping[int, float] = MappingProxyType({}),
+    ) -> None:
+        """Repair the entries of owned partitions that the store had not read, and all lost tombstones.
 
         Parameters:
           kept: The first offsets of the messages that wait, by partition of the queue.
+          known_from: The first offset from which on this process knows all waiting messages, by partition; 0
+            by default. An entry below it that is not in memory may wait.
         """
         store.catch_up()  # all records of the waiting messages were acknowledged
         lost: dict[int, Sequence[int]] = {}
+        done: list[tuple[Place, int | None]] = []
         for number, offsets in kept.items():
-            present = {sequence.offset for _, sequence, _, _ in store.waiting(number)}
+            waiting = store.waiting(number)
+            present = {sequence.offset for _, sequence, _, _ in waiting}
             present |= {place.sequence.offset for place in store.seen_done if place.partition == number}
             if absent := [offset for offset in offsets if offset not in present]:
                 lost[number] = absent
-        if lost:
-            self._repair(store, Damage(lost_offsets=lost))
+            done += self._done_of(number, waiting, known_from.get(number, 0))
+        if lost or done:
+            self._repair(store, Damage(lost_offsets=lost, done=done))
 
     def repair_committed(self, store: WaitingStore, states: Mapping[TopicPartition, CommitState]) -> None:
         """Repair the entries that the last owners of partitions had written or ended.
@@ -208,7 +223,7 @@ class LaneRepair:
 
     def _waiting_record(self, waiting: Waiting) -> Record:
         with self._parts.in_flight.lock:
-            entry = self._entry_of(waiting)
+            entry = self._entry_of(waiting.place, waiting.key)
         watch: Watch = self._note
         if entry is not None:
             watch = partial(self._parts.lane_writer.note, self._lanes_topic, entry)
@@ -221,11 +236,20 @@ class LaneRepair:
         if offset is not None:
             self._parts.acknowledged_ends.note(self._lanes_topic, partition, offset, leader_epoch)
 
-    def _entry_of(self, waiting: Waiting) -> LaneEntry[ConsumedRecord] | None:
+    def _entry_of(self, place: Place, key: bytes) -> LaneEntry[ConsumedRecord] | None:
         """The lane entry of an incomplete message, if this consumer owns its partition."""
-        lanes = self._lanes_at(waiting.place)
-        return None if lanes is None else lanes.find(waiting.key, waiting.place.sequence)
+        lanes = self._lanes_at(place)
+        return None if lanes is None else lanes.find(key, place.sequence)
 
-    def _is_done(self, waiting: Waiting) -> bool:
-        """Whether a message is done, and this consumer owns its partition."""
-        return self._lanes_at(waiting.place) is not None and self._entry_of(waiting) is None
+    def _done_of(
+        self, number: int, waiting: Iterable[WaitingEntry], known_from: float
+    ) -> list[tuple[Place, int | None]]:
+        """Those of the waiting entries of a partition whose messages are done, if this consumer owns it."""
+        with self._parts.in_flight.lock:
+            return [
+                (place, kept_in)
+                for key, sequence, _, kept_in in waiting
+                if sequence.offset >= known_from
+                and self._lanes_at(place := Place(self._group, number, sequence)) is not None
+                and self._entry_of(place, key) is None
+            ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -59,8 +60,9 @@ class OwnedLanes:
             written=parts.acknowledged_ends,
             repair=self._repair.repair_read,
         )
-        #: Partitions that were taken over while there was no lanes topic, or none that may be seen.
-        self._unread: set[TopicPartition] = set()
+        #: Partitions that were taken over while there was no lanes topic, or none that may be seen, each with
+        #: the first offset that no earlier owner has read.
+        self._unread: dict[TopicPartition, float] = {}
 
     # A takeover
 
@@ -79,7 +81,7 @@ class OwnedLanes:
         # Asked over the connection that there is anyway. A topic in which messages waited was deleted, or may
         # not be seen any more.
         if not self._kafka.partitions_for_topic(self._topic) and not waited:
-            self._unread.update(restored)
+            self._unread.update((p, states[p].highest + 1 if p in states else math.inf) for p in restored)
             return restored
         try:
             # The last owner may have written its last records to a leader that another one has replaced.
@@ -93,7 +95,8 @@ class OwnedLanes:
             raise self._parts.clients.translated(e, doing, reading(self._topic)) from e
         for partition, lanes in restored.items():
             lanes.restore(self._store.waiting(partition.partition))
-        self._unread.difference_update(restored)
+        for partition in restored:
+            self._unread.pop(partition, None)
         return restored
 
     def ends_for(self, partition: TopicPartition) -> dict[int, LogEnd]:
@@ -155,7 +158,8 @@ class OwnedLanes:
         with self._parts.in_flight.lock:
             owned = list(self._assigned_partitions.values())
             kept = {assigned.partition.partition: list(assigned.lanes.kept_offsets) for assigned in owned}
-        self._repair.repair_written(self._store, kept)
+        known_from = {partition.partition: offset for partition, offset in self._unread.items()}
+        self._repair.repair_owned(self._store, kept, known_from=known_from)
         with self._parts.in_flight.lock:
             for assigned in owned:
                 assigned.dirty = True  # the committed ends of the lanes topic are outdated
@@ -193,7 +197,7 @@ class OwnedLanes:
                 waiting = self._store.waiting(partition.partition)
                 kept = set(assigned.lanes.kept_offsets) if assigned is not None else set()
                 if assigned is None or all(sequence.offset in kept for _, sequence, _, _ in waiting):
-                    self._unread.discard(partition)
+                    del self._unread[partition]
 
     def _missing(
         self,

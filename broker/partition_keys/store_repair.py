@@ -3,7 +3,8 @@
 A reader that continued would keep the records that the topic has lost, and would miss the ones that were
 written since below the old end. The topic is therefore read again from its beginning and compared with the
 known entries. The owner of a partition has the better knowledge: it writes lost entries that still wait a
-second time, and another tombstone for each entry that is done.
+second time. It also writes another tombstone for each entry that is done, which it compares with its memory:
+the reader may not have read the lost tombstones.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ from collections.abc import Callable
 from .record_format import Place, Waiting
 from .waiting_table import WaitingTable
 
-#: Takes the entries that the topic has lost, and the ended entries that are in the topic again.
-Repair = Callable[[list[Waiting], list[Waiting]], None]
+#: Takes the entries that the topic has lost.
+Repair = Callable[[list[Waiting]], None]
 
 
 class StoreRepair:
     """Compares the entries of a lanes topic before a truncation with the entries after it.
 
     Parameters:
-      repair: Called with the differences, and again until it does not raise.
+      repair: Called with the lost entries, and again until it does not raise.
 
     Attributes:
       done: The places with a tombstone (done, or flushed) at the last repeated read of the topic.
@@ -32,7 +33,7 @@ class StoreRepair:
         self._table = table
         self._repair = repair
         self._comparing = False
-        self._differences: tuple[list[Waiting], list[Waiting]] | None = None
+        self._lost: list[Waiting] | None = None
 
     def begin(self) -> None:
         """Set the known entries aside: the topic is read again. A second call before :meth:`finish` changes
@@ -51,17 +52,17 @@ class StoreRepair:
     def finish(self) -> None:
         """Note that the topic is read to its end. This ends a comparison, if there is one."""
         if self._comparing:
-            lost, back = self._table.drop_earlier()
-            self._differences = [waiting for waiting in lost if waiting.place not in self.done], back
+            lost = self._table.drop_earlier()
+            self._lost = [waiting for waiting in lost if waiting.place not in self.done]
             self._comparing = False
 
     def repair(self) -> bool:
-        """Have the differences repaired; return whether there was a comparison, after which the topic has to
+        """Have the lost entries repaired; return whether there was a comparison, after which the topic has to
         be read.
         """
-        if self._differences is None:
+        if self._lost is None:
             return False
-        if any(self._differences):
-            self._repair(*self._differences)
-        self._differences = None
+        if self._lost:
+            self._repair(self._lost)
+        self._lost = None
         return True

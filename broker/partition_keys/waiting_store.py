@@ -41,8 +41,8 @@ class WaitingStore:
     Parameters:
       publisher: Writes the end marks that show the true end of the log.
       written: The acknowledged ends, which every read must reach.
-      repair: Called after a truncation, and again until it does not raise: with the entries that the topic
-        has lost, and with the ended entries that are in the topic again.
+      repair: Called after a truncation with the entries that the topic has lost, and again until it does not
+        raise.
 
     Attributes:
       ended: The places of entries that have ended, with their keys. The caller removes those it has handled;
@@ -62,7 +62,7 @@ class WaitingStore:
         *,
         publisher: Publisher,
         written: AcknowledgedEnds,
-        repair: Repair = lambda lost, back: None,
+        repair: Repair = lambda lost: None,
     ) -> None:
         self._clients = clients
         self._topic = topic

@@ -92,21 +92,13 @@ class WaitingTable(SqliteCache):
             self._db.execute("ALTER TABLE waiting RENAME TO earlier")
             self._db.execute(_SCHEMA)
 
-    def drop_earlier(self) -> tuple[list[Waiting], list[Waiting]]:
-        """Forget the earlier entries.
-
-        Returns:
-          The entries that are earlier ones only, and those that are present ones only.
-        """
-        lost, back = self._only_in("earlier", "waiting"), self._only_in("waiting", "earlier")
-        self._query("DROP TABLE earlier")
-        return lost, back
-
-    def _only_in(self, here: str, there: str) -> list[Waiting]:
-        found = self._query(
-            f"SELECT {_COLUMNS} FROM {here} WHERE ({_PLACE}) NOT IN (SELECT {_PLACE} FROM {there})"
+    def drop_earlier(self) -> list[Waiting]:
+        """Forget the earlier entries; return those that are not present ones."""
+        lost = self._query(
+            f"SELECT {_COLUMNS} FROM earlier WHERE ({_PLACE}) NOT IN (SELECT {_PLACE} FROM waiting)"
         )
-        return [self._waiting(row) for row in found]
+        self._query("DROP TABLE earlier")
+        return [self._waiting(row) for row in lost]
 
     def _place(self, partition: int, offset: int, timestamp: int) -> Place:
         return Place(self._group, partition, SequenceNumber(offset, timestamp))

@@ -128,7 +128,7 @@ def test_what_the_last_owner_committed_and_the_topic_has_lost_is_written_from_th
 def test_what_this_process_wrote_and_had_not_read_is_written_from_the_queue() -> None:
     topics, store = Topics(first_offsets=[1, 2, 3, 4]), Store(present=[2], seen_done={place(3)})
     topics.lanes.restore([(KEY, SequenceNumber(4, 0), 0, 1)])
-    topics.repair.repair_written(store, {0: [1, 2, 3, 4]})  # type: ignore[arg-type]
+    topics.repair.repair_owned(store, {0: [1, 2, 3, 4]})  # type: ignore[arg-type]
     assert topics.written_waiting() == [1, 4]
     assert topics.producers_replaced == 1
     entry = topics.lanes.find(KEY, SequenceNumber(4, 0))
@@ -138,9 +138,27 @@ def test_what_this_process_wrote_and_had_not_read_is_written_from_the_queue() ->
 
 def test_nothing_is_written_when_the_topic_has_all_that_this_process_wrote() -> None:
     topics, store = Topics(), Store(present=[1, 2])
-    topics.repair.repair_written(store, {0: [1, 2]})  # type: ignore[arg-type]
+    topics.lanes.restore([(KEY, SequenceNumber(offset, 0), 0, 3) for offset in (1, 2)])
+    topics.repair.repair_owned(store, {0: [1, 2]})  # type: ignore[arg-type]
     assert not topics.written
     assert topics.producers_replaced == 0
+
+
+def test_a_waiting_message_that_is_done_in_memory_gets_another_tombstone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    topics, store = Topics(), Store(present=[1, 2, 3])
+    topics.lanes.restore([(KEY, SequenceNumber(2, 0), 0, 3)])
+    topics.repair.repair_owned(store, {0: [2]})  # type: ignore[arg-type]
+    assert topics.written_tombstones() == [1, 3]
+    assert not topics.written_waiting()
+    assert "the tombstones of 2 completed one(s)" in caplog.text
+
+
+def test_a_waiting_message_that_this_process_may_not_know_gets_no_tombstone() -> None:
+    topics, store = Topics(), Store(present=[1, 2, 3])
+    topics.repair.repair_owned(store, {0: [], 1: []}, known_from={0: 3})  # type: ignore[arg-type]
+    assert topics.written_tombstones() == [3], "partition 1 is not owned, and 1 and 2 are of an earlier owner"
 
 
 def test_what_the_store_had_read_is_written_as_it_was_for_owned_partitions_alone(
@@ -150,26 +168,25 @@ def test_what_the_store_had_read_is_written_as_it_was_for_owned_partitions_alone
     topics.lanes.restore([(KEY, SequenceNumber(1, 0), 50, 3), (KEY, SequenceNumber(2, 0), 0, 3)])
     waits, done = Waiting(place(1), KEY, 50, b"retry", (), 3), Waiting(place(5), KEY, 0, b"", (), 3)
     foreign = Waiting(place(1, partition=1), KEY, 0, b"", (), 3)
-    still_waits = Waiting(place(2), KEY, 0, b"", (), 3)
 
-    topics.repair.repair_read(lost=[waits, foreign, done], back=[done, foreign, still_waits])
+    topics.repair.repair_read([waits, foreign, done])
 
     assert topics.written_waiting() == [1]
-    assert [record.value for record in topics.written[0]] == [b"retry", None]
-    assert topics.written_tombstones() == [5]
-    assert "the records of 1 waiting message(s) were written again, and the tombstones of 1" in caplog.text
+    assert [record.value for record in topics.written[0]] == [b"retry"]
+    assert not topics.written_tombstones()
+    assert "the records of 1 waiting message(s) were written again, and the tombstones of 0" in caplog.text
 
 
 def test_a_repair_that_kafka_does_not_acknowledge_is_an_error_that_names_the_topic() -> None:
     topics = Topics(first_offsets=[1])
     topics.failure = TimeoutError()
     with pytest.raises(KafkaUnavailable, match=f"The lost records of '{LANES}' could not be written again"):
-        topics.repair.repair_written(Store(), {0: [1]})  # type: ignore[arg-type]
+        topics.repair.repair_owned(Store(), {0: [1]})  # type: ignore[arg-type]
 
 
 def test_many_records_are_written_in_several_publishes() -> None:
     offsets = range(1, RECORDS_PER_PUBLISH + 2)
     topics = Topics(first_offsets=offsets)
-    topics.repair.repair_written(Store(), {0: offsets})  # type: ignore[arg-type]
+    topics.repair.repair_owned(Store(), {0: offsets})  # type: ignore[arg-type]
     assert topics.written_waiting() == list(offsets)
     assert [len(records) for records in topics.written] == [RECORDS_PER_PUBLISH, 1]
