@@ -49,6 +49,9 @@ class UnfinishedMessages:
     def count(self, queue_name: str, *, until_s: float | None = None) -> int:
         """The number of messages. A message that moves between topics is counted once or twice.
 
+        A keyed message that returns from the lanes topic is counted twice until a worker runs it, or commits
+        that it does not run yet. Without a worker it stays so.
+
         Parameters:
           until_s: The deadline of the requests (of ``clock.monotonic_s()``); at least MIN_COUNT_S from now.
 

@@ -170,6 +170,19 @@ class AssignedPartition:
         self.crash_counts.drop(offset)
         self.dirty = True
 
+    def complete_repeated(self) -> None:
+        """Complete the records that only repeat a message: the lanes topic has it, or it is done.
+
+        A worker that stops takes no more steps, in which it would complete them.
+        """
+        leaving = self.lanes.leaving
+        for _ in range(len(leaving)):
+            record, entry = leaving.popleft()
+            if entry is None:
+                self.complete_unrun(record.offset)
+            else:
+                leaving.append((record, entry))
+
     def take_out(self) -> ConsumedRecord:
         """Take the next record out of the buffer."""
         record = self.buffer.popleft()

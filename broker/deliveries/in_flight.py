@@ -142,6 +142,7 @@ class InFlightDeliveries:
         """Remove an assigned partition: begun deliveries become orphans, the others are withdrawn."""
         with self.lock:
             self._assigned_partitions.discard(assigned)
+            assigned.complete_repeated()
             self._remembered[assigned.partition] = Remembered(
                 assigned.snapshot(),
                 tuple(assigned.sent_commits),
