@@ -39,6 +39,9 @@ class Settings(BaseSettings):
     shadow_model_path: str = Field(
         default="", description="a second model, whose verdicts are only compared; empty for none"
     )
+    violation_share: float | None = Field(
+        default=None, gt=0, lt=1, description="of the site's ads; None for that of the calibration ads"
+    )
 
     kafka_bootstrap_servers: str = "localhost:9092"
     kafka_namespace: str = Field(default="", description="prefix of every topic's name")

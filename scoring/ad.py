@@ -1,4 +1,4 @@
-"""What goes into a model and what comes out of it."""
+"""The input of a model and its output."""
 
 from dataclasses import dataclass
 from numbers import Integral
@@ -9,7 +9,7 @@ Decision = Literal["approve", "review", "reject"]
 
 @dataclass(frozen=True, slots=True)
 class Ad:
-    """One classified ad with what is known of its seller.
+    """One classified ad with the facts about its seller.
 
     ``category`` is 0..100; ``images_qty`` counts pictures. Text may be anything a database holds, empty
     included.
@@ -29,7 +29,7 @@ class Ad:
     images_qty: int
 
     def __post_init__(self) -> None:
-        """Refuse here, by name, what would end as an error or as no number at all within the model."""
+        """Refuse a missing value here, by name; the model would raise another error, or answer NaN."""
         if not (isinstance(self.name, str) and isinstance(self.description, str)):
             raise TypeError(f"name and description of ad {self.item_id} are not both text")
         if not isinstance(self.images_qty, (int, Integral)):  # the second are NumPy's, and slower to tell

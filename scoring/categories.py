@@ -1,4 +1,4 @@
-"""The categories that have names. The others of 0..100 are valid, and the model knows nothing of them."""
+"""The categories that have names. The other numbers of 0..100 are valid; the model has no words for them."""
 
 CATEGORIES = {
     1: "phones and accessories",

@@ -1,114 +1,34 @@
-"""What a reading says for and against each rule, as numbers with names; all about 0..1."""
+"""Weighs a reading: named numbers of about 0..1 that speak for or against each rule."""
 
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
 
 from scoring.ad import Ad
-from scoring.knowledge import STRENGTHS, load_knowledge
+from scoring.evidence_columns import (
+    LEXICAL_RULES,
+    PAIR_SCALE,
+    PLACE,
+    THEME_COUNTS,
+    THEME_PAIRS,
+    THEME_SCALE,
+    THEMES,
+    TOPIC_FEATURES,
+)
+from scoring.knowledge import STRENGTHS
 from scoring.reading import Reading
-from scoring.repetition import REPETITION_FEATURES, measure
-from scoring.rules import RULES
+from scoring.repetition import measure
 from scoring.topics import TOPICS, TopicModel, are_neighbours, head_topics
 from scoring.words import Word
 
-_LEXICAL_RULES = tuple(rule for rule in RULES if rule != "wrong_category")
-_BY_RULE = (
-    "strong",
-    "weak",
-    "counter",
-    "strong.more",
-    "weak.more",
-    "strong+counter",
-    "weak+counter",
-    "weak+weak",
-)
-_CONTACTS = (
-    "phone",
-    "phone_perhaps",
-    "phone_disguised",
-    "serial_number",
-    "card_number",
-    "email",
-    "link",
-    "shop_link",
-    "handle",
-    "spelled_site",
-)
-_FORM = (
-    "odd_words",
-    "mixed_words",
-    "spaced_out",
-    "capitals",
-    "exclamations",
-    "digits",
-    "long_text",
-    "short_text",
-    "no_words",
-    "emoji",
-)
-_SELLER = ("unverified", "no_images", "one_image", "images")
-_TOPIC = (
-    "foreign",
-    "foreign_surely",
-    "lexicon_foreign",
-    "lexicon_foreign_only",
-    "head_foreign",
-    "head_near",
-    "belongs",
-    "unsure",
-    "named_category",
-)
-_INTERACTIONS = (
-    "contacts.any",
-    "contacts.any+unverified",
-    "prepayment_fraud.strong+unverified",
-    "prepayment_fraud.weak+no_images",
-    "prepayment_fraud.weak+contacts.any",
-    "prohibited_goods.weak+likely_category",
-    "counterfeit.strong+no_counter",
-    "discrimination.strong+people",
-    "discrimination.weak+people",
-    "discrimination.strong+goods",
-    "repetition.run_of_8",
-    "repetition.run_of_13",
-    "repetition.run_of_20",
-    "repetition.hashtags_4",
-)
-_THEME_COUNTS = (2, 3, 4, 5)
-_THEME_SCALE, _PAIR_SCALE = 0.5, 0.7
-_THEMES = load_knowledge().themes
-_THEME_PAIRS = {rule: tuple(combinations(range(len(themes)), 2)) for rule, themes in _THEMES.items()}
-_THEME_FEATURES = tuple(
-    name
-    for rule, themes in _THEMES.items()
-    for name in (
-        *(f"{rule}.themes_{least}" for least in _THEME_COUNTS),
-        *(f"{rule}.theme {theme.text}" for theme in themes),
-        *(f"{rule}.themes {themes[one].text} + {themes[other].text}" for one, other in _THEME_PAIRS[rule]),
-    )
-)
-EVIDENCE = (
-    *(f"{rule}.{kind}" for rule in _LEXICAL_RULES for kind in _BY_RULE),
-    *(f"contacts.{name}" for name in _CONTACTS),
-    *(f"form.{name}" for name in _FORM),
-    *REPETITION_FEATURES,
-    *(f"seller.{name}" for name in _SELLER),
-    *(f"topic.{name}" for name in _TOPIC),
-    *_INTERACTIONS,
-    *_THEME_FEATURES,
-)
-_PLACE = {name: place for place, name in enumerate(EVIDENCE)}
-
-_PEOPLE_CATEGORIES = (10, 11, 12)  # services, jobs, housing: where exclusion is of people
+_PEOPLE_CATEGORIES = (10, 11, 12)  # services, jobs, housing: people are excluded there
 _ABOUT_GOODS = (10, 11)  # services and jobs
-_PROHIBITED_CATEGORIES = (15, 16, 20)  # medicine, drink, whatever has no better place
+_PROHIBITED_CATEGORIES = (15, 16, 20)  # medicine, drink, and goods without a better category
 _LEAST_BODY = 8
-_FORM_CHARACTERS = 2_000  # of longer texts the beginning shows the form
+_FORM_CHARACTERS = 2_000  # the beginning shows the form of a longer text
 _PICTURES = re.compile("[\u2191-\U0010ffff]")
 # The kind of each byte of a text in Windows-1251: capital, other letter, digit or sign. Letters of other
 # scripts count as signs.
@@ -116,7 +36,7 @@ _KINDS = bytes(
     ord("A" if c.isupper() else "a" if c.isalpha() else "0" if c.isdigit() else "?")
     for c in (bytes([code]).decode("cp1251", "replace") for code in range(256))
 )
-_REACHED = tuple(_PLACE[f"contacts.{name}"] for name in ("phone", "email", "link", "handle", "spelled_site"))
+_REACHED = tuple(PLACE[f"contacts.{name}"] for name in ("phone", "email", "link", "handle", "spelled_site"))
 _NEAR = {category: [are_neighbours(category, topic) for topic in TOPICS] for category in TOPICS}
 _NEAR_AND_SERVICES = {
     category: [is_near or topic == _ABOUT_GOODS[0] for topic, is_near in zip(TOPICS, near, strict=True)]
@@ -128,7 +48,10 @@ _ALL_NEAR = [True] * len(TOPICS)
 def weigh(
     reading: Reading, topics: TopicModel, probabilities: npt.NDArray[np.float64], query_bit: int
 ) -> tuple[list[int], list[float]]:
-    """Return the places in `EVIDENCE` of what is there and its numbers; ``probabilities`` are of `TOPICS`."""
+    """Return the places in `EVIDENCE` of the numbers that are not 0, and these numbers.
+
+    ``probabilities`` are those of `TOPICS`.
+    """
     values = _by_rule(reading)
     values += _contacts(reading)
     values += _form(reading)
@@ -138,7 +61,7 @@ def weigh(
     values += _interactions(values, reading.ad)
     places = [place for place, value in enumerate(values) if value]
     numbers = [values[place] for place in places]
-    for rule in _THEMES:
+    for rule in THEMES:
         there, weights = _themes(rule, _theme_bits(reading, rule))
         places += there
         numbers += weights
@@ -148,14 +71,14 @@ def weigh(
 def _by_rule(reading: Reading) -> list[float]:
     values: list[float] = []
     count = reading.counts.get
-    for rule in _LEXICAL_RULES:
+    for rule in LEXICAL_RULES:
         values += _of_counts(*[count((rule, strength), 0) for strength in STRENGTHS])
     return values
 
 
 @lru_cache(maxsize=10_000)  # the counts are small: nearly always 0, 0, 0
 def _of_counts(strong: int, weak: int, counter: int) -> tuple[float, ...]:
-    """Return the numbers of `_BY_RULE`."""
+    """Return the numbers of `BY_RULE`."""
     return (
         1.0 if strong else 0.0,
         1.0 if weak else 0.0,
@@ -207,7 +130,7 @@ def _form(reading: Reading) -> list[float]:
 
 
 def _body(reading: Reading) -> tuple[str, list[Word]]:
-    """Return the description alone if it is long enough: that a name is said again in it is no repetition."""
+    """Return the description alone if it is long enough: a name repeated in it is no repetition."""
     words = reading.words[reading.title_words :]
     if len(words) < _LEAST_BODY:
         return reading.lower, reading.words
@@ -227,7 +150,7 @@ def _topic(reading: Reading, topics: TopicModel, probabilities: npt.NDArray[np.f
     category = reading.ad.category
     near = _NEAR.get(category)
     if near is None:
-        return [0.0] * len(_TOPIC)
+        return [0.0] * len(TOPIC_FEATURES)
     topics_of_words = topics.lexicon_topics(reading.masks)
     counts = [0] * len(TOPICS)
     for of_word in topics_of_words:
@@ -236,7 +159,7 @@ def _topic(reading: Reading, topics: TopicModel, probabilities: npt.NDArray[np.f
     if category in _ABOUT_GOODS and any(counts[topic - 1] for topic in _ABOUT_GOODS):
         near = _ALL_NEAR  # a service or a job may be about anything
     elif counts[category - 1]:
-        near = _NEAR_AND_SERVICES[category]  # as a service about these goods may stand among them
+        near = _NEAR_AND_SERVICES[category]  # a service about these goods may stand among them
     chances = probabilities.tolist()
     belongs = sum([chance for chance, is_near in zip(chances, near, strict=True) if is_near])
     foreign = max([0.0, *[chance for chance, is_near in zip(chances, near, strict=True) if not is_near]])
@@ -275,21 +198,21 @@ def _theme_bits(reading: Reading, rule: str) -> int:
 
 @lru_cache(maxsize=10_000)  # about 2,400 are possible
 def _themes(rule: str, bits: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """Return the places and numbers of a rule's themes: how many are there, which, and in which pairs."""
-    there = [bool(bits >> number & 1) for number in range(len(_THEMES[rule]))]
+    """Return the places and numbers of a rule's themes: their count, each of them, and their pairs."""
+    there = [bool(bits >> number & 1) for number in range(len(THEMES[rule]))]
     values = (
-        *(1.0 if sum(there) >= least else 0.0 for least in _THEME_COUNTS),
-        *(_THEME_SCALE if present else 0.0 for present in there),
-        *(_PAIR_SCALE if there[one] and there[other] else 0.0 for one, other in _THEME_PAIRS[rule]),
+        *(1.0 if sum(there) >= least else 0.0 for least in THEME_COUNTS),
+        *(THEME_SCALE if present else 0.0 for present in there),
+        *(PAIR_SCALE if there[one] and there[other] else 0.0 for one, other in THEME_PAIRS[rule]),
     )
-    start = _PLACE[f"{rule}.themes_{_THEME_COUNTS[0]}"]
+    start = PLACE[f"{rule}.themes_{THEME_COUNTS[0]}"]
     entries = [(place, value) for place, value in enumerate(values, start) if value]
     return tuple(place for place, _ in entries), tuple(value for _, value in entries)
 
 
 def _interactions(values: list[float], ad: Ad) -> list[float]:
     def at(name: str) -> float:
-        return values[_PLACE[name]]
+        return values[PLACE[name]]
 
     reached = max(values[place] for place in _REACHED)
     people = 1.0 if ad.category in _PEOPLE_CATEGORIES else 0.0

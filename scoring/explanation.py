@@ -1,8 +1,7 @@
-"""Why an ad scored as it did: the rule it points to, and the parts of the text and the features that moved
-it.
+"""Explains a score: the rule that the ad points to, and the parts of its text and the features that moved it.
 
-What a feature did is exact: the model is linear. What a part of the text did is measured: the ad is scored
-again without it, all variants in one batch.
+The effect of a feature is computed: the regressions are linear. The effect of a part of the text is
+measured: the ad is scored again without the part, all variants in one batch.
 """
 
 import math
@@ -14,11 +13,13 @@ import numpy as np
 
 from scoring.ad import Ad
 from scoring.classifier import RuleClassifier
+from scoring.features import OPINION
 
 MAX_PARTS, MAX_FEATURES = 5, 8
 _MOST_VARIANTS = 24  # each costs about as much as scoring an ad
 _WORDS_OF_A_PIECE = 6
 _LEAST_EFFECT = 0.1  # of a logit; less moves no verdict
+_WORDS_OF_OPINION = 3  # how many words of the second opinion are named
 _PIECE = re.compile(r"[^.!?;,\n]+(?:[.!?;,\n]+|$)|[.!?;,\n]+")
 _CERTAIN = 1e-9
 
@@ -43,7 +44,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """A feature and what it added to the log-odds of ``rule``."""
+    """A feature and how much it added to the log-odds of the explanation's ``rule``.
+
+    The second opinion is one feature of all rules of words. Its name ends in the words that added most.
+    """
 
     name: str
     effect: float
@@ -60,8 +64,11 @@ class Explanation:
     features: tuple[Feature, ...]
 
 
-def explain(pipeline: Any, ad: Ad) -> Explanation:
-    """Explain one ad by a pipeline whose last step is a `RuleClassifier`; see `Model.explain`."""
+def explain(pipeline: Any, ad: Ad, shift: float = 0.0) -> Explanation:
+    """Explain one ad by a pipeline whose last step is a `RuleClassifier`; see `Model.explain`.
+
+    ``shift`` is added to the log-odds of a violation, for a site with another share of violations.
+    """
     classifier = pipeline[-1]
     if not isinstance(classifier, RuleClassifier):
         raise NotExplainable(
@@ -73,26 +80,44 @@ def explain(pipeline: Any, ad: Ad) -> Explanation:
     rule = max(rules, key=rules.__getitem__)
     probability = float(classifier.predict_proba(row)[0, 1])
     return Explanation(
-        probability=probability,
+        probability=shifted(probability, shift) if shift else probability,
         rule=rule,
         rules=dict(sorted(rules.items(), key=lambda item: -item[1])),
         parts=_parts(pipeline, ad, probability),
-        features=_features(pipeline, row, rule),
+        features=_features(pipeline, ad, row, rule),
     )
 
 
-def _features(pipeline: Any, row: Any, rule: str) -> tuple[Feature, ...]:
+def shifted(probability: float, shift: float) -> float:
+    """Return the probability whose log-odds are greater by ``shift``."""
+    return 1 / (1 + math.exp(-(_log_odds(probability) + shift)))
+
+
+def _features(pipeline: Any, ad: Ad, row: Any, rule: str) -> tuple[Feature, ...]:
     classifier = pipeline[-1]
-    weights = classifier.weights_[:, classifier.rules_.index(rule)]
     entries = row.tocoo()
-    effects = entries.data * weights[entries.col] / classifier.temperature
+    effects = np.array(
+        [
+            value * classifier.effects(column, rule)
+            for column, value in zip(entries.col, entries.data, strict=True)
+        ]
+    )
     names = pipeline[0].feature_names()
     strongest = np.argsort(-np.abs(effects), kind="stable")[:MAX_FEATURES]
-    return tuple(
-        Feature(names[entries.col[index]], float(effects[index]))
-        for index in strongest
-        if abs(effects[index]) >= _LEAST_EFFECT
-    )
+    found = []
+    for index in strongest:
+        name, effect = names[entries.col[index]], float(effects[index])
+        if abs(effect) >= _LEAST_EFFECT:
+            found.append(Feature(_opinion_name(pipeline, ad, effect) if name == OPINION else name, effect))
+    return tuple(found)
+
+
+def _opinion_name(pipeline: Any, ad: Ad, effect: float) -> str:
+    """Name the second opinion by the words that moved it most in the direction that it has."""
+    sign = math.copysign(1.0, effect)
+    words = pipeline[0].opinion_of_words(ad)
+    strongest = sorted(words, key=lambda word: -sign * words[word])[:_WORDS_OF_OPINION]
+    return f"{OPINION} ({'; '.join(strongest)})" if strongest else OPINION
 
 
 def _parts(pipeline: Any, ad: Ad, probability: float) -> tuple[Part, ...]:

@@ -1,4 +1,4 @@
-"""What the numbers of a text model mean depends on this code and its knowledge; a model is pinned to both."""
+"""The hash that pins a text model to the code and the knowledge that give its numbers their meaning."""
 
 import hashlib
 from pathlib import Path
@@ -7,6 +7,7 @@ _HERE = Path(__file__).parent
 _MODULES = (
     "classifier",
     "evidence",
+    "evidence_columns",
     "features",
     "knowledge",
     "links",
@@ -15,8 +16,10 @@ _MODULES = (
     "phones",
     "reading",
     "repetition",
+    "rules",
     "spacing",
     "topics",
+    "wording",
     "words",
 )
 

@@ -16,7 +16,7 @@ class FourFeatures(TransformerMixin, BaseEstimator):
     """Makes rows ``[is_verified_seller, min(images_qty, 10)/10, len(description)/1000, category/100]``."""
 
     def fit(self, ads: Sequence[Ad], y: Any = None) -> Self:
-        """Learn nothing: the features are fixed. Marks the transformer as fitted, as scikit-learn asks."""
+        """Mark the transformer as fitted, as scikit-learn requires. The features are fixed."""
         self.n_features_out_ = len(FOUR_FEATURES)
         return self
 

@@ -1,12 +1,12 @@
-"""Reads what people know about ads: words grouped into concepts, and orders of concepts that mean something.
+"""Reads the knowledge about ads: words grouped into concepts, and orders of concepts that have a meaning.
 
 The files in scoring/knowledge/ are written by hand, one per rule, in four kinds of sections::
 
-    [concepts]         NAME: word stem* two_words ~fuzzy    what counts as NAME; `*` is any ending
+    [concepts]         NAME: word stem* two_words ~fuzzy    the words of NAME; `*` is any ending
     [cancel]           NEG ..2 -PREPAY                      in this order the marked concept does not count
     [strong] [weak]    PAY ..4 FIRST                        evidence of the file's rule
     [counter]          TOY ..2 GUN                          evidence of a near miss
-    [themes]           PAY|MONEY                            what such ads talk about: the more, the worse
+    [themes]           PAY|MONEY                            subjects of such ads: the more, the worse
 
 A pattern is a list of atoms. An atom is concepts (upper case) or words (lower case, `*` as above), with `|`
 between alternatives. `..3` between two atoms lets up to three other words of the same sentence in, `...3`
@@ -50,7 +50,7 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True)
 class Theme:
-    """Something that ads of a rule talk about: its line in the file, and the letters of its concepts."""
+    """A subject of the ads of a rule: its line in the file, and the letters of its concepts."""
 
     text: str
     letters: str
@@ -75,7 +75,7 @@ class Knowledge:
     _numbers: dict[str, int] = field(default_factory=dict)
 
     def number(self, name: str) -> int:
-        """Return the number of a concept, given out when first asked for."""
+        """Return the number of a concept; a new name gets the next number."""
         if name not in self._numbers:
             self._numbers[name] = len(self.names)
             self.names.append(name)
@@ -104,6 +104,17 @@ def letter(concept: int) -> str:
 def cancelled_letter(concept: int) -> str:
     """Return the character that stands for a concept that does not count where it stands."""
     return chr(_FIRST_CANCELLED + concept)
+
+
+def concept_of(character: str) -> int:
+    """Return the number of the concept that a character stands for."""
+    code = ord(character)
+    return code - (_FIRST_LETTER if code < _FIRST_CANCELLED else _FIRST_CANCELLED)
+
+
+def is_counted(character: str) -> bool:
+    """Return whether a character stands for a concept that counts where it stands."""
+    return ord(character) < _FIRST_CANCELLED
 
 
 def bits_set(number: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Finds e-mail addresses, sites and handles, plain or spelled out, and takes them out of the text."""
+"""Finds e-mail addresses, sites and handles, plain or spelled out, and removes them from the text."""
 
 import re
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ _AT = (
     r"(?:\s?@\s?|\s?[\[({<]\s?(?:@|at|a|эт|собака|собачка|dog)\s?[\])}>]\s?|"
     r"\s(?:собака|собачка|гав|гав гав|sobaka|эт|at)\s)"
 )
-_SURE_ZONE = r"(?:ru|рф|su|com|net|org|info|biz|ком|by|kz|ua|uz|ру|орг|нет|io|co\.uk|de|eu|xyz|pro)"
+_SURE_ZONE = r"(?:ru|рф|su|com|net|org|info|biz|ком|by|kz|ua|uz|ру|орг|нет|io|co\.uk|de|eu|xyz|pro|example)"
 _ODD_ZONE = r"(?:shop|store|online|site|club|market|agency|space)"
 _WORD_ZONE = r"(?:me|app|top|link|page|cc|tv|uk|us|ca|ly|to|gg|dev|it|by|in)"  # words too: a path must follow
 _MAIL_HOSTS = (
@@ -22,9 +22,9 @@ _EMAIL = re.compile(
     r"|[\w.+\-]{1,40}@[\w\-]{2,40}\.[\w.\-]{2,30}"
 )
 _EMAIL_HOST = re.compile(rf"[\w.+\-]{{1,40}}{_AT}{_MAIL_HOSTS}\b(?:\s?[.,]?\s?(?:ru|com|ру|ком))?")
-# " at " is in many an English ad: an address only with a host after it.
+# " at " is frequent in English: it makes an address only with a host after it.
 _AT_HOST = re.compile(rf" at (?:[\w\-]{{2,40}}(?:\.\w|\s?[\[({{]|\s(?:dot|точка|тчк)\s)|{_MAIL_HOSTS}\b)")
-# `masha62 на яндекс ру`: what stands before has to look like a name of a mailbox.
+# `masha62 на яндекс ру`: the word before has to look like the name of a mailbox.
 _ON_HOST = re.compile(
     r"(?<=[a-z0-9_]) на (?:мэйл|мейл|маил|майл|яндекс\w*|гмейл|джимейл|рамблер\w*|mail|gmail|yandex)"
     r"\b\s?[.,]?\s?(?:точка\s|тчк\s|dot\s)?(?:ру|ком|ru|com)\b"
@@ -37,7 +37,7 @@ _KNOWN_HOST = re.compile(
     rf"facebook|tiktok|whatsapp|viber|snapchat|onlyfans){_DOT}(?:me|com|ru|cc|ee|gg|ly|gl|be|click|su)\b[/\w.\-?=@+]{{0,80}}"
     r"|\b(?:vk|t|wa) (?:com|me)\s?/\s?\w{2,40}"
 )
-# How a known host ends, and any other. Led by what is rare, these pass over a plain text quickly.
+# The end of a known host, and of any other. A rare character first lets the search skip plain text.
 _HOST_END = re.compile(r"[. ][\s\])}]{0,3}(?:me|com|ru|cc|ee|gg|ly|gl|be|click|su)\b")
 _TIGHT_DOT = re.compile(r"\.[^\W\d]")
 _DOMAIN = re.compile(rf"\b(?:[\w\-]{{1,30}}\.){{0,3}}[\w\-]{{2,40}}\.{_SURE_ZONE}\b(?:/[^\s,]{{0,200}})?")
@@ -66,7 +66,7 @@ _NAMED_HANDLE = re.compile(
 )
 _COLON_HANDLE = re.compile(rf"\b{_MESSENGER}\s?(?:me\s?)?[:@=]\s{{0,2}}[a-z][a-z0-9_.]{{3,30}}\b")
 _COLON_NAME = re.compile(r"[:@=]\s{0,2}[a-z]")
-# Shops where the goods were bought and the site's own kin: a mention, seldom a way to the seller.
+# Shops that sold the goods, and similar sites: a mention, seldom a way to the seller.
 _SHOPS = re.compile(
     r"amazon|ebay|ikea|walmart|target\.|bestbuy|homedepot|wayfair|imdb|wikipedia|apple\.com|samsung|ozon|wildberries|"
     r"aliexpress|dns-shop|mvideo|avito|booking|kinopoisk|drive2"

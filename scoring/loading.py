@@ -1,4 +1,4 @@
-"""Loading model.pkl: nothing is unpickled before its hash and its scikit-learn are the pinned ones."""
+"""Loads model.pkl. Nothing is unpickled before its hash and its scikit-learn are those of the manifest."""
 
 import hashlib
 import io
@@ -21,12 +21,15 @@ class ModelRefused(RuntimeError):
 
 
 def manifest_path(model_path: str | Path) -> Path:
-    """Where a model's manifest lies: next to it, with the suffix ``.json``."""
+    """Return the path of a model's manifest: next to the model, with the suffix ``.json``."""
     return Path(model_path).with_suffix(".json")
 
 
-def load_model(path: str | Path) -> Model:
+def load_model(path: str | Path, *, violation_share: float | None = None) -> Model:
     """Load the model at ``path``, checked against the manifest next to it.
+
+    ``violation_share``, above 0 and below 1, is the share of violations among the ads of the site. Without
+    it, probabilities are those of the ads that the model was calibrated on, of which nearly half violate.
 
     Raises
     ------
@@ -58,6 +61,8 @@ def load_model(path: str | Path) -> Model:
         version=manifest["version"],
         threshold=float(manifest["threshold"]),
         thresholds=_thresholds(path, manifest.get("thresholds", {})),
+        trained_share=_trained_share(path, manifest),
+        violation_share=violation_share,
     )
 
 
@@ -91,6 +96,18 @@ def _read_manifest(model_path: Path) -> dict[str, Any]:
             f"not one from 0 to 1. {RETRAIN}"
         )
     return manifest
+
+
+def _trained_share(path: Path, manifest: dict[str, Any]) -> float | None:
+    share = manifest.get("calibration", {}).get("violation_share")
+    if share is None:
+        return None
+    if not isinstance(share, (int, float)) or not 0 < share < 1:
+        raise ModelRefused(
+            f"the model's manifest {manifest_path(path)} has the violation_share {share}, "
+            f"not one between 0 and 1. {RETRAIN}"
+        )
+    return float(share)
 
 
 def _thresholds(path: Path, written: Any) -> dict[int | None, Thresholds]:

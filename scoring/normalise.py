@@ -1,10 +1,10 @@
-"""Text as a reader sees it: what is drawn alike becomes alike, what is not drawn at all goes."""
+"""Normalises text to its look: characters that look alike become one, invisible ones are removed."""
 
 import html
 import re
 import unicodedata
 
-# What an ad may hold is longer than anybody reads: head and tail are kept, where contacts are put.
+# An ad can be longer than anybody reads: its head and its tail are kept, where contacts are put.
 MAX_CHARACTERS = 8_000
 TAIL_CHARACTERS = 2_000
 
@@ -35,12 +35,12 @@ _LEET_LATIN = (
 _REPEATED = re.compile(r"(\w)\1{2,}")
 _CYRILLIC = re.compile(r"[а-я]")
 _LATIN = re.compile(r"[a-z]")
-_SURELY_CYRILLIC = re.compile(r"[бгджзийлпфцчшщъыьэюя]")  # letters that the other script has nothing like
+_SURELY_CYRILLIC = re.compile(r"[бгджзийлпфцчшщъыьэюя]")  # letters without a look-alike in the other script
 _SURELY_LATIN = re.compile(r"[dfgijlqsvwz]")
 
 
 def clean(text: str) -> str:
-    """Return ``text`` without what no reader sees, its look-alike characters as one; case is kept.
+    """Return ``text`` without invisible characters, its look-alike characters as one; case is kept.
 
     Markup, control and zero-width characters, stacked accents and circled or bold letters become plain
     text. Of a text longer than `MAX_CHARACTERS` the head and the tail are kept.
@@ -59,7 +59,7 @@ def clean(text: str) -> str:
 
 
 class _Visible(dict[int, str]):
-    """What to draw for a character, found out when first met; there are about a million of them at most."""
+    """The visible form of each character, computed when it is first met; at most about a million entries."""
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
@@ -88,7 +88,7 @@ def fold_scripts(word: str) -> str:
 
 
 def foldings(word: str) -> list[str]:
-    """List what a lower-case word of two scripts is in either, the likelier first; else only the word."""
+    """List the spellings of a word of two scripts in either, the likelier first; else only the word."""
     cyrillic = len(_CYRILLIC.findall(word))
     latin = len(_LATIN.findall(word))
     if not cyrillic or not latin:
@@ -99,7 +99,7 @@ def foldings(word: str) -> list[str]:
 
 
 def readings(word: str) -> list[str]:
-    """List what an odd lower-case word may stand for: signs read as letters, long runs shortened."""
+    """List the readings of an odd lower-case word: signs as letters, long runs shortened."""
     found = []
     if not word.isalpha() and not word.isdigit():
         tables = _LEET_CYRILLIC if _CYRILLIC.search(word) else _LEET_LATIN

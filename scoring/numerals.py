@@ -1,4 +1,4 @@
-"""Numbers written as words, Russian and English, as digits."""
+"""Turns Russian and English numbers in words into digits."""
 
 import re
 
@@ -48,7 +48,7 @@ _LONGEST_NUMERAL = 60
 
 
 def numerals_in(word: str) -> int:
-    """Count the numbers that a lower-case word is, also several written together; else 0."""
+    """Count the numerals in a lower-case word, also several written together."""
     if word in _VALUES or word in _ZEROS:
         return 1
     if 6 <= len(word) <= _LONGEST_NUMERAL and _GLUED.fullmatch(word):
@@ -57,7 +57,7 @@ def numerals_in(word: str) -> int:
 
 
 def stands_beside_digits(text: str) -> bool:
-    """Say whether a lower-case text has a number in words next to one in digits."""
+    """Return whether a lower-case text has a number in words next to one in digits."""
     return _BESIDE_DIGITS.search(text) is not None
 
 

@@ -1,4 +1,4 @@
-"""Finds telephone numbers in any spelling, and tells them from the other long numbers of an ad."""
+"""Finds telephone numbers in any spelling, and distinguishes them from the other long numbers of an ad."""
 
 import re
 from dataclasses import dataclass
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from scoring.numerals import spell_out, stands_beside_digits
 
 _LOOK_ALIKE_DIGITS = {ord(a): b for a, b in zip("оolіi|збsвbzчq", "00111136588249", strict=True)}
-# Digits, or what looks like one among digits, with little between them.
+# Digits, or characters that look like digits among digits, with little between them.
 _RUN = re.compile(
     r"(?<![\w#])(?:\+\s?)?[(\[]?[\doоlзб](?:[\s()\[\]\-.–—_/*•~|:,=]{0,4}[\doоlіiзбsвbzч|]){5,24}(?![^\W_])"
 )
-_THREE_DIGITS = re.compile(r"\d\D*\d\D*\d")  # as half of the six of the shortest run are digits indeed
+_THREE_DIGITS = re.compile(r"\d\D*\d\D*\d")  # half of the six characters of the shortest run are digits
 _GROUPS = re.compile(r"[\doоlіiзбsвbzч|]+")
 _ZEROS_OR_DIGITS = re.compile(r"\d|[оo]{2}")
 _CARD = re.compile(r"[2456]\d{3}")
@@ -30,7 +30,7 @@ _SERIAL_BEFORE = re.compile(  # with a few words between: "IMEI is the one on th
     r"\b(?:imei|имей|артикул\w*|серийн\w*|s/n|vin|isbn|катал\w*|кадастр\w*|sku|barcode|catalog\w*|oem|"
     r"part number)(?:[\s,.:]+[a-zа-я]+){0,5}[\s,.:№#-]*$"
 )
-_NAMED_NUMBER = re.compile(  # of whatever is no telephone: "casting number", "литейный номер"
+_NAMED_NUMBER = re.compile(  # of things other than telephones: "casting number", "литейный номер"
     r"\b(?!my|our|the|this|that|phone|telephone|tel|mobile|cell|contact|call|text|whatsapp|viber|work|home|office|new|"
     r"direct|landline|correct|following)[a-z]{3,}\s(?:number|no)[\s:.#№]*$"
     r"|\b(?!мобил|сотов|домаш|рабоч|город|контакт|нов|телефон|прям|личн|актуальн|мой)[а-я]{3,}(?:ый|ой|ий)\sномер[\s:.#№]*$"
@@ -75,7 +75,7 @@ _BARE_NUMBER = re.compile(r"(?<!мой )(?<!наш )(?<!my )(?<!phone )(?:ном
 
 @dataclass(slots=True)
 class PhoneEvidence:
-    """How many numbers look like telephones for sure, perhaps, and how many are serial numbers or cards."""
+    """Counts of the numbers that are surely and perhaps telephones, serial numbers, and cards."""
 
     sure: int = 0
     perhaps: int = 0
@@ -120,7 +120,7 @@ def _judge(evidence: PhoneEvidence, text: str, run: re.Match[str], *, is_spelled
     if len(digits) == 16 and all(len(group) == 4 for group in groups) and _CARD.match(digits):
         evidence.card += 1
         return
-    # A price or a mileage is none even after "call me"; of the length of a telephone it may be one.
+    # A price or a mileage is no telephone even after "call me", unless it has the length of one.
     if (not called or len(digits) < _LONG) and (_UNIT.search(after) or _PRICE_BEFORE.search(before)):
         return
     listed = bool(re.search(r"[,:/]", raw)) and not all(len(group) == 1 for group in groups)
@@ -136,31 +136,36 @@ def _judge(evidence: PhoneEvidence, text: str, run: re.Match[str], *, is_spelled
 
 
 def _shape(digits: str, groups: list[str], plus: bool, called: bool, changed: bool) -> int:
-    """Say how much a number is like a telephone: 2 surely, 1 perhaps, 0 not."""
+    """Return how much a number is like a telephone number: 2 surely, 1 perhaps, 0 not."""
     count, sizes = len(digits), [len(group) for group in groups]
     if plus and 10 <= count <= 15:
         return 2
-    if count == 11 and digits[0] in "78" and digits[1] in "93486":
-        return 2
-    if count == 11 and digits[0] == "1":
-        return 2 if sizes in ([1, 3, 3, 4], [1, 10], [11]) and (called or len(sizes) > 1) else 1
-    if count == 11 and digits.startswith("07"):
-        return 2
+    if count == 11 and (shape := _shape_of_eleven(digits, sizes, called)):
+        return shape
     if count in (10, 11) and digits[0] == "0":
         return 2 if called or changed else 1 if len(groups) > 1 else 0
-    if count == 10 and digits[0] == "9":
-        return 2 if called or changed or sizes in ([3, 3, 2, 2], [3, 3, 4], [3, 7]) else 1
-    if count == 10 and sizes == [3, 3, 4]:
-        return 2
+    if count == 10:
+        usual = ([3, 3, 2, 2], [3, 3, 4], [3, 7]) if digits[0] == "9" else ([3, 3, 4],)
+        return 2 if called or changed or sizes in usual else 1
     if 11 <= count <= 13 and digits.startswith(_COUNTRIES[:11]):
         return 2 if called or changed or len(groups) > 1 else 1
-    if count == 10:
-        return 2 if called or changed else 1
+    return _shape_of_others(count, sizes, called, changed)
+
+
+def _shape_of_eleven(digits: str, sizes: list[int], called: bool) -> int:
+    """Return the shape of eleven digits that begin as in Russia, North America or Britain; 0 for others."""
+    if digits[0] in "78" and digits[1] in "93486":
+        return 2
+    if digits[0] == "1":
+        return 2 if sizes in ([1, 3, 3, 4], [1, 10], [11]) and (called or len(sizes) > 1) else 1
+    return 2 if digits.startswith("07") else 0
+
+
+def _shape_of_others(count: int, sizes: list[int], called: bool, changed: bool) -> int:
+    """Return the shape of a number without a known beginning."""
     if count in (7, 8, 9, 12) and changed:
         return 2 if called or count == 7 else 1
     if count in _SHORT_PHONE:
         tidy = sizes in ([3, 4], [3, 2, 2], [2, 2, 2], [7], [6], [1, 2, 2, 2])
         return 2 if called and tidy and sizes not in ([6],) else 1 if called and tidy else 0
-    if 9 <= count <= 13 and called:
-        return 1
-    return 0
+    return 1 if 9 <= count <= 13 and called else 0

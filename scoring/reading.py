@@ -51,7 +51,7 @@ class Reading:
 
 
 class Reader:
-    """Turns ads into readings by one body of knowledge; safe to use from several threads."""
+    """Turns ads into readings by one body of knowledge. Several threads may use a reader at once."""
 
     def __init__(self, knowledge: Knowledge) -> None:
         self.knowledge = knowledge
@@ -134,7 +134,7 @@ class Reader:
 
 
 class Candidates:
-    """Tells which patterns a text may hold: those of which all needs are met by the concepts in it.
+    """Finds the patterns that a text may hold: those whose needs are all met by the concepts in it.
 
     Patterns have few needs. The bits of a letter are a block for the first needs, one bit a pattern, then a
     block for the second needs, and so on; a pattern is a candidate if its bit is set in every block.
@@ -179,7 +179,7 @@ def _bits_of_themes(knowledge: Knowledge) -> dict[str, dict[str, int]]:
 
 
 def _latin(found: re.Match[str]) -> str:
-    """Write an address of two scripts in the one that addresses have."""
+    """Write an address of two scripts in Latin letters."""
     return to_latin(found[0]) if _BOTH_SCRIPTS.search(found[0]) else found[0]
 
 

@@ -1,4 +1,4 @@
-"""How a text repeats and heaps words up: what tells text made for search from text made for readers."""
+"""Measures repetition and heaps of words, which distinguish text for search from text for readers."""
 
 import re
 from collections import Counter
@@ -28,7 +28,7 @@ _SIGNS = re.compile(r"[^\w\s]+|_+|\n")
 _TAG_HEADING = re.compile(
     r"\b(?:tags?|keywords?|search|search terms|теги|тэги|ключи|поиск|для поиска|ключевые|ключевые слова)\s?:"
 )
-_LEAST_WORDS = 8  # shares of fewer words say nothing
+_LEAST_WORDS = 8  # shares of fewer words mean nothing
 
 
 def measure(lower: str, words: list[Word], query_bit: int) -> list[float]:
@@ -68,7 +68,7 @@ def measure(lower: str, words: list[Word], query_bit: int) -> list[float]:
 
 
 def _repeats(items: Sequence[Hashable]) -> tuple[int, int]:
-    """Return how many items were there before, and how often the most frequent one is there."""
+    """Return how many items repeat an earlier one, and the count of the most frequent one."""
     again = len(items) - len(set(items))
     return again, max(Counter(items).values()) if again else min(len(items), 1)
 

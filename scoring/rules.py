@@ -1,4 +1,4 @@
-"""The rules that an ad can break; what each forbids is written in training/policy.md."""
+"""The rules that an ad can break; training/policy.md defines each."""
 
 # Gravest first: an ad that breaks several is labelled with the first of them.
 RULES = (
@@ -11,3 +11,5 @@ RULES = (
     "spam_keywords",
     "wrong_category",
 )
+TOPICAL_RULE = "wrong_category"  # the one rule that words alone cannot break
+FINE = ""  # the label of an ad that breaks no rule

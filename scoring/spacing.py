@@ -1,4 +1,4 @@
-"""Letters spread out, `v i a g r a`, put together again, and what was several words taken apart."""
+"""Joins letters that are spread out, `v i a g r a`, and separates the words among them."""
 
 import re
 
@@ -6,7 +6,7 @@ from scoring.knowledge import Knowledge
 from scoring.normalise import fold_scripts
 
 _SPREAD = re.compile(r"(?<![^\W_])(?:[^\W\d_][ .\-_*•|/\\,]{1,3}){3,}[^\W\d_](?![^\W_])")
-# What every spread word has within it; led by what is rare, this search passes over a plain text quickly.
+# A part of every spread word. A rare character first lets the search skip plain text.
 _SPREAD_WITHIN = re.compile(r"[ .\-_*•|/\\,][^\W\d_][ .\-_*•|/\\,]{1,3}[^\W\d_][ .\-_*•|/\\,]")
 _WIDE = re.compile(r"\s{2,}")
 _NOT_LETTERS = re.compile(r"[\W_]+")
@@ -15,20 +15,20 @@ _SHORTEST_KNOWN, _LONGEST_KNOWN = 3, 16
 
 
 class Gatherer:
-    """Finds letters that stand one by one; safe to use from several threads."""
+    """Finds letters that stand one by one. Several threads may use a gatherer at once."""
 
     def __init__(self, knowledge: Knowledge) -> None:
         self._known = (knowledge.exact, knowledge.prefix)
 
     def gather(self, lower: str) -> tuple[str, int]:
-        """Return the lower-case text with its spread words put together, and how many there were."""
+        """Return the lower-case text with its spread words joined, and their count."""
         if not _SPREAD_WITHIN.search(lower):
             return lower, 0
         return _SPREAD.subn(self._gathered, lower)
 
     def _gathered(self, found: re.Match[str]) -> str:
         spread = found[0]
-        # A wider gap between letters one blank apart ends a word; else the lexicon tells the words.
+        # A wider gap between letters one blank apart ends a word; otherwise the lexicon separates the words.
         parts = _WIDE.split(spread) if _WIDE.search(spread) and re.search(r"\S\s\S", spread) else [spread]
         return " ".join(self._apart(fold_scripts(_NOT_LETTERS.sub("", part))) for part in parts)
 

@@ -1,4 +1,4 @@
-"""Which category a text belongs to, by its words alone: a linear model whose words are looked up once."""
+"""Classifies a text by its words into categories: a linear model that remembers the vector of each word."""
 
 import math
 from collections import Counter
@@ -15,12 +15,12 @@ from scoring.reading import Reading
 from scoring.words import Word
 
 TOPICS = tuple(range(1, 20))  # 20 is "other": nothing belongs there by its words
-# What people put either way without doing wrong.
+# Categories whose goods are no breach in each other: training/policy.md has a reason for each pair.
 _NEIGHBOURS = (
-    "1-2 1-4 2-5 2-6 2-8 2-14 2-15 2-18 3-4 3-7 3-19 4-7 4-8 4-15 4-19 5-6 5-7 5-8 5-18 6-8 6-9 6-12 6-16 "
-    "6-18 7-8 7-19 8-17 8-19 9-16 10-11 10-15 13-14 13-18 13-19 14-18"
+    "1-2 2-6 2-14 2-15 2-18 3-4 3-7 3-19 4-7 4-19 5-6 5-7 6-9 6-18 7-8 7-19 8-19 10-11 10-15 13-14 13-19 "
+    "14-18"
 )
-_PAIRS = frozenset(frozenset(map(int, pair.split("-"))) for pair in _NEIGHBOURS.split())
+NEIGHBOURS = frozenset(frozenset(map(int, pair.split("-"))) for pair in _NEIGHBOURS.split())
 _PREPOSITIONS = frozenset(
     "for with in of from by to and or on at without under".split()  # noqa: SIM905 - words read better
 )
@@ -31,8 +31,8 @@ _LEXICON = tuple(f"CAT{topic}" for topic in TOPICS)
 
 
 def are_neighbours(one: int, other: int) -> bool:
-    """Say whether goods of one category are no breach in the other."""
-    return one == other or one not in TOPICS or other not in TOPICS or frozenset((one, other)) in _PAIRS
+    """Return whether goods of one category are no breach in the other."""
+    return one == other or one not in TOPICS or other not in TOPICS or frozenset((one, other)) in NEIGHBOURS
 
 
 class TopicModel:
@@ -149,7 +149,7 @@ class TopicModel:
 
 
 def head_topics(reading: Reading, topics_of_words: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """Return the places in `TOPICS` of what the name names: `car seat covers`, `чехол для дивана`.
+    """Return the places in `TOPICS` of the thing that the name names: `car seat covers`, `чехол для дивана`.
 
     An English name ends in it, up to its first preposition; a Russian one begins with it.
     """
@@ -179,5 +179,5 @@ def _norm(weights: Sequence[float]) -> float:
 
 
 def _spellings(text: str) -> list[str]:
-    """Return what is learned of a word: itself and its beginning. Runs of letters taught nothing more."""
+    """Return the features of a word: itself and its beginning. Runs of letters added nothing."""
     return ["=" + text, "~" + text[:_BEGINNING]]

@@ -1,4 +1,4 @@
-"""What each word means: looked up once, remembered for as long as the process lives."""
+"""The dictionary of a process: each word is studied once and remembered."""
 
 import re
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from scoring.knowledge import Knowledge, letter
 from scoring.normalise import foldings, readings
 from scoring.numerals import numerals_in
 
-MEMO_WORDS = 60_000  # about 30 MB; then it is emptied and fills again with what is in use
+MEMO_WORDS = 60_000  # about 30 MB; a full dictionary is emptied and fills again with the words in use
 STEM_LETTERS = 6
 # Words that hold sentences together: a heap of keywords has hardly any.
 _FUNCTION_WORDS = (
@@ -21,10 +21,10 @@ _FUNCTION_WORDS = (
 )
 FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 _LETTERS = re.compile(r"[^\W\d_]+")
-_SHORTEST_READING = 4  # a shorter one is found in anything
+_SHORTEST_READING = 4  # a shorter one is part of too many words
 _SHORTEST_FOREIGN = 5  # letters in common with a word of the other script: `pick` is not `риск`, of `рис*`
 _SHORTEST_FUZZY = 6
-_LONGEST_WORD = 40  # beyond it nothing of the lexicon can match: letters without a space
+_LONGEST_WORD = 40  # the lexicon has no longer word: such a run is letters without a space
 
 # The words after the first, each with whether any ending will do, and the concept's letter and bit.
 Phrase = tuple[tuple[tuple[str, bool], ...], str, int]
@@ -35,7 +35,7 @@ Phrases = dict[str, list[Phrase]]
 
 @dataclass(slots=True, frozen=True)
 class Word:
-    """One word as written in lower case, and what is known of it.
+    """One word as written in lower case, with its meaning.
 
     ``mask`` has the bit of every concept, ``letters`` their letters; ``phrases`` begin with this word.
     ``odd`` says that it means something only when its look-alike characters are read as letters,
@@ -57,7 +57,7 @@ class Word:
 
 
 class Dictionary(dict[str, Word]):
-    """What is known of each lower-case word, studied when first asked for. Safe in several threads."""
+    """The `Word` of each lower-case text, studied when it is first met. Several threads may share one."""
 
     def __init__(self, knowledge: Knowledge) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class Dictionary(dict[str, Word]):
 
 
 def follows(words: list[Word], start: int, parts: tuple[tuple[str, bool], ...]) -> bool:
-    """Say whether the words from ``start`` on are ``parts``."""
+    """Return whether the words from ``start`` on are ``parts``."""
     if start + len(parts) > len(words):
         return False
     for offset, (text, any_ending) in enumerate(parts, start):
@@ -157,7 +157,7 @@ def follows(words: list[Word], start: int, parts: tuple[tuple[str, bool], ...]) 
 
 
 def _words_of_phrases(knowledge: Knowledge) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the whole words and the stems that phrases are made of."""
+    """Return the whole words and the stems of all phrases."""
     words, stems = set(knowledge.phrases), set(knowledge.phrase_prefixes)
     for phrases in (*knowledge.phrases.values(), *knowledge.phrase_prefixes.values()):
         for part in (part for rest, _ in phrases for part in rest):

@@ -15,6 +15,7 @@ class Models:
     def __init__(self, settings: Settings) -> None:
         self._path = settings.model_path
         self._shadow_path = settings.shadow_model_path
+        self._violation_share = settings.violation_share
 
     def current(self) -> Model:
         """Return the model of ``MODEL_PATH``. The first call blocks for about a second.
@@ -34,14 +35,14 @@ class Models:
 
     @cached_property
     def _current(self) -> Model:
-        return load_model(self._path)
+        return load_model(self._path, violation_share=self._violation_share)
 
     @cached_property
     def _shadow(self) -> Model | None:
         if not self._shadow_path:
             return None
         try:
-            loaded = load_model(self._shadow_path)
+            loaded = load_model(self._shadow_path, violation_share=self._violation_share)
         except ModelRefused as refused:
             logger.error("The shadow model is left out: %s", refused)
             return None

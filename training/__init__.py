@@ -1,1 +1,1 @@
-"""Makes model.pkl and its manifest model.json: ``python -m training``."""
+"""Trains model.pkl with its manifest model.json: ``python -m training``."""

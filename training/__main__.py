@@ -1,13 +1,15 @@
-"""``python -m training``: fit a model and write it with its manifest."""
+"""The command ``python -m training``: fits a model and writes it with its manifest."""
 
 import argparse
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
-from scoring.evidence import EVIDENCE
+from scoring.classifier import Mixture
+from scoring.evidence_columns import EVIDENCE
 from scoring.fingerprint import features_sha256
 from scoring.four_features import FOUR_FEATURES
 from scoring.loading import manifest_path
@@ -16,9 +18,10 @@ from training import four_features, text_model
 from training.artifact import try_writing, write_model
 from training.generator import DEFAULT_SEED, FALSE_LABELS, MISSED_LABELS, generate, with_label_noise
 from training.labelled_csv import BadCsv, read_labelled_csv
+from training.people import GENERATED_WEIGHT, ads_by_people
 from training.thresholds import manifest_thresholds
 
-DATA_WEIGHT = 3.0  # an ad that people labelled counts as much as so many generated ones
+DATA_WEIGHT = 3.0  # what an ad of the user's own counts, as do the longest of the ads by people
 _ENOUGH_TO_CALIBRATE = 200
 _LEAST_ADS = 100  # of fewer, all may be of one kind, from which nothing can be learned
 
@@ -69,6 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only-data", action="store_true", help="learn from --data alone, without generated ads"
     )
+    parser.add_argument(
+        "--no-people", action="store_true", help="leave out the ads that people wrote (training/people.py)"
+    )
     return parser
 
 
@@ -94,16 +100,24 @@ def _train_text(arguments: argparse.Namespace) -> dict[str, object]:
     data = read_labelled_csv(arguments.data) if arguments.data else []
     count = 0 if arguments.only_data else arguments.ads or text_model.DEFAULT_ADS
     generated = with_label_noise(generate(count, arguments.seed), arguments.seed)
-    pipeline = text_model.fit_text_model(
-        [*generated, *data],
-        weights=[1.0] * len(generated) + [DATA_WEIGHT] * len(data),
-        # Enough ads of the user's own say better than generated ones how common violations are.
-        calibrate_on=[len(data) < _ENOUGH_TO_CALIBRATE] * len(generated) + [True] * len(data),
+    no_people = arguments.only_data or arguments.no_people
+    people, people_weights = ([], []) if no_people else ads_by_people()
+    # The ads that are most like those of the site calibrate: the user's own, else those of whole length.
+    if len(data) >= _ENOUGH_TO_CALIBRATE:
+        calibrate_on = [False] * (len(generated) + len(people)) + [True] * len(data)
+    else:
+        whole = [weight > 1 for weight in people_weights]
+        calibrate_on = [not people] * len(generated) + whole + [True] * len(data)
+    fitted = text_model.fit_text_model(
+        [*generated, *people, *data],
+        weights=[GENERATED_WEIGHT] * len(generated) + people_weights + [DATA_WEIGHT] * len(data),
+        calibrate_on=calibrate_on,
     )
+    pipeline = fitted.pipeline
     return write_model(
         pipeline,
         arguments.out,
-        name="text-1",
+        name="text-2",
         manifest={
             "threshold": 0.5,
             "thresholds": manifest_thresholds(),
@@ -111,11 +125,14 @@ def _train_text(arguments: argparse.Namespace) -> dict[str, object]:
             "features_sha256": features_sha256(),
             "features": {"evidence": len(EVIDENCE), "columns": len(pipeline[0].feature_names())},
             "calibration": {
-                "temperature": round(pipeline[-1].temperature, 6),
-                "offset": round(pipeline[-1].offset, 6),
+                **asdict(pipeline[-1].mixture or Mixture()),
+                "ads": sum(calibrate_on),
+                "violation_share": fitted.violation_share,
+                "held_out_roc_auc": fitted.held_out_roc_auc,
             },
             "seed": arguments.seed,
-            "trained_on_ads": len(generated) + len(data),
+            "trained_on_ads": len(generated) + len(people) + len(data),
+            "by_people": len(people),
             "label_noise": {"missed": MISSED_LABELS, "false": FALSE_LABELS},
             "data": {"ads": len(data), "weight": DATA_WEIGHT} if data else None,
         },

@@ -1,4 +1,4 @@
-"""What the model must beat: four features, a list of bad words, TF-IDF over words and over characters."""
+"""The models to beat: four features, a list of bad words, TF-IDF over words and over characters."""
 
 import re
 from collections.abc import Sequence
@@ -25,23 +25,27 @@ _BAD_WORDS = re.compile(
 )
 
 
-def predict_all(train: Sequence[LabelledAd], ads: Sequence[Ad]) -> dict[str, Probabilities]:
-    """Fit each baseline on ``train`` and return its probabilities for ``ads``."""
+def predict_all(
+    train: Sequence[LabelledAd], weights: Sequence[float], ads: Sequence[Ad]
+) -> dict[str, Probabilities]:
+    """Fit each baseline on ``train``, weighted, and return its probabilities for ``ads``."""
     violates = np.array([bool(labelled.rule) for labelled in train])
     known = [labelled.ad for labelled in train]
-    four = make_pipeline(FourFeatures(), LogisticRegression(C=10.0, max_iter=1000)).fit(known, violates)
+    four = make_pipeline(FourFeatures(), LogisticRegression(C=10.0, max_iter=1000)).fit(
+        known, violates, logisticregression__sample_weight=weights
+    )
     words = make_pipeline(
         TfidfVectorizer(ngram_range=(1, 1), min_df=2, sublinear_tf=True),
         LogisticRegression(C=10.0, max_iter=1000),
-    ).fit(_texts(known), violates)
+    ).fit(_texts(known), violates, logisticregression__sample_weight=weights)
     both = make_pipeline(
         make_union(
             TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True),
             TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), min_df=3, sublinear_tf=True),
         ),
         LogisticRegression(C=10.0, max_iter=1000),
-    ).fit(_texts(known), violates)
-    listed = LogisticRegression().fit(_hits(known), violates)
+    ).fit(_texts(known), violates, logisticregression__sample_weight=weights)
+    listed = LogisticRegression().fit(_hits(known), violates, sample_weight=weights)
     return {
         "four features": four.predict_proba(ads)[:, 1],
         "word list": listed.predict_proba(_hits(ads))[:, 1],

@@ -1,4 +1,4 @@
-"""``python -m training.evaluate``: measure model.pkl, print the figures and write them next to this file."""
+"""The command ``python -m training.evaluate``: measures model.pkl, prints and writes the figures."""
 
 import argparse
 import json
@@ -13,6 +13,7 @@ from training.evaluation import evaluate
 from training.generator import DEFAULT_SEED, LabelledAd, generate, with_label_noise
 from training.labelled_csv import BadCsv, read_labelled_csv
 from training.metrics import figures
+from training.people import GENERATED_WEIGHT, MEASURE, ads_by_people
 from training.reliability import reliability_svg
 from training.text_model import DEFAULT_ADS
 
@@ -26,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=main.__doc__)
     parser.add_argument("--model", default="model.pkl", help="the model to measure")
     parser.add_argument(
-        "--out", default=str(_HERE), help="folder for EVALUATION.md, evaluation.json, reliability.svg"
+        "--out", default=str(_HERE), help="folder for the reports, evaluation.json and reliability.svg"
     )
     parser.add_argument("--data", help="measure on this CSV file of labelled ads instead, and write nothing")
     arguments = parser.parse_args(argv)
@@ -36,14 +37,9 @@ def main(argv: list[str] | None = None) -> int:
             print(json.dumps(evaluate(model, read_labelled_csv(arguments.data)), indent=2))
             return 0
         sets = {
-            "Test set: templates and slot values that training has not seen": generate(
+            "Measure: ads of an author set aside": read_labelled_csv(MEASURE),
+            "Generated ads: templates and slot values that training has not seen": generate(
                 TEST_ADS, TEST_SEED, "test"
-            ),
-            "Hand-written ads that the work was steered by (challenge.csv)": read_labelled_csv(
-                _HERE / "challenge.csv"
-            ),
-            "Hand-written ads held out to the end (challenge_held_out.csv)": read_labelled_csv(
-                _HERE / "challenge_held_out.csv"
             ),
         }
     except (ModelRefused, BadCsv) as error:
@@ -57,6 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     print(text)
     out = Path(arguments.out)
     (out / "EVALUATION.md").write_text(text, encoding="utf-8")
+    (out / "EVALUATION.ru.md").write_text(report.in_russian(text), encoding="utf-8")
     whole = {"version": model.version, "sets": measured}
     (out / "evaluation.json").write_text(
         json.dumps(whole, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
@@ -68,8 +65,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def _baselines(sets: list[list[LabelledAd]]) -> list[dict[str, dict[str, Any]]]:
     """Fit each baseline on the model's training ads; return its figures for each set."""
-    train = with_label_noise(generate(DEFAULT_ADS, DEFAULT_SEED), DEFAULT_SEED)
-    predicted = predict_all(train, [labelled.ad for ads in sets for labelled in ads])
+    generated = with_label_noise(generate(DEFAULT_ADS, DEFAULT_SEED), DEFAULT_SEED)
+    people, weights = ads_by_people()
+    weights = [GENERATED_WEIGHT] * len(generated) + weights
+    predicted = predict_all([*generated, *people], weights, [labelled.ad for ads in sets for labelled in ads])
     result = []
     start = 0
     for ads in sets:

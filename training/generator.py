@@ -42,7 +42,11 @@ _EMOJI = "👍🔥✨❗😊📦🙂💥"
 
 @dataclass(frozen=True, slots=True)
 class LabelledAd:
-    """An ad and what is true of it: ``rule`` it breaks, or empty; ``near_miss_of`` one it nearly breaks."""
+    """An ad with its label: ``rule`` is the rule it breaks, or empty, ``near_miss_of`` one it nearly breaks.
+
+    Ads of one ``family`` share words. ``author`` names the file that people's ads come from; it is empty for
+    a generated ad.
+    """
 
     ad: Ad
     rule: str
@@ -50,10 +54,11 @@ class LabelledAd:
     language: str = ""
     strength: int = 0
     family: str = ""
+    author: str = ""
 
 
 def generate(n: int, seed: int, split: str = "train") -> list[LabelledAd]:
-    """Make ``n`` ads of a split with true labels; see `with_label_noise` for what training sees."""
+    """Make ``n`` ads of a split with true labels; training sees them through `with_label_noise`."""
     composer = _Composer(load_grammar(split), split, random.Random(f"{split}:{seed}"))
     return [composer.compose(item_id) for item_id in range(1, n + 1)]
 
@@ -139,7 +144,7 @@ class _Composer:
         return name, ". ".join(sentences)
 
     def _list(self, goods: Goods, category: int) -> str:
-        """Write what many honest ads have: lines of properties, of prices, or of what is in the lot."""
+        """Write a list as of many honest ads: lines of properties, of prices, or of the things in a lot."""
         rng = self.rng
         kind = rng.random()
         if kind < 0.5:

@@ -23,7 +23,7 @@ LANGUAGES = ("ru", "en")
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """One template and its family; ``rule`` is what it breaks or, if ``near``, nearly breaks."""
+    """One template and its family; ``rule`` is the rule it breaks or, if ``near``, nearly breaks."""
 
     text: str
     family: str
@@ -36,7 +36,7 @@ class Template:
 
 @dataclass(slots=True)
 class Goods:
-    """What one language's honest ads are made of."""
+    """The parts of one language's honest ads."""
 
     items: dict[int, list[str]] = field(default_factory=dict)
     details: dict[int, list[str]] = field(default_factory=dict)

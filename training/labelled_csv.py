@@ -17,7 +17,7 @@ _MOST_DIGITS = 20  # Python refuses to read a number of thousands
 
 
 class BadCsv(ValueError):
-    """The file cannot be learned from; the text says which line and what was expected."""
+    """The file is unusable for training; the text names the line and the expected value."""
 
 
 def read_labelled_csv(path: str | Path) -> list[LabelledAd]:
@@ -103,6 +103,7 @@ def _labelled(path: Path, line: int, number: int, row: dict[str, str | None]) ->
         images_qty=whole("images_qty", 0, 1_000),
     )
     broken = (rule("rule") or UNKNOWN_RULE) if violates else ""
+    language = (row.get("language") or "").strip()
     return LabelledAd(
-        ad, broken, rule("near_miss_of"), (row.get("language") or "").strip(), 0, f"{path.name}:{line}"
+        ad, broken, rule("near_miss_of"), language, family=f"{path.name}:{line}", author=path.stem
     )

@@ -1,4 +1,4 @@
-"""What sellers do to a text that a filter should not understand, at four strengths.
+"""Disguises a text from filters as sellers do, at four strengths.
 
 ====  =========================================================================================
 0     as everybody writes

@@ -1,4 +1,4 @@
-"""The picture of an evaluation: predicted probabilities against what came of them."""
+"""Draws the picture of an evaluation: predicted probabilities against observed shares."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

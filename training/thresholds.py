@@ -1,4 +1,4 @@
-"""When an ad is published, shown to a moderator or rejected: from what each mistake costs.
+"""Computes the thresholds between publishing, a moderator's look and rejecting, from the costs of mistakes.
 
 The unit is one look of a moderator. With probability ``p`` of a violation, publishing costs ``p * missed``,
 rejecting ``(1 - p) * wronged``, a look 1. The cheapest of the three is to publish below ``1 / missed``, to
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What a published violation and a rejected honest ad cost, in looks of a moderator."""
+    """The costs of a published violation and of a rejected honest ad, in looks of a moderator."""
 
     missed: float
     wronged: float
@@ -38,7 +38,7 @@ def thresholds(costs: Costs) -> tuple[float, float]:
 
 
 def manifest_thresholds() -> dict[str, list[float]]:
-    """Return what model.json says: ``usual`` and categories that differ, ``[approve_below, reject_from]``."""
+    """Return ``[approve_below, reject_from]`` for model.json: the ``usual`` ones, and those of categories."""
     return {
         "usual": list(thresholds(USUAL)),
         **{str(category): list(thresholds(costs)) for category, costs in sorted(BY_CATEGORY.items())},

@@ -37,7 +37,7 @@ def test_the_rule_and_the_words_that_broke_it_are_named(client: httpx.Client, da
     explained = body["explanation"]
     assert explained["rule"] == "contacts"
     assert "916 000-12-34" in explained["parts"][0]["text"]
-    assert "contacts.phone" in [feature["name"] for feature in explained["features"]]
+    assert "contacts.any" in [feature["name"] for feature in explained["features"]]
 
 
 def test_a_verdict_from_before_judgements_were_kept_is_explained_too(

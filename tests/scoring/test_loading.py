@@ -116,5 +116,12 @@ def test_thresholds_that_make_no_sense_are_refused(
         load_model(model_path)
 
 
+@pytest.mark.parametrize("share", [0, 1, -0.5, "half"])
+def test_a_share_of_violations_that_no_set_of_ads_has_is_refused(model_path: Path, share: object) -> None:
+    edit_manifest(model_path, calibration={"violation_share": share})
+    with pytest.raises(ModelRefused, match="violation_share"):
+        load_model(model_path)
+
+
 def pin(model_path: Path) -> None:
     edit_manifest(model_path, sha256=hashlib.sha256(model_path.read_bytes()).hexdigest())

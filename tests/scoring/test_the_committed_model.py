@@ -117,7 +117,70 @@ def test_an_explanation_names_the_rule_the_words_and_the_features(model: Model) 
     assert "916 000-12-34" in strongest.text
     assert getattr(CONTACT, strongest.field)[strongest.start : strongest.end] == strongest.text
     assert strongest.effect > 0
-    assert any(feature.name == "contacts.phone" and feature.effect > 0 for feature in explanation.features)
+    effects = {feature.name: feature.effect for feature in explanation.features}
+    assert effects["contacts.any"] > 0
+
+
+OBLIQUE = [
+    ("Щенки", "Пока малы, смотреть не зовём. Щенок за вами после пяти тысяч переводом на карту", 9),
+    ("Earbuds", "Apple on the lid, made by other hands, you won't tell. Boxed, a fifth of the price", 1),
+    ("Комната", "Светлая, с балконом. Сдам девушке славянской внешности, кавказ не беспокоить", 12),
+]
+
+
+def log_odds(model: Model, ad: Ad) -> float:
+    [verdict] = model.score([ad])
+    return math.log(verdict.probability / (1 - verdict.probability))
+
+
+@pytest.mark.parametrize(("name", "description", "category"), OBLIQUE)
+def test_a_named_part_that_is_taken_out_takes_its_effect_with_it(
+    model: Model, name: str, description: str, category: int
+) -> None:
+    ad = replace(PLAIN, name=name, description=description, category=category)
+    parts = explained(model, ad).parts
+    assert parts
+    assert parts[0].effect > 0.5
+    for part in parts:
+        text = getattr(ad, part.field)
+        rest = f"{text[: part.start]} {text[part.end :]}"
+        without = replace(ad, name=rest) if part.field == "name" else replace(ad, description=rest)
+        assert log_odds(model, ad) - log_odds(model, without) == pytest.approx(part.effect, abs=1e-6)
+
+
+@pytest.mark.parametrize(("name", "description", "category"), OBLIQUE)
+def test_a_named_word_of_the_second_opinion_that_is_taken_out_lowers_the_score(
+    model: Model, name: str, description: str, category: int
+) -> None:
+    ad = replace(PLAIN, name=name, description=description, category=category)
+    words = {
+        key.removeprefix("word: "): effect
+        for key, effect in model.pipeline[0].opinion_of_words(ad).items()
+        if key.startswith("word: ") and key.removeprefix("word: ") in description.lower().split()
+    }
+    strongest = max(words, key=words.__getitem__)
+    rest = " ".join(word for word in description.split() if word.lower() != strongest)
+    assert log_odds(model, replace(ad, description=rest)) < log_odds(model, ad)
+
+
+@pytest.mark.parametrize(("name", "description", "category"), OBLIQUE)
+def test_the_second_opinion_is_named_with_words_of_the_ad(
+    model: Model, name: str, description: str, category: int
+) -> None:
+    ad = replace(PLAIN, name=name, description=description, category=category)
+    [opinion] = [f for f in explained(model, ad).features if f.name.startswith("second_opinion (")]
+    assert opinion.effect > 0
+    named = opinion.name.removeprefix("second_opinion (").removesuffix(")").split("; ")
+    contributions = model.pipeline[0].opinion_of_words(ad)
+    assert named == sorted(contributions, key=lambda word: -contributions[word])[: len(named)]
+
+
+def test_the_share_of_violations_on_the_site_moves_scores_and_explanations_alike() -> None:
+    usual, rare = load_model(MODEL_PATH), load_model(MODEL_PATH, violation_share=0.02)
+    explained(rare, CONTACT)
+    assert log_odds(rare, CONTACT) < log_odds(usual, CONTACT) - 3
+    effects = [part.effect for part in usual.explain(CONTACT).parts]
+    assert [part.effect for part in rare.explain(CONTACT).parts] == pytest.approx(effects, abs=1e-6)
 
 
 @pytest.mark.parametrize("text", ["", "🙂", "слово, " * 3_000])

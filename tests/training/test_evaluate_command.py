@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 def test_a_users_own_ads_are_measured_and_nothing_is_written(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    held_out = ROOT / "training/challenge_held_out.csv"
+    held_out = ROOT / "training/people/author_3.csv"
     arguments = ["--model", str(ROOT / "model.pkl"), "--data", str(held_out), "--out", str(tmp_path)]
     assert evaluate(arguments) == 0
     figures = json.loads(capsys.readouterr().out)
