@@ -19,6 +19,7 @@ class AcknowledgedEnds:
     def __init__(self) -> None:
         self._ends: dict[str, dict[int, int]] = {}
         self._log_ends: dict[str, dict[int, LogEnd]] = {}
+        self._restarts: dict[str, int] = {}
         self.reset_after_fork()
         reset_on_fork(self)
 
@@ -54,3 +55,9 @@ class AcknowledgedEnds:
         with self._lock:
             self._ends[topic] = dict(ends)
             self._log_ends.pop(topic, None)
+            self._restarts[topic] = self._restarts.get(topic, 0) + 1
+
+    def restarts(self, topic: str) -> int:
+        """The number of times that a reader of this process has replaced the ends of a topic."""
+        with self._lock:
+            return self._restarts.get(topic, 0)

@@ -20,6 +20,7 @@ class KnownEnds:
         self._written = written
         #: Also of earlier connections.
         self._read: dict[int, LogEnd] = {}
+        self._restarts = written.restarts(topic)
 
     @property
     def was_read(self) -> bool:
@@ -30,6 +31,17 @@ class KnownEnds:
         """Whether a record of this process is not read yet."""
         read = self._positions()
         return any(end > read.get(number, 0) for number, end in self._written.ends(self._topic).items())
+
+    @property
+    def were_replaced(self) -> bool:
+        """Whether another reader of this process has noticed a truncation since :meth:`note_replaced`.
+
+        It has replaced the written ends, by which this reader would have noticed the truncation.
+        """
+        return self._restarts != self._written.restarts(self._topic)
+
+    def note_replaced(self) -> None:
+        self._restarts = self._written.restarts(self._topic)
 
     def lowest(self) -> dict[int, int]:
         """The lowest possible end of each partition of the topic."""
@@ -53,11 +65,13 @@ class KnownEnds:
         """Note the ends of a topic that was recreated, or truncated at an unknown offset."""
         self.forget_reads()
         self._written.restart(self._topic, ends)
+        self.note_replaced()
 
     def cut(self, cuts: Mapping[int, int]) -> None:
         """Note the offsets from which on truncated partitions have other records."""
         self._read.update((number, LogEnd(cut, -1)) for number, cut in cuts.items())
         self._written.restart(self._topic, {**self._written.ends(self._topic), **cuts})
+        self.note_replaced()
 
     def _positions(self) -> dict[int, int]:
         return {number: end.end for number, end in self._read.items()}

@@ -152,6 +152,10 @@ class WaitingStore:
         ends = reader.ends()
         if cuts := check.cuts():
             self._rewind_after(cuts, reader)
+        elif self._ends.were_replaced:
+            self._ends.note_replaced()
+            self._begin_again()
+            reader.rewind()
         if self._is_new:
             self._table.clear()  # it is read from the beginning
             self._is_new = False
@@ -225,6 +229,7 @@ class WaitingStore:
             return self._ends.was_read  # the connection was lost after a read
         return (
             self._ends.has_unread
+            or self._ends.were_replaced
             or reader.kafka.topic_id(self._topic) != self._topic_id
             or any(reader.kafka.leader_epoch(p) != self._leaders.get(p) for p in reader.partitions)
         )

@@ -48,12 +48,14 @@ def successor(worker: Kit) -> Iterator[Kit]:
         yield kit
 
 
+@pytest.mark.parametrize("counts_first", [False, True])
 @pytest.mark.parametrize("read_s", [0, 5])
 def test_an_idle_worker_writes_lost_tombstones_again_whether_or_not_it_had_read_them(
-    worker: Kit, successor: Kit, read_s: int
+    worker: Kit, successor: Kit, read_s: int, counts_first: bool
 ) -> None:
     """Parameters:
     read_s: The time for which the worker checks the lanes topic between its last tombstone and the loss.
+    counts_first: Whether a count of the same process is the first to notice the loss.
     """
     # Given messages that waited in the lanes topic and are done
     station = Station()
@@ -70,6 +72,8 @@ def test_an_idle_worker_writes_lost_tombstones_again_whether_or_not_it_had_read_
     # When the lanes topic loses their tombstones
     tombstone, lanes = first_tombstone(worker)
     worker.cluster.elect(lanes, lose_from=tombstone)
+    if counts_first:
+        worker.broker.count(QUEUE)
     work_for(worker, 15)
 
     # Then the worker writes them again, and the next worker has nothing to run
