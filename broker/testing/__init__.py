@@ -16,6 +16,7 @@ from .inline_worker import MAX_RUNS, DrainStalled
 from .journal import AnyActor
 from .kit import CrashPoint, Kit, current
 from .memory import MemoryCluster
+from .memory.faults import Request
 from .memory_broker import MemoryBroker
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ __all__ = [
     "ManualClock",
     "MemoryBroker",
     "MemoryCluster",
+    "Request",
     "advance",
     "application_broker",
     "assert_dead",

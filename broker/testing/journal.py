@@ -88,6 +88,9 @@ class Journal(Middleware):
     def _matching(self, actor: AnyActor, wanted: Mapping[str, Any]) -> Iterator[Message[Any]]:
         if unknown := wanted.keys() - FIELDS.keys():
             raise TypeError(f"unknown fields {sorted(unknown)}; there are {', '.join(FIELDS)}")
+        _in_ms(wanted.get("delay"))
+        if not isinstance(wanted.get("args", ()), tuple | list):
+            raise TypeError(f"args={wanted['args']!r} is no tuple")
         for message, delay in self.entries.values():
             is_wanted = all(FIELDS[field](message, delay, value) for field, value in wanted.items())
             if message.actor_name == name_of(actor) and is_wanted:
@@ -103,6 +106,8 @@ def assert_dead(
     letters: list[DeadLetter], actor: AnyActor, error: type[BaseException] | str | None
 ) -> DeadLetter:
     """See ``Kit.assert_dead``."""
+    if error is not None and not isinstance(error, str | type):
+        raise TypeError(f"error={error!r} is neither the class of an error nor its name")
     error_types = None if error is None else {error} if isinstance(error, str) else _names_of(error)
     for letter in letters:
         is_of_actor = letter.message is not None and letter.message.actor_name == name_of(actor)
@@ -131,6 +136,8 @@ def _names_of(error: type[BaseException]) -> set[str]:
 
 
 def _in_ms(delay: timedelta | float | None) -> float | None:
+    if not isinstance(delay, timedelta | int | float | None):
+        raise TypeError(f"delay={delay!r} is neither a number of milliseconds nor a timedelta")
     return round(delay.total_seconds() * 1000) if isinstance(delay, timedelta) else delay
 
 

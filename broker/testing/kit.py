@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from dramatiq.errors import QueueJoinTimeout
+from dramatiq.errors import ActorNotFound, QueueJoinTimeout, QueueNotFound
 from dramatiq.message import Message
 from dramatiq.middleware import TimeLimit
 from dramatiq.worker import Worker
@@ -15,7 +15,7 @@ from dramatiq.worker import Worker
 from ..process import clock
 from .clock import ManualClock
 from .inline_worker import MAX_RUNS, InlineWorker
-from .journal import AnyActor, Journal, assert_dead
+from .journal import AnyActor, Journal, assert_dead, name_of
 from .memory.clients import MemoryClients
 from .memory.cluster import MemoryCluster, MemoryProcess
 from .process_time import ProcessTime
@@ -34,6 +34,8 @@ _REPLACED = ("parts", "_hooks", "_settings", "middleware", "consumption_paused")
 _EXTENDED = ("actors", "queues", "actor_options")
 #: A join lets time pass so often, from one due time to the next, before it gives up.
 MAX_JOIN_STEPS = 500
+#: Dramatiq's name of an actor's queue (dramatiq/actor.py); an application need not use it.
+DEFAULT_QUEUE = "default"
 #: The kits in use, the innermost last: the functions of ``broker.testing`` act on that one.
 _active: list[Kit] = []
 _process_time = ProcessTime()
@@ -178,7 +180,13 @@ class Kit:
 
         Topics are compacted, and records deleted, as their settings say. A task that calls this is
         interrupted when it has exceeded its time limit.
+
+        Raises:
+          TypeError: When ``duration`` is no timedelta.
+          ValueError: When it is negative.
         """
+        if not isinstance(duration, timedelta | None):
+            raise TypeError(f"advance({duration!r}): name the unit, as in advance(seconds={duration!r})")
         self.clock.advance((duration or timedelta()) + timedelta(**parts))
         self.cluster.clean_up()
         for middleware in self.broker.middleware:
@@ -198,7 +206,10 @@ class Kit:
 
         Raises:
           AssertionError: When no message ran in the block.
+          ValueError: When there is no such point.
         """
+        if at not in get_args(CrashPoint):
+            raise ValueError(f"at={at!r} is none of {', '.join(map(repr, get_args(CrashPoint)))}")
         if self._threaded:
             raise RuntimeError("a worker with threads does not crash: it is this process")
         outer, crashes = self._crash_at, self._crashes
@@ -301,7 +312,11 @@ class Kit:
         return [WaitingMessages(self.broker, self.cluster, name) for name in self._queues(queue_name)]
 
     def _queues(self, queue_name: str | None) -> list[str]:
-        return list(self.broker.queues) if queue_name is None else [queue_name]
+        if queue_name is None:
+            return list(self.broker.queues)
+        if queue_name not in self.broker.queues:
+            raise QueueNotFound(queue_name)
+        return [queue_name]
 
     # Assertions
 
@@ -316,12 +331,26 @@ class Kit:
 
         Raises:
           AssertionError: With all messages that were enqueued.
+          ActorNotFound, QueueNotFound: When the broker has no such actor or queue.
         """
+        self._check_names(actor, wanted.get("queue_name"))
         return self._journal.assert_enqueued(actor, times, wanted)
 
     def assert_not_enqueued(self, actor: AnyActor, **wanted: Any) -> None:
         """Assert that no message of ``actor`` was enqueued; see :meth:`assert_enqueued`."""
+        self._check_names(actor, wanted.get("queue_name"))
         self._journal.assert_not_enqueued(actor, wanted)
+
+    def _check_names(self, actor: AnyActor, queue_name: str | None) -> None:
+        """Refuse a misspelt name, which no message would ever have. A broker that only sends has no actors."""
+        brokers = [kit.broker for kit in _active]
+        actors = {name for broker in brokers for name in broker.actors}
+        if name_of(actor) not in actors:
+            known = ", ".join(sorted(actors)) or "none"
+            raise ActorNotFound(f"there is no actor {name_of(actor)!r}; the actors: {known}")
+        queues = {DEFAULT_QUEUE, None}.union(*(broker.queues for broker in brokers))
+        if queue_name not in queues:
+            raise QueueNotFound(queue_name)
 
     def assert_dead(self, actor: AnyActor, error: type[BaseException] | str | None = None) -> DeadLetter:
         """Assert that there is a dead letter of ``actor``; return the first one.
@@ -331,6 +360,7 @@ class Kit:
 
         Raises:
           AssertionError: With all dead letters.
+          TypeError: When ``error`` is neither a class nor a name.
         """
         return assert_dead(self.dead(), actor, error)
 

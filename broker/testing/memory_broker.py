@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any
 
+from dramatiq.message import Message
+
 from ..broker import KafkaBroker
+from ..consume.consumer import QueueConsumer
 from .clock import ManualClock
 from .kit import Kit
 from .memory.cluster import MemoryCluster
@@ -30,9 +34,30 @@ class MemoryBroker(KafkaBroker):
     ) -> None:
         super().__init__(**options)
         self.kit = Kit(self, cluster, clock)
+        self._is_open = True
         self._use = ExitStack()
         self._use.enter_context(self.kit.use())
+
+    def enqueue_many(
+        self, messages: Iterable[Message[Any]], *, delay: int | None = None
+    ) -> list[Message[Any]]:
+        """See ``KafkaBroker.enqueue_many``.
+
+        Raises:
+          RuntimeError: After :meth:`close`: nothing is to reach a Kafka that is none of the tests'.
+        """
+        self._check_open()
+        return super().enqueue_many(messages, delay=delay)
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 30_000) -> QueueConsumer:
+        self._check_open()
+        return super().consume(queue_name, prefetch, timeout)
+
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise RuntimeError("this MemoryBroker is closed, and so is its Kafka")
 
     def close(self) -> None:
         self._use.close()
         super().close()
+        self._is_open = False

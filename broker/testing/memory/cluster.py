@@ -119,6 +119,8 @@ class MemoryCluster:
         self.last_answer_s = clock.monotonic_s()
         self._groups: dict[str, Group] = {}
         self._topic_count = 0
+        self._is_frozen = False
+        self._timed_out: list[Callable[[], object]] = []
         self._wakes: weakref.WeakSet[threading.Event] = weakref.WeakSet()
         self._producers: weakref.WeakSet[PendingSends] = weakref.WeakSet()
 
@@ -316,6 +318,27 @@ class MemoryCluster:
             for member in list(group.members.values()):
                 group.leave(member)
         self.changed()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let the cluster answer nobody, as a process that was stopped with SIGSTOP does. A send that times
+        out meanwhile takes effect afterwards: its request is in the socket.
+        """
+        self._is_frozen = True
+        self.reachable.clear()
+        try:
+            yield
+        finally:
+            self._is_frozen = False
+            late, self._timed_out = self._timed_out, []
+            for take_effect in late:
+                take_effect()
+            self.come_back()
+
+    def time_out(self, effect: Callable[[], object]) -> None:
+        """Note that the sender of a request has stopped to wait for its ``effect``."""
+        if self._is_frozen:
+            self._timed_out.append(effect)
 
     @contextmanager
     def away(self) -> Iterator[None]:

@@ -184,6 +184,7 @@ class MemoryProducer:
                 send.end(record)
                 return True
         if now_s >= send.deadline_s:
+            self._cluster.time_out(send.append)
             send.end(None, KafkaTimeoutError(f"a record for {send.partition} was not sent in time"))
             return True
         return False

@@ -7,8 +7,18 @@ from typing import Any
 
 import dramatiq
 import pytest
+from dramatiq.errors import ActorNotFound, QueueNotFound
 
-from broker.testing import advance, assert_dead, assert_enqueued, assert_not_enqueued, drain
+from broker import KafkaBroker
+from broker.testing import (
+    advance,
+    assert_dead,
+    assert_enqueued,
+    assert_not_enqueued,
+    crash_worker,
+    dead,
+    drain,
+)
 
 
 @pytest.fixture
@@ -116,3 +126,33 @@ def test_a_dead_letter_is_found_by_the_class_of_its_error_a_superclass_or_its_na
         assert_dead(fail, ValueError)
     with pytest.raises(AssertionError):
         assert_dead(fail, "Error")
+
+
+def test_a_misspelt_actor_or_queue_is_an_error_and_no_proof_that_nothing_was_enqueued(
+    kafka_broker: KafkaBroker,
+) -> None:
+    work = dramatiq.actor(actor_name="work")(lambda: None)
+    with pytest.raises(ActorNotFound, match="the actors: work"):
+        assert_not_enqueued("wrok")
+    with pytest.raises(QueueNotFound):
+        assert_not_enqueued(work, queue_name="defualt")
+    with pytest.raises(QueueNotFound):
+        dead("defualt")
+    with pytest.raises(TypeError, match="milliseconds"):
+        assert_not_enqueued(work, delay="1")
+
+
+def test_an_argument_of_the_wrong_type_is_named(kafka_broker: KafkaBroker) -> None:
+    work: Any = dramatiq.actor(actor_name="work")(lambda: None)
+    with pytest.raises(TypeError, match="no tuple"):
+        assert_enqueued(work, args=1)
+    with pytest.raises(TypeError, match="advance\\(seconds=5\\)"):
+        advance(5)  # type: ignore[arg-type]
+    wrong: Any = "during"
+    with pytest.raises(ValueError, match="'before', 'after', 'settled'"), crash_worker(wrong):
+        drain()
+    work.send()
+    drain()
+    no_error: Any = 5
+    with pytest.raises(TypeError, match="neither the class"):
+        assert_dead(work, no_error)

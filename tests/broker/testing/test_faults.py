@@ -8,7 +8,7 @@ import dramatiq
 import pytest
 
 from broker import EnqueueFailed, KafkaBroker, PoisonMessage
-from broker.testing import advance, assert_dead, crash_worker, dead, drain, kafka_away, pending
+from broker.testing import MemoryBroker, advance, assert_dead, crash_worker, dead, drain, kafka_away, pending
 from broker.testing.kit import CrashPoint, current
 from tests.broker.testing.conftest import Runs
 
@@ -168,3 +168,21 @@ def test_a_finished_task_is_not_repeated_because_kafka_was_away_at_its_end(runs:
     drain()
     assert runs == ["work", 2]
     assert pending() == []
+
+
+def test_a_send_that_times_out_while_kafka_is_frozen_fails_and_arrives_all_the_same(runs: Runs) -> None:
+    work = dramatiq.actor(actor_name="work")(runs.append)
+    work.send(1)
+    drain()
+    with current().cluster.frozen(), pytest.raises(EnqueueFailed):
+        work.send(2)
+    drain()
+    assert runs == [1, 2]
+
+
+def test_a_closed_broker_in_memory_sends_nothing_to_a_real_kafka() -> None:
+    broker = MemoryBroker(clock=current().clock)
+    work = dramatiq.actor(broker=broker, actor_name="work")(lambda: None)
+    broker.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        work.send()
