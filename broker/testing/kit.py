@@ -342,7 +342,10 @@ class Kit:
         self._journal.assert_not_enqueued(actor, wanted)
 
     def _check_names(self, actor: AnyActor, queue_name: str | None) -> None:
-        """Refuse a misspelt name, which no message would ever have. A broker that only sends has no actors."""
+        """Refuse a misspelt name, which no message would ever have.
+
+        A broker that only sends has no actors: those of all kits in use count.
+        """
         brokers = [kit.broker for kit in _active]
         actors = {name for broker in brokers for name in broker.actors}
         if name_of(actor) not in actors:
