@@ -14,6 +14,7 @@ EXAMPLES = 300
 MIN_STEPS = 5_000
 
 
+@pytest.mark.timeout(900)  # 300 orders of events take a minute or two of processor time
 def test_every_promise_holds_through_any_order_of_events(pytestconfig: pytest.Config) -> None:
     count = pytestconfig.getoption("--machine-examples") or examples(EXAMPLES)
     before = Machine.steps
