@@ -369,7 +369,8 @@ class Machine(RuleBasedStateMachine):
         self.cluster.faults.clear()
         self.harm.next = None
         self.cluster.come_back()
-        for _ in range(MAX_SETTLING_ROUNDS):
+        # Ordered retries of one key wait for one another, a round each.
+        for _ in range(MAX_SETTLING_ROUNDS + (MAX_RETRIES + 1) * len(self.ledger.plans)):
             for _ in range(STEPS_OF_A_ROUND):
                 for process in self.alive or [self._start()]:
                     process.kit.worker.step()  # which notices that the process was killed on another thread
