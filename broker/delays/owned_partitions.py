@@ -106,7 +106,7 @@ class OwnedPartitions:
 
     @property
     def all_ready(self) -> bool:
-        """Whether the delays of every owned partition may be forwarded now; False while there is none."""
+        """Whether the delays of every owned partition may be forwarded now; False without a partition."""
         return bool(self._owned) and not self._added and len(self.ready) == len(self._owned)
 
     def poll(self, timeout_ms: float, now_ms: int) -> None:

@@ -33,7 +33,7 @@ class HeartbeatMonitor:
         self._next_check_s = 0.0
 
     def check(self, now_s: float) -> None:
-        """Log a change of the state; nearly always there is none."""
+        """Log a change of the state. Most calls find no change."""
         if now_s < self._next_check_s:
             return
         self._next_check_s = now_s + POLL_INTERVAL_S

@@ -28,7 +28,7 @@ CLOSE_TIMEOUT_S = 1.0
 
 
 class DisposableProducer:
-    """Holds the current producer of all threads, and constructs another one when there is none.
+    """Holds the current producer of all threads, and constructs the first one and each replacement.
 
     kafka-python's idempotent producer never recovers from an outage longer than its delivery timeout. So a
     producer with a failure is retired, and the next call that needs one constructs it.

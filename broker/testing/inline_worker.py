@@ -146,7 +146,7 @@ class InlineWorker:
     # Work
 
     def drain(self, max_runs: int = MAX_RUNS) -> int:
-        """Run everything that is due, also what follows from it; return the number of runs.
+        """Run all due messages and their follow-ups; return the number of runs.
 
         Raises:
           DrainStalled: When something is left that can neither run nor become a dead letter, or more than

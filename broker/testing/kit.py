@@ -121,7 +121,7 @@ class Kit:
     # Running
 
     def drain(self, *, raise_errors: bool = True, max_runs: int = MAX_RUNS) -> int:
-        """Run every message that is due, and what follows from it, on this thread.
+        """Run all due messages and their follow-ups on this thread.
 
         Retries and delayed messages run once :meth:`advance` has made them due.
 
@@ -209,7 +209,7 @@ class Kit:
           ValueError: When there is no such point.
         """
         if at not in get_args(CrashPoint):
-            raise ValueError(f"at={at!r} is none of {', '.join(map(repr, get_args(CrashPoint)))}")
+            raise ValueError(f"at={at!r}: the points are {', '.join(map(repr, get_args(CrashPoint)))}")
         if self._threaded:
             raise RuntimeError("a worker with threads does not crash: it is this process")
         outer, crashes = self._crash_at, self._crashes

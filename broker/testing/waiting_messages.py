@@ -63,9 +63,7 @@ class WaitingMessages:
             commit = offsets.get(partition)
             state = None if commit is None else decode(commit.offset, commit.metadata)
             for record in self._cluster.log(partition).records:
-                is_done = state is not None and (
-                    record.offset <= state.highest and record.offset not in state.incomplete
-                )
+                is_done = state is not None and state.is_complete(record.offset)
                 if not is_done and record.value is not None:
                     yield record.value
 

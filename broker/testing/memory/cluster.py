@@ -204,6 +204,11 @@ class MemoryCluster:
                 self._groups[group_id] = Group(self._partitions_of)
             return self._groups[group_id]
 
+    def known_partitions(self, topic: str) -> set[int] | None:
+        """The partitions of a topic; None without the topic."""
+        known = self.topics.get(topic)
+        return None if known is None else set(range(len(known.logs)))
+
     def _partitions_of(self, topic: str) -> list[TopicPartition]:
         return self.topics[topic].partitions if topic in self.topics else []
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from ...kafka.errors import (
     KafkaError,
-    KafkaTimeoutError,
     LogTruncationError,
     OffsetOutOfRangeError,
     UnknownTopicOrPartitionError,
 )
 from ...kafka.protocol import CommitCallback, Offsets, RebalanceListener
+from ...kafka.rebalance import REVOKE_TIMEOUT_S
 from ...kafka.types import (
     ConsumedRecord,
     EpochEndsByPartition,
@@ -27,11 +27,10 @@ from ...process import clock
 from .cluster import MemoryCluster, MemoryProcess
 from .faults import Request
 from .groups import Group, Member
+from .log import PartitionLog
+from .pending import Pending
 
 T = TypeVar("T")
-
-#: For how long a partition may be kept while a keyed message runs there; as with kafka-python's consumer.
-REVOKE_PATIENCE_S = 5.0
 
 
 @dataclass
@@ -44,49 +43,6 @@ class Position:
 
     offset: int
     leader_epoch: int = -1
-
-
-class Pending(Generic[T]):
-    """A question that is answered once the cluster can be reached.
-
-    Parameters:
-      ask: Asks, and raises a KafkaTimeoutError when the cluster is not reached at once.
-    """
-
-    def __init__(self, ask: Callable[[float], T], timeout_ms: float) -> None:
-        self._ask = ask
-        self._deadline_s = clock.monotonic_s() + timeout_ms / 1000
-        self._answers: list[T] = []
-        self._failure: KafkaError | None = None
-
-    @property
-    def is_done(self) -> bool:
-        self._look(0.0)
-        return bool(self._answers) or self._failure is not None
-
-    def succeeded(self) -> bool:
-        return self.is_done and self._failure is None
-
-    @property
-    def value(self) -> T:
-        return self._answers[0]
-
-    def wait(self) -> T:
-        self._look(max(0.0, self._deadline_s - clock.monotonic_s()))
-        if self._failure is not None:
-            raise self._failure
-        return self._answers[0]
-
-    def _look(self, timeout_s: float) -> None:
-        if self._answers or self._failure is not None:
-            return
-        try:
-            self._answers.append(self._ask(timeout_s))
-        except KafkaTimeoutError as e:
-            if clock.monotonic_s() >= self._deadline_s:
-                self._failure = e
-        except KafkaError as e:
-            self._failure = e
 
 
 class _Done:
@@ -194,7 +150,7 @@ class MemoryConsumer:
         position = self._positions[partition]
         resets = self.config["auto_offset_reset"] != "none"
         if position is None:
-            position = Position(log.start if self.config["auto_offset_reset"] == "earliest" else log.end)
+            position = self._initial_position(log)
         elif position.leader_epoch >= 0 and position.offset > log.start:
             answer = log.end_of_epoch(position.leader_epoch)
             if answer.epoch >= 0 and answer.end_offset < position.offset:
@@ -208,9 +164,13 @@ class MemoryConsumer:
         if not log.start <= position.offset <= log.end:
             if not resets:
                 raise OffsetOutOfRangeError({partition: position.offset})
-            position = Position(log.start if self.config["auto_offset_reset"] == "earliest" else log.end)
+            position = self._initial_position(log)
         self._positions[partition] = position
         return position
+
+    def _initial_position(self, log: PartitionLog) -> Position:
+        """The position of a partition without a valid one, by ``auto_offset_reset``."""
+        return Position(log.start if self.config["auto_offset_reset"] == "earliest" else log.end)
 
     def pause(self, *partitions: TopicPartition) -> None:
         self._paused.update(partitions)
@@ -388,7 +348,7 @@ class MemoryConsumer:
         if self._listener is not None:
             now_s = clock.monotonic_s()
             if self._keeping_until_s is None:
-                self._keeping_until_s = now_s + REVOKE_PATIENCE_S
+                self._keeping_until_s = now_s + REVOKE_TIMEOUT_S
             if self._listener.is_busy(leaving) and now_s < self._keeping_until_s:
                 return
             self._listener.on_revoked(leaving)
@@ -467,8 +427,7 @@ class MemoryConsumer:
         return self._request(Request.METADATA, lambda: self.known_partitions(topic) or set(), topic=topic)
 
     def known_partitions(self, topic: str) -> set[int] | None:
-        known = self._cluster.topics.get(topic)
-        return None if known is None else set(range(len(known.logs)))
+        return self._cluster.known_partitions(topic)
 
     def topic_id(self, topic: str) -> object:
         known = self._cluster.topics.get(topic)

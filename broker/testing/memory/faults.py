@@ -89,10 +89,6 @@ class Faults:
         self._pending.append(fault)
         return fault
 
-    def remove(self, fault: Fault) -> None:
-        if fault in self._pending:
-            self._pending.remove(fault)
-
     def clear(self) -> None:
         self._pending.clear()
 

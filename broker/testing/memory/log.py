@@ -98,11 +98,6 @@ class PartitionLog:
         end = self.epochs[index][1] if index < len(self.epochs) else self.end
         return EpochEnd(self.epochs[index - 1][0], end, self.leader_epoch)
 
-    def epoch_before(self, offset: int) -> int:
-        """The leader epoch of the record before ``offset``; -1 when there is none."""
-        index = self._index_of(offset)
-        return self.records[index - 1].leader_epoch if index else -1
-
     def elect(self) -> None:
         """Begin a leader epoch."""
         epoch = self.leader_epoch + 1

@@ -217,8 +217,7 @@ class MemoryProducer:
         return set(self._cluster.topics)
 
     def known_partitions(self, topic: str) -> set[int] | None:
-        known = self._cluster.topics.get(topic)
-        return None if known is None else set(range(len(known.logs)))
+        return self._cluster.known_partitions(topic)
 
     def leader_epoch(self, partition: TopicPartition) -> int | None:
         known = self.known_partitions(partition.topic)

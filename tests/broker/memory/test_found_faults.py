@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import dramatiq
-import pytest
 
 from broker import KafkaBroker
 from broker.kafka.types import TopicPartition
@@ -21,28 +18,15 @@ def declare(broker: KafkaBroker) -> dramatiq.Actor[[], None]:
     return task
 
 
-@pytest.fixture
-def worker() -> Iterator[Kit]:
-    with Kit(KafkaBroker(partitions=1)).use() as kit:
-        yield kit
-
-
-@pytest.fixture
-def sender(worker: Kit) -> Iterator[Kit]:
-    """Another process on the same cluster."""
-    with Kit(KafkaBroker(partitions=1), worker.cluster, worker.clock).use() as kit:
-        yield kit
-
-
 def test_nothing_is_left_when_records_of_a_new_leader_were_flushed_before_the_next_worker_read_them(
-    worker: Kit, sender: Kit
+    worker: Kit, other_process: Kit
 ) -> None:
     declare(worker.broker).send()
     worker.drain()
     worker.cluster.elect(TopicPartition(QUEUE, 0))
     worker.worker.kill()
-    task = declare(sender.broker)
+    task = declare(other_process.broker)
     task.send()
-    sender.broker.flush(QUEUE)
+    other_process.broker.flush(QUEUE)
     worker.drain()
-    assert sender.broker.count(QUEUE) == 0
+    assert other_process.broker.count(QUEUE) == 0

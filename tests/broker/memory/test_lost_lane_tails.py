@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import dramatiq
 import pytest
 
@@ -35,23 +33,10 @@ class Station:
         return task
 
 
-@pytest.fixture
-def worker() -> Iterator[Kit]:
-    with Kit(KafkaBroker(partitions=1)).use() as kit:
-        yield kit
-
-
-@pytest.fixture
-def successor(worker: Kit) -> Iterator[Kit]:
-    """Another process on the same cluster."""
-    with Kit(KafkaBroker(partitions=1), worker.cluster, worker.clock).use() as kit:
-        yield kit
-
-
 @pytest.mark.parametrize("counts_first", [False, True])
 @pytest.mark.parametrize("read_s", [0, 5])
 def test_an_idle_worker_writes_lost_tombstones_again_whether_or_not_it_had_read_them(
-    worker: Kit, successor: Kit, read_s: int, counts_first: bool
+    worker: Kit, other_process: Kit, read_s: int, counts_first: bool
 ) -> None:
     """Parameters:
     read_s: The time for which the worker checks the lanes topic between its last tombstone and the loss.
@@ -79,8 +64,8 @@ def test_an_idle_worker_writes_lost_tombstones_again_whether_or_not_it_had_read_
     # Then the worker writes them again, and the next worker has nothing to run
     assert worker.broker.count(QUEUE) == 0
     worker.worker.stop()
-    station.declare(successor.broker)
-    successor.drain()
+    station.declare(other_process.broker)
+    other_process.drain()
     assert station.runs == list(range(5))
 
 
