@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Generic, TypeVar, cast
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -19,9 +19,16 @@ class DelegatedCall(Generic[T]):
 
     Parameters:
       function: Called once at most.
+
+    Attributes:
+      is_made: Whether the function has returned or raised. The call may end later.
+      error: The error of the function.
     """
 
-    __slots__ = ("_ended", "_error", "_function", "_is_made", "_result", "_taken")
+    __slots__ = ("_ended", "_function", "_result", "_taken", "error", "is_made")
+
+    #: Set once the function has returned.
+    _result: T
 
     def __init__(self, function: Callable[[], T]) -> None:
         self._function = function
@@ -29,9 +36,8 @@ class DelegatedCall(Generic[T]):
         #: Released by the end of the call.
         self._ended = threading.Lock()
         self._ended.acquire()
-        self._is_made = False
-        self._result: T | None = None
-        self._error: Exception | None = None
+        self.is_made = False
+        self.error: Exception | None = None
 
     def take(self) -> bool:
         """Take the call: whether this thread is the first to do so. The others leave it alone."""
@@ -48,13 +54,8 @@ class DelegatedCall(Generic[T]):
             self._result = self._function()
         except Exception as e:  # noqa: BLE001
             # The caller raises it.
-            self._error = e
-        self._is_made = True
-
-    @property
-    def is_made(self) -> bool:
-        """Whether the function has returned or raised. The call may end later."""
-        return self._is_made
+            self.error = e
+        self.is_made = True
 
     def end(self, *_: object) -> None:
         """Let the caller continue. To be called once; arguments, as a future passes them, are ignored."""
@@ -66,11 +67,6 @@ class DelegatedCall(Generic[T]):
         """
         return self._ended.acquire(timeout=timeout_s)
 
-    @property
-    def error(self) -> Exception | None:
-        """The error of the function."""
-        return self._error
-
     def result(self) -> T:
         """The result of the function, once the call is made.
 
@@ -78,8 +74,8 @@ class DelegatedCall(Generic[T]):
           Exception: The error of the function.
           RuntimeError: When the call is not made.
         """
-        if self._error is not None:
-            raise self._error
-        if not self._is_made:
+        if self.error is not None:
+            raise self.error
+        if not self.is_made:
             raise RuntimeError("The call is not made: its thread has ended, or is still in it.")
-        return cast("T", self._result)
+        return self._result

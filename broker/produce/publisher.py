@@ -106,6 +106,8 @@ class Publisher:
         try:
             producer = self._producers.current(reach_by_s)
             failures, unclear = self._sender.send(producer, records, unclear, reach_by_s)
+            if not failures:
+                return {}
             for select in (_unsent, self._sender.mistimed):
                 again = select(failures)
                 if not again:

@@ -47,7 +47,8 @@ class RecordSender:
         self._topics = topics
         self._timeout_s = timeout_ms / 1000
         self._send_batcher = SendBatcher()
-        self._untimed_until_s = -UNTIMED_S
+        #: Of ``clock.monotonic_s()``; None until Kafka refuses this machine's clock.
+        self._untimed_until_s: float | None = None
 
     def send(
         self, producer: ProducerClient, records: Sequence[Record], indices: Sequence[int], reach_by_s: float
@@ -62,12 +63,11 @@ class RecordSender:
           The failures by index, and the indices of those that another record may have caused.
         """
         failures = self._look_up(producer, records, indices, reach_by_s)
-        known = [index for index in indices if index not in failures]
+        known = [index for index in indices if index not in failures] if failures else indices
         reports = DeliveryReports(producer, self._topics, timeout_s=self._timeout_s)
 
         def send() -> Sent:
-            timestamp_ms = NO_TIMESTAMP if clock.monotonic_s() < self._untimed_until_s else None
-            return _start(producer, records, known, timestamp_ms)
+            return _start(producer, records, known, NO_TIMESTAMP if self._is_untimed() else None)
 
         if len(known) > MAX_BATCHED:
             answered, unclear = reports.outcomes(send())
@@ -83,7 +83,7 @@ class RecordSender:
         """
         if not any(is_about_time(e) for e in failures.values()):
             return []
-        if clock.monotonic_s() > self._untimed_until_s:
+        if not self._is_untimed():
             logger.error(
                 "Kafka refuses the time of this machine, %s: records have no timestamp until the clock is "
                 "right. Set the clock. %s",
@@ -92,6 +92,9 @@ class RecordSender:
             )  # fmt: skip
         self._untimed_until_s = clock.monotonic_s() + UNTIMED_S
         return [index for index, e in failures.items() if is_about_time(e) or type(e) is KafkaError]
+
+    def _is_untimed(self) -> bool:
+        return self._untimed_until_s is not None and clock.monotonic_s() < self._untimed_until_s
 
     def _look_up(
         self, producer: ProducerClient, records: Sequence[Record], indices: Sequence[int], reach_by_s: float
@@ -106,10 +109,13 @@ class RecordSender:
                 self._wait_until_known(topic, producer, reach_by_s)
             except (KafkaError, BrokerConnectionError, TypeError, ValueError, AssertionError) as e:
                 unknown[topic] = e
-        failures = {index: unknown[t] for index in indices if (t := records[index].topic) in unknown}
+        failures: dict[int, BaseException] = {}
         for index in indices:
             record = records[index]
-            if record.partition is None or index in failures or _is_known(producer, record):
+            if record.topic in unknown:
+                failures[index] = unknown[record.topic]
+                continue
+            if record.partition is None or _is_known(producer, record):
                 continue
             producer.refresh_metadata(timeout_s=max(0.0, reach_by_s - clock.monotonic_s()))
             if not _is_known(producer, record):

@@ -161,10 +161,11 @@ def _when_answered(calls: list[DelegatedCall[Sent]]) -> threading.Lock:
     all_answered = threading.Lock()
     last = None
     for call in calls:
-        if call.error is not None or not call.result().pending:
+        pending = call.result().pending if call.error is None else []
+        if not pending:
             call.end()
             continue
-        _, last = call.result().pending[-1]
+        _, last = pending[-1]
         last.add_both(call.end)
     if last is not None:
         all_answered.acquire()

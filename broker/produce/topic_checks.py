@@ -44,8 +44,12 @@ class TopicChecks:
           KafkaUnavailable: When Kafka does not answer, or refuses to create a topic.
           NotAuthorized: When this client may not write to the only topic.
         """
-        topics = {record.topic for record in records}
-        destinations = {record.destination.topic for record in records if record.destination is not None}
+        topics: set[str] = set()
+        destinations: set[str] = set()
+        for record in records:
+            topics.add(record.topic)
+            if record.destination is not None:
+                destinations.add(record.destination.topic)
         if self._uncreated:
             destinations = {topic for topic in destinations if self._may_create(topic)}
         try:
@@ -74,12 +78,15 @@ class TopicChecks:
           refusals: The result of :meth:`ensure`.
         """
         refused: dict[int, BaseException] = {}
-        rooms = {topic: self._room_of(topic) for topic in {record.topic for record in records}}
+        rooms: dict[str, int] = {}
         for index, record in enumerate(records):
+            room = rooms.get(record.topic)
+            if room is None:
+                room = rooms[record.topic] = self._room_of(record.topic)
             size = len(record.value or b"") + len(record.key or b"") + record.reserved_bytes
             if record.headers:
                 size += headers_bound(record.headers)
-            if size <= rooms[record.topic] and record.destination is None and not refusals:
+            if size <= room and record.destination is None and not refusals:
                 continue  # the usual case
             for step in record.steps:
                 reason = refusals.get(step.topic) or self._refusal_by_size(step)
