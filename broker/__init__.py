@@ -10,6 +10,7 @@ from .errors import (
     KafkaUnavailable,
     MessageFailed,
     MessageOfUnknownActor,
+    NoCurrentTask,
     NotAuthorized,
     NotNow,
     PartitionKeyRefused,
@@ -21,6 +22,7 @@ from .errors import (
     UnknownActor,
 )
 from .partition_keys import PartitionKeys
+from .reports.current_task import current_task
 from .retries import TenacityRetries, retry_if_temporary
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "KafkaUnavailable",
     "MessageFailed",
     "MessageOfUnknownActor",
+    "NoCurrentTask",
     "NotAuthorized",
     "NotNow",
     "Outcome",
@@ -48,6 +51,7 @@ __all__ = [
     "TenacityRetries",
     "TopicMisconfigured",
     "UnknownActor",
+    "current_task",
     "default_middleware",
     "retry_if_temporary",
 ]

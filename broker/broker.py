@@ -70,6 +70,8 @@ class KafkaBroker(Broker):
         and the third proves which one it is.
       delay_index_dir: The directory of the indexes of delayed messages (a cache; see ``broker/delays``).
       fail_fast_default: The default of ``fail_fast`` of :meth:`join`.
+      reports: Whether a worker reports its state to Kafka every 2 to 10 seconds.
+      app_version: The application's version, which the reports name.
 
     Attributes:
       version: The version of the distribution, such as ``"0.1.0"``.
@@ -102,6 +104,8 @@ class KafkaBroker(Broker):
         max_crashes: int = 3,
         delay_index_dir: str | None = None,
         fail_fast_default: bool = False,
+        reports: bool = True,
+        app_version: str = "",
     ) -> None:
         check_ranges(
             partitions=partitions,
@@ -124,6 +128,8 @@ class KafkaBroker(Broker):
             session_timeout_ms=session_timeout_ms,
             max_crashes=max_crashes,
             delay_index_dir=delay_index_dir,
+            reports=reports,
+            app_version=app_version,
         )
         self._assemble(Clients(bootstrap_servers, client_options))
         super().__init__(middleware=default_middleware() if middleware is None else middleware)
@@ -143,12 +149,16 @@ class KafkaBroker(Broker):
             is_paused=lambda: self.consumption_paused,
             fails_fast=lambda: self.fail_fast_default,
         )
-        self._hooks = HookCaller(self, self.parts.in_flight, self._current_delivery, requeue=self._requeue)
+        self._hooks = HookCaller(
+            self, self.parts.in_flight, self._current_delivery, self.parts.runs, requeue=self._requeue
+        )
 
     def _new_lifecycle(self) -> WorkerLifecycle:
         return WorkerLifecycle(
             self.parts.shutdown,
             self.parts.topics,
+            self.parts.identity,
+            self.parts.reporter,
             new_forwarder=self.parts.new_forwarder,
             consumers=lambda: list(self.parts.consumers),
         )
@@ -258,6 +268,8 @@ class KafkaBroker(Broker):
             # Dramatiq's Retries limits the frames of the traceback, but not the error's text.
             shorten_notes(message.options, MAX_TRACEBACK_CHARS)
         self.emit_before("enqueue", message, delay)
+        if delivery.is_retry(message):
+            delivery.retry_at_ms = clock.wall_ms() + (delay or 0)
         outgoing = self.parts.outgoing
         notes = outgoing.make_fit(message, delay) if message.message_id == delivery.message_id else {}
         try:

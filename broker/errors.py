@@ -15,6 +15,8 @@
     └── PartitionKeyRefused            a key that cannot name a lane
     TimeoutError
     └── CancelUndecided                no worker has decided about a cancel yet (``broker/delays``)
+    RuntimeError
+    └── NoCurrentTask                  current_task was used where no task runs
     Retry (Dramatiq)
     └── NotNow                         raised by actors: no attempt was made, run the message again
     MessageFailed                      raised by a join that fails fast: a message failed in another process
@@ -149,6 +151,10 @@ class NotNow(Retry):
     The message goes back to its queue at once, whatever the actor's policy. No attempt is counted and nothing
     is logged. Set ``broker.consumption_paused`` first, or the message comes back immediately.
     """
+
+
+class NoCurrentTask(RuntimeError):
+    """``current_task`` was used outside of a task."""
 
 
 class PartitionKeyRefused(MiddlewareError, ValueError):

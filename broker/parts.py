@@ -27,6 +27,11 @@ from .kafka.topics import Topics
 from .partition_keys.acknowledged_ends import AcknowledgedEnds
 from .process.forks import reset_on_fork
 from .produce.publisher import Publisher
+from .reports.reporter import PUBLISH_TIMEOUT_MS, Reporter
+from .reports.runs import Runs
+from .reports.sources import Sources, versions_of
+from .version import VERSION
+from .worker.identity import WorkerIdentity
 from .worker.shutdown import Shutdown
 from .worker.topic_repair import TopicRepair
 
@@ -45,6 +50,8 @@ class Settings:
     session_timeout_ms: int
     max_crashes: int
     delay_index_dir: str | None
+    reports: bool
+    app_version: str
 
     @property
     def client_settings(self) -> dict[str, int]:
@@ -65,6 +72,7 @@ class Parts:
       publisher: Sends the messages that the application enqueues.
       completion_publisher: Sends the outboxes of deliveries. It has its own producer, so a worker's dead
         letters and retries do not wait behind the messages of its tasks.
+      report_publisher: Sends the reports and the history of a worker.
       unfinished: The incomplete messages of a queue.
       for_consumers: The parts that the consumers of all queues use.
       consumers: The consumers of this process's workers.
@@ -75,6 +83,10 @@ class Parts:
     topics: Topics
     publisher: Publisher
     completion_publisher: Publisher
+    report_publisher: Publisher
+    identity: WorkerIdentity
+    runs: Runs
+    reporter: Reporter
     in_flight: InFlightDeliveries
     completer: Completer
     delays: Delays
@@ -124,6 +136,7 @@ class Parts:
         self.lane_backlog.close()
         self.publisher.close()
         self.completion_publisher.close()
+        self.report_publisher.close()
 
 
 def assemble(
@@ -145,8 +158,19 @@ def assemble(
     topics = Topics(clients, layout, namespace=settings.namespace)
     publisher = Publisher(clients, topics, timeout_ms=settings.enqueue_timeout_ms)
     completion_publisher = Publisher(clients, topics, timeout_ms=settings.enqueue_timeout_ms)
+    report_publisher = Publisher(clients, topics, timeout_ms=PUBLISH_TIMEOUT_MS)
     in_flight = InFlightDeliveries()
-    dead_letters = DeadLetterWriter(topics, hooks)
+    identity, runs, denials = WorkerIdentity(), Runs(), Denials()
+    sources = Sources(
+        identity=identity,
+        actors=hooks,
+        assigned=in_flight.assigned,
+        memberships=dict,
+        topic_of=topics.queue,
+        versions=versions_of(VERSION, settings.app_version),
+    )
+    reporter = Reporter(report_publisher, topics.workers, runs, sources, denials, is_on=settings.reports)
+    dead_letters = DeadLetterWriter(topics, hooks, runs.note_dead_letter)
     completer = Completer(completion_publisher, in_flight, give_up=dead_letters.replace_refused)
 
     def dead_letter_delayed(delay: Delay, error: BaseException) -> PendingDeadLetter:
@@ -187,6 +211,10 @@ def assemble(
         topics=topics,
         publisher=publisher,
         completion_publisher=completion_publisher,
+        report_publisher=report_publisher,
+        identity=identity,
+        runs=runs,
+        reporter=reporter,
         in_flight=in_flight,
         completer=completer,
         delays=delays,
@@ -212,7 +240,7 @@ def assemble(
             failures=failures,
             shutdown=shutdown,
             topic_repair=TopicRepair(topics, shutdown),
-            denials=Denials(),
+            denials=denials,
             hooks=hooks,
             is_paused=is_paused,
         ),

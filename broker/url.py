@@ -38,6 +38,8 @@ PARAMETERS: Mapping[str, type] = {
     "max_crashes": int,
     "delay_index_dir": str,
     "fail_fast_default": bool,
+    "reports": bool,
+    "app_version": str,
 }
 #: Settings of kafka-python whose default, None, does not show their type.
 _TEXTS = frozenset(

@@ -52,12 +52,27 @@ class Hooks(Protocol):
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None: ...
 
 
-class DeadLetterWriter:
-    """Puts dead letters into the outboxes of deliveries. It does not publish them."""
+#: Takes the message id, the names of the actor and of the queue, the option ``retries`` and the error of a
+#: dead letter that no worker thread caused.
+NoteDeadLetter = Callable[[str, str, str, object, BaseException], None]
 
-    def __init__(self, topics: Topics, hooks: Hooks) -> None:
+
+def _note_nothing(
+    message_id: str, actor_name: str, queue_name: str, retries: object, error: BaseException
+) -> None: ...
+
+
+class DeadLetterWriter:
+    """Puts dead letters into the outboxes of deliveries. It does not publish them.
+
+    Parameters:
+      note: Is told of the dead letters of messages that no worker thread rejects.
+    """
+
+    def __init__(self, topics: Topics, hooks: Hooks, note: NoteDeadLetter = _note_nothing) -> None:
         self._topics = topics
         self._hooks = hooks
+        self._note = note
 
     def add(self, delivery: Delivery, error: BaseException | None) -> None:
         """Put a delivery's dead letter into its outbox, and the ``on_dead_letter`` calls into its follow-ups.
@@ -107,6 +122,13 @@ class DeadLetterWriter:
             if is_named:
                 self._call_before_nack(delivery)
             self.add(delivery, error)
+            self._note(
+                delivery.message_id,
+                delivery.actor_name,
+                delivery.queue_name,
+                delivery.options.get("retries"),
+                error,
+            )
             if is_named:
                 delivery.follow_ups.append(partial(self._call_after_nack, delivery, error))
         finally:
@@ -161,6 +183,14 @@ class DeadLetterWriter:
             message_id=message_id,
         )
         dead_letter = read_dead_letter(queue_name, record.value, record.headers)
+        message = dead_letter.message
+        self._note(
+            message_id,
+            "" if message is None else message.actor_name,
+            queue_name,
+            None if message is None else message.options.get("retries"),
+            error,
+        )
         follow_ups: list[Callable[[], None]] = [
             *self._callbacks(dead_letter),
             partial(self._call_hooks, queue_name, raw, error),

@@ -58,6 +58,8 @@ class Delivery(MessageProxy):
       preparation: Called before its outbox is published, and repeated until it does not raise.
       retry: The record in its outbox that is its own retry.
       retry_sent: Whether Kafka has its retry, or may have it.
+      retry_at_ms: The time of its next attempt, in milliseconds since 1970; None without a retry.
+      queued_ms: The timestamp of its record, in milliseconds since 1970; -1 when Kafka has none.
       dead_letter: The record of its dead letter; None while it has none.
       lane_entry: Its lane entry; None when it has no partition key.
       wait: The lane entry that is written to the lanes topic after the outbox is in Kafka: an ordered retry,
@@ -71,6 +73,8 @@ class Delivery(MessageProxy):
     preparation: Callable[[], None] | None = None
     retry: Record | None = None
     retry_sent = False
+    retry_at_ms: int | None = None
+    queued_ms = -1
     dead_letter: Record | None = None
 
     def __init__(
@@ -137,6 +141,7 @@ def make_delivery(message: Message[Any], record: ConsumedRecord, assigned: Owner
         headers=record.headers,
         assigned=assigned,
     )
+    delivery.queued_ms = record.timestamp
     if record.key is not None:
         delivery.lane_entry = assigned.lane_entries.get(record.offset)
         delivery.headers = without_own(record.headers)

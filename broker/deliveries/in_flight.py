@@ -138,6 +138,10 @@ class InFlightDeliveries:
                 if partition == assigned.partition and offset < next_offset:
                     del self._finished[partition, offset]
 
+    def assigned(self) -> list[TopicPartition]:
+        """The assigned partitions of all queues. It takes no lock, so it may miss the last change."""
+        return [assigned.partition for assigned in self._assigned_partitions.copy()]
+
     def revoke(self, assigned: AssignedPartition) -> None:
         """Remove an assigned partition: begun deliveries become orphans, the others are withdrawn."""
         with self.lock:

@@ -26,9 +26,8 @@ class Admin(KafkaAdminClient):  # type: ignore[misc]
     def cluster_id(self) -> str:
         return str(self.describe_cluster()["cluster_id"])
 
-    def group_members(self, group_id: str) -> Sequence[object]:
-        members: Sequence[object] = self.describe_groups([group_id])[group_id]["members"]
-        return members
+    def group_members(self, group_id: str) -> Sequence[str]:
+        return [member["member_id"] for member in self.describe_groups([group_id])[group_id]["members"]]
 
 
 def _values(found: dict[str, dict[str, Any]]) -> dict[str, str | None]:

@@ -375,8 +375,8 @@ class AdminClient(Protocol):
 
     def cluster_id(self) -> str: ...
 
-    def group_members(self, group_id: str) -> Sequence[object]:
-        """The members that a group has now."""
+    def group_members(self, group_id: str) -> Sequence[str]:
+        """The ids of the members that a group has now."""
 
     def delete_records(self, records_to_delete: Mapping[TopicPartition, int]) -> object:
         """Delete the records below an offset of each partition."""

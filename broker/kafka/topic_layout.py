@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .topic_policies import CLEANUP_POLICY, MAX_MESSAGE_BYTES, RETENTION_MS, Role, limit_for
+from .topic_policies import CLEANUP_POLICY, MAX_MESSAGE_BYTES, RETENTION_BYTES, RETENTION_MS, Role, limit_for
 
 DEAD_LETTER_RETENTION_MS = 30 * 24 * 3600 * 1000
 #: Tombstones in the delayed topic must outlive the longest absence of a forwarder that remembers its offset.
@@ -17,6 +17,16 @@ DELAYED_SEGMENT_MS = 3600 * 1000
 #: Kafka deletes whole segments, once ``retention.ms`` has passed since their last record. With its default of
 #: a week for a segment, the records of completed messages would outlive their committed offsets by a week.
 QUEUE_SEGMENT_MS = 24 * 3600 * 1000
+#: Reports of a day: those of a worker that is gone are of use for the time of an incident. Small segments are
+#: compacted soon, so that a reader gets few reports beside the last of each worker.
+WORKERS_RETENTION_MS = 24 * 3600 * 1000
+WORKERS_SEGMENT_BYTES = 16 * 1024 * 1024
+WORKERS_SEGMENT_MS = 10 * 60 * 1000
+HISTORY_RETENTION_MS = 24 * 3600 * 1000
+HISTORY_RETENTION_BYTES = 1024 * 1024 * 1024
+#: Kafka deletes whole segments, so a partition has up to one segment more than its retention.
+HISTORY_SEGMENT_BYTES = 128 * 1024 * 1024
+HISTORY_SEGMENT_MS = 3600 * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +49,8 @@ class TopicLayout:
             as it is known.
         """
         return {
-            "num_partitions": self.partitions,
+            # A reader of the reports, as each worker is one, reads one partition.
+            "num_partitions": 1 if role is Role.WORKERS else self.partitions,
             "replication_factor": self.replication_factor,
             # Kafka's clock stamps the records. By the clock of a producer, retention would delete the records
             # of one that is behind, and Kafka would refuse those of one that is an hour ahead.
@@ -50,6 +61,21 @@ class TopicLayout:
         if role is Role.QUEUE:
             segment_ms = self.retention_ms if 0 < self.retention_ms < QUEUE_SEGMENT_MS else QUEUE_SEGMENT_MS
             return {RETENTION_MS: str(self.retention_ms), "segment.ms": str(segment_ms)}
+        if role is Role.WORKERS:
+            return {
+                CLEANUP_POLICY: "compact,delete",
+                RETENTION_MS: str(WORKERS_RETENTION_MS),
+                "segment.bytes": str(WORKERS_SEGMENT_BYTES),
+                "segment.ms": str(WORKERS_SEGMENT_MS),
+                "max.compaction.lag.ms": str(WORKERS_SEGMENT_MS),
+            }
+        if role is Role.HISTORY:
+            return {
+                RETENTION_MS: str(HISTORY_RETENTION_MS),
+                RETENTION_BYTES: str(HISTORY_RETENTION_BYTES),
+                "segment.bytes": str(HISTORY_SEGMENT_BYTES),
+                "segment.ms": str(HISTORY_SEGMENT_MS),
+            }
         limit = str(limit_for(role, queue_limit))
         if role is Role.DEAD_LETTERS:
             return {RETENTION_MS: str(DEAD_LETTER_RETENTION_MS), MAX_MESSAGE_BYTES: limit}

@@ -14,6 +14,11 @@ _TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]+")
 DEAD_LETTER_SUFFIX = "_dlq"
 LANES_SUFFIX = "_lanes"
 DELAYED = "delayed"
+#: The prefix of the topics that a namespace has beside those of its queues. None of them ends in a suffix of
+#: a queue's topics, so that a queue may be named "dramatiq".
+RESERVED_PREFIX = "dramatiq_"
+WORKERS = f"{RESERVED_PREFIX}workers"
+HISTORY = f"{RESERVED_PREFIX}history"
 
 
 class TopicNames:
@@ -34,6 +39,16 @@ class TopicNames:
     def delayed(self) -> str:
         """The topic of all delayed messages of this namespace."""
         return self._namespace + DELAYED
+
+    @property
+    def workers(self) -> str:
+        """The topic of the workers' reports; created by the first worker."""
+        return self._namespace + WORKERS
+
+    @property
+    def history(self) -> str:
+        """The topic of the history of all runs; created by the first worker."""
+        return self._namespace + HISTORY
 
     def queue(self, queue_name: str) -> str:
         return self._namespace + queue_name
@@ -60,6 +75,8 @@ class TopicNames:
             rule = "Kafka refuses '.' and '..'"
         elif queue_name == DELAYED:
             rule = f"the topic {self.delayed!r} holds the delayed messages"
+        elif queue_name.startswith(RESERVED_PREFIX):
+            rule = f"names beginning with {RESERVED_PREFIX!r} are kept for topics of the broker"
         elif queue_name.endswith(DEAD_LETTER_SUFFIX):
             rule = f"names ending in {DEAD_LETTER_SUFFIX!r} are kept for dead letters"
         elif queue_name.endswith(LANES_SUFFIX):

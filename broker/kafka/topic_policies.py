@@ -48,6 +48,8 @@ class Role(Enum):
     DEAD_LETTERS = "dead letters"
     DELAYED = "delayed"
     LANES = "lanes"
+    WORKERS = "workers"
+    HISTORY = "history"
 
 
 #: The limit with which this broker creates a topic, unless its queue takes more. A smaller limit than a
@@ -91,6 +93,8 @@ def findings(role: Role, settings: Settings, queue_limits: Mapping[str, int]) ->
     Parameters:
       queue_limits: ``max.message.bytes`` of the queues whose messages the topic holds, as far as it is known.
     """
+    if role is Role.WORKERS:
+        return []  # a lost report is replaced by the next one
     found = [_cleanup(role, settings), _limit(role, settings, queue_limits)]
     if role in (Role.QUEUE, Role.DEAD_LETTERS):
         found += [_retention(settings), _retention_bytes(settings)]
@@ -102,7 +106,7 @@ def _cleanup(role: Role, settings: Settings) -> Finding | None:
         return None
     policy = settings[CLEANUP_POLICY]
     kinds = {kind.strip() for kind in policy.split(",")}
-    if role in (Role.QUEUE, Role.DEAD_LETTERS):
+    if role in (Role.QUEUE, Role.DEAD_LETTERS, Role.HISTORY):
         if "compact" not in kinds:
             return None
         effect = "by which Kafka refuses records without a key and keeps only the last one of each key"
@@ -116,7 +120,7 @@ def _cleanup(role: Role, settings: Settings) -> Finding | None:
 
 
 def _limit(role: Role, settings: Settings, queue_limits: Mapping[str, int]) -> Finding | None:
-    if role is Role.QUEUE or MAX_MESSAGE_BYTES not in settings or not queue_limits:
+    if role not in OWN_LIMITS or MAX_MESSAGE_BYTES not in settings or not queue_limits:
         return None
     limit = int(settings[MAX_MESSAGE_BYTES])
     queue, needed = max(queue_limits.items(), key=lambda item: item[1])

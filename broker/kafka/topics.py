@@ -296,6 +296,10 @@ class Topics(TopicNames):
         """The role of a topic, and the topic of the queue whose messages it holds; None for all queues."""
         if topic == self.delayed:
             return Role.DELAYED, None
+        if topic == self.workers:
+            return Role.WORKERS, None
+        if topic == self.history:
+            return Role.HISTORY, None
         for suffix, role in ((DEAD_LETTER_SUFFIX, Role.DEAD_LETTERS), (LANES_SUFFIX, Role.LANES)):
             if topic.endswith(suffix):
                 return role, topic.removesuffix(suffix)

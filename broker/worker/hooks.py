@@ -24,6 +24,7 @@ from ..deliveries.delivery import Delivery
 from ..deliveries.in_flight import InFlightDeliveries
 from ..error_text import error_text
 from ..errors import NotNow
+from ..reports.runs import Runs
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ class HookCaller:
 
     Parameters:
       broker: Passed to the hooks, as Dramatiq does.
+      runs: Is told of the beginning and the end of each run.
       requeue: Adds the message to the outbox of the current delivery, as its retry without a delay.
     """
 
@@ -83,6 +85,7 @@ class HookCaller:
         broker: Broker,
         in_flight: InFlightDeliveries,
         current: CurrentDelivery,
+        runs: Runs,
         *,
         requeue: Callable[[MessageProxy], object],
     ) -> None:
@@ -90,6 +93,7 @@ class HookCaller:
         self._broker = broker
         self._in_flight = in_flight
         self._current = current
+        self._runs = runs
         self._requeue = requeue
 
     def emit_before(self, signal: str, *args: Any, **kwargs: Any) -> None:
@@ -109,9 +113,15 @@ class HookCaller:
         hook = f"after_{signal}"
         listeners = self.listeners.of(self._broker.middleware, hook)
         if signal in ("process_message", "skip_message"):
-            if not _is_withdrawn(args[0]):
-                with self._current.of(args[0]):
-                    self._call_following(listeners, hook, *args, **kwargs)
+            message = args[0]
+            if not _is_withdrawn(message):
+                try:
+                    with self._current.of(message):
+                        self._call_following(listeners, hook, message, **kwargs)
+                finally:
+                    if isinstance(message, Delivery):
+                        error = kwargs.get("exception")
+                        self._runs.end(message, error, skipped=signal == "skip_message")
             return
         if listeners and signal in ("ack", "nack") and _is_withdrawn(args[0]):
             return
@@ -122,10 +132,13 @@ class HookCaller:
                 logger.critical(_HOOK_FAILED, hook, middleware, exc_info=True)
 
     def _begin(self, message: MessageProxy) -> None:
-        if isinstance(message, Delivery) and not self._in_flight.begin(message):
+        if not isinstance(message, Delivery):
+            return
+        if not self._in_flight.begin(message):
             # The partition's new owner runs it and calls the hooks. For a flushed one no hook is called.
             message.withdrawn = True
             raise SkipMessage("its partition was revoked, or it was flushed, before it began")
+        self._runs.begin(message)
 
     def _call_before(self, listeners: list[Middleware], hook: str, *args: Any, **kwargs: Any) -> None:
         for middleware in listeners:

@@ -14,6 +14,8 @@ from ..delays import Forwarder
 from ..kafka.log_filter import drop_info_logs
 from ..kafka.topics import Topics
 from ..process import clock
+from ..reports.reporter import Reporter
+from .identity import WorkerIdentity
 from .policy_watch import PolicyWatch
 from .shutdown import Shutdown
 
@@ -26,18 +28,24 @@ MAIN_THREAD_POLL_S = 0.25
 
 
 class WorkerLifecycle(Middleware):
-    """Starts and stops the forwarder, the policy watch and the exit guard of a worker process."""
+    """Starts and stops the threads of a worker process: the forwarder, the reporter, the policy watch and the
+    exit guard.
+    """
 
     def __init__(
         self,
         shutdown: Shutdown,
         topics: Topics,
+        identity: WorkerIdentity,
+        reporter: Reporter,
         *,
         new_forwarder: Callable[[], Forwarder],
         consumers: Callable[[], Iterable[Consumer]],
     ) -> None:
         self._shutdown = shutdown
         self._topics = topics
+        self._identity = identity
+        self._reporter = reporter
         self._new_forwarder = new_forwarder
         self._consumers = consumers
         self._forwarder: Forwarder | None = None
@@ -47,6 +55,8 @@ class WorkerLifecycle(Middleware):
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         drop_info_logs()
         self._shutdown.begin_working()  # before the worker's consumers read it
+        self._identity.begin_boot()
+        self._reporter.begin_boot()
 
     def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
         self._exit_guard = ExitGuard(self._shutdown, self._consumers)
@@ -54,6 +64,7 @@ class WorkerLifecycle(Middleware):
         self._forwarder.start()
         self._policy_watch = PolicyWatch(self._topics)
         self._policy_watch.start()
+        self._reporter.start(lambda: list(worker.consumers), worker.worker_threads)
 
     def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         if self._policy_watch is not None:
@@ -62,6 +73,7 @@ class WorkerLifecycle(Middleware):
             self._forwarder.stop()
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        self._reporter.stop()
         if self._exit_guard is not None:
             self._exit_guard.disarm()
 

@@ -74,10 +74,8 @@ class MemoryAdmin:
     def cluster_id(self) -> str:
         return self._request(Request.METADATA, lambda: "memory")
 
-    def group_members(self, group_id: str) -> Sequence[object]:
-        return self._request(
-            Request.DESCRIBE_GROUPS, lambda: list(self._cluster.group(group_id).members.values())
-        )
+    def group_members(self, group_id: str) -> Sequence[str]:
+        return self._request(Request.DESCRIBE_GROUPS, lambda: list(self._cluster.group(group_id).members))
 
     def delete_records(self, records_to_delete: Mapping[TopicPartition, int]) -> object:
         def delete() -> None:

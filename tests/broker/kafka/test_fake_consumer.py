@@ -32,6 +32,8 @@ SETTINGS = Settings(
     session_timeout_ms=6_000,
     max_crashes=3,
     delay_index_dir=None,
+    reports=False,
+    app_version="",
 )
 DEADLINE_S = 60.0
 #: Longer than a consumer's pause between two polls.
@@ -58,7 +60,7 @@ class FakeAdmin:
     def cluster_id(self) -> str:
         return "memory"
 
-    def group_members(self, group_id: str) -> Sequence[object]:
+    def group_members(self, group_id: str) -> Sequence[str]:
         return []
 
     def delete_records(self, records_to_delete: Mapping[TopicPartition, int]) -> object: ...

@@ -1,0 +1,60 @@
+"""The task that runs, as its own code sees it."""
+
+from __future__ import annotations
+
+from ..deliveries.delivery import Delivery
+from ..errors import NoCurrentTask
+from .runs import Run, current_run
+
+
+class CurrentTask:
+    """The task that this thread, or this asyncio task, runs; ``from broker import current_task``.
+
+    A thread that a task starts is no part of the task, unless it copies the context (``contextvars``).
+
+    Raises (every attribute and method): NoCurrentTask when no task runs here.
+    """
+
+    @property
+    def message_id(self) -> str:
+        """The id of its message."""
+        message_id: str = self._message().message_id
+        return message_id
+
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt, from 1."""
+        return self._run().attempt
+
+    def progress(self, fraction: float, text: str = "") -> None:
+        """Report how far the task is: ``current_task.progress(0.4, "reading page 12")``.
+
+        The next report of the worker shows it, within 2 seconds. No request is made: a call takes
+        microseconds.
+
+        Parameters:
+          fraction: From 0 to 1.
+          text: One line, of at most 200 characters; the rest is left out.
+
+        Raises:
+          TypeError, ValueError: When ``fraction`` is not a number from 0 to 1, or ``text`` is not a text.
+        """
+        self._run().note_progress(fraction, text)
+
+    def _message(self) -> Delivery:
+        message = self._run().message
+        if message is None:
+            raise NoCurrentTask("the task has ended")
+        return message
+
+    def _run(self) -> Run:
+        run = current_run.get()
+        if run is None or run.message is None:
+            raise NoCurrentTask(
+                "no task runs here: current_task is for the code of an actor that a worker of a KafkaBroker "
+                "runs, in the actor's own thread or coroutine"
+            )
+        return run
+
+
+current_task = CurrentTask()

@@ -1,0 +1,228 @@
+"""The thread that writes a worker's reports and its history. No other thread waits for it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from ..deliveries.delivery import Delivery
+from ..errors import NotAuthorized
+from ..kafka.rights import Denials
+from ..process import clock, usage
+from ..process.backoff import Backoff
+from ..process.forks import reset_on_fork
+from ..produce.publisher import Publisher
+from ..produce.record import Record
+from .report import (
+    MAX_RUNNING,
+    HistoryCounters,
+    Kind,
+    Progress,
+    RunningTask,
+    WorkerReport,
+    encode_report,
+)
+from .runs import Run, Runs
+from .sources import ControlStatus, Sources, limit_ms
+
+logger = logging.getLogger(__name__)
+
+#: The interval of the writes of the history, and of the checks whether a report is due.
+FLUSH_INTERVAL_S = 0.25
+#: The interval of reports while something changes, and otherwise.
+BUSY_INTERVAL_S = 2.0
+IDLE_INTERVAL_S = 10.0
+#: The first report waits for the first assigned partition, so that it does not delay the consumers' requests.
+FIRST_REPORT_TIMEOUT_S = 2.0
+#: The timeout of the connection to Kafka, and again of an acknowledgement.
+PUBLISH_TIMEOUT_MS = 5_000
+#: The pauses after a failed write. What is written later says how much was dropped.
+FIRST_BACKOFF_S = 1.0
+MAX_BACKOFF_S = 30.0
+#: The time for which the end of a worker waits for its goodbye.
+GOODBYE_TIMEOUT_S = 2.0
+_ACTIVITY = "reports"
+
+
+class _Change(NamedTuple):
+    """What makes a report due before the long interval has passed."""
+
+    ended_ms: int
+    running: tuple[tuple[str, tuple[float, str, int] | None], ...]
+    assigned: frozenset[object]
+
+
+class Reporter:
+    """Writes the reports of this process's worker.
+
+    The thread lives from :meth:`start` to :meth:`stop`. A process that is no worker has none.
+
+    Parameters:
+      topic: The topic of the reports.
+      publisher: Its producer is used by this thread alone: a missing right to write reports must not end the
+        producer of messages.
+      is_on: Whether reports are written.
+
+    Attributes:
+      control: What the worker knows of the control commands.
+    """
+
+    def __init__(
+        self, publisher: Publisher, topic: str, runs: Runs, sources: Sources, denials: Denials, *, is_on: bool
+    ) -> None:
+        self._publisher = publisher
+        self._topic = topic
+        self._runs = runs
+        self._sources = sources
+        self._denials = denials
+        self._is_on = is_on
+        self.control = ControlStatus(self.report_soon)
+        self.reset_after_fork()
+        reset_on_fork(self)
+
+    def reset_after_fork(self) -> None:
+        """Have no thread: it belongs to the parent."""
+        self._wake = threading.Event()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+        self._queues: Callable[[], Sequence[str]] = tuple
+        self._worker_threads = 0
+        self._backoff = Backoff(FIRST_BACKOFF_S, MAX_BACKOFF_S)
+        self._started_s = 0.0
+        self._reported_s: float | None = None
+        self._promised_s = 0.0
+        self._last_change: _Change | None = None
+
+    def begin_boot(self) -> None:
+        """Begin to count runs, before the first one."""
+        self._runs.begin_boot(self._sources.identity.worker_id)
+        self._runs.is_counting = self._is_on
+
+    def start(self, queues: Callable[[], Sequence[str]], worker_threads: int) -> None:
+        """Start the thread.
+
+        Parameters:
+          queues: Returns the queues that the worker consumes; an application may declare more of them later.
+          worker_threads: The number of its worker threads.
+        """
+        if not self._is_on:
+            return
+        self.reset_after_fork()
+        self._queues, self._worker_threads = queues, worker_threads
+        self._started_s = clock.monotonic_s()
+        self._thread = threading.Thread(target=self._run, name="dramatiq-kafka-reports", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write the goodbye and end the thread, within GOODBYE_TIMEOUT_S."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._stopping = True
+            self._wake.set()
+            thread.join(GOODBYE_TIMEOUT_S)
+
+    def report_soon(self) -> None:
+        """Let the next report be written at once. Any thread may call this."""
+        self._reported_s = None if self._reported_s is None else float("-inf")
+        self._wake.set()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            clock.wait(self._wake, FLUSH_INTERVAL_S)
+            self._wake.clear()
+            try:
+                self.step()
+            except Exception:
+                # A fault here must end neither the reports nor the worker.
+                logger.exception("The worker's report could not be written; the next one will be.")
+                self._backoff.fail()
+
+    def step(self) -> None:
+        """Write what is due. It waits for Kafka."""
+        if not self._stopping and not self._backoff.is_over:
+            return
+        now_s = clock.monotonic_s()
+        self._runs.set_clocks()
+        change = self._change()
+        is_due = self._stopping or self._is_due(now_s, change)
+        if not is_due:
+            return
+        is_busy = bool(change.running) or change != self._last_change
+        interval_s = BUSY_INTERVAL_S if is_busy else IDLE_INTERVAL_S
+        report = self._report(Kind.GOODBYE if self._stopping else Kind.REPORT, interval_s)
+        key = report.worker_id.encode()
+        if self._publish([Record(self._topic, encode_report(report), key=key)]):
+            self._reported_s, self._promised_s, self._last_change = now_s, interval_s, change
+
+    def _change(self) -> _Change:
+        running = tuple((message.message_id, run.progress) for run, message in self._runs.running())
+        return _Change(self._runs.ended_ms, running, frozenset(self._sources.assigned()))
+
+    def _is_due(self, now_s: float, change: _Change) -> bool:
+        if self._reported_s is None:
+            return bool(change.assigned) or now_s - self._started_s >= FIRST_REPORT_TIMEOUT_S
+        passed_s = now_s - self._reported_s
+        if passed_s >= self._promised_s:
+            return True
+        return passed_s >= BUSY_INTERVAL_S and change != self._last_change
+
+    def _report(self, kind: Kind, next_s: float) -> WorkerReport:
+        sources, identity, runs = self._sources, self._sources.identity, self._runs
+        running = runs.running()
+        queues = sorted(self._queues())
+        topics = {sources.topic_of(queue): queue for queue in queues}
+        partitions: dict[str, tuple[int, ...]] = dict.fromkeys(queues, ())
+        for topic, number in sorted(sources.assigned()):
+            if topic in topics:
+                partitions[topics[topic]] += (number,)
+        return WorkerReport(
+            worker_id=identity.worker_id,
+            host=identity.host,
+            pid=identity.pid,
+            at_ms=clock.wall_ms(),
+            booted_ms=identity.booted_ms,
+            next_s=next_s,
+            kind=kind,
+            versions=sources.versions,
+            queues=tuple(queues),
+            threads=self._worker_threads,
+            running=tuple(self._running_task(run, message) for run, message in running[:MAX_RUNNING]),
+            running_count=len(running),
+            ended_ms=runs.ended_ms,
+            actors=runs.counters(),
+            rss_bytes=usage.rss_bytes(),
+            cpu_s=usage.cpu_s(),
+            partitions=partitions,
+            members=dict(sources.memberships()),
+            history=HistoryCounters(runs.recorded, sum(runs.unrecorded().values()), runs.dropped),
+            control=self.control.state,
+        )
+
+    def _running_task(self, run: Run, message: Delivery) -> RunningTask:
+        progress = run.progress
+        return RunningTask(
+            message.message_id,
+            message.actor_name,
+            message.queue_name,
+            run.attempt,
+            self._runs.wall_ms(run.began_s),
+            limit_ms=limit_ms(self._sources.actors, message),
+            progress=None if progress is None else Progress(*progress),
+        )
+
+    def _publish(self, records: Sequence[Record]) -> bool:
+        """Write ``records``; return whether Kafka has all of them."""
+        failures = self._publisher.publish(records)
+        if not failures:
+            self._backoff.reset()
+            self._denials.is_over(_ACTIVITY)
+            return True
+        self._backoff.fail()
+        failure = next(iter(failures.values()))
+        if isinstance(failure, NotAuthorized):
+            self._denials.note(_ACTIVITY, failure)
+        else:
+            logger.debug("The worker's report was not written: %r", failure)
+        return False

@@ -1,0 +1,368 @@
+"""Notes the runs of a worker: which run now, how they end, and the events that the history gets.
+
+The threads that run actors share no lock. Each has its own counters, which the reports thread adds up. The
+quota of events and the length of the buffer are read and written without a lock, so both may be exceeded by
+one event for each thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections import deque
+from contextvars import ContextVar
+from itertools import islice
+from typing import Any
+
+from ..deliveries.delivery import Delivery
+from ..error_text import error_text
+from ..process import clock
+from ..process.forks import reset_on_fork
+from .counters import ActorCounters, ThreadCounters
+from .histogram import UPPER_BOUNDS_S
+from .history_event import EventKind, HistoryEvent
+
+#: The events that wait for the reports thread while Kafka does not answer: about 5 MB, or 5 s of 2,000
+#: failures a second. Further events are counted as dropped.
+MAX_EVENTS = 10_000
+#: The characters of an error's text in an event.
+MAX_ERROR_CHARS = 200
+MAX_PROGRESS_CHARS = 200
+
+
+class Run:
+    """The run of one message. The thread that runs it changes it; others may read it.
+
+    Attributes:
+      message: The message, or its delivery; None after the run has ended.
+      began_s: The beginning (``clock.monotonic_s()``).
+      retries: The message's option at the beginning. A retry changes it in the message.
+      progress: The last reported progress: fraction, text, and time in milliseconds since 1970.
+      announced: Whether the history has an event that it has started.
+      thread: The counters of the thread that runs it; None while runs are not counted.
+    """
+
+    __slots__ = ("announced", "began_s", "message", "progress", "retries", "thread")
+
+    def __init__(self, message: Delivery, began_s: float, thread: RunningThread | None) -> None:
+        self.message: Delivery | None = message
+        self.began_s = began_s
+        self.retries: Any = message.options.get("retries")
+        self.progress: tuple[float, str, int] | None = None
+        self.announced = False
+        self.thread = thread
+
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt, from 1."""
+        return attempt_of(self.retries)
+
+    def note_progress(self, fraction: float, text: str) -> None:
+        """Note how far the run is.
+
+        Raises:
+          TypeError, ValueError: When ``fraction`` is not a number from 0 to 1, or ``text`` is not a text.
+        """
+        if not isinstance(fraction, int | float) or isinstance(fraction, bool) or not isinstance(text, str):
+            raise TypeError(f"progress({fraction!r}, {text!r}): pass a number from 0 to 1, and a text")
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"progress({fraction!r}): the fraction is from 0 to 1")
+        self.progress = (float(fraction), first_line(text, MAX_PROGRESS_CHARS), clock.wall_ms())
+
+
+#: The run of this thread, or of this asyncio task. A run that has ended stays until the next one begins.
+current_run: ContextVar[Run | None] = ContextVar("current_run", default=None)
+
+
+class RunningThread:
+    """The runs of one thread."""
+
+    __slots__ = ("actors", "dropped", "ended_s", "recorded", "run")
+
+    def __init__(self) -> None:
+        self.run: Run | None = None
+        self.actors: dict[str, ThreadCounters] = {}
+        self.recorded = 0
+        self.dropped = 0
+        self.ended_s = 0.0
+
+    def of(self, actor_name: str) -> ThreadCounters:
+        """The counters of an actor."""
+        counters = self.actors.get(actor_name)
+        if counters is None:
+            counters = self.actors[actor_name] = ThreadCounters()
+        return counters
+
+
+class Runs:
+    """The runs of this process's worker. Each task costs a :meth:`begin` and an :meth:`end`: about 2
+    microseconds, most of it the calls.
+
+    Attributes:
+      worker_id: The worker's id, for the events.
+      is_counting: Whether runs are counted. ``current_run`` is set in any case.
+      is_recording: Whether events are kept for the history.
+      successes_left: The number of successes that may become events until the reports thread sets it again.
+      events: The events that wait to be written.
+    """
+
+    def __init__(self) -> None:
+        self.reset_after_fork()
+        reset_on_fork(self)
+
+    def reset_after_fork(self) -> None:
+        """Forget all runs: they belong to the parent."""
+        self.is_counting = self.is_recording = False
+        self.begin_boot("")
+
+    def begin_boot(self, worker_id: str) -> None:
+        """Begin with new counters."""
+        self.worker_id = worker_id
+        self.successes_left = 0
+        self.events: deque[HistoryEvent] = deque()
+        self._threads: list[RunningThread] = []
+        self._local = threading.local()
+        self.set_clocks()
+
+    def set_clocks(self) -> None:
+        """Compare the two clocks again: a task reads only one of them."""
+        self._wall_offset_s = clock.wall_ms() / 1000 - clock.monotonic_s()
+
+    def wall_ms(self, monotonic_s: float) -> int:
+        """A time of ``clock.monotonic_s()`` in milliseconds since 1970."""
+        return int((monotonic_s + self._wall_offset_s) * 1000)
+
+    # The threads that run actors
+
+    def begin(self, message: Delivery) -> None:
+        """Note that this thread begins to run ``message``."""
+        if not self.is_counting:
+            current_run.set(Run(message, 0.0, None))
+            return
+        try:
+            thread: RunningThread = self._local.thread
+        except AttributeError:
+            thread = self._add_thread()
+        thread.run = run = Run(message, clock.monotonic_s(), thread)
+        current_run.set(run)
+
+    def end(self, message: Delivery, error: BaseException | None, *, skipped: bool = False) -> None:
+        """Note the end of this thread's run, after the middleware has decided what follows from it."""
+        run = current_run.get()
+        if run is None or run.message is not message:
+            return
+        run.message = None
+        thread = run.thread
+        if thread is None:
+            return
+        thread.run = None
+        thread.ended_s = ended_s = clock.monotonic_s()
+        counters = thread.actors.get(message.actor_name) or thread.of(message.actor_name)
+        if error is not None or skipped or message.failed:
+            self._end_badly(run, thread, counters, message, error, skipped=skipped)
+            return
+        run_s = ended_s - run.began_s
+        counters.run_slots[bisect_right(UPPER_BOUNDS_S, run_s)] += 1
+        counters.run_s += run_s
+        if message.queued_ms > 0:
+            queue_s = run.began_s + self._wall_offset_s - message.queued_ms / 1000
+            counters.queue_slots[bisect_right(UPPER_BOUNDS_S, queue_s)] += 1
+            counters.queue_s += queue_s
+        counters.succeeded += 1
+        if self.successes_left > 0 or run.announced:
+            self.successes_left -= 1
+            self._keep(thread, self._event(run, message, EventKind.SUCCEEDED, None, run_s))
+        else:
+            counters.unrecorded += 1
+
+    def _end_badly(
+        self,
+        run: Run,
+        thread: RunningThread,
+        counters: ThreadCounters,
+        message: Delivery,
+        error: BaseException | None,
+        *,
+        skipped: bool,
+    ) -> None:
+        run_s = None if skipped else thread.ended_s - run.began_s
+        if run_s is not None:
+            counters.run_slots[bisect_right(UPPER_BOUNDS_S, run_s)] += 1
+            counters.run_s += run_s
+            if (queue_s := self._queue_s(run, message)) is not None:
+                counters.queue_slots[bisect_right(UPPER_BOUNDS_S, queue_s)] += 1
+                counters.queue_s += queue_s
+        kind = _kind_of(run, message, skipped=skipped)
+        _count(counters, kind, error)
+        if self.is_recording:
+            self._keep(thread, self._event(run, message, kind, error, run_s))
+
+    def note_dead_letter(
+        self, message_id: str, actor_name: str, queue_name: str, retries: object, error: BaseException
+    ) -> None:
+        """Note a dead letter that does not follow from the end of a run: of poison, of a record that is no
+        message, or of a message that its topic refuses.
+        """
+        if not self.is_counting:
+            return
+        try:
+            thread: RunningThread = self._local.thread
+        except AttributeError:
+            thread = self._add_thread()
+        thread.of(actor_name).dead_lettered += 1
+        if self.is_recording:
+            event = HistoryEvent(
+                EventKind.DEAD_LETTERED.value,
+                message_id,
+                actor_name,
+                queue_name,
+                attempt_of(retries),
+                clock.wall_ms(),
+                self.worker_id,
+                error_type=type(error).__name__,
+                error=first_line(error_text(error), MAX_ERROR_CHARS),
+            )
+            self._keep(thread, event)
+
+    def _add_thread(self) -> RunningThread:
+        thread = self._local.thread = RunningThread()
+        self._threads.append(thread)
+        return thread
+
+    def _keep(self, thread: RunningThread, event: HistoryEvent) -> None:
+        if len(self.events) < MAX_EVENTS:
+            self.events.append(event)
+            thread.recorded += 1
+        else:
+            thread.dropped += 1
+
+    def _queue_s(self, run: Run, message: Delivery) -> float | None:
+        """The time in its queue; None when Kafka has no timestamp."""
+        if message.queued_ms <= 0:
+            return None
+        # By two clocks: that of Kafka and that of this host.
+        return max(0.0, run.began_s + self._wall_offset_s - message.queued_ms / 1000)
+
+    def _event(
+        self,
+        run: Run,
+        message: Delivery,
+        kind: EventKind,
+        error: BaseException | None,
+        run_s: float | None,
+    ) -> HistoryEvent:
+        ran = run_s is not None or kind is EventKind.STARTED
+        return HistoryEvent(
+            kind.value,
+            message.message_id,
+            message.actor_name,
+            message.queue_name,
+            run.attempt,
+            self.wall_ms(run.began_s + (run_s or 0.0)),
+            self.worker_id,
+            run_s=run_s,
+            queue_s=self._queue_s(run, message) if ran else None,
+            error_type=None if error is None else type(error).__name__,
+            error=None if error is None else first_line(error_text(error), MAX_ERROR_CHARS),
+            retry_at_ms=message.retry_at_ms if kind is EventKind.RETRIED else None,
+        )
+
+    # The reports thread
+
+    def running(self) -> list[tuple[Run, Delivery]]:
+        """The runs that last, each with its message, the oldest first."""
+        found = []
+        for thread in self._threads[:]:
+            run = thread.run
+            message = None if run is None else run.message
+            if run is not None and message is not None:
+                found.append((run, message))
+        return sorted(found, key=lambda pair: pair[0].began_s)
+
+    def announce(self) -> None:
+        """Add an event for each run that lasts and has none."""
+        for run, message in self.running():
+            if not run.announced and len(self.events) < MAX_EVENTS:
+                run.announced = True
+                self.events.append(self._event(run, message, EventKind.STARTED, None, None))
+
+    def counters(self) -> dict[str, ActorCounters]:
+        """The counters of all actors that ran, or run."""
+        found: dict[str, ActorCounters] = {}
+        for thread in self._threads[:]:
+            for actor_name, counters in thread.actors.copy().items():
+                known = found.get(actor_name)
+                found[actor_name] = counters.read() if known is None else known + counters.read()
+        for _, message in self.running():
+            name = message.actor_name
+            found[name] = found.get(name, ActorCounters()) + ActorCounters(started=1)
+        return found
+
+    def unrecorded(self) -> dict[str, int]:
+        """The successes of each actor that have no event."""
+        found: dict[str, int] = {}
+        for thread in self._threads[:]:
+            for actor_name, counters in thread.actors.copy().items():
+                if counters.unrecorded:
+                    found[actor_name] = found.get(actor_name, 0) + counters.unrecorded
+        return found
+
+    @property
+    def recorded(self) -> int:
+        """The number of events so far."""
+        return sum(thread.recorded for thread in self._threads[:])
+
+    @property
+    def dropped(self) -> int:
+        """The number of events for which the buffer had no room."""
+        return sum(thread.dropped for thread in self._threads[:])
+
+    @property
+    def ended_ms(self) -> int:
+        """The time at which a run last ended, in milliseconds since 1970; 0 before the first."""
+        ended_s = max((thread.ended_s for thread in self._threads[:]), default=0.0)
+        return self.wall_ms(ended_s) if ended_s else 0
+
+    def first_events(self, count: int) -> list[HistoryEvent]:
+        """The oldest events, which stay until :meth:`forget` is called."""
+        return list(islice(self.events.copy(), count))
+
+    def forget(self, count: int) -> None:
+        """Remove the oldest events."""
+        for _ in range(count):
+            self.events.popleft()
+
+
+def attempt_of(retries: object) -> int:
+    """The number of the attempt of a message with that option, from 1. The option may come from outside."""
+    return retries + 1 if isinstance(retries, int) else 1
+
+
+def first_line(text: str, max_chars: int) -> str:
+    """The first line of ``text`` that is not empty, shortened."""
+    line = next((line for line in text.splitlines() if line.strip()), "").strip()
+    return line if len(line) <= max_chars else line[: max_chars - 1] + "…"
+
+
+def _kind_of(run: Run, message: Delivery, *, skipped: bool) -> EventKind:
+    if message.failed:
+        return EventKind.DEAD_LETTERED
+    if skipped:
+        return EventKind.SKIPPED
+    if message.is_retried:
+        counts = attempt_of(message.options.get("retries")) > run.attempt
+        return EventKind.RETRIED if counts else EventKind.INTERRUPTED
+    return EventKind.FAILED
+
+
+def _count(counters: ThreadCounters, kind: EventKind, error: BaseException | None) -> None:
+    if kind is EventKind.SKIPPED:
+        counters.skipped += 1
+    elif kind is EventKind.INTERRUPTED:
+        counters.interrupted += 1
+    elif kind is EventKind.RETRIED:
+        counters.retried += 1
+    elif kind is EventKind.DEAD_LETTERED:
+        counters.dead_lettered += 1
+    if error is not None and kind is not EventKind.INTERRUPTED:
+        counters.note_error(type(error).__name__)

@@ -1,0 +1,84 @@
+"""The records of the topic of reports: what is written comes back, and foreign records are refused."""
+
+from __future__ import annotations
+
+import json
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.reports.counters import OTHERS, ActorCounters
+from broker.reports.payload import MAX_BYTES, pack, unpack
+from broker.reports.report import (
+    MAX_ACTORS,
+    MAX_RUNNING,
+    DeathNote,
+    RunningTask,
+    UnknownVersion,
+    UnreadableReport,
+    WorkerReport,
+    decode,
+    encode_death_note,
+    encode_report,
+)
+from tests.broker.reports.samples import death_notes, report, reports
+
+
+@given(reports)
+def test_a_report_is_read_as_it_was_written(written: WorkerReport) -> None:
+    assert decode(encode_report(written)) == written
+
+
+@given(death_notes)
+def test_a_death_note_is_read_as_it_was_written(written: DeathNote) -> None:
+    assert decode(encode_death_note(written)) == written
+
+
+@given(st.binary(max_size=200) | reports.map(lambda found: encode_report(found)[:-3]))
+def test_a_foreign_or_damaged_value_is_refused(value: bytes) -> None:
+    with pytest.raises(UnreadableReport):
+        decode(value)
+
+
+def test_an_unknown_version_is_refused_by_name() -> None:
+    body = unpack(encode_report(report()))
+    with pytest.raises(UnknownVersion, match="version 2; this broker reads version 1"):
+        decode(pack({**body, "v": 2}))
+
+
+def test_unknown_fields_are_ignored_and_missing_ones_have_defaults() -> None:
+    body = unpack(encode_report(report()))
+    assert decode(pack({**body, "colour": "blue", "control": {"applied": ["a"], "mood": 1}})) != report()
+    least = {name: body[name] for name in ("v", "kind", "worker", "at_ms", "next_s")}
+    read = decode(json.dumps(least).encode())
+    assert read == WorkerReport("host:1:aa", "", 0, 1_000_000, 0, 10.0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("at_ms", None), ("next_s", "soon"), ("running", [{}]), ("actors", {"a": []}), ("members", [])],
+)
+def test_a_report_with_a_field_of_another_type_is_refused(field: str, value: object) -> None:
+    body = unpack(encode_report(report()))
+    with pytest.raises(UnreadableReport):
+        decode(pack({**body, field: value}))
+
+
+def test_a_report_has_a_bounded_size_whatever_runs() -> None:
+    tasks = tuple(RunningTask(f"m{number}", "actor", "queue", 1, 0) for number in range(MAX_RUNNING + 50))
+    actors = {f"actor-{number}": ActorCounters(started=number) for number in range(MAX_ACTORS + 50)}
+    read = decode(encode_report(report(running=tasks, running_count=len(tasks), actors=actors)))
+    assert isinstance(read, WorkerReport)
+    assert (len(read.running), read.running_count) == (MAX_RUNNING, MAX_RUNNING + 50)
+    assert len(read.actors) == MAX_ACTORS + 1
+    assert read.actors[OTHERS].started == sum(range(50))
+    assert f"actor-{MAX_ACTORS + 49}" in read.actors
+
+
+def test_a_value_that_would_fill_the_memory_is_refused() -> None:
+    bomb = zlib.compress(b'"' + b" " * (MAX_BYTES + 1) + b'"')
+    assert len(bomb) < 1_000_000
+    with pytest.raises(UnreadableReport, match="more than"):
+        decode(bomb)
