@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 DEFAULT_PARTITIONS = 4
-NUMBERS = ("partitions", "queues", "preload", "window_s")
+NUMBERS = ("partitions", "queues", "preload", "window_s", "reports")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,7 @@ class Place:
       queues: The number of queues of the tasks; only this broker's workers support more than one.
       preload: The number of tasks that each worker process gives itself, in a system without a server.
       window_s: The time, in seconds, within which delayed messages are due.
+      reports: Whether this broker's workers write reports and the history: 1 or 0.
       task: The task and its arguments (JSON).
     """
 
@@ -30,6 +31,7 @@ class Place:
     queues: int = 1
     preload: int = 0
     window_s: int = 60
+    reports: int = 1
     task: str = "noop"
     args: str = "[]"
 

@@ -80,6 +80,10 @@ class Workers:
         """The memory of all processes together."""
         return sum(process.memory_info().rss for process in self._processes())
 
+    def thread_count(self) -> int:
+        """The threads of the process that has the most of them: a worker, beside which a master has few."""
+        return max(process.num_threads() for process in self._processes())
+
     def _all_hold_a_task(self) -> bool:
         for child in self._children:
             child.check()

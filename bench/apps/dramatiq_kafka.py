@@ -12,7 +12,11 @@ from broker import KafkaBroker
 
 _place = Place.from_env()
 broker = KafkaBroker(
-    _place.address, namespace=f"{_place.queue}-", group_id=_place.queue, partitions=_place.partitions
+    _place.address,
+    namespace=f"{_place.queue}-",
+    group_id=_place.queue,
+    partitions=_place.partitions,
+    reports=bool(_place.reports),
 )
 _queues = ["work", *(f"work-{number}" for number in range(2, _place.queues + 1))]
 _app = DramatiqApp(broker, queue_name=_queues[0])

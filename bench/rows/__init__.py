@@ -9,6 +9,7 @@ from bench.rows.noop import NOOP
 from bench.rows.partitions import PARTITIONS
 from bench.rows.processes import PROCESSES
 from bench.rows.queues import QUEUES
+from bench.rows.reports import REPORTS
 from bench.rows.sends import SENDS
 from bench.rows.spinning import SPINNING
 from bench.rows.waiting import WAITING
@@ -24,5 +25,6 @@ ROWS: list[Row] = [
     PARTITIONS,
     PROCESSES,
     QUEUES,
+    REPORTS,
     DELAYED,
 ]

@@ -60,6 +60,10 @@ class Delivery(MessageProxy):
       retry_sent: Whether Kafka has its retry, or may have it.
       retry_at_ms: The time of its next attempt, in milliseconds since 1970; None without a retry.
       queued_ms: The timestamp of its record, in milliseconds since 1970; -1 when Kafka has none.
+      began_s: The beginning of its run (``clock.monotonic_s()``); None while no task runs.
+      retries_before: Its option ``retries`` at the beginning of the run. A retry changes the option.
+      progress: What its task last reported: fraction, text, and time in milliseconds since 1970.
+      announced: Whether the history says that its run has started.
       dead_letter: The record of its dead letter; None while it has none.
       lane_entry: Its lane entry; None when it has no partition key.
       wait: The lane entry that is written to the lanes topic after the outbox is in Kafka: an ordered retry,
@@ -75,6 +79,10 @@ class Delivery(MessageProxy):
     retry_sent = False
     retry_at_ms: int | None = None
     queued_ms = -1
+    began_s: float | None = None
+    retries_before: object = None
+    progress: tuple[float, str, int] | None = None
+    announced = False
     dead_letter: Record | None = None
 
     def __init__(
@@ -98,6 +106,11 @@ class Delivery(MessageProxy):
         self.begun = False
         self.completed = False
         self.flushed = False
+
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt that runs, or has run here, from 1."""
+        return attempt_of(self.retries_before)
 
     @property
     def moves(self) -> bool:
@@ -130,6 +143,11 @@ class Delivery(MessageProxy):
         """Take the fields of the message that was decoded from its record."""
         self._message = message
         self.__dict__.update(message.__dict__)
+
+
+def attempt_of(retries: object) -> int:
+    """The number of the attempt of a message with that option, from 1. The option may come from outside."""
+    return retries + 1 if isinstance(retries, int) else 1
 
 
 def make_delivery(message: Message[Any], record: ConsumedRecord, assigned: Owner) -> Delivery:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from ..deliveries.delivery import Delivery
 from ..errors import NoCurrentTask
-from .runs import Run, current_run
+from ..process import clock
+from .runs import current_delivery, first_line
+
+MAX_PROGRESS_CHARS = 200
 
 
 class CurrentTask:
@@ -18,13 +21,13 @@ class CurrentTask:
     @property
     def message_id(self) -> str:
         """The id of its message."""
-        message_id: str = self._message().message_id
+        message_id: str = _running().message_id
         return message_id
 
     @property
     def attempt(self) -> int:
         """The number of the attempt, from 1."""
-        return self._run().attempt
+        return _running().attempt
 
     def progress(self, fraction: float, text: str = "") -> None:
         """Report how far the task is: ``current_task.progress(0.4, "reading page 12")``.
@@ -39,22 +42,22 @@ class CurrentTask:
         Raises:
           TypeError, ValueError: When ``fraction`` is not a number from 0 to 1, or ``text`` is not a text.
         """
-        self._run().note_progress(fraction, text)
+        delivery = _running()
+        if not isinstance(fraction, int | float) or isinstance(fraction, bool) or not isinstance(text, str):
+            raise TypeError(f"progress({fraction!r}, {text!r}): pass a number from 0 to 1, and a text")
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"progress({fraction!r}): the fraction is from 0 to 1")
+        delivery.progress = (float(fraction), first_line(text, MAX_PROGRESS_CHARS), clock.wall_ms())
 
-    def _message(self) -> Delivery:
-        message = self._run().message
-        if message is None:
-            raise NoCurrentTask("the task has ended")
-        return message
 
-    def _run(self) -> Run:
-        run = current_run.get()
-        if run is None or run.message is None:
-            raise NoCurrentTask(
-                "no task runs here: current_task is for the code of an actor that a worker of a KafkaBroker "
-                "runs, in the actor's own thread or coroutine"
-            )
-        return run
+def _running() -> Delivery:
+    delivery = current_delivery.get()
+    if delivery is None or delivery.began_s is None:
+        raise NoCurrentTask(
+            "no task runs here: current_task is for the code of an actor that a worker of a KafkaBroker "
+            "runs, in the actor's own thread or coroutine"
+        )
+    return delivery
 
 
 current_task = CurrentTask()

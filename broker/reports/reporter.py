@@ -24,7 +24,7 @@ from .report import (
     WorkerReport,
     encode_report,
 )
-from .runs import Run, Runs
+from .runs import Runs
 from .sources import ControlStatus, Sources, limit_ms
 
 logger = logging.getLogger(__name__)
@@ -66,6 +66,7 @@ class Reporter:
       is_on: Whether reports are written.
 
     Attributes:
+      is_on: The same.
       control: What the worker knows of the control commands.
     """
 
@@ -77,7 +78,7 @@ class Reporter:
         self._runs = runs
         self._sources = sources
         self._denials = denials
-        self._is_on = is_on
+        self.is_on = is_on
         self.control = ControlStatus(self.report_soon)
         self.reset_after_fork()
         reset_on_fork(self)
@@ -88,6 +89,7 @@ class Reporter:
         self._stopping = False
         self._thread: threading.Thread | None = None
         self._queues: Callable[[], Sequence[str]] = tuple
+        self._beside: Callable[[], None] = lambda: None
         self._worker_threads = 0
         self._backoff = Backoff(FIRST_BACKOFF_S, MAX_BACKOFF_S)
         self._started_s = 0.0
@@ -98,18 +100,24 @@ class Reporter:
     def begin_boot(self) -> None:
         """Begin to count runs, before the first one."""
         self._runs.begin_boot(self._sources.identity.worker_id)
-        self._runs.is_counting = self._is_on
+        self._runs.is_counting = self.is_on
 
-    def start(self, queues: Callable[[], Sequence[str]], worker_threads: int) -> None:
+    def start(
+        self,
+        queues: Callable[[], Sequence[str]],
+        worker_threads: int,
+        *,
+        beside: Callable[[], None] = lambda: None,
+    ) -> None:
         """Start the thread.
 
         Parameters:
           queues: Returns the queues that the worker consumes; an application may declare more of them later.
           worker_threads: The number of its worker threads.
+          beside: Called by the thread four times a second. It may wait for Kafka, as the thread does.
         """
-        if not self._is_on:
-            return
         self.reset_after_fork()
+        self._beside = beside
         self._queues, self._worker_threads = queues, worker_threads
         self._started_s = clock.monotonic_s()
         self._thread = threading.Thread(target=self._run, name="dramatiq-kafka-reports", daemon=True)
@@ -134,6 +142,8 @@ class Reporter:
             self._wake.clear()
             try:
                 self.step()
+                if not self._stopping:
+                    self._beside()
             except Exception:
                 # A fault here must end neither the reports nor the worker.
                 logger.exception("The worker's report could not be written; the next one will be.")
@@ -157,7 +167,7 @@ class Reporter:
             self._reported_s, self._promised_s, self._last_change = now_s, interval_s, change
 
     def _change(self) -> _Change:
-        running = tuple((message.message_id, run.progress) for run, message in self._runs.running())
+        running = tuple((delivery.message_id, delivery.progress) for _, delivery in self._runs.running())
         return _Change(self._runs.ended_ms, running, frozenset(self._sources.assigned()))
 
     def _is_due(self, now_s: float, change: _Change) -> bool:
@@ -188,7 +198,7 @@ class Reporter:
             versions=sources.versions,
             queues=tuple(queues),
             threads=self._worker_threads,
-            running=tuple(self._running_task(run, message) for run, message in running[:MAX_RUNNING]),
+            running=tuple(self._running_task(*run) for run in running[:MAX_RUNNING]),
             running_count=len(running),
             ended_ms=runs.ended_ms,
             actors=runs.counters(),
@@ -200,15 +210,15 @@ class Reporter:
             control=self.control.state,
         )
 
-    def _running_task(self, run: Run, message: Delivery) -> RunningTask:
-        progress = run.progress
+    def _running_task(self, began_s: float, delivery: Delivery) -> RunningTask:
+        progress = delivery.progress
         return RunningTask(
-            message.message_id,
-            message.actor_name,
-            message.queue_name,
-            run.attempt,
-            self._runs.wall_ms(run.began_s),
-            limit_ms=limit_ms(self._sources.actors, message),
+            delivery.message_id,
+            delivery.actor_name,
+            delivery.queue_name,
+            delivery.attempt,
+            self._runs.wall_ms(began_s),
+            limit_ms=limit_ms(self._sources.actors, delivery),
             progress=None if progress is None else Progress(*progress),
         )
 

@@ -12,9 +12,8 @@ from bisect import bisect_right
 from collections import deque
 from contextvars import ContextVar
 from itertools import islice
-from typing import Any
 
-from ..deliveries.delivery import Delivery
+from ..deliveries.delivery import Delivery, attempt_of
 from ..error_text import error_text
 from ..process import clock
 from ..process.forks import reset_on_fork
@@ -27,60 +26,19 @@ from .history_event import EventKind, HistoryEvent
 MAX_EVENTS = 10_000
 #: The characters of an error's text in an event.
 MAX_ERROR_CHARS = 200
-MAX_PROGRESS_CHARS = 200
 
 
-class Run:
-    """The run of one message. The thread that runs it changes it; others may read it.
-
-    Attributes:
-      message: The message, or its delivery; None after the run has ended.
-      began_s: The beginning (``clock.monotonic_s()``).
-      retries: The message's option at the beginning. A retry changes it in the message.
-      progress: The last reported progress: fraction, text, and time in milliseconds since 1970.
-      announced: Whether the history has an event that it has started.
-      thread: The counters of the thread that runs it; None while runs are not counted.
-    """
-
-    __slots__ = ("announced", "began_s", "message", "progress", "retries", "thread")
-
-    def __init__(self, message: Delivery, began_s: float, thread: RunningThread | None) -> None:
-        self.message: Delivery | None = message
-        self.began_s = began_s
-        self.retries: Any = message.options.get("retries")
-        self.progress: tuple[float, str, int] | None = None
-        self.announced = False
-        self.thread = thread
-
-    @property
-    def attempt(self) -> int:
-        """The number of the attempt, from 1."""
-        return attempt_of(self.retries)
-
-    def note_progress(self, fraction: float, text: str) -> None:
-        """Note how far the run is.
-
-        Raises:
-          TypeError, ValueError: When ``fraction`` is not a number from 0 to 1, or ``text`` is not a text.
-        """
-        if not isinstance(fraction, int | float) or isinstance(fraction, bool) or not isinstance(text, str):
-            raise TypeError(f"progress({fraction!r}, {text!r}): pass a number from 0 to 1, and a text")
-        if not 0 <= fraction <= 1:
-            raise ValueError(f"progress({fraction!r}): the fraction is from 0 to 1")
-        self.progress = (float(fraction), first_line(text, MAX_PROGRESS_CHARS), clock.wall_ms())
-
-
-#: The run of this thread, or of this asyncio task. A run that has ended stays until the next one begins.
-current_run: ContextVar[Run | None] = ContextVar("current_run", default=None)
+#: The delivery that this thread, or this asyncio task, runs. One that has ended stays until the next begins.
+current_delivery: ContextVar[Delivery | None] = ContextVar("current_delivery", default=None)
 
 
 class RunningThread:
     """The runs of one thread."""
 
-    __slots__ = ("actors", "dropped", "ended_s", "recorded", "run")
+    __slots__ = ("actors", "delivery", "dropped", "ended_s", "recorded")
 
     def __init__(self) -> None:
-        self.run: Run | None = None
+        self.delivery: Delivery | None = None
         self.actors: dict[str, ThreadCounters] = {}
         self.recorded = 0
         self.dropped = 0
@@ -95,8 +53,8 @@ class RunningThread:
 
 
 class Runs:
-    """The runs of this process's worker. Each task costs a :meth:`begin` and an :meth:`end`: about 2
-    microseconds, most of it the calls.
+    """The runs of this process's worker. Each task costs a :meth:`begin` and an :meth:`end`: between 1 and
+    2 microseconds.
 
     Attributes:
       worker_id: The worker's id, for the events.
@@ -134,68 +92,54 @@ class Runs:
 
     # The threads that run actors
 
-    def begin(self, message: Delivery) -> None:
-        """Note that this thread begins to run ``message``."""
-        if not self.is_counting:
-            current_run.set(Run(message, 0.0, None))
-            return
-        try:
-            thread: RunningThread = self._local.thread
-        except AttributeError:
-            thread = self._add_thread()
-        thread.run = run = Run(message, clock.monotonic_s(), thread)
-        current_run.set(run)
+    def begin(self, delivery: Delivery) -> None:
+        """Note that this thread begins to run ``delivery``."""
+        delivery.began_s = clock.monotonic_s()
+        delivery.retries_before = delivery.options.get("retries")
+        current_delivery.set(delivery)
+        if self.is_counting:
+            try:
+                self._local.thread.delivery = delivery
+            except AttributeError:
+                self._add_thread().delivery = delivery
 
-    def end(self, message: Delivery, error: BaseException | None, *, skipped: bool = False) -> None:
+    def end(self, delivery: Delivery, error: BaseException | None, *, skipped: bool = False) -> None:
         """Note the end of this thread's run, after the middleware has decided what follows from it."""
-        run = current_run.get()
-        if run is None or run.message is not message:
+        began_s = delivery.began_s
+        if began_s is None:
             return
-        run.message = None
-        thread = run.thread
-        if thread is None:
+        delivery.began_s = None
+        if not self.is_counting:
             return
-        thread.run = None
+        thread: RunningThread = self._local.thread
+        thread.delivery = None
         thread.ended_s = ended_s = clock.monotonic_s()
-        counters = thread.actors.get(message.actor_name) or thread.of(message.actor_name)
-        if error is not None or skipped or message.failed:
-            self._end_badly(run, thread, counters, message, error, skipped=skipped)
-            return
-        run_s = ended_s - run.began_s
-        counters.run_slots[bisect_right(UPPER_BOUNDS_S, run_s)] += 1
-        counters.run_s += run_s
-        if message.queued_ms > 0:
-            queue_s = run.began_s + self._wall_offset_s - message.queued_ms / 1000
-            counters.queue_slots[bisect_right(UPPER_BOUNDS_S, queue_s)] += 1
-            counters.queue_s += queue_s
-        counters.succeeded += 1
-        if self.successes_left > 0 or run.announced:
-            self.successes_left -= 1
-            self._keep(thread, self._event(run, message, EventKind.SUCCEEDED, None, run_s))
-        else:
-            counters.unrecorded += 1
-
-    def _end_badly(
-        self,
-        run: Run,
-        thread: RunningThread,
-        counters: ThreadCounters,
-        message: Delivery,
-        error: BaseException | None,
-        *,
-        skipped: bool,
-    ) -> None:
-        run_s = None if skipped else thread.ended_s - run.began_s
-        if run_s is not None:
+        actor_name = delivery.actor_name
+        counters = thread.actors.get(actor_name) or thread.of(actor_name)
+        queue_s = None
+        if not skipped:
+            run_s = ended_s - began_s
             counters.run_slots[bisect_right(UPPER_BOUNDS_S, run_s)] += 1
             counters.run_s += run_s
-            if (queue_s := self._queue_s(run, message)) is not None:
+            if delivery.queued_ms > 0:
+                # By two clocks: that of Kafka and that of this host.
+                queue_s = began_s + self._wall_offset_s - delivery.queued_ms / 1000
                 counters.queue_slots[bisect_right(UPPER_BOUNDS_S, queue_s)] += 1
                 counters.queue_s += queue_s
-        kind = _kind_of(run, message, skipped=skipped)
-        _count(counters, kind, error)
+        if error is None and not skipped and not delivery.failed:
+            counters.succeeded += 1
+            if self.successes_left <= 0 and not delivery.announced:
+                counters.unrecorded += 1
+                return
+            self.successes_left -= 1
+            kind = EventKind.SUCCEEDED
+        else:
+            kind = _kind_of(delivery, skipped=skipped)
+            _count(counters, kind, error)
         if self.is_recording:
-            self._keep(thread, self._event(run, message, kind, error, run_s))
+            self._keep(
+                thread, self._event(delivery, kind, error, began_s, None if skipped else run_s, queue_s)
+            )
 
     def note_dead_letter(
         self, message_id: str, actor_name: str, queue_name: str, retries: object, error: BaseException
@@ -236,55 +180,50 @@ class Runs:
         else:
             thread.dropped += 1
 
-    def _queue_s(self, run: Run, message: Delivery) -> float | None:
-        """The time in its queue; None when Kafka has no timestamp."""
-        if message.queued_ms <= 0:
-            return None
-        # By two clocks: that of Kafka and that of this host.
-        return max(0.0, run.began_s + self._wall_offset_s - message.queued_ms / 1000)
-
     def _event(
         self,
-        run: Run,
-        message: Delivery,
+        delivery: Delivery,
         kind: EventKind,
         error: BaseException | None,
+        began_s: float,
         run_s: float | None,
+        queue_s: float | None,
     ) -> HistoryEvent:
-        ran = run_s is not None or kind is EventKind.STARTED
         return HistoryEvent(
             kind.value,
-            message.message_id,
-            message.actor_name,
-            message.queue_name,
-            run.attempt,
-            self.wall_ms(run.began_s + (run_s or 0.0)),
+            delivery.message_id,
+            delivery.actor_name,
+            delivery.queue_name,
+            delivery.attempt,
+            self.wall_ms(began_s + (run_s or 0.0)),
             self.worker_id,
             run_s=run_s,
-            queue_s=self._queue_s(run, message) if ran else None,
+            queue_s=None if queue_s is None else max(0.0, queue_s),
             error_type=None if error is None else type(error).__name__,
             error=None if error is None else first_line(error_text(error), MAX_ERROR_CHARS),
-            retry_at_ms=message.retry_at_ms if kind is EventKind.RETRIED else None,
+            retry_at_ms=delivery.retry_at_ms if kind is EventKind.RETRIED else None,
         )
 
     # The reports thread
 
-    def running(self) -> list[tuple[Run, Delivery]]:
-        """The runs that last, each with its message, the oldest first."""
+    def running(self) -> list[tuple[float, Delivery]]:
+        """The deliveries that run, each with the beginning of its run (``clock.monotonic_s()``), the oldest
+        first.
+        """
         found = []
         for thread in self._threads[:]:
-            run = thread.run
-            message = None if run is None else run.message
-            if run is not None and message is not None:
-                found.append((run, message))
-        return sorted(found, key=lambda pair: pair[0].began_s)
+            delivery = thread.delivery
+            began_s = None if delivery is None else delivery.began_s
+            if delivery is not None and began_s is not None:
+                found.append((began_s, delivery))
+        return sorted(found, key=lambda pair: pair[0])
 
     def announce(self) -> None:
         """Add an event for each run that lasts and has none."""
-        for run, message in self.running():
-            if not run.announced and len(self.events) < MAX_EVENTS:
-                run.announced = True
-                self.events.append(self._event(run, message, EventKind.STARTED, None, None))
+        for began_s, delivery in self.running():
+            if not delivery.announced and len(self.events) < MAX_EVENTS:
+                delivery.announced = True
+                self.events.append(self._event(delivery, EventKind.STARTED, None, began_s, None, None))
 
     def counters(self) -> dict[str, ActorCounters]:
         """The counters of all actors that ran, or run."""
@@ -293,8 +232,8 @@ class Runs:
             for actor_name, counters in thread.actors.copy().items():
                 known = found.get(actor_name)
                 found[actor_name] = counters.read() if known is None else known + counters.read()
-        for _, message in self.running():
-            name = message.actor_name
+        for _, delivery in self.running():
+            name = delivery.actor_name
             found[name] = found.get(name, ActorCounters()) + ActorCounters(started=1)
         return found
 
@@ -333,24 +272,19 @@ class Runs:
             self.events.popleft()
 
 
-def attempt_of(retries: object) -> int:
-    """The number of the attempt of a message with that option, from 1. The option may come from outside."""
-    return retries + 1 if isinstance(retries, int) else 1
-
-
 def first_line(text: str, max_chars: int) -> str:
     """The first line of ``text`` that is not empty, shortened."""
     line = next((line for line in text.splitlines() if line.strip()), "").strip()
     return line if len(line) <= max_chars else line[: max_chars - 1] + "…"
 
 
-def _kind_of(run: Run, message: Delivery, *, skipped: bool) -> EventKind:
-    if message.failed:
+def _kind_of(delivery: Delivery, *, skipped: bool) -> EventKind:
+    if delivery.failed:
         return EventKind.DEAD_LETTERED
     if skipped:
         return EventKind.SKIPPED
-    if message.is_retried:
-        counts = attempt_of(message.options.get("retries")) > run.attempt
+    if delivery.is_retried:
+        counts = attempt_of(delivery.options.get("retries")) > delivery.attempt
         return EventKind.RETRIED if counts else EventKind.INTERRUPTED
     return EventKind.FAILED
 

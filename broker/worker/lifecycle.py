@@ -63,8 +63,12 @@ class WorkerLifecycle(Middleware):
         self._forwarder = self._new_forwarder()
         self._forwarder.start()
         self._policy_watch = PolicyWatch(self._topics)
-        self._policy_watch.start()
-        self._reporter.start(lambda: list(worker.consumers), worker.worker_threads)
+        if self._reporter.is_on:
+            self._reporter.start(
+                lambda: list(worker.consumers), worker.worker_threads, beside=self._policy_watch.step
+            )
+        else:
+            self._policy_watch.start()
 
     def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         if self._policy_watch is not None:

@@ -11,7 +11,7 @@ import pytest
 from dramatiq.middleware import AsyncIO
 
 from broker import KafkaBroker, NoCurrentTask, current_task, default_middleware
-from broker.reports.runs import current_run
+from broker.reports.runs import current_delivery
 from broker.testing import advance, drain
 
 
@@ -50,8 +50,10 @@ def test_a_coroutine_sees_the_task_that_it_is() -> None:
         current_task.progress(0.5)
         seen["id"] = current_task.message_id
         seen["thread"] = threading.current_thread()
-        run = current_run.get()
-        seen["progress"] = None if run is None or run.progress is None else run.progress[:2]
+        delivery = current_delivery.get()
+        assert delivery is not None
+        assert delivery.progress is not None
+        seen["progress"] = delivery.progress[:2]
 
     sent = task.send()
     drain()
@@ -66,13 +68,13 @@ def test_progress_keeps_a_fraction_and_one_line() -> None:
     @dramatiq.actor
     def task() -> None:
         current_task.progress(0.4, "reading page 12\nof a book")
-        run = current_run.get()
-        assert run is not None
-        assert run.progress is not None
-        seen.append(run.progress[:2])
+        delivery = current_delivery.get()
+        assert delivery is not None
+        assert delivery.progress is not None
+        seen.append(delivery.progress[:2])
         current_task.progress(1, "x" * 500)
-        assert run.progress is not None
-        seen.append((run.progress[0], len(run.progress[1])))
+        assert delivery.progress is not None
+        seen.append((delivery.progress[0], len(delivery.progress[1])))
 
     task.send()
     drain()
