@@ -21,15 +21,20 @@ DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
 MAX_KEY_CHARACTERS = 255
 
-_INTEGER = re.compile(r"-?[0-9]+", re.ASCII)
+_INTEGER = re.compile(r"(-?)0*([0-9]+)", re.ASCII)
 _OUT_OF_RANGE = {"greater_than_equal", "less_than_equal", "int_parsing_size"}
 
 
 def _check_digits(text: str) -> str:
-    """Refuse the other spellings that pydantic reads as integers: ``+1``, `` 1``, ``1_0`` and ``1.0``."""
-    if not _INTEGER.fullmatch(text):
+    """Return the integer without leading zeros.
+
+    The other spellings that pydantic reads as integers are refused: ``+1``, `` 1``, ``1_0`` and ``1.0``.
+    Leading zeros are dropped here: pydantic ignores them when it limits the number of digits, and ``int()``,
+    which it then calls, counts them.
+    """
+    if not (integer := _INTEGER.fullmatch(text)):
         raise ValueError("not an integer")
-    return text
+    return integer[1] + integer[2]
 
 
 _DIGITS = BeforeValidator(_check_digits)

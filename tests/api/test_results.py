@@ -84,10 +84,29 @@ def test_an_unknown_task_is_404_and_never_pending(client: httpx.Client, task_id:
         "null",
         "2147483648",
         "9" * 5000,
+        "0" * 5000,
+        "-" + "0" * 5000 + "1",
+        "0" * 5000 + "9" * 100,
     ],
+    ids=lambda task_id: task_id[:20],
 )
 def test_a_task_id_that_is_no_integer_in_range_is_422(client: httpx.Client, task_id: str) -> None:
     assert "task_id" in assert_problem(client.get(f"/moderation_result/{task_id}"), 422)
+
+
+@pytest.mark.parametrize("zeros", [1, 4_299, 5_000])
+def test_leading_zeros_of_an_integer_mean_nothing_however_many_there_are(
+    client: httpx.Client, database: Engine, zeros: int
+) -> None:
+    submit(database)
+    one = "0" * zeros + "1"
+    assert client.get(f"/moderation_result/{one}").json()["task_id"] == 1
+    assert client.get(f"/submissions/{one}").json()["task_id"] == 1
+    listed = client.get(f"/moderation_results?limit={one}&item_id={one}").json()["results"]
+    assert [row["task_id"] for row in listed] == [1]
+    assert client.get(f"/moderation_results?cursor={one}").json()["results"] == []
+    assert client.get(f"/moderation_result/1?wait={'0' * zeros}").status_code == 200
+    assert client.post(f"/async_predict?item_id={one}").json()["task_id"] == 2
 
 
 def test_an_absent_task_id_is_422(client: httpx.Client) -> None:
