@@ -5,6 +5,8 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection, Row, text
 
+from db.submissions import MAX_ID
+
 
 class AdFields(Protocol):
     """The attributes that an object needs to be stored as an ad."""
@@ -56,12 +58,16 @@ _UPSERT_ADS = text(
     """
 )
 
+#: The sequences follow given ids up to this one. They can therefore not be moved to their end, where every
+#: plain INSERT would fail: as many numbers remain above the highest id that they followed.
+HIGHEST_FOLLOWED_ID = MAX_ID // 2
+
 # Only forward: other transactions may have taken numbers whose rows are not visible yet.
 _ADVANCE_SEQUENCE = {
     table: text(
         f"""
         SELECT setval(pg_get_serial_sequence('{table}', 'id'), highest)
-        FROM (SELECT max(id) AS highest FROM {table}) AS given
+        FROM (SELECT max(id) AS highest FROM {table} WHERE id <= {HIGHEST_FOLLOWED_ID}) AS given
         WHERE highest > COALESCE(pg_sequence_last_value(pg_get_serial_sequence('{table}', 'id')), 0)
         """
     )
@@ -104,6 +110,9 @@ def load_ads(connection: Connection, ads: Sequence[AdFields]) -> set[int]:
 
 
 def _advance_sequences(connection: Connection) -> None:
-    """Advance the identity sequences past the given ids, which a plain INSERT would otherwise repeat."""
+    """Advance the identity sequences past the given ids, which a plain INSERT would otherwise repeat.
+
+    Higher ids than :data:`HIGHEST_FOLLOWED_ID` are ignored: the sequences do not get there.
+    """
     for table in ("users", "items"):
         connection.execute(_ADVANCE_SEQUENCE[table])

@@ -7,6 +7,7 @@ import httpx
 import pytest
 from sqlalchemy import Engine
 
+from db.items import HIGHEST_FOLLOWED_ID
 from db.submissions import MAX_ID
 from tests.api.problems import assert_problem
 from tests.db.rows import execute
@@ -69,6 +70,24 @@ def test_an_ad_without_a_given_id_finds_a_free_one_afterwards(client: httpx.Clie
         "INSERT INTO items (seller_id, name, description, category) VALUES (77, '', '', 1) RETURNING id",
     )
     assert item_id == 1002
+
+
+@pytest.mark.parametrize(
+    "given", [MAX_ID, MAX_ID - 1, HIGHEST_FOLLOWED_ID, HIGHEST_FOLLOWED_ID + 1], ids=str
+)
+def test_no_given_id_uses_up_the_free_ones(client: httpx.Client, database: Engine, given: int) -> None:
+    high = {**AD, "item_id": given, "seller_id": given}
+    for _ in range(2):
+        assert client.post("/items", json=high).status_code == 200
+    assert client.post("/items/bulk", json={"items": [AD, high]}).status_code == 200
+    [(seller_id,)] = execute(database, "INSERT INTO users DEFAULT VALUES RETURNING id")
+    [(item_id,)] = execute(
+        database,
+        "INSERT INTO items (seller_id, name, description, category) VALUES (77, '', '', 1) RETURNING id",
+    )
+    assert (seller_id, item_id) == (
+        (given + 1, given + 1) if given <= HIGHEST_FOLLOWED_ID else (AD["seller_id"] + 1, AD["item_id"] + 1)
+    )
 
 
 @pytest.mark.parametrize(
