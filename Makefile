@@ -14,7 +14,7 @@ export PIP_PROGRESS_BAR := off
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test-fast test test-real test-chaos test-cluster test-package test-ecosystem soak-memory coverage soak bench bench-smoke bench-moderation bench-plans migrate train evaluate bench-model check lint types imports format clean
+.PHONY: help run test-fast test test-real test-chaos test-cluster test-package test-ecosystem soak-memory coverage soak bench bench-smoke bench-moderation bench-plans bench-migrations migrate train evaluate bench-model check lint types imports format clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "make %-16s %s\n", $$1, $$2 }'
@@ -66,6 +66,9 @@ bench-moderation: .venv/bench.stamp ## measure the service beside the design wri
 
 bench-plans: .venv/bench.stamp ## explain every statement of db/ on ten million rows: make bench-plans SUBMISSIONS=100000
 	$(BIN)/python -m bench.plans --rows $(or $(SUBMISSIONS),10000000)
+
+bench-migrations: .venv/bench.stamp ## apply the migrations under load to ten million rows: make bench-migrations SUBMISSIONS=100000
+	$(BIN)/python -m bench.migrations --rows $(or $(SUBMISSIONS),10000000)
 
 migrate: .venv/runtime.stamp ## apply migrations/ to the database that DATABASE_URL names
 	$(BIN)/yoyo apply --batch --no-config-file --database "$(DATABASE_URL)" migrations

@@ -37,7 +37,7 @@ _READ = text(
 _REMEMBER = text(
     """
     INSERT INTO idempotency_keys (key, fingerprint, task_ids, expires_at)
-    SELECT key, decode(fingerprint, 'hex'), CAST(task_ids AS integer[]), now() + make_interval(secs => :ttl_s)
+    SELECT key, decode(fingerprint, 'hex'), CAST(task_ids AS bigint[]), now() + make_interval(secs => :ttl_s)
     FROM unnest(CAST(:keys AS text[]), CAST(:fingerprints AS text[]), CAST(:task_ids AS text[]))
         AS new (key, fingerprint, task_ids)
     ON CONFLICT (key) DO UPDATE

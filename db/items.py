@@ -5,8 +5,6 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection, Row, text
 
-from db.submissions import MAX_ID
-
 
 class AdFields(Protocol):
     """The attributes that an object needs to be stored as an ad."""
@@ -31,14 +29,14 @@ _READ = text(
     """
     SELECT items.id AS item_id, seller_id, is_verified_seller, name, description, category, images_qty
     FROM items JOIN users ON users.id = items.seller_id
-    WHERE items.id = ANY (CAST(:item_ids AS integer[]))
+    WHERE items.id = ANY (CAST(:item_ids AS bigint[]))
     """
 )
 
 _UPSERT_SELLERS = text(
     """
     INSERT INTO users (id, is_verified_seller)
-    SELECT * FROM unnest(CAST(:ids AS integer[]), CAST(:verified AS boolean[]))
+    SELECT * FROM unnest(CAST(:ids AS bigint[]), CAST(:verified AS boolean[]))
     ON CONFLICT (id) DO UPDATE SET is_verified_seller = excluded.is_verified_seller
     """
 )
@@ -48,7 +46,7 @@ _UPSERT_ADS = text(
     """
     INSERT INTO items (id, seller_id, name, description, category, images_qty)
     SELECT * FROM unnest(
-        CAST(:ids AS integer[]), CAST(:seller_ids AS integer[]), CAST(:names AS text[]),
+        CAST(:ids AS bigint[]), CAST(:seller_ids AS bigint[]), CAST(:names AS text[]),
         CAST(:descriptions AS text[]), CAST(:categories AS integer[]), CAST(:images_qtys AS integer[])
     )
     ON CONFLICT (id) DO UPDATE
@@ -59,8 +57,9 @@ _UPSERT_ADS = text(
 )
 
 #: The sequences follow given ids up to this one. They can therefore not be moved to their end, where every
-#: plain INSERT would fail: as many numbers remain above the highest id that they followed.
-HIGHEST_FOLLOWED_ID = MAX_ID // 2
+#: plain INSERT would fail. As many numbers again remain that a double, as which JavaScript reads a JSON
+#: number, represents exactly.
+HIGHEST_FOLLOWED_ID = 2**52
 
 # Only forward: other transactions may have taken numbers whose rows are not visible yet.
 _ADVANCE_SEQUENCE = {

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import ARRAY, Connection, Text, cast, func, select, true
 
-from db.submissions import MAX_ID, READ, STATUSES, Status, Submission
+from db.submissions import READ, STATUSES, Status, Submission
 from db.tables import moderation_results
 
 
@@ -27,7 +27,9 @@ def read_page(
         .render_derived()
     )
     row = moderation_results.c
-    page = READ.where(row.status == wanted.c.status, row.id < (MAX_ID + 1 if before is None else before))
+    page = READ.where(row.status == wanted.c.status)
+    if before is not None:
+        page = page.where(row.id < before)
     if item_id is not None:
         page = page.where(row.item_id == item_id)
     found = page.order_by(row.id.desc()).limit(limit).lateral("found")

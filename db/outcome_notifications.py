@@ -14,10 +14,10 @@ from db.errors import DatabaseAway, from_sqlalchemy
 
 #: Payloads are task ids, separated by commas.
 CHANNEL = "moderation_outcomes"
-#: A payload holds 8,000 bytes at most, and an id with its comma takes eleven.
-IDS_IN_A_PAYLOAD = 500
+#: A payload holds 8,000 bytes at most, and an id with its comma takes up to twenty.
+IDS_IN_A_PAYLOAD = 390
 #: Anyone can NOTIFY any text, also more digits than int() accepts.
-_TASK_ID = re.compile(r"[0-9]{1,10}", re.ASCII)
+_TASK_ID = re.compile(r"[0-9]{1,19}", re.ASCII)
 
 
 class OutcomeListener:

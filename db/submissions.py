@@ -11,8 +11,10 @@ from db.in_loop import LoopConnections, Statement
 from db.outcome_notifications import CHANNEL, IDS_IN_A_PAYLOAD
 from db.tables import moderation_results
 
-#: PostgreSQL's ``integer``: the range of every id.
-MAX_ID = 2_147_483_647
+#: PostgreSQL's ``bigint``: the range of every id.
+MAX_ID = 9_223_372_036_854_775_807
+#: PostgreSQL's ``integer``: the range of every other number.
+MAX_INTEGER = 2_147_483_647
 #: The longest stored error. The dead letter has the traceback.
 MAX_ERROR_CHARACTERS = 2_000
 
@@ -70,7 +72,7 @@ _INSERT_PENDING = text(
     """
     INSERT INTO moderation_results (item_id, message_id, publish_after)
     SELECT new.item_id, new.message_id, now() + make_interval(secs => :lease_s)
-    FROM unnest(CAST(:item_ids AS integer[]), CAST(:message_ids AS text[]))
+    FROM unnest(CAST(:item_ids AS bigint[]), CAST(:message_ids AS text[]))
         WITH ORDINALITY AS new (item_id, message_id, position)
     JOIN items ON items.id = new.item_id
     ORDER BY new.position
@@ -81,14 +83,14 @@ _INSERT_PENDING = text(
 _INSERT_PENDING_IN_LOOP = Statement(_INSERT_PENDING)
 
 # The first writer of a generation wins, and a redrive's generation is newer. The upsert alone would suffice,
-# but every attempt to insert uses up an id of 31 bits: therefore the UPDATE comes first. A row with an
-# outcome no longer needs its message: therefore publish_after becomes NULL. NOTIFY reaches the waiting
+# but every attempt to insert uses up an id: therefore the UPDATE comes first. A row with an outcome no
+# longer needs its message: therefore publish_after becomes NULL. NOTIFY reaches the waiting
 # clients at COMMIT. All rows are locked in one order before the first is written: an UPDATE locks them in
 # the order of its plan, and two batches with common messages would deadlock.
 WITH_WRITTEN = f"""
     WITH outcome AS (
         SELECT *, CASE WHEN error_message IS NULL THEN 'completed' ELSE 'failed' END AS status FROM unnest(
-            CAST(:message_ids AS text[]), CAST(:generations AS integer[]), CAST(:item_ids AS integer[]),
+            CAST(:message_ids AS text[]), CAST(:generations AS integer[]), CAST(:item_ids AS bigint[]),
             CAST(:is_violations AS boolean[]), CAST(:probabilities AS double precision[]),
             CAST(:error_messages AS text[])
         ) AS t (message_id, generation, item_id, is_violation, probability, error_message)

@@ -1,21 +1,33 @@
 """The tables of the statements. The migrations create them; a test compares the two."""
 
-from sqlalchemy import ARRAY, Boolean, Column, DateTime, Double, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Double,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+)
 
 metadata = MetaData()
 
 users = Table(
     "users",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", BigInteger, primary_key=True),
     Column("is_verified_seller", Boolean, nullable=False),
 )
 
 items = Table(
     "items",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("seller_id", Integer, nullable=False),
+    Column("id", BigInteger, primary_key=True),
+    Column("seller_id", BigInteger, nullable=False),
     Column("name", Text, nullable=False),
     Column("description", Text, nullable=False),
     Column("category", Integer, nullable=False),
@@ -25,8 +37,8 @@ items = Table(
 moderation_results = Table(
     "moderation_results",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("item_id", Integer, nullable=False),
+    Column("id", BigInteger, primary_key=True),
+    Column("item_id", BigInteger, nullable=False),
     Column("status", Text, nullable=False),
     Column("is_violation", Boolean),
     Column("probability", Double),
@@ -43,7 +55,7 @@ idempotency_keys = Table(
     metadata,
     Column("key", Text, primary_key=True),
     Column("fingerprint", LargeBinary, nullable=False),
-    Column("task_ids", ARRAY(Integer), nullable=False),
+    Column("task_ids", ARRAY(BigInteger), nullable=False),
     Column("expires_at", DateTime(timezone=True), nullable=False),
 )
 
@@ -66,7 +78,7 @@ judgements = Table(
 submission_history = Table(
     "submission_history",
     metadata,
-    Column("task_id", Integer, primary_key=True),
+    Column("task_id", BigInteger, primary_key=True),
     Column("generation", Integer, primary_key=True),
     Column("status", Text, nullable=False),
     Column("is_violation", Boolean),

@@ -38,7 +38,7 @@ def _check_digits(text: str) -> str:
 
 
 _DIGITS = BeforeValidator(_check_digits)
-_Id = Annotated[int, Field(ge=1, le=MAX_ID), _DIGITS]
+_Id = Annotated[int, Field(ge=1, le=MAX_ID, json_schema_extra={"format": "int64"}), _DIGITS]
 
 
 class Parameter(Generic[Value]):

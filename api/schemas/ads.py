@@ -4,9 +4,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from api.schemas.base import ItemId, Probability, RequestBody, ResponseBody
+from api.schemas.base import Id, ItemId, Probability, RequestBody, ResponseBody
 from api.schemas.submitting import MAX_BULK
-from db.submissions import MAX_ID
+from db.submissions import MAX_INTEGER
 
 MAX_NAME_CHARACTERS = 1_000
 MAX_DESCRIPTION_CHARACTERS = 100_000
@@ -29,12 +29,12 @@ class AdBody(RequestBody):
     """One classified ad with the known properties of its seller."""
 
     item_id: ItemId
-    seller_id: Annotated[int, Field(ge=1, le=MAX_ID)]
+    seller_id: Id
     is_verified_seller: bool
     name: Annotated[Text, Field(max_length=MAX_NAME_CHARACTERS)]
     description: Annotated[Text, Field(max_length=MAX_DESCRIPTION_CHARACTERS)]
     category: Annotated[int, Field(ge=0, le=100)]
-    images_qty: Annotated[int, Field(ge=0, le=MAX_ID)]
+    images_qty: Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 
 
 class AdsBody(RequestBody):

@@ -8,12 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSche
 from db.judgements import Decision
 from db.submissions import MAX_ID
 
-__all__ = ["Decision", "ItemId", "Probability", "RequestBody", "ResponseBody", "TaskId", "Timestamp"]
+__all__ = ["Decision", "Id", "ItemId", "Probability", "RequestBody", "ResponseBody", "TaskId", "Timestamp"]
 
 _SUFFIX = "Body"
 
-TaskId = Annotated[int, Field(ge=1, le=MAX_ID)]
-ItemId = Annotated[int, Field(ge=1, le=MAX_ID)]
+Id = Annotated[int, Field(ge=1, le=MAX_ID, json_schema_extra={"format": "int64"})]
+TaskId = Id
+ItemId = Id
 Probability = Annotated[float, Field(ge=0, le=1)]
 #: An aware time; in JSON, RFC 3339 in UTC.
 Timestamp = Annotated[

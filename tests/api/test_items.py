@@ -72,9 +72,7 @@ def test_an_ad_without_a_given_id_finds_a_free_one_afterwards(client: httpx.Clie
     assert item_id == 1002
 
 
-@pytest.mark.parametrize(
-    "given", [MAX_ID, MAX_ID - 1, HIGHEST_FOLLOWED_ID, HIGHEST_FOLLOWED_ID + 1], ids=str
-)
+@pytest.mark.parametrize("given", [MAX_ID, MAX_ID - 1, HIGHEST_FOLLOWED_ID, HIGHEST_FOLLOWED_ID + 1], ids=str)
 def test_no_given_id_uses_up_the_free_ones(client: httpx.Client, database: Engine, given: int) -> None:
     high = {**AD, "item_id": given, "seller_id": given}
     for _ in range(2):

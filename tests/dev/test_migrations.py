@@ -6,15 +6,22 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psycopg2
 import pytest
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import Engine, create_engine, inspect
 
-from db.engine import psycopg2_url
+from db import submissions
+from db.engine import make_engine, psycopg2_url, transaction
+from db.submissions import Outcome
 from dev.postgres import create_database, drop_database
 from dev.stack import MIGRATIONS, ROOT, migrate
+from tests.db.rows import execute, load_sample_ads, submit
+from tests.waiting import wait_until
 
 FILES = sorted(MIGRATIONS.glob("V*.sql"))
 
@@ -101,6 +108,126 @@ def test_a_migration_whose_run_was_killed_does_not_lock_the_next_one_out(empty_d
         connection.exec_driver_sql("INSERT INTO yoyo_lock VALUES (1, now(), 4194304)")
     engine.dispose()
     migrate(empty_database)
+
+
+@pytest.fixture
+def wide_database(empty_database: str) -> Iterator[Engine]:
+    """A database before ids of 64 bits, with 2,000 submissions; each of its tables counts as a large one."""
+    for file in FILES[:6]:
+        with psycopg2.connect(empty_database) as connection, connection.cursor() as cursor:
+            cursor.execute(file.read_text(encoding="utf-8"))
+    engine = make_engine(empty_database)
+    name = empty_database.rpartition("/")[2]
+    execute(engine, f'ALTER DATABASE "{name}" SET "migrations.small_bytes" = \'0\'')
+    load_sample_ads(engine, 5)
+    for _ in range(4):
+        submit(engine, [1, 2, 3, 4, 5] * 100, lease_s=0)
+    execute(engine, "GRANT SELECT ON moderation_results TO PUBLIC")
+    yield engine
+    engine.dispose()
+
+
+class Writer:
+    """Submits, writes outcomes, redrives and deletes rows until it is told to stop; knows what is there."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.rows: dict[str, tuple[str, int]] = {}
+        self.stopping = threading.Event()
+        self.rounds = 0
+        self._engine = engine
+        self._thread = ThreadPoolExecutor(1)
+        self._running = self._thread.submit(self._run)
+
+    def stop(self) -> None:
+        self.stopping.set()
+        self._running.result()
+        self._thread.shutdown()
+
+    def _run(self) -> None:
+        while not self.stopping.is_set():
+            first, second, third, fourth = submit(self._engine, [1, 2, 3, 4], lease_s=0)
+            with transaction(self._engine) as connection:
+                outcomes = [
+                    Outcome(first, 0, 1, True, 0.5),
+                    *(Outcome(one, 0, 1, error_message="because") for one in (second, third)),
+                ]
+                submissions.write_outcomes(connection, outcomes)
+            execute(
+                self._engine,
+                "UPDATE moderation_results SET status = 'pending', error_message = NULL, generation = 1"
+                " WHERE message_id = :message_id",
+                message_id=third,
+            )
+            execute(
+                self._engine,
+                "DELETE FROM moderation_results WHERE message_id = :message_id",
+                message_id=fourth,
+            )
+            self.rows |= {first: ("completed", 0), second: ("failed", 0), third: ("pending", 1)}
+            self.rounds += 1
+
+
+def test_a_large_table_is_widened_beside_its_writers_and_loses_nothing(
+    wide_database: Engine, database_url: str, empty_database: str
+) -> None:
+    before = execute(wide_database, "SELECT id, message_id, created_at FROM moderation_results ORDER BY id")
+    writers = [Writer(wide_database) for _ in range(2)]
+    migrate(empty_database)
+    rounds = [writer.rounds for writer in writers]
+    for writer, seen in zip(writers, rounds, strict=True):
+        wait_until(
+            lambda writer=writer, seen=seen: writer.rounds > seen,  # type: ignore[misc]
+            deadline_s=60,
+            what="the writers to continue",
+        )
+        writer.stop()
+    assert schema(empty_database) == schema(database_url)
+    after = execute(wide_database, "SELECT id, message_id, created_at FROM moderation_results ORDER BY id")
+    assert after[: len(before)] == before
+    states = execute(
+        wide_database,
+        "SELECT message_id, status, generation FROM moderation_results WHERE id > :last",
+        last=before[-1][0],
+    )
+    written = {message_id: state for writer in writers for message_id, state in writer.rows.items()}
+    assert {message_id: (status, generation) for message_id, status, generation in states} == written
+    redriven = sum(generation for _, generation in written.values())
+    assert execute(wide_database, "SELECT count(*) FROM submission_history") == [(redriven,)]
+    assert execute(wide_database, "SELECT conname FROM pg_constraint WHERE NOT convalidated") == []
+    assert execute(wide_database, "SELECT has_table_privilege('public', 'moderation_results', 'SELECT')") == [
+        (True,)
+    ]
+
+
+def test_widening_that_was_killed_is_repeated_and_leaves_nothing_behind(
+    wide_database: Engine, database_url: str, empty_database: str
+) -> None:
+    psql = shutil.which("psql")
+    if psql is None:
+        pytest.skip("there is no psql")
+    with wide_database.connect() as reader:  # as long as it reads, the copy cannot take the table's place
+        reader.exec_driver_sql("SELECT count(*) FROM moderation_results")
+        run = subprocess.Popen([psql, "-q", "-d", empty_database, "-f", FILES[6]], stderr=subprocess.DEVNULL)
+        try:
+            wait_until(
+                lambda: (
+                    execute(
+                        wide_database, "SELECT to_regclass('moderation_results_by_item_wide') IS NOT NULL"
+                    )
+                    == [(True,)]
+                ),
+                deadline_s=60,
+                what="the copy to be complete",
+            )
+        finally:
+            run.kill()
+            run.wait()
+        reader.rollback()
+    submit(wide_database, [1])  # the trigger of the killed run is still there
+    migrate(empty_database)
+    migrate(empty_database)
+    assert schema(empty_database) == schema(database_url)
+    assert execute(wide_database, "SELECT count(*) FROM moderation_results") == [(2001,)]
 
 
 def test_migration_files_are_numbered_without_a_gap() -> None:

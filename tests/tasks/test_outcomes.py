@@ -156,7 +156,7 @@ def test_a_dead_letter_put_back_on_its_queue_gives_its_row_a_verdict(
     assert (found.status, found.generation, found.error_message) == ("completed", 1, None)
 
 
-@pytest.mark.parametrize("item_id", ["1", None, True, 1.5, 0, -1, 2**31, [1], {"a": 1}], ids=repr)
+@pytest.mark.parametrize("item_id", ["1", None, True, 1.5, 0, -1, 2**63, [1], {"a": 1}], ids=repr)
 def test_an_item_id_that_is_none_is_a_dead_letter_without_a_row(
     kafka_broker: KafkaBroker, database: Engine, item_id: object
 ) -> None:
