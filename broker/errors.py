@@ -148,8 +148,9 @@ class RetryPolicyRefused(MiddlewareError, ValueError):
 class NotNow(Retry):
     """Raise from an actor that could not start, because a service that all its tasks need is unavailable.
 
-    The message goes back to its queue at once, whatever the actor's policy. No attempt is counted and nothing
-    is logged. Set ``broker.consumption_paused`` first, or the message comes back immediately.
+    The message goes back to its queue, whatever the actor's policy: at once, or after ``delay`` milliseconds.
+    No attempt is counted and nothing is logged. Without a delay, set ``broker.consumption_paused`` first, or
+    the message comes back immediately.
     """
 
 

@@ -2,13 +2,15 @@
 
 from sqlalchemy import Connection, text
 
+from db.locks import BRIEFLY
 from db.outcome_notifications import CHANNEL
 
 # The message may still run: its outcome meets a row that is not pending, and changes nothing.
 _CANCEL = text(
     f"""
-    WITH cancelled AS (
+    WITH {BRIEFLY}, cancelled AS (
         UPDATE moderation_results SET status = 'cancelled', processed_at = now(), publish_after = NULL
+        FROM briefly
         WHERE id = :task_id AND status = 'pending'
         RETURNING id
     )
@@ -18,5 +20,9 @@ _CANCEL = text(
 
 
 def cancel(connection: Connection, task_id: int) -> bool:
-    """Cancel the submission if it is pending; return whether it was."""
+    """Cancel the submission if it is pending; return whether it was.
+
+    Raises:
+      RowLocked: Another transaction keeps its row locked.
+    """
     return connection.execute(_CANCEL, {"task_id": task_id}).one_or_none() is not None

@@ -7,6 +7,7 @@
     │   ├── DatabaseAway         no connection (also a ConnectionError)
     │   ├── DatabaseBusy         a deadline, no free connection (also a TimeoutError)
     │   │   └── TransactionLost  a deadlock: this transaction was rolled back for another; PostgreSQL works
+    │   │       └── RowLocked    another transaction holds a lock for longer than a moment
     │   └── SchemaMissing        a table or a column is missing: apply the migrations
     └── DatabaseRefused          permanent: PostgreSQL will never accept this statement with this data
 
@@ -40,6 +41,10 @@ class TransactionLost(DatabaseBusy):
     """The transaction was rolled back for another, as in a deadlock. PostgreSQL works."""
 
 
+class RowLocked(TransactionLost):
+    """Another transaction kept a row locked for longer than this statement waits. PostgreSQL works."""
+
+
 class SchemaMissing(DatabaseUnavailable, ConnectionError):
     """A table or a column is missing: some migrations were not applied."""
 
@@ -65,6 +70,7 @@ _AWAY = {
     "57",  # operator_intervention, as when PostgreSQL shuts down
 }
 _LOST = "40"  # transaction_rollback: deadlock_detected, serialization_failure
+_LOCK_TIMEOUT = "55P03"  # lock_not_available
 _STATEMENT_CANCELED = "57014"  # of class 57, but statement_timeout raises it
 
 
@@ -96,6 +102,8 @@ def _classified(error: Any, *, connection_lost: bool) -> DatabaseError:
         return DatabaseAway(text) if connection_lost else DatabaseRefused(text)
     if code != _STATEMENT_CANCELED and code[:2] in _AWAY:
         return DatabaseAway(text)
+    if code == _LOCK_TIMEOUT:
+        return RowLocked(text)
     if code[:2] in _NEVER:
         return DatabaseRefused(text)
     return TransactionLost(text) if code[:2] == _LOST else DatabaseBusy(text)

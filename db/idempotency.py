@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
+from db.locks import BRIEFLY
+
 #: Advisory locks share one number space per database; this number separates these from others.
 _LOCK_SPACE = 4_201_337
 
@@ -35,11 +37,12 @@ _READ = text(
 # An expired key may still have a row, which is overwritten. The lock keeps other requests from writing the
 # same key. The task ids are sent as text, because an array of arrays needs arrays of one length.
 _REMEMBER = text(
-    """
+    f"""
+    WITH {BRIEFLY}
     INSERT INTO idempotency_keys (key, fingerprint, task_ids, expires_at)
     SELECT key, decode(fingerprint, 'hex'), CAST(task_ids AS bigint[]), now() + make_interval(secs => :ttl_s)
     FROM unnest(CAST(:keys AS text[]), CAST(:fingerprints AS text[]), CAST(:task_ids AS text[]))
-        AS new (key, fingerprint, task_ids)
+        AS new (key, fingerprint, task_ids), briefly
     ON CONFLICT (key) DO UPDATE
     SET fingerprint = excluded.fingerprint, task_ids = excluded.task_ids, expires_at = excluded.expires_at
     """
@@ -74,7 +77,11 @@ def read(connection: Connection, keys: Iterable[str]) -> dict[str, Remembered]:
 
 
 def remember(connection: Connection, accepted: Sequence[Remembered], *, ttl_s: float) -> None:
-    """Keep the requests' results for ``ttl_s``. This transaction holds the locks of their keys."""
+    """Keep the requests' results for ``ttl_s``. This transaction holds the locks of their keys.
+
+    Raises:
+      RowLocked: Somebody else than a request keeps the row of an expired key locked.
+    """
     connection.execute(
         _REMEMBER,
         {

@@ -5,6 +5,8 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection, Row, text
 
+from db.locks import BRIEFLY
+
 
 class AdFields(Protocol):
     """The attributes that an object needs to be stored as an ad."""
@@ -34,9 +36,11 @@ _READ = text(
 )
 
 _UPSERT_SELLERS = text(
-    """
+    f"""
+    WITH {BRIEFLY}
     INSERT INTO users (id, is_verified_seller)
-    SELECT * FROM unnest(CAST(:ids AS bigint[]), CAST(:verified AS boolean[]))
+    SELECT id, is_verified
+    FROM unnest(CAST(:ids AS bigint[]), CAST(:verified AS boolean[])) AS given (id, is_verified), briefly
     ON CONFLICT (id) DO UPDATE SET is_verified_seller = excluded.is_verified_seller
     """
 )
@@ -85,6 +89,9 @@ def load_ads(connection: Connection, ads: Sequence[AdFields]) -> set[int]:
 
     Returns:
       The ids of the new ads.
+
+    Raises:
+      RowLocked: Another transaction keeps an ad or a seller locked. Nothing was written.
     """
     # Sorted, so that two loads lock their common rows in the same order.
     sellers = sorted({ad.seller_id: ad.is_verified_seller for ad in ads}.items())

@@ -6,7 +6,15 @@ from typing import Literal
 
 from sqlalchemy import Connection, select, text
 
-from db.submissions import SELECT_WRITTEN, WITH_WRITTEN, Outcome, arrays_of
+from db.submissions import (
+    SELECT_UNLOCKED_WRITTEN,
+    SELECT_WRITTEN,
+    WITH_BRIEFLY_WRITTEN,
+    WITH_UNLOCKED_WRITTEN,
+    WITH_WRITTEN,
+    Outcome,
+    arrays_of,
+)
 from db.tables import judgements, moderation_results
 
 Decision = Literal["approve", "review", "reject"]
@@ -42,8 +50,7 @@ _KINDS = {
 _OWN = _NAMES[2:]
 _OWN_ARRAYS = ", ".join(f"CAST(:{name}s AS {_KINDS.get(name, 'text')}[])" for name in _OWN)
 # A judgement is written with its verdict, while the submission's row is locked.
-_WRITE_VERDICTS = text(
-    f"""{WITH_WRITTEN}, judged AS (
+_JUDGED = f""", judged AS (
         INSERT INTO judgements ({", ".join(_NAMES)})
         SELECT {", ".join(_NAMES)}
         FROM unnest(CAST(:message_ids AS text[]), CAST(:generations AS integer[]), {_OWN_ARRAYS})
@@ -53,9 +60,10 @@ _WRITE_VERDICTS = text(
         SET {", ".join(f"{name} = excluded.{name}" for name in _NAMES if name != "message_id")}
         WHERE judgements.generation < excluded.generation
     )
-    {SELECT_WRITTEN}
-    """
-)
+"""
+_WRITE_VERDICTS = text(f"{WITH_WRITTEN} {_JUDGED} {SELECT_WRITTEN}")
+_WRITE_VERDICTS_BRIEFLY = text(f"{WITH_BRIEFLY_WRITTEN} {_JUDGED} {SELECT_WRITTEN}")
+_WRITE_UNLOCKED_VERDICTS = text(f"{WITH_UNLOCKED_WRITTEN} {_JUDGED} {SELECT_UNLOCKED_WRITTEN}")
 _READ = (
     select(*(judgements.c[name] for name in _NAMES))
     .join(moderation_results, moderation_results.c.message_id == judgements.c.message_id)
@@ -64,7 +72,11 @@ _READ = (
 
 
 def write_verdicts(
-    connection: Connection, outcomes: Sequence[Outcome], judged: Sequence[Judgement]
+    connection: Connection,
+    outcomes: Sequence[Outcome],
+    judged: Sequence[Judgement],
+    *,
+    briefly: bool = False,
 ) -> set[str]:
     """Write verdicts as :func:`db.submissions.write_outcomes` does, and the judgements of the written ones.
 
@@ -72,11 +84,38 @@ def write_verdicts(
 
     Parameters:
       judged: The judgement of each outcome, in their order.
+      briefly: Whether to wait for a locked row only for a moment.
+
+    Raises:
+      RowLocked: With ``briefly``: a row stayed locked. Nothing was written.
     """
+    statement = _WRITE_VERDICTS_BRIEFLY if briefly else _WRITE_VERDICTS
+    return set(connection.execute(statement, _parameters(outcomes, judged)).scalars())
+
+
+def write_unlocked_verdicts(
+    connection: Connection, outcomes: Sequence[Outcome], judged: Sequence[Judgement]
+) -> tuple[set[str], set[str]]:
+    """Write verdicts as :func:`write_verdicts` does, without waiting for rows that somebody has locked.
+
+    Returns:
+      The ids of the messages whose outcome this call wrote, and of those whose row is locked.
+
+    Raises:
+      RowLocked: Something else than a submission's row stayed locked. Nothing was written.
+    """
+    written: set[str] = set()
+    locked: set[str] = set()
+    for row in connection.execute(_WRITE_UNLOCKED_VERDICTS, _parameters(outcomes, judged)):
+        (written if row.is_written else locked).add(row.message_id)
+    return written, locked
+
+
+def _parameters(outcomes: Sequence[Outcome], judged: Sequence[Judgement]) -> dict[str, object]:
     parameters = arrays_of(outcomes)
     for name in _OWN:
         parameters[f"{name}s"] = [getattr(one, name) for one in judged]
-    return set(connection.execute(_WRITE_VERDICTS, parameters).scalars())
+    return parameters
 
 
 def read_judgement(connection: Connection, task_id: int) -> Judgement | None:

@@ -8,6 +8,7 @@ from typing import Literal, TypeGuard, get_args
 from sqlalchemy import Connection, func, select, text
 
 from db.in_loop import LoopConnections, Statement
+from db.locks import BRIEFLY
 from db.outcome_notifications import CHANNEL, IDS_IN_A_PAYLOAD
 from db.tables import moderation_results
 
@@ -84,23 +85,22 @@ _INSERT_PENDING_IN_LOOP = Statement(_INSERT_PENDING)
 
 # The first writer of a generation wins, and a redrive's generation is newer. The upsert alone would suffice,
 # but every attempt to insert uses up an id: therefore the UPDATE comes first. A row with an outcome no
-# longer needs its message: therefore publish_after becomes NULL. NOTIFY reaches the waiting
-# clients at COMMIT. All rows are locked in one order before the first is written: an UPDATE locks them in
-# the order of its plan, and two batches with common messages would deadlock.
-WITH_WRITTEN = f"""
-    WITH outcome AS (
+# longer needs its message: therefore publish_after becomes NULL. NOTIFY reaches the waiting clients at
+# COMMIT. All rows are locked in one order before the first is written: an UPDATE locks them in the order of
+# its plan, and two batches with common messages would deadlock.
+_WITH_WRITTEN = """
+    WITH {first} outcome AS (
         SELECT *, CASE WHEN error_message IS NULL THEN 'completed' ELSE 'failed' END AS status FROM unnest(
             CAST(:message_ids AS text[]), CAST(:generations AS integer[]), CAST(:item_ids AS bigint[]),
             CAST(:is_violations AS boolean[]), CAST(:probabilities AS double precision[]),
             CAST(:error_messages AS text[])
-        ) AS t (message_id, generation, item_id, is_violation, probability, error_message)
+        ) AS t (message_id, generation, item_id, is_violation, probability, error_message){waiting}
     ), locked AS (
         SELECT row.id, outcome.*
         FROM outcome JOIN moderation_results AS row ON row.message_id = outcome.message_id
-        WHERE row.generation = outcome.generation AND row.status = 'pending'
-            OR row.generation < outcome.generation
+        WHERE {is_open}
         ORDER BY row.message_id
-        FOR UPDATE OF row
+        FOR UPDATE OF row {skip_locked}
     ), updated AS (
         UPDATE moderation_results AS row
         SET generation = outcome.generation, status = outcome.status, is_violation = outcome.is_violation,
@@ -115,7 +115,7 @@ WITH_WRITTEN = f"""
             publish_after
         )
         SELECT message_id, generation, item_id, status, is_violation, probability, error_message, now(), NULL
-        FROM outcome WHERE message_id NOT IN (SELECT message_id FROM updated)
+        FROM outcome WHERE message_id NOT IN ({present})
         ORDER BY message_id
         ON CONFLICT (message_id) DO UPDATE
         SET generation = excluded.generation, status = excluded.status, is_violation = excluded.is_violation,
@@ -125,15 +125,46 @@ WITH_WRITTEN = f"""
             OR row.generation < excluded.generation
         RETURNING row.message_id, row.id
     ), written AS (
-        SELECT message_id, id, row_number() OVER () / {IDS_IN_A_PAYLOAD} AS payload
+        SELECT message_id, id, row_number() OVER () / {ids_in_a_payload} AS payload
         FROM (SELECT * FROM updated UNION ALL SELECT * FROM upserted) AS row
     ), told AS (
-        SELECT pg_notify('{CHANNEL}', string_agg(CAST(id AS text), ',')) FROM written GROUP BY payload
+        SELECT pg_notify('{channel}', string_agg(CAST(id AS text), ',')) FROM written GROUP BY payload
     )
 """
-#: The end of a statement after :data:`WITH_WRITTEN`: the ids of the messages whose outcome was written.
+_IS_OPEN = """(row.generation = outcome.generation AND row.status = 'pending'
+            OR row.generation < outcome.generation)"""
+_PLACES = {"is_open": _IS_OPEN, "ids_in_a_payload": IDS_IN_A_PAYLOAD, "channel": CHANNEL}
+
+#: The beginnings of statements that write outcomes. The first waits for locked rows, the second only for a
+#: moment, and the third writes the rows that nobody has locked.
+WITH_WRITTEN = _WITH_WRITTEN.format(
+    first="", waiting="", skip_locked="", present="SELECT message_id FROM updated", **_PLACES
+)
+WITH_BRIEFLY_WRITTEN = _WITH_WRITTEN.format(
+    first=f"{BRIEFLY},",
+    waiting=", briefly",
+    skip_locked="",
+    present="SELECT message_id FROM updated",
+    **_PLACES,
+)
+WITH_UNLOCKED_WRITTEN = _WITH_WRITTEN.format(
+    first=f"{BRIEFLY},",
+    waiting=", briefly",
+    skip_locked="SKIP LOCKED",
+    present="SELECT row.message_id FROM moderation_results AS row JOIN outcome USING (message_id)",
+    **_PLACES,
+)
+#: The ends of these statements: the ids of the messages whose outcome was written; for the third, also those
+#: whose row is locked.
 SELECT_WRITTEN = "SELECT message_id FROM written CROSS JOIN (SELECT count(*) FROM told) AS told"
+SELECT_UNLOCKED_WRITTEN = f"""
+    SELECT message_id, true AS is_written FROM written CROSS JOIN (SELECT count(*) FROM told) AS told
+    UNION ALL
+    SELECT message_id, false FROM outcome JOIN moderation_results AS row USING (message_id)
+    WHERE {_IS_OPEN} AND message_id NOT IN (SELECT message_id FROM locked)
+"""
 _WRITE_OUTCOMES = text(f"{WITH_WRITTEN} {SELECT_WRITTEN}")
+_WRITE_OUTCOMES_BRIEFLY = text(f"{WITH_BRIEFLY_WRITTEN} {SELECT_WRITTEN}")
 
 #: The columns of Submission's fields, in their order.
 READ = select(
@@ -173,15 +204,22 @@ def _pending(submissions: Sequence[NewSubmission], lease_s: float) -> dict[str, 
     }
 
 
-def write_outcomes(connection: Connection, outcomes: Sequence[Outcome]) -> set[str]:
+def write_outcomes(connection: Connection, outcomes: Sequence[Outcome], *, briefly: bool = False) -> set[str]:
     """Write the outcomes of messages. Each generation's first outcome is kept; later writes change nothing.
 
     An older generation changes nothing, either. A message without a row gets one. No message may occur twice.
 
+    Parameters:
+      briefly: Whether to wait for a locked row only for a moment.
+
     Returns:
       The ids of the messages whose outcome this call wrote.
+
+    Raises:
+      RowLocked: With ``briefly``: a row stayed locked. Nothing was written.
     """
-    return set(connection.execute(_WRITE_OUTCOMES, arrays_of(outcomes)).scalars())
+    statement = _WRITE_OUTCOMES_BRIEFLY if briefly else _WRITE_OUTCOMES
+    return set(connection.execute(statement, arrays_of(outcomes)).scalars())
 
 
 def arrays_of(outcomes: Sequence[Outcome]) -> dict[str, object]:

@@ -9,6 +9,7 @@ from uuid import uuid4
 from sqlalchemy import Connection
 
 from db import idempotency, submissions
+from db.errors import DatabaseUnavailable, RowLocked
 from db.idempotency import Remembered
 from db.in_loop import LoopConnections
 from db.outbox import Unpublished
@@ -96,6 +97,25 @@ class Submitter:
             _reply(request.key, (known | named).get(request.key.value)) if request.key else next(unnamed)
             for request in requests
         ]
+
+    def submit_each(self, requests: Sequence[SubmissionRequest]) -> list[Reply | Exception]:
+        """Do the work of :meth:`submit`. A lock that another transaction keeps fails its own request only.
+
+        Returns:
+          A reply for each request, in their order, or DatabaseUnavailable.
+        """
+        try:
+            return list(self.submit(requests))
+        except RowLocked as error:
+            if len(requests) == 1:
+                return [error]
+        replies: list[Reply | Exception] = []
+        for request in requests:
+            try:
+                replies += self.submit([request])
+            except DatabaseUnavailable as error:
+                replies.append(error)
+        return replies
 
     async def submit_in_loop(
         self, connections: LoopConnections, requests: Sequence[SubmissionRequest]

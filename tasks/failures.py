@@ -20,6 +20,8 @@ class FailureRecorder:
     def record(self, dead_letter: DeadLetter) -> None:
         """Write ``failed`` and the error to the dead letter's submission, unless it has an outcome already.
 
+        The deliveries of this process wait meanwhile, so a locked row is waited for only for a moment.
+
         The broker calls this once the dead letter is in Kafka, and repeats the call until it returns: while
         PostgreSQL is unreachable the delivery waits.
 
@@ -45,7 +47,7 @@ class FailureRecorder:
         )
         try:
             with self._database.transaction() as connection:
-                submissions.write_outcomes(connection, [outcome])
+                submissions.write_outcomes(connection, [outcome], briefly=True)
         except DatabaseRefused as error:
             logger.error(
                 "Message %.100s has a dead letter, but cannot have a row: %s", message.message_id, error

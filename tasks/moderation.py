@@ -8,12 +8,15 @@ from tenacity import Retrying, stop_after_attempt, wait_exponential_jitter
 
 from broker import NotNow, PermanentError, retry_if_temporary
 from db import submissions
+from db.errors import RowLocked
 from settings import get_settings
 from submissions.message import ACTOR, QUEUE, generation_of
 from tasks.moderator import Job, NothingTaken
 from tasks.wiring import moderator
 
 ATTEMPTS = 3
+#: A message whose row is locked by another transaction comes back after this time.
+LOCKED_DELAY_MS = 1_000
 
 
 @dramatiq.actor(
@@ -41,12 +44,18 @@ def moderate_item(item_id: int) -> dict[str, Any]:
     Raises:
       PermanentError: There is no such ad; the submission fails at once.
       DatabaseUnavailable: Another attempt follows.
-      NotNow: PostgreSQL is unreachable; this counts as no attempt.
+      NotNow: PostgreSQL is unreachable, or another transaction keeps the submission's row locked; this
+        counts as no attempt.
     """
     _check_item_id(item_id)
     message = CurrentMessage.get_current_message()
     try:
         verdict = moderator.answer(_job(item_id, message))
+    except RowLocked as error:
+        # Another message takes this thread meanwhile.
+        if message is not None:
+            raise NotNow(str(error), delay=LOCKED_DELAY_MS) from None
+        raise
     except NothingTaken as error:
         # The gate may be open again by now: this thread waited for its batch.
         if message is not None:

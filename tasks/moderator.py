@@ -1,6 +1,6 @@
 """Scores ads and writes their verdicts, in batches of concurrent tasks."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -8,8 +8,8 @@ from sqlalchemy import Connection
 
 from broker import PermanentError
 from db import items, submissions
-from db.errors import DatabaseAway, DatabaseUnavailable
-from db.judgements import write_verdicts
+from db.errors import DatabaseAway, DatabaseUnavailable, RowLocked
+from db.judgements import write_unlocked_verdicts, write_verdicts
 from db.submissions import Outcome
 from scoring import Ad, Model, Verdict
 from tasks.database_gate import DatabaseGate
@@ -63,12 +63,18 @@ class Moderator:
         """Return for each job its verdict or its error. An error of one job does not affect the others.
 
         While PostgreSQL is unreachable every job gets NothingTaken, and the gate is closed. If PostgreSQL
-        failed the batch and answers again, each job is tried once more, by itself.
+        failed the batch and answers again, each job is tried once more, by itself. So is a job whose row
+        another transaction has locked: the batch does not wait for it. If its row stays locked for longer
+        than a moment, it gets RowLocked.
         """
         if self._gate.is_closed:
             return [_nothing_taken() for _ in jobs]
         try:
-            return self._moderate_together(jobs)
+            answers = self._moderate_together(jobs)
+            return [
+                self._moderate_alone(job) if isinstance(answer, RowLocked) else answer
+                for job, answer in zip(jobs, answers, strict=True)
+            ]
         except Exception as error:  # noqa: BLE001 - it belongs to one job, which gets it below
             if isinstance(error, DatabaseUnavailable):
                 if self._gate.close_if_unreachable():
@@ -82,32 +88,36 @@ class Moderator:
         if self._gate.is_closed:
             return _nothing_taken()
         try:
-            [answer] = self._moderate_together([job])
+            [answer] = self._moderate_together([job], wait_for_locks=True)
         except Exception as error:  # noqa: BLE001 - the job's answer
             if isinstance(error, DatabaseUnavailable) and self._gate.close_if_unreachable():
                 return NothingTaken(str(error))
             return error
         return answer
 
-    def _moderate_together(self, jobs: Sequence[Job]) -> list[Verdict | BaseException]:
+    def _moderate_together(
+        self, jobs: Sequence[Job], *, wait_for_locks: bool = False
+    ) -> list[Verdict | BaseException]:
         model = self._model()
+        locked: Set[str] = set()
         with self._statements() as connection:
             rows = items.read_ads(connection, {job.item_id for job in jobs})
             ads = {item_id: Ad(*row) for item_id, row in rows.items()}
             verdicts = dict(zip(ads, model.score(list(ads.values())), strict=True))
             if outcomes := _outcomes(jobs, verdicts):
-                self._write(connection, model, outcomes, ads)
-        return [
-            verdicts.get(job.item_id) or PermanentError(f"There is no ad with item_id {job.item_id}")
-            for job in jobs
-        ]
+                judged = judge(model, outcomes, ads, self._shadow())
+                if wait_for_locks:
+                    written = write_verdicts(connection, outcomes, judged, briefly=True)
+                else:
+                    written, locked = write_unlocked_verdicts(connection, outcomes, judged)
+                log_differences(outcomes, judged, written)
+        return [_answer(job, verdicts, locked) for job in jobs]
 
-    def _write(
-        self, connection: Connection, model: Model, outcomes: Sequence[Outcome], ads: Mapping[int, Ad]
-    ) -> None:
-        """Write the verdicts, and the judgements of those that are new."""
-        judged = judge(model, outcomes, ads, self._shadow())
-        log_differences(outcomes, judged, write_verdicts(connection, outcomes, judged))
+
+def _answer(job: Job, verdicts: Mapping[int, Verdict], locked: Set[str]) -> Verdict | BaseException:
+    if job.message_id is not None and submissions.storable(job.message_id) in locked:
+        return RowLocked(f"the row of message {job.message_id} is locked")
+    return verdicts.get(job.item_id) or PermanentError(f"There is no ad with item_id {job.item_id}")
 
 
 def _outcomes(jobs: Sequence[Job], verdicts: dict[int, Verdict]) -> list[Outcome]:

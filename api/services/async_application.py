@@ -55,7 +55,7 @@ class AsyncApplication:
         max_waiting = settings.api_max_waiting
         self._connections = application.database.make_loop_connections()
         self._submit_with_keys: Work[SubmissionRequest, Reply] = in_threads(
-            application.submitter.submit, self._threads
+            application.submitter.submit_each, self._threads
         )
         self._submissions: AsyncBatcher[SubmissionRequest, Reply] = AsyncBatcher(
             self._submit_batch,

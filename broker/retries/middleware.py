@@ -36,7 +36,7 @@ class TenacityRetries(Retries):
 
     The first of these rules that applies decides about a failed message:
 
-    - NotNow: no attempt was made, and the message returns to its queue immediately;
+    - NotNow: no attempt was made, and the message returns to its queue immediately, or after its ``delay``;
     - an error in the actor's ``throws``, and PermanentError: no further attempt, whatever the policy;
     - under a policy, ``Shutdown`` and other interrupts except TimeLimitExceeded: the message returns to its
       queue immediately, and no attempt is counted;
@@ -153,7 +153,7 @@ class TenacityRetries(Retries):
         policy = self.policy_of(actor)
         throws = message.options.get("throws") or actor.options.get("throws")
         if isinstance(error, NotNow):
-            broker.enqueue(_as_message(message))
+            broker.enqueue(_as_message(message), delay=error.delay)
         elif isinstance(error, PermanentError) or (throws and isinstance(error, throws)):
             # Dramatiq's words (Retries.after_process_message in dramatiq/middleware/retries.py).
             self.logger.info("Aborting message %r.", message.message_id)

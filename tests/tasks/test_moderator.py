@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.exc import OperationalError
 
 from broker import PermanentError
 from db import submissions
 from db.engine import transaction
-from db.errors import DatabaseAway, DatabaseBusy, DatabaseRefused, DatabaseUnavailable
+from db.errors import (
+    DatabaseAway,
+    DatabaseBusy,
+    DatabaseRefused,
+    DatabaseUnavailable,
+    RowLocked,
+    TransactionLost,
+)
 from db.submissions import Outcome
 from scoring import Ad, Model, Verdict
 from tasks.database_gate import DatabaseGate
@@ -154,31 +160,51 @@ def test_of_two_generations_in_one_batch_the_newer_one_is_written(trouble: Troub
         assert found.generation == max(one.generation for one in jobs)
 
 
-def test_a_deadlock_costs_nobody_an_attempt(trouble: Trouble) -> None:
-    jobs = jobs_for(trouble.engine, [1, 2])
-    first, second = sorted(job.message_id or "" for job in jobs)
+LOCKS = {
+    "its row": "SELECT FROM moderation_results WHERE message_id = '{}' FOR UPDATE",
+    "its judgement": "SELECT FROM judgements WHERE message_id = '{}' FOR UPDATE",
+}
+
+
+@pytest.mark.parametrize("lock", LOCKS.values(), ids=LOCKS)
+def test_a_job_whose_row_is_locked_is_left_out_and_holds_up_no_other(trouble: Trouble, lock: str) -> None:
+    jobs = jobs_for(trouble.engine, [1, 2, 3, 4])
+    moderator, gate = moderator_on(trouble)
+    moderator.moderate([jobs[1]])  # an older judgement, which can be locked
+    execute(
+        trouble.engine,
+        "UPDATE moderation_results SET status = 'pending', generation = 1, is_violation = NULL,"
+        " probability = NULL WHERE message_id = :message_id",
+        message_id=jobs[1].message_id,
+    )
+    jobs[1] = replace(jobs[1], generation=1)
+    with trouble.engine.connect() as somebody:
+        somebody.exec_driver_sql(lock.format(jobs[1].message_id))
+        answers = moderator.moderate(jobs)
+        assert [type(answer) for answer in answers] == [Verdict, RowLocked, Verdict, Verdict]
+        assert [type(answer) for answer in moderator.moderate([jobs[1]])] == [RowLocked]
+        assert statuses(trouble.engine) == {"completed": 3, "pending": 1}
+        somebody.rollback()
+    assert not gate.is_closed
+    assert [type(answer) for answer in moderator.moderate([jobs[1]])] == [Verdict]
+    assert statuses(trouble.engine) == {"completed": 4}
+
+
+def test_a_message_whose_row_is_not_committed_yet_holds_up_no_other(trouble: Trouble) -> None:
+    jobs = [*jobs_for(trouble.engine, [1, 2]), Job(3, "new")]
     moderator, _ = moderator_on(trouble)
-    answers: list[Verdict | BaseException] = []
-    thread = threading.Thread(target=lambda: answers.extend(moderator.moderate(jobs)))
-    with trouble.engine.connect() as other:  # somebody who locks in the other order
-        lock = "SELECT 1 FROM moderation_results WHERE message_id = %s FOR UPDATE"
-        other.exec_driver_sql(lock, (second,))
-        thread.start()
-        wait_until(
-            lambda: execute(trouble.engine, "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"),
-            deadline_s=60,
-            what="the batch to wait for the lock",
-        )
-        with suppress(OperationalError):  # one of the two is the victim, and either may be
-            other.exec_driver_sql(lock, (first,))
-        other.rollback()
-    thread.join(60)
-    assert [type(answer) for answer in answers] == [Verdict, Verdict]
-    assert statuses(trouble.engine) == {"completed": 2}
+    with trouble.engine.connect() as somebody:
+        somebody.exec_driver_sql("INSERT INTO moderation_results (item_id, message_id) VALUES (3, 'new')")
+        answers = moderator.moderate(jobs)
+        assert [type(answer) for answer in answers] == [Verdict, Verdict, RowLocked]
+        somebody.rollback()
+    assert [type(answer) for answer in moderator.moderate(jobs)] == [Verdict] * 3
 
 
 @pytest.mark.parametrize("item_ids", [[1, 2, 3], [1]], ids=["a batch", "one job"])
-@pytest.mark.parametrize("error", [DatabaseAway("the connection broke"), DatabaseBusy("canceled")])
+@pytest.mark.parametrize(
+    "error", [DatabaseAway("the connection broke"), DatabaseBusy("canceled"), TransactionLost("a deadlock")]
+)
 def test_an_outage_that_is_over_at_the_ping_costs_nobody_an_attempt(
     trouble: Trouble, item_ids: list[int], error: DatabaseUnavailable
 ) -> None:

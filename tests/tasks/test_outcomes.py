@@ -3,19 +3,24 @@
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType, SimpleNamespace
+from typing import cast
 from uuid import uuid4
 
 import dramatiq
 import pytest
 from sqlalchemy import Engine
 
-from broker import KafkaBroker
+from broker import DeadLetter, KafkaBroker
 from broker.testing import advance, assert_dead, crash_worker, dead, drain
 from broker.testing.kit import CrashPoint
-from db.errors import SchemaMissing
+from db.errors import RowLocked, SchemaMissing
 from db.outbox import Unpublished
 from db.submissions import Submission
+from settings import get_settings
+from submissions.database import Database
 from submissions.message import ACTOR, message_of
+from tasks.failures import FailureRecorder
 from tests.db.rows import execute, submission_of, submit
 
 pytestmark = pytest.mark.usefixtures("ads")
@@ -91,6 +96,50 @@ def test_after_three_attempts_a_temporary_error_is_a_dead_letter_and_the_row_fai
     assert found.error_message is not None
     assert "migrations" in found.error_message
     assert assert_dead(ACTOR, SchemaMissing).retry_count == 2
+
+
+LOCK = "SELECT FROM moderation_results WHERE message_id = '{}' FOR UPDATE"
+
+
+def test_a_submission_whose_row_is_locked_comes_back_until_it_is_not_and_counts_no_attempt(
+    kafka_broker: KafkaBroker, database: Engine
+) -> None:
+    locked, other = submit(database, [1, 2])
+    with database.connect() as somebody:
+        somebody.exec_driver_sql(LOCK.format(locked))
+        send(kafka_broker, locked)
+        send(kafka_broker, other, 2)
+        for _ in range(5):  # more than the attempts of a message
+            drain()
+            advance(seconds=2)
+        assert read(database, other).status == "completed"
+        somebody.rollback()
+    assert drain() == 1
+    assert read(database, locked).status == "completed"
+    assert dead() == []
+
+
+def test_a_failure_whose_row_is_locked_holds_up_no_other_outcome(database: Engine, tasks: ModuleType) -> None:
+    locked, other = submit(database, [1, 2])
+    recorder = FailureRecorder(Database(get_settings()))
+    with database.connect() as somebody:
+        somebody.exec_driver_sql(LOCK.format(locked))
+        with pytest.raises(RowLocked):
+            recorder.record(dead_letter_of(locked, 1))
+        recorder.record(dead_letter_of(other, 2))
+        assert read(database, other).status == "failed"
+        somebody.rollback()
+    recorder.record(dead_letter_of(locked, 1))
+    assert read(database, locked).status == "failed"
+
+
+def dead_letter_of(message_id: str, item_id: int) -> DeadLetter:
+    return cast(
+        DeadLetter,
+        SimpleNamespace(
+            message=message_of(Unpublished(message_id, 0, item_id)), error="because", error_type=""
+        ),
+    )
 
 
 def fail_three_times(engine: Engine) -> None:

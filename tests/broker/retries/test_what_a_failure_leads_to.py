@@ -393,6 +393,23 @@ def test_what_could_not_even_be_tried_is_run_again_uncounted_and_unlogged(
     assert "away" not in caplog.text
 
 
+def test_what_could_not_be_tried_is_run_again_after_its_delay(
+    stub_broker: StubBroker, start_stub_worker: StartStubWorker
+) -> None:
+    task = Task(stub_broker, [NotNow("locked", delay=1) for _ in range(9)], retry=three_attempts())
+    delays: list[int | None] = []
+    enqueue = stub_broker.enqueue
+
+    def note(message: Any, *, delay: int | None = None) -> Any:
+        delays.append(delay)
+        return enqueue(message, delay=delay)
+
+    stub_broker.enqueue = note  # type: ignore[method-assign]
+    assert task.finish(start_stub_worker) is None
+    assert task.runs == 10
+    assert delays.count(1) == 9
+
+
 @pytest.mark.parametrize("interrupt", [Shutdown, Interrupt])
 def test_an_interrupted_attempt_is_made_again_and_not_counted(
     stub_broker: StubBroker, start_stub_worker: StartStubWorker, interrupt: type[BaseException]
