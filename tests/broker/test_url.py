@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from broker import KafkaBroker
+from broker.parameters import RANGES
 from broker.url import PARAMETERS, read_url
 
 
@@ -172,21 +173,16 @@ def test_a_url_in_the_place_of_the_servers_is_refused(servers: str | list[str]) 
         assert "Secret" not in str(refused.value)
 
 
-@pytest.mark.parametrize(
-    ("name", "least"),
-    [
-        ("partitions", 1),
-        ("replication_factor", 1),
-        ("retention_ms", 1),
-        ("commit_interval_ms", 1),
-        ("enqueue_timeout_ms", 1),
-        ("session_timeout_ms", 3),
-        ("max_crashes", 3),
-    ],
-)
-def test_a_number_outside_its_range_is_refused_with_the_range(name: str, least: int) -> None:
-    KafkaBroker(**{name: least})  # type: ignore[arg-type]
-    for value in (least - 1, -7):
+def test_every_number_has_a_range() -> None:
+    assert {name for name, kind in PARAMETERS.items() if kind is int} == set(RANGES)
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_a_number_outside_its_range_is_refused_with_the_range(name: str) -> None:
+    least, beside, _ = RANGES[name]
+    for value in (least, *beside):
+        KafkaBroker(**{name: value})  # type: ignore[arg-type]
+    for value in {least - 1, min((least, *beside)) - 1}:
         with pytest.raises(ValueError, match=rf"{name} is {value}; it has to be at least {least}"):
             KafkaBroker(**{name: value})  # type: ignore[arg-type]
         with pytest.raises(ValueError, match=rf"{name} is {value}"):
