@@ -256,14 +256,14 @@ class KafkaBroker(Broker):
         if delivery is None:
             return self.enqueue_many([message], delay=delay)[0]
         try:
-            self._join(delivery, message, delay)
+            self._add_to_outbox(delivery, message, delay)
         except Exception as e:
             self._current_delivery.failure = e
             raise
         self.emit_after("enqueue", message, delay)
         return message
 
-    def _join(self, delivery: Delivery, message: Message[Any], delay: int | None) -> None:
+    def _add_to_outbox(self, delivery: Delivery, message: Message[Any], delay: int | None) -> None:
         if delivery.is_retry(message):
             # Dramatiq's Retries limits the frames of the traceback, but not the error's text.
             shorten_notes(message.options, MAX_TRACEBACK_CHARS)
@@ -273,8 +273,8 @@ class KafkaBroker(Broker):
         outgoing = self.parts.outgoing
         notes = outgoing.make_fit(message, delay) if message.message_id == delivery.message_id else {}
         try:
-            if not self.parts.lane_writer.keeps(delivery, message, delay, self.actors):
-                outgoing.join(delivery, message, delay)
+            if not self.parts.lane_writer.wait_in_lane(delivery, message, delay, self.actors):
+                outgoing.add_to_outbox(delivery, message, delay)
         finally:
             message.options.update(notes)
 

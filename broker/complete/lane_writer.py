@@ -51,14 +51,17 @@ class LaneWriter:
         self._group = group
         self._give_up = give_up
 
-    def keeps(
+    def wait_in_lane(
         self,
         delivery: Delivery,
         message: Message[Any],
         delay_ms: float | None,
         actors: Mapping[str, Actor[Any, Any]],
     ) -> bool:
-        """Whether ``message`` is a retry of ``delivery`` that keeps its place in its lane.
+        """Let ``message`` wait in its lane if it is the ordered retry of ``delivery``.
+
+        Returns:
+          False for any other message; the caller puts it into the outbox. The lane update contains the retry.
 
         Raises:
           TypeError, ValueError: When the delay is invalid.

@@ -54,7 +54,7 @@ class Outgoing:
         topic = self._topics.queue(message.queue_name)
         return Record(topic, message.encode(), key=key, headers=headers, reserved_bytes=reserved_bytes)
 
-    def join(self, delivery: Delivery, message: Message[Any], delay: int | None) -> None:
+    def add_to_outbox(self, delivery: Delivery, message: Message[Any], delay: int | None) -> None:
         """Put a message into the outbox of the delivery from which it follows."""
         record = self.record(message, delay)
         if delivery.is_retry(message):

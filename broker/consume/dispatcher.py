@@ -80,7 +80,7 @@ class Dispatcher:
             if delivery is not None or probation.marked is not None or probation.cleared:
                 return delivery
         if self._in_flight.isolates(probation):
-            probation.take_suspect()
+            probation.decide_on_suspect()
             return self._next_cleared()
         for _ in range(len(self._rotation)):
             assigned = self._rotation[0]
@@ -154,7 +154,7 @@ class Dispatcher:
         delivery = self._unrun(record, assigned)
         delivery.preparation = partial(self._parts.dead_letters.give_up, delivery, error)
         self._parts.lane_writer.append_lane_update(delivery)
-        if self._in_flight.hold(delivery):  # otherwise the partition was revoked: its new owner does this
+        if self._in_flight.add_unrun(delivery):  # False: the partition was revoked; its new owner does this
             logger.error("The record %s is dead-lettered: %s", delivery.origin, error)
             self._parts.completer.settle(delivery)
 
@@ -204,7 +204,7 @@ class Dispatcher:
                 assigned.lane_entries[record.offset] = entry
             delivery = self._unrun(record, assigned)
             self._parts.lane_writer.move(delivery)
-            if self._in_flight.hold(delivery):
+            if self._in_flight.add_unrun(delivery):
                 self._parts.completer.settle(delivery)
 
     def _deliver(self, assigned: AssignedPartition, record: ConsumedRecord) -> Delivery | None:

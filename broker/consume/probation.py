@@ -79,13 +79,13 @@ class Probation:
         """Take the next records of a partition whose next record is on probation."""
         if assigned.is_suspect():
             self._suspected = assigned
-            self.take_suspect()
+            self.decide_on_suspect()
         else:
             self._take_and_mark(assigned, MAX_MARKED)
 
-    def take_suspect(self) -> None:
-        """Take the suspect if nothing else is in flight in this process, or reject it as poison. Without a
-        suspect, end the isolation.
+    def decide_on_suspect(self) -> None:
+        """Reject the suspect as poison, or take it once nothing else is in flight in this process. When there
+        is no suspect, end the isolation.
         """
         assigned = self._suspected
         if assigned is None or not self._records.has_next(assigned) or not assigned.is_suspect():

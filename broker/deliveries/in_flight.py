@@ -53,7 +53,7 @@ class InFlightDeliveries:
         with self.lock:
             return not self.excludes(consumer) and self._take_on(delivery)
 
-    def hold(self, delivery: Delivery) -> bool:
+    def add_unrun(self, delivery: Delivery) -> bool:
         """Count ``delivery``, which no worker thread gets, as in flight; False when its partition was
         revoked.
         """

@@ -171,10 +171,10 @@ def test_a_suspect_is_taken_once_nothing_else_is_in_flight_in_the_process() -> N
     assert not consumer.probation.cleared
     assert in_flight.excludes(other.probation), "another consumer may dispatch beside a suspect"
     in_flight.complete(running)
-    consumer.probation.take_suspect()
+    consumer.probation.decide_on_suspect()
     assert not consumer.probation.cleared, "the end of the last delivery is not committed yet"
     other.commit_now([unrelated])
-    consumer.probation.take_suspect()
+    consumer.probation.decide_on_suspect()
     assert consumer.cleared_offsets() == [0], "a suspect does not run alone"
     assert consumer.commits[-1].suspicions == {0: Suspicion(2, running=True)}
 
@@ -189,7 +189,7 @@ def test_the_isolation_ends_with_the_last_suspect() -> None:
         consumer.commit_now([assigned])
         assert consumer.in_flight.isolates(consumer.probation)
 
-    consumer.probation.take_suspect()
+    consumer.probation.decide_on_suspect()
 
     assert not consumer.in_flight.isolates(consumer.probation)
     assert not assigned.on_probation()
