@@ -1,4 +1,4 @@
-"""ARCHITECTURE.md and GLOSSARY.md of the broker name files, classes and log lines that exist."""
+"""The pages about the code name files, classes, members and log lines that exist."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 BROKER = Path(__file__).resolve().parent.parent.parent / "broker"
-PAGES = [BROKER / "ARCHITECTURE.md", BROKER / "GLOSSARY.md"]
+PAGES = [BROKER / "ARCHITECTURE.md", BROKER / "GLOSSARY.md", BROKER.parent / "CONTRIBUTING.md"]
 #: Classes of Dramatiq, kafka-python and Python that the pages name.
-FOREIGN = {"ConsumerThread", "WorkerThread", "Thread", "Empty", "PreparingRebalance"}
+FOREIGN = {
+    "Callbacks", "ConsumerThread", "Empty", "GroupCallbacks", "Message", "MiddlewareError", "Pipelines",
+    "PreparingRebalance", "Retries", "Thread", "WorkerThread",
+}  # fmt: skip
 
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`([^`\n]+)`")
