@@ -1,7 +1,7 @@
 """Flush markers: the offsets up to which the partitions of a queue were flushed.
 
-A marker is an offset that is committed for ``{group}.flushed``, a consumer group without members. Any process
-may commit there, and no records or offsets of workers change.
+A marker is an offset that is committed for ``{group_id}.{namespace}{queue}.flushed``, a consumer group
+without members. Any process may commit there, and no records or offsets of workers change.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ the committed one:
     log start        distance of the log start, as the owner knows it, from the committed offset; left out
                      while that is not positive, the usual case
 
-A random hole costs about 2.5 characters, so 1,000 holes fit well below Kafka's default limit.
+An incomplete offset costs about 2.5 characters, so 1,000 of them fit well below Kafka's default limit.
 
 A version of the broker without bit 1 treats a text with it as unreadable and replays from the committed
 offset: completed records above that offset run again, and no record is skipped.
