@@ -161,6 +161,8 @@ class KafkaBroker(Broker):
             self.parts.reporter,
             new_forwarder=self.parts.new_forwarder,
             consumers=lambda: list(self.parts.consumers),
+            registrar=self.parts.registrar,
+            new_death_note_reader=self.parts.death_note_reader,
         )
 
     def _call_always(self) -> None:

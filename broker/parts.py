@@ -27,6 +27,8 @@ from .kafka.topics import Topics
 from .partition_keys.acknowledged_ends import AcknowledgedEnds
 from .process.forks import reset_on_fork
 from .produce.publisher import Publisher
+from .reaper import DeathNoteReader, Registrar
+from .reaper.wire import Introduction
 from .reports.reporter import PUBLISH_TIMEOUT_MS, Reporter
 from .reports.runs import Runs
 from .reports.sources import Sources, versions_of
@@ -76,6 +78,8 @@ class Parts:
       unfinished: The incomplete messages of a queue.
       for_consumers: The parts that the consumers of all queues use.
       consumers: The consumers of this process's workers.
+      identity: The identity of this process's worker.
+      registrar: Tells the reaper of this process's memberships.
     """
 
     settings: Settings
@@ -99,6 +103,8 @@ class Parts:
     shutdown: Shutdown
     for_consumers: ConsumerParts
     consumers: weakref.WeakSet[QueueConsumer]
+    identity: WorkerIdentity
+    registrar: Registrar
 
     def group_of(self, queue_name: str) -> str:
         """The consumer group of a queue. A common group would rebalance all queues whenever one changes."""
@@ -122,7 +128,24 @@ class Parts:
         )
 
     def new_forwarder(self) -> Forwarder:
-        return self.delays.forwarder(self.settings.client_settings)
+        return self.delays.forwarder(self.settings.client_settings, self.registrar.slot())
+
+    def death_note_reader(self, forwarder: Callable[[], Forwarder | None]) -> DeathNoteReader:
+        """The reactions of this process's worker to death notes.
+
+        Parameters:
+          forwarder: The worker's forwarder; None before it has one.
+        """
+
+        def heartbeat_soon(groups: set[str]) -> None:
+            for consumer in list(self.consumers):
+                consumer.heartbeat_soon(groups)
+            if (found := forwarder()) is not None:
+                found.heartbeat_soon(groups)
+
+        return DeathNoteReader(
+            self.clients, heartbeat_soon=heartbeat_soon, memberships=self.registrar.memberships
+        )
 
     def reset_after_fork(self) -> None:
         """Drop the consumers: in the child of a fork, they belong to the parent."""
@@ -205,6 +228,16 @@ def assemble(
     dead_letter_queue = DeadLetterQueue(clients, topics, publisher)
     failures = Failures(dead_letter_queue, wanted=fails_fast)
     shutdown = Shutdown()
+    identity = WorkerIdentity()
+    registrar = Registrar(
+        lambda: Introduction(
+            identity.worker_id,
+            clients.bootstrap_servers,
+            clients.given_options,
+            topics.workers,
+            settings.session_timeout_ms,
+        )
+    )
     parts = Parts(
         settings=settings,
         clients=clients,
@@ -228,6 +261,8 @@ def assemble(
         unfinished=UnfinishedMessages(clients, topics, delays, lane_backlog, group_id=settings.group_id),
         shutdown=shutdown,
         consumers=weakref.WeakSet(),
+        identity=identity,
+        registrar=registrar,
         for_consumers=ConsumerParts(
             clients=clients,
             topics=topics,
@@ -241,6 +276,7 @@ def assemble(
             shutdown=shutdown,
             topic_repair=TopicRepair(topics, shutdown),
             denials=denials,
+            registrar=registrar,
             hooks=hooks,
             is_paused=is_paused,
         ),

@@ -16,6 +16,7 @@ from ..kafka.rights import Denials
 from ..kafka.topics import Topics
 from ..partition_keys.acknowledged_ends import AcknowledgedEnds
 from ..produce.publisher import Publisher
+from ..reaper import Registrar
 from ..worker.shutdown import Shutdown
 from ..worker.topic_repair import TopicRepair
 
@@ -54,6 +55,7 @@ class ConsumerParts:
     Attributes:
       completion_publisher: Sends the outboxes of deliveries, and the records of the lanes topics.
       acknowledged_ends: The ends of the acknowledged records in the lanes topics.
+      registrar: Tells the reaper of the consumers' memberships.
       hooks: Calls middleware, and knows the declared actors.
       is_paused: Whether dispatching is paused, as while a task's database is unreachable.
       silent_since_s: The time of Kafka's last answer to the heartbeats of a silent queue
@@ -72,6 +74,7 @@ class ConsumerParts:
     shutdown: Shutdown
     topic_repair: TopicRepair
     denials: Denials
+    registrar: Registrar
     hooks: Hooks
     is_paused: Callable[[], bool]
     silent_since_s: dict[str, float] = field(default_factory=dict)

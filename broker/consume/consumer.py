@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.errors import BrokerConnectionError, ConnectionClosed
@@ -16,7 +16,7 @@ from ..deliveries.delivery import Delivery
 from ..kafka.errors import KafkaError
 from ..kafka.heartbeat_monitor import HeartbeatMonitor
 from ..kafka.protocol import ConsumerClient
-from ..kafka.rebalance import learn_partitions
+from ..kafka.rebalance import heartbeat_soon, learn_partitions
 from ..kafka.rights import is_denial
 from ..kafka.unreadable_batches import UnreadableBatchSkipper
 from ..process import clock
@@ -101,7 +101,8 @@ class QueueConsumer(Consumer):
         self._open_transactions = OpenTransactions(kafka)
         self._heartbeat_monitor = HeartbeatMonitor(kafka, queue_name, parts.silent_since_s)
 
-        rebalances = Rebalances(queue_name, parts.in_flight, dispatcher, committer, takeover, capacity)
+        self._slot = slot = parts.registrar.slot()
+        rebalances = Rebalances(queue_name, parts.in_flight, dispatcher, committer, takeover, capacity, slot)
         kafka.subscribe([config.topic], listener=rebalances.listener())
         self._learn_partitions()
 
@@ -204,6 +205,14 @@ class QueueConsumer(Consumer):
                 self._queue_name,
                 e,
             )
+        self._slot.leave()
+
+    def heartbeat_soon(self, groups: Container[str]) -> None:
+        """Send a heartbeat now if the queue's group is one of ``groups``: it rebalances. Any thread may call
+        this.
+        """
+        if self._config.group in groups and not self._closing:
+            heartbeat_soon(self._kafka)
 
     # The consumer's thread
 

@@ -9,6 +9,7 @@ from ..deliveries.assigned_partition import Capacity
 from ..deliveries.in_flight import InFlightDeliveries
 from ..kafka.protocol import RebalanceListener
 from ..kafka.types import TopicPartition
+from ..reaper import MembershipSlot
 from .committer import Committer
 from .dispatcher import Dispatcher
 from .takeover import Takeover
@@ -29,7 +30,9 @@ class Rebalances:
         committer: Committer,
         takeover: Takeover,
         capacity: Capacity,
+        slot: MembershipSlot,
     ) -> None:
+        self._slot = slot
         self._queue_name = queue_name
         self._in_flight = in_flight
         self._dispatcher = dispatcher
@@ -43,6 +46,7 @@ class Rebalances:
             on_revoked=self._on_revoked,
             on_lost=self._on_lost,
             is_busy=self._runs_keyed,
+            on_membership=self._slot.join,
         )
 
     def _on_assigned(self, partitions: Iterable[TopicPartition]) -> None:

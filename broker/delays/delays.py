@@ -13,6 +13,7 @@ from ..kafka.topics import Topics
 from ..partition_keys.record_format import REQUEUE_HEADERS_BYTES
 from ..produce.publisher import Publisher, publish_all
 from ..produce.record import Record
+from ..reaper import MembershipSlot
 from .cancellation import CancelClient
 from .delayed_topic import look_up
 from .forwarder import Forwarder
@@ -77,14 +78,17 @@ class Delays:
             reserved_bytes=0 if key is None else REQUEUE_HEADERS_BYTES,
         )
 
-    def forwarder(self, settings: Mapping[str, Any] | None = None) -> Forwarder:
+    def forwarder(
+        self, settings: Mapping[str, Any] | None = None, slot: MembershipSlot | None = None
+    ) -> Forwarder:
         """A forwarder for this process, not started. All forwarders of a namespace share its partitions.
 
         Parameters:
           settings: Further settings of kafka-python's consumer, such as ``session_timeout_ms``.
+          slot: Takes the membership in the group of forwarders.
         """
         forwarding = Forwarding(self._topics, self._publisher, self._add_dead_letter)
-        return Forwarder(self._clients, self._topics, forwarding, self._files, settings or {})
+        return Forwarder(self._clients, self._topics, forwarding, self._files, settings or {}, slot)
 
     def count(self, queue: str) -> int:
         """The number of messages that wait for a queue.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from dramatiq.errors import BrokerConnectionError
@@ -17,6 +17,7 @@ from ..kafka.topics import Topics
 from ..process import clock
 from ..process.backoff import Backoff
 from ..process.sqlite_cache import CacheDamaged, CacheInUse, CacheUnusable, discard
+from ..reaper import MembershipSlot
 from .forwarding import Forwarding
 from .index_files import IndexFiles
 from .owned_partition import OwnedPartition
@@ -44,6 +45,7 @@ class Forwarder:
 
     Parameters:
       settings: Further settings of kafka-python's consumer, such as ``session_timeout_ms``.
+      slot: Takes the membership in the group of forwarders.
     """
 
     def __init__(
@@ -53,7 +55,9 @@ class Forwarder:
         forwarding: Forwarding,
         files: IndexFiles,
         settings: Mapping[str, Any],
+        slot: MembershipSlot | None = None,
     ) -> None:
+        self._slot = slot
         self._clients = clients
         self._topics = topics
         self._rights = reading(topics.delayed, group=group_of(topics))
@@ -80,6 +84,14 @@ class Forwarder:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
+
+    def heartbeat_soon(self, groups: Container[str]) -> None:
+        """Send a heartbeat now if the group of forwarders is one of ``groups``: it rebalances. Any thread may
+        call this.
+        """
+        partitions = self._partitions
+        if partitions is not None and group_of(self._topics) in groups:
+            partitions.heartbeat_soon()
 
     @property
     def is_alive(self) -> bool:
@@ -129,6 +141,7 @@ class Forwarder:
             self._forwarding.publisher,
             self._files,
             self._settings,
+            slot=self._slot,
             unless=self._stop,
         )
 

@@ -12,14 +12,16 @@ from dramatiq.errors import BrokerConnectionError
 from ..kafka.clients import Clients
 from ..kafka.errors import LogTruncationError, OffsetOutOfRangeError
 from ..kafka.protocol import RebalanceListener
+from ..kafka.rebalance import heartbeat_soon
 from ..kafka.rights import reading
 from ..kafka.topics import Topics
-from ..kafka.types import TopicPartition
+from ..kafka.types import Membership, TopicPartition
 from ..kafka.unreadable_batches import UnreadableBatchSkipper
 from ..offsets.committed_lanes import LogEnd
 from ..offsets.committed_state import name_of
 from ..process import clock
 from ..produce.publisher import Publisher, publish_all
+from ..reaper import MembershipSlot
 from .delayed_topic import DelayedTopic, look_up
 from .index_files import IndexFiles
 from .lease import Lease
@@ -52,6 +54,7 @@ class OwnedPartitions:
     calls them on its I/O thread, and only while the caller waits in :meth:`poll` or :meth:`close`.
 
     Parameters:
+      slot: Takes the membership in the group of forwarders.
       unless: Once this event is set, no call waits for an unreachable Kafka.
 
     Raises (every method):
@@ -68,8 +71,10 @@ class OwnedPartitions:
         files: IndexFiles,
         settings: dict[str, Any],
         *,
+        slot: MembershipSlot | None = None,
         unless: Event | None = None,
     ) -> None:
+        self._slot = slot
         self._clients = clients
         self._topics = topics
         self._publisher = publisher
@@ -84,7 +89,12 @@ class OwnedPartitions:
         )
         self._reading = UnreadableBatchSkipper(self._kafka)
         self._lease = Lease(self._kafka, self._kafka.config["session_timeout_ms"])
-        listener = RebalanceListener(on_assigned=self._assigned, on_revoked=self._revoked, on_lost=self._lost)
+        listener = RebalanceListener(
+            on_assigned=self._assigned,
+            on_revoked=self._revoked,
+            on_lost=self._lost,
+            on_membership=self._joined,
+        )
         self._kafka.subscribe([topics.delayed], listener=listener)
         self._unless = unless
         try:
@@ -147,8 +157,18 @@ class OwnedPartitions:
             self._kafka.close(autocommit=False, timeout_ms=timeout_ms)
         finally:
             self._drop(list(self._owned))
+        if self._slot is not None:
+            self._slot.leave()
+
+    def heartbeat_soon(self) -> None:
+        """Send a heartbeat now: the group rebalances. Any thread may call this."""
+        heartbeat_soon(self._kafka)
 
     # Rebalances: on kafka-python's I/O thread, while poll() or close() waits for it
+
+    def _joined(self, membership: Membership) -> None:
+        if self._slot is not None:
+            self._slot.join(membership)
 
     def _assigned(self, partitions: Iterable[TopicPartition]) -> None:
         for partition in partitions:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from kafka import KafkaAdminClient
-from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.admin import ConfigResource, ConfigResourceType, MemberToRemove
+
+from .errors import FencedInstanceIdError, KafkaError, UnknownMemberIdError
+from .types import Membership
+
+#: The reason that Kafka's log gives for a removal (KIP-800).
+REMOVAL_REASON = "the process of this member has ended"
 
 
 class Admin(KafkaAdminClient):  # type: ignore[misc]
@@ -28,6 +34,35 @@ class Admin(KafkaAdminClient):  # type: ignore[misc]
 
     def group_members(self, group_id: str) -> Sequence[str]:
         return [member["member_id"] for member in self.describe_groups([group_id])[group_id]["members"]]
+
+    def remove_members(self, members: Collection[Membership]) -> set[Membership]:
+        by_group: dict[str, list[Membership]] = {}
+        for member in members:
+            by_group.setdefault(member.group, []).append(member)
+        removed: set[Membership] = set()
+        for group, leaving in by_group.items():
+            asked = [
+                MemberToRemove(member.member_id, member.group_instance_id, REMOVAL_REASON)
+                for member in leaving
+            ]
+            answers = self.remove_group_members(group, asked)
+            removed |= {member for member in leaving if _is_removed(answers.get(member.member_id))}
+        return removed
+
+
+def _is_removed(answer: Any) -> bool:
+    """Whether the answer about one member is a success.
+
+    Raises:
+      KafkaError: When it is an error other than that there is no such member any more.
+    """
+    if answer in (UnknownMemberIdError, FencedInstanceIdError):
+        return False
+    if answer is None:
+        raise KafkaError("Kafka did not answer about a member")
+    if answer.errno != 0:
+        raise answer()
+    return True
 
 
 def _values(found: dict[str, dict[str, Any]]) -> dict[str, str | None]:

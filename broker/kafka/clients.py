@@ -86,6 +86,8 @@ class Clients:
             bootstrap_servers.split(",") if isinstance(bootstrap_servers, str) else list(bootstrap_servers)
         )
         self.bootstrap_servers = [server.strip() for server in servers]
+        #: The options as they were given, for a process that constructs clients of the same cluster.
+        self.given_options = options
         #: The server that answered last. The next client asks it first.
         self._answered: str | None = None
         self._options: dict[str, Any] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from kafka import KafkaConsumer
@@ -18,6 +18,7 @@ from .types import (
     ConsumedRecord,
     EpochEndsByPartition,
     Heartbeat,
+    Membership,
     OffsetAndMetadata,
     OffsetAndTimestamp,
     TopicPartition,
@@ -120,11 +121,17 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]
     def subscribe(
         self, topics: Sequence[str] = (), listener: RebalanceListener | None = None, **options: Any
     ) -> None:
+        if listener is not None:
+            self._watch_membership(listener.on_membership)
         internals.keep_join_outcomes(self)
         internals.poll_apart_from_heartbeats(self)
         if listener is not None:
             options["listener"] = KafkaPythonListener(listener, self._assignor)
         super().subscribe(topics, **options)
+
+    def _watch_membership(self, note: Callable[[Membership], object]) -> None:
+        group, instance = self.config["group_id"], self.config["group_instance_id"]
+        internals.watch_member_id(self, lambda member_id: note(Membership(group, member_id, instance)))
 
     def assign(self, partitions: Collection[TopicPartition]) -> None:
         super().assign(_theirs(partitions))
@@ -137,6 +144,9 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]
 
     def heartbeat(self) -> Heartbeat:
         return internals.heartbeat(self)
+
+    def heartbeat_soon(self) -> None:
+        internals.heartbeat_soon(self)
 
     def commit(self, offsets: Offsets | None = None, timeout_ms: float | None = None) -> None:
         super().commit(None if offsets is None else _their_offsets(offsets), timeout_ms=timeout_ms)

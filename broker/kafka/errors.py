@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
     class CorruptRecordError(BrokerResponseError): ...
 
+    class FencedInstanceIdError(BrokerResponseError): ...
+
     class GroupAuthorizationFailedError(AuthorizationError): ...
 
     class IllegalStateError(KafkaError): ...
@@ -105,6 +107,8 @@ if TYPE_CHECKING:
 
     class UnknownBrokerIdError(KafkaError): ...
 
+    class UnknownMemberIdError(BrokerResponseError): ...
+
     class UnknownTopicIdError(InvalidMetadataError, BrokerResponseError): ...
 
     class UnknownTopicOrPartitionError(InvalidMetadataError, BrokerResponseError): ...
@@ -125,6 +129,7 @@ else:
         BrokerResponseError,
         ClusterAuthorizationFailedError,
         CorruptRecordError,
+        FencedInstanceIdError,
         GroupAuthorizationFailedError,
         IllegalSaslStateError,
         IllegalStateError,
@@ -154,6 +159,7 @@ else:
         TopicAlreadyExistsError,
         TopicAuthorizationFailedError,
         UnknownBrokerIdError,
+        UnknownMemberIdError,
         UnknownTopicIdError,
         UnknownTopicOrPartitionError,
         UnsupportedCodecError,
@@ -170,6 +176,7 @@ __all__ = [
     "BrokerResponseError",
     "ClusterAuthorizationFailedError",
     "CorruptRecordError",
+    "FencedInstanceIdError",
     "GroupAuthorizationFailedError",
     "IllegalSaslStateError",
     "IllegalStateError",
@@ -199,6 +206,7 @@ __all__ = [
     "TopicAlreadyExistsError",
     "TopicAuthorizationFailedError",
     "UnknownBrokerIdError",
+    "UnknownMemberIdError",
     "UnknownTopicIdError",
     "UnknownTopicOrPartitionError",
     "UnsupportedCodecError",

@@ -167,6 +167,53 @@ def heartbeat(client: Client) -> Heartbeat:
     return Heartbeat(state.last_receive, state.last_reset)
 
 
+def heartbeat_soon(client: Client) -> None:
+    """Send a heartbeat now, on the I/O thread, in addition to the next one of the interval.
+
+    AbstractCoordinator._do_heartbeat, which handles every error of Kafka's: coordinator/base.py:1003;
+    _heartbeat_enabled and stable(), as in its _heartbeat_loop: coordinator/base.py:947-953.
+
+    Raises:
+      RuntimeError: When the client is closed.
+    """
+    coordinator = client._coordinator
+
+    async def beat() -> None:
+        if coordinator._heartbeat_enabled and coordinator.stable():
+            await coordinator._do_heartbeat()
+
+    client._manager.call_soon(beat)
+
+
+def watch_member_id(client: Client, note: Callable[[str], object]) -> None:
+    """Call ``note`` on the I/O thread with each new member id of a consumer.
+
+    Kafka gives a new member its id with the refusal of its first JoinGroup request (KIP-394), so the id is
+    noted before the member is in the group. A rebalance listener learns of a join only if it brings
+    partitions. AbstractCoordinator._do_join_and_sync_async and _generation: coordinator/base.py:717, :198.
+    """
+    coordinator = client._coordinator
+    join = coordinator._do_join_and_sync_async
+    noted = ""
+
+    def note_new() -> None:
+        nonlocal noted
+        member_id = coordinator._generation.member_id
+        if member_id and member_id != noted:
+            noted = member_id
+            note(member_id)
+
+    async def join_noted() -> bytes:
+        note_new()
+        try:
+            assignment: bytes = await join()
+            return assignment
+        finally:
+            note_new()
+
+    coordinator._do_join_and_sync_async = join_noted
+
+
 def keep_join_outcomes(client: Client) -> None:
     """Let a join that ends between two polls count.
 

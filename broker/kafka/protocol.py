@@ -16,6 +16,7 @@ from .types import (
     EpochEndsByPartition,
     Headers,
     Heartbeat,
+    Membership,
     OffsetAndMetadata,
     OffsetAndTimestamp,
     TopicPartition,
@@ -36,6 +37,8 @@ class RebalanceListener:
       on_lost: Takes the partitions that another member may have already.
       is_busy: Whether the handover of any of these partitions should wait. It is called repeatedly before
         ``on_revoked`` while it returns True, for REVOKE_TIMEOUT_S at most.
+      on_membership: Takes the consumer's membership when Kafka has given it a new member id: at the first
+        join, and at each join after it was removed from its group.
     """
 
     def __init__(
@@ -45,7 +48,9 @@ class RebalanceListener:
         on_revoked: Callable[[Iterable[TopicPartition]], Awaitable[object] | None],
         on_lost: Callable[[Iterable[TopicPartition]], None],
         is_busy: Callable[[Iterable[TopicPartition]], bool] = lambda partitions: False,
+        on_membership: Callable[[Membership], object] = lambda membership: None,
     ) -> None:
+        self.on_membership = on_membership
         self.is_busy = is_busy
         self.on_assigned = on_assigned
         self.on_revoked = on_revoked
@@ -203,6 +208,12 @@ class ConsumerClient(Protocol):
 
     def heartbeat(self) -> Heartbeat:
         """The answers to its heartbeats so far."""
+
+    def heartbeat_soon(self) -> None:
+        """Send a heartbeat without waiting for its interval, unless the consumer is not a stable member.
+
+        Its answer tells the consumer that its group rebalances. Any thread may call this.
+        """
 
     def commit(self, offsets: Offsets, timeout_ms: float | None = None) -> None:
         """Commit offsets of the group and wait for the answer.
@@ -377,6 +388,16 @@ class AdminClient(Protocol):
 
     def group_members(self, group_id: str) -> Sequence[str]:
         """The ids of the members that a group has now."""
+
+    def remove_members(self, members: Collection[Membership]) -> set[Membership]:
+        """Remove members of groups, and return those that were members until now.
+
+        A static member is removed by both of its ids: not when another process has joined as the same group
+        instance. Each group rebalances once. It needs READ on the groups.
+
+        Raises:
+          KafkaError: When Kafka refuses the request, or does not answer.
+        """
 
     def delete_records(self, records_to_delete: Mapping[TopicPartition, int]) -> object:
         """Delete the records below an offset of each partition."""

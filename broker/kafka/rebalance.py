@@ -41,6 +41,14 @@ def learn_partitions(kafka: ConsumerClient, topic: str) -> None:
     kafka.partitions_for_topic(topic)
 
 
+def heartbeat_soon(kafka: ConsumerClient) -> None:
+    """Send a heartbeat of a consumer now, unless another thread closes it at the same time."""
+    try:
+        kafka.heartbeat_soon()
+    except (KafkaError, RuntimeError) as e:
+        logger.debug("A consumer could not send a heartbeat: %r", e)
+
+
 class ForgetfulCooperativeStickyAssignor(CooperativeStickyAssignor):  # type: ignore[misc]
     """Kafka's cooperative-sticky assignor, which can forget its partitions.
 

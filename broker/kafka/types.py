@@ -49,6 +49,19 @@ class OffsetAndTimestamp(NamedTuple):
     leader_epoch: int | None
 
 
+class Membership(NamedTuple):
+    """A member of a consumer group.
+
+    Attributes:
+      member_id: The id that Kafka gave it.
+      group_instance_id: Of a static member; None otherwise.
+    """
+
+    group: str
+    member_id: str
+    group_instance_id: str | None = None
+
+
 class Heartbeat(NamedTuple):
     """The state of a consumer's heartbeats, in seconds of ``clock.monotonic_s()``.
 

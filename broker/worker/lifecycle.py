@@ -14,6 +14,7 @@ from ..delays import Forwarder
 from ..kafka.log_filter import drop_info_logs
 from ..kafka.topics import Topics
 from ..process import clock
+from ..reaper import DeathNoteReader, Registrar, run_reaper
 from ..reports.reporter import Reporter
 from .identity import WorkerIdentity
 from .policy_watch import PolicyWatch
@@ -29,7 +30,10 @@ MAIN_THREAD_POLL_S = 0.25
 
 class WorkerLifecycle(Middleware):
     """Starts and stops the threads of a worker process: the forwarder, the reporter, the policy watch and the
-    exit guard.
+    exit guard. Registers the process with the reaper of its command.
+
+    Attributes:
+      death_notes: The reactions to the deaths of other workers.
     """
 
     def __init__(
@@ -41,7 +45,11 @@ class WorkerLifecycle(Middleware):
         *,
         new_forwarder: Callable[[], Forwarder],
         consumers: Callable[[], Iterable[Consumer]],
+        registrar: Registrar,
+        new_death_note_reader: Callable[[Callable[[], Forwarder | None]], DeathNoteReader],
     ) -> None:
+        self._registrar = registrar
+        self.death_notes = new_death_note_reader(lambda: self._forwarder)
         self._shutdown = shutdown
         self._topics = topics
         self._identity = identity
@@ -52,11 +60,25 @@ class WorkerLifecycle(Middleware):
         self._policy_watch: PolicyWatch | None = None
         self._exit_guard: ExitGuard | None = None
 
+    @property
+    def forks(self) -> list[Callable[[], int]]:
+        """The reaper, which Dramatiq's command line starts after its workers."""
+        if refusal := self._registrar.transfer_refusal():
+            logger.warning(
+                "This command has no reaper: %s. The partitions of a killed worker move only after the "
+                "session timeout.",
+                refusal,
+            )
+            return []
+        return [run_reaper]
+
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         drop_info_logs()
         self._shutdown.begin_working()  # before the worker's consumers read it
         self._identity.begin_boot()
         self._reporter.begin_boot()
+        self.death_notes.start()
+        self._registrar.start()
 
     def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
         self._exit_guard = ExitGuard(self._shutdown, self._consumers)
@@ -71,6 +93,7 @@ class WorkerLifecycle(Middleware):
             self._policy_watch.start()
 
     def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        self.death_notes.stop()
         if self._policy_watch is not None:
             self._policy_watch.stop()
         if self._forwarder is not None:
@@ -80,6 +103,7 @@ class WorkerLifecycle(Middleware):
         self._reporter.stop()
         if self._exit_guard is not None:
             self._exit_guard.disarm()
+        self._registrar.stop()
 
 
 class ExitGuard:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from ...kafka.types import TopicPartition
+from ...kafka.types import Membership, TopicPartition
 from .cluster import DEFAULT_SETTINGS, MemoryCluster, MemoryProcess
 from .faults import Request
 
@@ -76,6 +76,19 @@ class MemoryAdmin:
 
     def group_members(self, group_id: str) -> Sequence[str]:
         return self._request(Request.DESCRIBE_GROUPS, lambda: list(self._cluster.group(group_id).members))
+
+    def remove_members(self, members: Collection[Membership]) -> set[Membership]:
+        def remove() -> set[Membership]:
+            removed = set()
+            for membership in members:
+                group = self._cluster.group(membership.group)
+                if (member := group.members.get(membership.member_id)) is not None:
+                    group.leave(member)
+                    removed.add(membership)
+            self._cluster.changed()
+            return removed
+
+        return self._request(Request.LEAVE_GROUP, remove)
 
     def delete_records(self, records_to_delete: Mapping[TopicPartition, int]) -> object:
         def delete() -> None:

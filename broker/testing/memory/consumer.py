@@ -19,6 +19,7 @@ from ...kafka.types import (
     ConsumedRecord,
     EpochEndsByPartition,
     Heartbeat,
+    Membership,
     OffsetAndMetadata,
     OffsetAndTimestamp,
     TopicPartition,
@@ -315,6 +316,9 @@ class MemoryConsumer:
             answered_s = clock.monotonic_s()
         return Heartbeat(answered_s, answered_s)
 
+    def heartbeat_soon(self) -> None:
+        """A member in memory learns of each rebalance with its next poll."""
+
     def _take_part(self) -> None:
         """Join the group, and do what its last rebalance asks of this member."""
         assert self._group is not None
@@ -338,6 +342,8 @@ class MemoryConsumer:
         assert self._group is not None
         member = self._group.join(self._topics, self.config["session_timeout_ms"] / 1000)
         self._process.members.append((self._group, member))
+        if self._listener is not None:
+            self._listener.on_membership(Membership(self.config["group_id"], member.id))
         self._cluster.changed()
         return member
 

@@ -18,6 +18,7 @@ class Request(Enum):
     LIST_OFFSETS = "list_offsets"
     EPOCH_ENDS = "epoch_ends"
     JOIN_GROUP = "join_group"
+    LEAVE_GROUP = "leave_group"
     COMMIT = "commit"
     FETCH_OFFSETS = "fetch_offsets"
     METADATA = "metadata"
@@ -28,7 +29,7 @@ class Request(Enum):
 
 
 #: The requests that change what the cluster holds.
-WRITES = (Request.PRODUCE, Request.COMMIT, Request.CREATE_TOPICS, Request.DELETE_RECORDS)
+WRITES = (Request.PRODUCE, Request.COMMIT, Request.LEAVE_GROUP, Request.CREATE_TOPICS, Request.DELETE_RECORDS)
 
 
 class ProcessKilled(BaseException):

@@ -168,6 +168,8 @@ class FakeConsumer:
     def heartbeat(self) -> Heartbeat:
         return Heartbeat(float("inf"), float("inf"))
 
+    def heartbeat_soon(self) -> None: ...
+
     def commit(self, offsets: Offsets, timeout_ms: float | None = None) -> None:
         self.committed.update(offsets)
 

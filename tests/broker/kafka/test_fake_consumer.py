@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from broker.consume.consumer import QueueConsumer
 from broker.kafka.clients import Clients
 from broker.kafka.protocol import AdminClient, ConsumerClient
 from broker.kafka.topic_layout import TopicLayout
-from broker.kafka.types import TopicPartition
+from broker.kafka.types import Membership, TopicPartition
 from broker.offsets.commit_metadata import decode
 from broker.parts import Parts, Settings, assemble
 from broker.process import clock
@@ -62,6 +62,9 @@ class FakeAdmin:
 
     def group_members(self, group_id: str) -> Sequence[str]:
         return []
+
+    def remove_members(self, members: Collection[Membership]) -> set[Membership]:
+        return set()
 
     def delete_records(self, records_to_delete: Mapping[TopicPartition, int]) -> object: ...
 

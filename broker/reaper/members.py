@@ -1,0 +1,177 @@
+"""Ends the memberships of dead workers, and writes their death notes."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from dramatiq.errors import BrokerConnectionError
+
+from ..kafka.clients import Clients
+from ..kafka.errors import KafkaError
+from ..kafka.protocol import AdminClient
+from ..kafka.rights import Rights
+from ..kafka.types import Membership
+from ..process import clock
+from .death_note import DeathNote, Exit
+from .wire import Introduction
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+#: The times in which Kafka must have removed the members, and have stored the notes. The command that ends
+#: waits for its reaper.
+REMOVAL_TIMEOUT_S = 5.0
+NOTE_TIMEOUT_S = 2.0
+
+
+@dataclass(slots=True)
+class DeadWorker:
+    """A worker that ended without a goodbye."""
+
+    introduction: Introduction
+    exit: Exit
+    memberships: set[Membership]
+    died_ms: int = field(default_factory=clock.wall_ms)
+
+    @property
+    def expires_ms(self) -> int:
+        return self.died_ms + self.introduction.session_timeout_ms
+
+
+class Removal:
+    """Removes dead members from their groups.
+
+    A group without any other member is left as it is: Kafka lets the first member of an empty group wait for
+    ``group.initial.rebalance.delay.ms``, 3 s by default, but not the second member of a group. The death note
+    names the members that remain, and a successor removes them once it has joined.
+    """
+
+    def __init__(self) -> None:
+        #: Members that remain, with the time at which Kafka has removed them itself.
+        self._remaining: dict[Membership, int] = {}
+
+    def remove(self, dead: Sequence[DeadWorker]) -> None:
+        """Remove the members of workers that died at the same time, and write their notes. Errors are
+        logged.
+        """
+        by_cluster: dict[str, list[DeadWorker]] = {}
+        for worker in dead:
+            by_cluster.setdefault(_cluster_of(worker.introduction), []).append(worker)
+        for workers in by_cluster.values():
+            _log_deaths(workers)
+            introduction = workers[0].introduction
+            clients = Clients(introduction.bootstrap_servers, introduction.client_options)
+            try:
+                self._remove(clients, workers)
+            except (KafkaError, BrokerConnectionError) as e:
+                logger.warning(
+                    "The members of dead workers could not be removed; their partitions move after the "
+                    "session timeout: %s",
+                    e,
+                )
+
+    def _remove(self, clients: Clients, workers: list[DeadWorker]) -> None:
+        self._forget_expired()
+        memberships = {membership for worker in workers for membership in worker.memberships}
+        self._remaining |= {m: w.expires_ms for w in workers for m in w.memberships}
+        topics = {worker.introduction.notes_topic for worker in workers}
+        can_note = self._ask(
+            clients, memberships, lambda admin: self._remove_first(admin, memberships, topics)
+        )
+        if can_note and self._write_notes(clients, workers):
+            return
+        # No successor would know of the members that remain.
+        if rest := memberships & self._remaining.keys():
+            self._ask(clients, rest, lambda admin: self._remove_now(admin, rest))
+
+    def _ask(self, clients: Clients, memberships: set[Membership], request: Callable[[AdminClient], T]) -> T:
+        def ask() -> T:
+            with clients.admin() as admin:
+                return request(admin)
+
+        return clients.ask(
+            ask,
+            "The members of a dead worker could not be removed",
+            deadline_s=clock.monotonic_s() + REMOVAL_TIMEOUT_S,
+            rights=Rights(group=min((membership.group for membership in memberships), default=None)),
+        )
+
+    def _remove_first(self, admin: AdminClient, memberships: set[Membership], notes_topics: set[str]) -> bool:
+        """Remove the members of groups that have others; return whether death notes can be written."""
+        self._remove_now(admin, {m for m in memberships if self._has_others(admin, m.group)})
+        return all(found["error_code"] == 0 for found in admin.describe_topics(sorted(notes_topics)))
+
+    def _remove_now(self, admin: AdminClient, memberships: set[Membership]) -> None:
+        admin.remove_members(memberships)
+        for membership in memberships:
+            self._remaining.pop(membership, None)
+
+    def _has_others(self, admin: AdminClient, group: str) -> bool:
+        """Whether a group has a member that lives. An unknown answer counts as one."""
+        members = set(admin.group_members(group))
+        return not members or bool(members - {m.member_id for m in self._remaining if m.group == group})
+
+    def _write_notes(self, clients: Clients, workers: list[DeadWorker]) -> bool:
+        """Write the death notes; whether Kafka has all of them."""
+        timeout_ms = int(NOTE_TIMEOUT_S * 1000)
+        try:
+            producer = clients.producer(
+                within_s=NOTE_TIMEOUT_S,
+                acks="all",
+                linger_ms=0,
+                allow_auto_create_topics=False,
+                max_block_ms=timeout_ms,
+                request_timeout_ms=timeout_ms,
+                delivery_timeout_ms=timeout_ms,
+            )
+            try:
+                sent = [
+                    producer.send(
+                        worker.introduction.notes_topic,
+                        value=self._note(worker).encode(),
+                        key=worker.introduction.worker_id.encode(),
+                    )
+                    for worker in workers
+                ]
+                for future in sent:
+                    future.get(timeout=NOTE_TIMEOUT_S)
+            finally:
+                producer.force_close()
+        except (KafkaError, BrokerConnectionError) as e:
+            logger.warning("The death of a worker could not be noted; other workers notice it later: %s", e)
+            return False
+        return True
+
+    def _note(self, worker: DeadWorker) -> DeathNote:
+        remaining = frozenset(worker.memberships & self._remaining.keys())
+        return DeathNote(
+            worker.introduction.worker_id,
+            worker.died_ms,
+            worker.exit,
+            removed=frozenset(worker.memberships - remaining),
+            remaining=remaining,
+            expires_ms=worker.expires_ms,
+        )
+
+    def _forget_expired(self) -> None:
+        now_ms = clock.wall_ms()
+        self._remaining = {m: until_ms for m, until_ms in self._remaining.items() if until_ms > now_ms}
+
+
+def _log_deaths(workers: Iterable[DeadWorker]) -> None:
+    for worker in workers:
+        logger.warning(
+            "Worker %s has died (%s) as a member of %d groups; its partitions move now.",
+            worker.introduction.worker_id,
+            worker.exit,
+            len({membership.group for membership in worker.memberships}),
+        )
+
+
+def _cluster_of(introduction: Introduction) -> str:
+    return json.dumps([introduction.bootstrap_servers, introduction.client_options], default=repr)

@@ -1,0 +1,204 @@
+"""Waits for the deaths of the workers that have registered."""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from ..kafka.types import Membership
+from ..process import clock
+from . import addresses
+from .members import DeadWorker
+from .process_watch import ProcessWatch
+from .wire import Goodbye, Introduction, Joined, Left, LineBuffer, WireError, decode
+
+logger = logging.getLogger(__name__)
+
+#: The time for which the deaths after a first one are awaited: those of a command whose processes are killed
+#: together are treated together.
+TOGETHER_S = 0.02
+RECEIVE_BYTES = 64 * 1024
+
+
+@dataclass(eq=False, slots=True)
+class Registration:
+    """The connection of one worker, and what it has said.
+
+    Attributes:
+      memberships: Its members by the number of its consumer.
+      said_goodbye: Whether its end needs no attention.
+    """
+
+    connection: socket.socket
+    watch: ProcessWatch
+    lines: LineBuffer = field(default_factory=LineBuffer)
+    introduction: Introduction | None = None
+    memberships: dict[int, Membership] = field(default_factory=dict)
+    said_goodbye: bool = False
+
+
+class Reaper:
+    """Serves one command from one thread, until all its workers have ended.
+
+    Parameters:
+      listener: A non-blocking socket to which workers connect.
+      end_of_command: A file that becomes readable when the command ends: it may be killed, and then sends no
+        signal to this process.
+      bury: Called with the workers that died.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        end_of_command: ProcessWatch | int | None,
+        bury: Callable[[Sequence[DeadWorker]], object],
+    ) -> None:
+        self._listener = listener
+        self._end_of_command = end_of_command
+        self._bury = bury
+        self._stopping = False
+        self._registrations: set[Registration] = set()
+        self._dead: list[DeadWorker] = []
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(listener, selectors.EVENT_READ, self._accept)
+        self._waker, self._woken = socket.socketpair()
+        self._waker.setblocking(False)
+        self._selector.register(self._woken, selectors.EVENT_READ, self._note_wake)
+        if end_of_command is not None:
+            self._selector.register(end_of_command, selectors.EVENT_READ, self._note_end_of_command)
+
+    @property
+    def waker(self) -> socket.socket:
+        """A socket for ``signal.set_wakeup_fd``: a signal ends the wait of :meth:`run`."""
+        return self._waker
+
+    def stop(self) -> None:
+        """End once the registered workers have ended. A signal handler may call this."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Serve until the command ends and no registered worker is left."""
+        try:
+            while self._registrations or not self._stopping:
+                self._step(None)
+                if self._dead:
+                    self._bury_dead()
+        finally:
+            self._close()
+
+    def _step(self, timeout_s: float | None) -> None:
+        for key, _ in self._selector.select(timeout_s):
+            key.data()
+
+    def _bury_dead(self) -> None:
+        until_s = clock.monotonic_s() + TOGETHER_S
+        while self._registrations and (left_s := until_s - clock.monotonic_s()) > 0:
+            self._step(left_s)
+        dead, self._dead = self._dead, []
+        self._bury(dead)
+
+    # Events
+
+    def _note_wake(self) -> None:
+        self._woken.recv(RECEIVE_BYTES)
+
+    def _note_end_of_command(self) -> None:
+        assert self._end_of_command is not None
+        self._selector.unregister(self._end_of_command)
+        self._stopping = True
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:  # the client has gone already
+            return
+        try:
+            pid = addresses.peer_pid(connection)
+        except (addresses.NotTrusted, OSError) as e:
+            logger.warning("A connection to the reaper is refused: %s.", e)
+            connection.close()
+            return
+        connection.setblocking(False)
+        registration = Registration(connection, ProcessWatch(pid))
+        self._registrations.add(registration)
+        self._selector.register(connection, selectors.EVENT_READ, lambda: self._receive(registration))
+        if registration.watch.can_watch:
+            self._selector.register(
+                registration.watch, selectors.EVENT_READ, lambda: self._note_death(registration)
+            )
+
+    def _receive(self, registration: Registration) -> None:
+        """Read what a worker has sent."""
+        if registration not in self._registrations:
+            return  # it died in the same step
+        try:
+            while data := registration.connection.recv(RECEIVE_BYTES):
+                self._read(registration, data)
+        except BlockingIOError:
+            return
+        except WireError as e:
+            logger.warning("The registration of process %d is refused: %s.", registration.watch.pid, e)
+            self._forget(registration)
+            return
+        except OSError as e:
+            logger.debug("A connection of process %d was reset: %r", registration.watch.pid, e)
+        self._selector.unregister(registration.connection)
+        if registration.watch.has_ended or not registration.watch.can_watch:
+            self._end(registration)
+        elif registration.said_goodbye:
+            self._forget(registration)
+        # Otherwise its end is awaited: a closed connection is no death.
+
+    def _read(self, registration: Registration, data: bytes) -> None:
+        for line in registration.lines.feed(data):
+            match decode(line):
+                case Introduction() as introduction:
+                    registration.introduction = introduction
+                case Joined() as joined:
+                    registration.memberships[joined.slot] = joined.membership
+                case Left(slot):
+                    registration.memberships.pop(slot, None)
+                case Goodbye():
+                    registration.said_goodbye = True
+
+    def _note_death(self, registration: Registration) -> None:
+        if registration not in self._registrations:
+            return
+        # What it sent before its death is still in the socket.
+        try:
+            while data := registration.connection.recv(RECEIVE_BYTES):
+                self._read(registration, data)
+        except (BlockingIOError, ConnectionError, WireError) as e:
+            logger.debug("The last messages of process %d end: %r", registration.watch.pid, e)
+        self._end(registration)
+
+    def _end(self, registration: Registration) -> None:
+        if registration.introduction is not None and not registration.said_goodbye:
+            self._dead.append(
+                DeadWorker(
+                    registration.introduction,
+                    registration.watch.exit(),
+                    set(registration.memberships.values()),
+                )
+            )
+        self._forget(registration)
+
+    def _forget(self, registration: Registration) -> None:
+        self._registrations.discard(registration)
+        watched = self._selector.get_map()
+        if registration.connection in watched:
+            self._selector.unregister(registration.connection)
+        if registration.watch.can_watch:
+            self._selector.unregister(registration.watch)
+        registration.connection.close()
+        registration.watch.close()
+
+    def _close(self) -> None:
+        for registration in list(self._registrations):
+            self._forget(registration)
+        self._selector.close()
+        self._waker.close()
+        self._woken.close()

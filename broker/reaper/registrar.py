@@ -1,0 +1,210 @@
+"""Tells the reaper of a command which members of which groups a worker process has."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import multiprocessing
+import os
+import socket
+import threading
+from collections.abc import Callable
+
+from ..kafka.types import Membership
+from ..process import clock
+from ..process.backoff import Backoff
+from ..process.forks import reset_on_fork
+from . import addresses
+from .wire import Goodbye, Introduction, Joined, Left, WorkerMessage, encode, not_transferable
+
+logger = logging.getLogger(__name__)
+
+#: The pauses between attempts to connect. A command starts its reaper after all its workers have booted.
+FIRST_PAUSE_S = 0.05
+MAX_PAUSE_S = 1.0
+#: The time after which a worker stops trying: it was not started by Dramatiq's command line.
+CONNECT_TIMEOUT_S = 600.0
+#: The timeout of the first messages, which are secrets and memberships of some kilobytes.
+SEND_TIMEOUT_S = 5.0
+#: The buffer of a connection: the memberships of a thousand queues.
+SEND_BUFFER_BYTES = 256 * 1024
+
+
+class MembershipSlot:
+    """The membership of one consumer at a time. Thread-safe; no method waits."""
+
+    def __init__(self, registrar: Registrar, number: int) -> None:
+        self._registrar = registrar
+        self._number = number
+
+    def join(self, membership: Membership) -> None:
+        """Note the consumer's member id, instead of an earlier one."""
+        self._registrar.note(self._number, membership)
+
+    def leave(self) -> None:
+        """Note that the consumer has left its group."""
+        self._registrar.note(self._number, None)
+
+
+class Registrar:
+    """The memberships of this process, and the connection that tells the reaper of them.
+
+    A connection is made only in a process that Dramatiq's command line started. Nothing else depends on it:
+    without one, the partitions of a killed worker move after the session timeout.
+
+    Parameters:
+      introduce: Makes the first message of the connection.
+    """
+
+    def __init__(self, introduce: Callable[[], Introduction]) -> None:
+        self._introduce = introduce
+        self.reset_after_fork()
+        reset_on_fork(self)
+
+    def reset_after_fork(self) -> None:
+        """Drop the connection and the memberships, which are the parent's."""
+        self._lock = threading.Lock()
+        self._numbers = itertools.count()
+        self._memberships: dict[int, Membership] = {}
+        self._connection: socket.socket | None = None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def slot(self) -> MembershipSlot:
+        """A slot for another consumer."""
+        return MembershipSlot(self, next(self._numbers))
+
+    def memberships(self) -> set[Membership]:
+        """The memberships of the consumers of this process."""
+        with self._lock:
+            return set(self._memberships.values())
+
+    def transfer_refusal(self) -> str:
+        """The reason why there can be no reaper for this process; empty when there can."""
+        if not hasattr(socket, "AF_UNIX"):
+            return "this system has no Unix sockets"
+        options = self._introduce().client_options
+        if not (names := not_transferable(options)):
+            return ""
+        shown = ", ".join(f"{name!r} ({type(options[name]).__name__})" for name in sorted(names))
+        return f"client_options has {shown}, which cannot be given to another process"
+
+    # A worker's life
+
+    def start(self) -> None:
+        """Begin to connect, in a worker of Dramatiq's command line."""
+        parent = multiprocessing.parent_process()
+        if parent is None or parent.pid is None or self._thread is not None or self.transfer_refusal():
+            return
+        self._stop = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, args=(parent.pid, self._stop), name="dramatiq-kafka-registrar", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take leave: this worker has stopped, and its consumers are closed."""
+        self._stop.set()
+        self._send(Goodbye())
+        with self._lock:
+            connection, self._connection = self._connection, None
+            self._memberships.clear()
+        if connection is not None:
+            _shut_down(connection)
+        self._thread = None
+
+    def note(self, slot: int, membership: Membership | None) -> None:
+        """Note the membership of a slot, and tell the reaper. It does not wait."""
+        with self._lock:
+            if membership is None:
+                if self._memberships.pop(slot, None) is None:
+                    return
+            else:
+                self._memberships[slot] = membership
+            self._send_locked(Left(slot) if membership is None else Joined(slot, *membership))
+
+    # The connection
+
+    def _run(self, master_pid: int, stop: threading.Event) -> None:
+        connection = self._connect(master_pid, stop)
+        if connection is None:
+            return
+        with connection:
+            if self._register(connection, stop):
+                self._wait_for_end(connection, stop)
+
+    def _connect(self, master_pid: int, stop: threading.Event) -> socket.socket | None:
+        backoff = Backoff(FIRST_PAUSE_S, MAX_PAUSE_S)
+        give_up_s = clock.monotonic_s() + CONNECT_TIMEOUT_S
+        while clock.monotonic_s() < give_up_s:
+            try:
+                connection = addresses.connect(master_pid)
+            except addresses.NotTrusted as e:
+                logger.warning("This worker does not register with a reaper: %s.", e)
+                return None
+            if connection is not None:
+                return connection
+            if stop.wait(backoff.fail()):
+                return None
+        logger.debug("No reaper of process %d was found.", master_pid)
+        return None
+
+    def _register(self, connection: socket.socket, stop: threading.Event) -> bool:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        connection.settimeout(SEND_TIMEOUT_S)
+        with self._lock:
+            if stop.is_set():
+                return False
+            known = [Joined(slot, *membership) for slot, membership in self._memberships.items()]
+            messages: list[WorkerMessage] = [self._introduce(), *known]
+            try:
+                connection.sendall(b"".join(map(encode, messages)))
+            except OSError as e:
+                logger.warning("This worker could not register with its reaper: %s.", e)
+                return False
+            connection.settimeout(None)
+            self._connection = connection
+        logger.debug("Process %d has registered with the reaper of its command.", os.getpid())
+        return True
+
+    def _wait_for_end(self, connection: socket.socket, stop: threading.Event) -> None:
+        """Wait until the reaper or this worker ends."""
+        with contextlib.suppress(OSError):  # of _send_locked, which has logged the reason
+            connection.recv(1)  # a reaper sends nothing
+        with self._lock:
+            has_ended = self._connection is connection and not stop.is_set()
+            if has_ended:
+                self._connection = None
+        if has_ended:
+            logger.warning(
+                "The reaper of this command has ended. Until the command is restarted, the partitions of a "
+                "killed worker move only after the session timeout."
+            )
+
+    def _send(self, message: WorkerMessage) -> None:
+        with self._lock:
+            self._send_locked(message)
+
+    def _send_locked(self, message: WorkerMessage) -> None:
+        """Send a message if there is a connection. A reaper that does not read loses this worker."""
+        if self._connection is None:
+            return
+        line = encode(message)
+        try:
+            is_sent = self._connection.send(line, socket.MSG_DONTWAIT) == len(line)
+        except OSError as e:
+            is_sent = False
+            logger.debug("The reaper could not be told of a membership: %r", e)
+        if not is_sent:
+            logger.warning("The reaper of this command does not answer; this worker ends its registration.")
+            _shut_down(self._connection)
+            self._connection = None
+
+
+def _shut_down(connection: socket.socket) -> None:
+    """End a connection that another thread reads."""
+    try:
+        connection.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return  # the reaper has ended
