@@ -53,16 +53,16 @@ class Listener:
     def __init__(self, address: str) -> None:
         self.address = address
         self.socket = _listen_at(address)
-        self._inode = None if _is_abstract(address) else Path(address).lstat().st_ino
+        self._file = None if _is_abstract(address) else _identity(Path(address))
 
     def close(self) -> None:
         """Stop listening, and remove the socket and its directory."""
         self.socket.close()
-        if self._inode is None:
+        if self._file is None:
             return
         path = Path(self.address)
         try:
-            if path.lstat().st_ino != self._inode:
+            if _identity(path) != self._file:
                 return  # the reaper that began after a reload listens there
             path.unlink()
             path.parent.rmdir()
@@ -88,8 +88,7 @@ def listen(master_pid: int) -> Listener:
 def connect(master_pid: int) -> socket.socket | None:
     """Connect to the reaper of a command; None when it does not listen, or not yet.
 
-    Raises:
-      NotTrusted: When another user listens there.
+    The worker tells the reaper secrets, so an address of another user is left out.
     """
     for address in candidates(master_pid):
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -98,11 +97,9 @@ def connect(master_pid: int) -> socket.socket | None:
                 check_directory(Path(address).parent)
             connection.connect(address)
             peer_pid(connection)
-        except OSError:
+        except (OSError, NotTrusted) as e:
+            logger.debug("No reaper at %s: %s", _shown(address), e)
             connection.close()
-        except NotTrusted:
-            connection.close()
-            raise
         else:
             return connection
     return None
@@ -159,6 +156,12 @@ def _pid_namespace() -> str:
     except OSError:
         return ""
     return f"{found.name.strip('pid:[]')}-"
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Distinguishes a file from a later one of the same name, which may have the same inode."""
+    found = path.lstat()
+    return found.st_ino, found.st_mtime_ns
 
 
 def _is_abstract(address: str) -> bool:

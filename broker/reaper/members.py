@@ -49,9 +49,13 @@ class Removal:
     A group without any other member is left as it is: Kafka lets the first member of an empty group wait for
     ``group.initial.rebalance.delay.ms``, 3 s by default, but not the second member of a group. The death note
     names the members that remain, and a successor removes them once it has joined.
+
+    Parameters:
+      new_clients: Makes the clients of a worker's cluster.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, new_clients: Callable[[Introduction], Clients] | None = None) -> None:
+        self._new_clients = new_clients or _clients_of
         #: Members that remain, with the time at which Kafka has removed them itself.
         self._remaining: dict[Membership, int] = {}
 
@@ -64,10 +68,8 @@ class Removal:
             by_cluster.setdefault(_cluster_of(worker.introduction), []).append(worker)
         for workers in by_cluster.values():
             _log_deaths(workers)
-            introduction = workers[0].introduction
-            clients = Clients(introduction.bootstrap_servers, introduction.client_options)
             try:
-                self._remove(clients, workers)
+                self._remove(self._new_clients(workers[0].introduction), workers)
             except (KafkaError, BrokerConnectionError) as e:
                 logger.warning(
                     "The members of dead workers could not be removed; their partitions move after the "
@@ -171,6 +173,10 @@ def _log_deaths(workers: Iterable[DeadWorker]) -> None:
             worker.exit,
             len({membership.group for membership in worker.memberships}),
         )
+
+
+def _clients_of(introduction: Introduction) -> Clients:
+    return Clients(introduction.bootstrap_servers, introduction.client_options)
 
 
 def _cluster_of(introduction: Introduction) -> str:

@@ -48,6 +48,9 @@ class Reaper:
       end_of_command: A file that becomes readable when the command ends: it may be killed, and then sends no
         signal to this process.
       bury: Called with the workers that died.
+
+    Attributes:
+      registrations: Of the workers that have not ended.
     """
 
     def __init__(
@@ -60,7 +63,7 @@ class Reaper:
         self._end_of_command = end_of_command
         self._bury = bury
         self._stopping = False
-        self._registrations: set[Registration] = set()
+        self.registrations: set[Registration] = set()
         self._dead: list[DeadWorker] = []
         self._selector = selectors.DefaultSelector()
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
@@ -82,7 +85,7 @@ class Reaper:
     def run(self) -> None:
         """Serve until the command ends and no registered worker is left."""
         try:
-            while self._registrations or not self._stopping:
+            while self.registrations or not self._stopping:
                 self._step(None)
                 if self._dead:
                     self._bury_dead()
@@ -95,7 +98,7 @@ class Reaper:
 
     def _bury_dead(self) -> None:
         until_s = clock.monotonic_s() + TOGETHER_S
-        while self._registrations and (left_s := until_s - clock.monotonic_s()) > 0:
+        while self.registrations and (left_s := until_s - clock.monotonic_s()) > 0:
             self._step(left_s)
         dead, self._dead = self._dead, []
         self._bury(dead)
@@ -123,7 +126,7 @@ class Reaper:
             return
         connection.setblocking(False)
         registration = Registration(connection, ProcessWatch(pid))
-        self._registrations.add(registration)
+        self.registrations.add(registration)
         self._selector.register(connection, selectors.EVENT_READ, lambda: self._receive(registration))
         if registration.watch.can_watch:
             self._selector.register(
@@ -132,7 +135,7 @@ class Reaper:
 
     def _receive(self, registration: Registration) -> None:
         """Read what a worker has sent."""
-        if registration not in self._registrations:
+        if registration not in self.registrations:
             return  # it died in the same step
         try:
             while data := registration.connection.recv(RECEIVE_BYTES):
@@ -165,7 +168,7 @@ class Reaper:
                     registration.said_goodbye = True
 
     def _note_death(self, registration: Registration) -> None:
-        if registration not in self._registrations:
+        if registration not in self.registrations:
             return
         # What it sent before its death is still in the socket.
         try:
@@ -187,7 +190,7 @@ class Reaper:
         self._forget(registration)
 
     def _forget(self, registration: Registration) -> None:
-        self._registrations.discard(registration)
+        self.registrations.discard(registration)
         watched = self._selector.get_map()
         if registration.connection in watched:
             self._selector.unregister(registration.connection)
@@ -197,7 +200,7 @@ class Reaper:
         registration.watch.close()
 
     def _close(self) -> None:
-        for registration in list(self._registrations):
+        for registration in list(self.registrations):
             self._forget(registration)
         self._selector.close()
         self._waker.close()

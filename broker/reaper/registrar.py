@@ -138,11 +138,7 @@ class Registrar:
         backoff = Backoff(FIRST_PAUSE_S, MAX_PAUSE_S)
         give_up_s = clock.monotonic_s() + CONNECT_TIMEOUT_S
         while clock.monotonic_s() < give_up_s:
-            try:
-                connection = addresses.connect(master_pid)
-            except addresses.NotTrusted as e:
-                logger.warning("This worker does not register with a reaper: %s.", e)
-                return None
+            connection = addresses.connect(master_pid)
             if connection is not None:
                 return connection
             if stop.wait(backoff.fail()):
