@@ -16,6 +16,7 @@ from kafka import KafkaConsumer, KafkaProducer
 from kafka.consumer.fetcher import CompletedFetch, ExceptionMetadata, Fetcher
 from kafka.coordinator.base import BaseCoordinator
 from kafka.coordinator.consumer import ConsumerCoordinator
+from kafka.errors import MemberIdRequiredError
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 from kafka.net.transport import KafkaTCPTransport
@@ -23,6 +24,7 @@ from kafka.producer.future import FutureProduceResult, FutureRecordMetadata
 from kafka.producer.sender import Sender
 from kafka.protocol.consumer import OffsetSpec
 from kafka.record.memory_records import MemoryRecordsBuilder
+from kafka.structs import MemberState
 from kafka.structs import OffsetAndMetadata as KafkaOffset
 from kafka.structs import TopicPartition as KafkaPartition
 
@@ -196,6 +198,69 @@ def test_the_answers_to_heartbeats_are_known(consumer: Any) -> None:
     assert math.isfinite(before.last_reset_s)
     consumer._coordinator.heartbeat.received_heartbeat()
     assert math.isfinite(internals.heartbeat(consumer).last_answer_s)
+
+
+def test_an_extra_heartbeat_is_sent_by_a_stable_member_only(
+    consumer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coordinator = consumer._coordinator
+    # The conditions of its own loop, and the call that sends one heartbeat and handles its errors.
+    loop = inspect.getsource(BaseCoordinator._heartbeat_loop)
+    assert "if not self._heartbeat_enabled:" in loop
+    assert "elif not self.stable():" in loop
+    assert "await self._do_heartbeat()" in loop
+    sent: list[str] = []
+
+    async def beat() -> None:
+        sent.append(threading.current_thread().name)
+
+    monkeypatch.setattr(coordinator, "_do_heartbeat", beat)
+
+    async def nothing(manager: Any) -> None: ...
+
+    def send() -> int:
+        internals.heartbeat_soon(consumer)
+        internals.wait(consumer, internals.start(consumer, nothing), DEADLINE_MS)
+        return len(sent)
+
+    assert send() == 0
+    coordinator.state = MemberState.STABLE
+    assert send() == 0
+    coordinator._heartbeat_enabled = True
+    assert send() == 1
+    coordinator.state = MemberState.REBALANCING
+    assert send() == 1
+    assert sent[0].startswith("kafka-io")
+    coordinator.state = MemberState.UNJOINED
+
+
+def test_each_new_member_id_is_noted_before_its_join(consumer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    coordinator = consumer._coordinator
+    refused = inspect.getsource(BaseCoordinator._process_join_group_response)
+    assert "self.reset_generation(response.member_id)" in refused
+    noted: list[str] = []
+    seen: list[list[str]] = []
+
+    async def join() -> bytes:
+        seen.append(list(noted))
+        if len(seen) == 1:
+            coordinator.reset_generation("first")
+            raise MemberIdRequiredError
+        return b"assignment"
+
+    monkeypatch.setattr(coordinator, "_do_join_and_sync_async", join)
+    internals.watch_member_id(consumer, noted.append)
+
+    async def joins(manager: Any) -> None:
+        with pytest.raises(MemberIdRequiredError):
+            await coordinator._do_join_and_sync_async()
+        assert await coordinator._do_join_and_sync_async() == b"assignment"
+        coordinator.reset_generation("second")  # after it was removed from its group
+        await coordinator._do_join_and_sync_async()
+
+    internals.wait(consumer, internals.start(consumer, joins), DEADLINE_MS)
+    assert seen == [[], ["first"], ["first", "second"]]
+    assert noted == ["first", "second"]
 
 
 def test_a_join_whose_outcome_nobody_has_taken_is_not_repeated(
