@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import signal
+import ssl
 import threading
 import time
 from pathlib import Path
@@ -23,6 +24,8 @@ GATE_POLL_S = 0.02
 
 logging.getLogger("kafka").setLevel(logging.WARNING)
 settings = json.loads(os.environ["CHAOS_BROKER"])
+if os.environ.get("CHAOS_SSL_CONTEXT"):  # which an unencrypted connection does not use
+    settings["client_options"] = {"ssl_context": ssl.create_default_context()}
 ledger = LedgerWriter(Path(os.environ["CHAOS_LEDGER"]))
 
 broker = KafkaBroker(**settings, middleware=[*default_middleware(), CurrentMessage()])
