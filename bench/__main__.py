@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.command import arguments, exit_code, say, sizes_of
+from bench.command import arguments, exit_code, is_named, say, sizes_of
 from bench.rows import ROWS
 from bench.running import Plan, keep, preamble, run
 from bench.servers import Servers
@@ -27,7 +27,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that servers and workers are ended
     names = given.rows or (SMOKE_ROWS if given.smoke else NAMES)
     plan = Plan(
-        rows=[row for row in ROWS if row.name in names],
+        rows=[row for row in ROWS if is_named(row.name, names)],
         sizes=sizes_of(given),
         rounds=given.rounds or (1 if given.smoke else 3),
         rest_s=given.rest_s,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -31,9 +31,14 @@ def arguments(program: str, description: str, names: Sequence[str]) -> argparse.
             f"--{size.name.replace('_', '-')}", type=kind, help=f"{getattr(FULL, size.name):,} by default"
         )
     given = parser.parse_args()
-    if unknown := set(given.rows) - set(names):
+    if unknown := {name for name in given.rows if not any(is_named(row, [name]) for row in names)}:
         parser.error(f"no such row: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     return given
+
+
+def is_named(row: str, names: Collection[str]) -> bool:
+    """Whether a row is one of ``names``, or belongs to one: ``recovery-only`` belongs to ``recovery``."""
+    return any(row == name or row.startswith(f"{name}-") for name in names)
 
 
 def sizes_of(given: argparse.Namespace) -> Sizes:

@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 
 from kafka.errors import KafkaError
 
+from bench.commands import Commands
 from bench.place import Place
 from bench.servers import Servers
 from bench.systems import System
@@ -63,17 +64,30 @@ class Ground:
         try:
             yield place
         finally:
-            if system.server == "kafka":
+            if system.server.startswith("kafka"):
                 # Kafka may be slow to answer on a busy machine. The remaining files are few, and last until
                 # the end.
                 with contextlib.suppress(KafkaError):
                     delete_topics_of(address, f"{place.queue}-")
 
-    def send(self, system: System, place: Place, count: int, *, how: str = "bulk", threads: int = 1) -> Sent:
-        """Send the task of the place `count` times, from a separate process."""
+    def send(
+        self,
+        system: System,
+        place: Place,
+        count: int,
+        *,
+        how: str = "bulk",
+        threads: int = 1,
+        args: Sequence[Any] | None = None,
+    ) -> Sent:
+        """Send the task of the place `count` times, from a separate process.
+
+        Parameters:
+          args: The arguments of the task, in place of those of the place.
+        """
         command = [sys.executable, "-m", "bench.sending", system.module, how, str(count), str(threads)]
         done = subprocess.run(
-            [*command, place.task, place.args],
+            [*command, place.task, place.args if args is None else json.dumps(args)],
             env={**os.environ, **place.env()},
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
@@ -95,3 +109,7 @@ class Ground:
             yield workers
         finally:
             workers.kill()
+
+    def commands(self, system: System, place: Place, **how: Any) -> Commands:
+        """The commands of a system's workers; see :class:`Commands`."""
+        return Commands(system, place, home=self.home / f"commands{next(self._numbers)}", **how)

@@ -6,6 +6,8 @@ HOW is one of
   bulk     the fastest way the system has for many;
   awaited  one by one in each of THREADS threads, each only after the system has answered for the one before;
   spaced   one every 50 to 150 ms, each with the time of its sending as argument;
+  numbered one after another, each with a number of its own: ARGS begins with the first;
+  due      one each STEP seconds from FIRST_DUE on, numbered: ARGS is [NUMBER, GATE, FIRST_DUE, STEP];
   delayed  as many within the place's window, each with the time it is due as argument, as many in an hour.
 Writes one JSON object to standard output.
 """
@@ -42,6 +44,12 @@ def main() -> None:
         began_s, latencies_s = _awaited(app, int(count), int(threads), task, arguments)
     elif how == "spaced":
         _spaced(app, int(count), task)
+    elif how == "numbered":
+        first, *others = arguments
+        for number in range(int(count)):
+            app.send(task, (first + number, *others))
+    elif how == "due":
+        _due(app, int(count), task, *arguments)
     else:
         _delayed(app, int(count), task, Place.from_env().window_s)
     seconds = time.monotonic() - began_s
@@ -84,6 +92,11 @@ def _spaced(app: ModuleType, count: int, task: str) -> None:
     for _ in range(count):
         time.sleep(random.uniform(0.05, 0.15))
         app.send(task, (time.monotonic(),))
+
+
+def _due(app: ModuleType, count: int, task: str, first: int, gate: str, due_s: float, step_s: float) -> None:
+    times = {first + number: due_s + number * step_s for number in range(count)}
+    app.send_due(task, {(number, gate): at_s for number, at_s in times.items()})
 
 
 def _delayed(app: ModuleType, count: int, task: str, window_s: float) -> None:

@@ -7,7 +7,7 @@ import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -130,6 +130,7 @@ class Servers:
     def __enter__(self) -> Servers:
         makers: dict[str, Callable[[Path], Server]] = {
             "kafka": _new_kafka,
+            "kafka-3000": lambda home: _new_kafka(home, {"group.initial.rebalance.delay.ms": "3000"}),
             "rabbitmq": lambda home: RabbitServer(home, port=free_port()),
             "redis": lambda home: RedisServer(home, port=free_port()),
             "postgresql": _new_postgres,
@@ -175,9 +176,11 @@ def cpu_s_of(pid: int) -> float:
     return total_s
 
 
-def _new_kafka(home: Path) -> Server:
+def _new_kafka(home: Path, properties: Mapping[str, str] | None = None) -> Server:
     jars = fetch_apache_kafka(Path(os.environ.get("DEV_DIR", ROOT / ".dev")))
-    return ApacheKafkaServer(home, libs=jars, port=free_port(), jvm_options=KAFKA_JVM_OPTIONS)
+    return ApacheKafkaServer(
+        home, libs=jars, port=free_port(), properties=properties, jvm_options=KAFKA_JVM_OPTIONS
+    )
 
 
 def _new_postgres(home: Path) -> Server:
@@ -185,7 +188,7 @@ def _new_postgres(home: Path) -> Server:
 
 
 def _version_of(name: str) -> str:
-    if name == "kafka":
+    if name.startswith("kafka"):
         pom = (ROOT / "dev" / "kafka" / "pom.xml").read_text(encoding="utf-8")
         found = re.search(r"<kafka\.version>(.+?)<", pom)
     elif name == "redis":

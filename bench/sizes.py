@@ -20,6 +20,7 @@ class Sizes:
       delayed: Messages with a delay of up to `delayed_window_s`; as many more are due in an hour.
       submitting_s: The duration of the load on an API.
       verdicts: Submissions in the backlog of the moderation service.
+      kills: Kills of a worker, each with a recovery.
       load_per_s, steady_s: Submissions per second, and their duration.
     """
 
@@ -34,6 +35,7 @@ class Sizes:
     delayed_window_s: float = 60.0
     submitting_s: float = 10.0
     verdicts: int = 40_000
+    kills: int = 30
     load_per_s: float = 80.0
     steady_s: float = 15.0
 
@@ -51,5 +53,6 @@ SMOKE = Sizes(
     delayed_window_s=3.0,
     submitting_s=3.0,
     verdicts=8_000,
+    kills=2,
     steady_s=5.0,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 
 
@@ -96,6 +96,12 @@ OURS = System(
 )
 SYSTEMS = [
     OURS,
+    replace(
+        OURS,
+        key="kafka-3000",
+        title="this broker, Kafka with group.initial.rebalance.delay.ms=3000",
+        server="kafka-3000",
+    ),
     System(
         "dramatiq-rabbitmq",
         "Dramatiq, RabbitMQ (confirms)",

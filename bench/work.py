@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from bench import tally
+from bench.holding import hold
 
 
 def noop() -> None:
@@ -34,7 +35,7 @@ def stamp(due_s: float) -> None:
     tally.sample(time.monotonic() - due_s)
 
 
-TASKS: dict[str, Callable[..., None]] = {task.__name__: task for task in (noop, sleep, spin, stamp)}
+TASKS: dict[str, Callable[..., None]] = {task.__name__: task for task in (noop, sleep, spin, stamp, hold)}
 
 
 def iterations_for(duration_ms: float) -> int:

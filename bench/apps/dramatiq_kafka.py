@@ -20,7 +20,7 @@ broker = KafkaBroker(
 )
 _queues = ["work", *(f"work-{number}" for number in range(2, _place.queues + 1))]
 _app = DramatiqApp(broker, queue_name=_queues[0])
-send, send_delayed, close = _app.send, _app.send_delayed, _app.close
+send, send_delayed, send_due, close = _app.send, _app.send_delayed, _app.send_due, _app.close
 for _queue in _queues:
     broker.declare_queue(_queue)
 

@@ -8,4 +8,5 @@ from bench.place import Place
 _place = Place.from_env()
 broker = RabbitmqBroker(url=f"amqp://guest:guest@{_place.address}/")
 _app = DramatiqApp(broker, queue_name=_place.queue)
-send, send_many, send_delayed, close = _app.send, _app.send_many, _app.send_delayed, _app.close
+send, send_many, send_delayed, send_due = _app.send, _app.send_many, _app.send_delayed, _app.send_due
+close = _app.close

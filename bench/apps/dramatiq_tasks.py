@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import dramatiq
@@ -41,6 +41,12 @@ class DramatiqApp:
         for due in due_s:
             delay_ms = max(0, round((due - time.monotonic()) * 1000))
             self.actors[task].send_with_options(args=(due,), delay=delay_ms)
+
+    def send_due(self, task: str, due_s: Mapping[tuple[Any, ...], float]) -> None:
+        """One message for each tuple of arguments, due at its time on the monotonic clock."""
+        for args, due in due_s.items():
+            delay_ms = max(0, round((due - time.monotonic()) * 1000))
+            self.actors[task].send_with_options(args=args, delay=delay_ms)
 
     def close(self) -> None:
         self.broker.close()

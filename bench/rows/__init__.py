@@ -9,6 +9,7 @@ from bench.rows.noop import NOOP
 from bench.rows.partitions import PARTITIONS
 from bench.rows.processes import PROCESSES
 from bench.rows.queues import QUEUES
+from bench.rows.recovery import RECOVERY
 from bench.rows.reports import REPORTS
 from bench.rows.sends import SENDS
 from bench.rows.spinning import SPINNING
@@ -27,4 +28,5 @@ ROWS: list[Row] = [
     QUEUES,
     REPORTS,
     DELAYED,
+    *RECOVERY,
 ]
