@@ -103,7 +103,6 @@ class Parts:
     shutdown: Shutdown
     for_consumers: ConsumerParts
     consumers: weakref.WeakSet[QueueConsumer]
-    identity: WorkerIdentity
     registrar: Registrar
 
     def group_of(self, queue_name: str) -> str:
@@ -228,7 +227,6 @@ def assemble(
     dead_letter_queue = DeadLetterQueue(clients, topics, publisher)
     failures = Failures(dead_letter_queue, wanted=fails_fast)
     shutdown = Shutdown()
-    identity = WorkerIdentity()
     registrar = Registrar(
         lambda: Introduction(
             identity.worker_id,
@@ -261,7 +259,6 @@ def assemble(
         unfinished=UnfinishedMessages(clients, topics, delays, lane_backlog, group_id=settings.group_id),
         shutdown=shutdown,
         consumers=weakref.WeakSet(),
-        identity=identity,
         registrar=registrar,
         for_consumers=ConsumerParts(
             clients=clients,

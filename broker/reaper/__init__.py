@@ -4,9 +4,9 @@ It ends the group memberships of workers that died, so that their partitions mov
 after the session timeout. See README.md.
 """
 
-from .death_note import DeathNote, Exit
+from .death_note import DeathNote
 from .death_note_reader import DeathNoteReader
 from .process import run_reaper
 from .registrar import MembershipSlot, Registrar
 
-__all__ = ["DeathNote", "DeathNoteReader", "Exit", "MembershipSlot", "Registrar", "run_reaper"]
+__all__ = ["DeathNote", "DeathNoteReader", "MembershipSlot", "Registrar", "run_reaper"]

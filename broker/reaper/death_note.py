@@ -1,10 +1,10 @@
-"""The record that tells other workers of a death."""
+"""The record that tells other workers of a death, in the topic of the workers' reports."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ..kafka.types import Membership
@@ -16,37 +16,14 @@ _MARK = f'"{KIND}"'.encode()
 
 
 @dataclass(frozen=True, slots=True)
-class Exit:
-    """The end of a process.
-
-    Attributes:
-      status: Its exit status; None when a signal ended it, or the status is not known.
-      signal: The number of the signal that ended it; None without one, or when it is not known.
-    """
-
-    status: int | None = None
-    signal: int | None = None
-
-    @classmethod
-    def from_wait_status(cls, wait_status: int) -> Exit:
-        """From the number that ``waitpid`` gives."""
-        signal = wait_status & 0x7F
-        return cls(signal=signal) if signal else cls(status=wait_status >> 8 & 0xFF)
-
-    def __str__(self) -> str:
-        if self.signal is not None:
-            return f"signal {self.signal}"
-        return "an unknown exit status" if self.status is None else f"exit status {self.status}"
-
-
-@dataclass(frozen=True, slots=True)
 class DeathNote:
     """A worker process has ended without a goodbye.
 
     Attributes:
       worker_id: The key of the record, which replaces the last report of the worker.
-      died_ms: When the reaper noticed the death, in milliseconds since 1970.
-      exit: How the process ended.
+      at_ms: When the reaper noticed the death, in milliseconds since 1970.
+      signal: The number of the signal that ended it; None when none did, or when it is unknown.
+      exit_code: Its exit code; None when a signal ended it, or when it is unknown.
       removed: The memberships that the reaper has ended. The groups rebalance.
       remaining: The memberships that a successor ends once it joins: the group has no other members, and an
         empty group would make the successor wait for ``group.initial.rebalance.delay.ms``.
@@ -54,8 +31,9 @@ class DeathNote:
     """
 
     worker_id: str
-    died_ms: int
-    exit: Exit = field(default_factory=Exit)
+    at_ms: int
+    signal: int | None = None
+    exit_code: int | None = None
     removed: frozenset[Membership] = frozenset()
     remaining: frozenset[Membership] = frozenset()
     expires_ms: int = 0
@@ -72,9 +50,9 @@ class DeathNote:
                 "v": VERSION,
                 "kind": KIND,
                 "worker": self.worker_id,
-                "at_ms": self.died_ms,
-                "signal": self.exit.signal,
-                "exit_code": self.exit.status,
+                "at_ms": self.at_ms,
+                "signal": self.signal,
+                "exit_code": self.exit_code,
                 "removed": _listed(self.removed),
                 "remaining": _listed(self.remaining),
                 "expires_ms": self.expires_ms,
@@ -90,20 +68,30 @@ class DeathNote:
             fields = json.loads(value)
             if fields.get("kind") != KIND or fields.get("v") != VERSION:
                 return None
-            return _decoded(fields)
+            return cls.from_fields(fields)
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
 
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> DeathNote:
+        """From the fields of a record's value.
 
-def _decoded(fields: Mapping[str, Any]) -> DeathNote:
-    return DeathNote(
-        worker_id=str(fields["worker"]),
-        died_ms=int(fields["at_ms"]),
-        exit=Exit(fields["exit_code"], fields["signal"]),
-        removed=_memberships(fields["removed"]),
-        remaining=_memberships(fields["remaining"]),
-        expires_ms=int(fields["expires_ms"]),
-    )
+        Raises:
+          KeyError, TypeError, ValueError: When a field is missing or has another type.
+        """
+        return cls(
+            worker_id=str(fields["worker"]),
+            at_ms=int(fields["at_ms"]),
+            signal=_maybe_int(fields.get("signal")),
+            exit_code=_maybe_int(fields.get("exit_code")),
+            removed=_memberships(fields.get("removed", [])),
+            remaining=_memberships(fields.get("remaining", [])),
+            expires_ms=int(fields.get("expires_ms", 0)),
+        )
+
+
+def _maybe_int(value: Any) -> int | None:
+    return None if value is None else int(value)
 
 
 def _listed(memberships: frozenset[Membership]) -> list[list[str | None]]:
@@ -111,4 +99,7 @@ def _listed(memberships: frozenset[Membership]) -> list[list[str | None]]:
 
 
 def _memberships(listed: list[list[str]]) -> frozenset[Membership]:
-    return frozenset(Membership(*membership) for membership in listed)
+    return frozenset(
+        Membership(str(group), str(member_id), None if instance is None else str(instance))
+        for group, member_id, instance in listed
+    )

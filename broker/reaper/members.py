@@ -16,7 +16,8 @@ from ..kafka.protocol import AdminClient
 from ..kafka.rights import Rights
 from ..kafka.types import Membership
 from ..process import clock
-from .death_note import DeathNote, Exit
+from .death_note import DeathNote
+from .process_watch import Exit
 from .wire import Introduction
 
 T = TypeVar("T")
@@ -154,7 +155,8 @@ class Removal:
         return DeathNote(
             worker.introduction.worker_id,
             worker.died_ms,
-            worker.exit,
+            signal=worker.exit.signal,
+            exit_code=worker.exit.code,
             removed=frozenset(worker.memberships - remaining),
             remaining=remaining,
             expires_ms=worker.expires_ms,

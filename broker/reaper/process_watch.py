@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import struct
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-
-from .death_note import Exit
 
 #: ``PIDFD_GET_INFO`` and its struct of Linux 6.13 (linux/pidfd.h): mask, cgroup id, eleven ids,
 #: exit code. The exit code is known from Linux 6.15 on, after the parent has been told of the end.
@@ -16,6 +15,30 @@ _PIDFD_INFO = struct.Struct("=QQ11Ii")
 _PIDFD_INFO_EXIT = 1 << 3
 #: The field ``exit_code`` of /proc/{pid}/stat, counted after the name of the program.
 _STAT_EXIT_CODE = 49
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """The end of a process.
+
+    Attributes:
+      code: Its exit code; None when a signal ended it, or the code is not known.
+      signal: The number of the signal that ended it; None without one, or when it is not known.
+    """
+
+    code: int | None = None
+    signal: int | None = None
+
+    @classmethod
+    def from_wait_status(cls, wait_status: int) -> Exit:
+        """From the number that ``waitpid`` gives."""
+        signal = wait_status & 0x7F
+        return cls(signal=signal) if signal else cls(code=wait_status >> 8 & 0xFF)
+
+    def __str__(self) -> str:
+        if self.signal is not None:
+            return f"signal {self.signal}"
+        return "an unknown exit code" if self.code is None else f"exit code {self.code}"
 
 
 class ProcessWatch:

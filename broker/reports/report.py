@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from ..reaper import DeathNote
 from .counters import OTHERS, ActorCounters
 from .histogram import Histogram
 from .payload import UnreadablePayload, pack, unpack
@@ -150,23 +151,6 @@ class WorkerReport:
     control: ControlState = ControlState()
 
 
-@dataclass(frozen=True, slots=True)
-class DeathNote:
-    """The last record of a worker that died, written by another process of its host.
-
-    Attributes:
-      worker_id: The worker.
-      at_ms: The time at which its death was noticed, in milliseconds since 1970.
-      signal: The number of the signal that ended it; None when none did, or when it is unknown.
-      exit_code: Its exit code; None when a signal ended it, or when it is unknown.
-    """
-
-    worker_id: str
-    at_ms: int
-    signal: int | None = None
-    exit_code: int | None = None
-
-
 class UnreadableReport(ValueError):
     """A value that is no report, or damaged."""
 
@@ -213,20 +197,6 @@ def encode_report(report: WorkerReport) -> bytes:
     )
 
 
-def encode_death_note(note: DeathNote) -> bytes:
-    """The value of a death note's record."""
-    return pack(
-        {
-            "v": VERSION,
-            "kind": str(Kind.DEATH),
-            "worker": note.worker_id,
-            "at_ms": note.at_ms,
-            "signal": note.signal,
-            "exit_code": note.exit_code,
-        }
-    )
-
-
 def decode(value: bytes) -> WorkerReport | DeathNote:
     """Read a record of the topic.
 
@@ -242,12 +212,7 @@ def decode(value: bytes) -> WorkerReport | DeathNote:
         raise UnknownVersion(f"a report of version {body.get('v')!r}; this broker reads version {VERSION}")
     try:
         if body["kind"] == Kind.DEATH:
-            return DeathNote(
-                str(body["worker"]),
-                int(body["at_ms"]),
-                signal=_maybe_int(body.get("signal")),
-                exit_code=_maybe_int(body.get("exit_code")),
-            )
+            return DeathNote.from_fields(body)
         return _read_report(body)
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise UnreadableReport(f"a field of a report is missing or has another type: {e!r}") from e

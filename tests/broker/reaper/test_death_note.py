@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 
 import pytest
 
 from broker.kafka.types import Membership
-from broker.reaper import DeathNote, Exit
+from broker.reaper import DeathNote
 
 NOTE = DeathNote(
     "host:1:ab",
     1_700_000_000_000,
-    Exit(signal=9),
+    signal=9,
     removed=frozenset({Membership("g.mail", "m-1"), Membership("g.work", "m-2", "static")}),
     remaining=frozenset({Membership("delayed.forwarders", "m-3")}),
     expires_ms=1_700_000_010_000,
@@ -45,23 +44,12 @@ def test_the_fields_of_a_death_note_are_those_of_the_records_beside_it() -> None
         b"\x78\x01compressed",
         b'{"v": 1, "kind": "report"}',
         b'{"v": 1, "kind": "death"}',
+        b'{"v": 1, "kind": "death", "worker": "a", "at_ms": "soon"}',
         b'{"v": 1, "kind": "death"',
         NOTE.encode().replace(b'"v": 1', b'"v": 2'),
-        NOTE.encode().replace(b'"m-1"', b"[]"),
+        NOTE.encode().replace(b'"m-1", null', b'"m-1"'),
         b'["death"]',
     ],
 )
 def test_another_record_is_no_death_note(value: bytes | None) -> None:
     assert DeathNote.decode(value) is None
-
-
-def test_the_end_of_a_process_is_a_status_or_a_signal() -> None:
-    assert Exit.from_wait_status(9) == Exit(signal=9)
-    assert Exit.from_wait_status(0x80 | 11) == Exit(signal=11)
-    assert Exit.from_wait_status(7 << 8) == Exit(status=7)
-    assert os.waitstatus_to_exitcode(7 << 8) == 7
-    assert [str(end) for end in (Exit(signal=9), Exit(status=7), Exit())] == [
-        "signal 9",
-        "exit status 7",
-        "an unknown exit status",
-    ]

@@ -10,8 +10,7 @@ import sys
 
 import pytest
 
-from broker.reaper import Exit
-from broker.reaper.process_watch import ProcessWatch
+from broker.reaper.process_watch import Exit, ProcessWatch
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs pidfd")
 DEADLINE_S = 30
@@ -33,11 +32,11 @@ def test_a_watch_becomes_readable_at_the_death_and_tells_the_signal() -> None:
     assert not watch.can_watch
 
 
-def test_a_watch_tells_the_exit_status() -> None:
+def test_a_watch_tells_the_exit_code() -> None:
     with _program("raise SystemExit(7)") as process:
         watch = ProcessWatch(process.pid)
         assert select.select([watch], [], [], DEADLINE_S)[0] == [watch]
-        assert watch.exit() == Exit(status=7)
+        assert watch.exit() == Exit(code=7)
         watch.close()
 
 
@@ -53,3 +52,15 @@ def test_a_process_of_another_namespace_cannot_be_watched() -> None:
     watch = ProcessWatch(0)
     assert not watch.can_watch
     assert not watch.has_ended
+
+
+def test_the_end_of_a_process_is_a_code_or_a_signal() -> None:
+    assert Exit.from_wait_status(9) == Exit(signal=9)
+    assert Exit.from_wait_status(0x80 | 11) == Exit(signal=11)
+    assert Exit.from_wait_status(7 << 8) == Exit(code=7)
+    assert os.waitstatus_to_exitcode(7 << 8) == 7
+    assert [str(end) for end in (Exit(signal=9), Exit(code=7), Exit())] == [
+        "signal 9",
+        "exit code 7",
+        "an unknown exit code",
+    ]

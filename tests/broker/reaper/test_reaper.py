@@ -15,9 +15,9 @@ from queue import SimpleQueue
 import pytest
 
 from broker.kafka.types import Membership
-from broker.reaper import Exit, addresses
+from broker.reaper import addresses
 from broker.reaper.members import DeadWorker
-from broker.reaper.process_watch import ProcessWatch
+from broker.reaper.process_watch import Exit, ProcessWatch
 from broker.reaper.reaper import Reaper
 from broker.reaper.wire import Introduction, Joined, encode
 from dev.stack import ROOT

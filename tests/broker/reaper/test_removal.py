@@ -12,8 +12,9 @@ import pytest
 from broker.kafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFailedError
 from broker.kafka.protocol import ConsumerClient, RebalanceListener
 from broker.kafka.types import Membership, TopicPartition
-from broker.reaper import DeathNote, DeathNoteReader, Exit
+from broker.reaper import DeathNote, DeathNoteReader
 from broker.reaper.members import DeadWorker, Removal
+from broker.reaper.process_watch import Exit
 from broker.reaper.wire import Introduction
 from broker.testing import MemoryCluster, Request
 from broker.testing.memory.clients import MemoryClients
@@ -93,7 +94,7 @@ def test_a_survivor_gets_the_partitions_of_a_dead_member_at_once(
     (note,) = notes(cluster)
     assert note.removed == frozenset(dead.memberships)
     assert note.remaining == frozenset()
-    assert note.exit == Exit(signal=9)
+    assert (note.signal, note.exit_code) == (9, None)
 
 
 def test_a_group_without_another_member_keeps_its_dead_one_for_a_successor(
@@ -185,7 +186,6 @@ def note_of(membership: Membership, *, remaining: bool, expires_ms: int | None =
     return DeathNote(
         "host:1",
         now_ms,
-        Exit(),
         removed=frozenset() if remaining else chosen,
         remaining=chosen if remaining else frozenset(),
         expires_ms=now_ms + TIMEOUT_MS if expires_ms is None else expires_ms,

@@ -6,11 +6,11 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from broker.reaper import DeathNote
 from broker.reports.counters import ActorCounters
 from broker.reports.histogram import Histogram
 from broker.reports.report import (
     ControlState,
-    DeathNote,
     HistoryCounters,
     Kind,
     Progress,

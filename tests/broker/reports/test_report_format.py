@@ -9,18 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broker.reaper import DeathNote
 from broker.reports.counters import OTHERS, ActorCounters
 from broker.reports.payload import MAX_BYTES, pack, unpack
 from broker.reports.report import (
     MAX_ACTORS,
     MAX_RUNNING,
-    DeathNote,
     RunningTask,
     UnknownVersion,
     UnreadableReport,
     WorkerReport,
     decode,
-    encode_death_note,
     encode_report,
 )
 from tests.broker.reports.samples import death_notes, report, reports
@@ -33,7 +32,7 @@ def test_a_report_is_read_as_it_was_written(written: WorkerReport) -> None:
 
 @given(death_notes)
 def test_a_death_note_is_read_as_it_was_written(written: DeathNote) -> None:
-    assert decode(encode_death_note(written)) == written
+    assert decode(written.encode()) == written
 
 
 @given(st.binary(max_size=200) | reports.map(lambda found: encode_report(found)[:-3]))

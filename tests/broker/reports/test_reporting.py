@@ -12,7 +12,8 @@ from dramatiq.middleware import SkipMessage
 
 from broker import KafkaBroker, current_task
 from broker.kafka.errors import TopicAuthorizationFailedError
-from broker.reports.report import DeathNote, Kind, WorkerReport, decode
+from broker.reaper import DeathNote
+from broker.reports.report import Kind, WorkerReport, decode
 from broker.testing import Kit
 from broker.testing.memory.faults import Request
 from tests.waiting import wait_until
