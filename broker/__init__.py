@@ -1,5 +1,7 @@
 """A Dramatiq broker backed by Kafka topics."""
 
+from .admin.partition_counts import PartitionCounts
+from .admin.queue_states import PartitionState, QueueState, SuspectRecord
 from .broker import KafkaBroker
 from .dead_letters import DeadLetter, DeadLetters, default_middleware
 from .delays import CancelUndecided, DelayedMessage, Outcome, Pending
@@ -23,6 +25,8 @@ from .errors import (
 )
 from .partition_keys import PartitionKeys
 from .reports.current_task import current_task
+from .reports.report import RunningTask, WorkerReport
+from .reports.worker_states import WorkerInfo, WorkerState
 from .retries import TenacityRetries, retry_if_temporary
 
 __all__ = [
@@ -41,16 +45,24 @@ __all__ = [
     "NotAuthorized",
     "NotNow",
     "Outcome",
+    "PartitionCounts",
     "PartitionKeyRefused",
     "PartitionKeys",
+    "PartitionState",
     "Pending",
     "PermanentError",
     "PoisonMessage",
+    "QueueState",
     "RetryPolicyRefused",
+    "RunningTask",
+    "SuspectRecord",
     "TemporaryError",
     "TenacityRetries",
     "TopicMisconfigured",
     "UnknownActor",
+    "WorkerInfo",
+    "WorkerReport",
+    "WorkerState",
     "current_task",
     "default_middleware",
     "retry_if_temporary",

@@ -14,10 +14,12 @@ from dramatiq.middleware import (
     Middleware,
 )
 
+from .admin.queue_states import QueueState
 from .complete.current_delivery import CurrentDelivery
 from .consume.consumer import QueueConsumer
 from .dead_letters import DeadLetter, DeadLetterQueue, Resolved, default_middleware
 from .dead_letters.dead_letter import DiscardOptions, Filters, RedriveOptions
+from .declared_queues import DeclaredQueues
 from .delays import Outcome, Pending
 from .deliveries.delivery import Delivery
 from .error_text import MAX_TRACEBACK_CHARS, shorten_notes
@@ -29,6 +31,7 @@ from .parameters import check_ranges
 from .partition_keys import PartitionKeys
 from .parts import Settings, assemble
 from .process import clock
+from .reports.worker_states import WorkerInfo
 from .retries import TenacityRetries
 from .url import reads_url
 from .version import VERSION
@@ -84,6 +87,7 @@ class KafkaBroker(Broker):
     """
 
     version = VERSION
+    queues: DeclaredQueues
 
     @reads_url
     def __init__(
@@ -133,6 +137,8 @@ class KafkaBroker(Broker):
         )
         self._assemble(Clients(bootstrap_servers, client_options))
         super().__init__(middleware=default_middleware() if middleware is None else middleware)
+        self.queues = DeclaredQueues(self.queues)
+        self.queues.read = self._queue_state
         if not any(isinstance(m, PartitionKeys) for m in self.middleware):
             self.add_middleware(PartitionKeys())
         self.add_middleware(self._new_lifecycle())
@@ -432,6 +438,29 @@ class KafkaBroker(Broker):
     def discard(self, queue_name: str, **options: Unpack[DiscardOptions]) -> Resolved:
         """Discard dead letters; see ``DeadLetterQueue.discard``. A dry run by default."""
         return self.dead_letter_queue.discard(queue_name, **options)
+
+    # Workers and queues, from outside
+
+    def workers(self, *, within_s: float = 3600.0) -> list[WorkerInfo]:
+        """The workers of the namespace, each with its state and its last report.
+
+        Any process can call this, and no worker is asked: the reports in Kafka, and the members of the
+        consumer groups, decide.
+
+        Parameters:
+          within_s: Workers that were silent or gone for longer are left out, in seconds. The reports of this
+            period are read; the topic keeps those of a day.
+
+        Raises:
+          KafkaUnavailable: When Kafka does not answer.
+          NotAuthorized: When this client may not read the reports.
+        """
+        return self.parts.worker_reader.read(within_s)
+
+    def _queue_state(self, queue_name: str) -> QueueState:
+        if queue_name not in self.queues:
+            self.parts.topics.check_queue_name(queue_name)
+        return self.parts.queue_states.read(queue_name)
 
     # Hooks and shutdown
 

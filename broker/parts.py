@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .admin.lane_backlog import LaneBacklog
+from .admin.queue_states import QueueStates
 from .admin.unfinished import UnfinishedMessages
 from .complete.completer import Completer, PendingDeadLetter
 from .complete.lane_writer import LaneWriter
@@ -32,6 +33,7 @@ from .reaper.wire import Introduction
 from .reports.reporter import PUBLISH_TIMEOUT_MS, Reporter
 from .reports.runs import Runs
 from .reports.sources import Sources, versions_of
+from .reports.worker_list import WorkerReader
 from .version import VERSION
 from .worker.identity import WorkerIdentity
 from .worker.shutdown import Shutdown
@@ -76,6 +78,8 @@ class Parts:
         letters and retries do not wait behind the messages of its tasks.
       report_publisher: Sends the reports and the history of a worker.
       unfinished: The incomplete messages of a queue.
+      queue_states: The state of queues, from logs and commits.
+      worker_reader: Reads the reports of all workers.
       for_consumers: The parts that the consumers of all queues use.
       consumers: The consumers of this process's workers.
       identity: The identity of this process's worker.
@@ -100,6 +104,8 @@ class Parts:
     lane_writer: LaneWriter
     lane_backlog: LaneBacklog
     unfinished: UnfinishedMessages
+    queue_states: QueueStates
+    worker_reader: WorkerReader
     shutdown: Shutdown
     for_consumers: ConsumerParts
     consumers: weakref.WeakSet[QueueConsumer]
@@ -257,6 +263,10 @@ def assemble(
         lane_writer=lane_writer,
         lane_backlog=lane_backlog,
         unfinished=UnfinishedMessages(clients, topics, delays, lane_backlog, group_id=settings.group_id),
+        queue_states=QueueStates(
+            clients, topics, delays, lane_backlog, dead_letter_queue, group_id=settings.group_id
+        ),
+        worker_reader=WorkerReader(clients, topics.workers),
         shutdown=shutdown,
         consumers=weakref.WeakSet(),
         registrar=registrar,

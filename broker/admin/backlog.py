@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from ..kafka.clients import Clients
 from ..kafka.leader_epochs import EpochEnds
@@ -15,6 +16,7 @@ from ..offsets.committed_state import RESTORE_TIMEOUT_MS, read_committed, read_m
 from ..offsets.truncation import PartitionLog, believe
 from ..process import clock
 from .flush_markers import FlushMarkers
+from .partition_counts import PartitionCounts, count_records
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +26,41 @@ FLUSH_TIMEOUT_S = 10.0
 FLUSH_POLL_S = 0.05
 #: The timeout of the search for a group's coordinator. kafka-python has none.
 REQUEST_TIMEOUT_MS = 10_000
+#: The time for which the records are read whose age is asked for. A partition whose leader does not answer by
+#: then has no age.
+TIMESTAMPS_TIMEOUT_S = 5.0
+POLL_MS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionBacklog:
+    """The log of a partition, and the committed state of its owner.
+
+    Attributes:
+      state: The committed state, corrected for truncations; None without a commit.
+      beginning, end: The bounds of the log.
+    """
+
+    state: CommitState | None
+    beginning: int
+    end: int
+
+    @property
+    def counts(self) -> PartitionCounts:
+        """Its records."""
+        return count_records(self.state, self.beginning, self.end)
+
+    @property
+    def next_undelivered(self) -> int:
+        """The offset of the first record that waits, if one does."""
+        delivered_end = 0 if self.state is None else max(self.state.highest + 1, self.state.next_offset)
+        return min(self.end, max(self.beginning, delivered_end))
+
+    @property
+    def oldest_incomplete(self) -> int | None:
+        """The lowest incomplete offset in the log; None without one."""
+        incomplete = () if self.state is None else self.state.incomplete
+        return next((offset for offset in incomplete if self.beginning <= offset < self.end), None)
 
 
 class Backlog:
@@ -61,25 +98,42 @@ class Backlog:
         The number comes from the commits and is up to a commit interval old. It is never too low for messages
         that were sent before the call.
         """
-        left = deleted = 0
+        found = [backlog.counts for backlog in self.read().values()]
+        left, removed = sum(counts.left for counts in found), sum(counts.removed for counts in found)
+        # A worker may still have removed records. Without one, nobody runs them.
+        if removed:
+            with self._clients.admin() as admin:
+                return left + removed if self._has_owners(admin) else left
+        return left
+
+    def read(self) -> dict[TopicPartition, PartitionBacklog]:
+        """The records and the committed state of each partition."""
         ranges = self._ranges()
         self.states = states = self._believed(ranges)
-        for partition, (beginning, end) in ranges.items():
-            state = states.get(partition)
-            if state is None:  # the topic is new
-                left += end - beginning
-            else:
-                left += max(0, end - max(state.highest + 1, beginning))
-                left += sum(offset >= beginning for offset in state.incomplete)
-                # Records that were read and not delivered are above the highest. Workers run them also when
-                # retention has deleted them.
-                deleted += max(0, beginning - (state.highest + 1))
-                deleted += sum(offset < beginning for offset in state.incomplete)
-        # A worker may still have deleted records. Without one, nobody runs them.
-        if deleted:
-            with self._clients.admin() as admin:
-                return left + deleted if self._has_owners(admin) else left
-        return left
+        return {p: PartitionBacklog(states.get(p), *ranges[p]) for p in ranges}
+
+    def timestamps(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        """The timestamp of the first record at or above an offset, in milliseconds since 1970.
+
+        Partitions without such a record, and without a timestamp, are left out.
+        """
+        if not offsets:
+            return {}
+        kafka, found = self._kafka, {}
+        kafka.assign([])  # a partition of an earlier call would stay paused
+        kafka.assign(list(offsets))
+        for partition, offset in offsets.items():
+            kafka.seek(partition, offset)
+        ends = kafka.end_offsets(list(offsets), timeout_ms=REQUEST_TIMEOUT_MS)
+        missing = {partition for partition, offset in offsets.items() if offset < ends[partition]}
+        kafka.pause(*(offsets.keys() - missing))
+        deadline_s = clock.monotonic_s() + TIMESTAMPS_TIMEOUT_S
+        while missing and clock.monotonic_s() < deadline_s:
+            for partition, records in kafka.poll(timeout_ms=POLL_MS).items():
+                found[partition] = records[0].timestamp
+                missing.discard(partition)
+                kafka.pause(partition)
+        return {partition: stamp_ms for partition, stamp_ms in found.items() if stamp_ms > 0}
 
     def ends(self) -> dict[TopicPartition, int]:
         """The ends of the partitions that have records."""

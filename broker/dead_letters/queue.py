@@ -47,6 +47,22 @@ class DeadLetterQueue:
                 history = History.of(log, partition)
                 yield from open_dead_letters(log, partition, queue_name, history, selection)
 
+    def count(self, queue_name: str) -> int:
+        """The number of present dead letters that were neither redriven nor discarded. All are read."""
+        count = 0
+        with self._log(queue_name) as log:
+            for partition in log.ends:
+                offsets: set[int] = set()
+                for record in log.records(partition):
+                    if not is_resolution(record.headers):
+                        offsets.add(record.offset)
+                        continue
+                    resolution = read_resolution(record.value, partition)
+                    if resolution.state is ResolutionState.DONE:
+                        offsets.difference_update(resolution.dead_letters)
+                count += len(offsets)
+        return count
+
     def redrive(
         self,
         queue_name: str,

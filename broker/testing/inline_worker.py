@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dramatiq.errors import BrokerConnectionError
 from dramatiq.worker import Worker, WorkerThread
 
+from ..admin.partition_counts import PartitionCounts, count_records
 from ..consume.consumer import QueueConsumer
 from ..deliveries.delivery import Delivery
 from ..kafka.errors import KafkaError
@@ -323,16 +324,12 @@ class InlineWorker:
         if topic is None:
             return 0
         offsets = cluster.group(parts.group_of(queue_name)).offsets
-        count = 0
+        total = PartitionCounts()
         for partition in topic.partitions:
-            end = cluster.log(partition).end
-            commit = offsets.get(partition)
-            if commit is None:
-                count += end - cluster.log(partition).start
-                continue
-            state = decode(commit.offset, commit.metadata)
-            count += max(0, end - max(state.highest + 1, state.next_offset)) + len(state.incomplete)
-        return count
+            log, commit = cluster.log(partition), offsets.get(partition)
+            state = None if commit is None else decode(commit.offset, commit.metadata)
+            total += count_records(state, log.start, log.end)
+        return total.left + total.removed  # the worker may have read what was removed
 
     def _due(self, queue_name: str) -> int:
         parts = self.broker.parts

@@ -297,6 +297,7 @@ class MemoryConsumer:
 
     def assign(self, partitions: Collection[TopicPartition]) -> None:
         self._positions = {p: self._positions.get(p) for p in partitions}
+        self._paused.intersection_update(self._positions)
 
     def assignment(self) -> set[TopicPartition]:
         return set(self._positions)

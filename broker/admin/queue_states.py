@@ -1,0 +1,222 @@
+"""The state of queues, read from Kafka alone: from logs, commits and commit metadata. No worker is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from ..dead_letters import DeadLetterQueue
+from ..delays import Delays
+from ..kafka.clients import Clients
+from ..kafka.operations import Operations
+from ..kafka.rights import Rights
+from ..kafka.topics import Topics
+from ..offsets.commit_metadata import CommitState
+from ..process import clock
+from .backlog import Backlog, PartitionBacklog
+from .lane_backlog import LaneBacklog
+from .partition_counts import PartitionCounts
+
+
+@dataclass(frozen=True, slots=True)
+class SuspectRecord:
+    """A record that may have killed a worker.
+
+    Attributes:
+      offset: Its offset.
+      crashes: The number of workers that died, or lost the partition, while it may have run.
+      is_running: Whether it was about to run, or ran, at the time of the commit.
+    """
+
+    offset: int
+    crashes: int
+    is_running: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionState:
+    """One partition of a queue's topic.
+
+    Attributes:
+      partition: Its number.
+      counts: Its records.
+      next_offset: The committed offset; None without a commit.
+      highest: The highest delivered offset; None without a commit.
+      holes: The complete records above the next offset.
+      lag_s: The age of the oldest waiting record, in seconds; None when no record waits.
+      oldest_incomplete_s: The age of the oldest incomplete record, in seconds; None without one.
+      was_handed_over: Whether its last owner has handed it over, so that nobody owns it or the next owner has
+        not committed yet.
+      is_on_probation: Whether records have crash counts or running marks since an owner ended without a
+        handover.
+      suspects: Those records.
+    """
+
+    partition: int
+    counts: PartitionCounts
+    next_offset: int | None
+    highest: int | None
+    holes: int
+    lag_s: float | None
+    oldest_incomplete_s: float | None
+    was_handed_over: bool
+    is_on_probation: bool
+    suspects: tuple[SuspectRecord, ...]
+
+    @property
+    def lag(self) -> int:
+        """The records that are not complete."""
+        return self.counts.left
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """A queue, as it is seen from outside. Commits are up to a commit interval old.
+
+    Attributes:
+      name, topic, group: The queue, its topic and its consumer group.
+      counts: The records of its topic, of all partitions: the ledger. ``counts.difference`` is 0 unless
+        records were removed.
+      partitions: Its partitions.
+      delayed: The messages in the delayed topic, retries included.
+      in_lanes: The messages that wait in the lanes topic for earlier ones of their key, or for their retry.
+      dead: The dead letters that were neither redriven nor discarded.
+      is_paused: Whether an operator has paused it; None when that is not known.
+    """
+
+    name: str
+    topic: str
+    group: str
+    counts: PartitionCounts
+    partitions: tuple[PartitionState, ...]
+    delayed: int
+    in_lanes: int
+    dead: int
+    is_paused: bool | None = None
+
+    @property
+    def waiting(self) -> int:
+        """The records that were not delivered to a worker."""
+        return self.counts.waiting
+
+    @property
+    def incomplete(self) -> int:
+        """The records that run, or whose outbox is held."""
+        return self.counts.incomplete
+
+    @property
+    def lag(self) -> int:
+        """The records that are not complete."""
+        return self.counts.left
+
+    @property
+    def lag_s(self) -> float | None:
+        """The age of the oldest waiting record, in seconds; None when no record waits."""
+        return _oldest(partition.lag_s for partition in self.partitions)
+
+    @property
+    def oldest_incomplete_s(self) -> float | None:
+        """The age of the oldest incomplete record, in seconds; None without one."""
+        return _oldest(partition.oldest_incomplete_s for partition in self.partitions)
+
+
+def _oldest(ages_s: Iterable[float | None]) -> float | None:
+    return max((age_s for age_s in ages_s if age_s is not None), default=None)
+
+
+class QueueStates:
+    """Reads the state of queues.
+
+    Parameters:
+      is_paused: Returns whether a queue is paused; None when that is not known.
+    """
+
+    def __init__(
+        self,
+        clients: Clients,
+        topics: Topics,
+        delays: Delays,
+        lanes: LaneBacklog,
+        dead_letters: DeadLetterQueue,
+        *,
+        group_id: str,
+        is_paused: Callable[[str], bool | None] = lambda queue_name: None,
+    ) -> None:
+        self._clients = clients
+        self._topics = topics
+        self._delays = delays
+        self._lanes = lanes
+        self._dead_letters = dead_letters
+        self._group_id = group_id
+        self._is_paused = is_paused
+
+    def read(self, queue_name: str) -> QueueState:
+        """The state of one queue. The cost grows with its dead letters, which are all read.
+
+        Raises:
+          KafkaUnavailable: When Kafka does not answer.
+          NotAuthorized: When this client lacks a right.
+        """
+        topic, group = self._topics.queue(queue_name), self._topics.group(self._group_id, queue_name)
+        operations = Operations(self._topics, queue_name, group)
+        with self._clients.naming_all("the state of a queue", operations.counting()):
+            return self._clients.ask(
+                partial(self._read, queue_name),
+                f"The state of the queue {queue_name!r} could not be read",
+                rights=Rights((topic,), group=group, on_group="DESCRIBE"),
+            )
+
+    def _read(self, queue_name: str) -> QueueState:
+        topics = self._topics
+        topics.ensure(topics.of_worker(queue_name), for_reading=True)
+        topic, group = topics.queue(queue_name), topics.group(self._group_id, queue_name)
+        with Backlog(self._clients, topic, group) as backlog:
+            partitions = backlog.read()
+            now_ms = clock.wall_ms()
+            waiting_ms = backlog.timestamps({p: b.next_undelivered for p, b in partitions.items()})
+            incomplete_ms = backlog.timestamps(
+                {p: oldest for p, b in partitions.items() if (oldest := b.oldest_incomplete) is not None}
+            )
+        states = tuple(
+            _state_of(p.partition, b, _age_s(waiting_ms.get(p), now_ms), _age_s(incomplete_ms.get(p), now_ms))
+            for p, b in sorted(partitions.items())
+        )
+        return QueueState(
+            queue_name,
+            topic,
+            group,
+            sum((b.counts for b in partitions.values()), start=PartitionCounts()),
+            states,
+            delayed=self._delays.count(queue_name),
+            in_lanes=self._lanes.count(queue_name, backlog.states),
+            dead=self._dead_letters.count(queue_name),
+            is_paused=self._is_paused(queue_name),
+        )
+
+
+def _age_s(written_ms: int | None, now_ms: int) -> float | None:
+    return None if written_ms is None else max(0.0, (now_ms - written_ms) / 1000)
+
+
+def _state_of(
+    number: int, backlog: PartitionBacklog, lag_s: float | None, oldest_incomplete_s: float | None
+) -> PartitionState:
+    state = backlog.state
+    return PartitionState(
+        number,
+        backlog.counts,
+        next_offset=None if state is None else state.next_offset,
+        highest=None if state is None else state.highest,
+        holes=0 if state is None else state.highest + 1 - state.next_offset - len(state.incomplete),
+        lag_s=lag_s,
+        oldest_incomplete_s=oldest_incomplete_s,
+        was_handed_over=state is not None and state.clean,
+        is_on_probation=state is not None and bool(state.suspicions),
+        suspects=_suspects(state),
+    )
+
+
+def _suspects(state: CommitState | None) -> tuple[SuspectRecord, ...]:
+    suspicions = {} if state is None else state.suspicions
+    return tuple(SuspectRecord(offset, s.crashes, s.running) for offset, s in sorted(suspicions.items()))
