@@ -25,7 +25,9 @@ from .errors import (
 )
 from .partition_keys import PartitionKeys
 from .reports.current_task import current_task
+from .reports.history_event import EventKind, HistoryEvent
 from .reports.report import RunningTask, WorkerReport
+from .reports.run_history import RunHistory
 from .reports.worker_states import WorkerInfo, WorkerState
 from .retries import TenacityRetries, retry_if_temporary
 
@@ -35,6 +37,8 @@ __all__ = [
     "DeadLetters",
     "DelayedMessage",
     "EnqueueFailed",
+    "EventKind",
+    "HistoryEvent",
     "InvalidMessage",
     "InvalidQueueName",
     "KafkaBroker",
@@ -54,6 +58,7 @@ __all__ = [
     "PoisonMessage",
     "QueueState",
     "RetryPolicyRefused",
+    "RunHistory",
     "RunningTask",
     "SuspectRecord",
     "TemporaryError",

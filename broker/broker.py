@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Unpack, cast
 
 from dramatiq.actor import Actor
@@ -31,6 +32,7 @@ from .parameters import check_ranges
 from .partition_keys import PartitionKeys
 from .parts import Settings, assemble
 from .process import clock
+from .reports.run_history import HistoryQuery, RunHistory
 from .reports.worker_states import WorkerInfo
 from .retries import TenacityRetries
 from .url import reads_url
@@ -38,6 +40,8 @@ from .version import VERSION
 from .worker.hooks import HookCaller
 from .worker.lifecycle import WorkerLifecycle
 
+#: The period of a question for the history that names none.
+DEFAULT_HISTORY_MS = 3600 * 1000
 DEFAULT_RETENTION_MS = 7 * 24 * 3600 * 1000
 
 
@@ -73,7 +77,9 @@ class KafkaBroker(Broker):
         and the third proves which one it is.
       delay_index_dir: The directory of the indexes of delayed messages (a cache; see ``broker/delays``).
       fail_fast_default: The default of ``fail_fast`` of :meth:`join`.
-      reports: Whether a worker reports its state to Kafka every 2 to 10 seconds.
+      reports: Whether a worker writes its state to Kafka every 2 to 10 seconds, and the history of its runs.
+      history_per_s: The number of successful runs that the history of a worker process records each second.
+        The others are counted. Failed runs are always recorded. -1 for no history.
       app_version: The application's version, which the reports name.
 
     Attributes:
@@ -109,6 +115,7 @@ class KafkaBroker(Broker):
         delay_index_dir: str | None = None,
         fail_fast_default: bool = False,
         reports: bool = True,
+        history_per_s: int = 500,
         app_version: str = "",
     ) -> None:
         check_ranges(
@@ -119,6 +126,7 @@ class KafkaBroker(Broker):
             enqueue_timeout_ms=enqueue_timeout_ms,
             session_timeout_ms=session_timeout_ms,
             max_crashes=max_crashes,
+            history_per_s=history_per_s,
         )
         self.consumption_paused = False
         self.fail_fast_default = fail_fast_default
@@ -133,6 +141,7 @@ class KafkaBroker(Broker):
             max_crashes=max_crashes,
             delay_index_dir=delay_index_dir,
             reports=reports,
+            history_per_s=history_per_s,
             app_version=app_version,
         )
         self._assemble(Clients(bootstrap_servers, client_options))
@@ -456,6 +465,40 @@ class KafkaBroker(Broker):
           NotAuthorized: When this client may not read the reports.
         """
         return self.parts.worker_reader.read(within_s)
+
+    def history(
+        self,
+        *,
+        message_id: str | None = None,
+        actor: str | None = None,
+        error_type: str | None = None,
+        since: datetime | None = None,
+        limit: int = 1_000,
+        scan_limit: int = 1_000_000,
+    ) -> RunHistory:
+        """The events of past runs, by their time; ``missing`` of the answer says which may be missing.
+
+        Any process can call this. The history has no index: all events since ``since`` are read.
+
+        Parameters:
+          message_id, actor, error_type: Conditions; an event must match all that are given. ``error_type`` is
+            the name of the error's class.
+          since: The earliest time, with a time zone; by default an hour ago.
+          limit: The number of events to return; with more, the latest.
+          scan_limit: The number of events to read at most; a million takes some ten seconds.
+
+        Raises:
+          ValueError: When ``since`` has no time zone, or a limit is below 1.
+          KafkaUnavailable: When Kafka does not answer.
+          NotAuthorized: When this client may not read the history.
+        """
+        if since is not None and since.tzinfo is None:
+            raise ValueError(f"since={since!r} has no time zone: pass datetime.now(UTC) - ..., for example")
+        if limit < 1 or scan_limit < 1:
+            raise ValueError(f"limit={limit}, scan_limit={scan_limit}: both are at least 1")
+        since_ms = clock.wall_ms() - DEFAULT_HISTORY_MS if since is None else int(since.timestamp() * 1000)
+        query = HistoryQuery(message_id, actor, error_type, since_ms, limit, scan_limit)
+        return self.parts.history_reader.read(query)
 
     def _queue_state(self, queue_name: str) -> QueueState:
         if queue_name not in self.queues:

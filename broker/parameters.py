@@ -21,6 +21,7 @@ RANGES: Mapping[str, Range] = {
     "commit_interval_ms": Range(1, (), "it is the pause between two commits"),
     "enqueue_timeout_ms": Range(1, (), "Kafka needs time to answer"),
     "session_timeout_ms": Range(3, (), "a worker sends three heartbeats in that time"),
+    "history_per_s": Range(0, (-1,), "it is a number of runs, and -1 is for no history"),
     "max_crashes": Range(3, (), "only the third crash proves which message kills its worker"),
 }
 

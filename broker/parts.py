@@ -31,6 +31,7 @@ from .produce.publisher import Publisher
 from .reaper import DeathNoteReader, Registrar
 from .reaper.wire import Introduction
 from .reports.reporter import PUBLISH_TIMEOUT_MS, Reporter
+from .reports.run_history import HistoryReader
 from .reports.runs import Runs
 from .reports.sources import Sources, versions_of
 from .reports.worker_list import WorkerReader
@@ -55,6 +56,7 @@ class Settings:
     max_crashes: int
     delay_index_dir: str | None
     reports: bool
+    history_per_s: int
     app_version: str
 
     @property
@@ -80,6 +82,7 @@ class Parts:
       unfinished: The incomplete messages of a queue.
       queue_states: The state of queues, from logs and commits.
       worker_reader: Reads the reports of all workers.
+      history_reader: Reads the history of all runs.
       for_consumers: The parts that the consumers of all queues use.
       consumers: The consumers of this process's workers.
       identity: The identity of this process's worker.
@@ -106,6 +109,7 @@ class Parts:
     unfinished: UnfinishedMessages
     queue_states: QueueStates
     worker_reader: WorkerReader
+    history_reader: HistoryReader
     shutdown: Shutdown
     for_consumers: ConsumerParts
     consumers: weakref.WeakSet[QueueConsumer]
@@ -197,7 +201,15 @@ def assemble(
         topic_of=topics.queue,
         versions=versions_of(VERSION, settings.app_version),
     )
-    reporter = Reporter(report_publisher, topics.workers, runs, sources, denials, is_on=settings.reports)
+    reporter = Reporter(
+        report_publisher,
+        topics,
+        runs,
+        sources,
+        denials,
+        is_on=settings.reports,
+        successes_per_s=settings.history_per_s,
+    )
     dead_letters = DeadLetterWriter(topics, hooks, runs.note_dead_letter)
     completer = Completer(completion_publisher, in_flight, give_up=dead_letters.replace_refused)
 
@@ -267,6 +279,7 @@ def assemble(
             clients, topics, delays, lane_backlog, dead_letter_queue, group_id=settings.group_id
         ),
         worker_reader=WorkerReader(clients, topics.workers),
+        history_reader=HistoryReader(clients, topics.history),
         shutdown=shutdown,
         consumers=weakref.WeakSet(),
         registrar=registrar,

@@ -39,6 +39,7 @@ PARAMETERS: Mapping[str, type] = {
     "delay_index_dir": str,
     "fail_fast_default": bool,
     "reports": bool,
+    "history_per_s": int,
     "app_version": str,
 }
 #: Settings of kafka-python whose default, None, does not show their type.

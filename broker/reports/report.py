@@ -36,7 +36,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class TaskProgress:
     """The progress that a task has reported.
 
     Attributes:
@@ -68,7 +68,7 @@ class RunningTask:
     attempt: int
     since_ms: int
     limit_ms: int | None = None
-    progress: Progress | None = None
+    progress: TaskProgress | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +311,7 @@ def _read_running(task: Mapping[str, Any]) -> RunningTask:
         limit_ms=_maybe_int(task.get("limit_ms")),
         progress=None
         if progress is None
-        else Progress(float(progress["fraction"]), str(progress.get("text", "")), int(progress["at_ms"])),
+        else TaskProgress(float(progress["fraction"]), str(progress.get("text", "")), int(progress["at_ms"])),
     )
 
 

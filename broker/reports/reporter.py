@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from ..deliveries.delivery import Delivery
-from ..errors import NotAuthorized
+from ..errors import RECORD_ERRORS, NotAuthorized, TopicMisconfigured
 from ..kafka.rights import Denials
+from ..kafka.topic_names import TopicNames
 from ..process import clock, usage
 from ..process.backoff import Backoff
 from ..process.forks import reset_on_fork
 from ..produce.publisher import Publisher
 from ..produce.record import Record
+from .history_writer import HistoryWriter, PendingBatch
 from .report import (
     MAX_RUNNING,
     HistoryCounters,
     Kind,
-    Progress,
     RunningTask,
+    TaskProgress,
     WorkerReport,
     encode_report,
 )
@@ -43,7 +45,8 @@ FIRST_BACKOFF_S = 1.0
 MAX_BACKOFF_S = 30.0
 #: The time for which the end of a worker waits for its goodbye.
 GOODBYE_TIMEOUT_S = 2.0
-_ACTIVITY = "reports"
+#: Failures after which the same record would fail again.
+_REFUSALS = (NotAuthorized, TopicMisconfigured, *RECORD_ERRORS)
 
 
 class _Change(NamedTuple):
@@ -60,10 +63,10 @@ class Reporter:
     The thread lives from :meth:`start` to :meth:`stop`. A process that is no worker has none.
 
     Parameters:
-      topic: The topic of the reports.
       publisher: Its producer is used by this thread alone: a missing right to write reports must not end the
         producer of messages.
       is_on: Whether reports are written.
+      successes_per_s: The successful runs that the history records each second; -1 for no history.
 
     Attributes:
       is_on: The same.
@@ -71,10 +74,19 @@ class Reporter:
     """
 
     def __init__(
-        self, publisher: Publisher, topic: str, runs: Runs, sources: Sources, denials: Denials, *, is_on: bool
+        self,
+        publisher: Publisher,
+        topics: TopicNames,
+        runs: Runs,
+        sources: Sources,
+        denials: Denials,
+        *,
+        is_on: bool,
+        successes_per_s: int,
     ) -> None:
         self._publisher = publisher
-        self._topic = topic
+        self._topics = topics
+        self._history = HistoryWriter(runs, successes_per_s=successes_per_s)
         self._runs = runs
         self._sources = sources
         self._denials = denials
@@ -91,7 +103,8 @@ class Reporter:
         self._queues: Callable[[], Sequence[str]] = tuple
         self._beside: Callable[[], None] = lambda: None
         self._worker_threads = 0
-        self._backoff = Backoff(FIRST_BACKOFF_S, MAX_BACKOFF_S)
+        self._report_backoff = Backoff(FIRST_BACKOFF_S, MAX_BACKOFF_S)
+        self._history_backoff = Backoff(FIRST_BACKOFF_S, MAX_BACKOFF_S)
         self._started_s = 0.0
         self._reported_s: float | None = None
         self._promised_s = 0.0
@@ -101,6 +114,8 @@ class Reporter:
         """Begin to count runs, before the first one."""
         self._runs.begin_boot(self._sources.identity.worker_id)
         self._runs.is_counting = self.is_on
+        self._runs.is_recording = self.is_on and self._history.is_on
+        self._history.begin(clock.monotonic_s())
 
     def start(
         self,
@@ -147,24 +162,49 @@ class Reporter:
             except Exception:
                 # A fault here must end neither the reports nor the worker.
                 logger.exception("The worker's report could not be written; the next one will be.")
-                self._backoff.fail()
+                self._report_backoff.fail()
 
     def step(self) -> None:
         """Write what is due. It waits for Kafka."""
-        if not self._stopping and not self._backoff.is_over:
-            return
         now_s = clock.monotonic_s()
         self._runs.set_clocks()
+        self._history.set_quota(now_s)
+        batches: list[PendingBatch] = []
+        if self._stopping or self._history_backoff.is_over:
+            batches = self._history.batches(now_s, is_last=self._stopping)
+        records = [Record(self._topics.history, batch.value) for batch in batches]
         change = self._change()
-        is_due = self._stopping or self._is_due(now_s, change)
-        if not is_due:
-            return
         is_busy = bool(change.running) or change != self._last_change
         interval_s = BUSY_INTERVAL_S if is_busy else IDLE_INTERVAL_S
-        report = self._report(Kind.GOODBYE if self._stopping else Kind.REPORT, interval_s)
-        key = report.worker_id.encode()
-        if self._publish([Record(self._topic, encode_report(report), key=key)]):
-            self._reported_s, self._promised_s, self._last_change = now_s, interval_s, change
+        is_due = self._stopping or (self._report_backoff.is_over and self._is_due(now_s, change))
+        if is_due:
+            report = self._report(Kind.GOODBYE if self._stopping else Kind.REPORT, interval_s)
+            key = report.worker_id.encode()
+            records.append(Record(self._topics.workers, encode_report(report), key=key))
+        failures = self._publisher.publish(records)
+        if batches:
+            failed = {index: failures[index] for index in range(len(batches)) if index in failures}
+            self._note_result("history", self._history_backoff, failed.values())
+            refused = {index for index, e in failed.items() if isinstance(e, _REFUSALS)}
+            self._history.note(batches, now_s, failed=failed.keys(), refused=refused)
+        if is_due:
+            failure = failures.get(len(batches))
+            self._note_result("reports", self._report_backoff, () if failure is None else (failure,))
+            if failure is None:
+                self._reported_s, self._promised_s, self._last_change = now_s, interval_s, change
+
+    def _note_result(self, activity: str, backoff: Backoff, failures: Collection[BaseException]) -> None:
+        """Note whether an activity has succeeded. After a failure it pauses."""
+        if not failures:
+            backoff.reset()
+            self._denials.is_over(activity)
+            return
+        backoff.fail()
+        failure = next(iter(failures))
+        if isinstance(failure, _REFUSALS):
+            self._denials.note(activity, failure)
+        else:
+            logger.debug("The worker's %s could not be written: %r", activity, failure)
 
     def _change(self) -> _Change:
         running = tuple((delivery.message_id, delivery.progress) for _, delivery in self._runs.running())
@@ -206,7 +246,7 @@ class Reporter:
             cpu_s=usage.cpu_s(),
             partitions=partitions,
             members=dict(sources.memberships()),
-            history=HistoryCounters(runs.recorded, sum(runs.unrecorded().values()), runs.dropped),
+            history=HistoryCounters(runs.recorded, sum(runs.unrecorded().values()), self._history.dropped),
             control=self.control.state,
         )
 
@@ -219,20 +259,5 @@ class Reporter:
             delivery.attempt,
             self._runs.wall_ms(began_s),
             limit_ms=limit_ms(self._sources.actors, delivery),
-            progress=None if progress is None else Progress(*progress),
+            progress=None if progress is None else TaskProgress(*progress),
         )
-
-    def _publish(self, records: Sequence[Record]) -> bool:
-        """Write ``records``; return whether Kafka has all of them."""
-        failures = self._publisher.publish(records)
-        if not failures:
-            self._backoff.reset()
-            self._denials.is_over(_ACTIVITY)
-            return True
-        self._backoff.fail()
-        failure = next(iter(failures.values()))
-        if isinstance(failure, NotAuthorized):
-            self._denials.note(_ACTIVITY, failure)
-        else:
-            logger.debug("The worker's report was not written: %r", failure)
-        return False

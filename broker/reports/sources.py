@@ -17,7 +17,7 @@ from ..kafka.types import TopicPartition
 from .report import MAX_APPLIED_COMMANDS, ControlState
 
 
-class Identity(Protocol):
+class ReportedIdentity(Protocol):
     """The identity of this process's worker (see ``worker.identity``)."""
 
     worker_id: str
@@ -49,7 +49,7 @@ class Sources:
       versions: Versions by name.
     """
 
-    identity: Identity
+    identity: ReportedIdentity
     actors: Actors
     assigned: Callable[[], Sequence[TopicPartition]]
     memberships: Callable[[], Mapping[str, str]]

@@ -33,6 +33,7 @@ SETTINGS = Settings(
     max_crashes=3,
     delay_index_dir=None,
     reports=False,
+    history_per_s=-1,
     app_version="",
 )
 DEADLINE_S = 60.0

@@ -13,7 +13,7 @@ from broker.reports.report import (
     ControlState,
     HistoryCounters,
     Kind,
-    Progress,
+    TaskProgress,
     RunningTask,
     WorkerReport,
 )
@@ -46,7 +46,7 @@ running = st.builds(
     st.integers(1, 100),
     counts,
     limit_ms=st.none() | counts,
-    progress=st.none() | st.builds(Progress, st.floats(0, 1), texts, counts),
+    progress=st.none() | st.builds(TaskProgress, st.floats(0, 1), texts, counts),
 )
 controls = st.builds(
     ControlState,
