@@ -197,7 +197,7 @@ def assemble(
         identity=identity,
         actors=hooks,
         assigned=in_flight.assigned,
-        memberships=dict,
+        memberships=lambda: {member.group: member.member_id for member in registrar.memberships()},
         topic_of=topics.queue,
         versions=versions_of(VERSION, settings.app_version),
     )

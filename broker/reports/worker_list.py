@@ -14,7 +14,8 @@ from ..kafka.topic_reader import TopicReader
 from ..kafka.types import ConsumedRecord
 from ..kafka.watermarks import high_watermarks
 from ..process import clock
-from .report import DeathNote, UnknownVersion, UnreadableReport, decode
+from ..reaper import DeathNote
+from .report import UnknownVersion, UnreadableReport, decode
 from .worker_states import LastRecord, WorkerInfo, judge
 
 logger = logging.getLogger(__name__)

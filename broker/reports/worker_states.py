@@ -18,7 +18,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .report import DeathNote, Kind, RunningTask, WorkerReport
+from ..reaper import DeathNote
+from .report import Kind, RunningTask, WorkerReport
 
 #: A report may be late by this share of its promised time, and by these seconds: the time of a write, and the
 #: difference of two clocks.

@@ -13,8 +13,8 @@ from broker.reports.report import (
     ControlState,
     HistoryCounters,
     Kind,
-    TaskProgress,
     RunningTask,
+    TaskProgress,
     WorkerReport,
 )
 

@@ -10,8 +10,8 @@ import dramatiq
 import pytest
 from dramatiq.middleware import SkipMessage
 
-from broker import KafkaBroker, current_task
-from broker.kafka.errors import TopicAuthorizationFailedError
+from broker import KafkaBroker, WorkerState, current_task
+from broker.kafka.errors import KafkaConnectionError, TopicAuthorizationFailedError
 from broker.reaper import DeathNote
 from broker.reports.report import Kind, WorkerReport, decode
 from broker.testing import Kit
@@ -49,6 +49,7 @@ def test_a_report_names_the_worker_its_versions_queues_threads_and_partitions(ki
 
     with kit.threads(worker_threads=3):
         report = reported(kit, lambda report: len(report.partitions.get("mail", ())) == 4)
+        (member,) = kit.cluster.group("dramatiq.shop-mail").members
     identity = kit.broker.parts.identity
     assert (report.worker_id, report.host, report.pid) == (identity.worker_id, identity.host, identity.pid)
     assert report.worker_id.startswith(f"{report.host}:{report.pid}:")
@@ -56,6 +57,7 @@ def test_a_report_names_the_worker_its_versions_queues_threads_and_partitions(ki
     assert report.versions["app"] == "7.1"
     assert report.versions.keys() == {"app", "broker", "python", "dramatiq", "kafka-python"}
     assert (report.running, report.running_count) == ((), 0)
+    assert report.members["dramatiq.shop-mail"] == member
     assert report.cpu_s > 0
 
 
@@ -207,3 +209,23 @@ def test_no_report_is_written_while_kafka_is_away_and_the_next_one_says_everythi
             wait_until(lambda: runs.ended_ms > 0, deadline_s=DEADLINE_S, what="the end of the task")
         report = reported(kit, lambda report: report.ended_ms > 0)
     assert report.actors["task"].succeeded == 1
+
+
+def test_a_worker_that_is_cut_off_from_kafka_is_silent_until_it_is_not(kit: Kit) -> None:
+    kit.broker.declare_queue("mail")
+    with kit.threads(), Kit(KafkaBroker(namespace="shop-"), kit.cluster, kit.clock).use() as observer:
+
+        def state() -> WorkerState:
+            (worker,) = observer.broker.workers()
+            return worker.state
+
+        def is_cut_off() -> KafkaConnectionError:
+            return KafkaConnectionError("cut off")
+
+        reported(kit, lambda report: bool(report.partitions["mail"]))
+        assert state() is WorkerState.IDLE
+        kit.cluster.refuse(Request.PRODUCE, is_cut_off, topic="shop-dramatiq_workers", times=None)
+        kit.broker.parts.reporter.report_soon()  # it has promised the next report within ten seconds
+        wait_until(lambda: state() is WorkerState.SILENT, deadline_s=DEADLINE_S, what="its silence")
+        kit.cluster.faults.clear()
+        wait_until(lambda: state() is WorkerState.IDLE, deadline_s=60.0, what="its next report")

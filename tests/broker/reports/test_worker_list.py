@@ -8,10 +8,11 @@ from datetime import timedelta
 
 import pytest
 
-from broker import KafkaBroker, WorkerState
+from broker import KafkaBroker, WorkerReport, WorkerState
 from broker.kafka.types import TopicPartition
+from broker.reaper import DeathNote
 from broker.reports.payload import pack, unpack
-from broker.reports.report import DeathNote, WorkerReport, encode_death_note, encode_report
+from broker.reports.report import encode_report
 from broker.testing import Kit
 from tests.broker.reports.samples import report
 
@@ -26,7 +27,7 @@ def kit() -> Iterator[Kit]:
 
 
 def write(kit: Kit, content: WorkerReport | DeathNote) -> None:
-    value = encode_death_note(content) if isinstance(content, DeathNote) else encode_report(content)
+    value = content.encode() if isinstance(content, DeathNote) else encode_report(content)
     kit.cluster.append(TOPIC, content.worker_id.encode(), value)
 
 
