@@ -46,6 +46,7 @@ GROWING = {
     "submission_history",
     "judgements",
     "idempotency_keys",
+    "ad_versions",
 }
 #: The statements of every function of these modules that takes a connection are explained.
 MODULES: tuple[ModuleType, ...] = (
@@ -93,6 +94,7 @@ CALLS: dict[str, Callable[[Connection], object]] = {
     ),
     "history.read_history": lambda c: history.read_history(c, [100, 200, 300]),
     "items.read_ads": lambda c: items.read_ads(c, [1, 2, 77]),
+    "items.read_versions": lambda c: items.read_versions(c, 77),
     "items.load_ads": lambda c: items.load_ads(c, [AD]),
     "outbox.claim_due": lambda c: outbox.claim_due(c, limit=500, lease_s=30),
     "outbox.mark_published": lambda c: outbox.mark_published(
@@ -141,6 +143,10 @@ _LOAD = (
     " SELECT 'key ' || n, 'print', ARRAY[n], now() + (n - :rows / 10) * interval '1 second'"
     " FROM generate_series(1, :rows / 5) AS n",
 )
+_LOAD_VERSIONS = (
+    "INSERT INTO ad_versions (item_id, digest, seller_id, name, description, category, images_qty)"
+    " SELECT n, 'digest', 1, 'ad', 'as good as new', 1, 1 FROM generate_series(1, :rows, 10) AS n"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +188,10 @@ def load(engine: Engine, rows: int, *, lease_hours: int = 1) -> None:
     Parameters:
       lease_hours: The time in which no relay sends pending submissions.
     """
-    for statement in _LOAD:
+    with engine.begin() as connection:
+        # bench.migrations loads an earlier schema.
+        has_versions = connection.scalar(text("SELECT to_regclass('ad_versions') IS NOT NULL"))
+    for statement in (*_LOAD, _LOAD_VERSIONS) if has_versions else _LOAD:
         with engine.begin() as connection:
             connection.execute(text("SET LOCAL statement_timeout = 0"))
             connection.execute(text(statement), {"rows": rows, "lease_hours": lease_hours})

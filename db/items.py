@@ -1,5 +1,7 @@
 """Ads and their sellers."""
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
@@ -38,10 +40,32 @@ _READ = text(
 _UPSERT_SELLERS = text(
     f"""
     WITH {BRIEFLY}
-    INSERT INTO users (id, is_verified_seller)
+    INSERT INTO users AS seller (id, is_verified_seller)
     SELECT id, is_verified
     FROM unnest(CAST(:ids AS bigint[]), CAST(:verified AS boolean[])) AS given (id, is_verified), briefly
     ON CONFLICT (id) DO UPDATE SET is_verified_seller = excluded.is_verified_seller
+    WHERE seller.is_verified_seller <> excluded.is_verified_seller
+    RETURNING id, xmax = 0 AS is_new
+    """
+)
+
+# As the trigger does that sees the edits of an ad itself, see migration V08.
+_SUBMIT_AGAIN = text(
+    """
+    INSERT INTO moderation_results (item_id)
+    SELECT id FROM unnest(CAST(:ids AS bigint[])) AS edited (id)
+    WHERE EXISTS (
+        SELECT FROM moderation_results AS row
+        WHERE row.item_id = edited.id AND row.status IN ('pending', 'completed')
+    )
+    ORDER BY id
+    """
+)
+
+_READ_VERSIONS = text(
+    """
+    SELECT item_id, seller_id, false AS is_verified_seller, name, description, category, images_qty
+    FROM ad_versions WHERE item_id = :item_id ORDER BY replaced_at DESC, digest
     """
 )
 
@@ -84,8 +108,24 @@ def read_ads(connection: Connection, item_ids: Iterable[int]) -> dict[int, Row[*
     return {row[0]: row for row in rows}
 
 
+def ad_hash(ad: AdFields) -> str:
+    """Return a hash of everything that is scored: SHA-256 in hexadecimal digits. Ids are not scored."""
+    scored = [ad.is_verified_seller, ad.name, ad.description, ad.category, ad.images_qty]
+    return hashlib.sha256(json.dumps(scored).encode()).hexdigest()
+
+
+def read_versions(connection: Connection, item_id: int) -> Sequence[Row[*tuple[Any, ...]]]:
+    """Return the ad as it was before each edit since its first submission, newest first.
+
+    The rows have the fields of :class:`AdFields`. The seller is not kept: ``is_verified_seller`` is false.
+    """
+    return connection.execute(_READ_VERSIONS, {"item_id": item_id}).all()
+
+
 def load_ads(connection: Connection, ads: Sequence[AdFields]) -> set[int]:
     """Insert or overwrite the ads and their sellers. No ad may occur twice.
+
+    An ad that has or awaits a verdict is submitted again when what is scored changes.
 
     Returns:
       The ids of the new ads.
@@ -95,9 +135,10 @@ def load_ads(connection: Connection, ads: Sequence[AdFields]) -> set[int]:
     """
     # Sorted, so that two loads lock their common rows in the same order.
     sellers = sorted({ad.seller_id: ad.is_verified_seller for ad in ads}.items())
-    connection.execute(
+    rows = connection.execute(
         _UPSERT_SELLERS, {"ids": [seller for seller, _ in sellers], "verified": [flag for _, flag in sellers]}
     )
+    changed = {row.id for row in rows if not row.is_new}
     ordered = sorted(ads, key=lambda ad: ad.item_id)
     rows = connection.execute(
         _UPSERT_ADS,
@@ -111,6 +152,9 @@ def load_ads(connection: Connection, ads: Sequence[AdFields]) -> set[int]:
         },
     )
     created = {row.id for row in rows if row.is_new}
+    if changed:
+        edited = [ad.item_id for ad in ordered if ad.seller_id in changed and ad.item_id not in created]
+        connection.execute(_SUBMIT_AGAIN, {"ids": edited})
     _advance_sequences(connection)
     return created
 

@@ -22,7 +22,10 @@ Decision = Literal["approve", "review", "reject"]
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """One row of ``judgements``; the shadow model's fields are None without a shadow model."""
+    """One row of ``judgements``; the shadow model's fields are None without a shadow model.
+
+    ``ad_hash`` is that of the scored ad, see :func:`db.items.ad_hash`; None for an old verdict.
+    """
 
     message_id: str
     generation: int
@@ -35,6 +38,7 @@ class Judgement:
     shadow_is_violation: bool | None = None
     shadow_probability: float | None = None
     shadow_decision: Decision | None = None
+    ad_hash: str | None = None
 
 
 _NAMES = tuple(field.name for field in fields(Judgement))

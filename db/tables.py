@@ -73,6 +73,20 @@ judgements = Table(
     Column("shadow_is_violation", Boolean),
     Column("shadow_probability", Double),
     Column("shadow_decision", Text),
+    Column("ad_hash", Text),
+)
+
+ad_versions = Table(
+    "ad_versions",
+    metadata,
+    Column("item_id", BigInteger, primary_key=True),
+    Column("digest", Text, primary_key=True),
+    Column("seller_id", BigInteger, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("category", Integer, nullable=False),
+    Column("images_qty", Integer, nullable=False),
+    Column("replaced_at", DateTime(timezone=True), nullable=False),
 )
 
 submission_history = Table(

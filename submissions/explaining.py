@@ -1,6 +1,8 @@
 """Explaining the verdict of a submission."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection
 
 from db import items, submissions
 from db.judgements import Decision, Judgement, read_judgement
@@ -32,6 +34,26 @@ class ModelExplanation:
 
 
 @dataclass(frozen=True, slots=True)
+class ExplainedAd:
+    """The ad that an explanation is of.
+
+    Attributes:
+      ad_hash: See :func:`db.items.ad_hash`.
+      is_scored: Whether it is the ad as it was scored; None where the verdict does not say.
+      is_current: Whether the ad is still the same.
+    """
+
+    name: str
+    description: str
+    category: int
+    images_qty: int
+    is_verified_seller: bool
+    ad_hash: str
+    is_scored: bool | None
+    is_current: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ExplainedVerdict:
     """The verdict of a submission, and its explanation by the model of this process.
 
@@ -42,6 +64,7 @@ class ExplainedVerdict:
     is_violation: bool | None
     probability: float | None
     verdict: Judgement | None
+    ad: ExplainedAd
     explanation: ModelExplanation
 
 
@@ -53,23 +76,26 @@ class Explainer:
         self._predictor = predictor
 
     def explain(self, task_id: int) -> ExplainedVerdict:
-        """Explain the verdict of a submission by its ad's present text and the model of this process.
+        """Explain the verdict of a submission by the ad as it was scored and the model of this process.
 
-        Another model may have given the verdict: the judgement names it. Blocks for tens of milliseconds;
-        the first call loads the model.
+        Another model may have given the verdict: the judgement names it. An old verdict does not say which
+        text it is of; the ad's present text explains it. Blocks for tens of milliseconds; the first call
+        loads the model.
 
         Raises:
           NoSuchTask: There is no such submission.
-          NothingToExplain: It has no verdict, its ad is gone, or the model in use reads no text.
+          NothingToExplain: It has no verdict, its ad is gone and was not kept, or the model in use reads no
+            text.
           ModelUnavailable: There is no model.
           DatabaseUnavailable: PostgreSQL cannot be used now.
         """
-        submission, ad, judgement = self._read(task_id)
+        submission, ad, explained, judgement = self._read(task_id)
         return ExplainedVerdict(
             task_id=submission.task_id,
             is_violation=submission.is_violation,
             probability=submission.probability,
             verdict=judgement,
+            ad=explained,
             explanation=self._explain(ad),
         )
 
@@ -89,7 +115,7 @@ class Explainer:
             features=explanation.features,
         )
 
-    def _read(self, task_id: int) -> tuple[Submission, Ad, Judgement | None]:
+    def _read(self, task_id: int) -> tuple[Submission, Ad, ExplainedAd, Judgement | None]:
         with self._database.transaction() as connection:
             submission = submissions.read_by_task_ids(connection, [task_id]).get(task_id)
             if submission is None:
@@ -98,6 +124,39 @@ class Explainer:
                 raise NothingToExplain(f"Task {task_id} is {submission.status}: it has no verdict to explain")
             row = items.read_ads(connection, [submission.item_id]).get(submission.item_id)
             judgement = read_judgement(connection, task_id)
-        if row is None:
+            current = None if row is None else Ad(*row)
+            scored_hash = judgement.ad_hash if judgement else None
+            scored = None
+            if scored_hash is not None:
+                scored = _scored(connection, submission.item_id, current, scored_hash)
+        ad = scored or current
+        if ad is None:
             raise NothingToExplain(f"Ad {submission.item_id} is gone, and only its text explains a verdict")
-        return submission, Ad(*row), judgement
+        is_scored = None if scored_hash is None else scored is not None
+        return submission, ad, _explained(ad, current, is_scored=is_scored), judgement
+
+
+def _scored(connection: Connection, item_id: int, current: Ad | None, scored_hash: str) -> Ad | None:
+    """Return the ad as it was scored, or None where it was not kept."""
+    for ad in (current, *(Ad(*row) for row in items.read_versions(connection, item_id))):
+        # Edits keep the ad without its seller, who may have been either.
+        for is_verified_seller in (True, False):
+            if ad is not None:
+                candidate = replace(ad, is_verified_seller=is_verified_seller)
+                if items.ad_hash(candidate) == scored_hash:
+                    return candidate
+    return None
+
+
+def _explained(ad: Ad, current: Ad | None, *, is_scored: bool | None) -> ExplainedAd:
+    explained = items.ad_hash(ad)
+    return ExplainedAd(
+        name=ad.name,
+        description=ad.description,
+        category=ad.category,
+        images_qty=ad.images_qty,
+        is_verified_seller=ad.is_verified_seller,
+        ad_hash=explained,
+        is_scored=is_scored,
+        is_current=current is not None and items.ad_hash(current) == explained,
+    )

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
-from db import cancelling, submissions
+from db import cancelling, items, submissions
 from db.history import PastOutcome, read_history
 from db.judgements import Judgement, read_judgement
 from db.listing import read_page
@@ -55,6 +56,14 @@ class SubmissionQueries:
         """Return the judgement of a submission's verdict; None without one."""
         with self._database.transaction() as connection:
             return read_judgement(connection, task_id)
+
+    def is_stale(self, submission: Submission, judgement: Judgement | None) -> bool | None:
+        """Return whether the ad has changed since it was scored; None where that is not known."""
+        if judgement is None or judgement.ad_hash is None:
+            return None
+        with self._database.transaction() as connection:
+            ad = items.read_ads(connection, [submission.item_id]).get(submission.item_id)
+        return ad is None or items.ad_hash(cast(items.AdFields, ad)) != judgement.ad_hash
 
     def history(self, task_id: int) -> Sequence[PastOutcome]:
         """Return the outcomes of the submission's earlier generations, oldest first."""

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence, Set
 
 from db import submissions
+from db.items import ad_hash
 from db.judgements import Judgement
 from db.submissions import Outcome
 from scoring import Ad, Model, Verdict
@@ -60,6 +61,7 @@ def _judgement(
         shadow_is_violation=verdict.is_violation if verdict else None,
         shadow_probability=verdict.probability if verdict else None,
         shadow_decision=shadow.decide(verdict.probability, ad.category) if shadow and verdict else None,
+        ad_hash=ad_hash(ad),
     )
 
 

@@ -86,8 +86,9 @@ async def submission(request: Request, task_id: str) -> HTTPResponse:
     calls = calls_of(request)
     found = _existing(await calls.result(wanted), wanted)
     judgement = await calls.call(lambda application: application.queries.judgement(wanted))
+    is_stale = await calls.call(lambda application: application.queries.is_stale(found, judgement))
     history = await calls.call(lambda application: application.queries.history(wanted))
-    return FastJSON(details_body(found, judgement, history))
+    return FastJSON(details_body(found, judgement, history, is_stale=is_stale))
 
 
 def _existing(found: Submission | None, task_id: int) -> Submission:

@@ -23,8 +23,21 @@ class ModelFeatureBody(ResponseBody):
     effect: float
 
 
+class ExplainedAdBody(ResponseBody):
+    """The ad that is explained; ``is_scored`` is null where the verdict does not say which text it is of."""
+
+    name: str
+    description: str
+    category: int
+    images_qty: int
+    is_verified_seller: bool
+    ad_hash: str
+    is_scored: bool | None
+    is_current: bool
+
+
 class ModelExplanationBody(ResponseBody):
-    """The present ad, explained by this process's model; ``rule`` is the likeliest broken one."""
+    """``ad``, explained by this process's model; ``rule`` is the likeliest broken one."""
 
     model_version: str
     probability: Probability
@@ -42,4 +55,5 @@ class ExplainedVerdictBody(ResponseBody):
     is_violation: bool
     probability: Probability
     verdict: VerdictOriginBody | None
+    ad: ExplainedAdBody
     explanation: ModelExplanationBody

@@ -77,6 +77,7 @@ class VerdictOriginBody(ResponseBody):
     threshold: Probability
     approve_below: Probability
     reject_from: Probability
+    ad_hash: Annotated[str | None, Field(description="of the scored ad; null for an old verdict")]
 
 
 class PastOutcomeBody(ResponseBody):
@@ -106,12 +107,22 @@ class SubmissionDetailsBody(ListedResultBody):
         Field(validation_alias="publish_after", description="false: its message is still to reach Kafka"),
     ]
     verdict: Annotated[VerdictOriginBody | None, Field(description="null where it was not kept, or is none")]
+    is_stale: Annotated[
+        bool | None,
+        Field(description="whether the ad was edited since it was scored; null where that is not known"),
+    ]
     history: Annotated[list[PastOutcomeBody], Field(description="of earlier generations, oldest first")]
 
 
 def details_body(
-    submission: Submission, judgement: Judgement | None, history: Sequence[PastOutcome]
+    submission: Submission,
+    judgement: Judgement | None,
+    history: Sequence[PastOutcome],
+    *,
+    is_stale: bool | None = None,
 ) -> SubmissionDetailsBody:
     """Return the body of a submission in full."""
     row = {field.name: getattr(submission, field.name) for field in fields(submission)}
-    return SubmissionDetailsBody.model_validate({**row, "verdict": judgement, "history": history})
+    return SubmissionDetailsBody.model_validate(
+        {**row, "verdict": judgement, "is_stale": is_stale, "history": history}
+    )

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Engine
 
 from db.engine import transaction
+from db.items import ad_hash
 from db.judgements import Judgement, read_judgement, write_verdicts
 from db.submissions import Outcome
 from dev.stack import ROOT
@@ -73,6 +74,13 @@ def test_a_shadow_that_fails_harms_no_verdict(database: Engine, caplog: pytest.L
     assert kept is not None
     assert kept.shadow_version is None
     assert "Shadow model v2 failed on a batch of 1 ads" in caplog.text
+
+
+def test_the_hash_of_the_scored_ad_is_kept(database: Engine) -> None:
+    row = judged(database, Says("text-1+a", 0.95))
+    assert row is not None
+    assert row.ad_hash == ad_hash(AD)
+    assert row.ad_hash != ad_hash(replace(AD, name="b"))
 
 
 def test_a_worker_keeps_how_it_judged_and_compares_the_shadow_it_was_given(
