@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -141,10 +142,9 @@ def measure(url: str, home: Path) -> tuple[float, Load]:
     engine = make_engine(url)
     try:
         wait_until(lambda: is_listening(port), deadline_s=60, what="the API to listen")
+        wait_until(lambda: _has_model(port), deadline_s=120, what="the API to load its model")
         load = Load(port, engine)
         load.start()
-        time.sleep(MARGIN_S)  # the API loads its model meanwhile
-        load.took_s.clear()
         time.sleep(MARGIN_S)
         load.is_migrating = True
         began_s = time.monotonic()
@@ -157,6 +157,12 @@ def measure(url: str, home: Path) -> tuple[float, Load]:
     finally:
         engine.dispose()
         api.kill()
+
+
+def _has_model(port: int) -> bool:
+    connection = http.client.HTTPConnection(HOST, port, timeout=60)
+    connection.request("POST", "/simple_predict?item_id=1")
+    return connection.getresponse().status == HTTPStatus.OK
 
 
 def main() -> int:

@@ -128,9 +128,10 @@ BEGIN
             EXECUTE format(
                 'INSERT INTO %s (%s) SELECT %2$s FROM %3$s WHERE ctid >= $1 AND ctid < $2 ON CONFLICT DO NOTHING',
                 wide, names, narrow
-            ) USING CAST(format('(%s,0)', page) AS tid), CAST(format('(%s,0)', page + 1000) AS tid);
-            page := page + 1000;
+            ) USING CAST(format('(%s,0)', page) AS tid), CAST(format('(%s,0)', page + 250) AS tid);
+            page := page + 250;
             COMMIT;
+            PERFORM pg_sleep(0.005);  -- the disk is the requests' as well
         END LOOP;
         FOR one IN
             SELECT relname, indisunique, pg_get_indexdef(indexrelid) AS definition
