@@ -100,6 +100,9 @@ CALLS: dict[str, Callable[[Connection], object]] = {
     "outbox.mark_published": lambda c: outbox.mark_published(
         c, [outbox.Unpublished(f"m{number}", 0, 1) for number in range(5)]
     ),
+    "outbox.release": lambda c: outbox.release(
+        c, [outbox.Unpublished(f"m{number}", 0, 1) for number in range(5)]
+    ),
     "redrive.read_failed": lambda c: (
         redrive.read_failed(c, task_ids=[100, 200, 5], limit=500),
         redrive.read_failed(c, after=500, since=datetime(2020, 1, 1, tzinfo=UTC), limit=500),

@@ -56,6 +56,20 @@ _MARK_PUBLISHED = text(
     """
 )
 
+# As a mark does, this waits for no lock: whoever holds it makes the release needless.
+_RELEASE = text(
+    """
+    WITH unsent AS (
+        SELECT row.id
+        FROM unnest(CAST(:message_ids AS text[]), CAST(:generations AS integer[])) AS unsent (id, generation)
+        JOIN moderation_results AS row ON row.message_id = unsent.id AND row.generation = unsent.generation
+        WHERE row.publish_after > now() AND row.status = 'pending'
+        FOR UPDATE OF row SKIP LOCKED
+    )
+    UPDATE moderation_results AS row SET publish_after = now() FROM unsent WHERE row.id = unsent.id
+    """
+)
+
 _PUBLISH_AGAIN = text(
     "UPDATE moderation_results SET publish_after = now() WHERE status = 'pending' AND publish_after IS NULL"
 )
@@ -72,14 +86,12 @@ def claim_due(connection: Connection, *, limit: int, lease_s: float) -> list[Unp
 
 def mark_published(connection: Connection, sent: Iterable[Unpublished]) -> None:
     """Mark the rows of these messages as published."""
-    ordered = sorted(sent, key=lambda one: one.message_id)
-    connection.execute(
-        _MARK_PUBLISHED,
-        {
-            "message_ids": [storable(one.message_id) for one in ordered],
-            "generations": [one.generation for one in ordered],
-        },
-    )
+    connection.execute(_MARK_PUBLISHED, _keys(sent))
+
+
+def release(connection: Connection, unsent: Iterable[Unpublished]) -> None:
+    """End the leases of these submissions: any relay may send them at once."""
+    connection.execute(_RELEASE, _keys(unsent))
 
 
 def publish_pending_again(connection: Connection) -> int:
@@ -88,3 +100,11 @@ def publish_pending_again(connection: Connection) -> int:
     It reads the whole table. The embedded stack needs it: its Kafka is empty after a restart.
     """
     return connection.execute(_PUBLISH_AGAIN).rowcount
+
+
+def _keys(submissions: Iterable[Unpublished]) -> dict[str, object]:
+    ordered = sorted(submissions, key=lambda one: one.message_id)
+    return {
+        "message_ids": [storable(one.message_id) for one in ordered],
+        "generations": [one.generation for one in ordered],
+    }

@@ -47,6 +47,9 @@ PING_TIMEOUT_S = 2.0
 MARK_INTERVAL_S = 1.0
 #: This many unmarked submissions are marked without waiting for the interval.
 MAX_UNMARKED = 1_000
+#: After a send of which Kafka took nothing, the relay claims one row and no more, after a pause that doubles
+#: up to this. Kafka may answer and refuse this process: its rights, clock or network differ from others'.
+MAX_PAUSE_S = 30.0
 STOP_TIMEOUT_S = 3.0
 
 
@@ -86,6 +89,8 @@ class Outbox:
         self._unmarked: list[Unpublished] = []  # Kafka has them; their rows are not marked yet
         self._mark_at_s = math.inf
         self._kafka = OutageLog("Kafka", logger)
+        self._failed_sends = 0  # since Kafka took anything
+        self._claim_at_s = -math.inf
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -162,22 +167,27 @@ class Outbox:
             taken = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
             sendable = [submission for submission, lease in taken if lease.allows_a_send()]
             if sendable and not self._kafka.is_away:
-                self._mark_soon(self._send(sendable))
+                self._mark_soon(self._send_or_release(sendable))
                 if len(sendable) >= MANY and len(self._waiting) < BATCH:
                     self._stopping.wait(BATCH_LINGER_S)
 
     def _relay(self) -> bool:
-        """Send a batch of rows with an expired lease; return whether there may be more."""
-        if not self._kafka_answers():
+        """Send a batch of rows with an expired lease; return whether there may be more.
+
+        Other processes wait for the rows that this one claims. So it claims many only if its last send
+        succeeded.
+        """
+        if time.monotonic() < self._claim_at_s or not self._kafka_answers():
             return False
+        limit = 1 if self._failed_sends else BATCH
         try:
             with self._statements() as connection:
-                due = table.claim_due(connection, limit=BATCH, lease_s=self._lease_s)
+                due = table.claim_due(connection, limit=limit, lease_s=self._lease_s)
         except DatabaseUnavailable:  # Database has logged it
             return False
         if due:
-            self._mark_soon(self._send(due))
-        return len(due) == BATCH and not self._kafka.is_away
+            self._mark_soon(self._send_or_release(due))
+        return len(due) == limit and not self._failed_sends
 
     def _kafka_answers(self) -> bool:
         """Return whether Kafka can be used; ping it if it was unreachable.
@@ -191,6 +201,30 @@ class Outbox:
                 return False
             self._kafka.came_back()
         return True
+
+    def _send_or_release(self, submissions: Sequence[Unpublished]) -> list[Unpublished]:
+        """Send the messages; end the leases of those that Kafka did not acknowledge, for other relays."""
+        published: list[Unpublished] = []
+        try:
+            published = self._send(submissions)
+        finally:
+            if published:
+                self._failed_sends, self._claim_at_s = 0, -math.inf
+            else:
+                pause_s = min(self._interval_s * 2**self._failed_sends, MAX_PAUSE_S)
+                self._failed_sends = min(self._failed_sends + 1, 10)
+                self._claim_at_s = time.monotonic() + pause_s
+            sent = {one.message_id for one in published}
+            if unsent := [one for one in submissions if one.message_id not in sent]:
+                self._release(unsent)
+        return published
+
+    def _release(self, unsent: Sequence[Unpublished]) -> None:
+        try:
+            with self._statements() as connection:
+                table.release(connection, unsent)
+        except DatabaseUnavailable as error:  # Database has logged it
+            logger.debug("%d leases last until they expire: %s", len(unsent), error)
 
     def _send(self, submissions: Sequence[Unpublished]) -> list[Unpublished]:
         """Send the messages; return the submissions that Kafka acknowledged."""
