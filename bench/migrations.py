@@ -1,7 +1,7 @@
 """The migrations on a large database under load: ``python -m bench.migrations``.
 
 A PostgreSQL of its own gets the schema before ids of 64 bits and ten million submissions. While the API
-answers requests and verdicts are written, ``yoyo apply`` applies the other migrations. The output is the
+answers requests and outcomes are written, ``yoyo apply`` applies the other migrations. The output is the
 duration of the migrations and the slowest request of each kind; the exit code is 1 when one took a second or
 failed.
 """
@@ -26,9 +26,8 @@ import psycopg2
 from sqlalchemy import Engine
 
 from bench.plans import LOAD_TIMEOUT_S, load
-from db import judgements, submissions
+from db import submissions
 from db.engine import make_engine, transaction
-from db.judgements import Judgement
 from db.submissions import Outcome
 from dev.child import Child
 from dev.ports import HOST, free_port, is_listening
@@ -55,7 +54,7 @@ AD = {
 
 
 class Load:
-    """Requests to the API, and verdicts as a worker writes them, until it is stopped."""
+    """Requests to the API, and outcomes as a worker writes them, until it is stopped."""
 
     def __init__(self, port: int, engine: Engine) -> None:
         self.took_s: dict[tuple[bool, str], list[float]] = {}
@@ -66,7 +65,7 @@ class Load:
         self._task_ids: list[int] = []
         self._stopping = threading.Event()
         self._threads = [threading.Thread(target=self._request, args=(n,)) for n in range(THREADS)]
-        self._threads.append(threading.Thread(target=self._write_verdicts))
+        self._threads.append(threading.Thread(target=self._write_outcomes))
 
     def start(self) -> None:
         for thread in self._threads:
@@ -108,16 +107,15 @@ class Load:
             self.failures.append(f"{method} {path}: {response.status} {content.decode()}")
         return json.loads(content)
 
-    def _write_verdicts(self) -> None:
+    def _write_outcomes(self) -> None:
         while not self._stopping.is_set():
             time.sleep(PAUSE_S)
             task_ids, self._task_ids = self._task_ids, []
             with transaction(self._engine) as connection:
                 rows = submissions.read_by_task_ids(connection, task_ids)
             outcomes = [Outcome(row.message_id, 0, row.item_id, True, 0.5) for row in rows.values()]
-            judged = [Judgement(one.message_id, 0, "model", 0.5, 0.5, 0.5, "approve") for one in outcomes]
-            with self._timed("verdicts"), transaction(self._engine) as connection:
-                judgements.write_verdicts(connection, outcomes, judged)
+            with self._timed("outcomes"), transaction(self._engine) as connection:
+                submissions.write_outcomes(connection, outcomes)
 
     @contextmanager
     def _timed(self, kind: str) -> Iterator[None]:
