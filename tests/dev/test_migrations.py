@@ -18,6 +18,7 @@ from sqlalchemy import Engine, create_engine, inspect
 from db import submissions
 from db.engine import make_engine, psycopg2_url, transaction
 from db.submissions import Outcome
+from db.tables import metadata
 from dev.postgres import create_database, drop_database
 from dev.stack import MIGRATIONS, ROOT, migrate
 from tests.db.rows import execute, load_sample_ads, submit
@@ -28,11 +29,7 @@ FILES = sorted(MIGRATIONS.glob("V*.sql"))
 
 def with_psql(url: str) -> None:
     """As the README does it: one `psql -f` after the other."""
-    psql = shutil.which("psql")
-    if psql is None:
-        if os.environ.get("CI"):
-            pytest.fail("there is no psql")
-        pytest.skip("there is no psql")
+    psql = psql_or_skip()
     for file in FILES:
         subprocess.run(
             [psql, "-q", "-v", "ON_ERROR_STOP=1", "-d", url, "-f", file], check=True, capture_output=True
@@ -202,9 +199,7 @@ def test_a_large_table_is_widened_beside_its_writers_and_loses_nothing(
 def test_widening_that_was_killed_is_repeated_and_leaves_nothing_behind(
     wide_database: Engine, database_url: str, empty_database: str
 ) -> None:
-    psql = shutil.which("psql")
-    if psql is None:
-        pytest.skip("there is no psql")
+    psql = psql_or_skip()
     with wide_database.connect() as reader:  # as long as it reads, the copy cannot take the table's place
         reader.exec_driver_sql("SELECT count(*) FROM moderation_results")
         run = subprocess.Popen([psql, "-q", "-d", empty_database, "-f", FILES[6]], stderr=subprocess.DEVNULL)
@@ -240,3 +235,80 @@ def test_the_schema_is_not_empty(database_url: str) -> None:
 
 def test_the_first_two_files_have_the_names_that_the_readme_gives() -> None:
     assert [file.name for file in FILES[:2]] == ["V01__init_schema.sql", "V02__moderation_results.sql"]
+
+
+@pytest.fixture
+def full_database(empty_database: str) -> Iterator[Engine]:
+    """A migrated database with a few submissions."""
+    migrate(empty_database)
+    engine = make_engine(empty_database)
+    load_sample_ads(engine, 5)
+    submit(engine, [1, 2, 3, 4, 5])
+    yield engine
+    engine.dispose()
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name[:3])
+def test_a_migration_repeated_beside_a_long_read_holds_up_no_submission(
+    full_database: Engine, empty_database: str, file: Path
+) -> None:
+    psql = psql_or_skip()
+    with full_database.connect() as reader:
+        for table in metadata.tables:
+            reader.exec_driver_sql(f"SELECT count(*) FROM {table}")
+        writer = Writer(full_database)
+        run = subprocess.Popen([psql, "-q", "-v", "ON_ERROR_STOP=1", "-d", empty_database, "-f", file])
+        try:
+            assert run.wait(60) == 0  # it finds everything there, and needs no lock
+            rounds = writer.rounds
+            wait_until(lambda: writer.rounds > rounds + 1, deadline_s=60, what="submissions to be accepted")
+        finally:
+            run.kill()
+            run.wait()
+            writer.stop()
+        reader.rollback()
+
+
+@pytest.mark.parametrize("file", FILES[6:], ids=lambda file: file.name[:3])
+def test_a_migration_that_waits_for_a_long_read_holds_up_no_submission(
+    wide_database: Engine, empty_database: str, file: Path
+) -> None:
+    psql = psql_or_skip()
+    for before in FILES[6 : FILES.index(file)]:
+        subprocess.run([psql, "-q", "-d", empty_database, "-f", before], check=True, capture_output=True)
+    with wide_database.connect() as reader:
+        for table in ("users", "items", "moderation_results", "judgements"):
+            reader.exec_driver_sql(f"SELECT count(*) FROM {table}")
+        writer = Writer(wide_database)
+        run = subprocess.Popen([psql, "-q", "-d", empty_database, "-f", file], stderr=subprocess.DEVNULL)
+        try:
+            waiting = (
+                "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                " AND application_name = 'psql' AND datname = current_database()"
+            )
+            for _ in range(3):
+                wait_until(
+                    lambda: execute(wide_database, waiting), deadline_s=60, what="the migration to wait"
+                )
+                rounds = writer.rounds
+                wait_until(
+                    lambda n=rounds: writer.rounds > n + 1,  # type: ignore[misc]
+                    deadline_s=60,
+                    what="submissions to be accepted",
+                )
+            assert run.poll() is None
+            reader.rollback()
+            assert run.wait(60) == 0
+        finally:
+            run.kill()
+            run.wait()
+            writer.stop()
+
+
+def psql_or_skip() -> str:
+    psql = shutil.which("psql")
+    if psql is None:
+        if os.environ.get("CI"):
+            pytest.fail("there is no psql")
+        pytest.skip("there is no psql")
+    return psql
