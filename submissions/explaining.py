@@ -1,5 +1,6 @@
 """Explaining the verdict of a submission."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
@@ -74,6 +75,16 @@ class Explainer:
     def __init__(self, database: Database, predictor: Predictor) -> None:
         self._database = database
         self._predictor = predictor
+
+    def explain_each(self, task_ids: Sequence[int]) -> list[ExplainedVerdict | Exception]:
+        """Explain verdicts as :meth:`explain` does; an error is the answer for its task alone."""
+        answers: list[ExplainedVerdict | Exception] = []
+        for task_id in task_ids:
+            try:
+                answers.append(self.explain(task_id))
+            except Exception as error:  # noqa: BLE001 - the task's answer
+                answers.append(error)
+        return answers
 
     def explain(self, task_id: int) -> ExplainedVerdict:
         """Explain the verdict of a submission by the ad as it was scored and the model of this process.

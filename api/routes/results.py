@@ -73,7 +73,7 @@ async def cancel_moderation(request: Request, task_id: str) -> HTTPResponse:
 async def explanation(request: Request, task_id: str) -> HTTPResponse:
     wanted = TASK_ID.read(task_id)
     try:
-        explained = await calls_of(request).call(lambda application: application.explainer.explain(wanted))
+        explained = await calls_of(request).explanation(wanted)
     except NoSuchTask as error:
         raise NoSuchThing(str(error)) from error
     except NothingToExplain as error:

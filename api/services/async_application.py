@@ -16,6 +16,7 @@ from db.items import AdFields
 from db.submissions import Submission
 from settings import Settings
 from submissions.application import Application
+from submissions.explaining import ExplainedVerdict
 from submissions.predicting import Verdict
 from submissions.submitting import Reply, SubmissionRequest
 
@@ -31,6 +32,8 @@ MAX_CALLS_WAITING = 64
 #: Ads in one predict_proba. It takes a few tens of milliseconds, for which the next batch waits.
 MAX_SCORED = 64
 MAX_SCORES_WAITING = 1_000
+#: Explanations that wait. One runs at a time: a long ad takes half a second, mostly with Python's lock.
+MAX_EXPLANATIONS_WAITING = 16
 HEALTH_THREADS = 3
 
 
@@ -52,6 +55,7 @@ class AsyncApplication:
         # One: scoring mostly holds Python's lock, so a second thread would only take time from the event
         # loop.
         self._scoring_thread = ThreadPoolExecutor(1, thread_name_prefix="scoring")
+        self._explaining_thread = ThreadPoolExecutor(1, thread_name_prefix="explaining")
         max_waiting = settings.api_max_waiting
         self._connections = application.database.make_loop_connections()
         self._submit_with_keys: Work[SubmissionRequest, Reply] = in_threads(
@@ -86,6 +90,12 @@ class AsyncApplication:
             max_concurrency=MAX_CALLS,
             max_items=1,
             max_waiting=MAX_CALLS_WAITING,
+        )
+        self._explanations: AsyncBatcher[int, ExplainedVerdict] = AsyncBatcher(
+            in_threads(application.explainer.explain_each, self._explaining_thread),
+            max_concurrency=1,
+            max_items=1,
+            max_waiting=MAX_EXPLANATIONS_WAITING,
         )
         self._notifier = OutcomeNotifier(
             application.database.listen_for_outcomes,
@@ -141,6 +151,14 @@ class AsyncApplication:
         """Return an ad, or None for an unknown id."""
         return await self._ads.answer(item_id)
 
+    async def explanation(self, task_id: int) -> ExplainedVerdict:
+        """Explain a verdict, on a thread of its own: nothing else waits for it.
+
+        Raises:
+          NoSuchTask, NothingToExplain, ModelUnavailable: As :meth:`Explainer.explain` does.
+        """
+        return await self._explanations.answer(task_id)
+
     async def call(self, use_case: Callable[[Application], Result]) -> Result:
         """Call a blocking use case of the application in a thread.
 
@@ -160,14 +178,27 @@ class AsyncApplication:
 
     def fail_waiting(self) -> None:
         """Raise :class:`Stopping` for every unanswered call."""
-        for batcher in (self._submissions, self._results, self._ads, self._verdicts, self._calls):
+        for batcher in (
+            self._submissions,
+            self._results,
+            self._ads,
+            self._verdicts,
+            self._explanations,
+            self._calls,
+        ):
             batcher.fail_all(Stopping())
 
     def close(self) -> None:
         """Release the threads without waiting for one that a hanging server blocks."""
         self._notifier.close()
         self._connections.close()
-        for threads in (self._threads, self._health_threads, self._listening_thread, self._scoring_thread):
+        for threads in (
+            self._threads,
+            self._health_threads,
+            self._listening_thread,
+            self._scoring_thread,
+            self._explaining_thread,
+        ):
             threads.shutdown(wait=False, cancel_futures=True)
 
     async def _submit_batch(self, requests: list[SubmissionRequest]) -> Sequence[Reply | Exception]:

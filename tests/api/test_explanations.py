@@ -1,6 +1,8 @@
 """GET /moderation_result/{task_id}/explanation says why."""
 
-from dataclasses import replace
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 
 import httpx
 from sqlalchemy import Engine
@@ -11,7 +13,9 @@ from db.judgements import Judgement, write_verdicts
 from db.submissions import Outcome, write_outcomes
 from scoring import Ad
 from tests.api.problems import assert_problem
-from tests.db.rows import execute, submit
+from tests.db.rows import execute, load_sample_ads, submit
+from tests.service import Api
+from tests.waiting import wait_until
 
 AD = Ad(1, 1, False, "Диван", "Мягкий. Звоните 8 916 000-12-34, Олег", category=5, images_qty=3)
 
@@ -56,6 +60,31 @@ def test_without_its_ad_a_verdict_cannot_be_explained(client: httpx.Client, data
     verdict_on(database, AD)
     execute(database, "DELETE FROM items WHERE id = 1")
     assert "Ad 1 is gone" in assert_problem(client.get("/moderation_result/1/explanation"), 409)
+
+
+def test_explanations_that_wait_for_each_other_hold_up_no_other_request(api: Api, database: Engine) -> None:
+    load_sample_ads(database, 3)
+    [message_id] = submit(database, [1])
+    with transaction(database) as connection:
+        write_outcomes(connection, [Outcome(message_id, 0, 1, True, 0.97)])
+    submit(database, [2])
+    clients = 20
+    with (
+        api.client() as client,
+        database.connect() as somebody,
+        ThreadPoolExecutor(clients) as threads,
+    ):
+        # An explanation needs this table, and the other requests below do not.
+        somebody.exec_driver_sql("LOCK TABLE judgements IN ACCESS EXCLUSIVE MODE")
+        explained = [threads.submit(client.get, "/moderation_result/1/explanation") for _ in range(clients)]
+        wait_until(lambda: sum(one.done() for one in explained) == 3, deadline_s=60, what="17 to wait")
+        ad = {**asdict(AD), "item_id": 4}
+        assert client.post("/items", json=ad).status_code == 200
+        assert client.get("/moderation_results").status_code == 200
+        assert client.post("/moderation_result/2/cancel").status_code == 200
+        somebody.rollback()
+    statuses = Counter(one.result().status_code for one in explained)
+    assert statuses == {200: clients - 3, 503: 3}
 
 
 def test_an_unknown_task_is_404(client: httpx.Client) -> None:
