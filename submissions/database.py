@@ -84,7 +84,8 @@ class Database:
         Raises:
           DatabaseUnavailable: PostgreSQL cannot be asked.
         """
-        return missing(self._engine)
+        with self.log_outages():
+            return missing(self._engine)
 
     def make_loop_connections(self) -> LoopConnections:
         """Make the connections of one event loop. Use them within :meth:`log_outages`."""

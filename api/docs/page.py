@@ -1,6 +1,7 @@
 """The description of the API: ``/openapi.json`` for programs, and ``/docs`` for people, without scripts."""
 
 import json
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -24,8 +25,15 @@ def add_docs(app: Sanic) -> None:
     described = document()
     page = _page(described)
 
+    root = _root_page(described)
+
     async def openapi(_: Request) -> HTTPResponse:
-        return json_response(described)
+        return json_response(described, dumps=partial(json.dumps, ensure_ascii=False))
+
+    async def index(_: Request) -> HTTPResponse:
+        return html(
+            root, headers={"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"}
+        )
 
     async def docs(_: Request) -> HTTPResponse:
         # The page may neither load nor run anything, whatever a future text contains.
@@ -33,7 +41,33 @@ def add_docs(app: Sanic) -> None:
         return html(page, headers={"content-security-policy": policy})
 
     app.add_route(openapi, "/openapi.json", methods=["GET", "HEAD"], name="openapi")
+    app.add_route(index, "/", methods=["GET", "HEAD"], name="index")
     app.add_route(docs, "/docs", methods=["GET", "HEAD"], name="docs")
+
+
+def _root_page(described: dict[str, Any]) -> str:
+    info = described["info"]
+    return _document(
+        info["title"],
+        f"<h1>{escape(info['title'])}</h1><p>{escape(info['description'])}</p>",
+        "<ul>",
+        "<li><a href='/docs'>The API</a>, with examples; for programs: ",
+        "<a href='/openapi.json'>OpenAPI</a></li>",
+        "<li><a href='/readyz'>Health</a>: what is missing, and <a href='/livez'>whether it runs</a></li>",
+        "</ul>",
+    )
+
+
+def _document(title: str, *parts: str) -> str:
+    return "\n".join(
+        [
+            "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
+            "<meta name='viewport' content='width=device-width'>",
+            f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>",
+            *parts,
+            "</body></html>",
+        ]
+    )
 
 
 def _page(described: dict[str, Any]) -> str:
@@ -45,21 +79,17 @@ def _page(described: dict[str, Any]) -> str:
         for method, operation in methods.items()
     ]
     schemas = [
-        f"<h3 id='{escape(name)}'>{escape(name)}</h3><pre>{escape(json.dumps(schema, indent=2))}</pre>"
+        f"<h3 id='{escape(name)}'>{escape(name)}</h3>"
+        f"<pre>{escape(json.dumps(schema, indent=2, ensure_ascii=False))}</pre>"
         for name, schema in described["components"]["schemas"].items()
     ]
-    return "\n".join(
-        [
-            "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
-            "<meta name='viewport' content='width=device-width'>",
-            f"<title>{escape(info['title'])}</title><style>{_STYLE}</style></head><body>",
-            f"<h1>{escape(info['title'])}</h1><p>{escape(info['description'])}</p>",
-            "<p>For programs: <a href='/openapi.json'>/openapi.json</a></p>",
-            *sections,
-            "<h2>Bodies</h2>",
-            *schemas,
-            "</body></html>",
-        ]
+    return _document(
+        info["title"],
+        f"<h1>{escape(info['title'])}</h1><p>{escape(info['description'])}</p>",
+        "<p>For programs: <a href='/openapi.json'>/openapi.json</a></p>",
+        *sections,
+        "<h2>Bodies</h2>",
+        *schemas,
     )
 
 

@@ -86,4 +86,4 @@ def shown_json(value: object) -> str:
         return "an array"
     if isinstance(value, str):
         return f"the string {shown(value)}"
-    return json.dumps(value)
+    return json.dumps(value, ensure_ascii=False)

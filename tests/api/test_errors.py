@@ -27,7 +27,7 @@ def send_raw(api: Api, request: bytes) -> httpx.Response:
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/nope", "/async_predict/1", "/moderation_result/1/2", "/%zz", "/%ff", "//", "/..%2f", "/docs/x"],
+    ["/nope", "/async_predict/1", "/moderation_result/1/2", "/%zz", "/%ff", "/..%2f", "/docs/x"],
 )
 def test_an_unknown_path_is_404(client: httpx.Client, path: str) -> None:
     assert_problem(client.get(path), 404)
@@ -62,7 +62,7 @@ def test_another_method_is_405_and_says_which_are_allowed(
         (b"GET livez HTTP/1.1", 400),
         (b"GET http://[::1 HTTP/1.1", 400),
         (b"GET http://host:99999/livez HTTP/1.1", 400),
-        (b"GET http://host HTTP/1.1", 404),
+        (b"GET http://host/nope HTTP/1.1", 404),
         (b"CONNECT host:80 HTTP/1.1", 400),
         (b"GET /" + b"x" * 20_000 + b" HTTP/1.1", 413),
     ],

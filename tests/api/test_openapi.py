@@ -17,7 +17,8 @@ from db.engine import transaction
 from db.submissions import Outcome
 from tests.db.rows import submit
 
-UNDOCUMENTED = {"/openapi.json", "/docs", "/moderation_result"}  # the last only says that task_id is missing
+# The last only says that task_id is missing.
+UNDOCUMENTED = {"/", "/openapi.json", "/docs", "/moderation_result"}
 
 
 @pytest.fixture
@@ -184,6 +185,35 @@ class Elements(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
+
+
+def test_the_first_page_says_what_this_is_and_links_to_what_there_is(client: httpx.Client) -> None:
+    response = client.get("/")
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    page = Elements(response.text)
+    assert "Moderation of classified ads" in page.text
+    links = {attributes["href"] for tag, attributes in page.elements if tag == "a"}
+    assert links >= {"/docs", "/openapi.json", "/readyz", "/livez"}
+    for link in links:
+        assert link is not None
+        assert client.get(link).status_code == 200
+    assert client.head("/").status_code == 200
+
+
+def test_json_is_utf_8_and_escapes_no_letter(client: httpx.Client) -> None:
+    for response in (
+        client.get("/openapi.json"),
+        client.get("/docs"),
+        client.post("/async_predict", json={"item_id": "Велосипед"}),
+        client.post("/async_predict?item_id=Велосипед"),
+        client.post("/items", json={"item_id": ["Велосипед"]}),
+        client.get("/moderation_results?status=Велосипед"),
+        client.get("/Велосипед"),
+    ):
+        assert b"\\u04" not in response.content, response.url
+    assert "Велосипед" in client.post("/async_predict", json={"item_id": "Велосипед"}).text
+    assert "Велосипед" in client.get("/moderation_results?status=Велосипед").text
 
 
 @pytest.fixture
