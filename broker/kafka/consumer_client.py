@@ -11,6 +11,7 @@ from kafka.structs import OffsetAndMetadata as KafkaOffset
 from kafka.structs import TopicPartition as KafkaPartition
 
 from . import internals
+from .errors import TopicAuthorizationFailedError
 from .leader_epochs import start_asking
 from .protocol import CommitCallback, Offsets, PendingEpochEnds, PendingOffsets, RebalanceListener
 from .rebalance import ForgetfulCooperativeStickyAssignor, KafkaPythonListener
@@ -182,8 +183,13 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]
     def request_metadata(self) -> None:
         internals.cluster(self).request_update()
 
-    def refresh_metadata(self, timeout_ms: float) -> None:
-        internals.wait(self, internals.cluster(self).request_update(), timeout_ms)
+    def refresh_metadata(self, timeout_ms: float, also: Collection[str] = ()) -> None:
+        metadata = internals.cluster(self)
+        for topic in also:
+            metadata.add_topic(topic)
+        internals.wait(self, metadata.request_update(), timeout_ms)
+        if denied := metadata.unauthorized_topics.intersection(also):
+            raise TopicAuthorizationFailedError(denied)
 
 
 class _PendingEpochEnds:

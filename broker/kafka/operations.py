@@ -20,6 +20,7 @@ class Operations:
         self._dead_letters = topics.dead_letters(queue_name)
         self._lanes = topics.lanes(queue_name)
         self._delayed = topics.delayed
+        self._control = topics.control
         self._group = group
 
     def counting(self) -> list[Right]:
@@ -40,7 +41,7 @@ class Operations:
 
     def working(self) -> list[Right]:
         return [
-            *_on_topics("READ", self._queue, self._delayed, self._lanes),
+            *_on_topics("READ", self._queue, self._delayed, self._lanes, self._control),
             *_on_topics("WRITE", self._queue, self._delayed, self._lanes, self._dead_letters),
             *_on_groups(self._group, f"{self._group}.flushed", f"{self._delayed}.forwarders"),
         ]

@@ -256,8 +256,15 @@ class ConsumerClient(Protocol):
     def request_metadata(self) -> None:
         """Request the metadata of the topics in use, without a wait."""
 
-    def refresh_metadata(self, timeout_ms: float) -> None:
-        """Request the metadata of the topics in use: elections, added partitions and recreated topics."""
+    def refresh_metadata(self, timeout_ms: float, also: Collection[str] = ()) -> None:
+        """Request the metadata of the topics in use: elections, added partitions and recreated topics.
+
+        Parameters:
+          also: Further topics, which need not exist: :meth:`known_partitions` tells that afterwards.
+
+        Raises:
+          TopicAuthorizationFailedError: When this client may not see one of ``also``.
+        """
 
     def close(self, autocommit: bool = True, timeout_ms: float | None = None) -> None:
         """Leave the group and close the connections."""

@@ -49,8 +49,8 @@ class TopicLayout:
             as it is known.
         """
         return {
-            # A reader of the reports, as each worker is one, reads one partition.
-            "num_partitions": 1 if role is Role.WORKERS else self.partitions,
+            # Every worker reads them, and those of one partition in their order.
+            "num_partitions": 1 if role in (Role.WORKERS, Role.CONTROL) else self.partitions,
             "replication_factor": self.replication_factor,
             # Kafka's clock stamps the records. By the clock of a producer, retention would delete the records
             # of one that is behind, and Kafka would refuse those of one that is an hour ahead.
@@ -76,14 +76,16 @@ class TopicLayout:
                 "segment.bytes": str(HISTORY_SEGMENT_BYTES),
                 "segment.ms": str(HISTORY_SEGMENT_MS),
             }
-        limit = str(limit_for(role, queue_limit))
-        if role is Role.DEAD_LETTERS:
-            return {RETENTION_MS: str(DEAD_LETTER_RETENTION_MS), MAX_MESSAGE_BYTES: limit}
-        return {
+        compacted = {
             CLEANUP_POLICY: "compact",
             "delete.retention.ms": str(DELAYED_TOMBSTONE_RETENTION_MS),
             "segment.bytes": str(DELAYED_SEGMENT_BYTES),
             "segment.ms": str(DELAYED_SEGMENT_MS),
             "max.compaction.lag.ms": str(DELAYED_SEGMENT_MS),
-            MAX_MESSAGE_BYTES: limit,
         }
+        if role is Role.CONTROL:
+            return compacted
+        limit = str(limit_for(role, queue_limit))
+        if role is Role.DEAD_LETTERS:
+            return {RETENTION_MS: str(DEAD_LETTER_RETENTION_MS), MAX_MESSAGE_BYTES: limit}
+        return {**compacted, MAX_MESSAGE_BYTES: limit}

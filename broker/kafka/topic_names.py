@@ -19,6 +19,7 @@ DELAYED = "delayed"
 RESERVED_PREFIX = "dramatiq_"
 WORKERS = f"{RESERVED_PREFIX}workers"
 HISTORY = f"{RESERVED_PREFIX}history"
+CONTROL = f"{RESERVED_PREFIX}control"
 
 
 class TopicNames:
@@ -49,6 +50,11 @@ class TopicNames:
     def history(self) -> str:
         """The topic of the history of all runs; created by the first worker."""
         return self._namespace + HISTORY
+
+    @property
+    def control(self) -> str:
+        """The topic of the operators' commands; created with the first of them."""
+        return self._namespace + CONTROL
 
     def queue(self, queue_name: str) -> str:
         return self._namespace + queue_name

@@ -50,6 +50,7 @@ class Role(Enum):
     LANES = "lanes"
     WORKERS = "workers"
     HISTORY = "history"
+    CONTROL = "control"
 
 
 #: The limit with which this broker creates a topic, unless its queue takes more. A smaller limit than a

@@ -300,6 +300,8 @@ class Topics(TopicNames):
             return Role.WORKERS, None
         if topic == self.history:
             return Role.HISTORY, None
+        if topic == self.control:
+            return Role.CONTROL, None
         for suffix, role in ((DEAD_LETTER_SUFFIX, Role.DEAD_LETTERS), (LANES_SUFFIX, Role.LANES)):
             if topic.endswith(suffix):
                 return role, topic.removesuffix(suffix)

@@ -452,8 +452,9 @@ class MemoryConsumer:
     def request_metadata(self) -> None:
         """Metadata is never old."""
 
-    def refresh_metadata(self, timeout_ms: float) -> None:
-        self._request(Request.METADATA, lambda: None, timeout_ms=timeout_ms)
+    def refresh_metadata(self, timeout_ms: float, also: Collection[str] = ()) -> None:
+        topic = next(iter(also), None)
+        self._request(Request.METADATA, lambda: None, timeout_ms=timeout_ms, topic=topic)
 
     def close(self, autocommit: bool = True, timeout_ms: float | None = None) -> None:
         if self._closed:

@@ -203,7 +203,7 @@ class FakeConsumer:
     def request_metadata(self) -> None:
         pass
 
-    def refresh_metadata(self, timeout_ms: float) -> None:
+    def refresh_metadata(self, timeout_ms: float, also: Collection[str] = ()) -> None:
         pass
 
     def close(self, autocommit: bool = True, timeout_ms: float | None = None) -> None:
