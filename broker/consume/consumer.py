@@ -123,7 +123,7 @@ class QueueConsumer(Consumer):
 
     def __next__(self) -> MessageProxy | None:
         if self._closing:
-            clock.sleep(self._timeout_s)  # only a thread of an ending process still calls this
+            clock.sleep(self._timeout_s)  # only a thread of an ending or quiet process still calls this
             return None
         with self._driving:
             return self._next()
@@ -132,6 +132,9 @@ class QueueConsumer(Consumer):
         deadline_s = clock.monotonic_s() + self._timeout_s
         try:
             while not self._closing:
+                if self._parts.in_flight.gate.is_quiet and not self._runs():
+                    self._leave_for_good()
+                    break
                 if (delivery := self.step()) is not None:
                     return delivery
                 if (left_s := deadline_s - clock.monotonic_s()) <= 0:
@@ -186,6 +189,18 @@ class QueueConsumer(Consumer):
                 self._closed = True
         finally:
             self._driving.release()
+
+    def _runs(self) -> bool:
+        """Whether a message of the queue runs here, or is being settled."""
+        with self._parts.in_flight.lock:
+            assigned_partitions = list(self._assigned_partitions.values())
+            return any(d.begun for assigned in assigned_partitions for d in assigned.in_flight.values())
+
+    def _leave_for_good(self) -> None:
+        """Leave the group while the worker lives on: it was told to take no more work."""
+        self._leave()
+        self._closing = self._closed = True
+        logger.info("This worker has left the group of %r, as it takes no more work.", self._queue_name)
 
     def _leave(self) -> None:
         leaving = self._takeover.take_away(list(self._assigned_partitions))
@@ -275,7 +290,7 @@ class QueueConsumer(Consumer):
 
     def _can_read(self) -> bool:
         return self._capacity.free > 0 and not any(
-            a.buffer or a.lanes.ready or a.lanes.leaving for a in self._assigned_partitions.values()
+            a.buffer or a.has_ready or a.lanes.leaving for a in self._assigned_partitions.values()
         )
 
 

@@ -68,7 +68,10 @@ class Dispatcher:
     def next(self) -> Delivery | None:
         """The next delivery, or None when no record may be dispatched at the moment."""
         probation = self._probation
-        if self._capacity.free <= 0 or self._parts.is_paused() or self._in_flight.excludes(probation):
+        if self._parts.is_paused() or not self._in_flight.gate.admits(self._config.queue_name):
+            self._hold_back()
+            return None
+        if self._capacity.free <= 0 or self._in_flight.excludes(probation):
             return None
         if self._parts.shutdown.stopping:
             # An idle thread would still take a delivery (one that an interrupted task handed back, for
@@ -89,6 +92,17 @@ class Dispatcher:
             if delivery is not None or probation.marked is not None:
                 return delivery  # None: the marks must be committed before any other dispatch
         return None
+
+    def _hold_back(self) -> None:
+        """Let nothing wait for a dispatch that is paused: neither a running mark, which a crash would count,
+        nor the other queues of an isolated process.
+        """
+        probation = self._probation
+        if probation.marked is not None or probation.cleared:
+            probation.put_back()
+        # The suspect has returned, or has ended, and Kafka has acknowledged that it does not run.
+        if self._in_flight.isolates(probation) and self._in_flight.isolate(probation):
+            self._in_flight.end_isolation(probation)
 
     def drop_below(self, assigned: AssignedPartition, offset: int) -> int:
         """Drop the records that a flush deleted and no thread has started; return their number."""
@@ -111,7 +125,7 @@ class Dispatcher:
         """Whether there is a record to run. Records that need no run, or may not run yet, are skipped."""
         lanes = assigned.lanes
         with self._in_flight.lock:
-            if lanes.ready:
+            if assigned.has_ready:
                 return not assigned.revoked
             while assigned.buffer and not assigned.revoked:
                 record = assigned.buffer[0]
@@ -143,7 +157,7 @@ class Dispatcher:
     def pop(self, assigned: AssignedPartition) -> ConsumedRecord:
         """Take the next record and count it as delivered, in one step."""
         with self._in_flight.lock:
-            if assigned.lanes.ready:
+            if assigned.has_ready:
                 return assigned.take_ready()
             record = assigned.take_out()
             assigned.tracker.deliver(record.offset, record.leader_epoch)
@@ -171,7 +185,7 @@ class Dispatcher:
                 if lanes.leaving:
                     continue
                 return None
-            if not lanes.ready and (  # records from a lane are counted already
+            if not assigned.has_ready and (  # the others are counted already
                 assigned.uncommitted >= MAX_UNCOMMITTED or not self.has_room(assigned)
             ):
                 return None

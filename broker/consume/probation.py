@@ -104,7 +104,7 @@ class Probation:
         while len(marked) < min(at_most, self._capacity.free) and self._records.has_next(assigned):
             if marked and (assigned.is_suspect() or not assigned.on_probation()):
                 break
-            if marked and not assigned.lanes.ready and not self._records.has_room(assigned):
+            if marked and not assigned.has_ready and not self._records.has_room(assigned):
                 break
             record = self._records.pop(assigned)
             marked.append(record)
@@ -140,6 +140,20 @@ class Probation:
             kept = [record for record in records if record.offset >= offset]
             self.marked = (assigned, kept) if kept else None
         return dropped
+
+    def put_back(self) -> None:
+        """Return the records that were taken and not dispatched, as nothing may run for a while. A crash
+        meanwhile counts nothing against them.
+        """
+        with self._in_flight.lock:
+            taken = [*self.cleared]
+            if self.marked is not None:
+                taken += [(self.marked[0], record) for record in self.marked[1]]
+            for assigned, record in taken:
+                if not assigned.revoked:
+                    assigned.put_back(record)
+            self.cleared.clear()
+            self.marked = None
 
     def close(self) -> None:
         """End the isolation of the process, if a suspect runs alone in it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -55,6 +56,8 @@ class AssignedPartition:
       buffer: Records that were read and not dispatched.
       buffered_bytes: The size of the values in the buffer.
       paused: Whether Kafka's consumer reads nothing more of it, as its buffer is full.
+      returned: Records that were dispatched and returned, as their queue was paused, in the order of offsets.
+        They are delivered offsets, and keep their lane entries and lanes.
       in_flight: Dispatched deliveries that are not complete, by offset.
       lanes: The order of the records that have a partition key.
       lane_entries: The lane entries of dispatched records, by offset.
@@ -98,6 +101,7 @@ class AssignedPartition:
         self.lanes: Lanes[ConsumedRecord] = Lanes() if lanes is None else lanes
         self._lane_ends = lane_ends
         self.lane_entries: dict[int, LaneEntry[ConsumedRecord]] = {}
+        self.returned: list[ConsumedRecord] = []
         self.in_flight: dict[int, Delivery] = {}
         self.leaving = False
         self.revoked = False
@@ -133,14 +137,23 @@ class AssignedPartition:
         return next((r for r in polled if r.offset <= highest and r.leader_epoch > leader_epoch), None)
 
     @property
+    def has_ready(self) -> bool:
+        """Whether a record may be dispatched that counts as delivered already."""
+        return bool(self.returned or self.lanes.ready)
+
+    @property
     def head(self) -> ConsumedRecord | None:
         """The next record to be dispatched."""
+        if self.returned:
+            return self.returned[0]
         if self.lanes.ready:
             return self.lanes.ready[0].record
         return self.buffer[0] if self.buffer else None
 
     def take_ready(self) -> ConsumedRecord:
-        """Take the record of the next ready lane entry."""
+        """Take the next record that counts as delivered: one that was returned, or of a ready lane entry."""
+        if self.returned:
+            return self.returned.pop(0)
         entry = self.lanes.ready.popleft()
         record = entry.record
         assert record is not None
@@ -195,6 +208,21 @@ class AssignedPartition:
         self.uncommitted += 1
         self._capacity.free -= 1
 
+    def take_back(self, delivery: Delivery) -> None:
+        """Take back the record of a dispatched delivery that no thread has begun. A crash from now on counts
+        nothing against it.
+        """
+        del self.in_flight[delivery.origin.offset]
+        assert delivery.record is not None
+        self.put_back(delivery.record)
+        self._capacity.give_back(1)
+
+    def put_back(self, record: ConsumedRecord) -> None:
+        """Let a record that counts as delivered be dispatched later."""
+        insort(self.returned, record, key=lambda each: each.offset)
+        self.crash_counts.unmark(record.offset)
+        self.dirty = True
+
     def complete(self, offset: int) -> None:
         """Complete the delivery at ``offset``, advance its lane, and give its capacity back."""
         if (delivery := self.in_flight.pop(offset, None)) is not None:
@@ -219,6 +247,12 @@ class AssignedPartition:
         dropped = 0
         while self.buffer and self.buffer[0].offset < offset:
             self.take_out()
+            dropped += 1
+        while self.returned and self.returned[0].offset < offset:
+            record = self.returned.pop(0)
+            self.complete_unrun(record.offset)
+            if (entry := self.lane_entries.pop(record.offset, None)) is not None:
+                self.lanes.finish(entry)
             dropped += 1
         for record in self.lanes.drop_below(offset):
             self.complete_unrun(record.offset)
@@ -285,6 +319,8 @@ class AssignedPartition:
 
     def _snapshot(self, *, clean: bool = False) -> CommitState:
         next_unread = self.buffer[0].offset if self.buffer else self.expected
+        if self.returned:
+            next_unread = min(next_unread, self.returned[0].offset)
         if not self.buffer:
             self.tracker.skip_to(self.expected, self.expected_epoch)
         incomplete = dict.fromkeys(self.tracker.incomplete)

@@ -34,6 +34,8 @@ class Owner(Protocol):
 
     def dispatch(self, delivery: Delivery) -> None: ...
 
+    def take_back(self, delivery: Delivery) -> None: ...
+
     def complete(self, offset: int) -> None: ...
 
 
@@ -43,6 +45,7 @@ class Delivery(MessageProxy):
     Attributes:
       origin: The topic, partition and offset of its record.
       raw: The record's value as it was read.
+      record: The record; None for a delivery that was not made from one.
       headers: The record's headers (a trace context, for example), which a retry and a dead letter keep.
       outbox: Records that follow from this delivery (a retry, a pipeline's next step, a dead letter). It
         completes only when Kafka has all of them.
@@ -52,8 +55,8 @@ class Delivery(MessageProxy):
       begun: Whether a worker thread has taken it.
       completed: Whether everything that follows from it is durable.
       flushed: Whether it was completed because a flush dropped it.
-      withdrawn: Whether its partition was revoked, or it was flushed, before a worker thread began it. No
-        hook is called for it.
+      withdrawn: Whether its partition was revoked, it was flushed or its queue was paused before a worker
+        thread began it. No hook is called for it.
       unrun: Whether no worker thread gets it. Its record is kept as it was read.
       preparation: Called before its outbox is published, and repeated until it does not raise.
       retry: The record in its outbox that is its own retry.
@@ -84,6 +87,7 @@ class Delivery(MessageProxy):
     progress: tuple[float, str, int] | None = None
     announced = False
     dead_letter: Record | None = None
+    record: ConsumedRecord | None = None
 
     def __init__(
         self,
@@ -160,6 +164,7 @@ def make_delivery(message: Message[Any], record: ConsumedRecord, assigned: Owner
         assigned=assigned,
     )
     delivery.queued_ms = record.timestamp
+    delivery.record = record
     if record.key is not None:
         delivery.lane_entry = assigned.lane_entries.get(record.offset)
         delivery.headers = without_own(record.headers)

@@ -11,6 +11,7 @@ from ..offsets.remembered import Remembered
 from ..process.forks import reset_on_fork
 from .assigned_partition import AssignedPartition
 from .delivery import Delivery
+from .gate import Gate
 
 #: The number of orphans that have ended and are remembered, with their messages.
 MAX_FINISHED = 1_000
@@ -26,6 +27,10 @@ class InFlightDeliveries:
     lost assignment had completed (see ``remembered``).
 
     One consumer can isolate itself in the process, so that a crash identifies the suspect that it runs.
+
+    Attributes:
+      lock: Guards the deliveries, the assigned partitions and the gate.
+      gate: The state that each delivery must pass before it begins.
     """
 
     def __init__(self) -> None:
@@ -36,6 +41,7 @@ class InFlightDeliveries:
     def reset_after_fork(self) -> None:
         """Drop all deliveries: in the child of a fork, they belong to the parent."""
         self.lock = threading.RLock()
+        self.gate = Gate()
         self._assigned_partitions: set[AssignedPartition] = set()
         self._orphans: dict[tuple[TopicPartition, int], Delivery] = {}
         self._finished: dict[tuple[TopicPartition, int], Delivery] = {}  # the oldest first
@@ -69,14 +75,23 @@ class InFlightDeliveries:
         return True
 
     def begin(self, delivery: Delivery) -> bool:
-        """Note that a worker thread begins ``delivery``; False when its partition was revoked, or when it was
-        flushed.
+        """Note that a worker thread begins ``delivery``; False when its partition was revoked, or it was
+        flushed, or the gate is closed for its queue. In the last case it returns to its partition.
         """
         with self.lock:
             if delivery.completed or delivery.assigned_partition.revoked:
                 return False
+            if not self.gate.admits(delivery.queue_name):
+                self._give_back(delivery)
+                return False
             delivery.begun = True
             return True
+
+    def _give_back(self, delivery: Delivery) -> None:
+        """Let the record of a dispatched delivery be dispatched again, in another delivery."""
+        delivery.completed = True
+        self._running -= 1
+        delivery.assigned_partition.take_back(delivery)
 
     def drop_below(self, assigned: AssignedPartition, offset: int) -> int:
         """Complete, without a run, the flushed records below ``offset`` that no thread has begun; return

@@ -3,6 +3,7 @@
     a record on probation is about to run      it gets a running mark          CrashCounts.mark_running
     its owner ends without a handover          each marked offset: one crash   after_a_crash
     its owner hands over, or returns alive     the marks count for nothing     without_marks
+    its queue is paused before it has begun    the mark is removed             CrashCounts.unmark
     the record is complete                     its crash count is dropped      CrashCounts.drop
 
 The commit metadata carries crash counts and marks from one owner to the next (see ``commit_metadata``).
@@ -50,6 +51,11 @@ class CrashCounts:
         probation counts.
         """
         self.suspicions[offset] = Suspicion(max(1, self.crashes(offset)), running=True)
+
+    def unmark(self, offset: int) -> None:
+        """Remove the running mark of a record that does not run after all. Its crash count stays."""
+        if (suspicion := self.suspicions.get(offset)) is not None and suspicion.running:
+            self.suspicions[offset] = Suspicion(suspicion.crashes, running=False)
 
     def drop(self, offset: int) -> None:
         """Drop the crash count of a record that is complete."""

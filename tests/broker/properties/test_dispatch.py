@@ -38,7 +38,9 @@ MAX_STEPS = 20_000
 
 @dataclass
 class Cluster:
-    """The logs, and what was committed of each. With ``keys``, three of four records have one of so many."""
+    """The logs, what was committed of each, and the paused queues. With ``keys``, three of four records have
+    one of so many.
+    """
 
     killers: set[tuple[TopicPartition, int]]
     keys: int = 0
@@ -46,6 +48,7 @@ class Cluster:
     done: set[tuple[TopicPartition, int]] = field(default_factory=set)
     dead: dict[tuple[TopicPartition, int], int] = field(default_factory=dict)
     crashes: dict[tuple[TopicPartition, int], int] = field(default_factory=dict)
+    paused: frozenset[str] = frozenset()
 
     def commit(self, partition: TopicPartition, state: CommitState) -> None:
         text = encode(state)
@@ -113,6 +116,7 @@ class Process:
             for partition in PARTITIONS:
                 if partition.topic == queue:
                     self._take_over(partition, capacity)
+        self.read_commands()
         self.waiting: list[Delivery] = []
         self.running: list[Delivery] = []
 
@@ -127,6 +131,7 @@ class Process:
         elif choice < 0.6 and self.waiting and len(self.running) < self.threads:
             delivery = self.waiting.pop(0)
             if self.broker.parts.in_flight.begin(delivery):
+                assert delivery.queue_name not in self.cluster.paused
                 self.cluster.check_order(place_of(delivery))
                 self.running.append(delivery)
                 return not self._kills(delivery)
@@ -139,6 +144,9 @@ class Process:
             if assignment.dirty:
                 self.commits.commit_now([assignment])
         return True
+
+    def read_commands(self) -> None:
+        self.broker.parts.in_flight.gate.paused = self.cluster.paused
 
     def hand_over(self) -> None:
         """End in good order: what runs is given up, as after a second SIGTERM."""
@@ -209,6 +217,7 @@ def place_of(delivery: Delivery) -> tuple[TopicPartition, int]:
     failing=st.sampled_from([0.0, 0.1, 0.5]),
     restarting=st.sampled_from([0.0, 0.003, 0.02]),
     keys=st.sampled_from([0, 1, 3]),
+    pausing=st.sampled_from([0.0, 0.05]),
 )
 def test_every_record_is_done_or_dead_and_only_killers_are_dead(
     seed: int,
@@ -217,6 +226,7 @@ def test_every_record_is_done_or_dead_and_only_killers_are_dead(
     failing: float,
     restarting: float,
     keys: int,
+    pausing: float,
 ) -> None:
     dice = Random(seed)
     cluster = Cluster(killers, keys)
@@ -225,6 +235,9 @@ def test_every_record_is_done_or_dead_and_only_killers_are_dead(
         for _ in range(MAX_STEPS):
             if cluster.everything_is_accounted_for():
                 break
+            if dice.random() < pausing:
+                cluster.paused ^= {dice.choice(QUEUES)}
+                process.read_commands()
             if not process.step():
                 process = Process(cluster, dice, threads=threads, failing=failing)
             elif dice.random() < restarting:
