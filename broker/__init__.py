@@ -3,6 +3,7 @@
 from .admin.partition_counts import PartitionCounts
 from .admin.queue_states import PartitionState, QueueState, SuspectRecord
 from .broker import KafkaBroker
+from .control import Command, PauseResult
 from .dead_letters import DeadLetter, DeadLetters, default_middleware
 from .delays import CancelUndecided, DelayedMessage, Outcome, Pending
 from .errors import (
@@ -33,6 +34,7 @@ from .retries import TenacityRetries, retry_if_temporary
 
 __all__ = [
     "CancelUndecided",
+    "Command",
     "DeadLetter",
     "DeadLetters",
     "DelayedMessage",
@@ -53,6 +55,7 @@ __all__ = [
     "PartitionKeyRefused",
     "PartitionKeys",
     "PartitionState",
+    "PauseResult",
     "Pending",
     "PermanentError",
     "PoisonMessage",

@@ -18,6 +18,7 @@ from dramatiq.middleware import (
 from .admin.queue_states import QueueState
 from .complete.current_delivery import CurrentDelivery
 from .consume.consumer import QueueConsumer
+from .control import Command, PauseResult
 from .dead_letters import DeadLetter, DeadLetterQueue, Resolved, default_middleware
 from .dead_letters.dead_letter import DiscardOptions, Filters, RedriveOptions
 from .declared_queues import DeclaredQueues
@@ -174,6 +175,8 @@ class KafkaBroker(Broker):
             self.parts.topics,
             self.parts.identity,
             self.parts.reporter,
+            control=self.parts.control,
+            notices=self.parts.notices,
             new_forwarder=self.parts.new_forwarder,
             consumers=lambda: list(self.parts.consumers),
             registrar=self.parts.registrar,
@@ -504,6 +507,74 @@ class KafkaBroker(Broker):
         if queue_name not in self.queues:
             self.parts.topics.check_queue_name(queue_name)
         return self.parts.queue_states.read(queue_name)
+
+    # Commands to workers
+
+    def pause(
+        self, queue_name: str, *, reason: str, by: str | None = None, timeout_s: float = 0.0
+    ) -> PauseResult:
+        """Let no task of a queue begin, on any worker of the namespace, until :meth:`resume`.
+
+        The pause is durable: it outlives this process, the workers and a restart of Kafka. Running tasks
+        continue. The queue takes messages, retries and due delayed messages, which wait in their order; Kafka
+        deletes them after the queue's retention.
+
+        The call returns when Kafka has acknowledged the pause. Workers read it within milliseconds. A result
+        with ``in_force`` says that no task of the queue begins any more; see ``docs/control.md`` for the
+        workers that are frozen or cut off from Kafka.
+
+        Parameters:
+          reason: Why, for the log of each worker.
+          by: Who; this system's user and host by default.
+          timeout_s: The time for which the call waits until the pause is in force, at most 11 s.
+
+        Raises:
+          QueueNotFound: When the queue was not declared.
+          KafkaUnavailable: When Kafka does not answer. The pause may stand.
+          NotAuthorized: When this client may not write to the control topic.
+          TopicMisconfigured: When the settings of the control topic lose commands.
+        """
+        self._check_declared(queue_name)
+        return self.parts.commands.pause(queue_name, reason=reason, by=by, timeout_s=timeout_s)
+
+    def resume(self, queue_name: str, *, reason: str = "", by: str | None = None) -> Command:
+        """End the pause of a queue. It has no effect on a queue that is not paused.
+
+        The call returns when Kafka has acknowledged it. The parameters and errors are those of
+        :meth:`pause`.
+        """
+        self._check_declared(queue_name)
+        return self.parts.commands.resume(queue_name, reason=reason, by=by)
+
+    def paused_queues(self) -> dict[str, Command]:
+        """The pauses that stand, by queue, read from Kafka. Queues that are not declared here are among them.
+
+        Raises:
+          KafkaUnavailable: When Kafka does not answer.
+        """
+        return self.parts.commands.paused()
+
+    def quiet(self, worker_id: str, *, reason: str = "", by: str | None = None) -> Command:
+        """Let a worker process take no more work. Its running tasks continue, and it lives on.
+
+        Other workers get its prefetched messages: it leaves the group of a queue as soon as none of its tasks
+        of that queue runs. It stays quiet until it ends. The command expires after a day.
+
+        Parameters:
+          worker_id: The id of the worker, as its log and its reports name it.
+
+        Raises:
+          KafkaUnavailable, NotAuthorized, TopicMisconfigured: As :meth:`pause`.
+        """
+        return self.parts.commands.quiet(worker_id, reason=reason, by=by)
+
+    def stop(self, worker_id: str, *, reason: str = "", by: str | None = None) -> Command:
+        """End a worker process in good order: it sends SIGTERM to itself.
+
+        Dramatiq's command line stops all its processes when one of them ends. The parameters and errors are
+        those of :meth:`quiet`.
+        """
+        return self.parts.commands.stop(worker_id, reason=reason, by=by)
 
     # Hooks and shutdown
 

@@ -14,6 +14,9 @@ from .complete.lane_writer import LaneWriter
 from .complete.outgoing import Outgoing
 from .consume.config import ConsumerConfig, ConsumerParts
 from .consume.consumer import QueueConsumer
+from .control.commands import Commands
+from .control.notices import NoticeReader
+from .control.standing import StandingCommands
 from .dead_letters import DeadLetterQueue
 from .dead_letters.failures import Failures
 from .dead_letters.writer import DeadLetterWriter, Hooks
@@ -83,6 +86,9 @@ class Parts:
       queue_states: The state of queues, from logs and commits.
       worker_reader: Reads the reports of all workers.
       history_reader: Reads the history of all runs.
+      control: The commands that this process's worker follows.
+      notices: Reads them, in a worker process.
+      commands: Gives commands, as an operator.
       for_consumers: The parts that the consumers of all queues use.
       consumers: The consumers of this process's workers.
       identity: The identity of this process's worker.
@@ -111,6 +117,9 @@ class Parts:
     worker_reader: WorkerReader
     history_reader: HistoryReader
     shutdown: Shutdown
+    control: StandingCommands
+    notices: NoticeReader
+    commands: Commands
     for_consumers: ConsumerParts
     consumers: weakref.WeakSet[QueueConsumer]
     registrar: Registrar
@@ -254,6 +263,7 @@ def assemble(
             settings.session_timeout_ms,
         )
     )
+    control = StandingCommands(in_flight, reporter.control, worker_id=lambda: identity.worker_id)
     parts = Parts(
         settings=settings,
         clients=clients,
@@ -281,6 +291,9 @@ def assemble(
         worker_reader=WorkerReader(clients, topics.workers),
         history_reader=HistoryReader(clients, topics.history),
         shutdown=shutdown,
+        control=control,
+        notices=NoticeReader(clients, topics, control),
+        commands=Commands(clients, topics, publisher),
         consumers=weakref.WeakSet(),
         registrar=registrar,
         for_consumers=ConsumerParts(

@@ -1,8 +1,9 @@
 """Dead letters: messages that the broker will not retry, kept in ``{queue}_dlq``."""
 
+from ..process.caller import caller
 from .dead_letter import DeadLetter
 from .middleware import DeadLetters, default_middleware
-from .queue import DeadLetterQueue, caller
+from .queue import DeadLetterQueue
 from .record_format import dead_letter_record
 from .redriving import Resolved
 from .resolution import Resolution

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 import secrets
-import socket
 from collections.abc import Iterator
 from typing import Unpack
 
 from ..kafka.clients import Clients
 from ..kafka.topics import Topics
+from ..process.caller import caller
 from ..produce.publisher import Publisher
 from .dead_letter import DeadLetter, Filters, Selection
 from .redriving import History, RedriveRequest, Resolved, Resolver, open_dead_letters
@@ -160,12 +158,3 @@ def _request(
         dry_run=dry_run,
         rate_per_s=rate_per_s,
     )
-
-
-def caller() -> str:
-    """The user of this process as resolutions name them: ``user@host``."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user need not have a name
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"

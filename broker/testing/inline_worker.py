@@ -73,6 +73,7 @@ class InlineWorker:
     Attributes:
       crash_at: The point of the next message at which the process is killed: "before" its task, "after" its
         task, or "settled", before its offset is committed; None for never.
+      is_asked_to_stop: Whether an operator has stopped the worker.
       is_running: Whether a task runs, which is then the caller of whatever asks.
     """
 
@@ -88,6 +89,8 @@ class InlineWorker:
         self.crash_at: str | None = None
         self.has_crashed = False
         self.is_running = False
+        self.is_asked_to_stop = False
+        self._reads_notices = False
         self._clients = clients
         self._clock = clock
         self._after_run = after_run
@@ -133,6 +136,7 @@ class InlineWorker:
             self.broker.parts.completer.step()
             if self._forwarder is not None:
                 self._forwarder.close()
+            self.broker.parts.notices.close()
             for consumer in self._consumers.values():
                 consumer.close()
         self._emit("after_worker_shutdown", worker)
@@ -216,6 +220,8 @@ class InlineWorker:
             if self._forwarder is None:
                 self._forwarder = self.broker.parts.new_forwarder()
             self._forwarder.step(max_wait_ms=0)
+        if topics.control in cluster.topics or self._reads_notices:
+            self._read_notices()
         if self.is_running:
             return 0  # in the middle of a task, whose step goes on later
         for queue_name in list(self.broker.queues):
@@ -229,6 +235,19 @@ class InlineWorker:
             raise ProcessKilled
         self._settle()
         return ran
+
+    def _read_notices(self) -> None:
+        """Do what the thread of the notice reader does."""
+        parts = self.broker.parts
+        if not self._reads_notices:
+            self._reads_notices = True
+            parts.control.on_stop = self._take_stop
+            parts.notices.begin()
+        parts.notices.step(max_wait_s=0.0)
+
+    def _take_stop(self) -> None:
+        """Note that the process is to end: no test runner is ended."""
+        self.is_asked_to_stop = True
 
     def _settle(self) -> None:
         self._note_obstacle(
@@ -311,7 +330,10 @@ class InlineWorker:
     def _left(self) -> dict[str, int]:
         """The number of messages that are due and not done, by queue."""
         left = {}
+        gate = self.broker.parts.in_flight.gate
         for queue_name in self.broker.queues:
+            if queue_name in gate.paused or gate.is_quiet:
+                continue
             count = self._incomplete(queue_name) + self._due(queue_name)
             if count:
                 left[queue_name] = count

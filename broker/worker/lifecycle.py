@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterable
 
@@ -10,11 +12,14 @@ from dramatiq.broker import Broker, Consumer
 from dramatiq.middleware import Middleware
 from dramatiq.worker import Worker
 
+from ..control.notices import NoticeReader
+from ..control.standing import StandingCommands
 from ..delays import Forwarder
 from ..kafka.log_filter import drop_info_logs
 from ..kafka.topics import Topics
 from ..process import clock
 from ..reaper import DeathNoteReader, Registrar, run_reaper
+from ..reaper.death_note_reader import READ_BACK_MS
 from ..reports.reporter import Reporter
 from .identity import WorkerIdentity
 from .policy_watch import PolicyWatch
@@ -29,8 +34,8 @@ MAIN_THREAD_POLL_S = 0.25
 
 
 class WorkerLifecycle(Middleware):
-    """Starts and stops the threads of a worker process: the forwarder, the reporter, the policy watch and the
-    exit guard. Registers the process with the reaper of its command.
+    """Starts and stops the threads of a worker process: the notice reader, the forwarder, the reporter, the
+    policy watch and the exit guard. Registers the process with the reaper of its command.
 
     Attributes:
       death_notes: The reactions to the deaths of other workers.
@@ -43,6 +48,8 @@ class WorkerLifecycle(Middleware):
         identity: WorkerIdentity,
         reporter: Reporter,
         *,
+        control: StandingCommands,
+        notices: NoticeReader,
         new_forwarder: Callable[[], Forwarder],
         consumers: Callable[[], Iterable[Consumer]],
         registrar: Registrar,
@@ -51,6 +58,11 @@ class WorkerLifecycle(Middleware):
         self._registrar = registrar
         self.death_notes = new_death_note_reader(lambda: self._forwarder)
         self._shutdown = shutdown
+        self._control = control
+        self._notices = notices
+        notices.follow(
+            topics.workers, lambda record: self.death_notes.read(record.value), back_ms=READ_BACK_MS
+        )
         self._topics = topics
         self._identity = identity
         self._reporter = reporter
@@ -74,11 +86,15 @@ class WorkerLifecycle(Middleware):
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         drop_info_logs()
-        self._shutdown.begin_working()  # before the worker's consumers read it
         self._identity.begin_boot()
         self._reporter.begin_boot()
+        logger.info("This worker's id is %s.", self._identity.worker_id)
+        self._control.on_quiet = self._be_quiet
+        self._control.on_stop = end_process
+        self._notices.start()  # beside the consumers, which wait for their groups meanwhile
         self.death_notes.start()
         self._registrar.start()
+        self._shutdown.begin_working()  # before the worker's consumers read it
 
     def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
         self._exit_guard = ExitGuard(self._shutdown, self._consumers)
@@ -92,18 +108,31 @@ class WorkerLifecycle(Middleware):
         else:
             self._policy_watch.start()
 
+    def _be_quiet(self) -> None:
+        """Leave the group of the forwarders; the consumers leave theirs when their last tasks are done."""
+        if self._forwarder is not None:
+            self._forwarder.stop(timeout_s=0.0)
+
     def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         self.death_notes.stop()
+        self._notices.stop()
         if self._policy_watch is not None:
             self._policy_watch.stop()
         if self._forwarder is not None:
             self._forwarder.stop()
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        self._notices.join()
+        self._control.let_go()
         self._reporter.stop()
         if self._exit_guard is not None:
             self._exit_guard.disarm()
         self._registrar.stop()
+
+
+def end_process() -> None:
+    """End this process as its supervisor does: with SIGTERM."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 class ExitGuard:

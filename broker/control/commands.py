@@ -1,0 +1,196 @@
+"""Gives operators' commands, and waits until they are in force."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..kafka.clients import Clients
+from ..kafka.rights import reading
+from ..kafka.topic_reader import TopicReader
+from ..kafka.topics import Topics
+from ..process import clock
+from ..process.caller import caller
+from ..produce.publisher import Publisher, publish_all
+from ..produce.record import Record
+from ..reports.report import WorkerReport
+from .record_format import Command, CommandKind, UnreadableCommand, read, read_key
+from .standing import LEASE_S
+
+#: The time after Kafka's acknowledgement of a pause after which no worker has a lease that is older. The rest
+#: of a second is for clocks that do not run at the same rate.
+IN_FORCE_AFTER_S = LEASE_S + 1.0
+#: The interval in which the reports of workers are read by a caller that waits.
+POLL_INTERVAL_S = 0.1
+#: A command to one worker expires: the worker may be gone, and its id never comes back.
+WORKER_COMMAND_EXPIRES_AFTER_MS = 24 * 3600 * 1000
+REQUEST_TIMEOUT_MS = 10_000
+STALL_TIMEOUT_S = 10.0
+
+
+class Confirmations(Protocol):
+    """The latest reports of the workers, from which the confirmation of a command is read."""
+
+    def living(self) -> Iterable[WorkerReport]:
+        """The reports of all workers that have not ended, frozen ones included.
+
+        Raises:
+          KafkaUnavailable: When Kafka does not answer.
+        """
+
+    def is_complete_for(self, queue_name: str) -> bool:
+        """Whether every member of the queue's groups is among them: a worker of an earlier version is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class PauseResult:
+    """A pause that Kafka has acknowledged.
+
+    Attributes:
+      in_force: Whether no task of the queue begins any more, on any worker but those in ``unknown``.
+      confirmed: The workers whose reports say that they have applied it.
+      unconfirmed: The living workers of the queue whose reports do not say so yet. Once it is in force, none
+        of them begins a task of the queue without having read the pause.
+      unknown: The living workers of the queue that cannot read commands. They run its tasks.
+    """
+
+    command: Command
+    in_force: bool
+    confirmed: tuple[str, ...] = ()
+    unconfirmed: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
+class Commands:
+    """The control topic, as operators and their scripts use it; workers do not.
+
+    Every method raises KafkaUnavailable when Kafka does not answer, and NotAuthorized when this client lacks
+    a right.
+
+    Parameters:
+      confirmations: The reports of the workers; None where there are none. A pause is in force after
+        IN_FORCE_AFTER_S then, and not sooner.
+    """
+
+    def __init__(
+        self,
+        clients: Clients,
+        topics: Topics,
+        publisher: Publisher,
+        confirmations: Confirmations | None = None,
+    ) -> None:
+        self._clients = clients
+        self._topics = topics
+        self._publisher = publisher
+        self._confirmations = confirmations
+
+    def pause(
+        self, queue_name: str, *, reason: str, by: str | None = None, timeout_s: float = 0.0
+    ) -> PauseResult:
+        """Let no task of a queue begin; see ``KafkaBroker.pause``."""
+        command = self._give(CommandKind.PAUSE, queue_name, reason, by)
+        acknowledged_s = clock.monotonic_s()
+        while True:
+            result = self._result(command, clock.monotonic_s() - acknowledged_s)
+            left_s = acknowledged_s + timeout_s - clock.monotonic_s()
+            if result.in_force or left_s <= 0:
+                return result
+            clock.sleep(min(POLL_INTERVAL_S, left_s))
+
+    def resume(self, queue_name: str, *, reason: str = "", by: str | None = None) -> Command:
+        """End the pause of a queue; see ``KafkaBroker.resume``."""
+        return self._give(CommandKind.RESUME, queue_name, reason, by)
+
+    def quiet(self, worker_id: str, *, reason: str = "", by: str | None = None) -> Command:
+        """Let a worker take no more work; see ``KafkaBroker.quiet``."""
+        return self._give(CommandKind.QUIET, worker_id, reason, by)
+
+    def stop(self, worker_id: str, *, reason: str = "", by: str | None = None) -> Command:
+        """End a worker; see ``KafkaBroker.stop``."""
+        return self._give(CommandKind.STOP, worker_id, reason, by)
+
+    def paused(self) -> dict[str, Command]:
+        """The pauses that stand, by queue."""
+        return {c.target: c for c in self.standing().values() if c.kind is CommandKind.PAUSE}
+
+    def standing(self) -> dict[str, Command]:
+        """The last command of each key, expired ones included. A record that cannot be read is left out."""
+        standing: dict[str, Command] = {}
+        for key, value in self._clients.ask(
+            self._records,
+            f"The commands in {self._topics.control!r} could not be read",
+            rights=reading(self._topics.control),
+        ):
+            try:
+                if value is None:
+                    standing.pop(read_key(key), None)
+                else:
+                    command = read(key, value)
+                    standing[command.key] = command
+            except UnreadableCommand:
+                continue  # each worker logs it
+        return standing
+
+    def _records(self) -> list[tuple[bytes | None, bytes | None]]:
+        reader = TopicReader(
+            self._clients,
+            self._topics.control,
+            stall_timeout_s=STALL_TIMEOUT_S,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
+        )
+        with closing(reader):
+            reader.kafka.refresh_metadata(REQUEST_TIMEOUT_MS, [reader.topic])
+            if not (numbers := reader.kafka.known_partitions(reader.topic)):
+                return []
+            reader.add(numbers)
+            return [
+                (record.key, record.value)
+                for polled in reader.read(reader.ends())
+                for records in polled.values()
+                for record in records
+            ]
+
+    def _give(self, kind: CommandKind, target: str, reason: str, by: str | None) -> Command:
+        now_ms = clock.wall_ms()
+        command = Command(
+            id=secrets.token_hex(8),
+            kind=kind,
+            target=target,
+            by=caller() if by is None else by,
+            at_ms=now_ms,
+            reason=reason,
+            expires_at_ms=now_ms + WORKER_COMMAND_EXPIRES_AFTER_MS if kind.scope == "worker" else None,
+        )
+        records = [Record(self._topics.control, command.encode(), command.key.encode())]
+        if kind.scope == "worker":
+            records += self._tombstones(of_others_than=command.key)
+        publish_all(self._publisher, records, f"The {kind.value} of {target!r} was not recorded")
+        return command
+
+    def _tombstones(self, *, of_others_than: str) -> list[Record]:
+        """Tombstones of the commands that have expired: nobody else may write there."""
+        return [
+            Record(self._topics.control, None, key.encode())
+            for key, command in self.standing().items()
+            if command.is_expired and key != of_others_than
+        ]
+
+    def _result(self, command: Command, age_s: float) -> PauseResult:
+        """What is known about a pause ``age_s`` after Kafka has acknowledged it."""
+        is_old = age_s >= IN_FORCE_AFTER_S
+        if self._confirmations is None:
+            return PauseResult(command, in_force=is_old)
+        said = {
+            worker.worker_id: worker.control
+            for worker in self._confirmations.living()
+            if command.target in worker.queues
+        }
+        confirmed = tuple(sorted(w for w, control in said.items() if command.id in control.applied))
+        others = sorted(said.keys() - set(confirmed))
+        unknown = tuple(w for w in others if said[w].pauses_unknown)
+        unconfirmed = tuple(w for w in others if w not in unknown)
+        is_confirmed = not unconfirmed and self._confirmations.is_complete_for(command.target)
+        return PauseResult(command, is_old or is_confirmed, confirmed, unconfirmed, unknown)
