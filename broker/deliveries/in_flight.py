@@ -93,6 +93,11 @@ class InFlightDeliveries:
         self._running -= 1
         delivery.assigned_partition.take_back(delivery)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no delivery is in flight."""
+        return self._running == 0
+
     def drop_below(self, assigned: AssignedPartition, offset: int) -> int:
         """Complete, without a run, the flushed records below ``offset`` that no thread has begun; return
         their number.
