@@ -22,7 +22,7 @@ OTHER_QUEUE = "other"
 DEADLINE_S = 60
 JOIN_TIMEOUT_MS = 60_000
 KEYS = ("a", "b")
-PER_KEY = 12
+UNKEYED, DELAYED, PER_KEY = 40, 10, 8
 
 
 class Mail:
@@ -32,6 +32,7 @@ class Mail:
       begun: The numbers of the tasks of the queue that began, in order.
       ended: The tasks of the queue that succeeded: their keys and numbers.
       others: One item for each task of the other queue.
+      sent: The messages of the queue: their keys and numbers.
     """
 
     def __init__(self, kafka_backend: KafkaBackend) -> None:
@@ -41,6 +42,8 @@ class Mail:
         self.begun: list[int] = []
         self.ended: list[tuple[str, int]] = []
         self.others: list[int] = []
+        self.sent: list[tuple[str, int]] = []
+        self.sent_to_a_key = 0
         self.operator = self.process()
 
     def process(self) -> KafkaBroker:
@@ -79,19 +82,21 @@ class Mail:
                 raise ConnectionError("the first attempt fails")
             self.ended.append((key, number))
 
-    def send(self) -> list[tuple[str, int]]:
-        """Send messages of all kinds; return what is to end, each once."""
+    def send(self) -> None:
+        """Send messages of all kinds. Each is to end once."""
         unkeyed, keyed = self.operator.get_actor("unkeyed"), self.operator.get_actor("keyed")
-        sent = [("", number) for number in range(60)]
-        self.operator.enqueue_many([unkeyed.message(number) for _, number in sent])
-        for number in range(60, 80):
+        first, first_of_a_key = len(self.sent), self.sent_to_a_key
+        numbers = range(first, first + UNKEYED)
+        self.operator.enqueue_many([unkeyed.message(number) for number in numbers])
+        self.sent += [("", number) for number in numbers]
+        for number in range(first + UNKEYED, first + UNKEYED + DELAYED):
             unkeyed.send_with_options(args=(number,), delay=200)
-            sent.append(("", number))
-        for number in range(PER_KEY):
+            self.sent.append(("", number))
+        for number in range(first_of_a_key, first_of_a_key + PER_KEY):
             for key in KEYS:
                 keyed.send_with_options(args=(key, number), partition_key=key)
-                sent.append((key, number))
-        return sent
+                self.sent.append((key, number))
+        self.sent_to_a_key += PER_KEY
 
     def ended_of(self, key: str) -> list[int]:
         with self._lock:
@@ -116,10 +121,10 @@ def more(items: Sequence[Any], than: int) -> Callable[[], bool]:
     return lambda: len(items) > than
 
 
-def assert_nothing_is_lost_or_reordered(mail: Mail, sent: list[tuple[str, int]]) -> None:
-    assert Counter(mail.ended) == Counter(sent)
+def assert_nothing_is_lost_or_reordered(mail: Mail) -> None:
+    assert Counter(mail.ended) == Counter(mail.sent)
     for key in KEYS:
-        assert mail.ended_of(key) == list(range(PER_KEY))
+        assert mail.ended_of(key) == list(range(mail.sent_to_a_key))
 
 
 def test_nothing_of_a_paused_queue_begins_and_nothing_is_lost_repeated_or_reordered(
@@ -128,10 +133,11 @@ def test_nothing_of_a_paused_queue_begins_and_nothing_is_lost_repeated_or_reorde
     workers = [mail.process(), mail.process()]
     for broker in workers:
         start_worker(broker)
-    sent = mail.send()
     # Given a queue that is paused and resumed repeatedly under load
     for _ in range(3):
-        wait_until(more(mail.begun, len(mail.begun)), deadline_s=DEADLINE_S, what="runs")
+        runs = more(mail.begun, len(mail.begun))
+        mail.send()
+        wait_until(runs, deadline_s=DEADLINE_S, what="runs")
         mail.operator.pause(QUEUE, reason="a test")
         wait_until(is_applied(*workers), deadline_s=DEADLINE_S, what="the workers to apply the pause")
         begun = len(mail.begun)
@@ -143,13 +149,13 @@ def test_nothing_of_a_paused_queue_begins_and_nothing_is_lost_repeated_or_reorde
         assert len(mail.begun) == begun
         mail.operator.resume(QUEUE)
     mail.operator.join(QUEUE, timeout=JOIN_TIMEOUT_MS)
-    assert_nothing_is_lost_or_reordered(mail, sent)
+    assert_nothing_is_lost_or_reordered(mail)
     for broker in workers:
         broker.close()
 
 
 def test_a_pause_outlives_the_restart_of_all_workers(mail: Mail, start_worker: StartWorker) -> None:
-    sent = mail.send()
+    mail.send()
     mail.operator.pause(QUEUE, reason="a test")
     for _ in range(2):
         broker = mail.process()
@@ -163,14 +169,14 @@ def test_a_pause_outlives_the_restart_of_all_workers(mail: Mail, start_worker: S
     broker = mail.process()
     start_worker(broker)
     mail.operator.join(QUEUE, timeout=JOIN_TIMEOUT_MS)
-    assert_nothing_is_lost_or_reordered(mail, sent)
+    assert_nothing_is_lost_or_reordered(mail)
     broker.close()
 
 
 def test_a_pause_causes_no_rebalance(mail: Mail, start_worker: StartWorker) -> None:
     broker = mail.process()
     start_worker(broker)
-    sent = mail.send()
+    mail.send()
     wait_until(lambda: mail.begun, deadline_s=DEADLINE_S, what="runs")
     epoch = broker.parts.in_flight.next_epoch()
     mail.operator.pause(QUEUE, reason="a test")
@@ -178,7 +184,7 @@ def test_a_pause_causes_no_rebalance(mail: Mail, start_worker: StartWorker) -> N
     mail.operator.resume(QUEUE)
     mail.operator.join(QUEUE, timeout=JOIN_TIMEOUT_MS)
     assert broker.parts.in_flight.next_epoch() == epoch + 1, "a partition was assigned again"
-    assert_nothing_is_lost_or_reordered(mail, sent)
+    assert_nothing_is_lost_or_reordered(mail)
     broker.close()
 
 
