@@ -24,7 +24,7 @@ THREADS = 4
 MESSAGES = 64
 READY_TIMEOUT_S = 90.0
 #: The time between the first task of every thread and the kill: registrations, heartbeats and commits settle.
-SETTLE_S = 2.0
+SETTLE_S = 3.0
 POLL_S = 0.004
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,8 @@ class DeathNote:
       remaining: The memberships that a successor ends once it joins: the group has no other members, and an
         empty group would make the successor wait for ``group.initial.rebalance.delay.ms``.
       expires_ms: The time after which Kafka has ended the remaining memberships itself.
+      command: The host and the process id of its command. The other workers of the command are no successors:
+        Dramatiq stops them.
     """
 
     worker_id: str
@@ -37,6 +40,7 @@ class DeathNote:
     removed: frozenset[Membership] = frozenset()
     remaining: frozenset[Membership] = frozenset()
     expires_ms: int = 0
+    command: str = ""
 
     @property
     def groups(self) -> set[str]:
@@ -56,6 +60,7 @@ class DeathNote:
                 "removed": _listed(self.removed),
                 "remaining": _listed(self.remaining),
                 "expires_ms": self.expires_ms,
+                "command": self.command,
             }
         ).encode()
 
@@ -87,7 +92,13 @@ class DeathNote:
             removed=_memberships(fields.get("removed", [])),
             remaining=_memberships(fields.get("remaining", [])),
             expires_ms=int(fields.get("expires_ms", 0)),
+            command=str(fields.get("command", "")),
         )
+
+
+def command_name(master_pid: int) -> str:
+    """The name of a command in death notes: the host and the process id."""
+    return f"{socket.gethostname()}:{master_pid}"
 
 
 def _maybe_int(value: Any) -> int | None:

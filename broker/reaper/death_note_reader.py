@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import threading
 from collections.abc import Callable
 
@@ -13,7 +14,7 @@ from ..kafka.errors import KafkaError
 from ..kafka.rights import Rights
 from ..kafka.types import Membership
 from ..process import clock
-from .death_note import DeathNote
+from .death_note import DeathNote, command_name
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class DeathNoteReader:
         self._clients = clients
         self._heartbeat_soon = heartbeat_soon
         self._memberships = memberships
+        self._begun_ms = 0
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._remaining: dict[Membership, int] = {}
@@ -57,7 +59,7 @@ class DeathNoteReader:
         """React to a death note. It does not wait."""
         if note.removed:
             self._heartbeat_soon({membership.group for membership in note.removed})
-        if not note.remaining or note.expires_ms <= clock.wall_ms():
+        if not note.remaining or note.expires_ms <= clock.wall_ms() or self._is_sibling(note):
             return
         with self._lock:
             self._remaining |= dict.fromkeys(note.remaining, note.expires_ms)
@@ -67,8 +69,16 @@ class DeathNoteReader:
                 )
                 self._thread.start()
 
+    def _is_sibling(self, note: DeathNote) -> bool:
+        """Whether this worker was one of the same command, which Dramatiq stops."""
+        parent = multiprocessing.parent_process()
+        if parent is None or parent.pid is None or self._begun_ms > note.at_ms:
+            return False
+        return note.command == command_name(parent.pid)
+
     def start(self) -> None:
         """Begin to work, also after a stop."""
+        self._begun_ms = clock.wall_ms()
         self._stop.clear()
 
     def stop(self) -> None:

@@ -32,11 +32,20 @@ NOTE_TIMEOUT_S = 2.0
 
 @dataclass(slots=True)
 class DeadWorker:
-    """A worker that ended without a goodbye."""
+    """A worker that ended without a goodbye.
+
+    Attributes:
+      memberships: Its members when it died.
+      command: The host and the process id of its command.
+      siblings: The members of the other workers of its command, as far as Dramatiq stops them now.
+      died_ms: In milliseconds since 1970.
+    """
 
     introduction: Introduction
     exit: Exit
     memberships: set[Membership]
+    command: str = ""
+    siblings: set[Membership] = field(default_factory=set)
     died_ms: int = field(default_factory=clock.wall_ms)
 
     @property
@@ -47,9 +56,10 @@ class DeadWorker:
 class Removal:
     """Removes dead members from their groups.
 
-    A group without any other member is left as it is: Kafka lets the first member of an empty group wait for
-    ``group.initial.rebalance.delay.ms``, 3 s by default, but not the second member of a group. The death note
-    names the members that remain, and a successor removes them once it has joined.
+    A group without another member that stays is left as it is: Kafka lets the first member of an empty group
+    wait for ``group.initial.rebalance.delay.ms``, 3 s by default, but not the second member of a group. The
+    other workers of the command do not stay: Dramatiq stops them when one has died. The death note names the
+    members that remain, and a successor removes them once it has joined.
 
     Parameters:
       new_clients: Makes the clients of a worker's cluster.
@@ -82,9 +92,10 @@ class Removal:
         self._forget_expired()
         memberships = {membership for worker in workers for membership in worker.memberships}
         self._remaining |= {m: w.expires_ms for w in workers for m in w.memberships}
+        leaving = {membership for worker in workers for membership in worker.siblings}
         topics = {worker.introduction.notes_topic for worker in workers}
         can_note = self._ask(
-            clients, memberships, lambda admin: self._remove_first(admin, memberships, topics)
+            clients, memberships, lambda admin: self._remove_first(admin, memberships, leaving, topics)
         )
         if can_note and self._write_notes(clients, workers):
             return
@@ -104,9 +115,17 @@ class Removal:
             rights=Rights(group=min((membership.group for membership in memberships), default=None)),
         )
 
-    def _remove_first(self, admin: AdminClient, memberships: set[Membership], notes_topics: set[str]) -> bool:
-        """Remove the members of groups that have others; return whether death notes can be written."""
-        self._remove_now(admin, {m for m in memberships if self._has_others(admin, m.group)})
+    def _remove_first(
+        self,
+        admin: AdminClient,
+        memberships: set[Membership],
+        leaving: set[Membership],
+        notes_topics: set[str],
+    ) -> bool:
+        """Remove the members of groups that others stay in; return whether death notes can be written."""
+        gone = {membership.member_id for membership in leaving | self._remaining.keys()}
+        staying = {group: self._has_others(admin, group, gone) for group in {m.group for m in memberships}}
+        self._remove_now(admin, {m for m in memberships if staying[m.group]})
         return all(found["error_code"] == 0 for found in admin.describe_topics(sorted(notes_topics)))
 
     def _remove_now(self, admin: AdminClient, memberships: set[Membership]) -> None:
@@ -114,10 +133,10 @@ class Removal:
         for membership in memberships:
             self._remaining.pop(membership, None)
 
-    def _has_others(self, admin: AdminClient, group: str) -> bool:
-        """Whether a group has a member that lives. An unknown answer counts as one."""
+    def _has_others(self, admin: AdminClient, group: str, gone: set[str]) -> bool:
+        """Whether a group has a member that stays. An unknown answer counts as one."""
         members = set(admin.group_members(group))
-        return not members or bool(members - {m.member_id for m in self._remaining if m.group == group})
+        return not members or bool(members - gone)
 
     def _write_notes(self, clients: Clients, workers: list[DeadWorker]) -> bool:
         """Write the death notes; whether Kafka has all of them."""
@@ -160,6 +179,7 @@ class Removal:
             removed=frozenset(worker.memberships - remaining),
             remaining=remaining,
             expires_ms=worker.expires_ms,
+            command=worker.command,
         )
 
     def _forget_expired(self) -> None:

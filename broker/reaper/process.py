@@ -10,6 +10,7 @@ import stat
 from pathlib import Path
 
 from . import addresses
+from .death_note import command_name
 from .members import Removal
 from .process_watch import ProcessWatch
 from .reaper import Reaper
@@ -38,11 +39,13 @@ def run_reaper() -> int:
         return 0
     try:
         end_of_command = master if master.can_watch else None if parent is None else parent.sentinel
-        reaper = Reaper(listener.socket, end_of_command, Removal().remove)
+        reaper = Reaper(listener.socket, end_of_command, command_name(master_pid), Removal().remove)
         if master.has_ended:
             reaper.stop()
         _stop_with_workers(reaper)
         reaper.run()
+        signal.set_wakeup_fd(-1)
+        reaper.close()
     finally:
         listener.close()
     return 0

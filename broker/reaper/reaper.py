@@ -47,6 +47,7 @@ class Reaper:
       listener: A non-blocking socket to which workers connect.
       end_of_command: A file that becomes readable when the command ends: it may be killed, and then sends no
         signal to this process.
+      command: The name of the command in death notes.
       bury: Called with the workers that died.
 
     Attributes:
@@ -57,11 +58,14 @@ class Reaper:
         self,
         listener: socket.socket,
         end_of_command: ProcessWatch | int | None,
+        command: str,
         bury: Callable[[Sequence[DeadWorker]], object],
     ) -> None:
         self._listener = listener
         self._end_of_command = end_of_command
         self._bury = bury
+        self._command = command
+        self._is_orphaned = False
         self._stopping = False
         self.registrations: set[Registration] = set()
         self._dead: list[DeadWorker] = []
@@ -84,13 +88,18 @@ class Reaper:
 
     def run(self) -> None:
         """Serve until the command ends and no registered worker is left."""
-        try:
-            while self.registrations or not self._stopping:
-                self._step(None)
-                if self._dead:
-                    self._bury_dead()
-        finally:
-            self._close()
+        while self.registrations or not self._stopping:
+            self._step(None)
+            if self._dead:
+                self._bury_dead()
+
+    def close(self) -> None:
+        """Close the connections; the listener stays the caller's."""
+        for registration in list(self.registrations):
+            self._forget(registration)
+        self._selector.close()
+        self._waker.close()
+        self._woken.close()
 
     def _step(self, timeout_s: float | None) -> None:
         for key, _ in self._selector.select(timeout_s):
@@ -101,6 +110,10 @@ class Reaper:
         while self.registrations and (left_s := until_s - clock.monotonic_s()) > 0:
             self._step(left_s)
         dead, self._dead = self._dead, []
+        if not self._is_orphaned:
+            siblings = {m for other in self.registrations for m in other.memberships.values()}
+            for worker in dead:
+                worker.siblings = siblings
         self._bury(dead)
 
     # Events
@@ -111,7 +124,7 @@ class Reaper:
     def _note_end_of_command(self) -> None:
         assert self._end_of_command is not None
         self._selector.unregister(self._end_of_command)
-        self._stopping = True
+        self._stopping = self._is_orphaned = True
 
     def _accept(self) -> None:
         try:
@@ -185,6 +198,7 @@ class Reaper:
                     registration.introduction,
                     registration.watch.exit(),
                     set(registration.memberships.values()),
+                    self._command,
                 )
             )
         self._forget(registration)
@@ -198,10 +212,3 @@ class Reaper:
             self._selector.unregister(registration.watch)
         registration.connection.close()
         registration.watch.close()
-
-    def _close(self) -> None:
-        for registration in list(self.registrations):
-            self._forget(registration)
-        self._selector.close()
-        self._waker.close()
-        self._woken.close()

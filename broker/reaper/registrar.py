@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 #: The pauses between attempts to connect. A command starts its reaper after all its workers have booted.
 FIRST_PAUSE_S = 0.05
-MAX_PAUSE_S = 1.0
+MAX_PAUSE_S = 0.2
 #: The time after which a worker stops trying: it was not started by Dramatiq's command line.
 CONNECT_TIMEOUT_S = 600.0
 #: The timeout of the first messages, which are secrets and memberships of some kilobytes.

@@ -16,6 +16,7 @@ NOTE = DeathNote(
     removed=frozenset({Membership("g.mail", "m-1"), Membership("g.work", "m-2", "static")}),
     remaining=frozenset({Membership("delayed.forwarders", "m-3")}),
     expires_ms=1_700_000_010_000,
+    command="host:7",
 )
 
 

@@ -36,7 +36,7 @@ class Command:
         self.buried: list[int] = []
         self.master = subprocess.Popen(["sleep", "600"])
         self._listener = addresses.listen(self.master.pid)
-        self.reaper = Reaper(self._listener.socket, ProcessWatch(self.master.pid), self._bury)
+        self.reaper = Reaper(self._listener.socket, ProcessWatch(self.master.pid), "host:1", self._bury)
         self.thread = threading.Thread(target=self.reaper.run, daemon=True)
         self.thread.start()
 
@@ -65,6 +65,7 @@ class Command:
         self.master.kill()
         self.master.wait()
         self.thread.join(DEADLINE_S)
+        self.reaper.close()
         self._listener.close()
 
 
@@ -121,6 +122,7 @@ def test_the_last_memberships_of_a_killed_worker_are_known(command: Command, wor
     assert dead.memberships == {Membership("g.work", "second")}
     assert dead.exit == KILLED
     assert dead.introduction.worker_id == f"host:{killed.process.pid}"
+    assert dead.siblings == {Membership("g.work", "other")}
     assert command.member_ids() == {"other"}
 
 
@@ -187,9 +189,11 @@ def test_a_reaper_whose_command_was_killed_ends_after_its_workers(
     command: Command, workers: list[Worker]
 ) -> None:
     command.master.kill()
+    command.master.wait()
     first, second = workers
+    second.do("join g.work second")
     first.kill()
-    command.dead.get(timeout=DEADLINE_S)
+    assert command.dead.get(timeout=DEADLINE_S).siblings == set(), "nobody stops the other one"
     assert command.thread.is_alive()
     second.do("goodbye")
     command.thread.join(DEADLINE_S)

@@ -6,6 +6,8 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +15,7 @@ from broker.kafka.errors import GroupAuthorizationFailedError, TopicAuthorizatio
 from broker.kafka.protocol import ConsumerClient, RebalanceListener
 from broker.kafka.types import Membership, TopicPartition
 from broker.reaper import DeathNote, DeathNoteReader
+from broker.reaper.death_note import command_name
 from broker.reaper.members import DeadWorker, Removal
 from broker.reaper.process_watch import Exit
 from broker.reaper.wire import Introduction
@@ -108,6 +111,20 @@ def test_a_group_without_another_member_keeps_its_dead_one_for_a_successor(
     (note,) = notes(cluster)
     assert note.remaining == frozenset(dead.memberships)
     assert note.expires_ms == dead.died_ms + TIMEOUT_MS
+
+
+def test_workers_that_their_command_stops_do_not_count_as_others(
+    cluster: MemoryCluster, removal: Removal
+) -> None:
+    dying, sibling = Member(cluster), Member(cluster)
+    dying.partitions()
+    sibling.partitions()
+    dead = dying.kill()
+    dead.siblings = set(sibling.memberships)
+    removal.remove([dead])
+    assert len(members(cluster)) == 2
+    (note,) = notes(cluster)
+    assert note.remaining == frozenset(dead.memberships)
 
 
 def test_members_that_died_before_do_not_count_as_others(cluster: MemoryCluster, removal: Removal) -> None:
@@ -229,6 +246,21 @@ def test_a_worker_of_other_queues_removes_nothing(
     successor[1].reader.note(note_of(gone, remaining=True))
     wait_until(lambda: member.partitions() == {0, 1}, deadline_s=DEADLINE_S, what="the partitions")
     assert members(cluster, "g.other") == {dead.member_id}
+
+
+def test_a_sibling_removes_nothing_and_a_successor_of_the_same_command_does(
+    cluster: MemoryCluster, successor: tuple[Member, Reactions], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("multiprocessing.parent_process", lambda: SimpleNamespace(pid=1))
+    member, reactions = successor
+    dying = Member(cluster)
+    dying.partitions()
+    (dead,) = dying.kill().memberships
+    member.partitions()
+    note = replace(note_of(dead, remaining=True), command=command_name(1))
+    reactions.reader.note(note)
+    reactions.reader.note(replace(note, at_ms=1))  # it began after that
+    wait_until(lambda: member.partitions() == {0, 1}, deadline_s=DEADLINE_S, what="the partitions")
 
 
 def test_an_expired_note_is_ignored(cluster: MemoryCluster, successor: tuple[Member, Reactions]) -> None:
