@@ -19,6 +19,7 @@ from tests.waiting import wait_until
 
 QUEUE = "mail"
 OTHER_QUEUE = "other"
+PARTITIONS = 2
 DEADLINE_S = 60
 JOIN_TIMEOUT_MS = 60_000
 KEYS = ("a", "b")
@@ -49,7 +50,7 @@ class Mail:
     def process(self) -> KafkaBroker:
         """The broker of one more process."""
         namespace = {} if not hasattr(self, "operator") else {"namespace": self.namespace}
-        broker = self._backend.broker(partitions=2, **namespace)
+        broker = self._backend.broker(partitions=PARTITIONS, **namespace)
 
         @dramatiq.actor(broker=broker, queue_name=QUEUE, min_backoff=50, max_backoff=200)
         def unkeyed(number: int) -> None:
@@ -178,6 +179,12 @@ def test_a_pause_causes_no_rebalance(mail: Mail, start_worker: StartWorker) -> N
     start_worker(broker)
     mail.send()
     wait_until(lambda: mail.begun, deadline_s=DEADLINE_S, what="runs")
+    # One partition may be taken over after the other has begun.
+    wait_until(
+        lambda: len(broker.parts.in_flight.assigned()) == 2 * PARTITIONS,
+        deadline_s=DEADLINE_S,
+        what="the partitions of both queues",
+    )
     epoch = broker.parts.in_flight.next_epoch()
     mail.operator.pause(QUEUE, reason="a test")
     wait_until(is_applied(broker), deadline_s=DEADLINE_S, what="the worker to apply the pause")
