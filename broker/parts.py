@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from .admin.lane_backlog import LaneBacklog
 from .admin.queue_states import QueueStates
@@ -15,6 +16,7 @@ from .complete.outgoing import Outgoing
 from .consume.config import ConsumerConfig, ConsumerParts
 from .consume.consumer import QueueConsumer
 from .control.commands import Commands
+from .control.confirmations import Confirmations
 from .control.notices import NoticeReader
 from .control.standing import StandingCommands
 from .dead_letters import DeadLetterQueue
@@ -263,6 +265,13 @@ def assemble(
             settings.session_timeout_ms,
         )
     )
+    worker_reader = WorkerReader(clients, topics.workers)
+    commands = Commands(
+        clients,
+        topics,
+        publisher,
+        Confirmations(clients, worker_reader, partial(topics.group, settings.group_id)),
+    )
     control = StandingCommands(in_flight, reporter.control, worker_id=lambda: identity.worker_id)
     parts = Parts(
         settings=settings,
@@ -286,14 +295,20 @@ def assemble(
         lane_backlog=lane_backlog,
         unfinished=UnfinishedMessages(clients, topics, delays, lane_backlog, group_id=settings.group_id),
         queue_states=QueueStates(
-            clients, topics, delays, lane_backlog, dead_letter_queue, group_id=settings.group_id
+            clients,
+            topics,
+            delays,
+            lane_backlog,
+            dead_letter_queue,
+            group_id=settings.group_id,
+            is_paused=commands.is_paused,
         ),
-        worker_reader=WorkerReader(clients, topics.workers),
+        worker_reader=worker_reader,
         history_reader=HistoryReader(clients, topics.history),
         shutdown=shutdown,
         control=control,
         notices=NoticeReader(clients, topics, control),
-        commands=Commands(clients, topics, publisher),
+        commands=commands,
         consumers=weakref.WeakSet(),
         registrar=registrar,
         for_consumers=ConsumerParts(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Protocol
 
+from ..errors import NotAuthorized
 from ..kafka.clients import Clients
 from ..kafka.rights import reading
 from ..kafka.topic_reader import TopicReader
@@ -16,33 +15,19 @@ from ..process import clock
 from ..process.caller import caller
 from ..produce.publisher import Publisher, publish_all
 from ..produce.record import Record
-from ..reports.report import WorkerReport
+from .confirmations import Confirmations
 from .record_format import Command, CommandKind, UnreadableCommand, read, read_key
 from .standing import LEASE_S
 
 #: The time after Kafka's acknowledgement of a pause after which no worker has a lease that is older. The rest
 #: of a second is for clocks that do not run at the same rate.
 IN_FORCE_AFTER_S = LEASE_S + 1.0
-#: The interval in which the reports of workers are read by a caller that waits.
-POLL_INTERVAL_S = 0.1
+#: The interval in which a caller that waits reads the reports of workers.
+POLL_INTERVAL_S = 0.25
 #: A command to one worker expires: the worker may be gone, and its id never comes back.
 WORKER_COMMAND_EXPIRES_AFTER_MS = 24 * 3600 * 1000
 REQUEST_TIMEOUT_MS = 10_000
 STALL_TIMEOUT_S = 10.0
-
-
-class Confirmations(Protocol):
-    """The latest reports of the workers, from which the confirmation of a command is read."""
-
-    def living(self) -> Iterable[WorkerReport]:
-        """The reports of all workers that have not ended, frozen ones included.
-
-        Raises:
-          KafkaUnavailable: When Kafka does not answer.
-        """
-
-    def is_complete_for(self, queue_name: str) -> bool:
-        """Whether every member of the queue's groups is among them: a worker of an earlier version is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +56,7 @@ class Commands:
     a right.
 
     Parameters:
-      confirmations: The reports of the workers; None where there are none. A pause is in force after
-        IN_FORCE_AFTER_S then, and not sooner.
+      confirmations: Reads whether workers have applied a command.
     """
 
     def __init__(
@@ -80,7 +64,7 @@ class Commands:
         clients: Clients,
         topics: Topics,
         publisher: Publisher,
-        confirmations: Confirmations | None = None,
+        confirmations: Confirmations,
     ) -> None:
         self._clients = clients
         self._topics = topics
@@ -116,6 +100,13 @@ class Commands:
         """The pauses that stand, by queue."""
         return {c.target: c for c in self.standing().values() if c.kind is CommandKind.PAUSE}
 
+    def is_paused(self, queue_name: str) -> bool | None:
+        """Whether a queue is paused; None when this client may not read that."""
+        try:
+            return queue_name in self.paused()
+        except NotAuthorized:
+            return None
+
     def standing(self) -> dict[str, Command]:
         """The last command of each key, expired ones included. A record that cannot be read is left out."""
         standing: dict[str, Command] = {}
@@ -142,10 +133,9 @@ class Commands:
             request_timeout_ms=REQUEST_TIMEOUT_MS,
         )
         with closing(reader):
-            reader.kafka.refresh_metadata(REQUEST_TIMEOUT_MS, [reader.topic])
-            if not (numbers := reader.kafka.known_partitions(reader.topic)):
+            if not reader.kafka.existing_topics([reader.topic], REQUEST_TIMEOUT_MS):
                 return []
-            reader.add(numbers)
+            reader.add(reader.kafka.partitions_for_topic(reader.topic))
             return [
                 (record.key, record.value)
                 for polled in reader.read(reader.ends())
@@ -181,16 +171,14 @@ class Commands:
     def _result(self, command: Command, age_s: float) -> PauseResult:
         """What is known about a pause ``age_s`` after Kafka has acknowledged it."""
         is_old = age_s >= IN_FORCE_AFTER_S
-        if self._confirmations is None:
+        if (reports := self._confirmations.living()) is None:
             return PauseResult(command, in_force=is_old)
-        said = {
-            worker.worker_id: worker.control
-            for worker in self._confirmations.living()
-            if command.target in worker.queues
-        }
+        said = {report.worker_id: report.control for report in reports if command.target in report.queues}
         confirmed = tuple(sorted(w for w, control in said.items() if command.id in control.applied))
         others = sorted(said.keys() - set(confirmed))
         unknown = tuple(w for w in others if said[w].pauses_unknown)
         unconfirmed = tuple(w for w in others if w not in unknown)
-        is_confirmed = not unconfirmed and self._confirmations.is_complete_for(command.target)
-        return PauseResult(command, is_old or is_confirmed, confirmed, unconfirmed, unknown)
+        in_force = is_old or (
+            not unconfirmed and self._confirmations.is_complete_for(command.target, reports)
+        )
+        return PauseResult(command, in_force, confirmed, unconfirmed, unknown)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from dramatiq.errors import BrokerConnectionError
@@ -195,7 +195,8 @@ class NoticeReader:
         self._judge()
 
     def _step(self, kafka: ConsumerClient, max_wait_s: float) -> None:
-        self._look_up(kafka)
+        if not self._look_up(kafka):
+            return
         self._ask_for_end(kafka)
         is_awaited = self._control.positions and self._standing.is_reading
         self._read(kafka, min(max_wait_s, FIRST_POLL_S) if is_awaited else max_wait_s)
@@ -231,21 +232,31 @@ class NoticeReader:
 
     # The topics
 
-    def _look_up(self, kafka: ConsumerClient) -> None:
+    def _look_up(self, kafka: ConsumerClient) -> bool:
+        """Look for missing topics, and begin to read those that are there. False when a topic is gone: the
+        consumer is closed then.
+        """
         now_s = clock.monotonic_s()
         wanted = [followed for followed in self._followed if now_s >= followed.denied_until_s]
         missing = [followed for followed in wanted if not kafka.known_partitions(followed.topic)]
         if missing and now_s - self._looked_up_s >= LOOK_UP_GAP_S:
             self._looked_up_s = now_s
-            kafka.refresh_metadata(REQUEST_TIMEOUT_MS, [followed.topic for followed in missing])
+            existing = kafka.existing_topics([followed.topic for followed in missing], REQUEST_TIMEOUT_MS)
             self._answered_s = now_s
             for followed in missing:
-                if not kafka.known_partitions(followed.topic):
+                if followed.topic in existing:
+                    kafka.partitions_for_topic(followed.topic)  # known from now on
+                else:
                     self._note_missing(followed, now_s)
+        if self._kafka is None:
+            return False
         for followed in wanted:
             if numbers := kafka.known_partitions(followed.topic):
                 followed.missing_since_s = None
                 self._take_up(kafka, followed, numbers)
+            elif followed.end is not None:
+                self._take_up_from_end(kafka, followed, ())
+        return True
 
     def _note_missing(self, followed: _Followed, now_s: float) -> None:
         if followed.missing_since_s is None:
@@ -255,6 +266,7 @@ class NoticeReader:
                 return
             followed.was_there = False
             followed.positions.clear()
+            self.close()  # kafka-python asks continuously for a topic that was assigned
             if followed is self._control:
                 logger.warning("The topic %r is gone, and all pauses with it.", followed.topic)
         if followed is self._control:
@@ -282,7 +294,7 @@ class NoticeReader:
             self._next_renewal_s = float("-inf")
 
     def _take_up_from_end(
-        self, kafka: ConsumerClient, followed: _Followed, partitions: list[TopicPartition]
+        self, kafka: ConsumerClient, followed: _Followed, partitions: Sequence[TopicPartition]
     ) -> None:
         if followed.end is None:
             followed.end = kafka.ask_ends(partitions, REQUEST_TIMEOUT_MS)
@@ -292,7 +304,7 @@ class NoticeReader:
         if answer.succeeded():
             starts = {partition: found.offset for partition, found in answer.value.items()}
             if followed.back_ms:
-                since = dict.fromkeys(partitions, clock.wall_ms() - followed.back_ms)
+                since = dict.fromkeys(starts, clock.wall_ms() - followed.back_ms)
                 found = kafka.offsets_for_times(since, timeout_ms=REQUEST_TIMEOUT_MS)
                 starts |= {partition: first.offset for partition, first in found.items() if first is not None}
             followed.positions = {partition.partition: offset for partition, offset in starts.items()}

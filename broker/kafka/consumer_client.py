@@ -11,10 +11,10 @@ from kafka.structs import OffsetAndMetadata as KafkaOffset
 from kafka.structs import TopicPartition as KafkaPartition
 
 from . import internals
-from .errors import TopicAuthorizationFailedError
 from .leader_epochs import start_asking
 from .protocol import CommitCallback, Offsets, PendingEpochEnds, PendingOffsets, RebalanceListener
 from .rebalance import ForgetfulCooperativeStickyAssignor, KafkaPythonListener
+from .topic_lookup import existing_topics
 from .types import (
     ConsumedRecord,
     EpochEndsByPartition,
@@ -183,13 +183,11 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]
     def request_metadata(self) -> None:
         internals.cluster(self).request_update()
 
-    def refresh_metadata(self, timeout_ms: float, also: Collection[str] = ()) -> None:
-        metadata = internals.cluster(self)
-        for topic in also:
-            metadata.add_topic(topic)
-        internals.wait(self, metadata.request_update(), timeout_ms)
-        if denied := metadata.unauthorized_topics.intersection(also):
-            raise TopicAuthorizationFailedError(denied)
+    def refresh_metadata(self, timeout_ms: float) -> None:
+        internals.wait(self, internals.cluster(self).request_update(), timeout_ms)
+
+    def existing_topics(self, topics: Collection[str], timeout_ms: float) -> set[str]:
+        return existing_topics(self, topics, timeout_ms=timeout_ms)
 
 
 class _PendingEpochEnds:

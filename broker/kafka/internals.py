@@ -32,7 +32,7 @@ def cluster(client: Client) -> Any:
     """The metadata that a consumer has received, with the methods that its public interface lacks.
 
     They are topic_id, leader_for_partition, leader_epoch_for_partition, partitions_for_topic, brokers,
-    add_topic, unauthorized_topics and request_update: cluster.py:67-477; ``_manager``: consumer/group.py:419.
+    add_topic and request_update: cluster.py:235-477; ``_manager``: consumer/group.py:419.
     """
     return client._manager.cluster
 

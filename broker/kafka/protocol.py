@@ -256,14 +256,14 @@ class ConsumerClient(Protocol):
     def request_metadata(self) -> None:
         """Request the metadata of the topics in use, without a wait."""
 
-    def refresh_metadata(self, timeout_ms: float, also: Collection[str] = ()) -> None:
-        """Request the metadata of the topics in use: elections, added partitions and recreated topics.
+    def refresh_metadata(self, timeout_ms: float) -> None:
+        """Request the metadata of the topics in use: elections, added partitions and recreated topics."""
 
-        Parameters:
-          also: Further topics, which need not exist: :meth:`known_partitions` tells that afterwards.
+    def existing_topics(self, topics: Collection[str], timeout_ms: float) -> set[str]:
+        """Those of ``topics`` that exist, according to a new request. None of them is in use by this.
 
         Raises:
-          TopicAuthorizationFailedError: When this client may not see one of ``also``.
+          TopicAuthorizationFailedError: When this client may not see one of them.
         """
 
     def close(self, autocommit: bool = True, timeout_ms: float | None = None) -> None:

@@ -452,9 +452,20 @@ class MemoryConsumer:
     def request_metadata(self) -> None:
         """Metadata is never old."""
 
-    def refresh_metadata(self, timeout_ms: float, also: Collection[str] = ()) -> None:
-        topic = next(iter(also), None)
-        self._request(Request.METADATA, lambda: None, timeout_ms=timeout_ms, topic=topic)
+    def refresh_metadata(self, timeout_ms: float) -> None:
+        self._request(Request.METADATA, lambda: None, timeout_ms=timeout_ms)
+
+    def existing_topics(self, topics: Collection[str], timeout_ms: float) -> set[str]:
+        found: set[str] = set()
+        for topic in topics:
+            exists = self._request(
+                Request.METADATA,
+                lambda topic=topic: topic in self._cluster.topics,  # type: ignore[misc]
+                timeout_ms=timeout_ms,
+                topic=topic,
+            )
+            found.update([topic] if exists else [])
+        return found
 
     def close(self, autocommit: bool = True, timeout_ms: float | None = None) -> None:
         if self._closed:

@@ -47,10 +47,10 @@ class Mail:
         self.sent_to_a_key = 0
         self.operator = self.process()
 
-    def process(self) -> KafkaBroker:
+    def process(self, **settings: Any) -> KafkaBroker:
         """The broker of one more process."""
         namespace = {} if not hasattr(self, "operator") else {"namespace": self.namespace}
-        broker = self._backend.broker(partitions=PARTITIONS, **namespace)
+        broker = self._backend.broker(partitions=PARTITIONS, **namespace, **settings)
 
         @dramatiq.actor(broker=broker, queue_name=QUEUE, min_backoff=50, max_backoff=200)
         def unkeyed(number: int) -> None:
@@ -229,5 +229,35 @@ def test_messages_that_a_quiet_worker_has_prefetched_run_on_another_one(
         broker.close()
 
 
-def test_a_pause_is_in_force_after_the_lease_without_an_answer_of_any_worker(mail: Mail) -> None:
-    assert mail.operator.pause(QUEUE, reason="a test", timeout_s=IN_FORCE_AFTER_S).in_force
+def test_a_pause_is_in_force_once_all_workers_have_confirmed_it(
+    mail: Mail, start_worker: StartWorker
+) -> None:
+    workers = [mail.process(), mail.process()]
+    for broker in workers:
+        start_worker(broker)
+        mail.send()
+    wait_until(
+        lambda: all(broker.parts.in_flight.assigned() for broker in workers),
+        deadline_s=DEADLINE_S,
+        what="both to have partitions",
+    )
+    result = mail.operator.pause(QUEUE, reason="a test", timeout_s=DEADLINE_S)
+    ids = {broker.parts.identity.worker_id for broker in workers}
+    assert (result.in_force, result.unconfirmed, result.unknown) == (True, (), ())
+    assert set(result.confirmed) == ids
+    for broker in workers:
+        assert QUEUE in broker.parts.in_flight.gate.paused
+        broker.close()
+
+
+def test_a_pause_is_in_force_after_the_lease_although_a_worker_says_nothing(
+    mail: Mail, start_worker: StartWorker
+) -> None:
+    broker = mail.process(reports=False)
+    start_worker(broker)
+    mail.send()
+    wait_until(lambda: mail.begun, deadline_s=DEADLINE_S, what="runs")
+    result = mail.operator.pause(QUEUE, reason="a test", timeout_s=IN_FORCE_AFTER_S + 5)
+    assert result.in_force
+    assert result.confirmed == ()
+    broker.close()

@@ -242,6 +242,8 @@ def test_a_flush_drops_the_messages_that_were_given_back(kit: Kit, runs: list[An
 def test_a_pause_is_in_force_once_no_worker_has_an_earlier_lease(
     kit: Kit, task: dramatiq.Actor[..., Any]
 ) -> None:
+    task.send(0)
+    kit.drain()  # a member of the group, which writes no reports
     assert not kit.broker.pause(QUEUE, reason=REASON).in_force
     began_s = kit.clock.monotonic_s()
     assert kit.broker.pause(QUEUE, reason=REASON, timeout_s=60.0).in_force
@@ -251,7 +253,22 @@ def test_a_pause_is_in_force_once_no_worker_has_an_earlier_lease(
 def test_a_pause_that_waits_for_less_than_the_lease_says_that_it_may_not_be_in_force(
     kit: Kit, task: dramatiq.Actor[..., Any]
 ) -> None:
+    task.send(0)
+    kit.drain()
     assert not kit.broker.pause(QUEUE, reason=REASON, timeout_s=LEASE_S / 2).in_force
+
+
+def test_a_pause_of_a_queue_without_workers_is_in_force_at_once(
+    kit: Kit, task: dramatiq.Actor[..., Any]
+) -> None:
+    assert kit.broker.pause(QUEUE, reason=REASON).in_force
+
+
+def test_the_state_of_a_queue_says_whether_it_is_paused(kit: Kit, task: dramatiq.Actor[..., Any]) -> None:
+    task.send(0)
+    assert [state.is_paused for state in kit.broker.queues(QUEUE)] == [False]
+    kit.broker.pause(QUEUE, reason=REASON)
+    assert [state.is_paused for state in kit.broker.queues(QUEUE)] == [True]
 
 
 def test_the_pauses_that_stand_say_who_paused_what_and_why(kit: Kit, task: dramatiq.Actor[..., Any]) -> None:

@@ -203,8 +203,11 @@ class FakeConsumer:
     def request_metadata(self) -> None:
         pass
 
-    def refresh_metadata(self, timeout_ms: float, also: Collection[str] = ()) -> None:
+    def refresh_metadata(self, timeout_ms: float) -> None:
         pass
+
+    def existing_topics(self, topics: Collection[str], timeout_ms: float) -> set[str]:
+        return {topic for topic in topics if self.partitions_for_topic(topic)}
 
     def close(self, autocommit: bool = True, timeout_ms: float | None = None) -> None:
         self.closed = True

@@ -23,6 +23,7 @@ from kafka.net.transport import KafkaTCPTransport
 from kafka.producer.future import FutureProduceResult, FutureRecordMetadata
 from kafka.producer.sender import Sender
 from kafka.protocol.consumer import OffsetSpec
+from kafka.protocol.metadata import MetadataRequest
 from kafka.record.memory_records import MemoryRecordsBuilder
 from kafka.structs import MemberState
 from kafka.structs import OffsetAndMetadata as KafkaOffset
@@ -71,6 +72,18 @@ def test_the_metadata_of_a_consumer_that_has_heard_nothing_is_empty(consumer: An
     assert not [node for node in cluster.brokers() if str(node.node_id).isdecimal()]
     assert callable(cluster.add_topic)
     assert not cluster.request_update().is_done
+
+
+def test_a_request_for_metadata_can_be_sent_to_any_node(consumer: Any) -> None:
+    request = MetadataRequest(
+        topics=[MetadataRequest.MetadataRequestTopic(name="work")],
+        allow_auto_topic_creation=False,
+        include_cluster_authorized_operations=False,
+        include_topic_authorized_operations=False,
+    )
+    assert request.topics[0].name == "work"
+    assert {"request", "node_id"} <= set(inspect.signature(KafkaConnectionManager.send).parameters)
+    assert callable(KafkaConnectionManager.least_loaded_node)
 
 
 def test_a_coroutine_runs_on_the_io_thread_with_the_connections(consumer: Any) -> None:
