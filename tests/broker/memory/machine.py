@@ -64,6 +64,10 @@ class Harm:
             self._ledger.is_disturbed = True
         elif harm == "a send is lost":
             self._cluster.refuse(Request.PRODUCE, lambda: KafkaTimeoutError("it was never sent"))
+        elif harm == "its queue is paused":
+            with suppress(BrokerConnectionError):
+                process.broker.pause(QUEUE, reason="a test")
+            process.kit.worker.step()  # which reads the pause, as a worker's own thread does
         elif harm == "its process is killed":
             process.kit.worker.kill()
             self._ledger.is_disturbed = True
@@ -253,6 +257,22 @@ class Machine(RuleBasedStateMachine):
         if self._guarded(process, redrive):
             self.ledger.is_disturbed = True  # their runs begin anew
 
+    # What operators do
+
+    @rule(who=st.integers(0, 9), pauses=st.booleans())
+    def control(self, who: int, pauses: bool) -> None:
+        """Pause the queue, or resume it. The pause may stand although its answer was lost."""
+        process = self._pick(who)
+
+        def give() -> None:
+            with suppress(BrokerConnectionError):
+                if pauses:
+                    process.broker.pause(QUEUE, reason="a test")
+                else:
+                    process.broker.resume(QUEUE)
+
+        self._guarded(process, give)
+
     # What workers do
 
     @rule(who=st.integers(0, 9), times=st.integers(1, 5))
@@ -310,7 +330,13 @@ class Machine(RuleBasedStateMachine):
 
     @rule(
         harm=st.sampled_from(
-            ["Kafka goes away", "its membership is lost", "a send is lost", "its process is killed"]
+            [
+                "Kafka goes away",
+                "its membership is lost",
+                "a send is lost",
+                "its queue is paused",
+                "its process is killed",
+            ]
         )
     )
     def harm_the_next_run(self, harm: str) -> None:
@@ -369,6 +395,7 @@ class Machine(RuleBasedStateMachine):
         self.cluster.faults.clear()
         self.harm.next = None
         self.cluster.come_back()
+        (self.alive or [self._start()])[0].broker.resume(QUEUE)
         # Ordered retries of one key wait for one another, a round each.
         for _ in range(MAX_SETTLING_ROUNDS + (MAX_RETRIES + 1) * len(self.ledger.plans)):
             for _ in range(STEPS_OF_A_ROUND):
