@@ -118,6 +118,16 @@ def is_applied(*brokers: KafkaBroker) -> Callable[[], bool]:
     )
 
 
+def wait_for_partitions(*brokers: KafkaBroker) -> None:
+    """Wait until workers have all partitions of both queues, in equal parts."""
+    each = 2 * PARTITIONS // len(brokers)
+    wait_until(
+        lambda: all(len(broker.parts.in_flight.assigned()) == each for broker in brokers),
+        deadline_s=DEADLINE_S,
+        what="the partitions of both queues",
+    )
+
+
 def more(items: Sequence[Any], than: int) -> Callable[[], bool]:
     return lambda: len(items) > than
 
@@ -134,6 +144,7 @@ def test_nothing_of_a_paused_queue_begins_and_nothing_is_lost_repeated_or_reorde
     workers = [mail.process(), mail.process()]
     for broker in workers:
         start_worker(broker)
+    wait_for_partitions(*workers)  # a message that runs while its partition moves runs twice
     # Given a queue that is paused and resumed repeatedly under load
     for _ in range(3):
         runs = more(mail.begun, len(mail.begun))
@@ -180,11 +191,7 @@ def test_a_pause_causes_no_rebalance(mail: Mail, start_worker: StartWorker) -> N
     mail.send()
     wait_until(lambda: mail.begun, deadline_s=DEADLINE_S, what="runs")
     # One partition may be taken over after the other has begun.
-    wait_until(
-        lambda: len(broker.parts.in_flight.assigned()) == 2 * PARTITIONS,
-        deadline_s=DEADLINE_S,
-        what="the partitions of both queues",
-    )
+    wait_for_partitions(broker)
     epoch = broker.parts.in_flight.next_epoch()
     mail.operator.pause(QUEUE, reason="a test")
     wait_until(is_applied(broker), deadline_s=DEADLINE_S, what="the worker to apply the pause")
@@ -236,11 +243,7 @@ def test_a_pause_is_in_force_once_all_workers_have_confirmed_it(
     for broker in workers:
         start_worker(broker)
         mail.send()
-    wait_until(
-        lambda: all(broker.parts.in_flight.assigned() for broker in workers),
-        deadline_s=DEADLINE_S,
-        what="both to have partitions",
-    )
+    wait_for_partitions(*workers)
     result = mail.operator.pause(QUEUE, reason="a test", timeout_s=DEADLINE_S)
     ids = {broker.parts.identity.worker_id for broker in workers}
     assert (result.in_force, result.unconfirmed, result.unknown) == (True, (), ())
