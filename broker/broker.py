@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Unpack, cast
@@ -25,7 +25,7 @@ from .declared_queues import DeclaredQueues
 from .delays import Outcome, Pending
 from .deliveries.delivery import Delivery
 from .error_text import MAX_TRACEBACK_CHARS, shorten_notes
-from .errors import EnqueueFailed, RetryPolicyRefused
+from .errors import EnqueueFailed, NotAuthorized, RetryPolicyRefused
 from .kafka.clients import Clients
 from .kafka.topic_layout import TopicLayout
 from .kafka.unreadable_batches import report_missing_codecs
@@ -148,7 +148,7 @@ class KafkaBroker(Broker):
         self._assemble(Clients(bootstrap_servers, client_options))
         super().__init__(middleware=default_middleware() if middleware is None else middleware)
         self.queues = DeclaredQueues(self.queues)
-        self.queues.read = self._queue_state
+        self.queues.read = self._queue_states
         if not any(isinstance(m, PartitionKeys) for m in self.middleware):
             self.add_middleware(PartitionKeys())
         self.add_middleware(self._new_lifecycle())
@@ -503,10 +503,18 @@ class KafkaBroker(Broker):
         query = HistoryQuery(message_id, actor, error_type, since_ms, limit, scan_limit)
         return self.parts.history_reader.read(query)
 
-    def _queue_state(self, queue_name: str) -> QueueState:
-        if queue_name not in self.queues:
-            self.parts.topics.check_queue_name(queue_name)
-        return self.parts.queue_states.read(queue_name)
+    def _queue_states(self, names: Sequence[str]) -> list[QueueState]:
+        for name in names:
+            if name not in self.queues:
+                self.parts.topics.check_queue_name(name)
+        try:
+            paused: Collection[str] | None = self.parts.commands.paused()
+        except NotAuthorized:
+            paused = None
+        return [
+            self.parts.queue_states.read(name, is_paused=None if paused is None else name in paused)
+            for name in names
+        ]
 
     # Commands to workers
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .admin.queue_states import QueueState
 
@@ -13,10 +13,10 @@ class DeclaredQueues(dict[str, None]):
     Dramatiq and its extensions read the dictionary; a method of that name could not stand beside it.
 
     Attributes:
-      read: Reads the state of one queue from Kafka.
+      read: Reads the state of queues from Kafka.
     """
 
-    read: Callable[[str], QueueState]
+    read: Callable[[Sequence[str]], list[QueueState]]
 
     def __call__(self, *names: str) -> list[QueueState]:
         """The state of queues, read from Kafka alone: waiting and incomplete messages, lag, dead letters.
@@ -32,4 +32,4 @@ class DeclaredQueues(dict[str, None]):
           KafkaUnavailable: When Kafka does not answer.
           NotAuthorized: When this client lacks a right; the text names it.
         """
-        return [self.read(name) for name in names or sorted(self)]
+        return self.read(names or sorted(self))

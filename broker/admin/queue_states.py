@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -126,11 +126,7 @@ def _oldest(ages_s: Iterable[float | None]) -> float | None:
 
 
 class QueueStates:
-    """Reads the state of queues.
-
-    Parameters:
-      is_paused: Returns whether a queue is paused; None when that is not known.
-    """
+    """Reads the state of queues."""
 
     def __init__(
         self,
@@ -141,7 +137,6 @@ class QueueStates:
         dead_letters: DeadLetterQueue,
         *,
         group_id: str,
-        is_paused: Callable[[str], bool | None] = lambda queue_name: None,
     ) -> None:
         self._clients = clients
         self._topics = topics
@@ -149,10 +144,12 @@ class QueueStates:
         self._lanes = lanes
         self._dead_letters = dead_letters
         self._group_id = group_id
-        self._is_paused = is_paused
 
-    def read(self, queue_name: str) -> QueueState:
+    def read(self, queue_name: str, *, is_paused: bool | None = None) -> QueueState:
         """The state of one queue. The cost grows with its dead letters, which are all read.
+
+        Parameters:
+          is_paused: Whether an operator has paused it; None when that is not known.
 
         Raises:
           KafkaUnavailable: When Kafka does not answer.
@@ -162,12 +159,12 @@ class QueueStates:
         operations = Operations(self._topics, queue_name, group)
         with self._clients.naming_all("the state of a queue", operations.counting()):
             return self._clients.ask(
-                partial(self._read, queue_name),
+                partial(self._read, queue_name, is_paused),
                 f"The state of the queue {queue_name!r} could not be read",
                 rights=Rights((topic,), group=group, on_group="DESCRIBE"),
             )
 
-    def _read(self, queue_name: str) -> QueueState:
+    def _read(self, queue_name: str, is_paused: bool | None) -> QueueState:
         topics = self._topics
         topics.ensure(topics.of_worker(queue_name), for_reading=True)
         topic, group = topics.queue(queue_name), topics.group(self._group_id, queue_name)
@@ -191,7 +188,7 @@ class QueueStates:
             delayed=self._delays.count(queue_name),
             in_lanes=self._lanes.count(queue_name, backlog.states),
             dead=self._dead_letters.count(queue_name),
-            is_paused=self._is_paused(queue_name),
+            is_paused=is_paused,
         )
 
 

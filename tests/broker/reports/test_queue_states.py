@@ -90,7 +90,16 @@ def test_waiting_delayed_and_dead_messages_are_counted_with_their_ages(kit: Kit)
     assert (state.lag, state.lag_s, state.oldest_incomplete_s) == (2, 90.0, None)
     assert state.counts == PartitionCounts(written=3, completed=1, waiting=2)
     assert state.counts.difference == 0
-    assert state.is_paused is None
+    assert state.is_paused is False
+
+
+def test_a_paused_queue_says_so(kit: Kit) -> None:
+    kit.broker.declare_queue("mail")
+    kit.broker.pause("mail", reason="a test")
+    assert [(state.name, state.is_paused) for state in kit.broker.queues("default", "mail")] == [
+        ("default", False),
+        ("mail", True),
+    ]
 
 
 def test_a_redriven_or_discarded_dead_letter_is_not_counted(kit: Kit) -> None:
