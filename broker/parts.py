@@ -83,7 +83,7 @@ class Parts:
       publisher: Sends the messages that the application enqueues.
       completion_publisher: Sends the outboxes of deliveries. It has its own producer, so a worker's dead
         letters and retries do not wait behind the messages of its tasks.
-      report_publisher: Sends the reports and the history of a worker.
+      report_publisher: Sends the reports and the history of a worker after a refusal.
       unfinished: The incomplete messages of a queue.
       queue_states: The state of queues, from logs and commits.
       worker_reader: Reads the reports of all workers.
@@ -213,6 +213,7 @@ def assemble(
         versions=versions_of(VERSION, settings.app_version),
     )
     reporter = Reporter(
+        publisher,
         report_publisher,
         topics,
         runs,

@@ -63,8 +63,9 @@ class Reporter:
     The thread lives from :meth:`start` to :meth:`stop`. A process that is no worker has none.
 
     Parameters:
-      publisher: Its producer is used by this thread alone: a missing right to write reports must not end the
-        producer of messages.
+      publisher: The application's, so that reports add no producer with its thread.
+      own_publisher: Used instead after Kafka has refused a record: a refusal ends the producer of all records
+        in flight, and the messages of the application must not be sent again at each attempt.
       is_on: Whether reports are written.
       successes_per_s: The successful runs that the history records each second; -1 for no history.
 
@@ -76,6 +77,7 @@ class Reporter:
     def __init__(
         self,
         publisher: Publisher,
+        own_publisher: Publisher,
         topics: TopicNames,
         runs: Runs,
         sources: Sources,
@@ -85,6 +87,7 @@ class Reporter:
         successes_per_s: int,
     ) -> None:
         self._publisher = publisher
+        self._own_publisher = own_publisher
         self._topics = topics
         self._history = HistoryWriter(runs, successes_per_s=successes_per_s)
         self._runs = runs
@@ -202,6 +205,7 @@ class Reporter:
         backoff.fail()
         failure = next(iter(failures))
         if isinstance(failure, _REFUSALS):
+            self._publisher = self._own_publisher
             self._denials.note(activity, failure)
         else:
             logger.debug("The worker's %s could not be written: %r", activity, failure)
