@@ -296,13 +296,7 @@ def assemble(
         lane_backlog=lane_backlog,
         unfinished=UnfinishedMessages(clients, topics, delays, lane_backlog, group_id=settings.group_id),
         queue_states=QueueStates(
-            clients,
-            topics,
-            delays,
-            lane_backlog,
-            dead_letter_queue,
-            group_id=settings.group_id,
-            is_paused=commands.is_paused,
+            clients, topics, delays, lane_backlog, dead_letter_queue, group_id=settings.group_id
         ),
         worker_reader=worker_reader,
         history_reader=HistoryReader(clients, topics.history),

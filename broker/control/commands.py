@@ -6,7 +6,6 @@ import secrets
 from contextlib import closing
 from dataclasses import dataclass
 
-from ..errors import NotAuthorized
 from ..kafka.clients import Clients
 from ..kafka.rights import reading
 from ..kafka.topic_reader import TopicReader
@@ -99,13 +98,6 @@ class Commands:
     def paused(self) -> dict[str, Command]:
         """The pauses that stand, by queue."""
         return {c.target: c for c in self.standing().values() if c.kind is CommandKind.PAUSE}
-
-    def is_paused(self, queue_name: str) -> bool | None:
-        """Whether a queue is paused; None when this client may not read that."""
-        try:
-            return queue_name in self.paused()
-        except NotAuthorized:
-            return None
 
     def standing(self) -> dict[str, Command]:
         """The last command of each key, expired ones included. A record that cannot be read is left out."""
