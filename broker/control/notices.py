@@ -198,7 +198,9 @@ class NoticeReader:
         if not self._look_up(kafka):
             return
         self._ask_for_end(kafka)
-        is_awaited = self._control.positions and self._standing.is_reading
+        is_awaited = (self._control.positions and self._standing.is_reading) or any(
+            followed.end is not None for followed in self._followed
+        )
         self._read(kafka, min(max_wait_s, FIRST_POLL_S) if is_awaited else max_wait_s)
         self._renew(kafka)
         self._check_settings()

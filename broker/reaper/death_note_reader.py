@@ -43,7 +43,7 @@ class DeathNoteReader:
         self._clients = clients
         self._heartbeat_soon = heartbeat_soon
         self._memberships = memberships
-        self._begun_ms = 0
+        self._begun_ms = clock.wall_ms()
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._remaining: dict[Membership, int] = {}
