@@ -113,6 +113,25 @@ def test_the_partitions_of_a_killed_worker_do_not_wait_for_its_session(arena: Ca
     second.stop(timeout_s=30)
 
 
+def test_the_successor_of_an_only_worker_does_not_wait_for_its_session(arena: Callable[..., Arena]) -> None:
+    # Given the only worker of a supervised command
+    play = arena(partitions=2, session_timeout_ms=LONG_MS)
+    worker = play.supervise(threads=2).worker
+    worker.wait_until_ready()
+    wait_until_registered(play, worker, members=1)
+    gate = play.home / "gate"
+    play.send("gated", range(20), gate=str(gate))
+    (killed,) = worker_pids(worker)
+    wait_until(lambda: len(ran_in(play, killed)) == 2, deadline_s=START_DEADLINE_S, what="its tasks")
+
+    # When its process is killed
+    kill(killed)
+    gate.touch()
+
+    # Then the next one runs its tasks, although nobody else was in the group to remove the dead member for
+    play.balance("a killed only worker", repeats_at_most=2)
+
+
 def test_a_command_of_several_processes_whose_master_was_killed_keeps_its_reaper(
     arena: Callable[..., Arena],
 ) -> None:
