@@ -591,6 +591,8 @@ class KafkaBroker(Broker):
             # Before the first hook: one of the hooks interrupts tasks, and an idle thread would take the
             # messages that they hand back.
             self.parts.shutdown.begin_stopping()
+            for consumer in list(self.parts.consumers):
+                consumer.wake()
         self._hooks.emit_before(signal, *args, **kwargs)
 
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 from collections.abc import Container, Iterable
 
@@ -41,8 +40,6 @@ EVERYTHING = 1_000_000_000
 MAX_FETCH_BYTES = 8 * 1024 * 1024
 #: The interval of polls while no records are needed: a rebalance starts in a poll.
 MAX_POLL_GAP_S = 0.05
-#: The interval of polls of a group member without partitions, which waits until another member leaves.
-SPARE_POLL_GAP_S = 0.25
 #: The interval of polls while records wait only for others of their key.
 LANE_POLL_GAP_S = 0.005
 
@@ -139,8 +136,11 @@ class QueueConsumer(Consumer):
                     return delivery
                 if (left_s := deadline_s - clock.monotonic_s()) <= 0:
                     return None
-                # A stopping worker commits completed deliveries at once.
-                self._wait(min(left_s, MAX_POLL_GAP_S if self._shutdown.stopping else math.inf))
+                if self._shutdown.stopping:
+                    # It commits completed deliveries at once, and Dramatiq ends the thread between two calls.
+                    self._wait(min(left_s, MAX_POLL_GAP_S))
+                    return None
+                self._wait(left_s)
         except KafkaError as e:
             if not is_denial(e):
                 raise ConnectionClosed(f"Consuming {self._queue_name!r} failed: {e!r}") from e
@@ -170,6 +170,11 @@ class QueueConsumer(Consumer):
         if message.lane_entry is not None:
             self._parts.lane_writer.append_lane_update(message)
         self._parts.completer.settle(message)
+
+    def wake(self) -> None:
+        """Let :meth:`__next__` notice a stop at once. Thread-safe."""
+        self._capacity.changed.set()
+        self._kafka.interrupt()
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
         """Do nothing: the partition's next owner gets the incomplete offsets again."""
@@ -270,10 +275,8 @@ class QueueConsumer(Consumer):
 
     def _wait_for_records(self, remaining_s: float) -> None:
         assigned_partitions = self._assigned_partitions.values()
-        if not assigned_partitions:
-            # The poll in which this consumer gets its partitions does not return with the assignment.
-            gap_s = MAX_POLL_GAP_S if self._kafka.is_joining() else SPARE_POLL_GAP_S
-            remaining_s = min(remaining_s, gap_s)
+        # A poll that gets partitions returns.
+        remaining_s = min(remaining_s, self._takeover.seconds_until_due())
         if any(assigned.in_flight or assigned.dirty for assigned in assigned_partitions):
             remaining_s = min(remaining_s, self._config.commit_interval_s)
         if any(assigned.lanes for assigned in assigned_partitions):
@@ -296,6 +299,7 @@ class QueueConsumer(Consumer):
 
 def _connect(config: ConsumerConfig, parts: ConsumerParts) -> ConsumerClient:
     return parts.clients.consumer(
+        topics=[config.topic],
         group_id=config.group,
         auto_offset_reset="earliest",
         # Other programs may write to a queue's topic, in transactions, too. Only the broker writes to its

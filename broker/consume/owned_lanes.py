@@ -14,6 +14,7 @@ from ..kafka.rights import is_denial, reading
 from ..kafka.types import ConsumedRecord, TopicPartition
 from ..offsets.commit_metadata import CommitState
 from ..offsets.committed_lanes import LogEnd
+from ..offsets.committed_state import RESTORE_TIMEOUT_MS
 from ..partition_keys.lane import LaneEntry, LaneEntryState
 from ..partition_keys.lanes import Lanes
 from ..partition_keys.record_format import Place, Waiting
@@ -78,9 +79,8 @@ class OwnedLanes:
         """
         restored: dict[TopicPartition, Lanes[ConsumedRecord]] = {p: Lanes() for p in partitions}
         waited = any(state.lanes is not None and state.lanes.waiting for state in states.values())
-        # Asked over the connection that there is anyway. A topic in which messages waited was deleted, or may
-        # not be seen any more.
-        if not self._kafka.partitions_for_topic(self._topic) and not waited:
+        # A topic in which messages waited was deleted, or may not be seen any more.
+        if not waited and not self._kafka.topic_exists(self._topic, RESTORE_TIMEOUT_MS):
             self._unread.update((p, states[p].highest + 1 if p in states else math.inf) for p in restored)
             return restored
         try:

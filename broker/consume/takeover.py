@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Mapping
 from functools import partial
 
@@ -88,6 +89,10 @@ class Takeover:
             for partition in partitions:
                 self._skipper.forget(partition)
             return [a for p in list(partitions) if (a := self._dispatcher.remove(p)) is not None]
+
+    def seconds_until_due(self) -> float:
+        """The time until :meth:`step` is due; infinite when there is nothing to restore."""
+        return self._backoff.remaining_s if self.unrestored else math.inf
 
     def step(self) -> None:
         """Take the unrestored partitions over, unless the last attempt failed a moment ago.

@@ -12,7 +12,7 @@ from dramatiq.errors import BrokerConnectionError
 from ..kafka.clients import Clients
 from ..kafka.errors import LogTruncationError, OffsetOutOfRangeError
 from ..kafka.protocol import RebalanceListener
-from ..kafka.rebalance import heartbeat_soon
+from ..kafka.rebalance import heartbeat_soon, learn_partitions
 from ..kafka.rights import reading
 from ..kafka.topics import Topics
 from ..kafka.types import Membership, TopicPartition
@@ -84,6 +84,7 @@ class OwnedPartitions:
         self._checked_at_s = clock.monotonic_s()
         topics.ensure([topics.delayed], unless=unless)
         self._kafka = clients.consumer(
+            topics=[topics.delayed],
             group_id=group_of(topics),
             **{**SETTINGS, "session_timeout_ms": SESSION_TIMEOUT_MS, **settings},
         )
@@ -100,7 +101,7 @@ class OwnedPartitions:
         try:
             # A group leader that does not know the partitions yet assigns none, and rebalances again at once.
             clients.ask(
-                lambda: self._kafka.partitions_for_topic(topics.delayed),
+                lambda: learn_partitions(self._kafka, topics.delayed),
                 f"The topic {topics.delayed!r} could not be looked up",
                 unless=unless,
                 rights=reading(topics.delayed),

@@ -178,9 +178,16 @@ class Clients:
         producer: ProducerClient = self._connect(Producer, settings, within_s)
         return producer
 
-    def consumer(self, **settings: Any) -> ConsumerClient:
+    def consumer(self, *, topics: Iterable[str] = (), **settings: Any) -> ConsumerClient:
+        """Construct a consumer.
+
+        Parameters:
+          topics: The topics that it will read: their metadata comes with that of the cluster.
+        """
         consumer: ConsumerClient = self._connect(
-            Consumer, {"enable_auto_commit": False, "allow_auto_create_topics": False, **settings}
+            Consumer,
+            {"enable_auto_commit": False, "allow_auto_create_topics": False, **settings},
+            topics=topics,
         )
         return consumer
 
@@ -192,7 +199,14 @@ class Clients:
         finally:
             admin.close()
 
-    def _connect(self, kind: Any, settings: dict[str, Any], within_s: float | None = None) -> Any:
+    def _connect(
+        self,
+        kind: Any,
+        settings: dict[str, Any],
+        within_s: float | None = None,
+        *,
+        topics: Iterable[str] = (),
+    ) -> Any:
         forks.check_for_fork()
         options = {name: value for name, value in self._options.items() if name in kind.DEFAULT_CONFIG}
         options |= {**settings, **self._timeouts(kind, settings, within_s)}
@@ -200,7 +214,7 @@ class Clients:
         limit_kafka_python_logs()
 
         def connect(**configs: Any) -> Connection:
-            connections.append(Connection(first=self._answered, **configs))
+            connections.append(Connection(first=self._answered, topics=topics, **configs))
             return connections[0]
 
         try:

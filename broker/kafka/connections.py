@@ -5,7 +5,7 @@ fork.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from kafka.net.compat import KafkaNetClient
@@ -30,13 +30,14 @@ class Connection(KafkaNetClient):  # type: ignore[misc]
 
     Parameters:
       first: The first server to try, as ``host:port``: one that has answered before, if there is one.
+      topics: The topics whose metadata is read together with that of the cluster.
 
     Attributes:
       asked: The server that was tried last; after the construction of the client, the one that answered.
       failure: The reasons for which reachable servers refused the client.
     """
 
-    def __init__(self, *, first: str | None = None, **configs: Any) -> None:
+    def __init__(self, *, first: str | None = None, topics: Iterable[str] = (), **configs: Any) -> None:
         self.asked: str | None = None
         net = NetworkSelector(**configs)
         manager = _Manager(
@@ -45,6 +46,7 @@ class Connection(KafkaNetClient):  # type: ignore[misc]
             socket_connection_setup_timeout_ms=CONNECT_TIMEOUT_MS,
             socket_connection_setup_timeout_max_ms=CONNECT_TIMEOUT_MAX_MS,
         )
+        internals.track_topics(manager, topics)
         super().__init__(net=net, manager=manager)
         self.failure = manager.failure
         turns = self._in_turn(manager.cluster.bootstrap_brokers(), first)

@@ -11,7 +11,9 @@ from kafka.structs import OffsetAndMetadata as KafkaOffset
 from kafka.structs import TopicPartition as KafkaPartition
 
 from . import internals
+from .group_poll import GroupPoll
 from .leader_epochs import start_asking
+from .metadata import topic_exists
 from .protocol import CommitCallback, Offsets, PendingEpochEnds, PendingOffsets, RebalanceListener
 from .rebalance import ForgetfulCooperativeStickyAssignor, KafkaPythonListener
 from .topic_lookup import existing_topics
@@ -31,13 +33,21 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]
 
     def __init__(self, **settings: Any) -> None:
         self._assignor = ForgetfulCooperativeStickyAssignor()
+        self._group_poll: GroupPoll | None = None
         super().__init__(**{"partition_assignment_strategy": [self._assignor], **settings})
 
     # Records
 
     def poll(self, timeout_ms: float = 0, **options: Any) -> dict[TopicPartition, list[ConsumedRecord]]:
-        found = super().poll(timeout_ms=timeout_ms, **options)
+        if self._group_poll is None:
+            found = super().poll(timeout_ms=timeout_ms, **options)
+        else:
+            found = self._group_poll.poll(timeout_ms)
         return {TopicPartition(*partition): records for partition, records in found.items()}
+
+    def interrupt(self) -> None:
+        if self._group_poll is not None:
+            self._group_poll.interrupt()
 
     def pause(self, *partitions: TopicPartition) -> None:
         super().pause(*_theirs(partitions))
@@ -124,10 +134,13 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]
     ) -> None:
         if listener is not None:
             self._watch_membership(listener.on_membership)
-        internals.keep_join_outcomes(self)
-        internals.poll_apart_from_heartbeats(self)
+        self._group_poll = GroupPoll(
+            self,
+            max_records=self.config["max_poll_records"],
+            heartbeat_interval_s=self.config["heartbeat_interval_ms"] / 1000,
+        )
         if listener is not None:
-            options["listener"] = KafkaPythonListener(listener, self._assignor)
+            options["listener"] = KafkaPythonListener(self, listener, self._assignor)
         super().subscribe(topics, **options)
 
     def _watch_membership(self, note: Callable[[Membership], object]) -> None:
@@ -169,6 +182,9 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]
     def known_partitions(self, topic: str) -> set[int] | None:
         known: set[int] | None = internals.cluster(self).partitions_for_topic(topic)
         return known
+
+    def topic_exists(self, topic: str, timeout_ms: float) -> bool:
+        return topic_exists(self, topic, timeout_ms)
 
     def topic_id(self, topic: str) -> object:
         return internals.cluster(self).topic_id(topic)

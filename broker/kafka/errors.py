@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
     class GroupAuthorizationFailedError(AuthorizationError): ...
 
+    class IllegalGenerationError(BrokerResponseError): ...
+
     class IllegalStateError(KafkaError): ...
 
     class UnsupportedVersionError(BrokerResponseError): ...
@@ -83,6 +85,8 @@ if TYPE_CHECKING:
         """
 
         divergent_offsets: Mapping[TopicPartition, OffsetAndMetadata | None]
+
+    class MemberIdRequiredError(BrokerResponseError): ...
 
     class MessageSizeTooLargeError(BrokerResponseError): ...
 
@@ -131,6 +135,7 @@ else:
         CorruptRecordError,
         FencedInstanceIdError,
         GroupAuthorizationFailedError,
+        IllegalGenerationError,
         IllegalSaslStateError,
         IllegalStateError,
         IncompatibleBrokerVersion,
@@ -146,6 +151,7 @@ else:
         KafkaError,
         KafkaTimeoutError,
         LogTruncationError,
+        MemberIdRequiredError,
         MessageSizeTooLargeError,
         NotControllerError,
         NotEnoughReplicasAfterAppendError,
@@ -178,6 +184,7 @@ __all__ = [
     "CorruptRecordError",
     "FencedInstanceIdError",
     "GroupAuthorizationFailedError",
+    "IllegalGenerationError",
     "IllegalSaslStateError",
     "IllegalStateError",
     "IncompatibleBrokerVersion",
@@ -193,6 +200,7 @@ __all__ = [
     "KafkaError",
     "KafkaTimeoutError",
     "LogTruncationError",
+    "MemberIdRequiredError",
     "MessageSizeTooLargeError",
     "NotControllerError",
     "NotEnoughReplicasAfterAppendError",

@@ -8,7 +8,6 @@ part.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
@@ -17,6 +16,8 @@ from kafka.protocol.consumer import OffsetSpec
 from kafka.structs import OffsetAndMetadata as KafkaOffset
 from kafka.structs import TopicPartition as KafkaPartition
 
+from ..process import clock
+from .errors import KafkaTimeoutError
 from .types import Heartbeat, OffsetAndMetadata, TopicPartition
 
 #: kafka-python's clients are untyped.
@@ -214,6 +215,15 @@ def watch_member_id(client: Client, note: Callable[[str], object]) -> None:
     coordinator._do_join_and_sync_async = join_noted
 
 
+def coordinator_node(client: Client) -> object:
+    """The connection to the group's coordinator, over which no fetch waits; None while it is unknown.
+
+    AbstractCoordinator.coordinator: coordinator/base.py:264; ClusterMetadata.add_coordinator: cluster.py:654.
+    """
+    node_id: object = client._coordinator.coordinator()
+    return node_id
+
+
 def keep_join_outcomes(client: Client) -> None:
     """Let a join that ends between two polls count.
 
@@ -251,19 +261,156 @@ def keep_join_outcomes(client: Client) -> None:
     coordinator._on_join_complete_async = take_outcome
 
 
-def poll_apart_from_heartbeats(client: Client) -> None:
-    """Let poll() wait for records for the whole time that its caller gives.
+def watch_group(client: Client, note: Callable[[], None]) -> None:
+    """Call ``note`` when a poll may have something to do for the group: on any thread, and often for nothing.
 
-    kafka-python 3.0.12 sends heartbeats from its I/O thread, independent of polls. Nevertheless it ends a
-    wait for records when the next heartbeat is due (KafkaConsumer._poll_once: consumer/group.py:863;
-    ConsumerCoordinator.time_to_next_poll: coordinator/consumer.py:441). While the last heartbeat is
-    unanswered, the next one is overdue: every wait has 0 s then, poll() spins, and each iteration adds
-    another callback to the unanswered fetch (Fetcher.fetch_records in consumer/fetcher.py). Memory grows by
-    megabytes a second. https://github.com/dpkp/kafka-python/issues/1383 had the same effect by another cause.
+    A member joins again only in a poll (see :func:`take_part`). kafka-python notes the reason on its I/O
+    thread, and wakes no poll that waits for records. AbstractCoordinator.request_rejoin and reset_generation,
+    which are called on the coordinator: coordinator/base.py:917-932; ClusterMetadata.add_listener:
+    cluster.py:643.
     """
-    # Besides heartbeats the coordinator waits only for automatic commits, which the broker's consumers never
-    # make.
-    client._coordinator.time_to_next_poll = lambda: math.inf
+    coordinator = client._coordinator
+    request_rejoin, reset_generation = coordinator.request_rejoin, coordinator.reset_generation
+
+    def request_rejoin_noted() -> None:
+        request_rejoin()
+        note()
+
+    def reset_generation_noted(*args: Any, **kwargs: Any) -> None:
+        reset_generation(*args, **kwargs)
+        note()
+
+    coordinator.request_rejoin = request_rejoin_noted
+    coordinator.reset_generation = reset_generation_noted
+    cluster(client).add_listener(lambda _: note())
+
+
+def take_part(client: Client) -> bool:
+    """Advance the membership of a group as far as it goes without a wait; False while it is incomplete.
+
+    ConsumerCoordinator.poll (coordinator/consumer.py:386) waits for a join until its timeout, and no records
+    of the partitions that the member keeps are read meanwhile. This is the same without the wait, as in
+    Kafka's Java client (https://issues.apache.org/jira/browse/KAFKA-8421). It waits for the rebalance
+    listener.
+
+    Raises:
+      KafkaError: An error of the group that Kafka reported since the last call.
+    """
+    coordinator = client._coordinator
+    coordinator._invoke_completed_offset_commit_callbacks()
+    try:
+        # The look-up continues after its timeout; so does a join.
+        if coordinator.coordinator_unknown() and not coordinator.ensure_coordinator_ready(timeout_ms=0):
+            return False
+        if coordinator.need_rejoin():
+            joining = coordinator._join_task
+            if joining is not None and not joining.is_done:
+                return False
+            if not coordinator.ensure_active_group(timeout_ms=0):
+                return False
+    except KafkaTimeoutError:
+        return False
+    coordinator.poll_heartbeat()
+    return True
+
+
+def take_join_failure(client: Client) -> Exception | None:
+    """The error of a join that failed between two calls of :func:`take_part`, which would join again.
+
+    AbstractCoordinator._join_task: coordinator/base.py:201, :494-531.
+    """
+    coordinator = client._coordinator
+    task = coordinator._join_task
+    if task is None or not task.failed():
+        return None
+    coordinator._join_task = None
+    failure: Exception = task.exception
+    return failure
+
+
+def keeps_reading(client: Client) -> bool:
+    """Whether a member whose join is incomplete still owns partitions: its membership was not lost.
+
+    Generation.is_lost: coordinator/base.py:40; AbstractCoordinator.coordinator_unknown: :257.
+    """
+    coordinator = client._coordinator
+    return not coordinator.coordinator_unknown() and not coordinator._generation.is_lost()
+
+
+def read(client: Client, max_records: int, timeout_ms: float) -> dict[Any, list[Any]]:
+    """The fetched records, and a request for more. It waits for no record.
+
+    KafkaConsumer._poll_once and Fetcher.fetch_records do the same, and then wait by another task of the I/O
+    thread: consumer/group.py:830-874, consumer/fetcher.py:197-266.
+
+    Parameters:
+      timeout_ms: Of a request for the committed offset of a partition without a position.
+    """
+    fetcher = client._fetcher
+    client._refresh_committed_offsets(timeout_ms=timeout_ms)
+    fetcher.reset_offsets_if_needed()
+    fetcher.maybe_validate_positions()
+    fetcher.validate_offsets_if_needed()
+    records, partial = fetcher.fetched_records(max_records)
+    # One fetch for each node at a time.
+    if not partial and len(fetcher._nodes_with_pending_fetch_requests) < len(cluster(client).brokers()):
+        fetcher.send_fetches()
+    found: dict[Any, list[Any]] = records
+    return found
+
+
+def requests_under_way(client: Client) -> list[Any]:
+    """The futures after which a poll may have something to do, ended ones included.
+
+    Fetcher._fetch_futures, _reset_task and _validation_task: consumer/fetcher.py:137-166;
+    AbstractCoordinator._join_task and _find_coordinator_future: coordinator/base.py:194-201.
+    """
+    fetcher, coordinator = client._fetcher, client._coordinator
+    single = (
+        fetcher._reset_task,
+        fetcher._validation_task,
+        coordinator._join_task,
+        coordinator._find_coordinator_future,
+    )
+    return [*fetcher._fetch_futures, *(future for future in single if future is not None)]
+
+
+def drop_waiting_fetches(client: Client) -> None:
+    """Close the connections whose fetch waits for records, so that requests about other partitions, and
+    their fetch, need not wait behind it. On the I/O thread.
+
+    Kafka answers the requests of a connection one after another, and kafka-python sends one fetch for each
+    node at a time (Fetcher._create_fetch_requests: consumer/fetcher.py:1268). The records of a dropped
+    answer are fetched again. KafkaConnection.close: net/connection.py:331; without an error it cancels the
+    requests, and the next one connects again at once.
+    """
+    manager = client._manager
+    for node_id in list(client._fetcher._nodes_with_pending_fetch_requests):
+        connection = manager._conns.get(node_id)
+        if connection is not None and connection.connected:
+            connection.close()
+
+
+def pace_heartbeats(client: Client, pace: Callable[[float, float], float]) -> None:
+    """Let ``pace(sent_s, joined_s)`` return the seconds from the last heartbeat to the next one.
+
+    Parameters:
+      pace: Takes the times of the last heartbeat and of the last join; the later one counts as a heartbeat.
+
+    Heartbeat.time_to_next_heartbeat, which AbstractCoordinator._heartbeat_loop calls:
+    coordinator/heartbeat.py:50, coordinator/base.py:1008-1013.
+    """
+    heartbeat = client._coordinator.heartbeat
+    after_failure = heartbeat.time_to_next_heartbeat
+
+    def time_to_next_heartbeat() -> float:
+        if heartbeat.heartbeat_failed:
+            return float(after_failure())
+        sent_s, joined_s = float(heartbeat.last_send), float(heartbeat.last_reset)
+        due_s = max(sent_s, joined_s) + pace(sent_s, joined_s)
+        return max(0.0, due_s - clock.monotonic_s())
+
+    heartbeat.time_to_next_heartbeat = time_to_next_heartbeat
 
 
 # Producers
@@ -341,6 +488,14 @@ def force_close(producer: Client) -> None:
 
 
 # Connections
+
+
+def track_topics(manager: Any, topics: Iterable[str]) -> None:
+    """Let the look-up of the cluster ask for these topics, too, before it has begun.
+
+    set_topics() would begin a look-up without a deadline. ClusterMetadata._topics: cluster.py:197-213, :462.
+    """
+    manager.cluster._topics = set(topics)
 
 
 def bootstrap_server_count(manager: Any) -> int:

@@ -100,13 +100,17 @@ class ConsumerClient(Protocol):
     def poll(self, timeout_ms: float = 0) -> dict[TopicPartition, list[ConsumedRecord]]:
         """Read the available records of the partitions that are not paused, in the order of offsets.
 
-        It returns as soon as there are records, and after ``timeout_ms`` at the latest. A rebalance
-        progresses in this call. Records before an error are returned, and the next call raises the error.
+        It returns as soon as there are records or partitions were assigned, and after ``timeout_ms`` at the
+        latest. A rebalance progresses in this call, which returns the records of the partitions that the
+        member keeps meanwhile. Records before an error are returned, and the next call raises the error.
 
         Raises:
           KafkaError: An error of Kafka's; LogTruncationError and OffsetOutOfRangeError when a position is in
             no log.
         """
+
+    def interrupt(self) -> None:
+        """Let the current :meth:`poll` of a member of a group, or the next one, return early. Thread-safe."""
 
     def pause(self, *partitions: TopicPartition) -> None:
         """Stop reading ``partitions``. A rebalance that assigns a partition again resumes it."""
@@ -243,6 +247,9 @@ class ConsumerClient(Protocol):
 
     def known_partitions(self, topic: str) -> set[int] | None:
         """The partitions of a topic as far as is known, without asking; None when nothing is."""
+
+    def topic_exists(self, topic: str, timeout_ms: float) -> bool:
+        """Whether there is a topic that this client may see, according to Kafka now."""
 
     def topic_id(self, topic: str) -> object:
         """The known id of a topic, which changes when the topic is recreated; None without one."""

@@ -64,15 +64,22 @@ class KafkaPythonListener(AsyncConsumerRebalanceListener):  # type: ignore[misc]
     """Passes rebalances on to a listener of the broker's. kafka-python calls it on its I/O thread.
 
     Parameters:
+      client: The consumer.
       assignor: The consumer's assignor, which forgets lost partitions.
     """
 
-    def __init__(self, listener: RebalanceListener, assignor: ForgetfulCooperativeStickyAssignor) -> None:
+    def __init__(
+        self, client: Any, listener: RebalanceListener, assignor: ForgetfulCooperativeStickyAssignor
+    ) -> None:
+        self._client = client
         self._listener = listener
         self._assignor = assignor
 
     async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
         self._listener.on_assigned(_ours(assigned))
+        # The requests about the added partitions, and their fetch, would wait for the end of a fetch.
+        internals.drop_waiting_fetches(self._client)
+        self._client.interrupt()
 
     async def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
         leaving = _ours(revoked)

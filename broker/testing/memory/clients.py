@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,7 +40,7 @@ class MemoryClients(Clients):
     def producer(self, *, within_s: float | None = None, **settings: Any) -> ProducerClient:
         return MemoryProducer(self.cluster, self.process, **self._reach(MemoryProducer, settings, within_s))
 
-    def consumer(self, **settings: Any) -> ConsumerClient:
+    def consumer(self, *, topics: Iterable[str] = (), **settings: Any) -> ConsumerClient:
         return MemoryConsumer(self.cluster, self.process, **self._reach(MemoryConsumer, settings))
 
     @contextmanager

@@ -85,6 +85,7 @@ class MemoryConsumer:
         self._commits: list[tuple[Pending[object], Offsets, CommitCallback]] = []
         self._reset_at_poll: set[TopicPartition] = set()
         self._woken = threading.Event()
+        self._interrupted = False
         self._closed = False
         cluster.wake_on_change(self._woken)
         if self.config["group_id"] is not None:
@@ -101,6 +102,9 @@ class MemoryConsumer:
             reached = self._cluster.reachable.is_set()
             if reached and self._topics:
                 self._take_part()
+            if self._interrupted:
+                self._interrupted = False
+                return {}
             found = self._fetch() if reached else {}
             left_s = deadline_s - clock.monotonic_s()
             if found or left_s <= 0.0:
@@ -172,6 +176,10 @@ class MemoryConsumer:
     def _initial_position(self, log: PartitionLog) -> Position:
         """The position of a partition without a valid one, by ``auto_offset_reset``."""
         return Position(log.start if self.config["auto_offset_reset"] == "earliest" else log.end)
+
+    def interrupt(self) -> None:
+        self._interrupted = True
+        self._woken.set()
 
     def pause(self, *partitions: TopicPartition) -> None:
         self._paused.update(partitions)
@@ -378,6 +386,7 @@ class MemoryConsumer:
                 self._paused.discard(partition)
         if added and self._listener is not None:
             self._listener.on_assigned(added)
+            self.interrupt()
 
     def _drop(self, partitions: Iterable[TopicPartition]) -> None:
         for partition in partitions:
@@ -435,6 +444,11 @@ class MemoryConsumer:
 
     def known_partitions(self, topic: str) -> set[int] | None:
         return self._cluster.known_partitions(topic)
+
+    def topic_exists(self, topic: str, timeout_ms: float) -> bool:
+        return self._request(
+            Request.METADATA, lambda: topic in self._cluster.topics, topic=topic, timeout_ms=timeout_ms
+        )
 
     def topic_id(self, topic: str) -> object:
         known = self._cluster.topics.get(topic)

@@ -85,6 +85,9 @@ class FakeConsumer:
         self._positions.update((p, (r[-1].offset + 1, r[-1].leader_epoch)) for p, r in read.items() if r)
         return {partition: records for partition, records in read.items() if records}
 
+    def interrupt(self) -> None:
+        pass
+
     def pause(self, *partitions: TopicPartition) -> None:
         self._paused.update(partitions)
 
@@ -190,6 +193,9 @@ class FakeConsumer:
 
     def known_partitions(self, topic: str) -> set[int] | None:
         return self.partitions_for_topic(topic) or None
+
+    def topic_exists(self, topic: str, timeout_ms: float) -> bool:
+        return bool(self.partitions_for_topic(topic))
 
     def topic_id(self, topic: str) -> object:
         return topic

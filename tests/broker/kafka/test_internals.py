@@ -14,16 +14,17 @@ from typing import Any
 import pytest
 from kafka import KafkaConsumer, KafkaProducer
 from kafka.consumer.fetcher import CompletedFetch, ExceptionMetadata, Fetcher
-from kafka.coordinator.base import BaseCoordinator
+from kafka.coordinator.base import BaseCoordinator, Generation
 from kafka.coordinator.consumer import ConsumerCoordinator
 from kafka.errors import MemberIdRequiredError
+from kafka.future import Future
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 from kafka.net.transport import KafkaTCPTransport
 from kafka.producer.future import FutureProduceResult, FutureRecordMetadata
 from kafka.producer.sender import Sender
 from kafka.protocol.consumer import OffsetSpec
-from kafka.protocol.metadata import MetadataRequest
+from kafka.protocol.metadata import CoordinatorType, MetadataRequest
 from kafka.record.memory_records import MemoryRecordsBuilder
 from kafka.structs import MemberState
 from kafka.structs import OffsetAndMetadata as KafkaOffset
@@ -182,12 +183,7 @@ def test_a_damaged_batch_names_its_partition_and_can_be_dropped(consumer: Any) -
     consumer.assign([WORK])
     consumer.seek(WORK, 5)
     assert internals.drop_unreadable_batch(consumer) is None
-    answer = SimpleNamespace(
-        error_code=0, high_watermark=9, diverging_epoch=None, aborted_transactions=None, records=_batch(),
-        last_stable_offset=9, log_start_offset=0, preferred_read_replica=-1,
-    )  # fmt: skip
-    aggregator = SimpleNamespace(record=lambda *numbers: None)
-    fetcher._completed_fetches.append(CompletedFetch(KafkaPartition(*WORK), 5, 12, answer, aggregator))
+    fetcher._completed_fetches.append(_fetched(_damaged(_batch())))
     with pytest.raises(CorruptRecordError):
         fetcher.fetched_records(10)
     assert fetcher._next_partition_records  # which the next call would turn in a circle over, for ever
@@ -195,14 +191,27 @@ def test_a_damaged_batch_names_its_partition_and_can_be_dropped(consumer: Any) -
     assert fetcher.fetched_records(10) == ({}, False)
 
 
+def _fetched(batch: bytes) -> CompletedFetch:
+    """The answer to a fetch from offset 5."""
+    answer = SimpleNamespace(
+        error_code=0, high_watermark=9, diverging_epoch=None, aborted_transactions=None, records=batch,
+        last_stable_offset=9, log_start_offset=0, preferred_read_replica=-1,
+    )  # fmt: skip
+    aggregator = SimpleNamespace(record=lambda *numbers: None)
+    return CompletedFetch(KafkaPartition(*WORK), 5, 12, answer, aggregator)
+
+
 def _batch() -> bytes:
-    """A batch of one record whose last byte was damaged."""
+    """A batch of one record at offset 5."""
     builder = MemoryRecordsBuilder(2, 0, 1 << 20, offset=5)
     builder.append(timestamp=0, key=None, value=b"a value")
     builder.close()
-    batch = bytearray(builder.buffer())
-    batch[-1] ^= 0xFF
-    return bytes(batch)
+    return bytes(builder.buffer())
+
+
+def _damaged(batch: bytes) -> bytes:
+    """The batch with a wrong last byte."""
+    return batch[:-1] + bytes([batch[-1] ^ 0xFF])
 
 
 def test_the_answers_to_heartbeats_are_known(consumer: Any) -> None:
@@ -276,6 +285,14 @@ def test_each_new_member_id_is_noted_before_its_join(consumer: Any, monkeypatch:
     assert noted == ["first", "second"]
 
 
+def test_the_connection_to_the_coordinator_is_one_of_its_own(consumer: Any) -> None:
+    assert internals.coordinator_node(consumer) is None
+    found = SimpleNamespace(error_code=0, node_id=1, host="127.0.0.1", port=1)
+    node_id = internals.cluster(consumer).add_coordinator(found, CoordinatorType.GROUP, "workers")
+    consumer._coordinator.coordinator_id = node_id
+    assert internals.coordinator_node(consumer) == node_id != 1
+
+
 def test_a_join_whose_outcome_nobody_has_taken_is_not_repeated(
     consumer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -316,12 +333,101 @@ def test_a_join_that_has_begun_is_a_reason_to_join(consumer: Any) -> None:
     assert coordinator.need_rejoin()
 
 
-def test_a_poll_waits_for_records_and_for_no_heartbeat(consumer: Any) -> None:
-    # kafka-python bounds the wait of a poll by it, in seconds.
-    assert "self._coordinator.time_to_next_poll()" in inspect.getsource(KafkaConsumer._poll_once)
-    assert math.isfinite(consumer._coordinator.time_to_next_poll())
-    internals.poll_apart_from_heartbeats(consumer)
-    assert consumer._coordinator.time_to_next_poll() == math.inf
+def test_every_reason_to_join_again_is_noted(consumer: Any) -> None:
+    for call in ("self.request_rejoin()", "self.reset_generation("):  # looked up on the coordinator
+        assert call in inspect.getsource(BaseCoordinator._handle_heartbeat_response)
+    noted: list[str] = []
+    internals.watch_group(consumer, lambda: noted.append("news"))
+    consumer._coordinator.request_rejoin()
+    consumer._coordinator.reset_generation(member_id="member")
+    assert len(noted) == 2
+    assert consumer._coordinator.need_rejoin is not None
+    listeners = internals.cluster(consumer)._listeners
+    for listener in listeners:
+        listener(internals.cluster(consumer))
+    assert len(noted) == 3
+
+
+def test_a_member_that_finds_no_coordinator_takes_no_part_and_does_not_wait(consumer: Any) -> None:
+    KafkaConsumer.subscribe(consumer, ["work"])
+    assert internals.take_part(consumer) is False
+    assert internals.keeps_reading(consumer) is False
+    look_up: Any = Future()
+    consumer._coordinator._find_coordinator_future = look_up
+    assert internals.requests_under_way(consumer) == [look_up]
+
+
+def test_a_join_under_way_is_not_waited_for(consumer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    KafkaConsumer.subscribe(consumer, ["work"])
+    coordinator = consumer._coordinator
+    monkeypatch.setattr(coordinator, "coordinator_unknown", lambda: False)
+    never: Any = Future()
+
+    async def join() -> bytes:
+        await never
+        return b""
+
+    monkeypatch.setattr(coordinator, "_do_join_and_sync_async", join)
+    assert internals.take_part(consumer) is False
+    joining = coordinator._join_task
+    assert joining in internals.requests_under_way(consumer)
+    assert internals.take_part(consumer) is False
+    assert coordinator._join_task is joining
+    coordinator._generation = Generation(3, "member", "cooperative-sticky")
+    assert internals.keeps_reading(consumer)
+    never.success(None)
+
+
+def test_the_error_of_a_join_that_nobody_waited_for_is_taken_once(consumer: Any) -> None:
+    assert internals.take_join_failure(consumer) is None
+    failed: Any = Future()
+    consumer._coordinator._join_task = failed
+    assert internals.take_join_failure(consumer) is None
+    failed.failure(KafkaTimeoutError("nobody answers"))
+    assert isinstance(internals.take_join_failure(consumer), KafkaTimeoutError)
+    assert internals.take_join_failure(consumer) is None
+
+
+def test_a_read_returns_fetched_records_and_waits_for_none(consumer: Any) -> None:
+    consumer.assign([WORK])
+    consumer.seek(WORK, 5)
+    assert internals.read(consumer, 10, 0) == {}
+    consumer._fetcher._completed_fetches.append(_fetched(_batch()))
+    found = internals.read(consumer, 10, 0)
+    assert [record.value for record in found[KafkaPartition(*WORK)]] == [b"a value"]
+
+
+def test_a_fetch_that_waits_for_records_is_dropped_with_its_connection(consumer: Any) -> None:
+    closed: list[int] = []
+    fetcher, manager = consumer._fetcher, consumer._manager
+    assert "_nodes_with_pending_fetch_requests.add(node_id)" in inspect.getsource(Fetcher)
+    for node_id, is_open in ((1, True), (2, False), (3, True)):
+        manager._conns[node_id] = SimpleNamespace(
+            connected=is_open, close=lambda node_id=node_id: closed.append(node_id)
+        )
+    fetcher._nodes_with_pending_fetch_requests.update({1, 2, 7})
+    internals.drop_waiting_fetches(consumer)
+    assert closed == [1]
+    for node_id in (1, 2, 3):
+        del manager._conns[node_id]
+
+
+def test_heartbeats_keep_the_pace_that_they_are_given(consumer: Any) -> None:
+    assert "self.heartbeat.time_to_next_heartbeat()" in inspect.getsource(BaseCoordinator._heartbeat_loop)
+    heartbeat = consumer._coordinator.heartbeat
+    asked: list[tuple[float, float]] = []
+
+    def pace(sent_s: float, joined_s: float) -> float:
+        asked.append((sent_s, joined_s))
+        return 3_600.0
+
+    internals.pace_heartbeats(consumer, pace)
+    heartbeat.sent_heartbeat()
+    assert heartbeat.time_to_next_heartbeat() > 3_000
+    assert asked == [(heartbeat.last_send, heartbeat.last_reset)]
+    assert not heartbeat.should_heartbeat()
+    heartbeat.fail_heartbeat()  # kafka-python's own pause
+    assert heartbeat.time_to_next_heartbeat() < 1
 
 
 def test_an_assignor_that_forgets_claims_nothing() -> None:
@@ -398,6 +504,12 @@ def test_a_forced_close_ends_the_thread_of_a_producer(silent: dict[str, Any]) ->
     made._sender.join(DEADLINE_MS / 1000)
     assert not made._sender.is_alive()
     made.close(timeout=0)  # there is nothing left to close
+
+
+def test_a_look_up_of_the_cluster_asks_for_the_topics_that_it_is_given() -> None:
+    with closing(Connection(topics=["work"], bootstrap_servers=["127.0.0.1:1"])) as connection:
+        request = connection.cluster.metadata_request()
+        assert [topic.name for topic in request.topics] == ["work"]
 
 
 def test_a_connection_knows_how_many_servers_it_was_given() -> None:

@@ -226,7 +226,7 @@ class Owner:
             completion_publisher=SimpleNamespace(publish=self.publish),
             acknowledged_ends=self.written,
         )
-        kafka = SimpleNamespace(partitions_for_topic=lambda topic: {0})
+        kafka = SimpleNamespace(topic_exists=lambda topic, timeout_ms: True)
         stubs: dict[str, Any] = {
             "config": config, "parts": parts, "kafka": kafka, "assigned_partitions": {PARTITION: self}
         }  # fmt: skip

@@ -1,0 +1,97 @@
+"""Polls a consumer that is a member of a group, in place of kafka-python's poll()."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from ..process import clock
+from . import internals
+from .errors import (
+    IllegalGenerationError,
+    MemberIdRequiredError,
+    RebalanceInProgressError,
+    UnknownMemberIdError,
+)
+
+#: The longest interval of heartbeats in the first seconds after a join, as a share of the time since then. A
+#: cooperative rebalance has two rounds, and each member learns of the second one by a heartbeat.
+PACE = 1.0
+MIN_HEARTBEAT_INTERVAL_S = 0.05
+#: The pause before a failed join, or a failed look-up of the coordinator, is repeated.
+RETRY_GAP_S = 0.1
+#: After these errors of a join, the next attempt has what was missing.
+_JOIN_AGAIN_AT_ONCE = (
+    IllegalGenerationError,
+    MemberIdRequiredError,
+    RebalanceInProgressError,
+    UnknownMemberIdError,
+)
+
+
+class GroupPoll:
+    """The poll of one consumer. It differs from kafka-python's in three ways.
+
+    It returns when :meth:`interrupt` is called. While the member joins the next generation of its group, it
+    returns the records of the partitions that the member keeps. It waits on an event of this process:
+    kafka-python runs two tasks of its I/O thread for each wait.
+    """
+
+    def __init__(self, client: Any, *, max_records: int, heartbeat_interval_s: float) -> None:
+        self._client = client
+        self._max_records = max_records
+        self._heartbeat_interval_s = heartbeat_interval_s
+        self._news = threading.Event()
+        self._interrupted = False
+        self._watched: set[Any] = set()
+        self._join_not_before_s = 0.0
+        internals.keep_join_outcomes(client)
+        internals.watch_group(client, self._news.set)
+        internals.pace_heartbeats(client, self._heartbeat_pace_s)
+
+    def interrupt(self) -> None:
+        """Let the current poll, or the next one, return early. Thread-safe."""
+        self._interrupted = True
+        self._news.set()
+
+    def poll(self, timeout_ms: float) -> dict[Any, list[Any]]:
+        """See ``protocol.ConsumerClient.poll``; the partitions are kafka-python's."""
+        deadline_s = clock.monotonic_s() + timeout_ms / 1000
+        while True:
+            self._news.clear()
+            reads = self._takes_part() or internals.keeps_reading(self._client)
+            if self._interrupted:
+                self._interrupted = False
+                return {}
+            left_s = max(0.0, deadline_s - clock.monotonic_s())
+            if reads and (records := internals.read(self._client, self._max_records, left_s * 1000)):
+                return records
+            left_s = deadline_s - clock.monotonic_s()
+            if left_s <= 0.0:
+                return {}
+            self._watch()
+            # A look-up that fails at once leaves nothing to watch.
+            clock.wait(self._news, left_s if reads else min(left_s, RETRY_GAP_S))
+
+    def _takes_part(self) -> bool:
+        failure = internals.take_join_failure(self._client)
+        if failure is not None and not isinstance(failure, _JOIN_AGAIN_AT_ONCE):
+            if not getattr(failure, "retriable", False):
+                raise failure
+            self._join_not_before_s = clock.monotonic_s() + RETRY_GAP_S
+        if clock.monotonic_s() < self._join_not_before_s:
+            return False
+        return internals.take_part(self._client)
+
+    def _watch(self) -> None:
+        """Let the end of each request set the event. Each is watched once, also if it has ended already."""
+        requests = set(internals.requests_under_way(self._client))
+        for request in requests - self._watched:
+            request.add_both(self._note)
+        self._watched = requests
+
+    def _note(self, _: object) -> None:
+        self._news.set()
+
+    def _heartbeat_pace_s(self, sent_s: float, joined_s: float) -> float:
+        return min(self._heartbeat_interval_s, max(MIN_HEARTBEAT_INTERVAL_S, PACE * (sent_s - joined_s)))
