@@ -14,6 +14,7 @@ class Sizes:
       bulk: Messages sent at once.
       sends: Messages sent one by one, by all threads together.
       idle: Messages sent to idle workers.
+      cold: No-op tasks that wait before the first worker starts.
       waiting_s: The time for which waiting tasks keep 64 bare threads busy.
       spins: Tasks of 2 ms of pure Python.
       backlog: Tasks that wait before the first worker starts.
@@ -28,6 +29,7 @@ class Sizes:
     bulk: int = 50_000
     sends: int = 2_000
     idle: int = 200
+    cold: int = 100_000
     waiting_s: float = 5.0
     spins: int = 4_000
     backlog: int = 1_000_000
@@ -46,6 +48,7 @@ SMOKE = Sizes(
     bulk=4_000,
     sends=320,
     idle=30,
+    cold=8_000,
     waiting_s=1.0,
     spins=600,
     backlog=20_000,

@@ -21,6 +21,7 @@ class System:
       commands: The commands of its workers, for a number of processes and of threads.
       needs: The Python distributions that its module imports, besides this broker's own.
       read_ahead: The maximum number of these tasks that its workers hold before they run them.
+      library: The module of its library's command line, whose import is the start of the interpreter.
     """
 
     key: str
@@ -31,6 +32,7 @@ class System:
     commands: Callable[[str, int, int], list[list[str]]]
     needs: tuple[str, ...] = ()
     read_ahead: int = 0
+    library: str = "dramatiq.cli"
 
     def missing(self) -> str:
         """Its distributions that are not installed, with the remedy; empty when there are none."""
@@ -138,6 +140,7 @@ SYSTEMS = [
         _celery,
         read_ahead=2 * 8 * CELERY_PREFETCH,
         needs=("celery",),
+        library="celery.bin.worker",
     ),
     System(
         "celery-redis",
@@ -148,6 +151,7 @@ SYSTEMS = [
         _celery,
         read_ahead=2 * 8 * CELERY_PREFETCH,
         needs=("celery", "redis"),
+        library="celery.bin.worker",
     ),
     System(
         "taskiq-kafka",

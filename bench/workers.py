@@ -33,12 +33,14 @@ class Workers:
 
     Attributes:
       tally: Their finished tasks.
+      started_s: The time before their start, of ``time.monotonic()``.
     """
 
     def __init__(self, system: System, place: Place, *, processes: int, threads: int, home: Path) -> None:
         directory = home / "tally"
         directory.mkdir(parents=True)
         self.tally = Tally(directory)
+        self.started_s = 0.0
         self._system = system
         self._threads = processes * threads
         env = {**os.environ, **place.env(), VARIABLE: str(directory), "PYTHONPATH": str(ROOT)}
@@ -48,6 +50,7 @@ class Workers:
         ]
 
     def start(self) -> None:
+        self.started_s = time.monotonic()
         for child in self._children:
             child.start()
 

@@ -13,6 +13,7 @@ from bench.rows.recovery import RECOVERY
 from bench.rows.reports import REPORTS
 from bench.rows.sends import SENDS
 from bench.rows.spinning import SPINNING
+from bench.rows.starting import START
 from bench.rows.waiting import WAITING
 
 ROWS: list[Row] = [
@@ -29,4 +30,5 @@ ROWS: list[Row] = [
     REPORTS,
     DELAYED,
     *RECOVERY,
+    START,
 ]
