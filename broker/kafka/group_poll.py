@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import Any
 
@@ -20,6 +21,11 @@ PACE = 1.0
 MIN_HEARTBEAT_INTERVAL_S = 0.05
 #: The pause before a failed join, or a failed look-up of the coordinator, is repeated.
 RETRY_GAP_S = 0.1
+#: The time without a record after which a consumer is idle, and the time for which Kafka holds its fetches
+#: back then. An idle consumer costs little but its requests. A request about its partitions waits behind a
+#: fetch.
+IDLE_AFTER_S = 3.0
+IDLE_FETCH_WAIT_MS = 2_500
 #: After these errors of a join, the next attempt has what was missing.
 _JOIN_AGAIN_AT_ONCE = (
     IllegalGenerationError,
@@ -45,6 +51,8 @@ class GroupPoll:
         self._interrupted = False
         self._watched: set[Any] = set()
         self._join_not_before_s = 0.0
+        self._fetch_wait_ms = int(client.config["fetch_max_wait_ms"])
+        self._last_records_s = clock.monotonic_s()
         internals.keep_join_outcomes(client)
         internals.watch_group(client, self._news.set)
         internals.pace_heartbeats(client, self._heartbeat_pace_s)
@@ -63,15 +71,32 @@ class GroupPoll:
             if self._interrupted:
                 self._interrupted = False
                 return {}
-            left_s = max(0.0, deadline_s - clock.monotonic_s())
-            if reads and (records := internals.read(self._client, self._max_records, left_s * 1000)):
+            if reads and (records := self._read(deadline_s, waits_ms=timeout_ms)):
                 return records
             left_s = deadline_s - clock.monotonic_s()
             if left_s <= 0.0:
                 return {}
-            self._watch()
-            # A look-up that fails at once leaves nothing to watch.
-            clock.wait(self._news, left_s if reads else min(left_s, RETRY_GAP_S))
+            clock.wait(self._news, min(left_s, self._longest_wait_s(reads)))
+
+    def _read(self, deadline_s: float, *, waits_ms: float) -> dict[Any, list[Any]]:
+        now_s = clock.monotonic_s()
+        fetch_wait_ms = self._fetch_wait_ms
+        # A caller that waits for less has other requests to make soon; so has one that resumes a partition.
+        if (
+            now_s - self._last_records_s > IDLE_AFTER_S
+            and waits_ms > fetch_wait_ms
+            and internals.reads_all(self._client)
+        ):
+            fetch_wait_ms = max(fetch_wait_ms, IDLE_FETCH_WAIT_MS)
+        records = internals.read(
+            self._client,
+            self._max_records,
+            timeout_ms=max(0.0, deadline_s - now_s) * 1000,
+            fetch_wait_ms=fetch_wait_ms,
+        )
+        if records:
+            self._last_records_s = now_s
+        return records
 
     def _takes_part(self) -> bool:
         failure = internals.take_join_failure(self._client)
@@ -83,12 +108,17 @@ class GroupPoll:
             return False
         return internals.take_part(self._client)
 
-    def _watch(self) -> None:
-        """Let the end of each request set the event. Each is watched once, also if it has ended already."""
-        requests = set(internals.requests_under_way(self._client))
+    def _longest_wait_s(self, reads: bool) -> float:
+        """Let the end of each request set the event, and return the time after which nothing may set it."""
+        of_group = internals.group_requests(self._client)
+        requests = {*of_group, *internals.reads_under_way(self._client)}
+        # Each is watched once, also if it has ended already.
         for request in requests - self._watched:
             request.add_both(self._note)
         self._watched = requests
+        # A look-up that fails at once leaves nothing to wait for.
+        is_asking = reads or any(not request.is_done for request in of_group)
+        return math.inf if is_asking else RETRY_GAP_S
 
     def _note(self, _: object) -> None:
         self._news.set()

@@ -337,7 +337,16 @@ def keeps_reading(client: Client) -> bool:
     return not coordinator.coordinator_unknown() and not coordinator._generation.is_lost()
 
 
-def read(client: Client, max_records: int, timeout_ms: float) -> dict[Any, list[Any]]:
+def reads_all(client: Client) -> bool:
+    """Whether the next fetch asks for every assigned partition.
+
+    SubscriptionState.fetchable_partitions: consumer/subscription_state.py:360.
+    """
+    subscription = client._subscription
+    return len(subscription.fetchable_partitions()) == len(subscription.assigned_partitions())
+
+
+def read(client: Client, max_records: int, *, timeout_ms: float, fetch_wait_ms: int) -> dict[Any, list[Any]]:
     """The fetched records, and a request for more. It waits for no record.
 
     KafkaConsumer._poll_once and Fetcher.fetch_records do the same, and then wait by another task of the I/O
@@ -345,8 +354,11 @@ def read(client: Client, max_records: int, timeout_ms: float) -> dict[Any, list[
 
     Parameters:
       timeout_ms: Of a request for the committed offset of a partition without a position.
+      fetch_wait_ms: The time for which Kafka may hold the next fetch back until there are records.
+        Fetcher._create_fetch_requests reads the setting for each: consumer/fetcher.py:1328.
     """
     fetcher = client._fetcher
+    fetcher.config["fetch_max_wait_ms"] = fetch_wait_ms
     client._refresh_committed_offsets(timeout_ms=timeout_ms)
     fetcher.reset_offsets_if_needed()
     fetcher.maybe_validate_positions()
@@ -359,19 +371,23 @@ def read(client: Client, max_records: int, timeout_ms: float) -> dict[Any, list[
     return found
 
 
-def requests_under_way(client: Client) -> list[Any]:
-    """The futures after which a poll may have something to do, ended ones included.
+def group_requests(client: Client) -> list[Any]:
+    """The futures of the look-up of the coordinator and of the join, ended ones included.
 
-    Fetcher._fetch_futures, _reset_task and _validation_task: consumer/fetcher.py:137-166;
     AbstractCoordinator._join_task and _find_coordinator_future: coordinator/base.py:194-201.
     """
-    fetcher, coordinator = client._fetcher, client._coordinator
-    single = (
-        fetcher._reset_task,
-        fetcher._validation_task,
-        coordinator._join_task,
-        coordinator._find_coordinator_future,
-    )
+    coordinator = client._coordinator
+    futures = (coordinator._join_task, coordinator._find_coordinator_future)
+    return [future for future in futures if future is not None]
+
+
+def reads_under_way(client: Client) -> list[Any]:
+    """The futures after which there may be records, ended ones included.
+
+    Fetcher._fetch_futures, _reset_task and _validation_task: consumer/fetcher.py:137-166.
+    """
+    fetcher = client._fetcher
+    single = (fetcher._reset_task, fetcher._validation_task)
     return [*fetcher._fetch_futures, *(future for future in single if future is not None)]
 
 

@@ -354,7 +354,7 @@ def test_a_member_that_finds_no_coordinator_takes_no_part_and_does_not_wait(cons
     assert internals.keeps_reading(consumer) is False
     look_up: Any = Future()
     consumer._coordinator._find_coordinator_future = look_up
-    assert internals.requests_under_way(consumer) == [look_up]
+    assert internals.group_requests(consumer) == [look_up]
 
 
 def test_a_join_under_way_is_not_waited_for(consumer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -370,7 +370,7 @@ def test_a_join_under_way_is_not_waited_for(consumer: Any, monkeypatch: pytest.M
     monkeypatch.setattr(coordinator, "_do_join_and_sync_async", join)
     assert internals.take_part(consumer) is False
     joining = coordinator._join_task
-    assert joining in internals.requests_under_way(consumer)
+    assert internals.group_requests(consumer) == [joining]
     assert internals.take_part(consumer) is False
     assert coordinator._join_task is joining
     coordinator._generation = Generation(3, "member", "cooperative-sticky")
@@ -391,10 +391,28 @@ def test_the_error_of_a_join_that_nobody_waited_for_is_taken_once(consumer: Any)
 def test_a_read_returns_fetched_records_and_waits_for_none(consumer: Any) -> None:
     consumer.assign([WORK])
     consumer.seek(WORK, 5)
-    assert internals.read(consumer, 10, 0) == {}
+    assert internals.read(consumer, 10, timeout_ms=0, fetch_wait_ms=7) == {}
+    assert "max_wait_ms=self.config['fetch_max_wait_ms']" in inspect.getsource(Fetcher._create_fetch_requests)
+    assert consumer._fetcher.config["fetch_max_wait_ms"] == 7
     consumer._fetcher._completed_fetches.append(_fetched(_batch()))
-    found = internals.read(consumer, 10, 0)
+    found = internals.read(consumer, 10, timeout_ms=0, fetch_wait_ms=7)
     assert [record.value for record in found[KafkaPartition(*WORK)]] == [b"a value"]
+
+
+def test_a_paused_partition_is_not_read(consumer: Any) -> None:
+    consumer.assign([WORK])
+    consumer.seek(WORK, 5)
+    assert internals.reads_all(consumer)
+    consumer.pause(WORK)
+    assert not internals.reads_all(consumer)
+
+
+def test_the_requests_that_may_bring_records_are_known(consumer: Any) -> None:
+    assert internals.reads_under_way(consumer) == []
+    fetcher, futures = consumer._fetcher, [Future(), Future(), Future()]
+    fetcher._fetch_futures.append(futures[0])
+    fetcher._reset_task, fetcher._validation_task = futures[1:]
+    assert internals.reads_under_way(consumer) == futures
 
 
 def test_a_fetch_that_waits_for_records_is_dropped_with_its_connection(consumer: Any) -> None:
