@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from ..deliveries.assigned_partition import AssignedPartition
-from ..kafka.errors import KafkaError
+from ..kafka.errors import KafkaError, TopicAuthorizationFailedError
 from ..kafka.protocol import ConsumerClient
 from ..kafka.rights import is_denial, reading
 from ..kafka.types import ConsumedRecord, TopicPartition
@@ -80,7 +80,7 @@ class OwnedLanes:
         restored: dict[TopicPartition, Lanes[ConsumedRecord]] = {p: Lanes() for p in partitions}
         waited = any(state.lanes is not None and state.lanes.waiting for state in states.values())
         # A topic in which messages waited was deleted, or may not be seen any more.
-        if not waited and not self._kafka.topic_exists(self._topic, RESTORE_TIMEOUT_MS):
+        if not waited and not self._is_visible():
             self._unread.update((p, states[p].highest + 1 if p in states else math.inf) for p in restored)
             return restored
         try:
@@ -98,6 +98,13 @@ class OwnedLanes:
         for partition in restored:
             self._unread.pop(partition, None)
         return restored
+
+    def _is_visible(self) -> bool:
+        """Whether there is a lanes topic that this client may see."""
+        try:
+            return bool(self._kafka.existing_topics([self._topic], RESTORE_TIMEOUT_MS))
+        except TopicAuthorizationFailedError:
+            return False
 
     def ends_for(self, partition: TopicPartition) -> dict[int, LogEnd]:
         """The offsets up to which this process has read or written the lanes topic; empty while it may not

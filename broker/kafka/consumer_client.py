@@ -13,7 +13,6 @@ from kafka.structs import TopicPartition as KafkaPartition
 from . import internals
 from .group_poll import GroupPoll
 from .leader_epochs import start_asking
-from .metadata import topic_exists
 from .protocol import CommitCallback, Offsets, PendingEpochEnds, PendingOffsets, RebalanceListener
 from .rebalance import ForgetfulCooperativeStickyAssignor, KafkaPythonListener
 from .topic_lookup import existing_topics
@@ -182,9 +181,6 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]
     def known_partitions(self, topic: str) -> set[int] | None:
         known: set[int] | None = internals.cluster(self).partitions_for_topic(topic)
         return known
-
-    def topic_exists(self, topic: str, timeout_ms: float) -> bool:
-        return topic_exists(self, topic, timeout_ms)
 
     def topic_id(self, topic: str) -> object:
         return internals.cluster(self).topic_id(topic)

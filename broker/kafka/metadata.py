@@ -6,12 +6,6 @@ An operator may raise the partition count of a topic at any time. The metadata t
 
 from __future__ import annotations
 
-from typing import Any
-
-from kafka.protocol.metadata import MetadataRequest
-
-from . import internals
-from .errors import AuthorizationError, UnknownTopicOrPartitionError, for_code
 from .protocol import ConsumerClient
 
 
@@ -23,22 +17,3 @@ def partitions_now(kafka: ConsumerClient, topic: str, *, timeout_ms: float) -> s
     """
     kafka.refresh_metadata(timeout_ms)
     return set(kafka.known_partitions(topic) or ())
-
-
-def topic_exists(kafka: Any, topic: str, timeout_ms: float) -> bool:
-    """Ask over the connections of kafka-python's consumer ``kafka``; see ``protocol.ConsumerClient``."""
-    asked = internals.start(kafka, _ask, topic, internals.coordinator_node(kafka))
-    exists: bool = internals.wait(kafka, asked, timeout_ms)
-    return exists
-
-
-async def _ask(manager: Any, topic: str, node_id: object) -> bool:
-    request = MetadataRequest(
-        topics=[MetadataRequest.MetadataRequestTopic(name=topic)],
-        allow_auto_topic_creation=False,
-        include_cluster_authorized_operations=False,
-        include_topic_authorized_operations=False,
-    )
-    (found,) = (await manager.send(request, node_id=node_id)).topics
-    error = for_code(found.error_code)
-    return not issubclass(error, UnknownTopicOrPartitionError | AuthorizationError)

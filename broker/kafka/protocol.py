@@ -248,9 +248,6 @@ class ConsumerClient(Protocol):
     def known_partitions(self, topic: str) -> set[int] | None:
         """The partitions of a topic as far as is known, without asking; None when nothing is."""
 
-    def topic_exists(self, topic: str, timeout_ms: float) -> bool:
-        """Whether there is a topic that this client may see, according to Kafka now."""
-
     def topic_id(self, topic: str) -> object:
         """The known id of a topic, which changes when the topic is recreated; None without one."""
 

@@ -28,12 +28,14 @@ def existing_topics(kafka: Any, topics: Collection[str], *, timeout_ms: float) -
       TopicAuthorizationFailedError: When this client may not see one of them.
       KafkaError: When there is no answer in time.
     """
-    found: set[str] = internals.wait(kafka, internals.start(kafka, _ask, sorted(topics)), timeout_ms)
+    # The connection of the coordinator has no fetch in flight, behind which the request would wait.
+    asked = internals.start(kafka, _ask, sorted(topics), internals.coordinator_node(kafka))
+    found: set[str] = internals.wait(kafka, asked, timeout_ms)
     return found
 
 
-async def _ask(manager: Any, topics: list[str]) -> set[str]:
-    node = manager.least_loaded_node()
+async def _ask(manager: Any, topics: list[str], coordinator: object) -> set[str]:
+    node = manager.least_loaded_node() if coordinator is None else coordinator
     if node is None:
         raise KafkaConnectionError("no node is connected")
     request = MetadataRequest(

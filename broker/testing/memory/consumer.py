@@ -445,11 +445,6 @@ class MemoryConsumer:
     def known_partitions(self, topic: str) -> set[int] | None:
         return self._cluster.known_partitions(topic)
 
-    def topic_exists(self, topic: str, timeout_ms: float) -> bool:
-        return self._request(
-            Request.METADATA, lambda: topic in self._cluster.topics, topic=topic, timeout_ms=timeout_ms
-        )
-
     def topic_id(self, topic: str) -> object:
         known = self._cluster.topics.get(topic)
         return None if known is None else known.id

@@ -194,9 +194,6 @@ class FakeConsumer:
     def known_partitions(self, topic: str) -> set[int] | None:
         return self.partitions_for_topic(topic) or None
 
-    def topic_exists(self, topic: str, timeout_ms: float) -> bool:
-        return bool(self.partitions_for_topic(topic))
-
     def topic_id(self, topic: str) -> object:
         return topic
 

@@ -226,7 +226,7 @@ class Owner:
             completion_publisher=SimpleNamespace(publish=self.publish),
             acknowledged_ends=self.written,
         )
-        kafka = SimpleNamespace(topic_exists=lambda topic, timeout_ms: True)
+        kafka = SimpleNamespace(existing_topics=lambda topics, timeout_ms: set(topics))
         stubs: dict[str, Any] = {
             "config": config, "parts": parts, "kafka": kafka, "assigned_partitions": {PARTITION: self}
         }  # fmt: skip
