@@ -139,10 +139,10 @@ def test_a_worker_of_the_command_line_that_is_killed_is_gone_with_its_signal(
         message_id = send(broker, "work", 60.0)
         busy = seen(broker, lambda found: report_of(found).running_count == 1, "a worker that runs the task")
         os.kill(report_of(busy).pid, signal.SIGKILL)
-        gone = in_state(broker, WorkerState.GONE)
+        gone = seen(broker, lambda found: found.signal is not None, "a death note")
     finally:
         command.kill()
-    assert (gone.signal, gone.exit_code) == (signal.SIGKILL, None)
+    assert (gone.state, gone.signal, gone.exit_code) == (WorkerState.GONE, signal.SIGKILL, None)
     assert gone.reason.startswith("SIGKILL ended it")
     assert [task.message_id for task in report_of(gone).running] == [message_id]
 
