@@ -67,6 +67,15 @@ class Settings(BaseSettings):
     )
     api_max_long_polls: int = Field(default=4_000, ge=1, description="at once, in one process")
     api_max_connections: int = Field(default=8_000, ge=1, description="at once, in one process")
+    api_max_connections_per_client: int = Field(
+        default=4_000, ge=1, description="of one address: behind a proxy that is the proxy's"
+    )
+    api_first_byte_timeout_s: float = Field(
+        default=15.0, gt=0, description="from a connection to its first byte"
+    )
+    api_request_timeout_s: float = Field(
+        default=20.0, gt=0, description="from the first byte of a request to its last"
+    )
     api_max_body_bytes: int = Field(
         default=64_000_000, ge=1_000_000, description="of all bodies at once, in one process"
     )

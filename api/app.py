@@ -21,8 +21,6 @@ from submissions.application import Application
 #: The largest body: an id needs twenty bytes, and a thousand ads of a kilobyte fit into one bulk request.
 MAX_BODY_BYTES = 1_000_000
 MAX_HEADER_BYTES = 8_192
-#: A request without an answer by then gets a 503. PostgreSQL has shorter deadlines, unless it hangs.
-RESPONSE_TIMEOUT_S = 15
 
 
 def create_app() -> Sanic:
@@ -35,7 +33,6 @@ def create_app() -> Sanic:
     app.config.MOTD = False
     app.config.REQUEST_MAX_SIZE = MAX_BODY_BYTES
     app.config.REQUEST_MAX_HEADER_SIZE = MAX_HEADER_BYTES
-    app.config.RESPONSE_TIMEOUT = RESPONSE_TIMEOUT_S
     app.ctx.bodies = BodyBudget(get_settings().api_max_body_bytes)
     for operation in OPERATIONS:
         app.add_route(

@@ -20,7 +20,7 @@ import uvloop
 from sanic.server import AsyncioServer
 
 from api.app import create_app
-from api.http.connections import allowed_by_system, limited
+from api.http.connections import Connections, allowed_by_system
 from settings import get_settings
 
 logger = logging.getLogger(__name__)
@@ -46,11 +46,18 @@ async def _serve(listener: socket.socket) -> None:
     for number in STOP_SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
     app = create_app()
+    settings = get_settings()
+    app.ctx.connections = Connections(
+        allowed_by_system(settings.api_max_connections),
+        max_of_client=settings.api_max_connections_per_client,
+        first_byte_timeout_s=settings.api_first_byte_timeout_s,
+        request_timeout_s=settings.api_request_timeout_s,
+    )
     server = await app.create_server(
         sock=listener,
         access_log=False,
         # Sanic only calls it, so a factory does as well as a class.
-        protocol=cast(Any, limited(allowed_by_system(get_settings().api_max_connections))),
+        protocol=cast(Any, app.ctx.connections.protocol),
         asyncio_server_kwargs={"start_serving": False},
     )
     assert server is not None  # only ever None with an argument that is not given

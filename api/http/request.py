@@ -1,12 +1,17 @@
 """The class of requests."""
 
+import asyncio
 import weakref
 from typing import Any
 
 from sanic import Request
 from sanic.compat import Header
 
-from api.http.body_budget import BodyBudget
+from api.http.body_budget import BodyBudget, TooManyBodies
+from api.http.connections import Connections, LimitedProtocol
+
+#: The time in which a cancelled task ends.
+TASK_END_S = 0.01
 
 
 class AnyRequest(Request):
@@ -37,20 +42,40 @@ class AnyRequest(Request):
             return
         budget: BodyBudget = self.app.ctx.bodies
         stream: Any = self.stream
+        protocol: LimitedProtocol = stream.protocol
         chunks: list[bytes] = []
         taken = 0
+        protocol.receive(is_receiving=True)
         try:
             async for chunk in stream:
-                budget.take(len(chunk))
+                await self._take(budget, len(chunk))
                 taken += len(chunk)
+                protocol.body_bytes = taken
                 chunks.append(chunk)
         except BaseException:
             budget.give_back(taken)
             raise
+        finally:
+            protocol.receive(is_receiving=False)
         self.body = b"".join(chunks)
         if taken:
             # The bytes return to the budget with the request's memory, however the request ends.
             self._give_back = weakref.finalize(self, budget.give_back, taken)
+
+    async def _take(self, budget: BodyBudget, count: int) -> None:
+        """Take bytes; without room, end slow requests, whose bytes come back at the end of their tasks.
+
+        Raises:
+          TooManyBodies: There is no room, and no body that arrives slowly.
+        """
+        while True:
+            try:
+                return budget.take(count)
+            except TooManyBodies:
+                connections: Connections = self.app.ctx.connections
+                if not connections.drop_a_slow_body():
+                    raise
+                await asyncio.sleep(TASK_END_S)
 
     def give_body_back(self) -> None:
         """Return the body's bytes to the budget: the request is answered."""
