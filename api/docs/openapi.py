@@ -50,7 +50,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
         described["parameters"] = [_parameter(parameter) for parameter in operation.parameters]
     if operation.body:
         described["requestBody"] = {
-            "required": operation.body_required,
+            "required": True,
             "content": {"application/json": {"schema": _reference(operation.body)}},
         }
     return described

@@ -36,7 +36,7 @@ def item_id_of(request: Request) -> int:
 
 
 def _in_json(value: object) -> int:
-    """Read a number without fraction or exponent."""
+    """Read an integer in range."""
     try:
         return _IN_JSON.validate_python(value, strict=True)
     except ValidationError as error:

@@ -1,6 +1,7 @@
 """The JSON bodies of requests."""
 
 import json
+from decimal import Decimal, DecimalException
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -13,6 +14,8 @@ Body = TypeVar("Body", bound=BaseModel)
 
 #: Mistakes of a body that the problem names; further ones are only counted.
 MAX_MISTAKES_NAMED = 3
+#: Longer numbers are in no range, and as integers would take memory: 1e999999999 is one.
+MAX_INTEGER_DIGITS = 30
 
 
 def body_of(request: Request, model: type[Body]) -> Body:
@@ -49,12 +52,18 @@ def json_object(request: Request) -> dict[str, Any]:
     """
     if not request.body:
         return {}
-    media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    content_type = request.headers.get("content-type")
+    if content_type is None:
+        raise Unprocessable("The body has no Content-Type; it must be application/json")
+    media_type = content_type.partition(";")[0].strip().lower()
     if media_type != "application/json" and not media_type.endswith("+json"):
         raise Unprocessable(f"The body must be application/json, not {shown(media_type)}")
     try:
         document = json.loads(
-            request.body, object_pairs_hook=_without_repeated_keys, parse_constant=_refuse_constant
+            request.body,
+            object_pairs_hook=_without_repeated_keys,
+            parse_constant=_refuse_constant,
+            parse_float=_number,
         )
     except json.JSONDecodeError as error:
         raise Unprocessable(f"The body is not JSON: {error}") from error
@@ -76,6 +85,17 @@ def _without_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(constant: str) -> None:
     raise Unprocessable(f"The body is not JSON: {constant} is no JSON number")
+
+
+def _number(text: str) -> int | float:
+    """Read a number with a fraction or an exponent. 645.0 is the integer 645, as in JSON Schema."""
+    try:
+        number = Decimal(text)
+        if number.adjusted() < MAX_INTEGER_DIGITS and number == number.to_integral_value():
+            return int(number)
+    except DecimalException:  # an exponent beyond those of decimal
+        pass
+    return float(text)
 
 
 def shown_json(value: object) -> str:

@@ -21,20 +21,34 @@ DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
 MAX_KEY_CHARACTERS = 255
 
-_INTEGER = re.compile(r"(-?)0*([0-9]+)", re.ASCII)
+# As in JSON Schema, 645.0 is an integer.
+_INTEGER = re.compile(r"(-?)0*([0-9]+)(?:\.0+)?", re.ASCII)
+_KEY = r"""^("([ !#-\[\]-~]|\\["\\])COUNT"|[!#-+\--:<-\[\]-~]COUNT)$"""
 _OUT_OF_RANGE = {"greater_than_equal", "less_than_equal", "int_parsing_size"}
 
 
 def _check_digits(text: str) -> str:
-    """Return the integer without leading zeros.
+    """Return the integer without leading zeros and without a fraction of zeros.
 
-    The other spellings that pydantic reads as integers are refused: ``+1``, `` 1``, ``1_0`` and ``1.0``.
+    The other spellings that pydantic reads as integers are refused: ``+1``, `` 1`` and ``1_0``.
     Leading zeros are dropped here: pydantic ignores them when it limits the number of digits, and ``int()``,
     which it then calls, counts them.
     """
     if not (integer := _INTEGER.fullmatch(text)):
         raise ValueError("not an integer")
     return integer[1] + integer[2]
+
+
+def _up_to(limit: int) -> str:
+    """Return a regular expression for the integers from 1 to ``limit``, without leading zeros."""
+    digits = str(limit)
+    choices = [f"[1-9][0-9]{{0,{len(digits) - 2}}}"]
+    for position, digit in enumerate(digits):
+        lowest = 0 if position else 1
+        if int(digit) > lowest:
+            rest = len(digits) - position - 1
+            choices.append(f"{digits[:position]}[{lowest}-{int(digit) - 1}][0-9]{{{rest}}}")
+    return "|".join([*choices, digits])
 
 
 _DIGITS = BeforeValidator(_check_digits)
@@ -95,7 +109,13 @@ class Parameter(Generic[Value]):
 
 
 TASK_ID = Parameter[int]("task_id", _Id, "path", "As POST /async_predict gave it", required=True)
-ITEM_ID = Parameter[int]("item_id", _Id, "query", "The ad; or give it in the body")
+ITEM_ID = Parameter[int](
+    "item_id",
+    _Id,
+    "query",
+    'The ad. A JSON body {"item_id": 1} may name it instead; not both, which OpenAPI cannot say',
+    required=True,
+)
 ITEM_ID_FILTER = Parameter[int]("item_id", _Id, "query", "Only those of this ad")
 WAIT = Parameter[int](
     "wait",
@@ -106,7 +126,11 @@ WAIT = Parameter[int](
 )
 STATUS_FILTER = Parameter[Status]("status", Status, "query", "Only those")
 CURSOR = Parameter[int](
-    "cursor", _Id, "query", "next_cursor of the page before", documented_as={"type": "string"}
+    "cursor",
+    _Id,
+    "query",
+    "next_cursor of the page before",
+    documented_as={"type": "string", "pattern": rf"^0*({_up_to(MAX_ID)})(\.0+)?$"},
 )
 LIMIT = Parameter[int](
     "limit",
@@ -120,6 +144,11 @@ IDEMPOTENCY_KEY = Parameter[str](
     Annotated[str, Field(min_length=1, max_length=MAX_KEY_CHARACTERS)],
     "header",
     "A name for this request, new for each: sent again with the same key it leads to the same tasks",
+    # A string of RFC 8941; and the same characters without quotes, which most clients send.
+    documented_as={
+        "type": "string",
+        "pattern": _KEY.replace("COUNT", f"{{1,{MAX_KEY_CHARACTERS}}}"),
+    },
 )
 
 

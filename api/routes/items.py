@@ -19,11 +19,18 @@ async def store_items(request: Request) -> HTTPResponse:
 
 
 async def _store(request: Request, ads: list[AdBody]) -> list[StoredAdBody]:
-    created = await calls_of(request).call(lambda application: application.ads.store(ads))
-    return [
-        StoredAdBody(item_id=ad.item_id, status="created" if ad.item_id in created else "updated")
-        for ad in ads
-    ]
+    last: dict[int, AdBody] = {}
+    for ad in ads:
+        last.pop(ad.item_id, None)  # and with it its place: the last word on a seller counts, too
+        last[ad.item_id] = ad
+    created = await calls_of(request).call(lambda application: application.ads.store(list(last.values())))
+    stored = []
+    for ad in ads:
+        stored.append(
+            StoredAdBody(item_id=ad.item_id, status="created" if ad.item_id in created else "updated")
+        )
+        created.discard(ad.item_id)
+    return stored
 
 
 AD_EXAMPLE = (

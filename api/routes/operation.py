@@ -37,7 +37,6 @@ class Operation:
     answers: tuple[Answer, ...]
     parameters: tuple[Parameter[Any], ...] = ()
     body: type[BaseModel] | None = None
-    body_required: bool = True
     example: str = ""
 
     @property

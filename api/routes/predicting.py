@@ -19,7 +19,6 @@ from api.routes.operation import (
     ok,
 )
 from api.schemas.ads import AdBody, VerdictBody
-from api.schemas.submitting import SubmissionRequestBody
 from db.items import AdFields
 
 
@@ -55,8 +54,6 @@ OPERATIONS = (
         simple_predict,
         "Score a stored ad, at once; the verdict is not stored",
         parameters=(ITEM_ID,),
-        body=SubmissionRequestBody,
-        body_required=False,
         answers=(
             ok("The verdict", VerdictBody),
             NO_AD,

@@ -16,7 +16,6 @@ from api.schemas.submitting import (
     BulkAcceptedBody,
     BulkSubmissionBody,
     BulkSubmissionRequestBody,
-    SubmissionRequestBody,
 )
 from submissions.submitting import SubmissionRequest
 
@@ -60,8 +59,6 @@ OPERATIONS = (
         async_predict,
         "Submit an ad for moderation in the background",
         parameters=(ITEM_ID, IDEMPOTENCY_KEY),
-        body=SubmissionRequestBody,
-        body_required=False,
         answers=(
             ok("Accepted: the verdict will follow", AcceptedBody),
             _BAD_KEY,

@@ -1,8 +1,8 @@
 """The bodies of ads and of their verdicts."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
 from api.schemas.base import Id, ItemId, Probability, RequestBody, ResponseBody
 from api.schemas.submitting import MAX_BULK
@@ -22,7 +22,7 @@ def _storable(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(_storable)]
+Text = Annotated[str, AfterValidator(_storable), Field(json_schema_extra={"pattern": "^[^\\u0000]*$"})]
 
 
 class AdBody(RequestBody):
@@ -38,21 +38,9 @@ class AdBody(RequestBody):
 
 
 class AdsBody(RequestBody):
-    """Ads to store, all or none."""
+    """Ads to store, all or none. One that is given twice is stored as it was given last."""
 
     items: Annotated[list[AdBody], Field(min_length=1, max_length=MAX_BULK)]
-
-    @model_validator(mode="after")
-    def _agree(self) -> Self:
-        item_ids: set[int] = set()
-        sellers: dict[int, bool] = {}
-        for ad in self.items:
-            if ad.item_id in item_ids:
-                raise ValueError(f"item_id {ad.item_id} is given more than once")
-            item_ids.add(ad.item_id)
-            if sellers.setdefault(ad.seller_id, ad.is_verified_seller) != ad.is_verified_seller:
-                raise ValueError(f"seller {ad.seller_id} is verified in one ad and not in another")
-        return self
 
 
 class StoredAdBody(ResponseBody):

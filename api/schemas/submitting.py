@@ -10,12 +10,6 @@ from api.schemas.base import ItemId, RequestBody, ResponseBody, TaskId
 MAX_BULK = 1_000
 
 
-class SubmissionRequestBody(RequestBody):
-    """The ad to moderate."""
-
-    item_id: ItemId
-
-
 class BulkSubmissionRequestBody(RequestBody):
     """The ads to moderate; an id given twice is two tasks."""
 

@@ -56,7 +56,7 @@ def test_bulk_submissions_are_published(client: httpx.Client, database: Engine) 
         {"item_ids": []},
         {"item_ids": {}},
         {"item_ids": [1, "2"]},
-        {"item_ids": [1, 2.0]},
+        {"item_ids": [1, 2.5]},
         {"item_ids": [1, True]},
         {"item_ids": [1, None]},
         {"item_ids": [0]},

@@ -113,7 +113,7 @@ def answers(database: Engine) -> list[tuple[str, str, str, dict[str, Any]]]:
         ("post", "/items", "/items", {}),
         ("post", "/items", "/items", TOO_LARGE),
         ("post", "/items/bulk", "/items/bulk", {"json": {"items": [AD, {**AD, "item_id": 1002}]}}),
-        ("post", "/items/bulk", "/items/bulk", {"json": {"items": [AD, AD]}}),
+        ("post", "/items/bulk", "/items/bulk", {"json": {"items": []}}),
         ("post", "/items/bulk", "/items/bulk", TOO_LARGE),
         ("get", explanation, "/moderation_result/1/explanation", {}),
         ("get", explanation, "/moderation_result/3/explanation", {}),

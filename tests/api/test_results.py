@@ -73,7 +73,7 @@ def test_an_unknown_task_is_404_and_never_pending(client: httpx.Client, task_id:
         "abc",
         "0",
         "-1",
-        "1.0",
+        "1.5",
         "+1",
         "%2B1",
         "1%20",

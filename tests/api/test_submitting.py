@@ -62,7 +62,9 @@ def test_an_unknown_ad_is_404_and_leaves_nothing_behind(
         "",
         "item_id=",
         "item_id=abc",
-        "item_id=1.0",
+        "item_id=1.5",
+        "item_id=1.",
+        "item_id=.0",
         "item_id=1e3",
         "item_id=%2B1",
         "item_id=+1",
@@ -92,7 +94,7 @@ def test_a_query_without_one_integer_in_range_is_422(
 
 
 @pytest.mark.parametrize(
-    "item_id", [True, False, None, 1.0, 1.5, "1", [], [1], {}, 0, -1, MAX_ID + 1, 10**30], ids=repr
+    "item_id", [True, False, None, 1.5, "1", [], [1], {}, 0, -1, MAX_ID + 1, 10**30], ids=repr
 )
 def test_a_body_whose_item_id_is_no_integer_in_range_is_422(
     client: httpx.Client, database: Engine, item_id: Any
@@ -143,6 +145,10 @@ def test_a_body_that_is_not_text_is_422(client: httpx.Client, body: bytes) -> No
 def test_a_body_of_another_type_is_422_and_named(client: httpx.Client, content_type: str) -> None:
     response = client.post("/async_predict", content='{"item_id": 1}', headers={"content-type": content_type})
     assert content_type in assert_problem(response, 422)
+
+
+def test_a_body_without_a_type_is_422(client: httpx.Client) -> None:
+    assert "Content-Type" in assert_problem(client.post("/async_predict", content='{"item_id": 1}'), 422)
 
 
 @pytest.mark.parametrize(
