@@ -2,14 +2,13 @@
 
 from typing import Any
 
+import hypothesis
 import pytest
+import schemathesis
+from schemathesis import checks
 
 from api.docs.openapi import document
 from tests.service import Api
-
-schemathesis = pytest.importorskip("schemathesis")
-checks = pytest.importorskip("schemathesis.checks")
-hypothesis = pytest.importorskip("hypothesis")
 
 #: What no schema can say of a request, by a part of the detail: such a request may be refused.
 NOT_IN_SCHEMA = {"Idempotency-Key was used for another request": "a key names one request"}
