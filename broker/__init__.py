@@ -1,10 +1,12 @@
 """A Dramatiq broker backed by Kafka topics."""
 
+from .admin.message_search import FoundRecord, RecordState, SearchResult
 from .admin.partition_counts import PartitionCounts
 from .admin.queue_states import PartitionState, QueueState, SuspectRecord
 from .broker import KafkaBroker
 from .control import Command, PauseResult
-from .dead_letters import DeadLetter, DeadLetters, default_middleware
+from .dead_letters import DeadLetter, DeadLetters, Resolved, default_middleware
+from .dead_letters.dead_letter import Filters
 from .delays import CancelUndecided, DelayedMessage, Outcome, Pending
 from .errors import (
     EnqueueFailed,
@@ -24,7 +26,9 @@ from .errors import (
     TopicMisconfigured,
     UnknownActor,
 )
+from .kafka.topic_states import TopicFinding, TopicState
 from .partition_keys import PartitionKeys
+from .reports.counters import ActorCounters
 from .reports.current_task import current_task
 from .reports.history_event import EventKind, HistoryEvent
 from .reports.report import RunningTask, WorkerReport
@@ -33,6 +37,7 @@ from .reports.worker_states import WorkerInfo, WorkerState
 from .retries import TenacityRetries, retry_if_temporary
 
 __all__ = [
+    "ActorCounters",
     "CancelUndecided",
     "Command",
     "DeadLetter",
@@ -40,6 +45,8 @@ __all__ = [
     "DelayedMessage",
     "EnqueueFailed",
     "EventKind",
+    "Filters",
+    "FoundRecord",
     "HistoryEvent",
     "InvalidMessage",
     "InvalidQueueName",
@@ -60,13 +67,18 @@ __all__ = [
     "PermanentError",
     "PoisonMessage",
     "QueueState",
+    "RecordState",
+    "Resolved",
     "RetryPolicyRefused",
     "RunHistory",
     "RunningTask",
+    "SearchResult",
     "SuspectRecord",
     "TemporaryError",
     "TenacityRetries",
+    "TopicFinding",
     "TopicMisconfigured",
+    "TopicState",
     "UnknownActor",
     "WorkerInfo",
     "WorkerReport",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Unpack, cast
@@ -15,6 +15,7 @@ from dramatiq.middleware import (
     Middleware,
 )
 
+from .admin.message_search import SearchResult
 from .admin.queue_states import QueueState
 from .complete.current_delivery import CurrentDelivery
 from .consume.consumer import QueueConsumer
@@ -28,6 +29,7 @@ from .error_text import MAX_TRACEBACK_CHARS, shorten_notes
 from .errors import EnqueueFailed, NotAuthorized, RetryPolicyRefused
 from .kafka.clients import Clients
 from .kafka.topic_layout import TopicLayout
+from .kafka.topic_states import TopicState
 from .kafka.unreadable_batches import report_missing_codecs
 from .parameters import check_ranges
 from .partition_keys import PartitionKeys
@@ -502,6 +504,67 @@ class KafkaBroker(Broker):
         since_ms = clock.wall_ms() - DEFAULT_HISTORY_MS if since is None else int(since.timestamp() * 1000)
         query = HistoryQuery(message_id, actor, error_type, since_ms, limit, scan_limit)
         return self.parts.history_reader.read(query)
+
+    def queue_names(self) -> list[str]:
+        """The queues of the namespace whose topics exist, whether they are declared here or not.
+
+        Without a namespace, a topic counts as a queue's when the queue is declared, or when its
+        dead-letter or lanes topic exists, too.
+
+        Raises:
+          KafkaUnavailable: When Kafka does not answer.
+        """
+        return self.parts.topics.queue_names(self.queues)
+
+    def find(
+        self,
+        queue_name: str,
+        *,
+        message_id: str | None = None,
+        where: Callable[[Message[Any]], bool] | None = None,
+        completed: bool = False,
+        limit: int = 100,
+        scan_limit: int = 1_000_000,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> SearchResult:
+        """Search the log of a queue for messages. It has no index: the records are read.
+
+        Delayed messages and dead letters are in other topics; see :meth:`delayed` and :meth:`dead_letters`.
+
+        Parameters:
+          queue_name: The queue, which need not be declared.
+          message_id: The id of the message.
+          where: Any other condition.
+          completed: Whether to search the completed records that the log still has, too.
+          limit: The number of records to return. The search ends with it.
+          scan_limit: The number of records to read at most.
+          on_progress: Called meanwhile with the number of records read, and of all.
+
+        Raises:
+          InvalidQueueName: When there cannot be a queue of that name.
+          KafkaUnavailable: When Kafka does not answer.
+          NotAuthorized: When this client may not read the queue.
+        """
+        self.parts.topics.check_queue_name(queue_name)
+        return self.parts.message_search.find(
+            queue_name,
+            message_id=message_id,
+            where=where,
+            completed=completed,
+            limit=limit,
+            scan_limit=scan_limit,
+            on_progress=on_progress,
+        )
+
+    def check_topics(self) -> list[TopicState]:
+        """The topics of the namespace with their partitions, replicas and settings, and what is wrong with
+        them. Nothing is created or changed.
+
+        Raises:
+          KafkaUnavailable: When Kafka does not answer.
+          NotAuthorized: When this client may not describe one of them.
+        """
+        return self.parts.topics.states()
 
     def _queue_states(self, names: Sequence[str]) -> list[QueueState]:
         for name in names:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from .admin.lane_backlog import LaneBacklog
+from .admin.message_search import MessageSearch
 from .admin.queue_states import QueueStates
 from .admin.unfinished import UnfinishedMessages
 from .complete.completer import Completer, PendingDeadLetter
@@ -118,6 +119,7 @@ class Parts:
     queue_states: QueueStates
     worker_reader: WorkerReader
     history_reader: HistoryReader
+    message_search: MessageSearch
     shutdown: Shutdown
     control: StandingCommands
     notices: NoticeReader
@@ -300,6 +302,7 @@ def assemble(
         ),
         worker_reader=worker_reader,
         history_reader=HistoryReader(clients, topics.history),
+        message_search=MessageSearch(clients, topics, group_id=settings.group_id),
         shutdown=shutdown,
         control=control,
         notices=NoticeReader(clients, topics, control),

@@ -18,6 +18,9 @@ REMOVAL_REASON = "the process of this member has ended"
 class Admin(KafkaAdminClient):  # type: ignore[misc]
     """See ``protocol.AdminClient``."""
 
+    def topic_names(self) -> Collection[str]:
+        return set(self.list_topics())
+
     def topic_settings(self, topics: Iterable[str]) -> dict[str, dict[str, str | None]]:
         # All of them: the embedded broker drops the connection when some are named.
         resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics]

@@ -389,6 +389,9 @@ class AdminClient(Protocol):
     def describe_topics(self, topics: Sequence[str]) -> Sequence[Mapping[str, Any]]:
         """The ``name`` and ``error_code`` of each, and without an error ``topic_id`` and ``partitions``."""
 
+    def topic_names(self) -> Collection[str]:
+        """The names of all topics that this client may see."""
+
     def topic_settings(self, topics: Iterable[str]) -> dict[str, dict[str, str | None]]:
         """All settings of topics, by topic and name. A setting that may not be read is None."""
 

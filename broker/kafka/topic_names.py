@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from ..errors import InvalidQueueName
 
@@ -98,6 +98,30 @@ class TopicNames:
     def of_worker(self, queue_name: str) -> list[str]:
         """The topics that a worker of a queue needs."""
         return [self.queue(queue_name), self.dead_letters(queue_name), self.delayed]
+
+    def queues_among(self, topics: Iterable[str], *, declared: Collection[str] = ()) -> list[str]:
+        """The queues to which some of ``topics`` belong, by name.
+
+        Without a namespace, an application's own topics have no mark: a topic counts as a queue's when the
+        queue is declared, or when its dead-letter or lanes topic exists, too.
+        """
+        topics = set(topics)
+        found = set()
+        for topic in topics:
+            name = topic.removeprefix(self._namespace)
+            if not topic.startswith(self._namespace) or not self._may_be_queue(name):
+                continue
+            beside = {self.dead_letters(name), self.lanes(name)}
+            if self._namespace or name in declared or not topics.isdisjoint(beside):
+                found.add(name)
+        return sorted(found)
+
+    def _may_be_queue(self, name: str) -> bool:
+        try:
+            self.check_queue_name(name)
+        except InvalidQueueName:
+            return False
+        return True
 
     def group(self, group_id: str, queue_name: str) -> str:
         """The consumer group of a queue."""

@@ -208,6 +208,16 @@ class TopicPolicies:
         self._say_unreadable(topic for topic in wanted if not self._settings[topic])
         self._judge()
 
+    def findings_of(self, topic: str) -> list[Finding]:
+        """The findings about a topic that was checked."""
+        role, queue_topic = self._role_of(topic)
+        limits = {} if role is Role.QUEUE else self._queue_limits(queue_topic)
+        return findings(role, self._settings[topic], limits)
+
+    def settings_of(self, topic: str) -> Settings:
+        """The settings of a topic that was checked; empty when they may not be read."""
+        return self._settings[topic]
+
     @property
     def known(self) -> set[str]:
         """The topics that were checked."""

@@ -26,6 +26,7 @@ from .single_flight import SingleFlight
 from .topic_layout import TopicLayout
 from .topic_names import DEAD_LETTER_SUFFIX, LANES_SUFFIX, TopicNames
 from .topic_policies import RECHECK_S, Role, TopicPolicies
+from .topic_states import TopicState, read_topic_states
 
 logger = logging.getLogger(__name__)
 
@@ -226,6 +227,43 @@ class Topics(TopicNames):
         self._existing.difference_update(refusals)
         for refusal in refusals.values():
             self.log_refusal(refusal)
+
+    def queue_names(self, declared: Collection[str]) -> list[str]:
+        """The queues of this namespace whose topics exist and are visible, by name; see ``queues_among``.
+
+        Raises:
+          KafkaUnavailable: When Kafka does not answer.
+        """
+        return self.queues_among(self._names(), declared=declared)
+
+    def states(self) -> list[TopicState]:
+        """The topics of this namespace's queues, and those beside them, as they are, by name.
+
+        Raises:
+          KafkaUnavailable: When Kafka does not answer.
+          NotAuthorized: When this client may not describe one of them.
+        """
+        names = set(self._names())
+        wanted = names & {self.delayed, self.workers, self.history}
+        for queue_name in self.queues_among(names):
+            wanted |= names & {*self.of_worker(queue_name), self.lanes(queue_name)}
+
+        def read() -> list[TopicState]:
+            with self._clients.admin() as admin:
+                servers = self._clients.bootstrap_servers
+                return read_topic_states(admin, wanted, self._policies, servers, self._role_of)
+
+        found = self._clients.ask(
+            read, "The topics could not be described", rights=Rights(tuple(wanted), on_topic="DESCRIBE")
+        )
+        return sorted(found, key=lambda topic: topic.name)
+
+    def _names(self) -> Collection[str]:
+        def read() -> Collection[str]:
+            with self._clients.admin() as admin:
+                return admin.topic_names()
+
+        return self._clients.ask(read, "The topics could not be listed")
 
     def limit_of(self, topic: str) -> int | None:
         """The largest record, or batch of records, that a topic accepted at its last check; None when it is

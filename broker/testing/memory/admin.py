@@ -59,6 +59,9 @@ class MemoryAdmin:
         partitions = [{"partition_index": partition.partition} for partition in topic.partitions]
         return {"name": name, "error_code": 0, "topic_id": topic.id, "partitions": partitions}
 
+    def topic_names(self) -> Collection[str]:
+        return self._request(Request.METADATA, lambda: set(self._cluster.topics))
+
     def topic_settings(self, topics: Iterable[str]) -> dict[str, dict[str, str | None]]:
         known = self._cluster.topics
         return self._request(

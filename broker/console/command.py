@@ -1,0 +1,14 @@
+"""The command with its verbs, in the order of its help."""
+
+from __future__ import annotations
+
+from . import queue_verbs, worker_verbs
+from .app import app as app
+
+for module in (queue_verbs, worker_verbs):
+    module.register(app)
+
+
+def main() -> None:
+    """The entry point."""
+    app(prog_name="dkb")

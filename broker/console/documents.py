@@ -1,0 +1,115 @@
+"""The rows of the JSON documents. docs/console.md explains each field to other programs.
+
+Times are milliseconds since 1970, durations are seconds, and ``null`` means unknown or none.
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+
+class QueueRow(TypedDict):
+    """A queue. ``waiting`` to ``dead`` are numbers of messages."""
+
+    queue: str
+    waiting: int
+    running: int
+    delayed: int
+    in_lanes: int
+    dead: int
+    oldest_waiting_s: float | None
+    oldest_running_s: float | None
+    in_per_s: float | None
+    out_per_s: float | None
+    drain_s: float | None
+    workers: int
+    paused: bool | None
+    ledger_difference: int
+    ledger_since_ms: int | None
+
+
+class PartitionRow(TypedDict):
+    """A partition of a queue's topic."""
+
+    queue: str
+    partition: int
+    waiting: int
+    running: int
+    oldest_waiting_s: float | None
+    oldest_running_s: float | None
+    next_offset: int | None
+    highest: int | None
+    holes: int
+    written: int
+    removed: int
+    handed_over: bool
+    on_probation: bool
+    suspects: list[SuspectRow]
+
+
+class SuspectRow(TypedDict):
+    """A record that may have killed a worker."""
+
+    offset: int
+    crashes: int
+    running: bool
+
+
+class WorkerRow(TypedDict):
+    """A worker process."""
+
+    worker: str
+    host: str | None
+    pid: int | None
+    state: str
+    reason: str
+    silent_s: float
+    up_s: float | None
+    threads: int | None
+    running: int | None
+    queues: list[str]
+    rss_bytes: int | None
+    cpu_s: float | None
+    versions: dict[str, str]
+    quiet: bool | None
+    paused_queues: list[str]
+    pauses_unknown: bool | None
+    history_dropped: int | None
+    signal: int | None
+    exit_code: int | None
+
+
+class RunningRow(TypedDict):
+    """A task that runs, by the last report of its worker."""
+
+    message_id: str
+    actor: str
+    queue: str
+    attempt: int
+    worker: str
+    worker_state: str
+    since_ms: int
+    for_s: float
+    limit_s: float | None
+    progress: float | None
+    progress_text: str | None
+
+
+class ActorRow(TypedDict):
+    """An actor: the runs that its workers have counted since their boots."""
+
+    actor: str
+    workers: int
+    running: int
+    started: int
+    succeeded: int
+    failed: int
+    retried: int
+    dead_lettered: int
+    skipped: int
+    interrupted: int
+    errors: dict[str, int]
+    run_mean_s: float | None
+    run_p50_s: float | None
+    run_p95_s: float | None
+    queue_p95_s: float | None

@@ -1,0 +1,190 @@
+"""Writes answers to stdout and messages to stderr.
+
+An answer is a JSON document, and tables of its rows. ``--json`` prints the document; a terminal gets tables;
+anything else, as a pipe, gets columns of plain text with one line of titles, in which no value is cut off.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+from .texts import NONE
+
+#: The version of the documents. A field may be added within a version; none is renamed or removed.
+VERSION = 1
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+      title: Its title.
+      text: Returns the text of a row's cell.
+      is_number: Whether it is aligned to the right.
+      style: Returns rich's style of a row's cell on a terminal.
+    """
+
+    title: str
+    text: Callable[[Any], str]
+    is_number: bool = False
+    style: Callable[[Any], str] = lambda row: ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of a document as a person reads them.
+
+    Attributes:
+      title: The heading; none when empty.
+      empty: The message when there are no rows.
+    """
+
+    columns: Sequence[Column]
+    rows: Sequence[Any]
+    title: str = ""
+    empty: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer of a verb.
+
+    Attributes:
+      verb: Its name, as ``"dlq list"``.
+      document: The fields of its JSON document beside ``v`` and ``verb``.
+      tables: Its tables.
+      lines: Lines of text, after the tables.
+    """
+
+    verb: str
+    document: Mapping[str, Any]
+    tables: Sequence[Table] = ()
+    lines: Sequence[str] = field(default=())
+
+
+class Output:
+    """The standard streams of the command.
+
+    Parameters:
+      as_json: Whether answers are JSON documents.
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person reads the tables as they are printed."""
+        return not self.as_json and sys.stdout.isatty()
+
+    def show(self, answer: Answer) -> None:
+        """Print an answer."""
+        if self.as_json:
+            document = {"v": VERSION, "verb": answer.verb, **answer.document}
+            sys.stdout.write(json.dumps(document, ensure_ascii=False, default=str) + "\n")
+        elif self.is_terminal:
+            self._show_tables(answer)
+        else:
+            sys.stdout.write(plain(answer))
+        sys.stdout.flush()
+        for table in answer.tables:
+            if not table.rows and table.empty and not self.as_json:
+                self.say(table.empty)
+
+    def say(self, text: str) -> None:
+        """Print a message to stderr."""
+        print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+    def _show_tables(self, answer: Answer) -> None:
+        from rich.console import Console
+
+        console = Console(file=sys.stdout, highlight=False, no_color=no_color())
+        for renderable in rich_tables(answer):
+            console.print(renderable)
+
+    def progress(self, what: str) -> ScanProgress:
+        """A progress bar on stderr; it is silent when stderr is no terminal."""
+        return ScanProgress(what, sys.stderr)
+
+
+class ScanProgress:
+    """A line on stderr that says how far a scan is."""
+
+    def __init__(self, what: str, stream: TextIO) -> None:
+        self._what = what
+        self._stream = stream
+        self._is_shown = False
+
+    def __call__(self, done: int, total: int) -> None:
+        if not self._stream.isatty():
+            return
+        self._is_shown = True
+        share = done / total if total else 1.0
+        bar = ("#" * round(share * 30)).ljust(30, ".")
+        self._stream.write(f"\r{self._what} [{bar}] {done:,} of {total:,}")
+        self._stream.flush()
+
+    def close(self) -> None:
+        if self._is_shown:
+            self._stream.write("\r\033[K")
+            self._stream.flush()
+
+
+def plain(answer: Answer) -> str:
+    """An answer as columns of plain text."""
+    blocks = []
+    for table in answer.tables:
+        if table.rows:
+            head = f"{table.title}\n" if table.title and len(answer.tables) > 1 else ""
+            blocks.append(head + _columns(table))
+    if answer.lines:
+        blocks.append("".join(f"{text}\n" for text in answer.lines))
+    return "\n".join(blocks)
+
+
+def _columns(table: Table) -> str:
+    cells = [[column.title for column in table.columns]]
+    cells += [[column.text(row) or NONE for column in table.columns] for row in table.rows]
+    widths = [max(len(row[index]) for row in cells) for index in range(len(table.columns))]
+    lines = []
+    for row in cells:
+        padded = [
+            text.rjust(width) if column.is_number else text.ljust(width)
+            for text, width, column in zip(row, widths, table.columns, strict=True)
+        ]
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def rich_tables(answer: Answer) -> Iterable[Any]:
+    """An answer as rich's tables."""
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    for table in answer.tables:
+        if not table.rows:
+            continue
+        drawn = RichTable(
+            title=table.title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
+        )
+        for column in table.columns:
+            drawn.add_column(column.title, justify="right" if column.is_number else "left", overflow="fold")
+        for row in table.rows:
+            drawn.add_row(
+                *(Text(column.text(row) or NONE, style=column.style(row)) for column in table.columns)
+            )
+        yield drawn
+    yield from (Text(text) for text in answer.lines)
+
+
+def no_color() -> bool:
+    return bool(os.environ.get("NO_COLOR"))

@@ -1,0 +1,179 @@
+"""Rows about queues. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from .. import QueueState, WorkerInfo, WorkerState
+from . import texts
+from .documents import PartitionRow, QueueRow
+from .output import Column
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The states of queues at one moment.
+
+    Attributes:
+      at_ms: The moment, in milliseconds since 1970.
+    """
+
+    at_ms: int
+    states: Sequence[QueueState]
+
+
+@dataclass(slots=True)
+class LedgerWatch:
+    """Remembers when the difference of a queue's ledger has changed, while a command watches it."""
+
+    _differences: dict[str, int] = field(default_factory=dict)
+    _changed_ms: dict[str, int | None] = field(default_factory=dict)
+
+    def since_ms(self, state: QueueState, at_ms: int) -> int | None:
+        """The time of the change that was seen; None without one."""
+        name, difference = state.name, state.counts.difference
+        if name in self._differences and self._differences[name] != difference:
+            self._changed_ms[name] = at_ms
+        self._differences[name] = difference
+        return self._changed_ms.get(name)
+
+
+def queue_rows(
+    before: Sample | None, now: Sample, workers: Iterable[WorkerInfo], ledgers: LedgerWatch
+) -> list[QueueRow]:
+    """The rows of ``status``.
+
+    Parameters:
+      before: An earlier sample, for the rates; None for no rates.
+    """
+    alive = [worker for worker in workers if worker.state is not WorkerState.GONE and worker.report]
+    earlier = {state.name: state for state in before.states} if before else {}
+    elapsed_s = (now.at_ms - before.at_ms) / 1000 if before else 0.0
+    rows = []
+    for state in now.states:
+        rate_in = rate_out = None
+        if (old := earlier.get(state.name)) is not None and elapsed_s > 0:
+            rate_in = max(0, state.counts.written - old.counts.written) / elapsed_s
+            rate_out = max(0, state.counts.completed - old.counts.completed) / elapsed_s
+        rows.append(
+            QueueRow(
+                queue=state.name,
+                waiting=state.waiting,
+                running=state.incomplete,
+                delayed=state.delayed,
+                in_lanes=state.in_lanes,
+                dead=state.dead,
+                oldest_waiting_s=state.lag_s,
+                oldest_running_s=state.oldest_incomplete_s,
+                in_per_s=rate_in,
+                out_per_s=rate_out,
+                drain_s=time_to_drain(state.lag, rate_in, rate_out),
+                workers=sum(
+                    state.name in (worker.report.queues if worker.report else ()) for worker in alive
+                ),
+                paused=state.is_paused,
+                ledger_difference=state.counts.difference,
+                ledger_since_ms=ledgers.since_ms(state, now.at_ms),
+            )
+        )
+    return rows
+
+
+def time_to_drain(lag: int, rate_in: float | None, rate_out: float | None) -> float | None:
+    """The seconds until nothing waits, at the present rates; None when unknown, or when it grows."""
+    if lag == 0:
+        return 0.0
+    if rate_in is None or rate_out is None or rate_out <= rate_in:
+        return None
+    return lag / (rate_out - rate_in)
+
+
+def drain_text(row: QueueRow) -> str:
+    """The time to drain, or the reason for which there is none."""
+    if row["paused"]:
+        return "paused"
+    if row["drain_s"] is not None or row["in_per_s"] is None or row["out_per_s"] is None:
+        return texts.age(row["drain_s"])
+    if row["out_per_s"] == 0:
+        return "stands still"
+    return "grows" if row["in_per_s"] > row["out_per_s"] else "never"
+
+
+def partition_rows(states: Iterable[QueueState]) -> list[PartitionRow]:
+    return [
+        PartitionRow(
+            queue=state.name,
+            partition=p.partition,
+            waiting=p.counts.waiting,
+            running=p.counts.incomplete,
+            oldest_waiting_s=p.lag_s,
+            oldest_running_s=p.oldest_incomplete_s,
+            next_offset=p.next_offset,
+            highest=p.highest,
+            holes=p.holes,
+            written=p.counts.written,
+            removed=p.counts.removed,
+            handed_over=p.was_handed_over,
+            on_probation=p.is_on_probation,
+            suspects=[
+                {"offset": s.offset, "crashes": s.crashes, "running": s.is_running} for s in p.suspects
+            ],
+        )
+        for state in states
+        for p in state.partitions
+    ]
+
+
+def _warns(row: QueueRow) -> str:
+    if row["workers"] == 0 and row["waiting"]:
+        return "bold red"
+    return "yellow" if row["waiting"] else ""
+
+
+QUEUE_COLUMNS: Sequence[Column] = (
+    Column("QUEUE", lambda r: r["queue"] + (" (paused)" if r["paused"] else "")),
+    Column("WAITING", lambda r: texts.number(r["waiting"]), is_number=True, style=_warns),
+    Column("RUNNING", lambda r: texts.number(r["running"]), is_number=True),
+    Column("DELAYED", lambda r: texts.number(r["delayed"] + r["in_lanes"]), is_number=True),
+    Column(
+        "DEAD",
+        lambda r: texts.number(r["dead"]),
+        is_number=True,
+        style=lambda r: "red" if r["dead"] else "",
+    ),
+    Column("OLDEST", lambda r: texts.age(r["oldest_waiting_s"]), is_number=True),
+    Column("IN/S", lambda r: texts.rate(r["in_per_s"]), is_number=True),
+    Column("OUT/S", lambda r: texts.rate(r["out_per_s"]), is_number=True),
+    Column("DRAIN", drain_text, is_number=True),
+    Column(
+        "WORKERS",
+        lambda r: texts.number(r["workers"]),
+        is_number=True,
+        style=lambda r: "bold red" if not r["workers"] else "",
+    ),
+    Column(
+        "LEDGER",
+        lambda r: "ok" if not r["ledger_difference"] else f"{r['ledger_difference']:,} lost",
+        style=lambda r: "bold red" if r["ledger_difference"] else "",
+    ),
+)
+
+PARTITION_COLUMNS: Sequence[Column] = (
+    Column("QUEUE", lambda r: r["queue"]),
+    Column("PARTITION", lambda r: str(r["partition"]), is_number=True),
+    Column("WAITING", lambda r: texts.number(r["waiting"]), is_number=True),
+    Column("RUNNING", lambda r: texts.number(r["running"]), is_number=True),
+    Column("OLDEST WAITING", lambda r: texts.age(r["oldest_waiting_s"]), is_number=True),
+    Column("OLDEST RUNNING", lambda r: texts.age(r["oldest_running_s"]), is_number=True),
+    Column(
+        "NEXT", lambda r: texts.NONE if r["next_offset"] is None else str(r["next_offset"]), is_number=True
+    ),
+    Column("HOLES", lambda r: texts.number(r["holes"]), is_number=True),
+    Column("WRITTEN", lambda r: texts.number(r["written"]), is_number=True),
+    Column("LOST", lambda r: texts.number(r["removed"]), is_number=True),
+    Column(
+        "OWNER", lambda r: "none" if r["next_offset"] is None else "left" if r["handed_over"] else "has it"
+    ),
+    Column("PROBATION", lambda r: f"{len(r['suspects'])} suspects" if r["on_probation"] else texts.NONE),
+)

@@ -1,0 +1,125 @@
+"""The verbs about queues: status, queues."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+import typer
+
+from ..process import clock
+from . import texts
+from .live import watch
+from .output import Answer, Table
+from .queue_rows import (
+    PARTITION_COLUMNS,
+    QUEUE_COLUMNS,
+    LedgerWatch,
+    Sample,
+    partition_rows,
+    queue_rows,
+)
+from .session import Session, ending
+
+NO_QUEUE = "The namespace has no queue yet: its topics are created with the first message or worker."
+
+
+def register(app: typer.Typer) -> None:
+    app.command("status")(status)
+    app.command("queues")(queues)
+
+
+def status(
+    context: typer.Context,
+    queue: Annotated[list[str] | None, typer.Argument(help="The queues; by default all.")] = None,
+    sample: Annotated[
+        float,
+        typer.Option(
+            min=0.0, metavar="SECONDS", help="The time over which rates are measured; 0 for no rates."
+        ),
+    ] = 2.0,
+    is_watched: Annotated[
+        bool, typer.Option("--watch", "-w", help="Repeat it every SECONDS of --sample until Ctrl-C.")
+    ] = False,
+) -> None:
+    """Show how the queues are: waiting, running, delayed and dead messages, rates, and the time to drain.
+
+    \b
+    Examples:
+      dkb shop.tasks status
+      dkb --bootstrap kafka:9092 status mail --watch
+    """
+    with ending(context) as session:
+        answers = _statuses(session, queue, sample or None, is_watched)
+        if is_watched:
+            watch(session.output, answers, sample or 2.0)
+        else:
+            session.output.show(next(answers))
+
+
+def _statuses(
+    session: Session, wanted: list[str] | None, sample_s: float | None, is_watched: bool
+) -> Iterator[Answer]:
+    """The answers of ``status``. Each but the first of a watch compares with the one before."""
+    ledgers = LedgerWatch()
+    before = None
+    if sample_s is not None and not is_watched:
+        before = _sample(session, wanted)
+        clock.sleep(sample_s)
+    while True:
+        now = _sample(session, wanted)
+        workers = session.broker.workers()
+        rows = queue_rows(before, now, workers, ledgers)
+        states = Counter(str(worker.state) for worker in workers)
+        elapsed_s = None if before is None else (now.at_ms - before.at_ms) / 1000
+        yield Answer(
+            "status",
+            {"at_ms": now.at_ms, "sample_s": elapsed_s, "queues": rows, "workers": dict(states)},
+            [Table(QUEUE_COLUMNS, rows, empty=NO_QUEUE)],
+            [_workers_line(states), *_ledger_lines(rows)],
+        )
+        before = now
+
+
+def _sample(session: Session, wanted: list[str] | None) -> Sample:
+    names = session.queue_names(wanted)
+    at_ms = clock.wall_ms()
+    return Sample(at_ms, session.broker.queues(*names) if names else ())
+
+
+def _workers_line(states: Counter[str]) -> str:
+    order = ("busy", "idle", "stuck", "silent", "gone")
+    parts = [f"{states[name]} {name}" for name in order if states[name]]
+    return "Workers of the last hour: " + (", ".join(parts) or "none")
+
+
+def _ledger_lines(rows: Sequence[object]) -> Iterator[str]:
+    for row in rows:
+        assert isinstance(row, dict)
+        if row["ledger_difference"]:
+            since = row["ledger_since_ms"]
+            seen = f", the last of them at {texts.moment(since)}" if since else ""
+            yield (
+                f"{row['queue']}: {texts.plural(row['ledger_difference'], 'record')} were deleted before "
+                f"they were known to be complete (retention, or a purge){seen}."
+            )
+
+
+def queues(
+    context: typer.Context,
+    queue: Annotated[list[str] | None, typer.Argument(help="The queues; by default all.")] = None,
+) -> None:
+    """Show each partition of the queues: its offsets, the oldest records, its owner, and suspects of crashes.
+
+    \b
+    Example:
+      dkb shop.tasks queues mail
+    """
+    with ending(context) as session:
+        names = session.queue_names(queue)
+        states = session.broker.queues(*names) if names else []
+        rows = partition_rows(states)
+        session.output.show(
+            Answer("queues", {"partitions": rows}, [Table(PARTITION_COLUMNS, rows, empty=NO_QUEUE)])
+        )

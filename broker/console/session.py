@@ -1,0 +1,144 @@
+"""One call of the command: its target, its output, and the way in which errors end it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import typer
+from dramatiq.errors import BrokerConnectionError, DramatiqError
+
+from .. import (
+    CancelUndecided,
+    EnqueueFailed,
+    KafkaBroker,
+    KafkaUnavailable,
+    NotAuthorized,
+    TopicMisconfigured,
+)
+from .exits import Exit
+from .output import Output
+from .target import Target, TargetRefused
+
+
+class Refused(Exception):
+    """The command is refused. The text is one sentence for stderr.
+
+    Attributes:
+      code: The exit code.
+    """
+
+    def __init__(self, text: str, code: Exit = Exit.USAGE) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+@dataclass(slots=True)
+class Session:
+    """One call of the command.
+
+    Attributes:
+      given: A broker that is used instead of the target's; for tests.
+      timeout_s: The time within which Kafka has to answer first.
+    """
+
+    target: Target
+    output: Output
+    timeout_s: float
+    given: KafkaBroker | None = None
+    _broker: KafkaBroker | None = field(default=None)
+
+    @property
+    def broker(self) -> KafkaBroker:
+        """The broker, whose Kafka has answered.
+
+        Raises:
+          TargetRefused: When the command line names none.
+          KafkaUnavailable: When Kafka does not answer in time.
+        """
+        if self._broker is None:
+            broker = self.given or self.target.broker()
+            broker.ping(self.timeout_s)
+            self._broker = broker
+        return self._broker
+
+    def queue_names(self, wanted: list[str] | None = None) -> list[str]:
+        """The existing queues, or the wanted ones.
+
+        Raises:
+          Refused: When there is no queue of a wanted name. To ask for its state would create its topics.
+        """
+        known = self.broker.queue_names()
+        for name in wanted or ():
+            if name not in known:
+                there = f"there are {', '.join(known)}" if known else "the namespace has no queue yet"
+                raise Refused(f"There is no queue {name!r}: {there}.", Exit.FINDING)
+        return list(wanted or known)
+
+    def declared(self, queue_name: str) -> KafkaBroker:
+        """The broker, to which an existing queue is declared."""
+        self.queue_names([queue_name])
+        self.broker.declare_queue(queue_name)
+        return self.broker
+
+    def close(self) -> None:
+        if self._broker is not None and self.given is None:
+            self._broker.close()
+
+
+def session_of(context: typer.Context) -> Session:
+    found: Session = context.find_root().obj
+    return found
+
+
+@contextmanager
+def ending(context: typer.Context) -> Iterator[Session]:
+    """Run a verb: an expected error ends the command with one sentence on stderr and an exit code."""
+    session = session_of(context)
+    try:
+        yield session
+    except EXPECTED as e:
+        session.output.say(f"dkb: {e}")
+        raise typer.Exit(_code_of(e)) from e
+    except KeyboardInterrupt:
+        raise typer.Exit(Exit.INTERRUPTED) from None
+    except BrokenPipeError:
+        # The reader, as `head`, has enough.
+        sys.stderr.close()
+        raise typer.Exit(Exit.OK) from None
+    finally:
+        session.close()
+
+
+_CODES: dict[type[BaseException], Exit] = {
+    NotAuthorized: Exit.FORBIDDEN,
+    CancelUndecided: Exit.UNDECIDED,
+    EnqueueFailed: Exit.UNDECIDED,
+    TopicMisconfigured: Exit.FINDING,
+    KafkaUnavailable: Exit.UNREACHABLE,
+    BrokerConnectionError: Exit.UNREACHABLE,
+    DramatiqError: Exit.USAGE,
+    ValueError: Exit.USAGE,
+}
+
+
+#: The errors that are told in one sentence. Any other is a defect, with its traceback.
+EXPECTED: tuple[type[BaseException], ...] = (Refused, TargetRefused, *_CODES)
+
+
+def _code_of(error: BaseException) -> Exit:
+    if isinstance(error, Refused):
+        return error.code
+    return next((code for kind, code in _CODES.items() if isinstance(error, kind)), Exit.USAGE)
+
+
+def configure_logging(*, verbose: bool) -> None:
+    """Send errors of the broker to stderr. kafka-python's lines repeat an error's text."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("dkb: %(message)s"))
+    logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, handlers=[handler])
+    if not verbose:
+        logging.getLogger("kafka").setLevel(logging.CRITICAL + 1)

@@ -1,0 +1,63 @@
+"""Checks a JSON document of the command against its type: each field, and no other one."""
+
+from __future__ import annotations
+
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
+
+from broker.console import documents
+
+#: The documents by verb: the fields beside ``v`` and ``verb``.
+DOCUMENTS: dict[str, dict[str, Any]] = {
+    "status": {
+        "at_ms": int,
+        "sample_s": float | None,
+        "queues": list[documents.QueueRow],
+        "workers": dict[str, int],
+    },
+    "queues": {"partitions": list[documents.PartitionRow]},
+    "workers": {"workers": list[documents.WorkerRow]},
+    "actors": {"actors": list[documents.ActorRow]},
+    "top": {"at_ms": int, "running": list[documents.RunningRow], "count": int},
+}
+
+
+def check(document: dict[str, Any]) -> None:
+    """Raise AssertionError unless the document has exactly the fields of its verb, with their types."""
+    fields = dict(document)
+    assert fields.pop("v") == 1
+    verb = fields.pop("verb")
+    expected = DOCUMENTS[verb]
+    assert fields.keys() == expected.keys(), verb
+    for name, kind in expected.items():
+        _check(fields[name], kind, f"{verb}.{name}")
+
+
+def _check(value: Any, kind: Any, where: str) -> None:
+    origin = get_origin(kind)
+    if kind is Any:
+        return
+    if origin is UnionType:
+        if value is None:
+            assert NoneType in get_args(kind), where
+            return
+        (kind,) = [one for one in get_args(kind) if one is not NoneType]
+        _check(value, kind, where)
+    elif origin is list:
+        assert isinstance(value, list), where
+        for one in value:
+            _check(one, get_args(kind)[0], f"{where}[]")
+    elif origin is dict:
+        assert isinstance(value, dict), where
+        for one in value.values():
+            _check(one, get_args(kind)[1], f"{where}.*")
+    elif is_typeddict(kind):
+        hints = get_type_hints(kind, vars(documents))
+        assert value.keys() == hints.keys(), where
+        for name, hint in hints.items():
+            _check(value[name], hint, f"{where}.{name}")
+    elif kind is float:
+        assert isinstance(value, float | int), (where, value)
+        assert not isinstance(value, bool), where
+    else:
+        assert type(value) is kind, (where, value)

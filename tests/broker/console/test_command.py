@@ -1,0 +1,89 @@
+"""The command as such: its target, its errors, its options."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from broker.console.app import arranged
+from broker.console.command import app
+from broker.console.target import Target, TargetRefused
+from broker.kafka.errors import TopicAuthorizationFailedError
+from broker.kafka.types import TopicPartition
+from broker.reports.report import encode_report
+from broker.testing import Kit
+from broker.testing.memory.faults import Request
+from tests.broker.console.conftest import Dkb
+from tests.broker.reports.samples import report
+
+VERBS = {"status", "workers"}
+
+
+@pytest.mark.parametrize(
+    ("typed", "parsed"),
+    [
+        ("status", "status"),
+        ("shop.tasks status", "--app shop.tasks status"),
+        ("shop.tasks:broker workers --json", "--json --app shop.tasks:broker workers"),
+        ("kafka://h:1/n status", "--url kafka://h:1/n status"),
+        ("status --bootstrap h:1 mail", "--bootstrap h:1 status mail"),
+        ("--namespace=n status", "--namespace=n status"),
+        ("status -- --json", "status -- --json"),
+    ],
+)
+def test_the_target_may_come_first_and_common_options_may_follow_the_verb(typed: str, parsed: str) -> None:
+    assert arranged(typed.split(), VERBS) == parsed.split()
+
+
+def test_a_target_is_one_of_an_application_a_url_and_servers() -> None:
+    with pytest.raises(TargetRefused, match="Which Kafka"):
+        Target().broker()
+    with pytest.raises(TargetRefused, match="leave out --namespace"):
+        Target(url="kafka://h:1", namespace="n").broker()
+    with pytest.raises(TargetRefused, match=r"neither a verb .* nor an application"):
+        Target(application="stauts").broker()
+    broker = Target(bootstrap="h:1,i:2", namespace="n-", group="g").broker()
+    assert broker.parts.settings.namespace == "n-"
+    assert broker.parts.settings.group_id == "g"
+
+
+def test_an_unreachable_kafka_is_one_sentence_and_exit_code_3(kit: Kit, dkb: Dkb) -> None:
+    with kit.kafka_away():
+        ran = dkb("workers", "--timeout", "1")
+    assert (ran.code, ran.out) == (3, "")
+    assert len(ran.err.splitlines()) == 1
+
+
+def test_a_missing_right_is_one_sentence_that_names_it_and_exit_code_4(kit: Kit, dkb: Dkb) -> None:
+    kit.cluster.create_topic("shop-dramatiq_workers")
+    kit.cluster.append(TopicPartition("shop-dramatiq_workers", 0), b"a:1:x", encode_report(report()))
+    kit.cluster.refuse(
+        Request.FETCH, lambda: TopicAuthorizationFailedError({"shop-dramatiq_workers"}), times=None
+    )
+    ran = dkb("workers")
+    assert (ran.code, ran.out) == (4, "")
+    assert "READ on the topic 'shop-dramatiq_workers'" in ran.err
+    assert len(ran.err.splitlines()) == 1
+
+
+def commands() -> list[tuple[str, ...]]:
+    import typer
+
+    def walk(group: object, path: tuple[str, ...]) -> list[tuple[str, ...]]:
+        found = []
+        for name, one in group.commands.items():  # type: ignore[attr-defined]
+            if hasattr(one, "commands"):
+                found += walk(one, (*path, name))
+            else:
+                found.append((*path, name))
+        return found
+
+    return walk(typer.main.get_command(app), ())
+
+
+@pytest.mark.parametrize("verb", commands(), ids=" ".join)
+def test_each_verb_has_help_with_an_example_of_itself(dkb: Dkb, verb: tuple[str, ...]) -> None:
+    ran = dkb(*verb, "--help")
+    assert ran.code == 0
+    assert re.search(r"Examples?:\n +dkb [^\n]*" + " ".join(verb), ran.out), ran.out

@@ -1,0 +1,94 @@
+"""dkb status and dkb queues."""
+
+from __future__ import annotations
+
+import dramatiq
+import pytest
+
+from broker.console.queue_rows import time_to_drain
+from broker.testing import Kit, advance, drain
+from tests.broker.console.conftest import Dkb
+
+
+def fail_once_delay_one_and_let_two_wait() -> None:
+    @dramatiq.actor(max_retries=0, queue_name="mail")
+    def task(what: str) -> None:
+        raise RuntimeError(what)
+
+    task.send("die")
+    drain(raise_errors=False)
+    task.send("wait")
+    task.send_with_options(args=("later",), delay=3_600_000)
+    advance(seconds=90)
+    task.send("wait, too")
+
+
+def test_status_shows_each_queue_of_the_namespace_with_its_numbers_and_ages(kit: Kit, dkb: Dkb) -> None:
+    fail_once_delay_one_and_let_two_wait()
+    ran = dkb("status", "--json", "--sample", "0")
+    assert (ran.code, ran.err) == (0, "")
+    (row,) = ran.document["queues"]
+    assert row["queue"] == "mail"
+    assert [row[name] for name in ("waiting", "running", "delayed", "dead")] == [2, 0, 1, 1]
+    assert (row["oldest_waiting_s"], row["ledger_difference"]) == (90.0, 0)
+    assert (row["in_per_s"], row["out_per_s"], row["drain_s"]) == (None, None, None)
+
+
+def test_rates_are_those_between_two_samples(kit: Kit, dkb: Dkb) -> None:
+    fail_once_delay_one_and_let_two_wait()
+    (row,) = dkb("status", "--json", "--sample", "1").document["queues"]
+    assert (row["in_per_s"], row["out_per_s"]) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("lag", "rate_in", "rate_out", "drained_s"),
+    [(0, None, None, 0.0), (100, 10.0, 30.0, 5.0), (100, 30.0, 10.0, None), (1, None, None, None)],
+)
+def test_the_time_to_drain_is_the_lag_over_the_difference_of_the_rates(
+    lag: int, rate_in: float | None, rate_out: float | None, drained_s: float | None
+) -> None:
+    assert time_to_drain(lag, rate_in, rate_out) == drained_s
+
+
+def test_piped_output_is_columns_under_one_line_of_titles(kit: Kit, dkb: Dkb) -> None:
+    fail_once_delay_one_and_let_two_wait()
+    ran = dkb("status", "--sample", "0")
+    titles, row, *others = ran.out.splitlines()
+    assert titles.split() == [
+        "QUEUE", "WAITING", "RUNNING", "DELAYED", "DEAD", "OLDEST", "IN/S", "OUT/S", "DRAIN", "WORKERS",
+        "LEDGER",
+    ]  # fmt: skip
+    assert row.split()[:6] == ["mail", "2", "0", "1", "1", "1m30s"]
+    assert others[-1].startswith("Workers of the last hour:")
+
+
+def test_a_queue_that_does_not_exist_is_refused_and_not_created(kit: Kit, dkb: Dkb) -> None:
+    fail_once_delay_one_and_let_two_wait()
+    topics = set(kit.cluster.topics)
+    ran = dkb("status", "male")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == "dkb: There is no queue 'male': there are mail.\n"
+    assert set(kit.cluster.topics) == topics
+
+
+def test_an_empty_namespace_is_said_on_stderr_and_no_topic_is_created(kit: Kit, dkb: Dkb) -> None:
+    ran = dkb("status", "--sample", "0")
+    assert ran.code == 0
+    assert "no queue yet" in ran.err
+    assert kit.cluster.topics == {}
+    assert dkb("status", "--sample", "0", "--json").document["queues"] == []
+
+
+def test_queues_shows_each_partition(kit: Kit, dkb: Dkb) -> None:
+    fail_once_delay_one_and_let_two_wait()
+    (row,) = dkb("queues", "--json").document["partitions"]
+    assert (row["partition"], row["waiting"], row["written"], row["next_offset"]) == (0, 2, 3, 1)
+    assert dkb("queues", "mail").out.splitlines()[0].split()[:3] == ["QUEUE", "PARTITION", "WAITING"]
+
+
+def test_records_that_were_deleted_before_they_ran_are_in_the_ledger(kit: Kit, dkb: Dkb) -> None:
+    fail_once_delay_one_and_let_two_wait()
+    advance(days=8)
+    ran = dkb("status", "--sample", "0")
+    assert "2 lost" in ran.out
+    assert "mail: 2 records were deleted before they were known to be complete" in ran.out
