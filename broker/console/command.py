@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from . import queue_verbs, worker_verbs
+from . import dead_letter_verbs, queue_verbs, task_verbs, worker_verbs
 from .app import app as app
 
-for module in (queue_verbs, worker_verbs):
+for module in (queue_verbs, worker_verbs, task_verbs, dead_letter_verbs):
     module.register(app)
 
 

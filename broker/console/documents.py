@@ -5,7 +5,7 @@ Times are milliseconds since 1970, durations are seconds, and ``null`` means unk
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 
 class QueueRow(TypedDict):
@@ -113,3 +113,96 @@ class ActorRow(TypedDict):
     run_p50_s: float | None
     run_p95_s: float | None
     queue_p95_s: float | None
+
+
+class TaskRow(TypedDict):
+    """A message, by the last event that is known of it."""
+
+    message_id: str
+    actor: str
+    queue: str
+    status: str
+    attempt: int | None
+    at_ms: int
+    worker: str | None
+    run_s: float | None
+    error_type: str | None
+    error: str | None
+    due_ms: int | None
+
+
+class EventRow(TypedDict):
+    """A step in the life of a message."""
+
+    at_ms: int | None
+    event: str
+    attempt: int | None
+    worker: str | None
+    run_s: float | None
+    queue_s: float | None
+    error_type: str | None
+    error: str | None
+    due_ms: int | None
+    by: str | None
+    reason: str | None
+    record: str | None
+
+
+class MessageRow(TypedDict):
+    """A message as it was enqueued."""
+
+    args: list[Any]
+    kwargs: dict[str, Any]
+    options: dict[str, Any]
+
+
+class DeadLetterRow(TypedDict):
+    """A dead letter that was neither redriven nor discarded."""
+
+    queue: str
+    message_id: str | None
+    actor: str | None
+    at_ms: int
+    error_type: str
+    error: str
+    retries: int
+    redrives: int
+    record: str | None
+    not_redrivable: str | None
+
+
+class DeadLetterDetail(DeadLetterRow):
+    """A dead letter with all that it holds; ``raw_base64`` has the bytes of an unreadable message."""
+
+    traceback: str
+    args: list[Any] | None
+    kwargs: dict[str, Any] | None
+    options: dict[str, Any] | None
+    raw_base64: str | None
+
+
+class ErrorRow(TypedDict):
+    """The dead letters of a queue with one actor and one type of error."""
+
+    queue: str
+    actor: str | None
+    error_type: str
+    count: int
+    first_ms: int
+    last_ms: int
+    last_error: str
+    last_message_id: str | None
+
+
+class ResolutionRow(TypedDict):
+    """A redrive or a discard of dead letters, as the audit keeps it: one partition's part of it."""
+
+    queue: str
+    at_ms: int
+    action: str
+    state: str
+    by: str
+    reason: str
+    operation: str
+    count: int
+    message_ids: list[str]

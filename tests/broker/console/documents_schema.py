@@ -7,6 +7,16 @@ from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
 
 from broker.console import documents
 
+RESOLVED: dict[str, Any] = {
+    "queue": str,
+    "dry_run": bool,
+    "operation": str | None,
+    "selected": int,
+    "sent": int,
+    "sent_before": int,
+    "error_types": dict[str, int],
+    "refused": dict[str, int],
+}
 #: The documents by verb: the fields beside ``v`` and ``verb``.
 DOCUMENTS: dict[str, dict[str, Any]] = {
     "status": {
@@ -18,6 +28,24 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
     "queues": {"partitions": list[documents.PartitionRow]},
     "workers": {"workers": list[documents.WorkerRow]},
     "actors": {"actors": list[documents.ActorRow]},
+    "task show": {
+        "message_id": str,
+        "status": str,
+        "actor": str | None,
+        "queue": str | None,
+        "message": documents.MessageRow | None,
+        "events": list[documents.EventRow],
+        "running": list[documents.RunningRow],
+        "dead_letters": list[documents.DeadLetterDetail],
+        "missing": list[str],
+    },
+    "tasks": {"tasks": list[documents.TaskRow], "count": int, "missing": list[str]},
+    "dlq list": {"dead_letters": list[documents.DeadLetterRow], "count": int},
+    "dlq show": {"dead_letters": list[documents.DeadLetterDetail]},
+    "dlq errors": {"errors": list[documents.ErrorRow]},
+    "dlq history": {"resolutions": list[documents.ResolutionRow]},
+    "dlq redrive": RESOLVED,
+    "dlq discard": RESOLVED,
     "top": {"at_ms": int, "running": list[documents.RunningRow], "count": int},
 }
 

@@ -1,0 +1,433 @@
+"""The verbs about dead letters: dlq list, show, errors, history, redrive, discard, export."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Annotated, Any
+
+import typer
+
+from .. import DeadLetter, Resolved
+from ..process import clock
+from . import texts
+from .confirm import confirm_count
+from .dead_letter_rows import (
+    DEAD_LETTER_COLUMNS,
+    ERROR_COLUMNS,
+    RESOLUTION_COLUMNS,
+    DeadLetterFilter,
+    Place,
+    dead_letter_row,
+    error_rows,
+    place_of,
+)
+from .documents import DeadLetterDetail, DeadLetterRow, ResolutionRow
+from .exits import Exit
+from .output import Answer, Table
+from .session import Refused, Session, ending
+
+NO_DEAD_LETTER = "No dead letter matches."
+#: The number of rows of a list, and of message ids in a row.
+DEFAULT_LIMIT = 100
+
+Queue = Annotated[str, typer.Argument(help="The queue.")]
+Queues = Annotated[list[str] | None, typer.Argument(help="The queues; by default all.")]
+Ids = Annotated[
+    list[str] | None, typer.Option("--id", metavar="MESSAGE_ID", help="This message; may be repeated.")
+]
+Error = Annotated[str | None, typer.Option(metavar="CLASS", help="The name of the error's class.")]
+Text = Annotated[str | None, typer.Option(help="A part of the error's text or traceback.")]
+ActorName = Annotated[str | None, typer.Option("--actor", help="The actor.")]
+Since = Annotated[str | None, typer.Option(metavar="TIME", help="Dead since then: 2h, or an ISO 8601 time.")]
+Until = Annotated[str | None, typer.Option(metavar="TIME", help="Dead before then: 2h, or an ISO 8601 time.")]
+Apply = Annotated[bool, typer.Option("--apply", help="Do it. Without, it is a dry run.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for the number of messages.")]
+Everything = Annotated[bool, typer.Option("--all", help="Allow a call without any condition.")]
+Reason = Annotated[str, typer.Option(help="The reason, which the audit keeps. --apply needs it.")]
+By = Annotated[str | None, typer.Option(help="The author; by default this user and host.")]
+AtMost = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many, the oldest first.")]
+
+
+def register(app: typer.Typer) -> None:
+    group = typer.Typer(
+        no_args_is_help=True, rich_markup_mode=None, help="Show, redrive and discard dead letters."
+    )
+    group.command("list")(list_dead_letters)
+    group.command("show")(show)
+    group.command("errors")(errors)
+    group.command("history")(history)
+    group.command("redrive")(redrive)
+    group.command("discard")(discard)
+    group.command("export")(export)
+    app.add_typer(group, name="dlq")
+
+
+def _filter(
+    ids: list[str] | None,
+    error: str | None,
+    text: str | None,
+    actor: str | None,
+    since: str | None,
+    until: str | None,
+) -> DeadLetterFilter:
+    now = datetime.fromtimestamp(clock.wall_ms() / 1000, UTC)
+    return DeadLetterFilter(
+        frozenset(ids or ()),
+        error,
+        text,
+        actor,
+        None if since is None else texts.parse_moment(since, now),
+        None if until is None else texts.parse_moment(until, now),
+    )
+
+
+def _read(session: Session, names: list[str], wanted: DeadLetterFilter) -> Iterator[DeadLetter]:
+    for name in names:
+        yield from session.broker.dead_letters(name, where=wanted)
+
+
+def list_dead_letters(
+    context: typer.Context,
+    queue: Queues = None,
+    ids: Ids = None,
+    error: Error = None,
+    text: Text = None,
+    actor: ActorName = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Annotated[int, typer.Option(min=1, help="The number of rows, the latest ones.")] = DEFAULT_LIMIT,
+) -> None:
+    """List dead letters, the latest last.
+
+    \b
+    Example:
+      dkb shop.tasks dlq list mail --error SMTPServerDisconnected --since 2h
+    """
+    with ending(context) as session:
+        wanted = _filter(ids, error, text, actor, since, until)
+        names = session.queue_names(queue)
+        rows = [dead_letter_row(found) for found in _read(session, names, wanted)]
+        rows.sort(key=lambda row: row["at_ms"])
+        left_out = max(0, len(rows) - limit)
+        shown = rows[left_out:]
+        session.output.show(
+            Answer(
+                "dlq list",
+                {"dead_letters": shown, "count": len(rows)},
+                [Table(DEAD_LETTER_COLUMNS, shown, empty=NO_DEAD_LETTER)],
+                [f"{left_out:,} earlier ones are left out; see --limit."] if left_out else [],
+            )
+        )
+
+
+def show(
+    context: typer.Context,
+    queue: Queue,
+    message_id: Annotated[str, typer.Argument(help="The message.")],
+) -> None:
+    """Show the dead letters of one message with their tracebacks and arguments.
+
+    \b
+    Example:
+      dkb shop.tasks dlq show mail 7c1ea0d6-2f0f-4e8e-9a57-6b8f0b7b0b51
+    """
+    with ending(context) as session:
+        session.queue_names([queue])
+        found = list(session.broker.dead_letters(queue, message_id=message_id))
+        if not found:
+            raise Refused(f"The queue {queue!r} has no open dead letter of {message_id}.", Exit.FINDING)
+        document = [detail_of(one) for one in found]
+        lines = [text for one in document for text in detail_lines(one)]
+        session.output.show(Answer("dlq show", {"dead_letters": document}, lines=lines))
+
+
+def detail_of(dead_letter: DeadLetter) -> DeadLetterDetail:
+    """A dead letter with all that it holds."""
+    message = dead_letter.message
+    return DeadLetterDetail(
+        **dead_letter_row(dead_letter),
+        traceback=dead_letter.traceback,
+        args=None if message is None else list(message.args),
+        kwargs=None if message is None else dict(message.kwargs),
+        options=None if message is None else dict(message.options),
+        raw_base64=None if message is not None else base64.b64encode(dead_letter.raw).decode(),
+    )
+
+
+def detail_lines(row: DeadLetterDetail) -> Iterator[str]:
+    """The view of one dead letter."""
+    values = {
+        "message": row["message_id"],
+        "actor": row["actor"],
+        "dead since": texts.moment(row["at_ms"]),
+        "retries": row["retries"],
+        "redrives": row["redrives"],
+        "record": row["record"],
+        "args": None if row["args"] is None else json.dumps(row["args"], ensure_ascii=False, default=str),
+        "kwargs": json.dumps(row["kwargs"], ensure_ascii=False, default=str) if row["kwargs"] else None,
+        "cannot be redriven": row["not_redrivable"],
+        "error": f"{row['error_type']}: {row['error']}" if row["error_type"] else row["error"],
+    }
+    yield from (f"{name + ':':20}{value}" for name, value in values.items() if value not in (None, ""))
+    if row["traceback"]:
+        yield ""
+        yield row["traceback"].rstrip()
+
+
+def errors(
+    context: typer.Context,
+    queue: Queues = None,
+    actor: ActorName = None,
+    since: Since = None,
+    until: Until = None,
+) -> None:
+    """Group dead letters by queue, actor and type of error.
+
+    \b
+    Example:
+      dkb shop.tasks dlq errors
+    """
+    with ending(context) as session:
+        wanted = _filter(None, None, None, actor, since, until)
+        rows = error_rows(_read(session, session.queue_names(queue), wanted))
+        session.output.show(
+            Answer("dlq errors", {"errors": rows}, [Table(ERROR_COLUMNS, rows, empty=NO_DEAD_LETTER)])
+        )
+
+
+def history(context: typer.Context, queue: Queues = None) -> None:
+    """Show who redrove or discarded how many dead letters, when and why.
+
+    \b
+    Example:
+      dkb shop.tasks dlq history mail
+    """
+    with ending(context) as session:
+        rows = [
+            ResolutionRow(
+                queue=name,
+                at_ms=one.timestamp,
+                action=one.action.value,
+                state=one.state.value,
+                by=one.by,
+                reason=one.reason,
+                operation=one.operation,
+                count=len(one.dead_letters),
+                message_ids=list(one.dead_letters.values()),
+            )
+            for name in session.queue_names(queue)
+            for one in session.broker.dead_letter_queue.history(name)
+        ]
+        rows.sort(key=lambda row: row["at_ms"])
+        session.output.show(
+            Answer(
+                "dlq history",
+                {"resolutions": rows},
+                [Table(RESOLUTION_COLUMNS, rows, empty="No dead letter was redriven or discarded.")],
+            )
+        )
+
+
+def redrive(
+    context: typer.Context,
+    queue: Queue,
+    ids: Ids = None,
+    error: Error = None,
+    text: Text = None,
+    actor: ActorName = None,
+    since: Since = None,
+    until: Until = None,
+    limit: AtMost = None,
+    rate: Annotated[
+        float | None, typer.Option(metavar="PER_SECOND", help="At most so many a second.")
+    ] = None,
+    everything: Everything = False,
+    is_applied: Apply = False,
+    is_confirmed: Yes = False,
+    reason: Reason = "",
+    by: By = None,
+) -> None:
+    """Put dead letters back on their queue. A dry run, unless --apply is given.
+
+    A message keeps its id, and its attempts count from zero. An interrupted redrive can be repeated.
+
+    \b
+    Examples:
+      dkb shop.tasks dlq redrive mail --error SMTPServerDisconnected
+      dkb shop.tasks dlq redrive mail --error SMTPServerDisconnected --rate 50 --apply --reason "it is back"
+    """
+    with ending(context) as session:
+        wanted = _filter(ids, error, text, actor, since, until)
+
+        def act(where: Callable[[DeadLetter], bool]) -> Resolved:
+            return session.broker.redrive(
+                queue, dry_run=not is_applied, reason=reason, by=by, rate_per_s=rate, where=where
+            )
+
+        _resolve(session, "redrive", queue, wanted, limit, everything, is_applied, is_confirmed, reason, act)
+
+
+def discard(
+    context: typer.Context,
+    queue: Queue,
+    ids: Ids = None,
+    error: Error = None,
+    text: Text = None,
+    actor: ActorName = None,
+    since: Since = None,
+    until: Until = None,
+    limit: AtMost = None,
+    everything: Everything = False,
+    is_applied: Apply = False,
+    is_confirmed: Yes = False,
+    reason: Reason = "",
+    by: By = None,
+) -> None:
+    """Discard dead letters: they are no longer listed. A dry run, unless --apply is given.
+
+    \b
+    Example:
+      dkb shop.tasks dlq discard mail --id 7c1ea0d6-2f0f-4e8e-9a57-6b8f0b7b0b51 --apply --reason "a test"
+    """
+    with ending(context) as session:
+        wanted = _filter(ids, error, text, actor, since, until)
+
+        def act(where: Callable[[DeadLetter], bool]) -> Resolved:
+            return session.broker.discard(queue, dry_run=not is_applied, reason=reason, by=by, where=where)
+
+        _resolve(session, "discard", queue, wanted, limit, everything, is_applied, is_confirmed, reason, act)
+
+
+def _resolve(
+    session: Session,
+    action: str,
+    queue: str,
+    wanted: DeadLetterFilter,
+    limit: int | None,
+    everything: bool,
+    is_applied: bool,
+    is_confirmed: bool,
+    reason: str,
+    act: Callable[[Callable[[DeadLetter], bool]], Resolved],
+) -> None:
+    """Select dead letters, confirm their number, and act on those that were selected and no other one."""
+    if wanted.is_empty and not everything:
+        raise Refused(f"Without a condition this would {action} all dead letters of {queue!r}: add --all.")
+    if is_applied and not reason.strip():
+        raise Refused("--apply needs --reason, which the audit keeps.")
+    session.queue_names([queue])
+    found = sorted(session.broker.dead_letters(queue, where=wanted), key=lambda one: one.timestamp)
+    chosen = list(islice(found, limit))
+    rows = [dead_letter_row(one) for one in chosen]
+    places = {place for one in chosen if (place := place_of(one)) is not None}
+    if is_applied and chosen and not is_confirmed:
+        noun = texts.plural(len(chosen), "dead letter")
+        confirm_count(session.output, len(chosen), f"{action} {noun} of {queue!r}")
+    progress = session.output.progress(action)
+    try:
+        resolved = act(_Counted(places, progress)) if chosen else None
+    finally:
+        progress.close()
+    _show_resolved(session, action, queue, is_applied, rows, resolved)
+    refused = 0 if resolved is None else resolved.refused.total()
+    if is_applied and resolved is not None and refused:
+        raise Refused(
+            f"{texts.plural(refused, 'dead letter')} stayed: "
+            + "; ".join(f"{why} ({count})" for why, count in resolved.refused.items()),
+            Exit.UNDECIDED,
+        )
+
+
+class _Counted:
+    """Selects the dead letters at ``places``, and says how many it has."""
+
+    def __init__(self, places: set[Place], on_progress: Callable[[int, int], None]) -> None:
+        self._places = places
+        self._on_progress = on_progress
+        self._seen: set[Place] = set()
+
+    def __call__(self, dead_letter: DeadLetter) -> bool:
+        place = place_of(dead_letter)
+        if place not in self._places:
+            return False
+        self._seen.add(place)
+        self._on_progress(len(self._seen), len(self._places))
+        return True
+
+
+def _show_resolved(
+    session: Session,
+    action: str,
+    queue: str,
+    is_applied: bool,
+    rows: list[DeadLetterRow],
+    resolved: Resolved | None,
+) -> None:
+    refused = dict(resolved.refused) if resolved else {}
+    by_error: dict[str, int] = {}
+    for row in rows:
+        by_error[row["error_type"]] = by_error.get(row["error_type"], 0) + 1
+    document = {
+        "queue": queue,
+        "dry_run": not is_applied,
+        "operation": resolved.operation if resolved and is_applied else None,
+        "selected": len(rows),
+        "sent": resolved.sent if resolved else 0,
+        "sent_before": resolved.sent_before if resolved else 0,
+        "error_types": by_error,
+        "refused": refused,
+    }
+    lines = []
+    if rows:
+        kinds = ", ".join(f"{name} {count}" for name, count in sorted(by_error.items()))
+        stayed = sum(refused.values())
+        done = {"redrive": "Redriven", "discard": "Discarded"}[action]
+        lines.append(
+            f"{done}: {texts.plural(len(rows) - stayed, 'dead letter')} of {queue!r} ({kinds})."
+            if is_applied
+            else f"Would {action} {texts.plural(len(rows), 'dead letter')} of {queue!r} ({kinds})."
+        )
+        lines += [f"Cannot {action} {count}: {why}" for why, count in refused.items() if not is_applied]
+    shown = [] if is_applied else rows[:DEFAULT_LIMIT]
+    session.output.show(
+        Answer(
+            f"dlq {action}",
+            document,
+            [Table(DEAD_LETTER_COLUMNS, shown, empty="" if is_applied and rows else NO_DEAD_LETTER)],
+            lines,
+        )
+    )
+    if not is_applied and rows:
+        session.output.say("A dry run: nothing was changed. --apply does it.")
+
+
+def export(
+    context: typer.Context,
+    queue: Queue,
+    ids: Ids = None,
+    error: Error = None,
+    text: Text = None,
+    actor: ActorName = None,
+    since: Since = None,
+    until: Until = None,
+) -> None:
+    """Print dead letters to stdout with all they hold, one JSON document a line. Nothing is changed.
+
+    \b
+    Example:
+      dkb shop.tasks dlq export mail > mail.jsonl
+    """
+    with ending(context) as session:
+        wanted = _filter(ids, error, text, actor, since, until)
+        count = 0
+        for one in _read(session, session.queue_names([queue]), wanted):
+            line: dict[str, Any] = {"v": 1, **detail_of(one)}
+            line["raw_base64"] = base64.b64encode(one.raw).decode()
+            line["headers"] = [[name, base64.b64encode(value).decode()] for name, value in one.headers]
+            typer.echo(json.dumps(line, ensure_ascii=False, default=str))
+            count += 1
+        session.output.say(f"{texts.plural(count, 'dead letter')} of {queue!r}.")

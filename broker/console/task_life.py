@@ -1,0 +1,170 @@
+"""The life of one message, put together from the places that tell of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dramatiq.message import Message
+
+from .. import DeadLetter, DelayedMessage, EventKind, FoundRecord, HistoryEvent, RecordState
+from . import texts
+from .dead_letter_rows import record_text
+from .documents import EventRow, ResolutionRow, RunningRow
+from .output import Column
+
+
+@dataclass(slots=True)
+class Traces:
+    """What was found of a message.
+
+    Attributes:
+      missing: Sentences that say why something may be missing.
+    """
+
+    message_id: str
+    running: list[RunningRow] = field(default_factory=list)
+    history: list[HistoryEvent] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    resolutions: list[ResolutionRow] = field(default_factory=list)
+    delayed: list[DelayedMessage] = field(default_factory=list)
+    records: list[FoundRecord] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    @property
+    def is_empty(self) -> bool:
+        return not (
+            self.running
+            or self.history
+            or self.dead_letters
+            or self.resolutions
+            or self.delayed
+            or self.records
+        )
+
+    def message(self) -> Message[Any] | None:
+        """The message as the latest of its records has it; None when only its history is left."""
+        for record in reversed(self.records):
+            return record.message
+        for delayed in self.delayed:
+            return delayed.decode()
+        for dead_letter in reversed(self.dead_letters):
+            if dead_letter.message is not None:
+                return dead_letter.message
+        return None
+
+    def status(self) -> str:
+        """Where the message is now."""
+        if self.running:
+            return "running"
+        if self.delayed:
+            return "delayed"
+        states = {record.state for record in self.records}
+        if RecordState.WAITING in states:
+            return "waiting"
+        if RecordState.INCOMPLETE in states:
+            return "taken"
+        if self.dead_letters:
+            return "dead"
+        last = self.history[-1] if self.history else None
+        if last is not None and last.kind == EventKind.DEAD_LETTERED:
+            return "discarded or redriven" if self.resolutions else "dead"
+        return "unknown" if last is None else str(last.kind)
+
+
+STATUSES = {
+    "running": "a worker runs it",
+    "delayed": "it waits for its time, or for its retry",
+    "waiting": "it waits in its queue, and no worker has it yet",
+    "taken": "a worker has it: it is about to run, or what follows from it is being sent",
+    "dead": "it is a dead letter, and no worker runs it again by itself",
+    "succeeded": "it ran without an error",
+    "retried": "its last run failed, and it is tried again",
+    "failed": "it failed, and is neither tried again nor a dead letter",
+    "skipped": "a middleware skipped it",
+    "interrupted": "its run was ended from outside, and it runs again",
+    "started": "its run had begun, and no end of it is known",
+}
+
+
+def _event(at_ms: int | None, event: str, **fields: Any) -> EventRow:
+    empty = dict.fromkeys(EventRow.__annotations__)
+    return EventRow(**{**empty, **fields, "at_ms": at_ms, "event": event})  # type: ignore[typeddict-item]
+
+
+def event_rows(traces: Traces) -> list[EventRow]:
+    """The steps, by their time."""
+    rows = list(_events(traces))
+    return sorted(rows, key=lambda row: row["at_ms"] or 0)
+
+
+def _events(traces: Traces) -> Iterable[EventRow]:
+    message = traces.message()
+    if message is not None:
+        options = message.options
+        first = options.get("first_sent_timestamp", message.message_timestamp)
+        yield _event(_ms(first), "enqueued")
+    for record in traces.records:
+        place = f"{record.topic}-{record.partition}@{record.offset}"
+        yield _event(record.written_ms, f"record ({record.state})", record=place)
+    known = {(one.kind, one.attempt) for one in traces.history}
+    for one in traces.history:
+        yield _event(
+            one.at_ms,
+            str(one.kind),
+            attempt=one.attempt,
+            worker=one.worker_id,
+            run_s=one.run_s,
+            queue_s=one.queue_s,
+            error_type=one.error_type,
+            error=one.error,
+            due_ms=one.retry_at_ms,
+        )
+    for running in traces.running:
+        if (EventKind.STARTED, running["attempt"]) not in known:
+            yield _event(running["since_ms"], "started", attempt=running["attempt"], worker=running["worker"])
+    for delayed in traces.delayed:
+        yield _event(int(delayed.due.timestamp() * 1000), "due", due_ms=int(delayed.due.timestamp() * 1000))
+    for dead_letter in traces.dead_letters:
+        yield _event(
+            dead_letter.timestamp,
+            "dead letter",
+            attempt=dead_letter.retry_count + 1,
+            error_type=dead_letter.error_type,
+            error=dead_letter.error,
+            record=record_text(dead_letter),
+        )
+    for done in traces.resolutions:
+        yield _event(done["at_ms"], f"{done['action']} {done['state']}", by=done["by"], reason=done["reason"])
+
+
+def _ms(value: Any) -> int | None:
+    return int(value) if isinstance(value, int | float) else None
+
+
+def _detail(row: EventRow) -> str:
+    parts = []
+    if row["worker"]:
+        parts.append(f"on {row['worker']}")
+    if row["run_s"] is not None:
+        parts.append(f"ran {texts.short(row['run_s'])}")
+    if row["queue_s"] is not None:
+        parts.append(f"after {texts.short(row['queue_s'])} in the queue")
+    if row["error_type"]:
+        parts.append(f"{row['error_type']}: {texts.line(row['error'])}")
+    if row["due_ms"] is not None:
+        parts.append(f"due {texts.moment(row['due_ms'])}")
+    if row["by"]:
+        parts.append(f"by {row['by']}: {row['reason']}")
+    if row["record"]:
+        parts.append(row["record"])
+    return ", ".join(parts) or texts.NONE
+
+
+EVENT_COLUMNS: Sequence[Column] = (
+    Column("AT", lambda r: texts.moment(r["at_ms"])),
+    Column("EVENT", lambda r: r["event"]),
+    Column("ATTEMPT", lambda r: texts.number(r["attempt"]), is_number=True),
+    Column("DETAIL", _detail),
+)

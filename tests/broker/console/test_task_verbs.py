@@ -1,0 +1,136 @@
+"""dkb task show and dkb tasks."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import dramatiq
+import pytest
+
+from broker import current_task
+from broker.console.task_search import argument_condition
+from broker.testing import Kit
+from tests.broker.console.conftest import Dkb
+from tests.waiting import wait_until
+
+DEADLINE_S = 30.0
+JOIN_MS = int(DEADLINE_S * 1000)
+
+
+def shown(dkb: Dkb, message_id: str, *options: str) -> dict[str, Any]:
+    return dkb("task", "show", message_id, "--json", *options).document
+
+
+def test_task_show_tells_a_whole_life_up_to_the_redrive_of_the_dead_letter(kit: Kit, dkb: Dkb) -> None:
+    @dramatiq.actor(max_retries=1, min_backoff=100, max_backoff=100)
+    def pay(order: int) -> None:
+        raise OSError("the bank is closed")
+
+    with kit.threads():
+        sent = pay.send(7)
+        kit.broker.join("default", timeout=JOIN_MS)
+    document = shown(dkb, sent.message_id)
+    assert (document["status"], document["actor"], document["queue"]) == ("dead", "pay", "default")
+    assert document["message"]["args"] == [7]
+    events = [row["event"] for row in document["events"]]
+    assert events[0] == "enqueued"
+    assert [name for name in events if name in ("retried", "dead_lettered")] == ["retried", "dead_lettered"]
+    (dead,) = document["dead_letters"]
+    assert "Traceback" in dead["traceback"]
+    retried = next(row for row in document["events"] if row["event"] == "retried")
+    assert (retried["attempt"], retried["error_type"], retried["error"]) == (
+        1, "OSError", "the bank is closed",
+    )  # fmt: skip
+    text = dkb("task", "show", sent.message_id).out
+    assert "Called as pay(7)." in text
+    assert "OSError: the bank is closed" in text
+
+    kit.broker.redrive("default", dry_run=False, reason="it is open", by="ops", message_id=sent.message_id)
+    document = shown(dkb, sent.message_id, "--log")
+    assert document["status"] == "waiting"
+    redriven = [row for row in document["events"] if row["event"] == "redrive done"]
+    assert [(row["by"], row["reason"]) for row in redriven] == [("ops", "it is open")]
+    records = [row["record"] for row in document["events"] if row["event"].startswith("record")]
+    assert len([record for record in records if record.startswith("shop-default-0@")]) == 3
+
+
+def test_task_show_finds_messages_that_wait_are_delayed_or_run(kit: Kit, dkb: Dkb) -> None:
+    go_on = threading.Event()
+
+    @dramatiq.actor
+    def long() -> None:
+        current_task.progress(0.25, "a quarter")
+        go_on.wait(DEADLINE_S)
+
+    waiting, delayed = long.send(), long.send_with_options(delay=3_600_000)
+    document = shown(dkb, waiting.message_id)
+    assert (document["status"], document["missing"]) == ("waiting", ["no worker has written a history"])
+    document = shown(dkb, delayed.message_id)
+    assert document["status"] == "delayed"
+    assert document["events"][-1]["due_ms"] is not None
+    with kit.threads():
+        wait_until(
+            lambda: shown(dkb, waiting.message_id)["running"],
+            deadline_s=DEADLINE_S,
+            what="a report of the run",
+        )
+        document = shown(dkb, waiting.message_id)
+        assert document["status"] == "running"
+        go_on.set()
+        wait_until(
+            lambda: shown(dkb, waiting.message_id)["status"] == "succeeded",
+            deadline_s=DEADLINE_S,
+            what="the event",
+        )
+
+
+def test_an_unknown_message_is_exit_code_1_with_the_reason(kit: Kit, dkb: Dkb) -> None:
+    ran = dkb("task", "show", "nobody")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == "dkb: Nothing is known of nobody: no worker has written a history.\n"
+
+
+def test_tasks_finds_the_last_state_of_each_message_by_its_conditions(kit: Kit, dkb: Dkb) -> None:
+    @dramatiq.actor(max_retries=0)
+    def task(what: str) -> None:
+        if what != "work":
+            raise {"value": ValueError, "key": KeyError}[what](what)
+
+    @dramatiq.actor
+    def other(*, order_id: int) -> None: ...
+
+    with kit.threads():
+        sent = [task.send(what) for what in ("work", "value", "key")]
+        kit.broker.join("default", timeout=JOIN_MS)
+    waiting = other.send(order_id=42)
+    delayed = other.send_with_options(kwargs={"order_id": 43}, delay=3_600_000)
+
+    def found(*conditions: str) -> set[tuple[str, str]]:
+        rows = dkb("tasks", "--json", *conditions).document["tasks"]
+        return {(row["message_id"], row["status"]) for row in rows}
+
+    work, value, key = (message.message_id for message in sent)
+    assert found() == {(work, "succeeded"), (value, "dead"), (key, "dead")}
+    assert found("--error", "KeyError") == {(key, "dead")}
+    assert found("--status", "succeeded") == {(work, "succeeded")}
+    assert found("--actor", "other") == set()
+    present = found("--status", "waiting", "--status", "delayed")
+    assert present == {(waiting.message_id, "waiting"), (delayed.message_id, "delayed")}
+    assert found("--arg", "order_id=42") == {(waiting.message_id, "waiting")}
+    assert found("--arg", "value") == {(value, "dead")}
+    assert found("--since", "2099-01-01") == set()
+    wrong = dkb("tasks", "--status", "lost")
+    assert (wrong.code, "'lost' is no status" in wrong.err) == (2, True)
+    assert "KeyError: 'key'" in dkb("tasks", "--error", "KeyError").out
+
+
+@pytest.mark.parametrize(
+    ("text", "is_found"),
+    [("42", True), ("order_id=42", True), ('"42"', False), ("x", True), ("name=x", True), ("name=42", False)],
+)
+def test_an_argument_is_compared_as_json_and_as_text(text: str, is_found: bool) -> None:
+    message: dramatiq.Message[None] = dramatiq.Message(
+        queue_name="q", actor_name="a", args=(), kwargs={"order_id": 42, "name": "x"}, options={}
+    )
+    assert argument_condition(text)(message) is is_found
