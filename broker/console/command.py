@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from . import dead_letter_verbs, queue_verbs, task_verbs, worker_verbs
+from . import (
+    check_verbs,
+    control_verbs,
+    dead_letter_verbs,
+    message_verbs,
+    queue_verbs,
+    task_verbs,
+    worker_verbs,
+)
 from .app import app as app
 
-for module in (queue_verbs, worker_verbs, task_verbs, dead_letter_verbs):
+for module in (
+    queue_verbs,
+    worker_verbs,
+    task_verbs,
+    dead_letter_verbs,
+    control_verbs,
+    message_verbs,
+    check_verbs,
+):
     module.register(app)
 
 

@@ -206,3 +206,39 @@ class ResolutionRow(TypedDict):
     operation: str
     count: int
     message_ids: list[str]
+
+
+class CommandRow(TypedDict):
+    """A command to workers, as the control topic keeps it."""
+
+    id: str
+    kind: str
+    target: str
+    by: str
+    at_ms: int
+    reason: str
+
+
+class FindingRow(TypedDict):
+    """A finding of ``doctor``, ``healthcheck`` or ``topics check``; ``severity`` is error or warning."""
+
+    check: str
+    severity: str
+    subject: str
+    finding: str
+    remedy: str
+
+
+class TopicRow(TypedDict):
+    """A topic of the namespace."""
+
+    topic: str
+    role: str
+    partitions: int
+    replication: int | None
+    leaderless: list[int]
+    under_replicated: list[int]
+    cleanup_policy: str | None
+    retention_ms: int | None
+    max_message_bytes: int | None
+    findings: list[FindingRow]

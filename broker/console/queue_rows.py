@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from .. import QueueState, WorkerInfo, WorkerState
@@ -40,12 +40,17 @@ class LedgerWatch:
 
 
 def queue_rows(
-    before: Sample | None, now: Sample, workers: Iterable[WorkerInfo], ledgers: LedgerWatch
+    before: Sample | None,
+    now: Sample,
+    workers: Iterable[WorkerInfo],
+    ledgers: LedgerWatch,
+    paused: Collection[str] | None,
 ) -> list[QueueRow]:
     """The rows of ``status``.
 
     Parameters:
       before: An earlier sample, for the rates; None for no rates.
+      paused: The paused queues; None when they are not known.
     """
     alive = [worker for worker in workers if worker.state is not WorkerState.GONE and worker.report]
     earlier = {state.name: state for state in before.states} if before else {}
@@ -72,7 +77,7 @@ def queue_rows(
                 workers=sum(
                     state.name in (worker.report.queues if worker.report else ()) for worker in alive
                 ),
-                paused=state.is_paused,
+                paused=None if paused is None else state.name in paused,
                 ledger_difference=state.counts.difference,
                 ledger_since_ms=ledgers.since_ms(state, now.at_ms),
             )

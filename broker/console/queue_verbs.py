@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated
 
 import typer
 
+from .. import Command, NotAuthorized
 from ..process import clock
 from . import texts
 from .live import watch
@@ -70,14 +71,15 @@ def _statuses(
     while True:
         now = _sample(session, wanted)
         workers = session.broker.workers()
-        rows = queue_rows(before, now, workers, ledgers)
+        paused = _paused(session)
+        rows = queue_rows(before, now, workers, ledgers, paused)
         states = Counter(str(worker.state) for worker in workers)
         elapsed_s = None if before is None else (now.at_ms - before.at_ms) / 1000
         yield Answer(
             "status",
             {"at_ms": now.at_ms, "sample_s": elapsed_s, "queues": rows, "workers": dict(states)},
             [Table(QUEUE_COLUMNS, rows, empty=NO_QUEUE)],
-            [_workers_line(states), *_ledger_lines(rows)],
+            [_workers_line(states), *_pause_lines(paused or {}), *_ledger_lines(rows)],
         )
         before = now
 
@@ -86,6 +88,19 @@ def _sample(session: Session, wanted: list[str] | None) -> Sample:
     names = session.queue_names(wanted)
     at_ms = clock.wall_ms()
     return Sample(at_ms, session.broker.queues(*names) if names else ())
+
+
+def _paused(session: Session) -> Mapping[str, Command] | None:
+    """The pauses; None without the right to read them."""
+    try:
+        return session.broker.paused_queues()
+    except NotAuthorized:
+        return None
+
+
+def _pause_lines(paused: Mapping[str, Command]) -> Iterator[str]:
+    for name, command in sorted(paused.items()):
+        yield f"{name} is paused by {command.by} since {texts.moment(command.at_ms)}: {command.reason}"
 
 
 def _workers_line(states: Counter[str]) -> str:

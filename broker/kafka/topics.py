@@ -244,7 +244,7 @@ class Topics(TopicNames):
           NotAuthorized: When this client may not describe one of them.
         """
         names = set(self._names())
-        wanted = names & {self.delayed, self.workers, self.history}
+        wanted = names & {self.delayed, self.workers, self.history, self.control}
         for queue_name in self.queues_among(names):
             wanted |= names & {*self.of_worker(queue_name), self.lanes(queue_name)}
 

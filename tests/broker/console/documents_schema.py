@@ -46,6 +46,22 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
     "dlq history": {"resolutions": list[documents.ResolutionRow]},
     "dlq redrive": RESOLVED,
     "dlq discard": RESOLVED,
+    "pause": {
+        "command": documents.CommandRow,
+        "in_force": bool,
+        "confirmed": list[str],
+        "unconfirmed": list[str],
+        "unknown": list[str],
+    },
+    "resume": {"command": documents.CommandRow, "was_paused": bool},
+    "quiet": {"command": documents.CommandRow, "worker_state": str},
+    "stop": {"command": documents.CommandRow, "worker_state": str},
+    "enqueue": {"message_id": str, "actor": str, "queue": str, "delay_s": float | None},
+    "cancel": {"message_id": str, "outcome": str},
+    "purge": {"queue": str, "dry_run": bool, "waiting": int, "delayed": int, "in_lanes": int},
+    "healthcheck": {"healthy": bool, "findings": list[documents.FindingRow]},
+    "doctor": {"findings": list[documents.FindingRow], "checked": list[str]},
+    "topics check": {"topics": list[documents.TopicRow]},
     "top": {"at_ms": int, "running": list[documents.RunningRow], "count": int},
 }
 

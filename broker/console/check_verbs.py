@@ -1,0 +1,209 @@
+"""The verbs that check: healthcheck, doctor, topics check."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable
+from typing import Annotated, TypeVar
+
+import typer
+
+from .. import NotAuthorized, TopicMisconfigured, WorkerInfo, WorkerState
+from ..process import clock
+from . import findings, texts
+from .documents import FindingRow
+from .exits import Exit
+from .findings import ERROR, FINDING_COLUMNS, TOPIC_COLUMNS, WARNING, finding, topic_row
+from .output import Answer, Table
+from .queue_verbs import NO_QUEUE
+from .session import Session, ending
+
+T = TypeVar("T")
+
+
+def register(app: typer.Typer) -> None:
+    app.command("healthcheck")(healthcheck)
+    app.command("doctor")(doctor)
+    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check the topics.")
+    group.command("check")(check_topics)
+    app.add_typer(group, name="topics")
+
+
+def healthcheck(
+    context: typer.Context,
+    is_worker: Annotated[
+        bool, typer.Option("--worker", help="Check the workers of one host instead of the queues.")
+    ] = False,
+    host: Annotated[str | None, typer.Option(help="The host for --worker; by default this one.")] = None,
+    queue: Annotated[list[str] | None, typer.Option(help="The queues; by default all.")] = None,
+    max_age: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Unhealthy when a message waits for longer.")
+    ] = None,
+    max_dead: Annotated[int | None, typer.Option(min=0, help="Unhealthy with more dead letters.")] = None,
+) -> None:
+    """Answer an orchestrator by the exit code: 0 healthy, 1 unhealthy, 3 Kafka does not answer.
+
+    Without --worker: no queue has waiting messages without a living worker, or exceeds a limit. With
+    --worker: this host has a busy or idle worker, and none that is stuck or silent.
+
+    \b
+    Examples:
+      dkb shop.tasks healthcheck --max-age 10m --max-dead 100
+      dkb shop.tasks healthcheck --worker
+    """
+    with ending(context) as session:
+        if is_worker:
+            found = _unhealthy_workers(session.broker.workers(), host or socket.gethostname())
+        else:
+            age_s = None if max_age is None else texts.parse_duration(max_age).total_seconds()
+            found = _unhealthy_queues(session, queue, age_s, max_dead)
+        lines = [] if found else ["healthy"]
+        document = {"healthy": not found, "findings": found}
+        session.output.show(Answer("healthcheck", document, [Table(FINDING_COLUMNS, found)], lines))
+        if found:
+            raise typer.Exit(Exit.FINDING)
+
+
+def _unhealthy_workers(workers: Iterable[WorkerInfo], host: str) -> list[FindingRow]:
+    here = [
+        worker
+        for worker in workers
+        if worker.state is not WorkerState.GONE and worker.report and worker.report.host == host
+    ]
+    if not here:
+        return [finding("workers", ERROR, host, "no living worker of this host has reported", "start one")]
+    return [
+        finding("workers", ERROR, worker.worker_id, f"{worker.state}: {worker.reason}", "restart it")
+        for worker in here
+        if worker.state in (WorkerState.STUCK, WorkerState.SILENT)
+    ]
+
+
+def _unhealthy_queues(
+    session: Session, wanted: list[str] | None, max_age_s: float | None, max_dead: int | None
+) -> list[FindingRow]:
+    names = session.queue_names(wanted)
+    states = session.broker.queues(*names) if names else []
+    served = {
+        name
+        for worker in session.broker.workers()
+        if worker.report and worker.state in (WorkerState.BUSY, WorkerState.IDLE)
+        for name in worker.report.queues
+    }
+    found = []
+    for state in states:
+        if state.lag and state.name not in served:
+            text = f"{texts.plural(state.lag, 'message')} wait, and no worker of the queue is busy or idle"
+            found.append(finding("workers", ERROR, state.name, text, "start a worker"))
+        age_s = max(state.lag_s or 0.0, state.oldest_incomplete_s or 0.0)
+        if max_age_s is not None and age_s > max_age_s:
+            text = f"its oldest message is {texts.age(age_s)} old, above {texts.age(max_age_s)}"
+            found.append(finding("age", ERROR, state.name, text, "see dkb status and dkb top"))
+        if max_dead is not None and state.dead > max_dead:
+            text = f"it has {texts.plural(state.dead, 'dead letter')}, above {max_dead:,}"
+            found.append(finding("dead letters", ERROR, state.name, text, "see dkb dlq errors"))
+    return found
+
+
+def check_topics(context: typer.Context) -> None:
+    """Show the topics with their settings, and which of these lose messages. Nothing is changed.
+
+    \b
+    Example:
+      dkb shop.tasks topics check
+    """
+    with ending(context) as session:
+        topics = session.broker.check_topics()
+        rows = [topic_row(topic) for topic in topics]
+        found = [one for row in rows for one in row["findings"]]
+        session.output.show(
+            Answer(
+                "topics check",
+                {"topics": rows},
+                [Table(TOPIC_COLUMNS, rows, empty=NO_QUEUE), Table(FINDING_COLUMNS, found, title="Findings")],
+            )
+        )
+        if any(one["severity"] == ERROR for one in found):
+            raise typer.Exit(Exit.FINDING)
+
+
+def doctor(
+    context: typer.Context,
+    is_strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 for warnings, too.")] = False,
+) -> None:
+    """Check rights, topics, clocks, versions, workers, queues and delays. Each finding has a remedy.
+
+    \b
+    Example:
+      dkb shop.tasks doctor
+    """
+    with ending(context) as session:
+        examination = _Examination(session)
+        found = examination.run()
+        order = {ERROR: 0, WARNING: 1}
+        found.sort(key=lambda row: (order[row["severity"]], row["check"]))
+        passed = ", ".join(examination.passed)
+        session.output.show(
+            Answer(
+                "doctor",
+                {"findings": found, "checked": examination.passed},
+                [Table(FINDING_COLUMNS, found)],
+                [f"Checked: {passed}."] if passed else [],
+            )
+        )
+        if any(row["severity"] == ERROR or is_strict for row in found):
+            raise typer.Exit(Exit.FINDING)
+
+
+class _Examination:
+    """One call of ``doctor``.
+
+    Attributes:
+      passed: The parts that could be checked.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._found: list[FindingRow] = []
+        self.passed: list[str] = []
+
+    def run(self) -> list[FindingRow]:
+        broker = self._session.broker
+        now_ms = clock.wall_ms()
+        topics = self._ask("topics", broker.check_topics) or []
+        self._found += findings.of_topics(topics)
+        self._found += findings.of_replication(topics)
+        workers = self._ask("workers", broker.workers) or []
+        self._found += findings.of_workers(workers, now_ms)
+        self._ask("history", lambda: broker.history(limit=1, scan_limit=1))
+        paused = self._ask("pauses", broker.paused_queues) or {}
+        self._found += findings.of_pauses(paused, now_ms)
+        retention = {topic.name: topic.settings.get("retention.ms") for topic in topics}
+        for name in self._session.queue_names():
+            self._examine_queue(name, workers, now_ms, retention)
+        return self._found
+
+    def _examine_queue(
+        self, name: str, workers: list[WorkerInfo], now_ms: int, retention: dict[str, str | None]
+    ) -> None:
+        broker = self._session.declared(name)
+        states = self._ask(f"queue {name}", lambda: broker.queues(name))
+        pending = self._ask(f"delays of {name}", lambda: broker.delayed(name))
+        if states is None or pending is None:
+            return
+        (state,) = states
+        kept_ms = int(retention.get(state.topic) or 0)
+        self._found += findings.of_queue(state, workers, pending, now_ms, kept_ms)
+
+    def _ask(self, part: str, question: Callable[[], T]) -> T | None:
+        """The answer; a missing right is a finding, and the other parts are checked nevertheless."""
+        try:
+            answer = question()
+        except NotAuthorized as e:
+            self._found.append(finding("rights", ERROR, part, str(e), "grant the right that the text names"))
+            return None
+        except TopicMisconfigured as e:
+            self._found.append(finding("policy", ERROR, part, str(e), "correct the topic"))
+            return None
+        self.passed.append(part)
+        return answer

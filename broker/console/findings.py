@@ -1,0 +1,273 @@
+"""The findings of ``doctor``: what is wrong, or may be, and the remedy. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from .. import Command, Pending, QueueState, TopicState, WorkerInfo, WorkerState
+from . import texts
+from .documents import FindingRow, TopicRow
+from .output import Column
+
+ERROR, WARNING = "error", "warning"
+#: A record that was taken so long ago is worth a look: the longest tasks should be shorter.
+LONG_RUN_S = 3_600.0
+#: A worker's clock that differs from Kafka's by more makes due times and ages wrong.
+CLOCK_S = 5.0
+#: A delayed message that is due for longer was not forwarded.
+LATE_FORWARD_S = 30.0
+#: A message that has waited for this share of its queue's retention is about to be deleted.
+RETENTION_SHARE = 0.5
+LONG_PAUSE_S = 24 * 3_600.0
+
+
+def finding(check: str, severity: str, subject: str, text: str, remedy: str) -> FindingRow:
+    return FindingRow(check=check, severity=severity, subject=subject, finding=text, remedy=remedy)
+
+
+def of_topics(topics: Iterable[TopicState]) -> Iterator[FindingRow]:
+    for topic in topics:
+        if topic.leaderless:
+            yield finding(
+                "replication",
+                ERROR,
+                topic.name,
+                f"partitions {_numbers(topic.leaderless)} have no leader: nothing is read or written there",
+                "start the Kafka nodes that hold them",
+            )
+        if topic.under_replicated:
+            yield finding(
+                "replication",
+                WARNING,
+                topic.name,
+                f"partitions {_numbers(topic.under_replicated)} have fewer replicas in sync than replicas",
+                "start the missing Kafka nodes, or wait until they have caught up",
+            )
+        if not topic.settings:
+            yield finding(
+                "rights",
+                WARNING,
+                topic.name,
+                "its settings may not be read, so nobody knows whether they lose messages",
+                f"grant DESCRIBE_CONFIGS on the topic {topic.name!r}",
+            )
+        for one in topic.findings:
+            text = f"{one.setting}={one.value}, {one.effect}"
+            yield finding("policy", ERROR if one.is_certain else WARNING, topic.name, text, one.command)
+
+
+def of_replication(topics: Sequence[TopicState]) -> Iterator[FindingRow]:
+    single = sorted(topic.name for topic in topics if topic.replication == 1)
+    if single:
+        yield finding(
+            "replication",
+            WARNING,
+            f"{len(single)} of {len(topics)} topics",
+            "have one replica: a lost disk loses their messages",
+            "on a cluster of three nodes, raise it with kafka-reassign-partitions.sh",
+        )
+
+
+def of_queue(
+    state: QueueState, workers: Iterable[WorkerInfo], pending: Pending, now_ms: int, retention_ms: int | None
+) -> Iterator[FindingRow]:
+    """The findings about one queue."""
+    alive = [w for w in workers if w.report and w.state is not WorkerState.GONE]
+    if state.lag and not any(state.name in w.report.queues for w in alive if w.report):
+        yield finding(
+            "workers",
+            ERROR,
+            state.name,
+            f"{texts.plural(state.lag, 'message')} wait, and no worker of the queue has reported",
+            "start a worker of the queue",
+        )
+    if state.counts.difference:
+        yield finding(
+            "ledger",
+            ERROR,
+            state.name,
+            f"{texts.plural(state.counts.difference, 'record')} were deleted before they were known to be "
+            "complete",
+            "unless it was a purge: raise retention.ms of the topic above the longest backlog",
+        )
+    yield from _of_partitions(state)
+    if state.lag_s is not None and retention_ms and state.lag_s * 1000 > retention_ms * RETENTION_SHARE:
+        yield finding(
+            "retention",
+            ERROR,
+            state.name,
+            f"the oldest message waits for {texts.age(state.lag_s)}, and Kafka deletes it after "
+            f"{texts.age(retention_ms / 1000)}",
+            f"raise retention.ms of the topic {state.topic!r}, then work the backlog off",
+        )
+    if pending.next_due is not None and now_ms / 1000 - pending.next_due.timestamp() > LATE_FORWARD_S:
+        late_s = now_ms / 1000 - pending.next_due.timestamp()
+        yield finding(
+            "delays",
+            ERROR,
+            state.name,
+            f"a delayed message is due for {texts.age(late_s)} and was not forwarded",
+            "start a worker of the namespace; its log says why its forwarder has no partition",
+        )
+
+
+def _of_partitions(state: QueueState) -> Iterator[FindingRow]:
+    for p in state.partitions:
+        subject = f"{state.name}, partition {p.partition}"
+        for suspect in p.suspects:
+            running = ", and runs" if suspect.is_running else ""
+            yield finding(
+                "crashes",
+                WARNING,
+                subject,
+                f"the record at offset {suspect.offset} may have killed "
+                f"{texts.plural(suspect.crashes, 'worker')}{running}",
+                "look at the death notes in dkb workers; it becomes a dead letter when it kills again",
+            )
+        if p.oldest_incomplete_s is not None and p.oldest_incomplete_s > LONG_RUN_S:
+            yield finding(
+                "stuck",
+                WARNING,
+                subject,
+                f"its oldest unfinished record (offset {p.next_offset}) is "
+                f"{texts.age(p.oldest_incomplete_s)} old, with "
+                f"{texts.plural(p.holes, 'completed record')} behind it",
+                "dkb top shows what runs; give the actor a time_limit",
+            )
+
+
+def of_workers(workers: Sequence[WorkerInfo], now_ms: int) -> Iterator[FindingRow]:
+    remedies = {
+        WorkerState.STUCK: "look at the task; restart the worker if the task cannot end",
+        WorkerState.SILENT: "look at its process and its network; Kafka gives its work to others after the "
+        "session timeout",
+    }
+    for worker in workers:
+        if worker.state in remedies:
+            severity = ERROR if worker.state is WorkerState.STUCK else WARNING
+            yield finding("workers", severity, worker.worker_id, worker.reason, remedies[worker.state])
+        if worker.signal is not None and worker.signal not in (2, 15):
+            yield finding(
+                "crashes",
+                WARNING,
+                worker.worker_id,
+                worker.reason,
+                "SIGKILL often means that the memory limit was reached; see the log of the system",
+            )
+    yield from _of_reports([w for w in workers if w.state is not WorkerState.GONE], now_ms)
+
+
+def _of_reports(workers: Sequence[WorkerInfo], now_ms: int) -> Iterator[FindingRow]:
+    for worker in workers:
+        report = worker.report
+        if report is None:
+            continue
+        # The report's time by Kafka's clock, less its time by the worker's.
+        ahead_s = report.at_ms / 1000 - (now_ms / 1000 - worker.silent_s)
+        if abs(ahead_s) > CLOCK_S:
+            yield finding(
+                "clocks",
+                WARNING,
+                worker.worker_id,
+                f"its clock differs from Kafka's by {texts.age(abs(ahead_s))}",
+                "synchronise the clocks of both machines",
+            )
+        if report.control.pauses_unknown:
+            yield finding(
+                "rights",
+                ERROR,
+                worker.worker_id,
+                "it cannot read commands, so it runs tasks of paused queues",
+                "grant it READ on the topic dramatiq_control of the namespace",
+            )
+        if report.history.dropped:
+            yield finding(
+                "history",
+                WARNING,
+                worker.worker_id,
+                f"{texts.plural(report.history.dropped, 'event')} of its history were lost",
+                "Kafka did not take them in time; look at its load",
+            )
+    for name in ("broker", "app", "dramatiq"):
+        found = Counter(w.report.versions.get(name, "") for w in workers if w.report)
+        if len(found) > 1:
+            counts = ", ".join(f"{version or 'unknown'}: {n}" for version, n in sorted(found.items()))
+            yield finding(
+                "versions",
+                WARNING,
+                f"version of {name}",
+                f"workers have different ones ({counts})",
+                "finish the deployment",
+            )
+
+
+def of_pauses(paused: Mapping[str, Command], now_ms: int) -> Iterator[FindingRow]:
+    for name, command in sorted(paused.items()):
+        age_s = (now_ms - command.at_ms) / 1000
+        if age_s > LONG_PAUSE_S:
+            yield finding(
+                "pauses",
+                WARNING,
+                name,
+                f"it is paused for {texts.age(age_s)} by {command.by}: {command.reason}",
+                f"dkb resume {name}",
+            )
+
+
+def topic_row(topic: TopicState) -> TopicRow:
+    settings = topic.settings
+    return TopicRow(
+        topic=topic.name,
+        role=topic.role,
+        partitions=topic.partitions,
+        replication=topic.replication,
+        leaderless=list(topic.leaderless),
+        under_replicated=list(topic.under_replicated),
+        cleanup_policy=settings.get("cleanup.policy"),
+        retention_ms=_int(settings.get("retention.ms")),
+        max_message_bytes=_int(settings.get("max.message.bytes")),
+        findings=list(of_topics([topic])),
+    )
+
+
+def _int(text: str | None) -> int | None:
+    return None if text is None else int(text)
+
+
+def _numbers(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def _retention(row: TopicRow) -> str:
+    if row["cleanup_policy"] == "compact" or row["retention_ms"] is None:
+        return texts.NONE
+    return "forever" if row["retention_ms"] < 0 else texts.age(row["retention_ms"] / 1000)
+
+
+FINDING_COLUMNS: Sequence[Column] = (
+    Column(
+        "SEVERITY",
+        lambda r: r["severity"],
+        style=lambda r: "bold red" if r["severity"] == ERROR else "yellow",
+    ),
+    Column("CHECK", lambda r: r["check"]),
+    Column("SUBJECT", lambda r: r["subject"]),
+    Column("FINDING", lambda r: texts.line(r["finding"])),
+    Column("REMEDY", lambda r: texts.line(r["remedy"])),
+)
+
+TOPIC_COLUMNS: Sequence[Column] = (
+    Column("TOPIC", lambda r: r["topic"]),
+    Column("ROLE", lambda r: r["role"]),
+    Column("PARTITIONS", lambda r: str(r["partitions"]), is_number=True),
+    Column("REPLICAS", lambda r: texts.number(r["replication"]), is_number=True),
+    Column("CLEANUP", lambda r: r["cleanup_policy"] or texts.NONE),
+    Column("RETENTION", _retention, is_number=True),
+    Column("MAX BYTES", lambda r: texts.number(r["max_message_bytes"]), is_number=True),
+    Column(
+        "FINDINGS",
+        lambda r: str(len(r["findings"])) if r["findings"] else "none",
+        style=lambda r: "red" if r["findings"] else "",
+    ),
+)

@@ -1,0 +1,176 @@
+"""The verbs that send and drop messages: enqueue, cancel, purge."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+from dramatiq.message import Message
+
+from .. import Outcome
+from . import texts
+from .confirm import confirm_count
+from .exits import Exit
+from .output import Answer
+from .session import Refused, Session, ending
+
+
+def register(app: typer.Typer) -> None:
+    app.command("enqueue")(enqueue)
+    app.command("cancel")(cancel)
+    app.command("purge")(purge)
+
+
+def enqueue(
+    context: typer.Context,
+    actor: Annotated[str, typer.Argument(help="The actor.")],
+    arguments: Annotated[
+        str,
+        typer.Argument(metavar="[ARGS]", help="A JSON list of arguments, or an object of keyword arguments."),
+    ] = "[]",
+    kwargs: Annotated[str, typer.Option(metavar="JSON", help="Keyword arguments, beside a list.")] = "{}",
+    queue: Annotated[
+        str | None,
+        typer.Option(help="The queue; by default the actor's, or default without the application."),
+    ] = None,
+    delay: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Run it after that time: 90s, 2h.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="Its partition key.")] = None,
+) -> None:
+    """Send a message to an actor, and print its id.
+
+    \b
+    Examples:
+      dkb shop.tasks enqueue resize '["a.png", 200]' --delay 15m
+      dkb --bootstrap kafka:9092 enqueue resize '{"path": "a.png"}' --queue images
+    """
+    with ending(context) as session:
+        args, named = _arguments(arguments, kwargs)
+        options = {} if key is None else {"partition_key": key}
+        message = _message(session, actor, args, named, queue, options)
+        delay_ms = None if delay is None else int(texts.parse_duration(delay).total_seconds() * 1000)
+        sent = session.broker.enqueue(message, delay=delay_ms)
+        session.output.show(
+            Answer(
+                "enqueue",
+                {
+                    "message_id": sent.message_id,
+                    "actor": sent.actor_name,
+                    "queue": sent.queue_name,
+                    "delay_s": None if delay_ms is None else delay_ms / 1000,
+                },
+                lines=[sent.message_id],
+            )
+        )
+
+
+def _arguments(arguments: str, kwargs: str) -> tuple[list[Any], dict[str, Any]]:
+    positional, named = _json(arguments, "ARGS"), _json(kwargs, "--kwargs")
+    if not isinstance(named, dict):
+        raise Refused("--kwargs is no JSON object.")
+    if isinstance(positional, dict):
+        return [], {**positional, **named}
+    if not isinstance(positional, list):
+        raise Refused('ARGS is neither a JSON list nor a JSON object: write ["a.png"] for one argument.')
+    return positional, named
+
+
+def _json(text: str, name: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as e:
+        raise Refused(f"{name} is not JSON: {e}") from e
+
+
+def _message(
+    session: Session,
+    actor: str,
+    args: list[Any],
+    kwargs: dict[str, Any],
+    queue: str | None,
+    options: dict[str, Any],
+) -> Message[Any]:
+    """The message. The application's actor adds its own options."""
+    broker = session.broker
+    if actor in broker.actors:
+        message = broker.actors[actor].message_with_options(args=tuple(args), kwargs=kwargs, **options)
+        return message if queue is None else message.copy(queue_name=queue)
+    if broker.actors:
+        raise Refused(f"The application has no actor {actor!r}: it has {', '.join(sorted(broker.actors))}.")
+    # Without the application nobody knows whether its workers have the actor.
+    name = queue or "default"
+    session.declared(name)
+    return Message(queue_name=name, actor_name=actor, args=tuple(args), kwargs=kwargs, options=options)
+
+
+def cancel(
+    context: typer.Context,
+    message_id: Annotated[str, typer.Argument(help="The message.")],
+    wait: Annotated[
+        float, typer.Option(min=0.1, metavar="SECONDS", help="The time to wait for the decision of a worker.")
+    ] = 10.0,
+) -> None:
+    """Drop a delayed message, or one that waits for its retry. A worker must run: it decides.
+
+    Exit code 1: it has run or is about to, or nobody knows it. Exit code 5: undecided, the request stands.
+
+    \b
+    Example:
+      dkb shop.tasks cancel 7c1ea0d6-2f0f-4e8e-9a57-6b8f0b7b0b51
+    """
+    with ending(context) as session:
+        outcome = session.broker.cancel(message_id, timeout_s=wait)
+        told = {
+            Outcome.CANCELLED: "is cancelled",
+            Outcome.TOO_LATE: "was forwarded to its queue before: it is too late to cancel it",
+            Outcome.UNKNOWN: "is not among the delayed messages",
+        }
+        session.output.show(
+            Answer(
+                "cancel",
+                {"message_id": message_id, "outcome": outcome.value},
+                lines=[f"{message_id} {told.get(outcome, outcome.value)}."],
+            )
+        )
+        if outcome is not Outcome.CANCELLED:
+            raise typer.Exit(Exit.FINDING)
+
+
+def purge(
+    context: typer.Context,
+    queue: Annotated[str, typer.Argument(help="The queue.")],
+    is_applied: Annotated[bool, typer.Option("--apply", help="Do it. Without, it is a dry run.")] = False,
+    is_confirmed: Annotated[
+        bool, typer.Option("--yes", help="Do not ask for the number of messages.")
+    ] = False,
+) -> None:
+    """Drop all messages of a queue that wait or are delayed. Running tasks continue; dead letters stay.
+
+    They cannot be restored. A dry run, unless --apply is given.
+
+    \b
+    Example:
+      dkb shop.tasks purge mail --apply
+    """
+    with ending(context) as session:
+        broker = session.declared(queue)
+        (state,) = broker.queues(queue)
+        count = state.waiting + state.delayed + state.in_lanes
+        what = f"drop {texts.plural(count, 'message')} of {queue!r} for good"
+        if is_applied and count and not is_confirmed:
+            confirm_count(session.output, count, what)
+        if is_applied:
+            broker.flush(queue)
+        document = {
+            "queue": queue,
+            "dry_run": not is_applied,
+            "waiting": state.waiting,
+            "delayed": state.delayed,
+            "in_lanes": state.in_lanes,
+        }
+        text = f"Dropped the messages of {queue!r}; it had {count:,}." if is_applied else f"Would {what}."
+        session.output.show(Answer("purge", document, lines=[text]))
+        if not is_applied:
+            session.output.say("A dry run: nothing was changed. --apply does it.")

@@ -1,0 +1,112 @@
+"""dkb healthcheck, doctor and topics check."""
+
+from __future__ import annotations
+
+import dramatiq
+import pytest
+
+from broker.kafka.errors import TopicAuthorizationFailedError
+from broker.kafka.types import OffsetAndMetadata, TopicPartition
+from broker.offsets.commit_metadata import CommitState, Suspicion, encode
+from broker.testing import Kit, advance, drain
+from broker.testing.memory.faults import Request
+from tests.broker.console.conftest import Dkb
+from tests.broker.console.test_worker_verbs import Tell, tell
+from tests.broker.reports.samples import report
+
+__all__ = ["tell"]
+
+
+@pytest.fixture
+def waiting(kit: Kit) -> None:
+    """A message of the queue mail that waits for 90 seconds."""
+
+    @dramatiq.actor(queue_name="mail")
+    def task() -> None: ...
+
+    task.send()
+    drain()
+    task.send()
+    advance(seconds=90)
+
+
+@pytest.mark.usefixtures("waiting")
+def test_a_queue_with_messages_and_no_living_worker_is_unhealthy(kit: Kit, dkb: Dkb, tell: Tell) -> None:
+    ran = dkb("healthcheck", "--json")
+    assert (ran.code, ran.document["healthy"]) == (1, False)
+    assert "no worker of the queue is busy or idle" in dkb("healthcheck").out
+    tell(report(host="h", queues=("mail",)))
+    assert dkb("healthcheck").out == "healthy\n"
+    ran = dkb("healthcheck", "--max-age", "1m")
+    assert (ran.code, "its oldest message is 1m30s old, above 1m00s" in ran.out) == (1, True)
+    assert dkb("healthcheck", "--max-age", "2m", "--max-dead", "0").code == 0
+
+
+def test_the_worker_of_a_host_is_healthy_while_it_is_busy_or_idle(kit: Kit, dkb: Dkb, tell: Tell) -> None:
+    assert dkb("healthcheck", "--worker", "--host", "h").code == 1
+    tell(report(host="h", next_s=2.0))
+    assert dkb("healthcheck", "--worker", "--host", "h").code == 0
+    assert dkb("healthcheck", "--worker", "--host", "i").code == 1
+    advance(seconds=30)
+    ran = dkb("healthcheck", "--worker", "--host", "h")
+    assert (ran.code, "silent: no report for 30 s" in ran.out) == (1, True)
+
+
+def found_by_doctor(dkb: Dkb) -> set[tuple[str, str, str]]:
+    rows = dkb("doctor", "--json").document["findings"]
+    return {(row["check"], row["severity"], row["subject"]) for row in rows}
+
+
+@pytest.mark.usefixtures("waiting")
+def test_doctor_finds_what_is_wrong_with_workers_queues_and_delays(kit: Kit, dkb: Dkb, tell: Tell) -> None:
+    assert ("workers", "error", "mail") in found_by_doctor(dkb)
+    now_ms = kit.clock.wall_ms()
+    tell(report(worker_id="h:1:a", queues=("mail",), at_ms=now_ms, versions={"broker": "1"}))
+    tell(report(worker_id="h:2:b", queues=("mail",), at_ms=now_ms - 60_000, versions={"broker": "2"}))
+    found = found_by_doctor(dkb)
+    assert ("workers", "error", "mail") not in found
+    assert {("clocks", "warning", "h:2:b"), ("versions", "warning", "version of broker")} <= found
+    state = CommitState(1, 1, (1,), suspicions={1: Suspicion(2, running=True)})
+    offsets = kit.cluster.group("dramatiq.shop-mail").offsets
+    offsets[TopicPartition("shop-mail", 0)] = OffsetAndMetadata(1, encode(state))
+    kit.broker.enqueue(dramatiq.Message("mail", "task", (), {}, {}), delay=1_000)
+    advance(hours=2)
+    found = found_by_doctor(dkb)
+    assert {
+        ("crashes", "warning", "mail, partition 0"),
+        ("stuck", "warning", "mail, partition 0"),
+        ("delays", "error", "mail"),
+    } <= found
+    advance(days=6)
+    kit.broker.enqueue(dramatiq.Message("mail", "task", (), {}, {}))
+    offsets[TopicPartition("shop-mail", 0)] = OffsetAndMetadata(1, encode(CommitState(1, 0, ())))
+    assert ("retention", "error", "mail") in found_by_doctor(dkb)
+
+
+@pytest.mark.usefixtures("waiting")
+def test_doctor_names_a_missing_right_and_checks_the_rest(kit: Kit, dkb: Dkb, tell: Tell) -> None:
+    tell(report(queues=("mail",), at_ms=kit.clock.wall_ms()))
+    kit.cluster.refuse(
+        Request.FETCH, lambda: TopicAuthorizationFailedError({"shop-dramatiq_workers"}),
+        topic="shop-dramatiq_workers", times=None,
+    )  # fmt: skip
+    ran = dkb("doctor")
+    assert ran.code == 1
+    assert "READ on the topic 'shop-dramatiq_workers'" in ran.out
+    assert "queue mail" in ran.out
+
+
+@pytest.mark.usefixtures("waiting")
+def test_topics_check_names_a_policy_that_loses_messages_and_its_remedy(kit: Kit, dkb: Dkb) -> None:
+    ran = dkb("topics", "check", "--json")
+    assert ran.code == 0
+    roles = {row["topic"]: row["role"] for row in ran.document["topics"]}
+    assert (roles["shop-mail"], roles["shop-mail_dlq"], roles["shop-delayed"]) == (
+        "queue", "dead letters", "delayed",
+    )  # fmt: skip
+    kit.cluster.topics["shop-mail"].settings["cleanup.policy"] = "compact"
+    ran = dkb("topics", "check")
+    assert ran.code == 1
+    assert "cleanup.policy=compact" in ran.out
+    assert "kafka-configs.sh" in ran.out
+    assert dkb("doctor").code == 1

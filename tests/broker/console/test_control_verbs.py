@@ -1,0 +1,65 @@
+"""dkb pause, resume, quiet and stop."""
+
+from __future__ import annotations
+
+import dramatiq
+import pytest
+
+from broker.console.control_verbs import find_worker
+from broker.console.session import Refused
+from broker.reports.worker_states import WorkerInfo, WorkerState
+from broker.testing import Kit, drain, pending
+from tests.broker.console.conftest import Dkb
+from tests.broker.console.test_worker_verbs import Tell, four_workers, tell
+
+__all__ = ["tell"]
+
+
+def test_a_paused_queue_is_shown_with_who_and_why_until_it_is_resumed(kit: Kit, dkb: Dkb) -> None:
+    @dramatiq.actor(queue_name="mail")
+    def task() -> None: ...
+
+    task.send()
+    drain()
+    ran = dkb("pause", "mail", "--reason", "the server is down", "--by", "ops", "--wait", "0", "--json")
+    assert ran.code in (0, 5)  # 5: not in force yet
+    assert (ran.document["command"]["by"], ran.document["command"]["kind"]) == ("ops", "pause")
+    task.send()
+    assert len(pending("mail")) == 1
+    text = dkb("status", "--sample", "0").out
+    assert "mail (paused)" in text
+    assert "mail is paused by ops since" in text
+    assert "the server is down" in text
+    ran = dkb("resume", "mail", "--json")
+    assert (ran.code, ran.document["was_paused"]) == (0, True)
+    assert drain() == 1
+    assert dkb("resume", "mail").out == "'mail' was not paused.\n"
+
+
+def test_a_pause_needs_a_reason_and_a_queue_that_exists(kit: Kit, dkb: Dkb) -> None:
+    assert dkb("pause", "mail").code == 2
+    ran = dkb("pause", "male", "--reason", "x")
+    assert (ran.code, "no queue 'male'" in ran.err) == (1, True)
+    assert kit.cluster.topics == {}
+
+
+def test_quiet_and_stop_take_a_unique_part_of_a_living_workers_id(kit: Kit, dkb: Dkb, tell: Tell) -> None:
+    four_workers(kit, tell)
+    ran = dkb("stop", "b:2", "--reason", "a leak", "--json")
+    document = ran.document
+    assert (document["command"]["target"], document["worker_state"]) == ("b:2:busy", "busy")
+    assert "obeys once it runs again" in dkb("quiet", "silent").out
+    for wanted, code, said in (
+        ("killed", 1, "d:4:killed is gone: SIGKILL ended it"),
+        ("nobody", 1, "No worker has 'nobody' in its id"),
+        (":", 2, "is in the ids of a:1:silent, b:2:busy, c:3:stuck"),
+    ):
+        ran = dkb("quiet", wanted)
+        assert (ran.code, said in ran.err) == (code, True)
+
+
+def test_a_whole_id_is_found_although_it_is_a_part_of_another() -> None:
+    workers = [WorkerInfo(name, WorkerState.IDLE, "", 0.0, None) for name in ("a:1:x", "a:1:xy")]
+    assert find_worker(workers, "a:1:x").worker_id == "a:1:x"
+    with pytest.raises(Refused):
+        find_worker(workers, "a:1")

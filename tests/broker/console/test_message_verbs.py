@@ -1,0 +1,106 @@
+"""dkb enqueue, cancel and purge."""
+
+from __future__ import annotations
+
+import dramatiq
+import pytest
+
+from broker import CancelUndecided, Outcome
+from broker.testing import Kit, delayed, drain, pending
+from tests.broker.console.conftest import Dkb
+
+
+def test_enqueue_sends_to_the_applications_actor_with_its_options(kit: Kit, dkb: Dkb) -> None:
+    @dramatiq.actor(queue_name="images", max_retries=7)
+    def resize(path: str, *, width: int) -> None: ...
+
+    ran = dkb("enqueue", "resize", '["a.png"]', "--kwargs", '{"width": 200}', "--key", "a")
+    assert ran.code == 0
+    (message,) = pending("images")
+    assert ran.out == f"{message.message_id}\n"
+    assert (message.args, message.kwargs) == (("a.png",), {"width": 200})
+    assert message.options["partition_key"] == "a"
+    assert drain() == 1
+    document = dkb("enqueue", "resize", '{"path": "b.png", "width": 1}', "--delay", "15m", "--json").document
+    assert (document["delay_s"], document["queue"]) == (900.0, "images")
+    assert [message.message_id for message in delayed("images")] == [document["message_id"]]
+
+
+def test_enqueue_without_the_application_needs_an_existing_queue(kit: Kit, dkb: Dkb) -> None:
+    ran = dkb("enqueue", "resize", "--queue", "images")
+    assert (ran.code, "no queue 'images'" in ran.err) == (1, True)
+    kit.broker.declare_queue("images")
+    kit.broker.enqueue(dramatiq.Message("images", "other", (), {}, {}))
+    assert dkb("enqueue", "resize", '["a.png"]', "--queue", "images").code == 0
+    assert {message.actor_name for message in pending("images")} == {"other", "resize"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("resize", "a.png"), "ARGS is not JSON"),
+        (("resize", '"a.png"'), "ARGS is neither a JSON list nor a JSON object"),
+        (("resize", "[]", "--kwargs", "[]"), "--kwargs is no JSON object"),
+        (("resise", "[]"), "The application has no actor 'resise': it has resize."),
+        (("resize", "[]", "--delay", "soon"), "'soon' is no duration"),
+    ],
+)
+def test_enqueue_refuses_what_it_cannot_send_and_sends_nothing(
+    kit: Kit, dkb: Dkb, arguments: tuple[str, ...], said: str
+) -> None:
+    @dramatiq.actor
+    def resize() -> None: ...
+
+    ran = dkb("enqueue", *arguments)
+    assert (ran.code, said in ran.err) == (2, True)
+    assert kit.cluster.topics == {}
+
+
+def test_cancel_drops_a_delayed_message(kit: Kit, dkb: Dkb) -> None:
+    @dramatiq.actor
+    def task() -> None: ...
+
+    sent = task.send_with_options(delay=3_600_000)
+    ran = dkb("cancel", sent.message_id, "--json")
+    assert (ran.code, ran.document["outcome"]) == (0, "cancelled")
+    assert delayed() == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "said"),
+    [(Outcome.TOO_LATE, 1, "too late to cancel it"), (Outcome.UNKNOWN, 1, "not among the delayed messages")],
+)
+def test_a_message_that_cannot_be_cancelled_is_exit_code_1(
+    kit: Kit, dkb: Dkb, monkeypatch: pytest.MonkeyPatch, outcome: Outcome, code: int, said: str
+) -> None:
+    monkeypatch.setattr(kit.broker, "cancel", lambda message_id, timeout_s: outcome)
+    ran = dkb("cancel", "some")
+    assert (ran.code, said in ran.out) == (code, True)
+
+
+def test_an_undecided_cancel_is_exit_code_5(kit: Kit, dkb: Dkb, monkeypatch: pytest.MonkeyPatch) -> None:
+    def undecided(message_id: str, *, timeout_s: float) -> Outcome:
+        raise CancelUndecided("no worker has decided")
+
+    monkeypatch.setattr(kit.broker, "cancel", undecided)
+    ran = dkb("cancel", "some")
+    assert (ran.code, ran.err) == (5, "dkb: no worker has decided\n")
+
+
+def test_purge_is_a_dry_run_and_then_asks_for_the_number(kit: Kit, dkb: Dkb) -> None:
+    @dramatiq.actor(queue_name="mail")
+    def task() -> None: ...
+
+    task.send()
+    drain()
+    for _ in range(2):
+        task.send()
+    task.send_with_options(delay=60_000)
+    ran = dkb("purge", "mail")
+    assert (ran.code, ran.out) == (0, "Would drop 3 messages of 'mail' for good.\n")
+    assert dkb("purge", "mail", "--apply", typed="2\n").code == 6
+    assert len(pending("mail")) == 2
+    ran = dkb("purge", "mail", "--apply", typed="3\n")
+    assert (ran.code, ran.out) == (0, "Dropped the messages of 'mail'; it had 3.\n")
+    assert pending("mail") == []
+    assert delayed("mail") == []
