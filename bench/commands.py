@@ -51,7 +51,7 @@ class Commands:
         self._children = [
             Child(
                 f"{system.title}'s worker",
-                [f"bench{index}@%h" if part.endswith("@%h") else part for part in command],
+                [f"bench{index}@%h" if part.endswith("@%h") else part for part in _at_defaults(command)],
                 log=home / f"command{index}.log",
                 env=env,
                 cwd=ROOT,
@@ -96,3 +96,11 @@ class Commands:
                 if not child.is_running:
                     self.restarts_s.append(time.monotonic())
                     child.start()
+
+
+def _at_defaults(command: list[str]) -> list[str]:
+    """A command with its system's own read-ahead; with a longer one, one worker gets all messages."""
+    if "--prefetch-multiplier" not in command:
+        return command
+    index = command.index("--prefetch-multiplier")
+    return [*command[:index], *command[index + 2 :]]
