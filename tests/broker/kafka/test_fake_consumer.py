@@ -52,6 +52,9 @@ class FakeAdmin:
     def describe_topics(self, topics: Sequence[str]) -> Sequence[Mapping[str, Any]]:
         return [{"name": topic, "error_code": 0} for topic in topics]
 
+    def topic_names(self) -> Collection[str]:
+        return []
+
     def topic_settings(self, topics: Iterable[str]) -> dict[str, dict[str, str | None]]:
         return {topic: {"max.message.bytes": "1048588"} for topic in topics}
 
