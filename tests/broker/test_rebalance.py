@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 from kafka.structs import MemberState, OffsetAndMetadata
 
 from broker.kafka.clients import Clients
+from broker.kafka.protocol import RebalanceListener
 from broker.kafka.topic_layout import TopicLayout
 from broker.kafka.topics import Topics
 from dev.stack import Stack
@@ -70,3 +72,27 @@ def test_a_leader_that_rejoins_for_new_partitions_between_two_polls_stays_in_its
         wait_until(lambda: owns(3), deadline_s=30, what="the new partitions")
         assert kafka.group_metadata().state is MemberState.STABLE
         kafka.commit({partition: OffsetAndMetadata(0, "", -1) for partition in kafka.assignment()})
+
+
+def test_a_poll_ends_when_partitions_are_assigned(stack: Stack, namespace: str) -> None:
+    clients = Clients(stack.bootstrap_servers)
+    topics = Topics(clients, TopicLayout(1, 1, 3_600_000), namespace=namespace)
+    topic = topics.queue("mail")
+    topics.ensure([topic])
+    listener = RebalanceListener(
+        on_assigned=lambda partitions: None,
+        on_revoked=lambda partitions: None,
+        on_lost=lambda partitions: None,
+    )
+    with whole_consumer(
+        clients, group_id=f"{namespace}group", session_timeout_ms=SESSION_TIMEOUT_MS
+    ) as kafka:
+        kafka.subscribe([topic], listener=listener)
+        polling = threading.Thread(target=lambda: kafka.poll(timeout_ms=3_600_000), daemon=True)
+        polling.start()
+        polling.join(30)
+        ended = not polling.is_alive()
+        kafka.interrupt()
+        polling.join(30)
+        assert ended
+        assert kafka.assignment()
