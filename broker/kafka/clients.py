@@ -186,7 +186,13 @@ class Clients:
         """
         consumer: ConsumerClient = self._connect(
             Consumer,
-            {"enable_auto_commit": False, "allow_auto_create_topics": False, **settings},
+            {
+                "enable_auto_commit": False,
+                "allow_auto_create_topics": False,
+                # The name of a static member, which kafka-python refuses for a consumer without a group.
+                **({} if "group_id" in settings else {"group_instance_id": None}),
+                **settings,
+            },
             topics=topics,
         )
         return consumer

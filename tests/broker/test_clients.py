@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import socket
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -68,3 +69,13 @@ def test_only_a_compression_that_kafka_knows_is_accepted() -> None:
     for unknown in ("brotli", "", "ZSTD"):
         with pytest.raises(ValueError, match="Kafka knows gzip, zstd, snappy, lz4"):
             KafkaBroker(client_options={"compression_type": unknown})
+
+
+def test_a_consumer_without_a_group_has_no_name_of_a_static_member() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        clients = Clients(f"127.0.0.1:{server.getsockname()[1]}", {"group_instance_id": "a"})
+        for group, name in ((None, None), ("workers", "a")):
+            settings = {} if group is None else {"group_id": group}
+            consumer = clients.consumer(api_version=(3, 9), **settings)
+            assert consumer.config["group_instance_id"] == name
+            consumer.close(autocommit=False, timeout_ms=0)
