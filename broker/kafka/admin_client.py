@@ -8,6 +8,7 @@ from typing import Any
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType, MemberToRemove
 
+from . import internals
 from .errors import FencedInstanceIdError, KafkaError, UnknownMemberIdError
 from .types import Membership
 
@@ -17,6 +18,10 @@ REMOVAL_REASON = "the process of this member has ended"
 
 class Admin(KafkaAdminClient):  # type: ignore[misc]
     """See ``protocol.AdminClient``."""
+
+    def __init__(self, **configs: Any) -> None:
+        super().__init__(**configs)
+        internals.keep_operations_undecoded(self)
 
     def topic_names(self) -> Collection[str]:
         return set(self.list_topics())

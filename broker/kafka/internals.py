@@ -514,6 +514,15 @@ def track_topics(manager: Any, topics: Iterable[str]) -> None:
     manager.cluster._topics = set(topics)
 
 
+def keep_operations_undecoded(admin: Any) -> None:
+    """Let an admin client ignore the operations that it may perform on a group, a topic or the cluster.
+
+    kafka-python raises ValueError for a number that it does not know: TWO_PHASE_COMMIT, which is 15, of Kafka
+    4, and those of the embedded broker. ACLAdminMixin._process_acl_operations: admin/_acls.py:29-32.
+    """
+    admin._process_acl_operations = lambda described: described
+
+
 def bootstrap_server_count(manager: Any) -> int:
     """The number of servers that a client was given: cluster.py:82."""
     return len(manager.cluster._bootstrap_brokers)

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from kafka import KafkaConsumer, KafkaProducer
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.consumer.fetcher import CompletedFetch, ExceptionMetadata, Fetcher
 from kafka.coordinator.base import BaseCoordinator, Generation
 from kafka.coordinator.consumer import ConsumerCoordinator
@@ -528,6 +528,20 @@ def test_a_look_up_of_the_cluster_asks_for_the_topics_that_it_is_given() -> None
     with closing(Connection(topics=["work"], bootstrap_servers=["127.0.0.1:1"])) as connection:
         request = connection.cluster.metadata_request()
         assert [topic.name for topic in request.topics] == ["work"]
+
+
+def test_an_operation_that_kafka_python_does_not_know_fails_no_description() -> None:
+    described = {"authorized_operations": [3, 15]}
+    admin = object.__new__(KafkaAdminClient)
+    with pytest.raises(ValueError, match="15 is not a valid ACLOperation"):
+        admin._process_acl_operations(dict(described))
+    internals.keep_operations_undecoded(admin)
+    assert admin._process_acl_operations(described) == {"authorized_operations": [3, 15]}
+    for describing in (
+        KafkaAdminClient._describe_groups_process_response,
+        KafkaAdminClient._describe_cluster,
+    ):
+        assert "self._process_acl_operations(" in inspect.getsource(describing)
 
 
 def test_a_connection_knows_how_many_servers_it_was_given() -> None:
