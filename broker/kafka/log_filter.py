@@ -7,6 +7,8 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
+from kafka.errors import Cancelled
+
 from ..process import clock
 from ..process.forks import reset_on_fork
 
@@ -39,6 +41,8 @@ class RateLimitFilter(logging.Filter):
         """Whether the record is logged. The last logged record announces the pause."""
         if record.levelno < logging.WARNING:
             return True
+        if isinstance(record.args, tuple) and any(isinstance(arg, Cancelled) for arg in record.args):
+            return False  # a request of a client that this process has just closed
         place = record.name, record.lineno
         with self._lock:
             if self._clock() - self._began_s >= INTERVAL_S:

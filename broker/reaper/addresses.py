@@ -33,7 +33,7 @@ def candidates(master_pid: int) -> list[str]:
     Parameters:
       master_pid: The process id of the command.
     """
-    name = f"dramatiq-kafka-{os.geteuid()}-{_pid_namespace()}{master_pid}"
+    name = f"{_prefix()}{master_pid}"
     directories = [os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir()]
     paths = [str(Path(directory) / name / SOCKET_NAME) for directory in directories if directory]
     found = [path for path in dict.fromkeys(paths) if len(os.fsencode(path)) <= MAX_PATH_BYTES]
@@ -135,6 +135,7 @@ def check_directory(directory: Path) -> None:
 def _listen_at(address: str) -> socket.socket:
     if not _is_abstract(address):
         path = Path(address)
+        _remove_abandoned(path.parent.parent)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         check_directory(path.parent)
         path.unlink(missing_ok=True)  # of an earlier process with the same id, or of the one before a reload
@@ -147,6 +148,42 @@ def _listen_at(address: str) -> socket.socket:
         raise
     listener.setblocking(False)
     return listener
+
+
+def _prefix() -> str:
+    return f"dramatiq-kafka-{os.geteuid()}-{_pid_namespace()}"
+
+
+def _remove_abandoned(directory: Path) -> None:
+    """Remove the directories of reapers that were killed with their commands: nobody else does."""
+    for abandoned in directory.glob(f"{_prefix()}[0-9]*"):
+        path = abandoned / SOCKET_NAME
+        probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            check_directory(abandoned)
+            if _is_running(abandoned.name.removeprefix(_prefix())):
+                continue  # its reaper may be about to listen
+            try:
+                probe.connect(str(path))
+            except FileNotFoundError:
+                abandoned.rmdir()
+            except ConnectionRefusedError:
+                path.unlink()
+                abandoned.rmdir()
+        except (OSError, NotTrusted) as e:
+            logger.debug("%s stays: %s", abandoned, e)
+        finally:
+            probe.close()
+
+
+def _is_running(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError, ValueError):
+        return True
+    return True
 
 
 def _pid_namespace() -> str:

@@ -2,6 +2,8 @@
 
 import logging
 
+from kafka.errors import Cancelled
+
 from broker.kafka.log_filter import INTERVAL_S, LINES, RateLimitFilter
 
 
@@ -17,6 +19,13 @@ def test_each_place_says_its_first_lines_and_then_rests_for_a_while() -> None:
     assert log_filter.filter(record(2)), "another place has something else to say"
     now_s = INTERVAL_S
     assert log_filter.filter(record(1))
+
+
+def test_a_request_of_a_client_that_was_closed_is_no_error() -> None:
+    cancelled = logging.LogRecord(
+        "kafka.cluster", logging.ERROR, "cluster.py", 1, "Metadata refresh: failed %s", (Cancelled(),), None
+    )
+    assert not RateLimitFilter(lambda: 0.0).filter(cancelled)
 
 
 def test_the_last_line_before_the_rest_says_so() -> None:

@@ -45,6 +45,22 @@ def test_a_worker_finds_the_reaper_of_its_command_in_a_private_directory(runtime
     assert addresses.connect(MASTER) is None
 
 
+def test_the_directories_of_reapers_that_were_killed_with_their_commands_are_removed(runtime: Path) -> None:
+    killed, living = addresses.listen(MASTER), addresses.listen(MASTER + 1)
+    killed.socket.close()  # without a removal of the file, as by SIGKILL
+    running = runtime / Path(killed.address).parent.name.replace(str(MASTER), str(os.getpid()))
+    running.mkdir(mode=0o700)  # of a command whose reaper does not listen yet
+    foreign = runtime / "dramatiq-kafka-notes"
+    foreign.mkdir()
+    listener = addresses.listen(MASTER + 2)
+    assert not Path(killed.address).parent.exists()
+    assert Path(living.address).exists()
+    assert running.exists()
+    assert foreign.exists()
+    living.close()
+    listener.close()
+
+
 def test_the_socket_of_a_dead_reaper_is_replaced() -> None:
     dead = addresses.listen(MASTER)
     dead.socket.close()  # without a removal of the file, as by SIGKILL
