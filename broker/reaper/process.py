@@ -9,6 +9,7 @@ import signal
 import stat
 from pathlib import Path
 
+from ..kafka.log_filter import drop_info_logs
 from . import addresses
 from .death_note import command_name
 from .members import Removal
@@ -24,6 +25,7 @@ def run_reaper() -> int:
     Dramatiq finds this function by its name in ``Middleware.forks``, and calls it in the main thread of a
     process without the application.
     """
+    drop_info_logs()
     _close_inherited_pipes()
     parent = multiprocessing.parent_process()
     master_pid = os.getppid() if parent is None or parent.pid is None else parent.pid
