@@ -7,9 +7,30 @@
 -- the copy takes the name of the table. Only the first and the last step lock the table, for a moment. They wait at
 -- most 200 ms for the lock, because requests queue behind a waiting lock, and are repeated until they get it.
 -- A run that was interrupted is repeated from the start. PostgreSQL 14 or later.
+--
+-- Two runs at the same time would copy into each other's tables, and the rows that neither has copied would be lost.
+-- That needs no second person: the server continues with a statement whose client was killed. A run therefore waits
+-- for the end of an earlier one.
 
 SET statement_timeout = 0;
 SET lock_timeout = '200ms';
+
+-- Ends a run whose client was killed. Not every system can notice that.
+DO $ending$ BEGIN
+    PERFORM set_config('client_connection_check_interval', '2s', false);
+EXCEPTION WHEN invalid_parameter_value THEN
+    RAISE NOTICE 'this system does not notice that a client has ended';
+END $ending$;
+
+CREATE OR REPLACE PROCEDURE pg_temp.wait_for_earlier_run() LANGUAGE plpgsql AS $waiting$
+BEGIN
+    WHILE NOT pg_try_advisory_lock(hashtextextended('V07__ids_of_64_bits', 0)) LOOP
+        COMMIT;
+        PERFORM pg_sleep(0.2);
+    END LOOP;
+END
+$waiting$;
+CALL pg_temp.wait_for_earlier_run();
 
 CREATE OR REPLACE FUNCTION pg_temp.change(statement text) RETURNS void LANGUAGE plpgsql AS $change$
 BEGIN
@@ -78,6 +99,7 @@ DECLARE
         FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY (indkey)
         WHERE indrelid = table_id AND indisprimary
     );
+    wide_id oid;
     pages bigint;
     page bigint := 0;
     failures integer := 0;
@@ -108,6 +130,7 @@ BEGIN
         EXECUTE format(
             'CREATE TABLE %s (LIKE %s INCLUDING ALL EXCLUDING INDEXES EXCLUDING IDENTITY EXCLUDING STATISTICS)', wide, narrow
         );
+        wide_id := to_regclass(wide);
         EXECUTE format('ALTER TABLE %s %s', wide, widening);
         FOR one IN
             SELECT attname FROM pg_attribute WHERE attrelid = table_id AND attidentity <> '' AND NOT attisdropped
@@ -159,7 +182,10 @@ BEGIN
                 EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', concat_ws(', ', narrow, definition));
                 WHILE pg_temp.copy_noted(narrow, wide, noted, keys, names) > 0 LOOP
                 END LOOP;
-                CALL pg_temp.swap(name, table_id, CAST(to_regclass(wide) AS oid), schema);
+                IF to_regclass(wide) IS DISTINCT FROM wide_id OR to_regclass(narrow) IS DISTINCT FROM table_id THEN
+                    RAISE EXCEPTION 'another run has replaced % or its copy', narrow;
+                END IF;
+                CALL pg_temp.swap(name, table_id, wide_id, schema);
                 is_wide := true;
             EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
                 failures := failures + 1;
@@ -264,5 +290,7 @@ CALL pg_temp.widen('moderation_results', '{id, item_id}');
 CALL pg_temp.widen('submission_history', '{task_id}');
 CALL pg_temp.widen('idempotency_keys', '{task_ids}');
 
+SELECT pg_advisory_unlock(hashtextextended('V07__ids_of_64_bits', 0));
+RESET client_connection_check_interval;
 RESET lock_timeout;
 RESET statement_timeout;

@@ -225,6 +225,43 @@ def test_widening_that_was_killed_is_repeated_and_leaves_nothing_behind(
     assert execute(wide_database, "SELECT count(*) FROM moderation_results") == [(2001,)]
 
 
+def test_a_run_waits_for_the_end_of_a_killed_one_that_the_server_continues(
+    wide_database: Engine, database_url: str, empty_database: str
+) -> None:
+    psql = psql_or_skip()
+    command = [psql, "-q", "-v", "ON_ERROR_STOP=1", "-d", empty_database, "-f", str(FILES[6])]
+    backends = (
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'CALL pg_temp%'"
+    )
+    with wide_database.connect() as reader:  # as long as it reads, no copy can take the table's place
+        reader.exec_driver_sql("SELECT count(*) FROM moderation_results")
+        killed = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        wait_until(
+            lambda: execute(wide_database, "SELECT to_regclass('moderation_results_wide')") != [(None,)],
+            deadline_s=60,
+            what="the copy to begin",
+        )
+        first = execute(wide_database, backends)
+        killed.kill()
+        killed.wait()
+        again = subprocess.Popen(command)
+        try:
+            wait_until(
+                lambda: set(execute(wide_database, backends)) - set(first),
+                deadline_s=60,
+                what="the second run to begin",
+            )
+            reader.rollback()
+            assert again.wait(timeout=60) == 0
+        finally:
+            again.kill()
+            again.wait()
+    migrate(empty_database)
+    assert schema(empty_database) == schema(database_url)
+    assert execute(wide_database, "SELECT count(*) FROM moderation_results") == [(2000,)]
+    assert execute(wide_database, "SELECT count(*) FROM items") == [(5,)]
+
+
 def test_migration_files_are_numbered_without_a_gap() -> None:
     assert [file.name[:3] for file in FILES] == [f"V{number:02}" for number in range(1, len(FILES) + 1)]
 
