@@ -12,7 +12,7 @@ from .. import NotAuthorized, TopicMisconfigured, WorkerInfo, WorkerState
 from ..process import clock
 from . import findings, texts
 from .documents import FindingRow
-from .exits import Exit
+from .exits import ExitCode
 from .findings import ERROR, FINDING_COLUMNS, TOPIC_COLUMNS, WARNING, finding, topic_row
 from .output import Answer, Table
 from .queue_verbs import NO_QUEUE
@@ -61,7 +61,7 @@ def healthcheck(
         document = {"healthy": not found, "findings": found}
         session.output.show(Answer("healthcheck", document, [Table(FINDING_COLUMNS, found)], lines))
         if found:
-            raise typer.Exit(Exit.FINDING)
+            raise typer.Exit(ExitCode.FINDING)
 
 
 def _unhealthy_workers(workers: Iterable[WorkerInfo], host: str) -> list[FindingRow]:
@@ -124,7 +124,7 @@ def check_topics(context: typer.Context) -> None:
             )
         )
         if any(one["severity"] == ERROR for one in found):
-            raise typer.Exit(Exit.FINDING)
+            raise typer.Exit(ExitCode.FINDING)
 
 
 def doctor(
@@ -152,7 +152,7 @@ def doctor(
             )
         )
         if any(row["severity"] == ERROR or is_strict for row in found):
-            raise typer.Exit(Exit.FINDING)
+            raise typer.Exit(ExitCode.FINDING)
 
 
 class _Examination:

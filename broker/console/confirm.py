@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from .exits import Exit
+from .exits import ExitCode
 from .output import Output
 from .session import Refused
 
@@ -23,4 +23,6 @@ def confirm_count(output: Output, count: int, what: str) -> None:
     if not typed:
         output.say("")
     if typed.strip().replace(",", "") != str(count):
-        raise Refused("Not confirmed, so nothing was done. --yes confirms without a question.", Exit.REFUSED)
+        raise Refused(
+            "Not confirmed, so nothing was done. --yes confirms without a question.", ExitCode.REFUSED
+        )

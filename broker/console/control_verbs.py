@@ -10,7 +10,7 @@ import typer
 from .. import Command, WorkerInfo, WorkerState
 from . import texts
 from .documents import CommandRow
-from .exits import Exit
+from .exits import ExitCode
 from .output import Answer
 from .session import Refused, Session, ending
 
@@ -74,10 +74,10 @@ def pause(
         if result.unknown:
             raise Refused(
                 f"{', '.join(result.unknown)} cannot read commands, and still runs tasks of {queue!r}.",
-                Exit.UNDECIDED,
+                ExitCode.UNDECIDED,
             )
         if not result.in_force:
-            raise typer.Exit(Exit.UNDECIDED)
+            raise typer.Exit(ExitCode.UNDECIDED)
 
 
 def resume(
@@ -153,7 +153,7 @@ def find_worker(workers: list[WorkerInfo], wanted: str) -> WorkerInfo:
     if len(alive) == 1:
         return alive[0]
     if not found:
-        raise Refused(f"No worker has {wanted!r} in its id; see dkb workers.", Exit.FINDING)
+        raise Refused(f"No worker has {wanted!r} in its id; see dkb workers.", ExitCode.FINDING)
     if not alive:
-        raise Refused(f"{found[-1].worker_id} is gone: {texts.line(found[-1].reason)}.", Exit.FINDING)
+        raise Refused(f"{found[-1].worker_id} is gone: {texts.line(found[-1].reason)}.", ExitCode.FINDING)
     raise Refused(f"{wanted!r} is in the ids of {', '.join(worker.worker_id for worker in alive)}.")

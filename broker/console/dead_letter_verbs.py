@@ -26,7 +26,7 @@ from .dead_letter_rows import (
     place_of,
 )
 from .documents import DeadLetterDetail, DeadLetterRow, ResolutionRow
-from .exits import Exit
+from .exits import ExitCode
 from .output import Answer, Table
 from .session import Refused, Session, ending
 
@@ -139,7 +139,7 @@ def show(
         session.queue_names([queue])
         found = list(session.broker.dead_letters(queue, message_id=message_id))
         if not found:
-            raise Refused(f"The queue {queue!r} has no open dead letter of {message_id}.", Exit.FINDING)
+            raise Refused(f"The queue {queue!r} has no open dead letter of {message_id}.", ExitCode.FINDING)
         document = [detail_of(one) for one in found]
         lines = [text for one in document for text in detail_lines(one)]
         session.output.show(Answer("dlq show", {"dead_letters": document}, lines=lines))
@@ -338,7 +338,7 @@ def _resolve(
         raise Refused(
             f"{texts.plural(refused, 'dead letter')} stayed: "
             + "; ".join(f"{why} ({count})" for why, count in resolved.refused.items()),
-            Exit.UNDECIDED,
+            ExitCode.UNDECIDED,
         )
 
 

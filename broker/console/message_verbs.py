@@ -11,7 +11,7 @@ from dramatiq.message import Message
 from .. import Outcome
 from . import texts
 from .confirm import confirm_count
-from .exits import Exit
+from .exits import ExitCode
 from .output import Answer
 from .session import Refused, Session, ending
 
@@ -135,7 +135,7 @@ def cancel(
             )
         )
         if outcome is not Outcome.CANCELLED:
-            raise typer.Exit(Exit.FINDING)
+            raise typer.Exit(ExitCode.FINDING)
 
 
 def purge(

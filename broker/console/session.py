@@ -19,7 +19,7 @@ from .. import (
     NotAuthorized,
     TopicMisconfigured,
 )
-from .exits import Exit
+from .exits import ExitCode
 from .output import Output
 from .target import Target, TargetRefused
 
@@ -31,7 +31,7 @@ class Refused(Exception):
       code: The exit code.
     """
 
-    def __init__(self, text: str, code: Exit = Exit.USAGE) -> None:
+    def __init__(self, text: str, code: ExitCode = ExitCode.USAGE) -> None:
         super().__init__(text)
         self.code = code
 
@@ -75,7 +75,7 @@ class Session:
         for name in wanted or ():
             if name not in known:
                 there = f"there are {', '.join(known)}" if known else "the namespace has no queue yet"
-                raise Refused(f"There is no queue {name!r}: {there}.", Exit.FINDING)
+                raise Refused(f"There is no queue {name!r}: {there}.", ExitCode.FINDING)
         return list(wanted or known)
 
     def declared(self, queue_name: str) -> KafkaBroker:
@@ -104,24 +104,24 @@ def ending(context: typer.Context) -> Iterator[Session]:
         session.output.say(f"dkb: {e}")
         raise typer.Exit(_code_of(e)) from e
     except KeyboardInterrupt:
-        raise typer.Exit(Exit.INTERRUPTED) from None
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
     except BrokenPipeError:
         # The reader, as `head`, has enough.
         sys.stderr.close()
-        raise typer.Exit(Exit.OK) from None
+        raise typer.Exit(ExitCode.OK) from None
     finally:
         session.close()
 
 
-_CODES: dict[type[BaseException], Exit] = {
-    NotAuthorized: Exit.FORBIDDEN,
-    CancelUndecided: Exit.UNDECIDED,
-    EnqueueFailed: Exit.UNDECIDED,
-    TopicMisconfigured: Exit.FINDING,
-    KafkaUnavailable: Exit.UNREACHABLE,
-    BrokerConnectionError: Exit.UNREACHABLE,
-    DramatiqError: Exit.USAGE,
-    ValueError: Exit.USAGE,
+_CODES: dict[type[BaseException], ExitCode] = {
+    NotAuthorized: ExitCode.FORBIDDEN,
+    CancelUndecided: ExitCode.UNDECIDED,
+    EnqueueFailed: ExitCode.UNDECIDED,
+    TopicMisconfigured: ExitCode.FINDING,
+    KafkaUnavailable: ExitCode.UNREACHABLE,
+    BrokerConnectionError: ExitCode.UNREACHABLE,
+    DramatiqError: ExitCode.USAGE,
+    ValueError: ExitCode.USAGE,
 }
 
 
@@ -129,10 +129,10 @@ _CODES: dict[type[BaseException], Exit] = {
 EXPECTED: tuple[type[BaseException], ...] = (Refused, TargetRefused, *_CODES)
 
 
-def _code_of(error: BaseException) -> Exit:
+def _code_of(error: BaseException) -> ExitCode:
     if isinstance(error, Refused):
         return error.code
-    return next((code for kind, code in _CODES.items() if isinstance(error, kind)), Exit.USAGE)
+    return next((code for kind, code in _CODES.items() if isinstance(error, kind)), ExitCode.USAGE)
 
 
 def configure_logging(*, verbose: bool) -> None:

@@ -69,8 +69,10 @@ class Traces:
             return "dead"
         last = self.history[-1] if self.history else None
         if last is not None and last.kind == EventKind.DEAD_LETTERED:
-            return "discarded or redriven" if self.resolutions else "dead"
-        return "unknown" if last is None else str(last.kind)
+            return "resolved" if self.resolutions else "dead"
+        if last is not None:
+            return str(last.kind)
+        return "completed" if states else "unknown"
 
 
 STATUSES = {
@@ -84,6 +86,8 @@ STATUSES = {
     "failed": "it failed, and is neither tried again nor a dead letter",
     "skipped": "a middleware skipped it",
     "interrupted": "its run was ended from outside, and it runs again",
+    "resolved": "it was a dead letter, which was redriven or discarded",
+    "completed": "its record is complete, and the history does not have its run",
     "started": "its run had begun, and no end of it is known",
 }
 
@@ -127,6 +131,8 @@ def _events(traces: Traces) -> Iterable[EventRow]:
     for delayed in traces.delayed:
         yield _event(int(delayed.due.timestamp() * 1000), "due", due_ms=int(delayed.due.timestamp() * 1000))
     for dead_letter in traces.dead_letters:
+        if (EventKind.DEAD_LETTERED, dead_letter.retry_count + 1) in known:
+            continue
         yield _event(
             dead_letter.timestamp,
             "dead letter",

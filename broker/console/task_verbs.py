@@ -17,7 +17,7 @@ from ..process import clock
 from . import task_search, texts
 from .dead_letter_verbs import detail_lines, detail_of
 from .documents import MessageRow, ResolutionRow, RunningRow, TaskRow
-from .exits import Exit
+from .exits import ExitCode
 from .output import Answer, Table
 from .session import Refused, Session, ending
 from .task_life import EVENT_COLUMNS, STATUSES, Traces, event_rows
@@ -62,7 +62,7 @@ def show(
         if traces.is_empty:
             reasons = "; ".join(traces.missing)
             raise Refused(
-                f"Nothing is known of {message_id}" + (f": {reasons}." if reasons else "."), Exit.FINDING
+                f"Nothing is known of {message_id}" + (f": {reasons}." if reasons else "."), ExitCode.FINDING
             )
         session.output.show(_life(traces))
         for sentence in traces.missing:
@@ -90,19 +90,32 @@ def _trace(
         traces.resolutions += _resolutions(session, name, message_id)
         pending = session.declared(name).delayed(name, limit=sys.maxsize)
         traces.delayed += [one for one in pending.messages if one.message_id == message_id]
-        progress = session.output.progress(f"reading {name}")
-        try:
-            found = broker.find(
-                name, message_id=message_id, completed=is_deep, scan_limit=scan, on_progress=progress
-            )
-        finally:
-            progress.close()
-        traces.records += found.records
-        if not found.is_complete:
-            traces.missing.append(
-                f"{found.scanned:,} of {found.total:,} records of {name!r} were read; see --scan"
-            )
+        _find(session, traces, name, is_deep, scan)
+    if traces.is_empty and not is_deep:
+        # Its run may be complete and not in the history: successes beyond a rate are only counted.
+        for name in names:
+            _find(session, traces, name, True, scan)
     return traces
+
+
+def _find(session: Session, traces: Traces, queue: str, is_deep: bool, scan: int) -> None:
+    """Search the log of a queue, with a progress bar."""
+    progress = session.output.progress(f"reading {queue}")
+    try:
+        found = session.broker.find(
+            queue,
+            message_id=traces.message_id,
+            completed=is_deep,
+            scan_limit=scan,
+            on_progress=progress,
+        )
+    finally:
+        progress.close()
+    traces.records += found.records
+    if not found.is_complete and not found.records:
+        traces.missing.append(
+            f"{found.scanned:,} of {found.total:,} records of {queue!r} were read; see --scan"
+        )
 
 
 def _tolerating(traces: Traces, question: Callable[[], Any]) -> Any:

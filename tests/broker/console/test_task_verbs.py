@@ -10,7 +10,7 @@ import pytest
 
 from broker import current_task
 from broker.console.task_search import argument_condition
-from broker.testing import Kit
+from broker.testing import Kit, drain
 from tests.broker.console.conftest import Dkb
 from tests.waiting import wait_until
 
@@ -83,6 +83,17 @@ def test_task_show_finds_messages_that_wait_are_delayed_or_run(kit: Kit, dkb: Dk
             deadline_s=DEADLINE_S,
             what="the event",
         )
+
+
+def test_a_completed_message_without_a_history_is_found_in_the_log(kit: Kit, dkb: Dkb) -> None:
+    @dramatiq.actor
+    def task() -> None: ...
+
+    sent = task.send()
+    assert drain() == 1
+    document = shown(dkb, sent.message_id)
+    assert document["status"] == "completed"
+    assert [row["event"] for row in document["events"]] == ["enqueued", "record (completed)"]
 
 
 def test_an_unknown_message_is_exit_code_1_with_the_reason(kit: Kit, dkb: Dkb) -> None:
