@@ -7,6 +7,7 @@ from . import (
     control_verbs,
     dead_letter_verbs,
     message_verbs,
+    plan_verb,
     queue_verbs,
     task_verbs,
     worker_verbs,
@@ -21,6 +22,7 @@ for module in (
     control_verbs,
     message_verbs,
     check_verbs,
+    plan_verb,
 ):
     module.register(app)
 

@@ -229,6 +229,14 @@ class FindingRow(TypedDict):
     remedy: str
 
 
+class SizeRow(TypedDict):
+    """A size of a queue that ``plan`` has computed."""
+
+    size: str
+    value: float
+    why: str
+
+
 class TopicRow(TypedDict):
     """A topic of the namespace."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -9,6 +10,7 @@ from .. import QueueState, WorkerInfo, WorkerState
 from . import texts
 from .documents import PartitionRow, QueueRow
 from .output import Column
+from .worker_rows import running_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ def queue_rows(
       before: An earlier sample, for the rates; None for no rates.
       paused: The paused queues; None when they are not known.
     """
-    alive = [worker for worker in workers if worker.state is not WorkerState.GONE and worker.report]
+    served = _Served(workers)
     earlier = {state.name: state for state in before.states} if before else {}
     elapsed_s = (now.at_ms - before.at_ms) / 1000 if before else 0.0
     rows = []
@@ -61,28 +63,57 @@ def queue_rows(
         if (old := earlier.get(state.name)) is not None and elapsed_s > 0:
             rate_in = max(0, state.counts.written - old.counts.written) / elapsed_s
             rate_out = max(0, state.counts.completed - old.counts.completed) / elapsed_s
+        waiting, running = served.split(state)
         rows.append(
             QueueRow(
                 queue=state.name,
-                waiting=state.waiting,
-                running=state.incomplete,
+                waiting=waiting,
+                running=running,
                 delayed=state.delayed,
                 in_lanes=state.in_lanes,
                 dead=state.dead,
-                oldest_waiting_s=state.lag_s,
-                oldest_running_s=state.oldest_incomplete_s,
+                oldest_waiting_s=state.lag_s if waiting else None,
+                oldest_running_s=served.oldest_s.get(state.name, state.oldest_incomplete_s),
                 in_per_s=rate_in,
                 out_per_s=rate_out,
-                drain_s=time_to_drain(state.lag, rate_in, rate_out),
-                workers=sum(
-                    state.name in (worker.report.queues if worker.report else ()) for worker in alive
-                ),
+                drain_s=time_to_drain(waiting, rate_in, rate_out),
+                workers=served.workers[state.name],
                 paused=None if paused is None else state.name in paused,
                 ledger_difference=state.counts.difference,
                 ledger_since_ms=ledgers.since_ms(state, now.at_ms),
             )
         )
     return rows
+
+
+class _Served:
+    """What the workers that are not gone say of the queues.
+
+    Attributes:
+      workers: Their number, by queue.
+      running: Their running tasks, by queue.
+      oldest_s: The age of the oldest running task, by queue.
+    """
+
+    def __init__(self, workers: Iterable[WorkerInfo]) -> None:
+        alive = [w for w in workers if w.state is not WorkerState.GONE and w.report]
+        self.workers = Counter(name for w in alive if w.report for name in w.report.queues)
+        rows = running_rows(alive)
+        self.running = Counter(row["queue"] for row in rows)
+        self.oldest_s: dict[str, float] = {}
+        for row in rows:
+            self.oldest_s[row["queue"]] = max(row["for_s"], self.oldest_s.get(row["queue"], 0.0))
+
+    def split(self, state: QueueState) -> tuple[int, int]:
+        """The numbers of waiting and of running messages.
+
+        A commit is made when something completes, so that a first long task is not in it; and it counts
+        messages that a worker has only read ahead. Reports know what runs.
+        """
+        if not self.workers[state.name]:
+            return state.waiting, state.incomplete
+        running = min(state.lag, self.running[state.name])
+        return state.lag - running, running
 
 
 def time_to_drain(lag: int, rate_in: float | None, rate_out: float | None) -> float | None:

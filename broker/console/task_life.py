@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ class Traces:
     """What was found of a message.
 
     Attributes:
+      ends: The workers that are gone, each with the time in ms and the reason.
       missing: Sentences that say why something may be missing.
     """
 
@@ -30,6 +31,7 @@ class Traces:
     resolutions: list[ResolutionRow] = field(default_factory=list)
     delayed: list[DelayedMessage] = field(default_factory=list)
     records: list[FoundRecord] = field(default_factory=list)
+    ends: dict[str, tuple[int, str]] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
 
     @property
@@ -106,13 +108,37 @@ def event_rows(traces: Traces) -> list[EventRow]:
 def _events(traces: Traces) -> Iterable[EventRow]:
     message = traces.message()
     if message is not None:
-        options = message.options
-        first = options.get("first_sent_timestamp", message.message_timestamp)
+        first = message.options.get("first_sent_timestamp", message.message_timestamp)
         yield _event(_ms(first), "enqueued")
     for record in traces.records:
         place = f"{record.topic}-{record.partition}@{record.offset}"
         yield _event(record.written_ms, f"record ({record.state})", record=place)
     known = {(one.kind, one.attempt) for one in traces.history}
+    yield from _runs(traces, known)
+    for delayed in traces.delayed:
+        due_ms = int(delayed.due.timestamp() * 1000)
+        yield _event(due_ms, "due", due_ms=due_ms)
+    for dead_letter in traces.dead_letters:
+        if (EventKind.DEAD_LETTERED, dead_letter.retry_count + 1) in known:
+            continue
+        yield _event(
+            dead_letter.timestamp,
+            "dead letter",
+            attempt=dead_letter.retry_count + 1,
+            error_type=dead_letter.error_type,
+            error=dead_letter.error,
+            record=record_text(dead_letter),
+        )
+    for done in traces.resolutions:
+        yield _event(done["at_ms"], f"{done['action']} {done['state']}", by=done["by"], reason=done["reason"])
+
+
+def _runs(traces: Traces, known: Collection[tuple[str, int]]) -> Iterable[EventRow]:
+    """The runs by the history, those that the reports have beside it, and the ends of their workers.
+
+    Parameters:
+      known: The kinds and attempts of the history.
+    """
     for one in traces.history:
         yield _event(
             one.at_ms,
@@ -128,21 +154,12 @@ def _events(traces: Traces) -> Iterable[EventRow]:
     for running in traces.running:
         if (EventKind.STARTED, running["attempt"]) not in known:
             yield _event(running["since_ms"], "started", attempt=running["attempt"], worker=running["worker"])
-    for delayed in traces.delayed:
-        yield _event(int(delayed.due.timestamp() * 1000), "due", due_ms=int(delayed.due.timestamp() * 1000))
-    for dead_letter in traces.dead_letters:
-        if (EventKind.DEAD_LETTERED, dead_letter.retry_count + 1) in known:
-            continue
-        yield _event(
-            dead_letter.timestamp,
-            "dead letter",
-            attempt=dead_letter.retry_count + 1,
-            error_type=dead_letter.error_type,
-            error=dead_letter.error,
-            record=record_text(dead_letter),
-        )
-    for done in traces.resolutions:
-        yield _event(done["at_ms"], f"{done['action']} {done['state']}", by=done["by"], reason=done["reason"])
+    ended = {(one.worker_id, one.attempt) for one in traces.history if one.kind != EventKind.STARTED}
+    for one in traces.history:
+        is_last = (one.worker_id, one.attempt) not in ended
+        if one.kind == EventKind.STARTED and is_last and one.worker_id in traces.ends:
+            at_ms, reason = traces.ends[one.worker_id]
+            yield _event(at_ms, "worker gone", attempt=one.attempt, worker=one.worker_id, error=reason)
 
 
 def _ms(value: Any) -> int | None:
@@ -159,6 +176,8 @@ def _detail(row: EventRow) -> str:
         parts.append(f"after {texts.short(row['queue_s'])} in the queue")
     if row["error_type"]:
         parts.append(f"{row['error_type']}: {texts.line(row['error'])}")
+    elif row["error"]:
+        parts.append(texts.line(row["error"]))
     if row["due_ms"] is not None:
         parts.append(f"due {texts.moment(row['due_ms'])}")
     if row["by"]:

@@ -12,7 +12,7 @@ import typer
 from dramatiq.errors import DecodeError
 from dramatiq.message import Message
 
-from .. import NotAuthorized
+from .. import NotAuthorized, WorkerState
 from ..process import clock
 from . import task_search, texts
 from .dead_letter_verbs import detail_lines, detail_of
@@ -73,8 +73,14 @@ def _trace(
     session: Session, message_id: str, queue: str | None, since: datetime, is_deep: bool, scan: int
 ) -> Traces:
     broker, traces = session.broker, Traces(message_id)
-    rows = _tolerating(traces, lambda: running_rows(broker.workers())) or []
-    traces.running = [row for row in rows if row["message_id"] == message_id]
+    workers = _tolerating(traces, broker.workers) or []
+    traces.running = [row for row in running_rows(workers) if row["message_id"] == message_id]
+    now_ms = clock.wall_ms()
+    traces.ends = {
+        worker.worker_id: (now_ms - int(worker.silent_s * 1000), worker.reason)
+        for worker in workers
+        if worker.state is WorkerState.GONE
+    }
     if (
         history := _tolerating(traces, lambda: broker.history(message_id=message_id, since=since))
     ) is not None:

@@ -62,6 +62,7 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
     "healthcheck": {"healthy": bool, "findings": list[documents.FindingRow]},
     "doctor": {"findings": list[documents.FindingRow], "checked": list[str]},
     "topics check": {"topics": list[documents.TopicRow]},
+    "plan": {"sizes": list[documents.SizeRow], "backlog": int | None, "drain_s": float | None},
     "top": {"at_ms": int, "running": list[documents.RunningRow], "count": int},
 }
 

@@ -132,6 +132,7 @@ def test_each_of_ten_questions_has_one_command_while_a_worker_is_busy_frozen_and
     rows = {row["queue"]: row for row in operator.ask("status")["queues"]}
     assert (rows["mail"]["dead"], rows["mail"]["waiting"], rows["mail"]["workers"]) == (5, 0, 1)
     assert rows["mail"]["ledger_difference"] == 0
+    assert (rows["images"]["running"], rows["images"]["waiting"]) == (1, 0)
 
     # 3. Which workers are there, and how are they?
     operator.show("workers")
@@ -207,7 +208,9 @@ def test_each_of_ten_questions_has_one_command_while_a_worker_is_busy_frozen_and
         assert (gone["signal"], "SIGKILL" in gone["reason"]) == (9, True)
     eventually("the task to wait", lambda: operator.ask("task", "show", long)["status"] != "running")
     operator.show("task", "show", long)
-    assert operator.ask("task", "show", long)["status"] in ("waiting", "taken")
+    life = operator.ask("task", "show", long)
+    assert life["status"] in ("waiting", "taken")
+    assert "worker gone" in [row["event"] for row in life["events"]]
 
 
 def test_servers_that_do_not_answer_are_one_sentence_and_exit_code_3(operator: Operator) -> None:

@@ -6,8 +6,13 @@ import dramatiq
 import pytest
 
 from broker.console.queue_rows import time_to_drain
+from broker.reports.report import RunningTask
 from broker.testing import Kit, advance, drain
 from tests.broker.console.conftest import Dkb
+from tests.broker.console.test_worker_verbs import Tell, tell
+from tests.broker.reports.samples import report
+
+__all__ = ["tell"]
 
 
 def fail_once_delay_one_and_let_two_wait() -> None:
@@ -92,3 +97,15 @@ def test_records_that_were_deleted_before_they_ran_are_in_the_ledger(kit: Kit, d
     ran = dkb("status", "--sample", "0")
     assert "2 lost" in ran.out
     assert "mail: 2 records were deleted before they were known to be complete" in ran.out
+
+
+def test_a_message_that_runs_by_a_report_does_not_wait_although_no_commit_has_it(
+    kit: Kit, dkb: Dkb, tell: Tell
+) -> None:
+    fail_once_delay_one_and_let_two_wait()
+    now_ms = kit.clock.wall_ms()
+    task = RunningTask("m", "task", "mail", 1, since_ms=now_ms - 7_000)
+    tell(report(queues=("mail",), running=(task,), running_count=1, at_ms=now_ms))
+    (row,) = dkb("status", "--json", "--sample", "0").document["queues"]
+    assert (row["waiting"], row["running"], row["workers"]) == (1, 1, 1)
+    assert row["oldest_running_s"] == 7.0
