@@ -25,8 +25,3 @@ for module in (
     plan_verb,
 ):
     module.register(app)
-
-
-def main() -> None:
-    """The entry point."""
-    app(prog_name="dkb")

@@ -101,6 +101,20 @@ def test_its_version_is_the_distributions(environment: Path, application: Path) 
     assert installed == said
 
 
+def test_the_command_line_comes_with_its_extra_and_names_it_without(
+    environment: Path, wheel: Path, tmp_path: Path
+) -> None:
+    without = subprocess.run([environment / "bin" / "dkb"], capture_output=True, text=True, check=False)
+    assert (without.returncode, without.stdout) == (1, "")
+    assert without.stderr == "dkb: it needs the package typer: pip install 'dramatiq-kafka-broker[cli]'\n"
+    with_extra = make_environment(tmp_path, f"{wheel}[cli]")
+    for name in ("dkb", "dramatiq-kafka-broker"):
+        assert "top" in run(with_extra / "bin" / name, "--help", cwd=tmp_path)
+    assert "threads" in run(
+        with_extra / "bin" / "dkb", "plan", "--rate", "10", "--task-ms", "10", cwd=tmp_path
+    )
+
+
 def test_a_typed_application_passes_a_strict_type_checker(environment: Path, application: Path) -> None:
     assert "Success" in run_python(environment, application, ["-m", "mypy", "--strict", "hello.py"])
 
