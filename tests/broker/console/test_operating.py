@@ -136,7 +136,7 @@ def test_each_of_ten_questions_has_one_command_while_a_worker_is_busy_frozen_and
 
     # 3. Which workers are there, and how are they?
     operator.show("workers")
-    assert (busy["running"], busy["versions"]["app"], busy["pid"]) == (1, "2.4.0", busy["pid"])
+    assert (busy["running"], busy["threads"], busy["versions"]["app"]) == (1, 4, "2.4.0")
 
     # 4. What runs, where, and for how long?
     operator.show("top")

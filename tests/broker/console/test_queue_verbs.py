@@ -5,7 +5,7 @@ from __future__ import annotations
 import dramatiq
 import pytest
 
-from broker.console.queue_rows import time_to_drain
+from broker.console.queue_rows import LedgerWatch, time_to_drain
 from broker.reports.report import RunningTask
 from broker.testing import Kit, advance, drain
 from tests.broker.console.conftest import Dkb
@@ -53,6 +53,17 @@ def test_the_time_to_drain_is_the_lag_over_the_difference_of_the_rates(
     lag: int, rate_in: float | None, rate_out: float | None, drained_s: float | None
 ) -> None:
     assert time_to_drain(lag, rate_in, rate_out) == drained_s
+
+
+def test_a_watch_says_when_the_difference_of_a_ledger_has_changed(kit: Kit, dkb: Dkb) -> None:
+    fail_once_delay_one_and_let_two_wait()
+    ledgers = LedgerWatch()
+    (before,) = kit.broker.queues("mail")
+    assert ledgers.since_ms(before, 1_000) is None
+    advance(days=8)
+    (after,) = kit.broker.queues("mail")
+    assert ledgers.since_ms(after, 2_000) == 2_000
+    assert ledgers.since_ms(after, 3_000) == 2_000
 
 
 def test_piped_output_is_columns_under_one_line_of_titles(kit: Kit, dkb: Dkb) -> None:

@@ -1,0 +1,112 @@
+"""How answers are written: documents, tables, columns, repeated answers."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from broker.console import texts
+from broker.console.live import watch
+from broker.console.output import Answer, Column, Output, ScanProgress, Table, plain
+from broker.testing import Kit
+from dev.stack import ROOT
+
+COLUMNS = (
+    Column("NAME", lambda row: row["name"]),
+    Column("COUNT", lambda row: texts.number(row["count"]), is_number=True, style=lambda row: "red"),
+)
+ROWS = [{"name": "a-name-that-is-long", "count": 1_000}, {"name": "b", "count": None}]
+
+
+def answer(number: int = 0) -> Answer:
+    return Answer("some", {"number": number}, [Table(COLUMNS, ROWS)], ["A line."])
+
+
+def test_columns_are_aligned_and_no_value_is_cut_off() -> None:
+    assert plain(answer()) == (
+        "NAME                 COUNT\n"
+        "a-name-that-is-long  1,000\n"
+        "b                        -\n"
+        "\n"
+        "A line.\n"
+    )  # fmt: skip
+
+
+def test_a_watch_without_a_terminal_prints_an_answer_a_line(
+    kit: Kit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    watch(Output(as_json=True), iter([answer(1), answer(2)]), interval_s=1.0)
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["number"] for line in lines] == [1, 2]
+
+
+PROGRAM = """
+from broker.console.output import Answer, Column, Output, Table
+columns = [Column("NAME", lambda row: row, style=lambda row: "red")]
+Output(as_json=False).show(Answer("some", {}, [Table(columns, ["x" * 60])]))
+"""
+
+
+def on_a_terminal(**env: str) -> str:
+    """The output of PROGRAM on a terminal of 40 columns."""
+    parent, child = pty.openpty()
+    inherited = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    try:
+        subprocess.run(
+            [sys.executable, "-c", PROGRAM],
+            stdout=child,
+            cwd=ROOT,
+            check=True,
+            env={**inherited, "TERM": "xterm", "COLUMNS": "40", **env},
+        )
+        return os.read(parent, 100_000).decode()
+    finally:
+        os.close(parent)
+        os.close(child)
+
+
+def test_a_terminal_gets_coloured_tables_in_which_a_long_value_is_folded() -> None:
+    text = on_a_terminal()
+    assert "\x1b[31m" in text
+    assert text.count("x") == 60
+
+
+def test_no_color_turns_colours_off() -> None:
+    assert "\x1b[31m" not in on_a_terminal(NO_COLOR="1")
+
+
+def test_progress_is_silent_without_a_terminal() -> None:
+    stream = io.StringIO()
+    progress = ScanProgress("reading", stream)
+    progress(1, 2)
+    progress.close()
+    assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "-"), (0.0, "0.0s"), (9.94, "9.9s"), (12.4, "12s"), (59.6, "1m00s"), (185, "3m05s"),
+        (7_620, "2h07m"), (273_600, "3d04h"),
+    ],
+)  # fmt: skip
+def test_an_age_has_its_two_largest_units(seconds: float | None, text: str) -> None:
+    assert texts.age(seconds) == text
+
+
+def test_a_time_is_a_duration_before_now_or_iso_8601() -> None:
+    now = datetime(2026, 11, 28, 12, tzinfo=UTC)
+    assert texts.parse_moment("2h", now) == now - timedelta(hours=2)
+    assert texts.parse_moment("2026-11-28T11:00", now) == now - timedelta(hours=1)
+    assert texts.parse_moment("2026-11-28T14:00+03:00", now) == now - timedelta(hours=1)
+    with pytest.raises(ValueError, match="is no time"):
+        texts.parse_moment("yesterday", now)
+    with pytest.raises(ValueError, match="is no duration"):
+        texts.parse_duration("-5m")
