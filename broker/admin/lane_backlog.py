@@ -15,7 +15,7 @@ from ..kafka.types import TopicPartition
 from ..offsets.commit_metadata import CommitState
 from ..partition_keys.acknowledged_ends import AcknowledgedEnds
 from ..partition_keys.lane_differences import lane_differences
-from ..partition_keys.record_format import tombstone
+from ..partition_keys.record_format import Waiting, tombstone
 from ..partition_keys.waiting_store import WaitingStore
 from ..process.forks import check_for_fork, reset_on_fork
 from ..produce.publisher import Publisher
@@ -64,6 +64,18 @@ class LaneBacklog:
         with self._lock:
             log = self._log(queue_name)
             return self._ask(log, partial(_count, log, states), queue_name)
+
+    def waiting(self, queue_name: str) -> list[Waiting]:
+        """The messages of a queue that wait in their lanes, or run and have waited there.
+
+        A keyed message is in the lanes topic until it is done.
+        """
+        check_for_fork()
+        with self._lock:
+            log = self._log(queue_name)
+            self._ask(log, partial(log.catch_up, ask_for_partitions=True), queue_name)
+            found = (log.get(place) for place, _ in log.places())
+            return [waiting for waiting in found if waiting is not None]
 
     def flush(self, queue_name: str) -> int:
         """Drop the entries that wait now; return their number."""

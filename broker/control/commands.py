@@ -102,11 +102,7 @@ class Commands:
     def standing(self) -> dict[str, Command]:
         """The last command of each key, expired ones included. A record that cannot be read is left out."""
         standing: dict[str, Command] = {}
-        for key, value in self._clients.ask(
-            self._records,
-            f"The commands in {self._topics.control!r} could not be read",
-            rights=reading(self._topics.control),
-        ):
+        for key, value in self.records():
             try:
                 if value is None:
                     standing.pop(read_key(key), None)
@@ -116,6 +112,14 @@ class Commands:
             except UnreadableCommand:
                 continue  # each worker logs it
         return standing
+
+    def records(self) -> list[tuple[bytes | None, bytes | None]]:
+        """The key and the value of each record of the control topic; none while it does not exist."""
+        return self._clients.ask(
+            self._records,
+            f"The commands in {self._topics.control!r} could not be read",
+            rights=reading(self._topics.control),
+        )
 
     def _records(self) -> list[tuple[bytes | None, bytes | None]]:
         reader = TopicReader(

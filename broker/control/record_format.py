@@ -6,7 +6,8 @@ command of its key.
 
     v           the version of the format, 1. A reader ignores fields that it does not know
     id          the id of the command, 16 hex digits
-    kind        pause, resume, quiet or stop
+    kind        pause, resume, quiet or stop. A worker ignores a record of any other kind, as of ``replay``
+                (see ``replay/record_format``)
     target      the queue or the worker id
     by          who gave the command, as that client claims
     at_ms       when, in milliseconds since 1970 by that client's clock
@@ -33,6 +34,13 @@ class UnreadableCommand(ValueError):
     """A record of the control topic that is damaged, or of a later version of its format."""
 
 
+class UnknownKind(UnreadableCommand):
+    """A record of a kind that is no command to a worker, such as the record of a replay.
+
+    A version may add kinds without a new version of the format: workers ignore those that they do not know.
+    """
+
+
 class CommandKind(Enum):
     """The kinds of commands."""
 
@@ -45,6 +53,9 @@ class CommandKind(Enum):
     def scope(self) -> str:
         """What a command of this kind controls: the beginning of its key."""
         return "pause" if self in (CommandKind.PAUSE, CommandKind.RESUME) else "worker"
+
+
+_KINDS = frozenset(kind.value for kind in CommandKind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +120,15 @@ def read(key: bytes | None, value: bytes) -> Command:
     """Decode a record that is no tombstone.
 
     Raises:
+      UnknownKind: When it is no command to a worker.
       UnreadableCommand: When it is damaged, of a later version, or its key is not that of its command.
     """
     try:
         fields = json.loads(value)
         if fields["v"] != VERSION:
             raise UnreadableCommand(f"version {fields['v']!r} of the format; this worker knows {VERSION}")
+        if isinstance(fields["kind"], str) and fields["kind"] not in _KINDS:
+            raise UnknownKind(f"the kind {fields['kind']!r}")
         expires_at_ms = fields.get("expires_at_ms")
         command = Command(
             id=str(fields["id"]),

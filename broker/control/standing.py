@@ -10,7 +10,7 @@ from ..deliveries.in_flight import InFlightDeliveries
 from ..kafka.types import ConsumedRecord
 from ..process import clock
 from ..reports.sources import ControlStatus
-from .record_format import Command, CommandKind, UnreadableCommand, read, read_key
+from .record_format import Command, CommandKind, UnknownKind, UnreadableCommand, read, read_key
 
 logger = logging.getLogger(__name__)
 
@@ -114,6 +114,11 @@ class StandingCommands:
             else:
                 command = read(record.key, record.value)
                 commands[command.key] = command
+        except UnknownKind as e:
+            logger.debug(
+                "%s-%d: the record at offset %d is no command to a worker: %s",
+                record.topic, record.partition, record.offset, e,
+            )  # fmt: skip
         except UnreadableCommand as e:
             logger.error(
                 "%s-%d: the command at offset %d is skipped: %s",

@@ -32,14 +32,24 @@ def next_generation(dead_letter: DeadLetter) -> Generation:
     return dead_letter.message.message_id, dead_letter.generation + 1
 
 
+def renewed(message: Message[Any], **options: Any) -> Message[Any]:
+    """A message as it is sent again: same id, no attempts yet, and ``message_timestamp`` is now.
+
+    Parameters:
+      options: Further options.
+    """
+    kept = {name: value for name, value in message.options.items() if name not in _OPTIONS_OF_GENERATION}
+    kept.setdefault("first_sent_timestamp", message.message_timestamp)
+    again: Message[Any] = replace(message, options=kept | options, message_timestamp=clock.wall_ms())
+    return again
+
+
 def redriven(dead_letter: DeadLetter, topic: str) -> Record:
     """The record that puts a dead letter's message back on its queue: same id and headers, new generation."""
     message = dead_letter.message
     assert message is not None
-    options = {name: value for name, value in message.options.items() if name not in _OPTIONS_OF_GENERATION}
-    options.setdefault("first_sent_timestamp", message.message_timestamp)
-    _, options[REDRIVES] = next_generation(dead_letter)
-    again: Message[Any] = replace(message, options=options, message_timestamp=clock.wall_ms())
+    _, generation = next_generation(dead_letter)
+    again = renewed(message, **{REDRIVES: generation})
     headers = carried(dead_letter.headers)
     if (key := key_of(again)) is not None:
         headers.append(lane_header(key))

@@ -23,6 +23,7 @@ from ..kafka.clients import Clients
 from ..kafka.errors import MessageSizeTooLargeError
 from ..kafka.topics import Topics
 from ..process import clock
+from ..process.rate_limit import RateLimit
 from ..produce.publisher import Publisher, publish_all
 from .dead_letter import DeadLetter, Selection, read_dead_letter
 from .generations import Generation, generations_sent, next_generation, redriven
@@ -133,7 +134,7 @@ class Resolver:
         self._queue_topic = topics.queue(request.queue_name)
         self._topic = topics.dead_letters(request.queue_name)
         topics.ensure([self._queue_topic, self._topic], for_reading=request.dry_run)
-        self._rate_limit = _RateLimit(
+        self._rate_limit = RateLimit(
             request.rate_per_s, max_batch=_max_dead_letters(topics.limit_of(self._topic))
         )
         self._sent: set[Generation] = set()
@@ -243,26 +244,6 @@ class Resolver:
             "Run it again"
         )
         publish_all(self._publisher, [resolution.record(self._topic)], doing)
-
-
-class _RateLimit:
-    """Limits the messages per second, a batch at a time.
-
-    Attributes:
-      max_batch: The maximum number of messages in a batch.
-    """
-
-    def __init__(self, rate_per_s: float | None, *, max_batch: int) -> None:
-        self._rate_per_s = rate_per_s
-        self.max_batch = max_batch if rate_per_s is None else max(1, min(max_batch, int(rate_per_s)))
-        self._free_at_s = 0.0
-
-    def wait(self, count: int) -> None:
-        if self._rate_per_s is None:
-            return
-        now_s = clock.monotonic_s()
-        clock.sleep(max(0.0, self._free_at_s - now_s))
-        self._free_at_s = max(now_s, self._free_at_s) + count / self._rate_per_s
 
 
 def _max_dead_letters(limit: int | None) -> int:

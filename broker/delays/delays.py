@@ -10,6 +10,7 @@ from dramatiq.message import Message
 
 from ..kafka.clients import Clients
 from ..kafka.topics import Topics
+from ..kafka.types import Headers
 from ..partition_keys.record_format import REQUEUE_HEADERS_BYTES
 from ..produce.publisher import Publisher, publish_all
 from ..produce.record import Record
@@ -106,6 +107,14 @@ class Delays:
           KafkaUnavailable: When Kafka does not answer.
         """
         return self._view.pending(queue, limit=limit)
+
+    def waiting(self, queue: str) -> list[tuple[str, Headers]]:
+        """The ids of all messages that wait for a queue, and the headers of their records there.
+
+        Raises:
+          KafkaUnavailable: When Kafka does not answer.
+        """
+        return self._view.waiting(queue)
 
     def cancel(self, message_id: str, *, timeout_s: float = 10.0) -> Outcome:
         """Drop the delays of a message.

@@ -262,7 +262,11 @@ class DelayIndex(Store):
         return due_ms
 
     def waiting(self, queue: str, *, limit: int) -> list[Delay]:
-        """The delays that wait for a queue, by due time."""
+        """The delays that wait for a queue, by due time.
+
+        Parameters:
+          limit: Their maximum number; -1 for all.
+        """
         found = self._query(
             f"SELECT {ROW_COLUMNS} FROM delays WHERE queue = ? AND state = {WAITING} ORDER BY due_ms LIMIT ?",
             (queue, limit),

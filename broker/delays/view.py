@@ -15,7 +15,7 @@ from ..kafka.metadata import partitions_now
 from ..kafka.rights import reading
 from ..kafka.topic_reader import TopicReader
 from ..kafka.topics import Topics
-from ..kafka.types import TopicPartition
+from ..kafka.types import Headers, TopicPartition
 from ..offsets.committed_lanes import LogEnd
 from ..offsets.truncation_check import TruncationCheck
 from ..process import clock
@@ -113,6 +113,16 @@ class DelayView:
                 ],
                 log_ends=tuple(index.next_offset for index in indexes),
             )
+
+    def waiting(self, queue: str) -> list[tuple[str, Headers]]:
+        check_for_fork()
+        with self._lock:
+            self._catch_up()
+            return [
+                (delay.message_id, delay.headers)
+                for index in self._indexes.values()
+                for delay in index.waiting(queue, limit=-1)
+            ]
 
     def outcome(self, message_id: str) -> Outcome | None:
         """The decision about cancelling a message; None when there was no request, or no decision yet."""

@@ -39,6 +39,14 @@ class Operations:
             *_on_groups(self._group, f"{self._group}.flushed"),
         ]
 
+    def replaying(self, *, dry_run: bool) -> list[Right]:
+        topics = (self._queue, self._delayed, self._lanes, self._dead_letters, self._control)
+        return [
+            *_on_topics("READ", *topics),
+            *(() if dry_run else _on_topics("WRITE", self._queue, self._control)),
+            Right("DESCRIBE", "group", self._group),
+        ]
+
     def working(self) -> list[Right]:
         return [
             *_on_topics("READ", self._queue, self._delayed, self._lanes, self._control),
