@@ -28,6 +28,7 @@ from .errors import (
 )
 from .kafka.topic_states import TopicFinding, TopicState
 from .partition_keys import PartitionKeys
+from .replay import Replay, ReplayResult, ReplayState
 from .reports.counters import ActorCounters
 from .reports.current_task import current_task
 from .reports.history_event import EventKind, HistoryEvent
@@ -68,6 +69,9 @@ __all__ = [
     "PoisonMessage",
     "QueueState",
     "RecordState",
+    "Replay",
+    "ReplayResult",
+    "ReplayState",
     "Resolved",
     "RetryPolicyRefused",
     "RunHistory",

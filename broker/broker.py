@@ -35,6 +35,9 @@ from .parameters import check_ranges
 from .partition_keys import PartitionKeys
 from .parts import Settings, assemble
 from .process import clock
+from .process.caller import caller
+from .replay import Replay, ReplayResult
+from .replay.request import DEFAULT_RATE_PER_S, Ids, OnProgress, ReplayRequest
 from .reports.run_history import HistoryQuery, RunHistory
 from .reports.worker_states import WorkerInfo
 from .retries import TenacityRetries
@@ -452,6 +455,65 @@ class KafkaBroker(Broker):
     def discard(self, queue_name: str, **options: Unpack[DiscardOptions]) -> Resolved:
         """Discard dead letters; see ``DeadLetterQueue.discard``. A dry run by default."""
         return self.dead_letter_queue.discard(queue_name, **options)
+
+    def replay(
+        self,
+        queue_name: str,
+        *,
+        actor: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        dry_run: bool = True,
+        ids: Ids = "same",
+        rate_per_s: float | None = DEFAULT_RATE_PER_S,
+        limit: int | None = None,
+        reason: str = "",
+        by: str | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> ReplayResult:
+        """Run the messages again that the queue's log still has; see ``docs/control.md``. A dry run by
+        default.
+
+        A message runs once, with the content of its latest record in the range and without its attempts, and
+        the messages of a key keep their order. Messages that are not complete, and dead letters, are left
+        alone. The log is read from the range to its end when the call begins.
+
+        An interrupted replay can be repeated: the messages that it has sent are not sent again. Two
+        concurrent replays of the same messages are not prevented.
+
+        Parameters:
+          actor: The actor; all by default.
+          since, until: The range of the times at which records came to the queue: at or after ``since`` and
+            before ``until``, with a time zone. An open end by default.
+          dry_run: Only report the messages that would run.
+          ids: ``"same"``: the messages keep their ids; ``"new"``: each gets a new one.
+          rate_per_s: The maximum number of messages per second; None for no limit.
+          limit: The maximum number of messages, the first ones in the log.
+          reason: Why, for the record of the replay. Required unless it is a dry run.
+          by: Who; this system's user and host by default.
+          on_progress: Called with the result so far after each batch that Kafka has acknowledged. An error
+            of it interrupts the replay.
+
+        Raises:
+          QueueNotFound: When the queue was not declared.
+          ValueError: When a parameter is out of its range, or the range has more than a million messages.
+          EnqueueFailed: When Kafka did not acknowledge some messages. Repeat the replay.
+          KafkaUnavailable: When Kafka does not answer. Repeat the replay.
+          NotAuthorized: When this client lacks a right.
+        """
+        self._check_declared(queue_name)
+        who = caller() if by is None else by
+        request = ReplayRequest(queue_name, actor, since, until, dry_run, ids, rate_per_s, limit, reason, who)
+        return self.parts.replayer.run(request, on_progress)
+
+    def replays(self) -> list[Replay]:
+        """The replays of the last 90 days, of all queues, by time: who ran what again, when and why.
+
+        Raises:
+          KafkaUnavailable: When Kafka does not answer.
+          NotAuthorized: When this client may not read the control topic.
+        """
+        return self.parts.replayer.replays()
 
     # Workers and queues, from outside
 

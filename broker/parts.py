@@ -36,6 +36,7 @@ from .process.forks import reset_on_fork
 from .produce.publisher import Publisher
 from .reaper import DeathNoteReader, Registrar
 from .reaper.wire import Introduction
+from .replay import Replayer
 from .reports.reporter import PUBLISH_TIMEOUT_MS, Reporter
 from .reports.run_history import HistoryReader
 from .reports.runs import Runs
@@ -92,6 +93,7 @@ class Parts:
       control: The commands that this process's worker follows.
       notices: Reads them, in a worker process.
       commands: Gives commands, as an operator.
+      replayer: Runs messages again.
       for_consumers: The parts that the consumers of all queues use.
       consumers: The consumers of this process's workers.
       identity: The identity of this process's worker.
@@ -124,6 +126,7 @@ class Parts:
     control: StandingCommands
     notices: NoticeReader
     commands: Commands
+    replayer: Replayer
     for_consumers: ConsumerParts
     consumers: weakref.WeakSet[QueueConsumer]
     registrar: Registrar
@@ -307,6 +310,16 @@ def assemble(
         control=control,
         notices=NoticeReader(clients, topics, control),
         commands=commands,
+        replayer=Replayer(
+            clients,
+            topics,
+            publisher,
+            commands=commands,
+            delays=delays,
+            lanes=lane_backlog,
+            dead_letters=dead_letter_queue,
+            group_id=settings.group_id,
+        ),
         consumers=weakref.WeakSet(),
         registrar=registrar,
         for_consumers=ConsumerParts(
