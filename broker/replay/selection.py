@@ -74,12 +74,16 @@ class Selected:
 
 
 def _is_later(record: SeenRecord, other: SeenRecord, *, by_order: bool = False) -> bool:
-    """Whether a record is behind another one of its message. Retries may be in another partition."""
-    if record.partition != other.partition:
-        return (record.first_ms if by_order else record.timestamp) > (
-            other.first_ms if by_order else other.timestamp
-        )
-    return record.order > other.order if by_order else record.offset > other.offset
+    """Whether a record is behind another one of its message.
+
+    Parameters:
+      by_order: Whether to compare their places in the order, and not the records themselves.
+    """
+    if record.partition == other.partition:
+        return record.order > other.order if by_order else record.offset > other.offset
+    # A retry, or a copy that a replay has sent, may be in another partition.
+    times_ms = (record.first_ms, other.first_ms) if by_order else (record.timestamp, other.timestamp)
+    return (times_ms[0], record.replay_id is not None) > (times_ms[1], other.replay_id is not None)
 
 
 class Selection:
