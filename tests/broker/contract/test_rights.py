@@ -494,3 +494,44 @@ def lines(caplog: pytest.LogCaptureFixture, text: str, level: int = logging.ERRO
         and record.name.startswith(("broker", "dramatiq"))
         and text in record.getMessage()
     ]
+
+
+@pytest.mark.parametrize(
+    ("operation", "name"),
+    [
+        ("READ", QUEUE),
+        ("READ", "delayed"),
+        ("READ", f"{QUEUE}_lanes"),
+        ("READ", f"{QUEUE}_dlq"),
+        ("READ", "dramatiq_control"),
+        ("WRITE", QUEUE),
+        ("WRITE", "dramatiq_control"),
+    ],
+)
+def test_a_replay_without_a_right_names_it_and_succeeds_once_it_is_granted(
+    client: Client,
+    make_broker: MakeBroker,
+    start_worker: StartWorker,
+    operation: str,
+    name: str,
+) -> None:
+    owner = client.owner
+    owner.parts.topics.ensure([owner.parts.topics.lanes(QUEUE), owner.parts.topics.control])
+    dramatiq.actor(broker=owner, actor_name="task", queue_name=QUEUE)(lambda: None)
+    owner.enqueue(message())
+    start_worker(owner)
+    owner.join(QUEUE, timeout=JOIN_TIMEOUT_MS)
+    missing = (operation, "topic", f"{client.namespace}{name}")
+    needs = [
+        (need.operation, need.kind, str(need.name))
+        for need in owner.parts.operations(QUEUE).replaying(dry_run=False)
+    ]
+    client.grant(*(need for need in needs if need != missing))
+    broker = make_broker(client)
+
+    with pytest.raises(NotAuthorized) as raised:
+        broker.replay(QUEUE, dry_run=False, reason="a test")
+    assert f"--operation {operation} --topic {missing[2]}" in str(raised.value)
+
+    client.grant(missing)
+    assert broker.replay(QUEUE, dry_run=False, reason="a test").sent == 1
