@@ -22,7 +22,7 @@ from ..partition_keys.record_format import read_requeue_headers
 from .queue_log import QueueLog, ReadRecord
 from .record_format import Replay, identity_of, replay_id_of
 from .request import ReplayResult
-from .selection import SeenRecord, Selection
+from .selection import SeenRecord, ReplaySelection
 
 #: The reason for which a record is skipped; see ``selection`` for those of messages.
 NOT_A_MESSAGE = "the record is not a message of this queue"
@@ -53,7 +53,7 @@ class LogSearch:
         self._group_id = group_id
 
     def run(
-        self, replay: Replay, interrupted: Sequence[Replay], selection: Selection, result: ReplayResult
+        self, replay: Replay, interrupted: Sequence[Replay], selection: ReplaySelection, result: ReplayResult
     ) -> dict[int, int]:
         """Add the records of the log to ``selection``, and note in ``result`` where the log starts.
 
@@ -84,7 +84,7 @@ class LogSearch:
                 _note_log_start(result, replay.at_ms, replay.until_ms)
             return log.ends
 
-    def _add_unfinished(self, queue_name: str, selection: Selection) -> None:
+    def _add_unfinished(self, queue_name: str, selection: ReplaySelection) -> None:
         """Add the messages that wait in other topics, and the dead letters."""
         selection.unfinished.update(identity_of(*waiting) for waiting in self._delays.waiting(queue_name))
         for entry in self._lanes.waiting(queue_name):

@@ -57,7 +57,7 @@ from .record_format import (
     without_marks,
 )
 from .request import OnProgress, ReplayRequest, ReplayResult
-from .selection import Selected, Selection
+from .selection import Selected, ReplaySelection
 
 #: The size of a batch.
 MAX_BATCH = 500
@@ -120,7 +120,7 @@ class Replayer:
             records = self.replays()
             begun = [r for r in records if r.queue_name == queue_name and r.state is ReplayState.BEGUN]
             replay = _replay_of(request)
-            selection = Selection(
+            selection = ReplaySelection(
                 actor=request.actor,
                 since_ms=replay.since_ms,
                 until_ms=replay.until_ms,
@@ -265,7 +265,7 @@ class Replayer:
         publish_all(self._publisher, records, "The replay stopped, as its record was not written. Repeat it")
 
 
-def _describe(result: ReplayResult, chosen: Sequence[Selected], selection: Selection) -> None:
+def _describe(result: ReplayResult, chosen: Sequence[Selected], selection: ReplaySelection) -> None:
     result.skipped = selection.skipped
     result.sent_before = selection.sent_before
     result.to_send = len(chosen)

@@ -86,7 +86,7 @@ def _is_later(record: SeenRecord, other: SeenRecord, *, by_order: bool = False) 
     return (times_ms[0], record.replay_id is not None) > (times_ms[1], other.replay_id is not None)
 
 
-class Selection:
+class ReplaySelection:
     """The messages of a range, as the records of a log are added in any order of partitions.
 
     Parameters:

@@ -15,7 +15,7 @@ from broker.replay.selection import (
     EARLIER_RECORD,
     UNFINISHED,
     SeenRecord,
-    Selection,
+    ReplaySelection,
     TooManyMessages,
 )
 from tests.examples import examples
@@ -93,7 +93,7 @@ def test_each_complete_message_of_the_range_is_chosen_once_with_its_latest_recor
     waiting: set[int],
     dead: set[int],
 ) -> None:
-    selection = Selection(
+    selection = ReplaySelection(
         actor=actor, since_ms=since_ms, until_ms=until_ms, limit=limit, interrupted={INTERRUPTED}
     )
     selection.unfinished |= {f"m{number}" for number in waiting}
@@ -143,7 +143,7 @@ def test_the_choice_does_not_depend_on_the_order_of_the_partitions(
 ) -> None:
     choices = []
     for order in ([0, 1, 2], other_order):
-        selection = Selection(interrupted={INTERRUPTED})
+        selection = ReplaySelection(interrupted={INTERRUPTED})
         for record in sorted(log, key=lambda record: order.index(record.partition)):
             selection.add(record)
         choices.append(
@@ -153,7 +153,7 @@ def test_the_choice_does_not_depend_on_the_order_of_the_partitions(
 
 
 def test_a_range_with_too_many_messages_is_refused() -> None:
-    selection = Selection(max_messages=2)
+    selection = ReplaySelection(max_messages=2)
     record = SeenRecord("m0", "a", 0, 0, 0, 1, True, 0, 0)
     for number in range(2):
         selection.add(replace(record, identity=f"m{number}", offset=number))
