@@ -22,7 +22,7 @@ from ..partition_keys.record_format import read_requeue_headers
 from .queue_log import QueueLog, ReadRecord
 from .record_format import Replay, identity_of, replay_id_of
 from .request import ReplayResult
-from .selection import SeenRecord, ReplaySelection
+from .selection import ReplaySelection, SeenRecord
 
 #: The reason for which a record is skipped; see ``selection`` for those of messages.
 NOT_A_MESSAGE = "the record is not a message of this queue"

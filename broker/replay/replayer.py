@@ -57,7 +57,7 @@ from .record_format import (
     without_marks,
 )
 from .request import OnProgress, ReplayRequest, ReplayResult
-from .selection import Selected, ReplaySelection
+from .selection import ReplaySelection, Selected
 
 #: The size of a batch.
 MAX_BATCH = 500

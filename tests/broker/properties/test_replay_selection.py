@@ -14,8 +14,8 @@ from broker.replay.selection import (
     DEAD,
     EARLIER_RECORD,
     UNFINISHED,
-    SeenRecord,
     ReplaySelection,
+    SeenRecord,
     TooManyMessages,
 )
 from tests.examples import examples
