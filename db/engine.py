@@ -7,19 +7,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from psycopg2.extensions import STATUS_READY
 from sqlalchemy import Connection, Engine, create_engine, event, exc, make_url
 from sqlalchemy.engine import URL
 
 from db.errors import from_sqlalchemy
+from db.limits import Limits
 from db.waiting import ANSWER_RESERVE_S, connections_with_deadline, is_readable
 
 # The limit, about 15 s, within which a silent server (pulled cable, paused machine) is noticed.
 _KEEPALIVES = {"keepalives": 1, "keepalives_idle": 5, "keepalives_interval": 3, "keepalives_count": 3}
 _TCP_USER_TIMEOUT_MS = 15_000
-# A connection whose process hangs must not hold its locks for ever.
-_IDLE_IN_TRANSACTION_TIMEOUT_MS = 60_000
 # A connection that was idle for longer is pinged: a firewall may have dropped it.
 _TRUSTED_IDLE_S = 10.0
+# An execution option: statements get their limits although each is committed by itself.
+_LIMITED = "moderation_limited"
 
 
 def make_engine(
@@ -33,7 +35,8 @@ def make_engine(
     """Make an engine for psycopg2. It connects when it is first used, also after a fork.
 
     Parameters:
-      url: ``postgresql://...``; a parameter of its query (``?connect_timeout=9``) wins over the arguments.
+      url: ``postgresql://...`` of PostgreSQL or of a pooler in session or transaction mode; a parameter of
+        its query (``?connect_timeout=9``) wins over the arguments.
       pool_size: The largest number of connections; a thread waits ``statement_timeout_s`` for a free one.
       statement_timeout_s: PostgreSQL cancels a statement after this time. A frozen server cannot: its
         connection is closed a little later.
@@ -49,6 +52,7 @@ def make_engine(
         pool_timeout=statement_timeout_s,
         connect_args=driver_arguments(target, connect_timeout_s, statement_timeout_s, application_name),
     )
+    _limit_transactions(engine, Limits.of(target, statement_timeout_s))
     _replace_broken_connections(engine)
     _forget_connections_in_children(engine)
     return engine
@@ -57,15 +61,13 @@ def make_engine(
 def driver_arguments(
     target: URL, connect_timeout_s: int, statement_timeout_s: float, application_name: str
 ) -> dict[str, object]:
-    """Return psycopg2's arguments besides the URL, whose parameters win."""
-    options = (
-        f"-c statement_timeout={int(statement_timeout_s * 1000)}"
-        f" -c idle_in_transaction_session_timeout={_IDLE_IN_TRANSACTION_TIMEOUT_MS}"
-    )
+    """Return psycopg2's arguments besides the URL, whose parameters win.
+
+    PostgreSQL gets none of them but the name: poolers refuse ``options``.
+    """
     wanted: dict[str, object] = {
         "connect_timeout": connect_timeout_s,
         "application_name": application_name,
-        "options": options,
         "tcp_user_timeout": _TCP_USER_TIMEOUT_MS,
         "connection_factory": connections_with_deadline(statement_timeout_s + ANSWER_RESERVE_S),
         **_KEEPALIVES,
@@ -88,6 +90,15 @@ def psycopg2_url(url: str) -> URL:
     return parsed.set(drivername="postgresql+psycopg2")
 
 
+def autocommitting(engine: Engine) -> Engine:
+    """Return the engine, with its pool, on which PostgreSQL commits each statement by itself.
+
+    Statements that PostgreSQL refuses in a transaction (VACUUM) need SQLAlchemy's AUTOCOMMIT, which has no
+    limits, instead.
+    """
+    return engine.execution_options(isolation_level="AUTOCOMMIT", **{_LIMITED: True})
+
+
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
     """Open one transaction: committed at the end of the block, rolled back when the block raises.
@@ -100,6 +111,31 @@ def transaction(engine: Engine) -> Iterator[Connection]:
             yield connection
     except exc.SQLAlchemyError as error:
         raise from_sqlalchemy(error) from error
+
+
+def _limit_transactions(engine: Engine, limits: Limits) -> None:
+    """Send the limits with the first statement of each transaction: that costs no round trip."""
+
+    def needed(cursor: Any, context: Any) -> str:
+        if cursor.connection.autocommit:
+            return limits.of_a_statement if context.execution_options.get(_LIMITED) else ""
+        # When it is ready, psycopg2 sends BEGIN with this statement.
+        return limits.of_a_transaction if cursor.connection.status == STATUS_READY else ""
+
+    @event.listens_for(engine, "do_execute")
+    def execute(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
+        cursor.execute(needed(cursor, context) + statement, parameters)
+        return True  # SQLAlchemy need not execute it
+
+    @event.listens_for(engine, "do_execute_no_params")
+    def execute_without_parameters(cursor: Any, statement: str, context: Any) -> bool:
+        cursor.execute(needed(cursor, context) + statement)
+        return True
+
+    @event.listens_for(engine, "do_executemany")
+    def prepare(cursor: Any, _: str, __: Any, context: Any) -> None:
+        if before := needed(cursor, context):
+            cursor.execute(before)
 
 
 def _replace_broken_connections(engine: Engine) -> None:

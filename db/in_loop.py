@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 from db.engine import driver_arguments, psycopg2_url
 from db.errors import from_driver
+from db.limits import Limits
 from db.waiting import answered, is_readable
 
 _DIALECT = PGDialect_psycopg2()
@@ -33,10 +34,12 @@ class LoopConnections:
     Parameters:
       connect: Begins to connect and returns psycopg2's asynchronous connection. It is called in a thread,
         because libpq resolves host names in it.
+      limits: Sent with each statement.
     """
 
-    def __init__(self, connect: Callable[[], Any]) -> None:
+    def __init__(self, connect: Callable[[], Any], limits: Limits) -> None:
         self._begin_to_connect = connect
+        self._limits = limits
         self._idle: list[Any] = []
 
     async def execute(self, statement: Statement, parameters: Mapping[str, object]) -> list[tuple[Any, ...]]:
@@ -50,7 +53,7 @@ class LoopConnections:
             connection = self._take() or await self._connect()
             try:
                 cursor = connection.cursor()
-                cursor.execute(statement.sql, parameters)
+                cursor.execute(self._limits.of_a_statement + statement.sql, parameters)
                 await answered(connection)
                 rows: list[tuple[Any, ...]] = cursor.fetchall()
             except BaseException:
@@ -100,4 +103,7 @@ def make_loop_connections(
     target = psycopg2_url(url)
     ours = driver_arguments(target, connect_timeout_s, statement_timeout_s, application_name)
     given, named = _DIALECT.create_connect_args(target)
-    return LoopConnections(lambda: psycopg2.connect(*given, **{**named, **ours}, async_=True))
+    return LoopConnections(
+        lambda: psycopg2.connect(*given, **{**named, **ours}, async_=True),
+        Limits.of(target, statement_timeout_s),
+    )

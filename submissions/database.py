@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, text
 
-from db.engine import make_engine, transaction
+from db.engine import autocommitting, make_engine, transaction
 from db.errors import DatabaseUnavailable, TransactionLost
 from db.in_loop import LoopConnections, make_loop_connections
 from db.outcome_notifications import OutcomeListener
@@ -30,7 +30,7 @@ class Database:
             statement_timeout_s=settings.database_statement_timeout_s,
         )
         # The same pool: only the transactions differ.
-        self._autocommitting = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._autocommitting = autocommitting(self._engine)
         self._outages = OutageLog("PostgreSQL", logger)
 
     @contextmanager
