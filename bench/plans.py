@@ -96,6 +96,7 @@ CALLS: dict[str, Callable[[Connection], object]] = {
     "items.read_ads": lambda c: items.read_ads(c, [1, 2, 77]),
     "items.read_versions": lambda c: items.read_versions(c, 77),
     "items.load_ads": lambda c: items.load_ads(c, [AD]),
+    "outcome_notifications.with_outcome": lambda c: outcome_notifications.with_outcome(c, [1, 2, 77]),
     "outbox.claim_due": lambda c: outbox.claim_due(c, limit=500, lease_s=30),
     "outbox.mark_published": lambda c: outbox.mark_published(
         c, [outbox.Unpublished(f"m{number}", 0, 1) for number in range(5)]

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from sqlalchemy import Connection, text
@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 from db.engine import autocommitting, make_engine, transaction
 from db.errors import DatabaseUnavailable, TransactionLost
 from db.in_loop import LoopConnections, make_loop_connections
-from db.outcome_notifications import OutcomeListener
+from db.outcome_notifications import OutcomeListener, with_outcome
 from db.schema import missing
 from settings import Settings
 from submissions.outage_log import OutageLog
@@ -100,5 +100,15 @@ class Database:
 
         Raises:
           DatabaseError: It cannot connect.
+          SessionsAreShared: A pooler is between, and not in session mode.
         """
         return OutcomeListener(self._engine)
+
+    def with_outcome(self, task_ids: Sequence[int]) -> list[int]:
+        """Return those of the submissions that are not pending. Blocks.
+
+        Raises:
+          DatabaseError: PostgreSQL cannot be asked.
+        """
+        with self.statements() as connection:
+            return with_outcome(connection, task_ids)

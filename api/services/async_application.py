@@ -99,6 +99,7 @@ class AsyncApplication:
         )
         self._notifier = OutcomeNotifier(
             application.database.listen_for_outcomes,
+            application.database.with_outcome,
             self._listening_thread,
             max_waiting=settings.api_max_long_polls,
         )

@@ -1,7 +1,7 @@
 """GET /moderation_result/{task_id}?wait=10: the answer comes with the outcome."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -96,13 +96,17 @@ def test_who_hangs_up_while_waiting_harms_nobody(client: httpx.Client, database:
 # ------------------------------------------------------------------ the news themselves
 
 
+def never_polls(_: Sequence[int]) -> Sequence[int]:
+    pytest.fail("it listens")
+
+
 @pytest.fixture
 def news(database: Engine) -> Iterator[Callable[..., OutcomeNotifier]]:
     """Makes news of the database's outcomes, for an event loop."""
     load_sample_ads(database, 3)
     with ThreadPoolExecutor(1) as thread:
         yield lambda max_waiting=10: OutcomeNotifier(
-            lambda: OutcomeListener(database), thread, max_waiting=max_waiting
+            lambda: OutcomeListener(database), never_polls, thread, max_waiting=max_waiting
         )
 
 
