@@ -26,6 +26,7 @@ from dev.postgres import FOR_TESTS, PostgresServer, create_database, drop_databa
 from dev.server import Server
 from dev.stack import ROOT, Stack, embedded_postgres, migrate, system_postgres
 from tests.examples import FAST, FULL
+from tests.pgbouncer import PgBouncer
 
 #: The fixtures of the test kit, which a wheel registers by its entry point.
 pytest_plugins = ["broker.testing.plugin"]
@@ -295,6 +296,21 @@ def postgres_server(
         _run(server, servers)
         migrate(server.ensure_database("moderation"))
         yield server
+
+
+@pytest.fixture
+def pgbouncer(server_home: Callable[[], Path], database_url: str) -> Iterator[Callable[..., PgBouncer]]:
+    """Starts PgBouncers in front of the run's database, see `PgBouncer`."""
+    with ExitStack() as servers:
+
+        def start(pool_mode: str, **settings: str) -> PgBouncer:
+            server = PgBouncer(
+                server_home(), port=free_port(), database_url=database_url, pool_mode=pool_mode, **settings
+            )
+            _run(server, servers)
+            return server
+
+        yield start
 
 
 def _new_postgres(stack_name: str, home: Path) -> PostgresServer:
