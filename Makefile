@@ -71,7 +71,7 @@ bench-migrations: .venv/bench.stamp ## apply the migrations under load to ten mi
 	$(BIN)/python -m bench.migrations --rows $(or $(SUBMISSIONS),10000000)
 
 migrate: .venv/runtime.stamp ## apply migrations/ to the database that DATABASE_URL names
-	$(BIN)/yoyo apply --batch --no-config-file --database "$(DATABASE_URL)" migrations
+	$(BIN)/python -m db.sessions "$(DATABASE_URL)" && $(BIN)/yoyo apply --batch --no-config-file --database "$(DATABASE_URL)" migrations
 
 train: .venv/runtime.stamp ## make model.pkl and model.json anew; learn from your own ads as well: make train DATA=ads.csv
 	$(BIN)/python -m training $(if $(DATA),--data "$(DATA)")

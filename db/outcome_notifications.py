@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine, exc, text
 
 from db.engine import autocommitting
 from db.errors import DatabaseAway, from_sqlalchemy
+from db.sessions import require_own_session
 
 #: Payloads are task ids, separated by commas.
 CHANNEL = "moderation_outcomes"
@@ -25,18 +26,9 @@ IDS_IN_A_PAYLOAD = 390
 _TASK_ID = re.compile(r"[0-9]{1,19}", re.ASCII)
 
 
-#: Other clients can hide from a round that sessions are shared. A fifth of the rounds missed it at most, with
-#: up to 80 clients on PgBouncer.
-_ROUNDS = 16
-
-_SESSION = text("SELECT pg_backend_pid()")
 _WITH_OUTCOME = text(
     "SELECT id FROM moderation_results WHERE id = ANY (CAST(:task_ids AS bigint[])) AND status <> 'pending'"
 )
-
-
-class SessionsAreShared(Exception):
-    """A pooler gives each transaction another session of PostgreSQL: nothing can listen through it."""
 
 
 class OutcomeListener:
@@ -54,7 +46,7 @@ class OutcomeListener:
             try:
                 # SQLAlchemy neither closes nor counts a detached connection.
                 connection.detach()
-                _require_own_session(connection, engine)
+                require_own_session(connection, engine)
                 connection.execute(text(f"LISTEN {CHANNEL}"))
                 connection.commit()
             except BaseException:
@@ -90,17 +82,3 @@ class OutcomeListener:
 def with_outcome(connection: Connection, task_ids: Sequence[int]) -> list[int]:
     """Return those of the submissions that are not pending."""
     return list(connection.scalars(_WITH_OUTCOME, {"task_ids": list(task_ids)}))
-
-
-def _require_own_session(connection: Connection, others: Engine) -> None:
-    """Raise :class:`SessionsAreShared` unless the connection has a session of PostgreSQL of its own.
-
-    A connection that is open keeps its session, and no other one has it, unless a pooler shares sessions.
-    """
-    own = connection.scalar(_SESSION)
-    for _ in range(_ROUNDS):
-        # A pooler gives the session that was used last, or the one that was not used for the longest time.
-        with others.connect() as other:
-            its = other.scalar(_SESSION)
-        if its == own or connection.scalar(_SESSION) != own:
-            raise SessionsAreShared

@@ -13,7 +13,8 @@ from typing import TypeVar
 
 from api.services.async_batcher import TooManyWaiting
 from db.errors import DatabaseError
-from db.outcome_notifications import OutcomeListener, SessionsAreShared
+from db.outcome_notifications import OutcomeListener
+from db.sessions import SessionsAreShared
 
 logger = logging.getLogger(__name__)
 

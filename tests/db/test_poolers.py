@@ -11,11 +11,12 @@ import pytest
 from sqlalchemy import Engine, text
 
 from bench import plans
-from db import submissions
+from db import sessions, submissions
 from db.engine import autocommitting, make_engine, transaction
 from db.errors import DatabaseBusy
 from db.in_loop import Statement, make_loop_connections
-from db.outcome_notifications import OutcomeListener, SessionsAreShared, with_outcome
+from db.outcome_notifications import OutcomeListener, with_outcome
+from db.sessions import SessionsAreShared
 from db.submissions import Outcome
 from tests.db.rows import execute, load_sample_ads, submit
 from tests.pgbouncer import PgBouncer
@@ -135,6 +136,15 @@ def test_no_statement_of_the_product_leaves_anything_in_a_session(
     assert left == []
     assert as_another_client(pooler, "SELECT pg_backend_pid()") == [before]
     assert pooler.warnings == []
+
+
+@both_modes
+def test_migrations_are_refused_where_sessions_are_shared(
+    pgbouncer: Callable[..., PgBouncer], mode: str
+) -> None:
+    refusal = sessions.main(pgbouncer(mode).url)
+    assert (refusal is None) == (mode == "session")
+    assert refusal is None or "name PostgreSQL itself" in refusal
 
 
 # ------------------------------------------------------------------ outcomes
