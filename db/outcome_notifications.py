@@ -40,13 +40,13 @@ class OutcomeListener:
     """
 
     def __init__(self, engine: Engine) -> None:
-        engine = autocommitting(engine)
         try:
-            connection = engine.connect()
+            # Without limits before it, LISTEN is the query by which pg_stat_activity names the connection.
+            connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
             try:
                 # SQLAlchemy neither closes nor counts a detached connection.
                 connection.detach()
-                require_own_session(connection, engine)
+                require_own_session(connection, autocommitting(engine))
                 connection.execute(text(f"LISTEN {CHANNEL}"))
                 connection.commit()
             except BaseException:
