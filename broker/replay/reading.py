@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +16,7 @@ from ..dead_letters import DeadLetterQueue
 from ..delays import Delays
 from ..errors import InvalidMessage
 from ..kafka.clients import Clients
-from ..kafka.rights import Rights
+from ..kafka.rights import Rights, reading
 from ..kafka.topics import Topics
 from ..kafka.types import ConsumedRecord
 from ..partition_keys.record_format import read_requeue_headers
@@ -24,6 +25,7 @@ from .record_format import Replay, identity_of, replay_id_of
 from .request import ReplayResult
 from .selection import ReplaySelection, SeenRecord
 
+REQUEST_TIMEOUT_MS = 10_000
 #: The reason for which a record is skipped; see ``selection`` for those of messages.
 NOT_A_MESSAGE = "the record is not a message of this queue"
 
@@ -86,6 +88,7 @@ class LogSearch:
 
     def _add_unfinished(self, queue_name: str, selection: ReplaySelection) -> None:
         """Add the messages that wait in other topics, and the dead letters."""
+        self._check_lanes(queue_name)
         selection.unfinished.update(identity_of(*waiting) for waiting in self._delays.waiting(queue_name))
         for entry in self._lanes.waiting(queue_name):
             if (waiting_id := _id_of(entry.value, queue_name)) is not None:
@@ -93,6 +96,16 @@ class LogSearch:
         for dead in self._dead_letters.read(queue_name):
             if dead.message is not None:
                 selection.dead.add(identity_of(dead.message.message_id, dead.headers))
+
+    def _check_lanes(self, queue_name: str) -> None:
+        """Check that a lanes topic that seems missing is not one that this client may not see."""
+        lanes = self._topics.lanes(queue_name)
+
+        def ask() -> None:
+            with closing(self._clients.consumer()) as kafka:
+                kafka.existing_topics([lanes], REQUEST_TIMEOUT_MS)
+
+        self._clients.ask(ask, f"The topic {lanes!r} could not be read", rights=reading(lanes))
 
     def _backlogs(self, queue_name: str) -> dict[int, PartitionBacklog]:
         topic, group = self._topics.queue(queue_name), self._topics.group(self._group_id, queue_name)

@@ -116,7 +116,7 @@ class Replayer:
         group = topics.group(self._group_id, queue_name)
         needs = Operations(topics, queue_name, group).replaying(dry_run=request.dry_run)
         with self._clients.naming_all("a replay", needs):
-            topics.ensure(topics.of_worker(queue_name), for_reading=request.dry_run)
+            topics.ensure(topics.of_worker(queue_name), for_reading=request.dry_run, right="READ")
             records = self.replays()
             begun = [r for r in records if r.queue_name == queue_name and r.state is ReplayState.BEGUN]
             replay = _replay_of(request)
