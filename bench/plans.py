@@ -33,6 +33,7 @@ from db import (
     outcome_notifications,
     redrive,
     submissions,
+    verification,
 )
 from db.engine import make_engine
 from dev.ports import free_port
@@ -47,6 +48,7 @@ GROWING = {
     "judgements",
     "idempotency_keys",
     "ad_versions",
+    "verification_changes",
 }
 #: The statements of every function of these modules that takes a connection are explained.
 MODULES: tuple[ModuleType, ...] = (
@@ -60,12 +62,15 @@ MODULES: tuple[ModuleType, ...] = (
     outcome_notifications,
     redrive,
     submissions,
+    verification,
 )
 #: Reads the whole table, as documented: for the embedded stack alone.
 EXEMPT = {"outbox.publish_pending_again"}
 #: The timeout of one statement: ten million rows with their indexes take minutes.
 LOAD_TIMEOUT_S = 3600.0
 AD = Ad(1, 1, True, "a bicycle", "as good as new", 19, 3)
+_LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+_CHANGE = verification.VerificationChange(1, 77, _LONG_AGO, _LONG_AGO, 0)
 
 #: The call of each function on the loaded tables.
 CALLS: dict[str, Callable[[Connection], object]] = {
@@ -119,6 +124,11 @@ CALLS: dict[str, Callable[[Connection], object]] = {
     ),
     "submissions.read_by_task_ids": lambda c: submissions.read_by_task_ids(c, [1, 2, 77]),
     "submissions.read_by_message_id": lambda c: submissions.read_by_message_id(c, "m77"),
+    "verification.claim_changes": lambda c: verification.claim_changes(c, limit=100, lease_s=30),
+    "verification.check_ads": lambda c: verification.check_ads(c, [_CHANGE], limit=200),
+    "verification.finish": lambda c: verification.finish(
+        c, [_CHANGE], verification.Checked((_CHANGE.change_id,), None, (1, 2))
+    ),
 }
 
 #: One row in a hundred failed, one in five was redriven before, one in a thousand must be sent.
@@ -147,10 +157,14 @@ _LOAD = (
     " SELECT 'key ' || n, 'print', ARRAY[n], now() + (n - :rows / 10) * interval '1 second'"
     " FROM generate_series(1, :rows / 5) AS n",
 )
-_LOAD_VERSIONS = (
-    "INSERT INTO ad_versions (item_id, digest, seller_id, name, description, category, images_qty)"
-    " SELECT n, 'digest', 1, 'ad', 'as good as new', 1, 1 FROM generate_series(1, :rows, 10) AS n"
-)
+#: Of tables that an earlier schema does not have, which bench.migrations loads.
+_LOAD_LATER = {
+    "ad_versions": "INSERT INTO ad_versions"
+    "  (item_id, digest, seller_id, name, description, category, images_qty)"
+    " SELECT n, 'digest', 1, 'ad', 'as good as new', 1, 1 FROM generate_series(1, :rows, 10) AS n",
+    "verification_changes": "INSERT INTO verification_changes (seller_id, due_at)"
+    " SELECT n, now() + make_interval(hours => :lease_hours) FROM generate_series(1, :rows / 10) AS n",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +207,9 @@ def load(engine: Engine, rows: int, *, lease_hours: int = 1) -> None:
       lease_hours: The time in which no relay sends pending submissions.
     """
     with engine.begin() as connection:
-        # bench.migrations loads an earlier schema.
-        has_versions = connection.scalar(text("SELECT to_regclass('ad_versions') IS NOT NULL"))
-    for statement in (*_LOAD, _LOAD_VERSIONS) if has_versions else _LOAD:
+        there = text("SELECT to_regclass(:name) IS NOT NULL")
+        later = [sql for name, sql in _LOAD_LATER.items() if connection.scalar(there, {"name": name})]
+    for statement in (*_LOAD, *later):
         with engine.begin() as connection:
             connection.execute(text("SET LOCAL statement_timeout = 0"))
             connection.execute(text(statement), {"rows": rows, "lease_hours": lease_hours})

@@ -89,6 +89,17 @@ ad_versions = Table(
     Column("replaced_at", DateTime(timezone=True), nullable=False),
 )
 
+verification_changes = Table(
+    "verification_changes",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("seller_id", BigInteger, nullable=False),
+    Column("changed_at", DateTime(timezone=True), nullable=False),
+    Column("noticed_at", DateTime(timezone=True)),
+    Column("done_item_id", BigInteger, nullable=False),
+    Column("due_at", DateTime(timezone=True), nullable=False),
+)
+
 submission_history = Table(
     "submission_history",
     metadata,

@@ -10,6 +10,7 @@ from submissions.models import Models
 from submissions.outbox import Outbox
 from submissions.predicting import Predictor
 from submissions.queries import SubmissionQueries
+from submissions.resubmitting import Resubmitter
 from submissions.submitting import Submitter
 
 
@@ -33,6 +34,9 @@ class Application:
             self.database.statements,
             lease_s=settings.publish_lease_s,
             interval_s=settings.relay_interval_s,
+            resubmit=Resubmitter(
+                self.database.statements, interval_s=settings.relay_interval_s
+            ).resubmit,
         )
         self.submitter = Submitter(self.database, self._outbox, key_ttl_s=settings.idempotency_key_ttl_s)
         self.queries = SubmissionQueries(self.database)

@@ -71,6 +71,7 @@ class Outbox:
       statements: Gives a connection on which PostgreSQL commits each statement by itself.
       lease_s: The time in which only the process that took a row sends it.
       interval_s: The time between two searches for expired leases.
+      resubmit: Called before such a search, while Kafka takes messages; it may insert submissions.
     """
 
     def __init__(
@@ -80,7 +81,9 @@ class Outbox:
         *,
         lease_s: float,
         interval_s: float,
+        resubmit: Callable[[], None] = lambda: None,
     ) -> None:
+        self._resubmit = resubmit
         self._broker = broker
         self._statements = statements
         self._lease_s = lease_s
@@ -180,6 +183,8 @@ class Outbox:
         if time.monotonic() < self._claim_at_s or not self._kafka_answers():
             return False
         limit = 1 if self._failed_sends else BATCH
+        if not self._failed_sends:
+            self._resubmit()
         try:
             with self._statements() as connection:
                 due = table.claim_due(connection, limit=limit, lease_s=self._lease_s)

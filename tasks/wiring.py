@@ -14,6 +14,7 @@ from submissions.broker_factory import make_broker
 from submissions.database import Database
 from submissions.models import Models
 from submissions.outbox import Outbox
+from submissions.resubmitting import Resubmitter
 from tasks.database_gate import DatabaseGate
 from tasks.failures import FailureRecorder
 from tasks.moderator import Job, Moderator
@@ -43,6 +44,7 @@ _outbox = Outbox(
     _database.statements,
     lease_s=_settings.publish_lease_s,
     interval_s=_settings.relay_interval_s,
+    resubmit=Resubmitter(_database.statements, interval_s=_settings.relay_interval_s).resubmit,
 )
 _gate = DatabaseGate(broker, _database.ping)
 moderator: ThreadBatcher[Job, Verdict] = ThreadBatcher(

@@ -1,18 +1,21 @@
 """A verdict is of one text: an edit hands the ad in again, and the old verdict keeps its text."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from db.engine import transaction
 from db.items import ad_hash, load_ads
 from db.judgements import Judgement, write_verdicts
 from db.submissions import Outcome
 from scoring import Ad
+from submissions.resubmitting import MAX_ADS
 from tests.db.rows import execute, submit
+from tests.waiting import wait_until
 
 AD = Ad(1, 1, False, "Диван", "Мягкий, почти новый", category=5, images_qty=3)
 EDITED = replace(AD, description="Звоните 8 916 000-12-34, Олег")
@@ -135,3 +138,105 @@ def test_an_old_verdict_is_explained_by_the_present_text_and_says_so(
     ad = client.get("/moderation_result/1/explanation").json()["ad"]
     assert (ad["description"], ad["is_scored"], ad["is_current"]) == (EDITED.description, None, True)
     assert details(client)["is_stale"] is None
+
+
+# ------------------------------------------------------------------ the seller's verification
+
+
+def approve(engine: Engine, ads: Sequence[Ad]) -> None:
+    """Store the ads, and give each the verdict of its present content."""
+    with transaction(engine) as connection:
+        load_ads(connection, ads)
+    message_ids = submit(engine, [ad.item_id for ad in ads])
+    with transaction(engine) as connection:
+        write_verdicts(
+            connection,
+            [Outcome(one, 0, ad.item_id, False, 0.01) for one, ad in zip(message_ids, ads, strict=True)],
+            [
+                Judgement(one, 0, "text-0+x", 0.5, 0.08, 0.92, "approve", ad_hash=ad_hash(ad))
+                for one, ad in zip(message_ids, ads, strict=True)
+            ],
+        )
+
+
+def wait_for_pending(engine: Engine, item_ids: Sequence[int]) -> None:
+    """Wait until the ads, and no others, are handed in, and every change of a seller is processed."""
+    wanted = [(one,) for one in item_ids]
+    wait_until(lambda: pending(engine) == wanted, deadline_s=60, what=f"{item_ids} to be handed in")
+    wait_until(
+        lambda: execute(engine, "SELECT FROM verification_changes") == [],
+        deadline_s=60,
+        what="the changes to be processed",
+    )
+    assert pending(engine) == wanted
+
+
+@pytest.mark.parametrize("seller_exists", [True, False], ids=["known", "new"])
+@pytest.mark.parametrize("is_verified", [False, True], ids=["from unverified", "from verified"])
+def test_an_ad_that_moves_to_a_seller_of_other_verification_is_handed_in_again(
+    client: httpx.Client, database: Engine, is_verified: bool, seller_exists: bool
+) -> None:
+    ad = replace(AD, is_verified_seller=is_verified)
+    approve(database, [ad])
+    if seller_exists:
+        approve(database, [replace(AD, item_id=9, seller_id=9, is_verified_seller=not is_verified)])
+    moved = replace(ad, seller_id=9, is_verified_seller=not is_verified)
+    assert client.post("/items", json=asdict(moved)).status_code == 200
+    assert pending(database) == [(1,)]
+    assert details(client)["is_stale"] is True
+
+
+def test_an_ad_that_moves_to_a_seller_of_the_same_verification_is_not_handed_in(
+    client: httpx.Client, database: Engine
+) -> None:
+    approve(database, [AD])
+    client.post("/items", json=asdict(replace(AD, seller_id=9)))
+    assert pending(database) == []
+    assert details(client)["is_stale"] is False
+
+
+def test_an_ad_that_moves_by_sql_is_handed_in_again(client: httpx.Client, database: Engine) -> None:
+    approve(database, [AD])
+    execute(database, "INSERT INTO users VALUES (9, true)")
+    execute(database, "UPDATE items SET seller_id = 9 WHERE id = 1")
+    assert pending(database) == [(1,)]
+
+
+def test_a_seller_that_changes_with_one_ad_has_the_other_ads_handed_in_again(
+    client: httpx.Client, database: Engine
+) -> None:
+    approve(database, [AD, replace(AD, item_id=2), replace(AD, item_id=3, seller_id=9)])
+    client.post("/items", json=asdict(replace(AD, item_id=2, is_verified_seller=True)))
+    assert (2,) in pending(database)  # that ad with the request itself
+    wait_for_pending(database, [2, 1])
+
+
+def test_all_ads_of_a_seller_that_changes_by_sql_are_handed_in_once(
+    client: httpx.Client, database: Engine
+) -> None:
+    count = 2 * MAX_ADS + 50
+    approve(database, [replace(AD, item_id=number + 1) for number in range(count)])
+    execute(database, "UPDATE users SET is_verified_seller = true WHERE id = 1")
+    wait_for_pending(database, range(1, count + 1))
+
+
+def test_a_seller_that_changes_there_and_back_leaves_its_verdicts_as_they_are(
+    client: httpx.Client, database: Engine
+) -> None:
+    approve(database, [AD])
+    with transaction(database) as connection:  # as two, a relay may see the first one
+        for is_verified in (True, False):
+            connection.execute(
+                text("UPDATE users SET is_verified_seller = :it WHERE id = 1"), {"it": is_verified}
+            )
+    wait_for_pending(database, [])
+    assert details(client)["is_stale"] is False
+
+
+def test_an_ad_without_a_submission_is_not_handed_in_by_a_change_of_its_seller(
+    client: httpx.Client, database: Engine
+) -> None:
+    with transaction(database) as connection:
+        load_ads(connection, [AD])
+    execute(database, "UPDATE users SET is_verified_seller = true WHERE id = 1")
+    wait_for_pending(database, [])
