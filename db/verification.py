@@ -1,7 +1,7 @@
 """The sellers whose verification changed, and the search for their stale ads.
 
-A trigger notes each change (migration V09). A seller can have any number of ads: a relay takes some changes for
-a while (a lease), reads a batch of the sellers' ads, and hands in those whose verdict is stale.
+A trigger notes each change (migration V09). A seller can have any number of ads: a relay leases some changes,
+reads a batch of the sellers' ads, and hands in those whose verdict is stale.
 """
 
 from collections.abc import Sequence
@@ -60,8 +60,8 @@ _CLAIM = text(
     """
 )
 
-# A submission after noticed_at, or of the transaction of the change, is scored with the present verification. A
-# worker may have read any other one's ad before the change.
+# A submission after noticed_at, or of the transaction of the change, is scored with the present verification.
+# A worker may have read the ad of any other one before the change.
 _READ = text(
     """
     SELECT change.id AS change_id, ad.id AS item_id, ad.seller_id, seller.is_verified_seller, ad.name,
@@ -82,8 +82,8 @@ _READ = text(
         ORDER BY id DESC LIMIT 1
     ) AS pending ON true
     LEFT JOIN LATERAL (
-        SELECT id, message_id, generation FROM moderation_results WHERE item_id = ad.id AND status = 'completed'
-        ORDER BY id DESC LIMIT 1
+        SELECT id, message_id, generation FROM moderation_results
+        WHERE item_id = ad.id AND status = 'completed' ORDER BY id DESC LIMIT 1
     ) AS completed ON true
     LEFT JOIN judgements AS judgement
         ON judgement.message_id = completed.message_id AND judgement.generation = completed.generation
@@ -149,7 +149,7 @@ def check_ads(connection: Connection, changes: Sequence[VerificationChange], *, 
 
 
 def finish(connection: Connection, changes: Sequence[VerificationChange], checked: Checked) -> None:
-    """Hand the stale ads in, forget the completed changes, and end the leases of the others. One statement."""
+    """Hand the stale ads in, delete the completed changes, and end the leases of the others."""
     partial, done_item_id = checked.partial or (0, 0)
     finished = {*checked.done, partial}
     connection.execute(

@@ -21,15 +21,28 @@ AD = Ad(1, 1, False, "Диван", "Мягкий, почти новый", catego
 EDITED = replace(AD, description="Звоните 8 916 000-12-34, Олег")
 
 
+def approve(engine: Engine, ads: Sequence[Ad]) -> None:
+    """Store the ads, and give each the verdict of its present content."""
+    with transaction(engine) as connection:
+        load_ads(connection, ads)
+        # Their sellers may have changed with that; no relay has seen it.
+        connection.execute(text("DELETE FROM verification_changes"))
+    message_ids = submit(engine, [ad.item_id for ad in ads])
+    with transaction(engine) as connection:
+        write_verdicts(
+            connection,
+            [Outcome(one, 0, ad.item_id, False, 0.01) for one, ad in zip(message_ids, ads, strict=True)],
+            [
+                Judgement(one, 0, "text-0+x", 0.5, 0.08, 0.92, "approve", ad_hash=ad_hash(ad))
+                for one, ad in zip(message_ids, ads, strict=True)
+            ],
+        )
+
+
 @pytest.fixture
 def approved(client: httpx.Client, database: Engine) -> None:
     """Task 1: AD is ad 1, and was approved."""
-    with transaction(database) as connection:
-        load_ads(connection, [AD])
-    [message_id] = submit(database, [1])
-    judgement = Judgement(message_id, 0, "text-0+x", 0.5, 0.08, 0.92, "approve", ad_hash=ad_hash(AD))
-    with transaction(database) as connection:
-        write_verdicts(connection, [Outcome(message_id, 0, 1, False, 0.01)], [judgement])
+    approve(database, [AD])
 
 
 def pending(engine: Engine) -> list[tuple[object, ...]]:
@@ -141,22 +154,6 @@ def test_an_old_verdict_is_explained_by_the_present_text_and_says_so(
 
 
 # ------------------------------------------------------------------ the seller's verification
-
-
-def approve(engine: Engine, ads: Sequence[Ad]) -> None:
-    """Store the ads, and give each the verdict of its present content."""
-    with transaction(engine) as connection:
-        load_ads(connection, ads)
-    message_ids = submit(engine, [ad.item_id for ad in ads])
-    with transaction(engine) as connection:
-        write_verdicts(
-            connection,
-            [Outcome(one, 0, ad.item_id, False, 0.01) for one, ad in zip(message_ids, ads, strict=True)],
-            [
-                Judgement(one, 0, "text-0+x", 0.5, 0.08, 0.92, "approve", ad_hash=ad_hash(ad))
-                for one, ad in zip(message_ids, ads, strict=True)
-            ],
-        )
 
 
 def wait_for_pending(engine: Engine, item_ids: Sequence[int]) -> None:
