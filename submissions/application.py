@@ -34,9 +34,7 @@ class Application:
             self.database.statements,
             lease_s=settings.publish_lease_s,
             interval_s=settings.relay_interval_s,
-            resubmit=Resubmitter(
-                self.database.statements, interval_s=settings.relay_interval_s
-            ).resubmit,
+            resubmit=Resubmitter(self.database.statements, interval_s=settings.relay_interval_s).resubmit,
         )
         self.submitter = Submitter(self.database, self._outbox, key_ttl_s=settings.idempotency_key_ttl_s)
         self.queries = SubmissionQueries(self.database)

@@ -4,12 +4,12 @@ Every queue is bounded: a full one refuses a call at once, with 503 and Retry-Af
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
-from api.services.async_batcher import AsyncBatcher, Work, in_threads
+from api.services.async_batcher import AsyncBatcher, in_threads
 from api.services.outcome_notifier import OutcomeNotifier
 from api.services.readiness import Readiness
 from db.items import AdFields
@@ -58,11 +58,17 @@ class AsyncApplication:
         self._explaining_thread = ThreadPoolExecutor(1, thread_name_prefix="explaining")
         max_waiting = settings.api_max_waiting
         self._connections = application.database.make_loop_connections()
-        self._submit_with_keys: Work[SubmissionRequest, Reply] = in_threads(
-            application.submitter.submit_each, self._threads
-        )
+        # One statement of the loop.
         self._submissions: AsyncBatcher[SubmissionRequest, Reply] = AsyncBatcher(
-            self._submit_batch,
+            partial(application.submitter.submit_in_loop, self._connections),
+            max_concurrency=MAX_BATCHES,
+            max_items=MAX_BATCH_ITEMS,
+            max_waiting=max_waiting,
+        )
+        # A transaction on a thread, which also needs the table of keys: requests without one do not wait for
+        # it.
+        self._keyed_submissions: AsyncBatcher[SubmissionRequest, Reply] = AsyncBatcher(
+            in_threads(application.submitter.submit_each, self._threads),
             max_concurrency=MAX_BATCHES,
             max_items=MAX_BATCH_ITEMS,
             max_waiting=max_waiting,
@@ -106,8 +112,8 @@ class AsyncApplication:
         self.readiness = Readiness(application.health, self._health_threads)
 
     async def submit(self, request: SubmissionRequest) -> Reply:
-        """Submit an ad, in one batch with the concurrent requests."""
-        return await self._submissions.answer(request)
+        """Submit an ad, in one batch with the concurrent requests, of which all or none have a key."""
+        return await (self._keyed_submissions if request.key else self._submissions).answer(request)
 
     async def submit_bulk(self, request: SubmissionRequest) -> Reply:
         """Submit many ads, in a statement of their own."""
@@ -181,6 +187,7 @@ class AsyncApplication:
         """Raise :class:`Stopping` for every unanswered call."""
         for batcher in (
             self._submissions,
+            self._keyed_submissions,
             self._results,
             self._ads,
             self._verdicts,
@@ -201,12 +208,6 @@ class AsyncApplication:
             self._explaining_thread,
         ):
             threads.shutdown(wait=False, cancel_futures=True)
-
-    async def _submit_batch(self, requests: list[SubmissionRequest]) -> Sequence[Reply | Exception]:
-        """Submit a batch: with keys, in a transaction on a thread; without, in a statement of the loop."""
-        if any(request.key for request in requests):
-            return await self._submit_with_keys(requests)
-        return await self._application.submitter.submit_in_loop(self._connections, requests)
 
 
 def _call(functions: list[Callable[[], Any]]) -> list[Any]:

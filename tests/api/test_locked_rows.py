@@ -64,3 +64,18 @@ def test_the_locked_row_of_an_expired_key_delays_that_key_only(
         assert [one.result().status_code for one in asked[1:]] == [200] * 8
         somebody.rollback()
     assert ask("locked").status_code == 200
+
+
+def test_a_locked_table_of_keys_fails_no_request_without_a_key(
+    client: httpx.Client, database: Engine
+) -> None:
+    def ask(key: str) -> httpx.Response:
+        return client.post("/async_predict?item_id=1", headers={"idempotency-key": key} if key else {})
+
+    with database.connect() as somebody, ThreadPoolExecutor(16) as threads:
+        somebody.exec_driver_sql("LOCK TABLE idempotency_keys IN ACCESS EXCLUSIVE MODE")
+        asked = [(key, threads.submit(ask, key)) for key in ("1", "", "2", "", "3", "", "4", "") * 4]
+        for key, response in asked:
+            assert response.result().status_code == (503 if key else 200)
+        somebody.rollback()
+    assert ask("1").status_code == 200
