@@ -36,6 +36,7 @@ from db import (
     verification,
 )
 from db.engine import make_engine
+from db.locks import BRIEFLY
 from dev.ports import free_port
 from dev.stack import migrate, system_postgres
 from scoring import Ad
@@ -227,6 +228,7 @@ def plans(engine: Engine, function: str, *, run: bool = False) -> Iterator[Plan]
     """
     how = "EXPLAIN (FORMAT JSON, ANALYZE, BUFFERS)" if run else "EXPLAIN (FORMAT JSON)"
     for statement in _captured(engine, CALLS[function]):
+        statement = statement.removeprefix(BRIEFLY)
         with engine.connect() as connection:
             [(found,)] = connection.exec_driver_sql(f"{how} {statement.replace('%', '%%')}")
         root = (json.loads(found) if isinstance(found, str) else found)[0]

@@ -7,10 +7,9 @@ from db.outcome_notifications import CHANNEL
 
 # The message may still run: its outcome meets a row that is not pending, and changes nothing.
 _CANCEL = text(
-    f"""
-    WITH {BRIEFLY}, cancelled AS (
+    f"""{BRIEFLY}
+    WITH cancelled AS (
         UPDATE moderation_results SET status = 'cancelled', processed_at = now(), publish_after = NULL
-        FROM briefly
         WHERE id = :task_id AND status = 'pending'
         RETURNING id
     )

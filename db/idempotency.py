@@ -20,8 +20,9 @@ class Remembered:
     task_ids: tuple[int | None, ...]
 
 
+# For all statements of this transaction: the table may be locked as well as a row.
 _LOCK = text(
-    """
+    f"""{BRIEFLY}
     SELECT key, pg_try_advisory_xact_lock(hashtextextended(key, :space)) AS is_ours
     FROM unnest(CAST(:keys AS text[])) AS wanted (key)
     """
@@ -37,12 +38,11 @@ _READ = text(
 # An expired key may still have a row, which is overwritten. The lock keeps other requests from writing the
 # same key. The task ids are sent as text, because an array of arrays needs arrays of one length.
 _REMEMBER = text(
-    f"""
-    WITH {BRIEFLY}
+    """
     INSERT INTO idempotency_keys (key, fingerprint, task_ids, expires_at)
     SELECT key, decode(fingerprint, 'hex'), CAST(task_ids AS bigint[]), now() + make_interval(secs => :ttl_s)
     FROM unnest(CAST(:keys AS text[]), CAST(:fingerprints AS text[]), CAST(:task_ids AS text[]))
-        AS new (key, fingerprint, task_ids), briefly
+        AS new (key, fingerprint, task_ids)
     ON CONFLICT (key) DO UPDATE
     SET fingerprint = excluded.fingerprint, task_ids = excluded.task_ids, expires_at = excluded.expires_at
     """
@@ -61,7 +61,8 @@ _FORGET = text(
 def lock_free(connection: Connection, keys: Iterable[str]) -> set[str]:
     """Lock the keys until the transaction ends; return the keys that no other transaction has locked.
 
-    It waits for no lock, so a running request does not delay the other requests of this transaction.
+    This statement waits for none of them, so a running request does not delay the other requests of this
+    transaction. The transaction then waits for no other lock for longer than a moment (``RowLocked``).
     """
     rows = connection.execute(_LOCK, {"keys": sorted(keys), "space": _LOCK_SPACE})
     return {row.key for row in rows if row.is_ours}

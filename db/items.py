@@ -38,11 +38,10 @@ _READ = text(
 )
 
 _UPSERT_SELLERS = text(
-    f"""
-    WITH {BRIEFLY}
+    f"""{BRIEFLY}
     INSERT INTO users AS seller (id, is_verified_seller)
     SELECT id, is_verified
-    FROM unnest(CAST(:ids AS bigint[]), CAST(:verified AS boolean[])) AS given (id, is_verified), briefly
+    FROM unnest(CAST(:ids AS bigint[]), CAST(:verified AS boolean[])) AS given (id, is_verified)
     ON CONFLICT (id) DO UPDATE SET is_verified_seller = excluded.is_verified_seller
     WHERE seller.is_verified_seller <> excluded.is_verified_seller
     RETURNING id, xmax = 0 AS is_new

@@ -89,12 +89,12 @@ _INSERT_PENDING_IN_LOOP = Statement(_INSERT_PENDING)
 # COMMIT. All rows are locked in one order before the first is written: an UPDATE locks them in the order of
 # its plan, and two batches with common messages would deadlock.
 _WITH_WRITTEN = """
-    WITH {first} outcome AS (
+    WITH outcome AS (
         SELECT *, CASE WHEN error_message IS NULL THEN 'completed' ELSE 'failed' END AS status FROM unnest(
             CAST(:message_ids AS text[]), CAST(:generations AS integer[]), CAST(:item_ids AS bigint[]),
             CAST(:is_violations AS boolean[]), CAST(:probabilities AS double precision[]),
             CAST(:error_messages AS text[])
-        ) AS t (message_id, generation, item_id, is_violation, probability, error_message){waiting}
+        ) AS t (message_id, generation, item_id, is_violation, probability, error_message)
     ), locked AS (
         SELECT row.id, outcome.*
         FROM outcome JOIN moderation_results AS row ON row.message_id = outcome.message_id
@@ -137,19 +137,9 @@ _PLACES = {"is_open": _IS_OPEN, "ids_in_a_payload": IDS_IN_A_PAYLOAD, "channel":
 
 #: The beginnings of statements that write outcomes. The first waits for locked rows, the second only for a
 #: moment, and the third writes the rows that nobody has locked.
-WITH_WRITTEN = _WITH_WRITTEN.format(
-    first="", waiting="", skip_locked="", present="SELECT message_id FROM updated", **_PLACES
-)
-WITH_BRIEFLY_WRITTEN = _WITH_WRITTEN.format(
-    first=f"{BRIEFLY},",
-    waiting=", briefly",
-    skip_locked="",
-    present="SELECT message_id FROM updated",
-    **_PLACES,
-)
-WITH_UNLOCKED_WRITTEN = _WITH_WRITTEN.format(
-    first=f"{BRIEFLY},",
-    waiting=", briefly",
+WITH_WRITTEN = _WITH_WRITTEN.format(skip_locked="", present="SELECT message_id FROM updated", **_PLACES)
+WITH_BRIEFLY_WRITTEN = BRIEFLY + WITH_WRITTEN
+WITH_UNLOCKED_WRITTEN = BRIEFLY + _WITH_WRITTEN.format(
     skip_locked="SKIP LOCKED",
     present="SELECT row.message_id FROM moderation_results AS row JOIN outcome USING (message_id)",
     **_PLACES,

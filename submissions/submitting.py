@@ -1,5 +1,6 @@
 """Accepting submissions."""
 
+import time
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
@@ -19,6 +20,9 @@ from submissions.outbox import Outbox
 
 #: Expired keys in one DELETE: a short transaction.
 MAX_FORGOTTEN = 1_000
+#: The time for the requests of a failed batch, one by one. Each waits for a lock for a moment, and while a
+#: table is locked all of them do.
+SINGLY_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,11 @@ class Submitter:
             if len(requests) == 1:
                 return [error]
         replies: list[Reply | Exception] = []
+        deadline_s = time.monotonic() + SINGLY_S
         for request in requests:
+            if time.monotonic() > deadline_s:
+                replies.append(RowLocked("too many requests of one batch met a lock"))
+                continue
             try:
                 replies += self.submit([request])
             except DatabaseUnavailable as error:
