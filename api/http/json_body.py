@@ -52,7 +52,10 @@ def json_object(request: Request) -> dict[str, Any]:
     """
     if not request.body:
         return {}
-    content_type = request.headers.get("content-type")
+    given = request.headers.getall("content-type", [])
+    if len(given) > 1:
+        raise Unprocessable("Content-Type is given more than once")
+    content_type = given[0] if given else None
     if content_type is None:
         raise Unprocessable("The body has no Content-Type; it must be application/json")
     media_type = content_type.partition(";")[0].strip().lower()
@@ -60,7 +63,7 @@ def json_object(request: Request) -> dict[str, Any]:
         raise Unprocessable(f"The body must be application/json, not {shown(media_type)}")
     try:
         document = json.loads(
-            request.body,
+            request.body.decode("utf-8-sig"),  # the body of bytes may also be UTF-16
             object_pairs_hook=_without_repeated_keys,
             parse_constant=_refuse_constant,
             parse_float=_number,
@@ -69,8 +72,10 @@ def json_object(request: Request) -> dict[str, Any]:
         raise Unprocessable(f"The body is not JSON: {error}") from error
     except RecursionError as error:
         raise Unprocessable("The body is nested too deeply") from error
-    except ValueError as error:
-        raise Unprocessable("The body is not UTF-8, or holds an endless number") from error
+    except UnicodeDecodeError as error:
+        raise Unprocessable("The body is not UTF-8") from error
+    except ValueError as error:  # of int()
+        raise Unprocessable("The body has an integer of too many digits") from error
     if not isinstance(document, dict):
         raise Unprocessable(f"The body must be a JSON object, not {shown_json(document)}")
     return document

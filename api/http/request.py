@@ -1,6 +1,7 @@
 """The class of requests."""
 
 import asyncio
+import re
 import weakref
 from typing import Any
 
@@ -9,7 +10,10 @@ from sanic.compat import Header
 
 from api.http.body_budget import BodyBudget, TooManyBodies
 from api.http.connections import Connections, LimitedProtocol
+from api.http.problems import Malformed
 
+# Tokens of RFC 9110, separated by colons. Some proxies read a name with a space as the same one without.
+_NAMES = re.compile(r"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+(?::|\Z))*", re.ASCII)
 #: The time in which a cancelled task ends.
 TASK_END_S = 0.01
 
@@ -25,6 +29,10 @@ class AnyRequest(Request):
     __slots__ = ("_give_back",)
 
     def __init__(self, url_bytes: bytes, headers: Header, version: str, method: str, *rest: Any, **more: Any):
+        if not _NAMES.fullmatch(":".join(headers)):
+            raise Malformed(
+                "A header's name has a character that no name may have, as a space before its colon"
+            )
         super().__init__(b"*" if method == "NONE" else url_bytes, headers, version, method, *rest, **more)
         self._give_back: weakref.finalize[[int], AnyRequest] | None = None
 

@@ -22,7 +22,10 @@ def _storable(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(_storable), Field(json_schema_extra={"pattern": "^[^\\u0000]*$"})]
+_STORABLE = AfterValidator(_storable), Field(json_schema_extra={"pattern": "^[^\\u0000]*$"})
+# The length is checked first: behind a validator, pydantic would speak of items.
+Name = Annotated[str, Field(max_length=MAX_NAME_CHARACTERS), *_STORABLE]
+Description = Annotated[str, Field(max_length=MAX_DESCRIPTION_CHARACTERS), *_STORABLE]
 
 
 class AdBody(RequestBody):
@@ -31,8 +34,8 @@ class AdBody(RequestBody):
     item_id: ItemId
     seller_id: Id
     is_verified_seller: bool
-    name: Annotated[Text, Field(max_length=MAX_NAME_CHARACTERS)]
-    description: Annotated[Text, Field(max_length=MAX_DESCRIPTION_CHARACTERS)]
+    name: Name
+    description: Description
     category: Annotated[int, Field(ge=0, le=100)]
     images_qty: Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 

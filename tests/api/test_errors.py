@@ -110,3 +110,58 @@ def test_a_mistake_of_ours_is_500_and_tells_the_client_nothing_of_our_insides(
         execute(database, "DROP TRIGGER refuse ON moderation_results")
         execute(database, "DROP FUNCTION refuse")
     assert client.post("/async_predict?item_id=1").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "Content-Length: \u0661\u0661",
+        "Content-Length : 15",
+        "Content-Length: 0x0f",
+        "Content-Length: +15",
+        "Content-Length: 15, 15",
+        "Content Length: 15",
+        "(x): 1\r\nContent-Length: 15",
+    ],
+)
+def test_a_length_that_another_server_may_read_otherwise_is_400_and_ends_the_connection(
+    api: Api, client: httpx.Client, head: str
+) -> None:
+    start = "POST /async_predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    rest = '\r\n\r\n{"item_id": 1} ' + "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+    response = send_raw(api, (start + head + rest).encode())
+    assert_problem(response, 400)
+    assert b"HTTP/1.1" not in response.content  # the rest is no request
+
+
+@pytest.mark.parametrize("size", ["0xf", "\u0661", " f", "+f", "f g"])
+def test_a_size_of_a_chunk_that_is_not_hexadecimal_is_400(api: Api, client: httpx.Client, size: str) -> None:
+    start = "POST /async_predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    chunks = f'Transfer-Encoding: chunked\r\n\r\n{size}\r\n{{"item_id": 1}} \r\n0\r\n\r\n'
+    assert_problem(send_raw(api, (start + chunks).encode()), 400)
+
+
+@pytest.mark.parametrize(
+    ("content", "detail"),
+    [
+        (b'{"item_id": ' + b"1" * 5_000 + b"}", "integer of too many digits"),
+        ('{"item_id": 1}'.encode("utf-16"), "not UTF-8"),
+        (b'{"item_id": "\xff"}', "not UTF-8"),
+    ],
+    ids=["digits", "utf-16", "bytes"],
+)
+def test_the_problem_of_a_body_names_the_mistake(client: httpx.Client, content: bytes, detail: str) -> None:
+    response = client.post("/async_predict", content=content, headers={"content-type": "application/json"})
+    assert_problem(response, 422)
+    assert detail in response.json()["detail"]
+
+
+def test_the_problem_of_a_long_name_speaks_of_characters(client: httpx.Client) -> None:
+    ad = {"item_id": 1, "seller_id": 1, "is_verified_seller": True, "name": "x" * 1_001}
+    ad |= {"description": "", "category": 1, "images_qty": 0}
+    assert "at most 1000 characters" in client.post("/items", json=ad).json()["detail"]
+
+
+def test_a_content_type_that_is_given_twice_is_422(client: httpx.Client) -> None:
+    headers = [("content-type", "application/json"), ("content-type", "text/plain")]
+    assert_problem(client.post("/async_predict", content=b'{"item_id": 1}', headers=headers), 422)
