@@ -182,7 +182,7 @@ def test_a_number_outside_its_range_is_refused_with_the_range(name: str) -> None
     least, beside, _ = RANGES[name]
     for value in (least, *beside):
         KafkaBroker(**{name: value})  # type: ignore[arg-type]
-    for value in {least - 1, min((least, *beside)) - 1}:
+    for value in {least - 1, min((least, *beside)) - 1}.difference(beside):
         with pytest.raises(ValueError, match=rf"{name} is {value}; it has to be at least {least}"):
             KafkaBroker(**{name: value})  # type: ignore[arg-type]
         with pytest.raises(ValueError, match=rf"{name} is {value}"):
