@@ -14,6 +14,7 @@ from ..kafka.errors import KafkaError
 from ..kafka.rights import Rights
 from ..kafka.types import Membership
 from ..process import clock
+from ..process.forks import reset_on_fork
 from .death_note import DeathNote, command_name
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,11 @@ class DeathNoteReader:
         self._clients = clients
         self._heartbeat_soon = heartbeat_soon
         self._memberships = memberships
+        self.reset_after_fork()
+        reset_on_fork(self)
+
+    def reset_after_fork(self) -> None:
+        """Have no thread, and know of no dead worker: both belong to the parent."""
         self._begun_ms = clock.wall_ms()
         self._stop = threading.Event()
         self._lock = threading.Lock()
