@@ -311,7 +311,7 @@ def test_a_migration_repeated_beside_a_long_read_holds_up_no_submission(
 
 
 @pytest.mark.parametrize("file", FILES[6:], ids=lambda file: file.name[:3])
-def test_a_migration_that_waits_for_a_long_read_holds_up_no_submission(
+def test_a_migration_that_waits_for_a_long_transaction_holds_up_no_submission(
     wide_database: Engine, empty_database: str, file: Path
 ) -> None:
     psql = psql_or_skip()
@@ -320,6 +320,8 @@ def test_a_migration_that_waits_for_a_long_read_holds_up_no_submission(
     with wide_database.connect() as reader:
         for table in ("users", "items", "moderation_results", "judgements"):
             reader.exec_driver_sql(f"SELECT count(*) FROM {table}")
+        # As an UPDATE does: a trigger is created beside reads, and not beside changes.
+        reader.exec_driver_sql("LOCK TABLE users IN ROW EXCLUSIVE MODE")
         writer = Writer(wide_database)
         run = subprocess.Popen([psql, "-q", "-d", empty_database, "-f", file], stderr=subprocess.DEVNULL)
         try:
