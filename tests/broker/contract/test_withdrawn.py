@@ -77,7 +77,15 @@ def test_the_hooks_of_a_message_that_moves_run_only_in_the_worker_that_runs_it(
     first = make_process()
     second = make_process(namespace=first.broker.parts.topics.queue(""))
     sent = first.broker.enqueue_many([first.task.message(number) for number in range(MESSAGES)])
+    # One partition may be taken over before the other: nothing is dispatched until both are.
+    first.broker.consumption_paused = True
     worker = start_worker(first.broker, worker_threads=4, queues={"default"})
+    wait_until(
+        lambda: len(first.broker.parts.in_flight.assigned()) == 2,
+        deadline_s=DEADLINE_S,
+        what="both partitions",
+    )
+    first.broker.consumption_paused = False
     # Of both partitions, in turn: four run, and four are at hand.
     wait_until(lambda: worker.work_queue.qsize() == 4, deadline_s=DEADLINE_S, what="four to be at hand")
     second.gate.set()
