@@ -114,6 +114,7 @@ def test_a_worker_whose_task_holds_the_gil_is_silent_until_it_lets_go(
     in_state(broker, WorkerState.IDLE)
 
 
+@pytest.mark.real_kafka(reason="the members of a group without those whose session has timed out")
 def test_a_killed_worker_is_silent_then_gone(worker: Child, broker: KafkaBroker) -> None:
     message_id = send(broker, "work", 60.0)
     seen(broker, lambda found: report_of(found).running_count == 1, "a worker that runs the task")
