@@ -93,6 +93,7 @@ def test_a_worker_whose_task_is_past_its_limit_is_stuck_until_the_task_ends(
     in_state(broker, WorkerState.IDLE)
 
 
+@pytest.mark.real_kafka(reason="the members of a group without those whose session has timed out")
 def test_a_frozen_worker_is_silent_then_gone_and_reports_again_when_it_continues(
     worker: Child, broker: KafkaBroker
 ) -> None:
