@@ -159,15 +159,13 @@ class QueueStates:
         operations = Operations(self._topics, queue_name, group)
         with self._clients.naming_all("the state of a queue", operations.counting()):
             return self._clients.ask(
-                partial(self._read, queue_name, is_paused),
+                partial(self._read, queue_name, topic, group, is_paused),
                 f"The state of the queue {queue_name!r} could not be read",
                 rights=Rights((topic,), group=group, on_group="DESCRIBE"),
             )
 
-    def _read(self, queue_name: str, is_paused: bool | None) -> QueueState:
-        topics = self._topics
-        topics.ensure(topics.of_worker(queue_name), for_reading=True)
-        topic, group = topics.queue(queue_name), topics.group(self._group_id, queue_name)
+    def _read(self, queue_name: str, topic: str, group: str, is_paused: bool | None) -> QueueState:
+        self._topics.ensure(self._topics.of_worker(queue_name), for_reading=True)
         with Backlog(self._clients, topic, group) as backlog:
             partitions = backlog.read()
             now_ms = clock.wall_ms()
