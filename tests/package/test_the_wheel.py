@@ -34,6 +34,9 @@ MYPY, PYTEST = pinned("mypy", "requirements-dev.txt"), pinned("pytest", "require
 pytestmark = pytest.mark.timeout(900)
 
 
+#: The end of a command's output, which names what failed.
+READABLE_CHARS = 8_000
+
 #: Of this repository, all that the contract suite imports except the broker.
 WITHOUT_BROKER = ("tests", "dev", "db", "migrations")
 
@@ -42,7 +45,8 @@ def run(*command: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -
     done = subprocess.run(
         command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    said = f"{done.stdout}\n{done.stderr}"
+    assert done.returncode == 0, f"{command}\n{said[-READABLE_CHARS:]}"
     return done.stdout
 
 
@@ -127,7 +131,7 @@ def test_the_contract_suite_passes_on_it(environment_for_tests: Path, tmp_path: 
     printed = run(
         *(environment_for_tests / "bin" / "python", "-m", "pytest", "-p", "tests.package.installed_broker"),
         *("-p", "no:dramatiq_kafka_broker"),  # the entry point: tests/conftest.py loads the same plugin
-        *("tests/broker/contract", "-v", "-n", "2", "--dist", "loadfile"),
+        *("tests/broker/contract", "-q", "-rfE", "--tb=short", "-n", "2", "--dist", "loadfile"),
         cwd=tmp_path,
         env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
     )
