@@ -31,4 +31,6 @@ class Journal:
     def _read(self) -> list[dict[str, Any]]:
         if not self._path.exists():
             return []
-        return [json.loads(line) for line in self._path.read_text(encoding="utf-8").splitlines()]
+        # An append that is in progress may be visible in part.
+        complete, _, _ = self._path.read_text(encoding="utf-8").rpartition("\n")
+        return [json.loads(line) for line in complete.splitlines()]
