@@ -25,6 +25,7 @@ from .errors import (
     TemporaryError,
     TopicMisconfigured,
     UnknownActor,
+    UnknownWorker,
 )
 from .kafka.topic_states import TopicFinding, TopicState
 from .partition_keys import PartitionKeys
@@ -84,6 +85,7 @@ __all__ = [
     "TopicMisconfigured",
     "TopicState",
     "UnknownActor",
+    "UnknownWorker",
     "WorkerInfo",
     "WorkerReport",
     "WorkerState",

@@ -28,6 +28,7 @@ class DeclaredQueues(dict[str, None]):
           names: The queues, which need not be declared; by default the declared ones.
 
         Raises:
+          QueueNotFound: When a queue is neither declared nor has a topic.
           InvalidQueueName: When there cannot be a queue of that name.
           KafkaUnavailable: When Kafka does not answer.
           NotAuthorized: When this client lacks a right; the text names it.

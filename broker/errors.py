@@ -12,7 +12,8 @@
     ValueError
     ├── InvalidQueueName               Kafka allows no topic of that name
     ├── RetryPolicyRefused             a tenacity policy that cannot run durably
-    └── PartitionKeyRefused            a key that cannot name a lane
+    ├── PartitionKeyRefused            a key that cannot name a lane
+    └── UnknownWorker                  no worker of that id has reported
     TimeoutError
     └── CancelUndecided                no worker has decided about a cancel yet (``broker/delays``)
     RuntimeError
@@ -31,7 +32,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from dramatiq.errors import ActorNotFound, BrokerConnectionError, BrokerError, ConnectionFailed, Retry
 from dramatiq.middleware import MiddlewareError
@@ -118,6 +119,25 @@ class TopicMisconfigured(BrokerConnectionError):
     def __init__(self, topic: str, message: str) -> None:
         super().__init__(message)  # type: ignore[no-untyped-call]
         self.topic = topic
+
+
+class UnknownWorker(BrokerError, ValueError):
+    """No worker of that id has reported within a day. The text names the workers that have.
+
+    Attributes:
+      worker_id: The id.
+    """
+
+    #: The number of workers that the text names.
+    NAMED = 20
+
+    def __init__(self, worker_id: str, known: Collection[str]) -> None:
+        self.worker_id = worker_id
+        there = ", ".join(sorted(known)[: self.NAMED]) or "none"
+        more = f" and {len(known) - self.NAMED} more" if len(known) > self.NAMED else ""
+        super().__init__(  # type: ignore[no-untyped-call]
+            f"No worker {worker_id!r} has reported within a day; those that have: {there}{more}."
+        )
 
 
 class DeadLetterNotMade(MiddlewareError, BrokerConnectionError):

@@ -16,7 +16,7 @@ from .dead_letters import DeadLetter, DeadLetterQueue, Resolved
 from .dead_letters.dead_letter import DiscardOptions, Filters, RedriveOptions
 from .declared_queues import DeclaredQueues
 from .delays import Outcome, Pending
-from .errors import NotAuthorized
+from .errors import NotAuthorized, UnknownWorker
 from .kafka.topic_states import TopicState
 from .parts import Parts
 from .process import clock
@@ -28,6 +28,8 @@ from .reports.worker_states import WorkerInfo
 
 #: The period of a question for the history that names none.
 DEFAULT_HISTORY_MS = 3600 * 1000
+#: The time for which the topic of the reports keeps those of a worker.
+REPORTS_KEPT_S = 24 * 3600.0
 
 
 class OperatorMethods:
@@ -330,7 +332,9 @@ class OperatorMethods:
         """
         return self.parts.commands.paused()
 
-    def quiet(self, worker_id: str, *, reason: str = "", by: str | None = None) -> Command:
+    def quiet(
+        self, worker_id: str, *, reason: str = "", by: str | None = None, allow_unseen: bool = False
+    ) -> Command:
         """Let a worker process take no more work. Its running tasks continue, and it lives on.
 
         Other workers get its prefetched messages: it leaves the group of a queue as soon as none of its tasks
@@ -338,24 +342,36 @@ class OperatorMethods:
 
         Parameters:
           worker_id: The id of the worker, as its log and its reports name it.
+          allow_unseen: Whether the worker may be one that has not reported within a day, as a worker that is
+            about to start, or one with ``reports=False``.
 
         Raises:
+          UnknownWorker: When no worker of that id has reported within a day. Nothing was recorded.
           KafkaUnavailable, NotAuthorized, TopicMisconfigured: As :meth:`pause`.
         """
+        if not allow_unseen:
+            self._check_has_reported(worker_id)
         return self.parts.commands.quiet(worker_id, reason=reason, by=by)
 
-    def stop(self, worker_id: str, *, reason: str = "", by: str | None = None) -> Command:
+    def stop(
+        self, worker_id: str, *, reason: str = "", by: str | None = None, allow_unseen: bool = False
+    ) -> Command:
         """End a worker process in good order: it sends SIGTERM to itself.
 
         Dramatiq's command line stops all its processes when one of them ends. The parameters and errors are
         those of :meth:`quiet`.
         """
+        if not allow_unseen:
+            self._check_has_reported(worker_id)
         return self.parts.commands.stop(worker_id, reason=reason, by=by)
 
+    def _check_has_reported(self, worker_id: str) -> None:
+        known = [worker.worker_id for worker in self.workers(within_s=REPORTS_KEPT_S)]
+        if worker_id not in known:
+            raise UnknownWorker(worker_id, known)
+
     def _queue_states(self, names: Sequence[str]) -> list[QueueState]:
-        for name in names:
-            if name not in self.queues:
-                self.parts.topics.check_queue_name(name)
+        self._check_known(names)
         try:
             paused: Collection[str] | None = self.parts.commands.paused()
         except NotAuthorized:
@@ -364,6 +380,19 @@ class OperatorMethods:
             self.parts.queue_states.read(name, is_paused=None if paused is None else name in paused)
             for name in names
         ]
+
+    def _check_known(self, names: Sequence[str]) -> None:
+        """Raise unless each queue is declared here, or has a topic."""
+        for name in names:
+            if name not in self.queues:
+                self.parts.topics.check_queue_name(name)
+        if self.queues.keys() >= set(names):
+            return
+        known = self.parts.topics.queue_names({*self.queues, *names})
+        for name in names:
+            if name not in known and name not in self.queues:
+                there = ", ".join(sorted({*known, *self.queues})) or "none yet"
+                raise QueueNotFound(f"No queue {name!r} is known; the queues of the namespace: {there}.")
 
     def _check_declared(self, queue_name: str) -> None:
         if queue_name not in self.queues:

@@ -113,7 +113,12 @@ def quiet(context: typer.Context, worker: WorkerId, reason: Reason = "", by: By 
       dkb shop.tasks quiet web-1:4711
     """
     with ending(context) as session:
-        _command(session, "quiet", worker, lambda name: session.broker.quiet(name, reason=reason, by=by))
+        _command(
+            session,
+            "quiet",
+            worker,
+            lambda name: session.broker.quiet(name, reason=reason, by=by, allow_unseen=True),
+        )
 
 
 def stop(context: typer.Context, worker: WorkerId, reason: Reason = "", by: By = None) -> None:
@@ -126,7 +131,12 @@ def stop(context: typer.Context, worker: WorkerId, reason: Reason = "", by: By =
       dkb shop.tasks stop web-1:4711
     """
     with ending(context) as session:
-        _command(session, "stop", worker, lambda name: session.broker.stop(name, reason=reason, by=by))
+        _command(
+            session,
+            "stop",
+            worker,
+            lambda name: session.broker.stop(name, reason=reason, by=by, allow_unseen=True),
+        )
 
 
 def _command(session: Session, verb: str, wanted: str, give: Callable[[str], Command]) -> None:

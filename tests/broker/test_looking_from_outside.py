@@ -8,12 +8,14 @@ import dramatiq
 import pytest
 from dramatiq.message import Message
 
-from broker import InvalidQueueName, KafkaBroker, RecordState
+from broker import InvalidQueueName, KafkaBroker, RecordState, UnknownWorker
 from broker.kafka.topic_names import TopicNames
 from broker.kafka.types import OffsetAndMetadata, TopicPartition
 from broker.offsets.commit_metadata import CommitState, encode
+from broker.reports.report import encode_report
 from broker.testing import Kit, drain
 from broker.testing.kit import current
+from tests.broker.reports.samples import report
 
 
 @pytest.fixture
@@ -120,3 +122,22 @@ def test_check_topics_has_the_settings_and_the_findings_of_each_topic(kit: Kit) 
     (doubtful,) = topics["mail_dlq"].findings
     assert (doubtful.setting, doubtful.is_certain) == ("retention.ms", False)
     assert topics["delayed"].role == "delayed"
+
+
+@pytest.mark.parametrize("verb", ["quiet", "stop"])
+def test_a_command_to_a_worker_that_nobody_knows_is_refused_and_not_recorded(kit: Kit, verb: str) -> None:
+    kit.cluster.create_topic("dramatiq_workers")
+    partition = TopicPartition("dramatiq_workers", 0)
+    kit.cluster.append(partition, b"web-1:7:x", encode_report(report(worker_id="web-1:7:x")))
+    give = getattr(kit.broker, verb)
+    for mistyped in ("nonsense", "", "web-1:7"):
+        with pytest.raises(UnknownWorker, match=f"No worker '{mistyped}' has reported.*: web-1:7:x"):
+            give(mistyped, reason="a test")
+    assert kit.broker.parts.commands.standing() == {}
+    give("web-1:7:x", reason="a test")
+    give("to-come", reason="a test", allow_unseen=True)
+    standing = kit.broker.parts.commands.standing().values()
+    assert [(command.kind.value, command.target) for command in standing] == [
+        (verb, "web-1:7:x"),
+        (verb, "to-come"),
+    ]

@@ -153,7 +153,7 @@ def test_a_quiet_worker_gives_its_work_to_another_one_and_lives_on(arena: Callab
     play.wait_until_started_any(1)
     (worker_id,) = worker_ids(first)
     # When it is quiet, and its task ends
-    play.broker.quiet(worker_id, reason=REASON)
+    play.broker.quiet(worker_id, reason=REASON, allow_unseen=True)
     wait_until(lambda: first.log_lines("take no more work"), deadline_s=START_DEADLINE_S, what="the command")
     second = play.start_worker(threads=4)
     gate.touch()

@@ -353,7 +353,7 @@ def test_a_quiet_worker_runs_nothing_more_and_gives_its_messages_to_others(kit: 
             def note(number: int, which: int = which, broker: Any = broker) -> None:
                 runs.append((which, number))
                 if (which, number) == (0, 0):
-                    broker.quiet(broker.parts.identity.worker_id, reason=REASON)
+                    broker.quiet(broker.parts.identity.worker_id, reason=REASON, allow_unseen=True)
                     kit.worker.step()
 
         for number in range(5):
@@ -372,21 +372,21 @@ def test_a_worker_obeys_only_commands_to_itself_that_have_not_expired(
     stopped = []
     parts.control.on_stop = lambda: stopped.append(1)
     mine = parts.identity.worker_id
-    operator.stop("another-worker", reason=REASON)
+    operator.stop("another-worker", reason=REASON, allow_unseen=True)
     pass_time(kit, parts, 3.0)
-    operator.stop(mine)
+    operator.stop(mine, allow_unseen=True)
     kit.advance(days=2)
     pass_time(kit, parts, 3.0)
     assert (stopped, status(parts).quiet) == ([], False)
-    operator.stop(mine)
+    operator.stop(mine, allow_unseen=True)
     pass_time(kit, parts, 3.0)
     assert (stopped, status(parts).quiet) == ([1], True)
 
 
 def test_expired_commands_are_removed_by_the_next_one_to_a_worker(kit: Kit, operator: KafkaBroker) -> None:
-    operator.quiet("a-worker")
-    operator.quiet("another-worker")
+    operator.quiet("a-worker", allow_unseen=True)
+    operator.quiet("another-worker", allow_unseen=True)
     assert len(operator.parts.commands.standing()) == 2
     kit.advance(days=2)
-    operator.stop("a-third-worker")
+    operator.stop("a-third-worker", allow_unseen=True)
     assert [c.target for c in operator.parts.commands.standing().values()] == ["a-third-worker"]

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import dramatiq
 import pytest
+from dramatiq.errors import QueueNotFound
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -67,6 +68,9 @@ def test_the_states_of_the_declared_queues_are_read_and_of_any_queue_by_name(kit
     for name in ("b", "a"):
         kit.broker.declare_queue(name)
     assert [state.name for state in kit.broker.queues()] == ["a", "b"]
+    with pytest.raises(QueueNotFound, match="No queue 'other' is known; .*: a, b"):
+        kit.broker.queues("other")
+    kit.cluster.create_topic("other")
     (other,) = kit.broker.queues("other")
     assert (other.topic, other.group, other.waiting) == ("other", "dramatiq.other", 0)
     with pytest.raises(InvalidQueueName):
@@ -94,7 +98,8 @@ def test_waiting_delayed_and_dead_messages_are_counted_with_their_ages(kit: Kit)
 
 
 def test_a_paused_queue_says_so(kit: Kit) -> None:
-    kit.broker.declare_queue("mail")
+    for name in ("default", "mail"):
+        kit.broker.declare_queue(name)
     kit.broker.pause("mail", reason="a test")
     assert [(state.name, state.is_paused) for state in kit.broker.queues("default", "mail")] == [
         ("default", False),
