@@ -9,6 +9,7 @@ from . import (
     message_verbs,
     plan_verb,
     queue_verbs,
+    replay_verbs,
     task_verbs,
     worker_verbs,
 )
@@ -19,6 +20,7 @@ for module in (
     worker_verbs,
     task_verbs,
     dead_letter_verbs,
+    replay_verbs,
     control_verbs,
     message_verbs,
     check_verbs,

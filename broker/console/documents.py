@@ -208,6 +208,26 @@ class ResolutionRow(TypedDict):
     message_ids: list[str]
 
 
+class ReplayRow(TypedDict):
+    """The record of a replay; ``state`` is begun, done or continued."""
+
+    id: str
+    queue: str
+    state: str
+    by: str
+    at_ms: int
+    reason: str
+    actor: str | None
+    from_ms: int | None
+    to_ms: int | None
+    limit: int | None
+    ids: str
+    selected: int
+    sent: int
+    ended_ms: int | None
+    continued_by: str | None
+
+
 class CommandRow(TypedDict):
     """A command to workers, as the control topic keeps it."""
 

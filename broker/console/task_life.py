@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dramatiq.errors import DecodeError
 from dramatiq.message import Message
 
 from .. import DeadLetter, DelayedMessage, EventKind, FoundRecord, HistoryEvent, RecordState
@@ -13,6 +14,7 @@ from . import texts
 from .dead_letter_rows import record_text
 from .documents import EventRow, ResolutionRow, RunningRow
 from .output import Column
+from .task_search import UNDECODABLE
 
 
 @dataclass(slots=True)
@@ -50,7 +52,8 @@ class Traces:
         for record in reversed(self.records):
             return record.message
         for delayed in self.delayed:
-            return delayed.decode()
+            if (message := decoded(delayed)) is not None:
+                return message
         for dead_letter in reversed(self.dead_letters):
             if dead_letter.message is not None:
                 return dead_letter.message
@@ -75,6 +78,14 @@ class Traces:
         if last is not None:
             return str(last.kind)
         return "completed" if states else "unknown"
+
+
+def decoded(delayed: DelayedMessage) -> Message[Any] | None:
+    """A delayed message; None when it cannot be decoded, as one of another encoder."""
+    try:
+        return delayed.decode()
+    except DecodeError:
+        return None
 
 
 STATUSES = {
@@ -117,7 +128,7 @@ def _events(traces: Traces) -> Iterable[EventRow]:
     yield from _runs(traces, known)
     for delayed in traces.delayed:
         due_ms = int(delayed.due.timestamp() * 1000)
-        yield _event(due_ms, "due", due_ms=due_ms)
+        yield _event(due_ms, "due", due_ms=due_ms, error=None if decoded(delayed) else UNDECODABLE)
     for dead_letter in traces.dead_letters:
         if (EventKind.DEAD_LETTERED, dead_letter.retry_count + 1) in known:
             continue

@@ -17,6 +17,7 @@ from .output import Column
 PAST = ("succeeded", "retried", "failed", "skipped", "interrupted", "started", "dead_lettered")
 PRESENT = ("running", "waiting", "taken", "delayed", "dead")
 STATUSES = (*PRESENT, *PAST)
+UNDECODABLE = "this message cannot be decoded"
 
 
 def argument_condition(text: str) -> Callable[[Message[Any]], bool]:
@@ -97,13 +98,19 @@ def of_record(record: FoundRecord) -> TaskRow:
     )
 
 
-def of_delayed(delayed: DelayedMessage, message: Message[Any]) -> TaskRow:
+def of_delayed(delayed: DelayedMessage, message: Message[Any] | None) -> TaskRow:
+    """The row of a delayed message.
+
+    Parameters:
+      message: None when it cannot be decoded, so that nobody knows its actor.
+    """
     due_ms = int(delayed.due.timestamp() * 1000)
     return _row(
         message_id=delayed.message_id,
-        actor=message.actor_name,
+        actor=message.actor_name if message else "",
         queue=delayed.queue_name,
         status="delayed",
+        error=None if message else UNDECODABLE,
         at_ms=due_ms,
         due_ms=due_ms,
     )
@@ -126,6 +133,9 @@ TASK_COLUMNS: Sequence[Column] = (
     Column("ATTEMPT", lambda r: texts.number(r["attempt"]), is_number=True),
     Column("RUN", lambda r: texts.short(r["run_s"]), is_number=True),
     Column(
-        "ERROR", lambda r: f"{r['error_type']}: {texts.line(r['error'])}" if r["error_type"] else texts.NONE
+        "ERROR",
+        lambda r: (
+            f"{r['error_type']}: {texts.line(r['error'])}" if r["error_type"] else texts.line(r["error"])
+        ),
     ),
 )

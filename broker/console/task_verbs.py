@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
-from dramatiq.errors import DecodeError
 from dramatiq.message import Message
 
 from .. import NotAuthorized, WorkerState
@@ -20,7 +19,7 @@ from .documents import MessageRow, ResolutionRow, RunningRow, TaskRow
 from .exits import ExitCode
 from .output import Answer, Table
 from .session import Refused, Session, ending
-from .task_life import EVENT_COLUMNS, STATUSES, Traces, event_rows
+from .task_life import EVENT_COLUMNS, STATUSES, Traces, decoded, event_rows
 from .worker_rows import running_rows
 
 #: The history that Kafka keeps by default.
@@ -152,7 +151,7 @@ def _resolutions(session: Session, queue: str, message_id: str) -> Iterator[Reso
 def _life(traces: Traces) -> Answer:
     message = traces.message()
     rows, status = event_rows(traces), traces.status()
-    told: list[Any] = [*traces.running, *traces.history]
+    told: list[Any] = [*traces.running, *traces.history, *traces.delayed]
     actor = message.actor_name if message else _first(told, "actor", "actor_name")
     queue = message.queue_name if message else _first(told, "queue", "queue_name")
     dead = [detail_of(one) for one in traces.dead_letters]
@@ -167,7 +166,8 @@ def _life(traces: Traces) -> Answer:
         "dead_letters": dead,
         "missing": traces.missing,
     }
-    lines = [f"{actor} {traces.message_id} of {queue!r}: {status}: {STATUSES.get(status, 'see the events')}."]
+    name = actor or "The message"
+    lines = [f"{name} {traces.message_id} of {queue!r}: {status}: {STATUSES.get(status, 'see the events')}."]
     if message is not None:
         shown = [*map(_json, message.args), *(f"{k}={_json(v)}" for k, v in message.kwargs.items())]
         lines.append(f"Called as {actor}({', '.join(shown)}).")
@@ -181,7 +181,7 @@ def _life(traces: Traces) -> Answer:
 
 def _first(told: list[Any], key: str, attribute: str) -> str | None:
     for one in told:
-        value = one[key] if isinstance(one, dict) else getattr(one, attribute)
+        value = one[key] if isinstance(one, dict) else getattr(one, attribute, None)
         if value:
             return str(value)
     return None
@@ -339,9 +339,10 @@ class _Search:
 
     def _delayed(self, name: str) -> Iterator[TaskRow]:
         for one in self._session.declared(name).delayed(name, limit=self._scan).messages:
-            try:
-                message = one.decode()
-            except DecodeError:
-                continue
-            if self._is_wanted(message):
+            message = decoded(one)
+            if message is None:
+                # An unreadable one may be the wanted one, unless a condition on its content excludes it.
+                if self._actor is None and self._argument is None:
+                    yield task_search.of_delayed(one, None)
+            elif self._is_wanted(message):
                 yield task_search.of_delayed(one, message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import dramatiq
@@ -10,6 +11,7 @@ import pytest
 
 from broker import current_task
 from broker.console.task_search import argument_condition
+from broker.delays.record_format import delay_record
 from broker.testing import Kit, drain
 from tests.broker.console.conftest import Dkb
 from tests.waiting import wait_until
@@ -134,6 +136,29 @@ def test_tasks_finds_the_last_state_of_each_message_by_its_conditions(kit: Kit, 
     wrong = dkb("tasks", "--status", "lost")
     assert (wrong.code, "'lost' is no status" in wrong.err) == (2, True)
     assert "KeyError: 'key'" in dkb("tasks", "--error", "KeyError").out
+
+
+def test_a_delayed_message_that_cannot_be_decoded_is_shown(kit: Kit, dkb: Dkb) -> None:
+    @dramatiq.actor
+    def task() -> None: ...
+
+    readable = task.send_with_options(delay=3_600_000)
+    topic = kit.broker.parts.topics.delayed
+    message: dramatiq.Message[None] = dramatiq.Message("default", "task", (), {}, {}, message_id="pickled")
+    record = delay_record(topic, message, 3_600_000)
+    kit.broker.parts.publisher.publish([replace(record, value=b"\x80\x04pickled")])
+    rows = dkb("tasks", "--status", "delayed", "--json").document["tasks"]
+    assert {(row["message_id"], row["actor"], row["error"]) for row in rows} == {
+        (readable.message_id, "task", None),
+        ("pickled", "", "this message cannot be decoded"),
+    }
+    assert "this message cannot be decoded" in dkb("tasks", "--status", "delayed").out
+    document = shown(dkb, "pickled")
+    assert (document["status"], document["actor"], document["queue"]) == ("delayed", None, "default")
+    assert document["events"][-1]["error"] == "this message cannot be decoded"
+    # A condition on its content cannot hold for it.
+    (row,) = dkb("tasks", "--status", "delayed", "--actor", "task", "--json").document["tasks"]
+    assert row["message_id"] == readable.message_id
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_the_states_of_the_declared_queues_are_read_and_of_any_queue_by_name(kit
     for name in ("b", "a"):
         kit.broker.declare_queue(name)
     assert [state.name for state in kit.broker.queues()] == ["a", "b"]
-    with pytest.raises(QueueNotFound, match="No queue 'other' is known; .*: a, b"):
+    with pytest.raises(QueueNotFound, match=r"No queue 'other' is known; .*: a, b"):
         kit.broker.queues("other")
     kit.cluster.create_topic("other")
     (other,) = kit.broker.queues("other")
