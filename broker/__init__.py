@@ -5,7 +5,7 @@ from .admin.partition_counts import PartitionCounts
 from .admin.queue_states import PartitionState, QueueState, SuspectRecord
 from .broker import KafkaBroker
 from .control import Command, PauseResult
-from .dead_letters import DeadLetter, DeadLetters, Resolved, default_middleware
+from .dead_letters import DeadLetter, DeadLetters, Imported, ImportNote, Resolved, default_middleware
 from .dead_letters.dead_letter import Filters
 from .delays import CancelUndecided, DelayedMessage, Outcome, Pending
 from .errors import (
@@ -50,6 +50,8 @@ __all__ = [
     "Filters",
     "FoundRecord",
     "HistoryEvent",
+    "ImportNote",
+    "Imported",
     "InvalidMessage",
     "InvalidQueueName",
     "KafkaBroker",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Unpack
 
@@ -12,7 +12,7 @@ from dramatiq.message import Message
 from .admin.message_search import SearchResult
 from .admin.queue_states import QueueState
 from .control import Command, PauseResult
-from .dead_letters import DeadLetter, DeadLetterQueue, Resolved
+from .dead_letters import DeadLetter, DeadLetterQueue, Imported, Resolved
 from .dead_letters.dead_letter import DiscardOptions, Filters, RedriveOptions
 from .declared_queues import DeclaredQueues
 from .delays import Outcome, Pending
@@ -109,6 +109,32 @@ class OperatorMethods:
     def redrive(self, queue_name: str, **options: Unpack[RedriveOptions]) -> Resolved:
         """Put dead letters back on their queue; see ``DeadLetterQueue.redrive``. A dry run by default."""
         return self.dead_letter_queue.redrive(queue_name, **options)
+
+    def import_dead_letters(
+        self,
+        queue_name: str,
+        dead_letters: Iterable[DeadLetter],
+        *,
+        dry_run: bool = True,
+        reason: str = "",
+        by: str | None = None,
+        include_resolved: bool = False,
+        on_progress: Callable[[Imported], object] | None = None,
+    ) -> Imported:
+        """Write copies of dead letters, unless they are here already; see ``DeadLetterQueue.import_copies``.
+        A dry run by default.
+
+        ``other.import_dead_letters("mail", broker.dead_letters("mail"))`` copies those of another cluster.
+        """
+        return self.dead_letter_queue.import_copies(
+            queue_name,
+            dead_letters,
+            dry_run=dry_run,
+            reason=reason,
+            by=by,
+            include_resolved=include_resolved,
+            on_progress=on_progress,
+        )
 
     def discard(self, queue_name: str, **options: Unpack[DiscardOptions]) -> Resolved:
         """Discard dead letters; see ``DeadLetterQueue.discard``. A dry run by default."""

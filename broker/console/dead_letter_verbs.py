@@ -1,20 +1,34 @@
-"""The verbs about dead letters: dlq list, show, errors, history, redrive, discard, export."""
+"""The verbs about dead letters: dlq list, show, errors, history, redrive, discard."""
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from itertools import islice
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from .. import DeadLetter, Resolved
-from ..process import clock
-from . import texts
+from . import dead_letter_copy_verbs, texts
 from .confirm import confirm_count
+from .dead_letter_copies import detail_lines, detail_of
+from .dead_letter_options import (
+    ActorName,
+    Apply,
+    AtMost,
+    By,
+    Error,
+    Everything,
+    Ids,
+    Queue,
+    Queues,
+    Reason,
+    Since,
+    Text,
+    Until,
+    Yes,
+    filter_of,
+)
 from .dead_letter_rows import (
     DEAD_LETTER_COLUMNS,
     ERROR_COLUMNS,
@@ -25,7 +39,7 @@ from .dead_letter_rows import (
     error_rows,
     place_of,
 )
-from .documents import DeadLetterDetail, DeadLetterRow, ResolutionRow
+from .documents import DeadLetterRow, ResolutionRow
 from .exits import ExitCode
 from .output import Answer, Table
 from .session import Refused, Session, ending
@@ -33,23 +47,6 @@ from .session import Refused, Session, ending
 NO_DEAD_LETTER = "No dead letter matches."
 #: The number of rows of a list, and of message ids in a row.
 DEFAULT_LIMIT = 100
-
-Queue = Annotated[str, typer.Argument(help="The queue.")]
-Queues = Annotated[list[str] | None, typer.Argument(help="The queues; by default all.")]
-Ids = Annotated[
-    list[str] | None, typer.Option("--id", metavar="MESSAGE_ID", help="This message; may be repeated.")
-]
-Error = Annotated[str | None, typer.Option(metavar="CLASS", help="The name of the error's class.")]
-Text = Annotated[str | None, typer.Option(help="A part of the error's text or traceback.")]
-ActorName = Annotated[str | None, typer.Option("--actor", help="The actor.")]
-Since = Annotated[str | None, typer.Option(metavar="TIME", help="Dead since then: 2h, or an ISO 8601 time.")]
-Until = Annotated[str | None, typer.Option(metavar="TIME", help="Dead before then: 2h, or an ISO 8601 time.")]
-Apply = Annotated[bool, typer.Option("--apply", help="Do it. Without, it is a dry run.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for the number of messages.")]
-Everything = Annotated[bool, typer.Option("--all", help="Allow a call without any condition.")]
-Reason = Annotated[str, typer.Option(help="The reason, which the audit keeps. --apply needs it.")]
-By = Annotated[str | None, typer.Option(help="The author; by default this user and host.")]
-AtMost = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many, the oldest first.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -62,27 +59,8 @@ def register(app: typer.Typer) -> None:
     group.command("history")(history)
     group.command("redrive")(redrive)
     group.command("discard")(discard)
-    group.command("export")(export)
+    dead_letter_copy_verbs.register(group)
     app.add_typer(group, name="dlq")
-
-
-def _filter(
-    ids: list[str] | None,
-    error: str | None,
-    text: str | None,
-    actor: str | None,
-    since: str | None,
-    until: str | None,
-) -> DeadLetterFilter:
-    now = datetime.fromtimestamp(clock.wall_ms() / 1000, UTC)
-    return DeadLetterFilter(
-        frozenset(ids or ()),
-        error,
-        text,
-        actor,
-        None if since is None else texts.parse_moment(since, now),
-        None if until is None else texts.parse_moment(until, now),
-    )
 
 
 def _read(session: Session, names: list[str], wanted: DeadLetterFilter) -> Iterator[DeadLetter]:
@@ -108,7 +86,7 @@ def list_dead_letters(
       dkb shop.tasks dlq list mail --error SMTPServerDisconnected --since 2h
     """
     with ending(context) as session:
-        wanted = _filter(ids, error, text, actor, since, until)
+        wanted = filter_of(ids, error, text, actor, since, until)
         names = session.queue_names(queue)
         rows = [dead_letter_row(found) for found in _read(session, names, wanted)]
         rows.sort(key=lambda row: row["at_ms"])
@@ -145,39 +123,6 @@ def show(
         session.output.show(Answer("dlq show", {"dead_letters": document}, lines=lines))
 
 
-def detail_of(dead_letter: DeadLetter) -> DeadLetterDetail:
-    """A dead letter with all that it holds."""
-    message = dead_letter.message
-    return DeadLetterDetail(
-        **dead_letter_row(dead_letter),
-        traceback=dead_letter.traceback,
-        args=None if message is None else list(message.args),
-        kwargs=None if message is None else dict(message.kwargs),
-        options=None if message is None else dict(message.options),
-        raw_base64=None if message is not None else base64.b64encode(dead_letter.raw).decode(),
-    )
-
-
-def detail_lines(row: DeadLetterDetail) -> Iterator[str]:
-    """The view of one dead letter."""
-    values = {
-        "message": row["message_id"],
-        "actor": row["actor"],
-        "dead since": texts.moment(row["at_ms"]),
-        "retries": row["retries"],
-        "redrives": row["redrives"],
-        "record": row["record"],
-        "args": None if row["args"] is None else json.dumps(row["args"], ensure_ascii=False, default=str),
-        "kwargs": json.dumps(row["kwargs"], ensure_ascii=False, default=str) if row["kwargs"] else None,
-        "cannot be redriven": row["not_redrivable"],
-        "error": f"{row['error_type']}: {row['error']}" if row["error_type"] else row["error"],
-    }
-    yield from (f"{name + ':':20}{value}" for name, value in values.items() if value not in (None, ""))
-    if row["traceback"]:
-        yield ""
-        yield row["traceback"].rstrip()
-
-
 def errors(
     context: typer.Context,
     queue: Queues = None,
@@ -192,7 +137,7 @@ def errors(
       dkb shop.tasks dlq errors
     """
     with ending(context) as session:
-        wanted = _filter(None, None, None, actor, since, until)
+        wanted = filter_of(None, None, None, actor, since, until)
         rows = error_rows(_read(session, session.queue_names(queue), wanted))
         session.output.show(
             Answer("dlq errors", {"errors": rows}, [Table(ERROR_COLUMNS, rows, empty=NO_DEAD_LETTER)])
@@ -261,7 +206,7 @@ def redrive(
       dkb shop.tasks dlq redrive mail --error SMTPServerDisconnected --rate 50 --apply --reason "it is back"
     """
     with ending(context) as session:
-        wanted = _filter(ids, error, text, actor, since, until)
+        wanted = filter_of(ids, error, text, actor, since, until)
 
         def act(where: Callable[[DeadLetter], bool]) -> Resolved:
             return session.broker.redrive(
@@ -294,7 +239,7 @@ def discard(
       dkb shop.tasks dlq discard mail --id 7c1ea0d6-2f0f-4e8e-9a57-6b8f0b7b0b51 --apply --reason "a test"
     """
     with ending(context) as session:
-        wanted = _filter(ids, error, text, actor, since, until)
+        wanted = filter_of(ids, error, text, actor, since, until)
 
         def act(where: Callable[[DeadLetter], bool]) -> Resolved:
             return session.broker.discard(queue, dry_run=not is_applied, reason=reason, by=by, where=where)
@@ -403,31 +348,3 @@ def _show_resolved(
     )
     if not is_applied and rows:
         session.output.say("A dry run: nothing was changed. --apply does it.")
-
-
-def export(
-    context: typer.Context,
-    queue: Queue,
-    ids: Ids = None,
-    error: Error = None,
-    text: Text = None,
-    actor: ActorName = None,
-    since: Since = None,
-    until: Until = None,
-) -> None:
-    """Print dead letters to stdout with all they hold, one JSON document a line. Nothing is changed.
-
-    \b
-    Example:
-      dkb shop.tasks dlq export mail > mail.jsonl
-    """
-    with ending(context) as session:
-        wanted = _filter(ids, error, text, actor, since, until)
-        count = 0
-        for one in _read(session, session.queue_names([queue]), wanted):
-            line: dict[str, Any] = {"v": 1, **detail_of(one)}
-            line["raw_base64"] = base64.b64encode(one.raw).decode()
-            line["headers"] = [[name, base64.b64encode(value).decode()] for name, value in one.headers]
-            typer.echo(json.dumps(line, ensure_ascii=False, default=str))
-            count += 1
-        session.output.say(f"{texts.plural(count, 'dead letter')} of {queue!r}.")

@@ -179,6 +179,16 @@ class DeadLetterDetail(DeadLetterRow):
     kwargs: dict[str, Any] | None
     options: dict[str, Any] | None
     raw_base64: str | None
+    imported: ImportRow | None
+
+
+class ImportRow(TypedDict):
+    """Who imported a dead letter, when and why."""
+
+    operation: str
+    by: str
+    reason: str
+    at_ms: int
 
 
 class ErrorRow(TypedDict):

@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from .. import Replay, ReplayState
 from . import texts
 from .documents import ReplayRow
 from .output import Column
-
-
-@dataclass(frozen=True, slots=True)
-class Count:
-    """A number of messages by a name: of an actor, or a reason."""
-
-    name: str
-    count: int
-
-
-def counts(by_name: Mapping[str, int]) -> list[Count]:
-    """The largest first."""
-    return [Count(*item) for item in sorted(by_name.items(), key=lambda item: (-item[1], item[0]))]
 
 
 def replay_row(replay: Replay) -> ReplayRow:
@@ -43,16 +29,6 @@ def replay_row(replay: Replay) -> ReplayRow:
         continued_by=replay.continued_by,
     )
 
-
-def _counted(title: str) -> Sequence[Column]:
-    return (
-        Column("COUNT", lambda r: texts.number(r.count), is_number=True),
-        Column(title, lambda r: texts.line(r.name)),
-    )
-
-
-#: The columns of counts, by the name of what is counted.
-COUNT_COLUMNS: Mapping[str, Sequence[Column]] = {"actor": _counted("ACTOR"), "skipped": _counted("REASON")}
 
 REPLAY_COLUMNS: Sequence[Column] = (
     Column("AT", lambda r: texts.moment(r["at_ms"])),

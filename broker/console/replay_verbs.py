@@ -12,8 +12,9 @@ from .. import ReplayResult
 from ..process import clock
 from . import texts
 from .confirm import confirm_count
+from .counts import COUNT_COLUMNS, counts
 from .output import Answer, Table
-from .replay_rows import COUNT_COLUMNS, REPLAY_COLUMNS, counts, replay_row
+from .replay_rows import REPLAY_COLUMNS, replay_row
 from .session import Refused, Session, ending
 
 #: Kafka's times are whole milliseconds: a record of this one came before the call.

@@ -14,7 +14,7 @@ from dramatiq.message import Message
 from .. import NotAuthorized, WorkerState
 from ..process import clock
 from . import task_search, texts
-from .dead_letter_verbs import detail_lines, detail_of
+from .dead_letter_copies import detail_lines, detail_of
 from .documents import MessageRow, ResolutionRow, RunningRow, TaskRow
 from .exits import ExitCode
 from .output import Answer, Table

@@ -15,10 +15,37 @@ from dramatiq.errors import DecodeError
 from dramatiq.message import Message
 
 from ..deliveries.delivery import Origin
-from .record_format import ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC, TRUNCATED, as_json
+from ..produce.record import Record
+from .record_format import (
+    IMPORTED,
+    ORIGIN_OFFSET,
+    ORIGIN_PARTITION,
+    ORIGIN_TOPIC,
+    TRUNCATED,
+    as_json,
+    key_of_dead_letter,
+    original_of,
+)
 
 #: The option that counts the redrives of a message: the generation of its attempts.
 REDRIVES = "redrives"
+#: The error type of a record that is no dead letter.
+UNREADABLE = "UnreadableDeadLetter"
+
+
+@dataclass(frozen=True, slots=True)
+class ImportNote:
+    """Who imported a dead letter, when and why.
+
+    Attributes:
+      operation: The same for all dead letters of one import.
+      at_ms: The time, in milliseconds since 1970.
+    """
+
+    operation: str
+    by: str
+    reason: str
+    at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +75,43 @@ class DeadLetter:
     raw: bytes
     headers: Sequence[tuple[str, bytes]] = field(default=(), repr=False)
     dlq_origin: Origin | None = None
+
+    @classmethod
+    def copied(
+        cls,
+        queue_name: str,
+        raw: bytes,
+        *,
+        error: str,
+        error_type: str,
+        traceback: str,
+        retry_count: int,
+        timestamp: int,
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> DeadLetter:
+        """A dead letter from a copy of its fields, as ``dkb dlq export`` writes them."""
+        return cls(
+            message=_message_of(raw),
+            queue_name=queue_name,
+            error=error,
+            error_type=error_type,
+            traceback=traceback,
+            retry_count=retry_count,
+            timestamp=timestamp,
+            origin=_origin_of(headers),
+            raw=raw,
+            headers=tuple(headers),
+        )
+
+    @property
+    def import_note(self) -> ImportNote | None:
+        """Who imported it; None when a worker wrote it."""
+        noted = dict(self.headers).get(IMPORTED)
+        try:
+            fields = None if noted is None else json.loads(noted)
+            return None if fields is None else ImportNote(**fields)
+        except (ValueError, TypeError):
+            return None  # a later version wrote it
 
     @property
     def position(self) -> Origin | None:
@@ -197,7 +261,7 @@ def read_dead_letter(
             message=None,
             queue_name=queue_name,
             error=f"this version cannot read the record as a dead letter: {e!r}",
-            error_type="UnreadableDeadLetter",
+            error_type=UNREADABLE,
             traceback="",
             retry_count=0,
             timestamp=0,
@@ -206,6 +270,32 @@ def read_dead_letter(
             headers=tuple(headers),
             dlq_origin=dlq_origin,
         )
+
+
+def copy_of(topic: str, dead_letter: DeadLetter, note: bytes) -> Record:
+    """The record that holds a copy of a dead letter.
+
+    Parameters:
+      note: The value of the header ``imported``.
+    """
+    message = dead_letter.message
+    value = as_json(
+        {
+            "original_message": original_of(dead_letter.raw, None),
+            "error": dead_letter.error,
+            "error_type": dead_letter.error_type,
+            "traceback": dead_letter.traceback,
+            "retry_count": dead_letter.retry_count,
+            "timestamp": dead_letter.timestamp,
+        }
+    )
+    return Record(
+        topic,
+        # The bytes of a record that was no dead letter are the whole record.
+        dead_letter.raw if dead_letter.error_type == UNREADABLE else value,
+        key=key_of_dead_letter(message.message_id if message else None, None, dead_letter.origin),
+        headers=[*(h for h in dead_letter.headers if h[0] != IMPORTED), (IMPORTED, note)],
+    )
 
 
 def _message_of(raw: bytes) -> Message[Any] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Unpack
 
 from ..kafka.clients import Clients
@@ -11,6 +11,7 @@ from ..kafka.topics import Topics
 from ..process.caller import caller
 from ..produce.publisher import Publisher
 from .dead_letter import DeadLetter, Filters, Selection
+from .importing import Imported, Importer, ImportRequest, OnProgress
 from .redriving import History, RedriveRequest, Resolved, Resolver, open_dead_letters
 from .resolution import Action, Resolution, ResolutionState, is_resolution, read_resolution
 from .topic_log import DeadLetterTopic
@@ -111,6 +112,39 @@ class DeadLetterQueue:
         """
         request = _request(Action.DISCARD, queue_name, dry_run, reason, by, None)
         return Resolver(self._clients, self._topics, self._publisher, request).run(Selection.of(filters))
+
+    def import_copies(
+        self,
+        queue_name: str,
+        dead_letters: Iterable[DeadLetter],
+        *,
+        dry_run: bool = True,
+        reason: str = "",
+        by: str | None = None,
+        include_resolved: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> Imported:
+        """Write copies of dead letters, as of another cluster, unless they are here already.
+
+        A copy keeps the message, the error, the time and the headers of its dead letter, and has a header
+        with the author, the reason and the time of the import. It is redriven and discarded as any other. An
+        interrupted import can be repeated, and a repeated import writes nothing. Two concurrent imports of
+        the same dead letters are not prevented.
+
+        Parameters:
+          dead_letters: All of them are kept in memory.
+          dry_run: Only report the dead letters that would be written.
+          reason: The reason, which the copies keep. Required unless it is a dry run.
+          by: The author; this system's user and host by default.
+          include_resolved: Whether to write also those that were redriven or discarded here.
+          on_progress: Called with the result so far after each batch that Kafka has acknowledged.
+
+        Raises:
+          EnqueueFailed: When Kafka did not acknowledge some of them. Repeat the import.
+        """
+        request = ImportRequest(queue_name, dry_run, reason, by, include_resolved)
+        importer = Importer(self._clients, self._topics, self._publisher, request)
+        return importer.run(dead_letters, on_progress)
 
     def history(self, queue_name: str) -> Iterator[Resolution]:
         """The resolutions of the queue's dead letters, partition by partition.

@@ -13,7 +13,8 @@ The record's value is one JSON object:
 
 The record's key is the message's id, so all dead letters of a message are in one partition, in order. The
 record's headers are those of the message's record, and the origin of that record: ``origin-topic``,
-``origin-partition``, ``origin-offset``.
+``origin-partition``, ``origin-offset``. An imported copy has the header ``imported`` as well: who, when and
+why, as a JSON object.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ ORIGIN_PARTITION = "origin-partition"
 ORIGIN_OFFSET = "origin-offset"
 #: The full size of an original that was truncated.
 TRUNCATED = "original-truncated"
-OWN_HEADERS = frozenset({ORIGIN_TOPIC, ORIGIN_PARTITION, ORIGIN_OFFSET, TRUNCATED})
+#: Who imported a copy, when and why.
+IMPORTED = "imported"
+OWN_HEADERS = frozenset({ORIGIN_TOPIC, ORIGIN_PARTITION, ORIGIN_OFFSET, TRUNCATED, IMPORTED})
 
 #: Kafka limits the batch: its header (61 bytes), the record's own fields, and the additions of a client.
 OVERHEAD_BYTES = 4_096
@@ -91,9 +94,11 @@ def dead_letter_record(
         ]
     )
     headers = [*(header for header in headers if header[0] not in OWN_HEADERS), *own]
-    original = _original(raw, message)
+    original = original_of(raw, message)
     read = _read(raw)
-    key = _key(read.get("message_id") if message is None else message.message_id, message_id, origin)
+    key = key_of_dead_letter(
+        read.get("message_id") if message is None else message.message_id, message_id, origin
+    )
     if message is not None:
         read = read or {"options": message.options}
     entry: dict[str, Any] = {
@@ -141,7 +146,8 @@ def as_json(value: object) -> bytes:
         return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
 
 
-def _original(raw: bytes, message: Message[Any] | MessageProxy | None) -> dict[str, Any] | str:
+def original_of(raw: bytes, message: Message[Any] | MessageProxy | None) -> dict[str, Any] | str:
+    """The message as an object, or its bytes in base64."""
     encoded = raw
     if message is not None:
         try:
@@ -187,7 +193,8 @@ def _decoded(decode: Callable[[bytes], Any], raw: bytes) -> dict[str, Any]:
     return fields if isinstance(fields, dict) else {}
 
 
-def _key(message_id: object, known_id: str | None, origin: Origin | None) -> bytes:
+def key_of_dead_letter(message_id: object, known_id: str | None, origin: Origin | None) -> bytes:
+    """The key of a dead letter: the id of its message, or else the place of the message's record."""
     if not isinstance(message_id, str) or not message_id:
         message_id = known_id
     if message_id:

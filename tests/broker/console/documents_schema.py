@@ -46,6 +46,16 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
     "dlq history": {"resolutions": list[documents.ResolutionRow]},
     "dlq redrive": RESOLVED,
     "dlq discard": RESOLVED,
+    "dlq import": {
+        "queue": str,
+        "dry_run": bool,
+        "operation": str | None,
+        "given": int,
+        "to_write": int,
+        "written": int,
+        "error_types": dict[str, int],
+        "skipped": dict[str, int],
+    },
     "replay": {
         "queue": str,
         "dry_run": bool,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 import dramatiq
@@ -140,11 +139,3 @@ def test_a_discard_with_a_limit_takes_the_oldest(five_dead: Sent, dkb: Dkb, dead
     assert pending("mail") == []
     (row,) = dkb("dlq", "history", "mail", "--json").document["resolutions"]
     assert (row["by"], row["reason"], row["count"]) == ("ops", "old", 2)
-
-
-def test_dlq_export_has_each_dead_letter_on_a_line_with_its_bytes(five_dead: Sent, dkb: Dkb) -> None:
-    ran = dkb("dlq", "export", "mail", "--error", "KeyError")
-    lines = [json.loads(line) for line in ran.out.splitlines()]
-    assert [line["args"] for line in lines] == [["key", 3], ["key", 4]]
-    assert all(line["raw_base64"] and line["headers"] for line in lines)
-    assert ran.err == "2 dead letters of 'mail'.\n"
