@@ -21,8 +21,8 @@ class DeclaredQueues(dict[str, None]):
     def __call__(self, *names: str) -> list[QueueState]:
         """The state of queues, read from Kafka alone: waiting and incomplete messages, lag, dead letters.
 
-        Any process can call this, and no worker is asked. The cost grows with the dead letters, which are all
-        read.
+        Any process can call this, and no worker is asked. The first call reads all dead letters, a
+        later one those written since.
 
         Parameters:
           names: The queues, which need not be declared; by default the declared ones.

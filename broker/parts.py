@@ -37,6 +37,7 @@ from .produce.publisher import Publisher
 from .reaper import DeathNoteReader, Registrar
 from .reaper.wire import Introduction
 from .replay import Replayer
+from .reports.consumption import ConsumptionCounters
 from .reports.reporter import PUBLISH_TIMEOUT_MS, Reporter
 from .reports.run_history import HistoryReader
 from .reports.runs import Runs
@@ -209,6 +210,7 @@ def assemble(
     report_publisher = Publisher(clients, topics, timeout_ms=PUBLISH_TIMEOUT_MS)
     in_flight = InFlightDeliveries()
     identity, runs, denials = WorkerIdentity(), Runs(), Denials()
+    consumption = ConsumptionCounters()
     sources = Sources(
         identity=identity,
         actors=hooks,
@@ -222,6 +224,7 @@ def assemble(
         report_publisher,
         topics,
         runs,
+        consumption,
         sources,
         denials,
         is_on=settings.reports,
@@ -248,6 +251,7 @@ def assemble(
         publisher,
         index_dir=settings.delay_index_dir,
         add_dead_letter=dead_letter_delayed,
+        note_forward=consumption.note_forward,
     )
     acknowledged_ends = AcknowledgedEnds()
     lane_writer = LaneWriter(
@@ -337,6 +341,7 @@ def assemble(
             denials=denials,
             registrar=registrar,
             hooks=hooks,
+            consumption=consumption,
             is_paused=is_paused,
         ),
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 
 from ..dead_letters import DeadLetterQueue
@@ -82,6 +82,7 @@ class QueueState:
       delayed: The messages in the delayed topic, retries included.
       in_lanes: The messages that wait in the lanes topic for earlier ones of their key, or for their retry.
       dead: The dead letters that were neither redriven nor discarded.
+      dead_by_error: The same by the class name of the error; an empty name for those without an error.
       is_paused: Whether an operator has paused it; None when that is not known.
     """
 
@@ -94,6 +95,7 @@ class QueueState:
     in_lanes: int
     dead: int
     is_paused: bool | None = None
+    dead_by_error: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def waiting(self) -> int:
@@ -146,7 +148,8 @@ class QueueStates:
         self._group_id = group_id
 
     def read(self, queue_name: str, *, is_paused: bool | None = None) -> QueueState:
-        """The state of one queue. The cost grows with its dead letters, which are all read.
+        """The state of one queue. All of its dead letters are read the first time, and later the new
+        ones.
 
         Parameters:
           is_paused: Whether an operator has paused it; None when that is not known.
@@ -177,6 +180,7 @@ class QueueStates:
             _state_of(p.partition, b, _age_s(waiting_ms.get(p), now_ms), _age_s(incomplete_ms.get(p), now_ms))
             for p, b in sorted(partitions.items())
         )
+        dead_by_error = self._dead_letters.count_by_error(queue_name)
         return QueueState(
             queue_name,
             topic,
@@ -185,8 +189,9 @@ class QueueStates:
             states,
             delayed=self._delays.count(queue_name),
             in_lanes=self._lanes.count(queue_name, backlog.states),
-            dead=self._dead_letters.count(queue_name),
+            dead=sum(dead_by_error.values()),
             is_paused=is_paused,
+            dead_by_error=dead_by_error,
         )
 
 

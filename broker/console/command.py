@@ -7,6 +7,7 @@ from . import (
     control_verbs,
     dead_letter_verbs,
     message_verbs,
+    metrics_verb,
     plan_verb,
     queue_verbs,
     replay_verbs,
@@ -24,6 +25,7 @@ for module in (
     control_verbs,
     message_verbs,
     check_verbs,
+    metrics_verb,
     plan_verb,
 ):
     module.register(app)

@@ -50,6 +50,7 @@ class Session:
     timeout_s: float
     given: KafkaBroker | None = None
     _broker: KafkaBroker | None = field(default=None)
+    _has_answered: bool = field(default=False)
 
     @property
     def broker(self) -> KafkaBroker:
@@ -59,10 +60,20 @@ class Session:
           TargetRefused: When the command line names none.
           KafkaUnavailable: When Kafka does not answer in time.
         """
+        if not self._has_answered:
+            self.unasked_broker.ping(self.timeout_s)
+            self._has_answered = True
+        return self.unasked_broker
+
+    @property
+    def unasked_broker(self) -> KafkaBroker:
+        """The broker, whose Kafka was not asked yet.
+
+        Raises:
+          TargetRefused: When the command line names none.
+        """
         if self._broker is None:
-            broker = self.given or self.target.broker()
-            broker.ping(self.timeout_s)
-            self._broker = broker
+            self._broker = self.given or self.target.broker()
         return self._broker
 
     def queue_names(self, wanted: list[str] | None = None) -> list[str]:

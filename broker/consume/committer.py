@@ -15,6 +15,7 @@ from ..kafka.rights import is_denial
 from ..kafka.types import OffsetAndMetadata, TopicPartition
 from ..offsets.commit_metadata import CommitState, encode
 from ..process import clock
+from ..reports.consumption import QueueCounters
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ class Snapshot:
     def __init__(self, assigned_partitions: Iterable[AssignedPartition], *, clean: bool = False) -> None:
         self.offsets: Offsets = {}
         self._counted: list[tuple[AssignedPartition, int]] = []
+        self.began_s = clock.monotonic_s()
         for assigned in assigned_partitions:
             commit = self.offsets[assigned.partition] = to_kafka(assigned.snapshot(clean=clean))
             assigned.sent_commits.append((commit.offset, commit.metadata))
@@ -57,6 +59,7 @@ class Committer:
 
     Parameters:
       on_denial: Called with the error of a commit that Kafka denies to this client.
+      counters: Returns the present counters of the queue.
     """
 
     def __init__(
@@ -66,7 +69,9 @@ class Committer:
         *,
         interval_s: float,
         on_denial: Callable[[KafkaError], None] = lambda error: None,
+        counters: Callable[[], QueueCounters] = QueueCounters,
     ) -> None:
+        self._counters = counters
         self._on_denial = on_denial
         self._kafka = kafka
         self._in_flight = in_flight
@@ -144,6 +149,7 @@ class Committer:
         failed = isinstance(response, BaseException)
         with self._in_flight.lock:
             snapshot.refused() if failed else snapshot.taken()
+            self._count(snapshot, failed=failed)
         if isinstance(response, KafkaError) and is_denial(response):
             self._on_denial(response)
         elif failed and not self._failing and not isinstance(response, RebalanceInProgressError):
@@ -151,6 +157,13 @@ class Committer:
             self._failing = True
         elif not failed:
             self._failing = False
+
+    def _count(self, snapshot: Snapshot, *, failed: bool) -> None:
+        counters = self._counters()
+        if failed:
+            counters.failed_commits += 1
+        else:
+            counters.commit_time.add(clock.monotonic_s() - snapshot.began_s)
 
 
 def to_kafka(state: CommitState) -> OffsetAndMetadata:

@@ -17,6 +17,7 @@ from ..kafka.topics import Topics
 from ..partition_keys.acknowledged_ends import AcknowledgedEnds
 from ..produce.publisher import Publisher
 from ..reaper import Registrar
+from ..reports.consumption import ConsumptionCounters
 from ..worker.shutdown import Shutdown
 from ..worker.topic_repair import TopicRepair
 
@@ -57,6 +58,7 @@ class ConsumerParts:
       acknowledged_ends: The ends of the acknowledged records in the lanes topics.
       registrar: Tells the reaper of the consumers' memberships.
       hooks: Calls middleware, and knows the declared actors.
+      consumption: Counts commits, rebalances and repeated deliveries.
       is_paused: Whether dispatching is paused, as while a task's database is unreachable.
       silent_since_s: The time of Kafka's last answer to the heartbeats of a silent queue
         (``clock.monotonic_s()``), by queue. It outlives a consumer, which Dramatiq replaces after an error.
@@ -76,5 +78,6 @@ class ConsumerParts:
     denials: Denials
     registrar: Registrar
     hooks: Hooks
+    consumption: ConsumptionCounters
     is_paused: Callable[[], bool]
     silent_since_s: dict[str, float] = field(default_factory=dict)

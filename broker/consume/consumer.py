@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Container, Iterable
+from functools import partial
 
 from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.errors import BrokerConnectionError, ConnectionClosed
@@ -78,11 +79,13 @@ class QueueConsumer(Consumer):
         parts.topic_repair.ensure(queue_name, config.topics, lanes_topic=config.lanes_topic)
         self._kafka = kafka = _connect(config, parts)
         skipper = UnreadableBatchSkipper(kafka)
+        counters = partial(parts.consumption.of, queue_name)
         self._committer = committer = Committer(
             kafka,
             parts.in_flight,
             interval_s=config.commit_interval_s,
             on_denial=self._rights.note_denial,
+            counters=counters,
         )
         self._dispatcher = dispatcher = Dispatcher(config, parts, capacity, commit_now=committer.commit_now)
         self._assigned_partitions = assigned_partitions = dispatcher.assigned_partitions
@@ -99,7 +102,9 @@ class QueueConsumer(Consumer):
         self._heartbeat_monitor = HeartbeatMonitor(kafka, queue_name, parts.silent_since_s)
 
         self._slot = slot = parts.registrar.slot()
-        rebalances = Rebalances(queue_name, parts.in_flight, dispatcher, committer, takeover, capacity, slot)
+        rebalances = Rebalances(
+            queue_name, parts.in_flight, dispatcher, committer, takeover, capacity, slot, counters
+        )
         kafka.subscribe([config.topic], listener=rebalances.listener())
         self._learn_partitions()
 

@@ -235,6 +235,8 @@ class Dispatcher:
             return None
         delivery = make_delivery(message, record, assigned)
         if self._in_flight.dispatch(delivery, self._probation):
+            if record.offset < assigned.restored_end:
+                self._parts.consumption.of(self._config.queue_name).redelivered += 1
             return delivery
         if not assigned.revoked:
             # The record waits: another consumer's suspect has started to run alone in the process.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Collection
 
 from ..deliveries.assigned_partition import Capacity
 from ..deliveries.in_flight import InFlightDeliveries
 from ..kafka.protocol import RebalanceListener
 from ..kafka.types import TopicPartition
 from ..reaper import MembershipSlot
+from ..reports.consumption import QueueCounters
 from .committer import Committer
 from .dispatcher import Dispatcher
 from .takeover import Takeover
@@ -31,7 +32,9 @@ class Rebalances:
         takeover: Takeover,
         capacity: Capacity,
         slot: MembershipSlot,
+        counters: Callable[[], QueueCounters] = QueueCounters,
     ) -> None:
+        self._counters = counters
         self._slot = slot
         self._queue_name = queue_name
         self._in_flight = in_flight
@@ -49,12 +52,13 @@ class Rebalances:
             on_membership=self._slot.join,
         )
 
-    def _on_assigned(self, partitions: Iterable[TopicPartition]) -> None:
+    def _on_assigned(self, partitions: Collection[TopicPartition]) -> None:
+        self._counters().assigned += len(partitions)
         # Reading the committed state needs round trips, for which the I/O thread must not wait.
         self._takeover.expect(partitions)
         self._capacity.changed.set()
 
-    def _runs_keyed(self, partitions: Iterable[TopicPartition]) -> bool:
+    def _runs_keyed(self, partitions: Collection[TopicPartition]) -> bool:
         """Whether a keyed message is still running; the next owner would run it again concurrently.
 
         The partitions are marked as leaving, so no further message of a key starts.
@@ -66,11 +70,13 @@ class Rebalances:
                 assigned.leaving = True
             return any(a.lane_entries and a.runs_keyed() for a in leaving)
 
-    def _on_revoked(self, partitions: Iterable[TopicPartition]) -> Awaitable[object] | None:
+    def _on_revoked(self, partitions: Collection[TopicPartition]) -> Awaitable[object] | None:
+        self._counters().revoked += len(partitions)
         leaving = self._takeover.take_away(partitions)
         return self._committer.hand_over(leaving) if leaving else None
 
-    def _on_lost(self, partitions: Iterable[TopicPartition]) -> None:
+    def _on_lost(self, partitions: Collection[TopicPartition]) -> None:
+        self._counters().lost += len(partitions)
         logger.warning(
             "This worker was removed from the group of %r and joins again: messages that it has started from "
             "%s run twice if another worker gets them meanwhile.",

@@ -9,11 +9,13 @@ from typing import Unpack
 from ..kafka.clients import Clients
 from ..kafka.topics import Topics
 from ..process.caller import caller
+from ..process.forks import reset_on_fork
 from ..produce.publisher import Publisher
 from .dead_letter import DeadLetter, Filters, Selection
 from .importing import Imported, Importer, ImportRequest, OnProgress
 from .redriving import History, RedriveRequest, Resolved, Resolver, open_dead_letters
 from .resolution import Action, Resolution, ResolutionState, is_resolution, read_resolution
+from .tally import DeadLetterTally
 from .topic_log import DeadLetterTopic
 
 
@@ -28,6 +30,12 @@ class DeadLetterQueue:
         self._clients = clients
         self._topics = topics
         self._publisher = publisher
+        self.reset_after_fork()
+        reset_on_fork(self)
+
+    def reset_after_fork(self) -> None:
+        """Forget the tallies: another thread of the parent may hold their locks."""
+        self._tallies: dict[str, DeadLetterTally] = {}
 
     def read(self, queue_name: str, **filters: Unpack[Filters]) -> Iterator[DeadLetter]:
         """The present dead letters that were neither redriven nor discarded.
@@ -47,20 +55,17 @@ class DeadLetterQueue:
                 yield from open_dead_letters(log, partition, queue_name, history, selection)
 
     def count(self, queue_name: str) -> int:
-        """The number of present dead letters that were neither redriven nor discarded. All are read."""
-        count = 0
+        """The number of present dead letters that were neither redriven nor discarded.
+
+        All are read the first time, and those written since at later calls.
+        """
+        return sum(self.count_by_error(queue_name).values())
+
+    def count_by_error(self, queue_name: str) -> dict[str, int]:
+        """The same by the class name of the error, which is empty for a message that failed without one."""
+        tally = self._tallies.setdefault(queue_name, DeadLetterTally())
         with self._log(queue_name) as log:
-            for partition in log.ends:
-                offsets: set[int] = set()
-                for record in log.records(partition):
-                    if not is_resolution(record.headers):
-                        offsets.add(record.offset)
-                        continue
-                    resolution = read_resolution(record.value, partition)
-                    if resolution.state is ResolutionState.DONE:
-                        offsets.difference_update(resolution.dead_letters)
-                count += len(offsets)
-        return count
+            return tally.count(log)
 
     def redrive(
         self,

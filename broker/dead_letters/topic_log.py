@@ -25,14 +25,20 @@ class DeadLetterTopic:
 
     Parameters:
       topic: The name of an existing topic.
+
+    Attributes:
+      beginnings, ends: The bounds of each partition's log when this object was created.
+      topic_id: The id of the topic; None when Kafka does not report one.
     """
 
     def __init__(self, clients: Clients, topic: str) -> None:
         self._clients = clients
         self._topic = topic
         self._doing = f"The topic {topic!r} could not be read"
-        self._reader, self._beginnings, ends = clients.ask(self._open, self._doing, rights=reading(topic))
+        self._reader, beginnings, ends = clients.ask(self._open, self._doing, rights=reading(topic))
+        self.beginnings: dict[int, int] = {p.partition: beginnings[p] for p in sorted(ends)}
         self.ends: dict[int, int] = {p.partition: ends[p] for p in sorted(ends)}
+        self.topic_id = self._reader.kafka.topic_id(topic)
 
     def _open(self) -> tuple[TopicReader, dict[TopicPartition, int], dict[TopicPartition, int]]:
         reader = TopicReader(
@@ -68,7 +74,7 @@ class DeadLetterTopic:
         kafka = self._reader.kafka
         try:
             kafka.assign([where])
-            kafka.seek(where, max(start, self._beginnings[where]))
+            kafka.seek(where, max(start, self.beginnings[partition]))
             for batches in self._reader.read({where: end}):
                 for record in batches.get(where, []):
                     if record.offset >= end:

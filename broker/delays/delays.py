@@ -18,7 +18,7 @@ from ..reaper import MembershipSlot
 from .cancellation import CancelClient
 from .delayed_topic import look_up
 from .forwarder import Forwarder
-from .forwarding import Forwarding, WriteDeadLetter
+from .forwarding import Forwarding, NoteForward, WriteDeadLetter
 from .index_files import IndexFiles
 from .record_format import Outcome, delay_record, flush_command
 from .view import DelayView, Pending
@@ -31,6 +31,7 @@ class Delays:
       index_dir: The directory of this machine's indexes; None for the user's cache directory.
       add_dead_letter: Called with the error and a due delay that its queue refuses for its size. It starts to
         dead-letter the message. Without it the message stays in the delayed topic.
+      note_forward: Called with the time since a forwarded message was due, in seconds.
     """
 
     def __init__(
@@ -41,7 +42,9 @@ class Delays:
         *,
         index_dir: str | Path | None = None,
         add_dead_letter: WriteDeadLetter | None = None,
+        note_forward: NoteForward = lambda lateness_s: None,
     ) -> None:
+        self._note_forward = note_forward
         self._clients = clients
         self._topics = topics
         self._publisher = publisher
@@ -88,7 +91,9 @@ class Delays:
           settings: Further settings of kafka-python's consumer, such as ``session_timeout_ms``.
           slot: Takes the membership in the group of forwarders.
         """
-        forwarding = Forwarding(self._topics, self._publisher, self._add_dead_letter)
+        forwarding = Forwarding(
+            self._topics, self._publisher, self._add_dead_letter, note_forward=self._note_forward
+        )
         return Forwarder(self._clients, self._topics, forwarding, self._files, settings or {}, slot)
 
     def count(self, queue: str) -> int:

@@ -45,6 +45,7 @@ class DeadLettered(Protocol):
 
 
 WriteDeadLetter = Callable[[Delay, BaseException], DeadLettered]
+NoteForward = Callable[[float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class Forwarding:
     page and writes its tombstones, so a partition that is revoked between two steps leaves no work half done.
 
     Parameters:
-      add_dead_letter: See ``Delays``.
+      add_dead_letter, note_forward: See ``Delays``.
       clock: A monotonic clock in seconds, for backoffs.
     """
 
@@ -77,9 +78,11 @@ class Forwarding:
         publisher: Publisher,
         add_dead_letter: WriteDeadLetter | None = None,
         *,
+        note_forward: NoteForward = lambda lateness_s: None,
         clock: Callable[[], float] = clock.monotonic_s,
     ) -> None:
         self._clock = clock
+        self._note_forward = note_forward
         self._topics = topics
         self.publisher = publisher
         self._add_dead_letter = add_dead_letter
@@ -122,6 +125,7 @@ class Forwarding:
             for task in tasks_of(owned, noted)
         ]
         failures = self.publisher.publish([task.record for _, task in tasks])
+        now_ms = clock.wall_ms()
         for number, (noted, task) in enumerate(tasks):
             if isinstance(task.subject, Row) and self._starts_dead_letter(task.subject, failures.get(number)):
                 noted.postponed.append((task.subject, self._clock() + FAILED_BACKOFF_S))
@@ -129,6 +133,8 @@ class Forwarding:
             else:
                 self._note_denial(task, failures.get(number))
                 _note(noted, task, failures.get(number), self._clock())
+                if isinstance(task.subject, Row) and number not in failures:
+                    self._note_forward((now_ms - task.subject.delay.due_ms) / 1000)
         for owned, noted in zip(ready, progress, strict=True):
             owned.index.note(noted)
         return len(tasks) - len(failures), next(iter(failures.values()), None)

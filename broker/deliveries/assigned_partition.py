@@ -69,6 +69,7 @@ class AssignedPartition:
       unanswered: The number of its commits without an answer.
       uncommitted: The number of records dispatched since the last acknowledged commit.
       sent_commits: Its last commits, as (offset, metadata), whether or not Kafka accepted them.
+      restored_end: The end of the offsets that earlier owners have dispatched.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class AssignedPartition:
             leader_epoch=state.leader_epoch,
         )
         self.crash_counts = CrashCounts(state.suspicions, probation_end)
+        self.restored_end = state.highest + 1
         self.expected = state.next_offset
         self.expected_epoch = -1
         self.buffer: deque[ConsumedRecord] = deque()

@@ -44,10 +44,10 @@ class RebalanceListener:
     def __init__(
         self,
         *,
-        on_assigned: Callable[[Iterable[TopicPartition]], None],
-        on_revoked: Callable[[Iterable[TopicPartition]], Awaitable[object] | None],
-        on_lost: Callable[[Iterable[TopicPartition]], None],
-        is_busy: Callable[[Iterable[TopicPartition]], bool] = lambda partitions: False,
+        on_assigned: Callable[[Collection[TopicPartition]], None],
+        on_revoked: Callable[[Collection[TopicPartition]], Awaitable[object] | None],
+        on_lost: Callable[[Collection[TopicPartition]], None],
+        is_busy: Callable[[Collection[TopicPartition]], bool] = lambda partitions: False,
         on_membership: Callable[[Membership], object] = lambda membership: None,
     ) -> None:
         self.on_membership = on_membership

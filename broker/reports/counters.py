@@ -23,10 +23,12 @@ class ActorCounters:
       failed: The runs that ended with an error, by the name of the error's class.
       retried: The failed runs after which the message is tried again.
       dead_lettered: The messages that became dead letters, also without a run.
+      dead_letter_errors: The same by the name of the error's class; an empty name for those without an error.
       skipped: The messages that a middleware skipped.
       interrupted: The runs that were ended from outside and count no attempt, as by a shutdown.
       run_time: The durations of the runs.
       queue_time: The times from a record's append to its topic until its run began.
+      queue_name: The queue of its first message; empty in a report of a version that does not tell it.
     """
 
     started: int = 0
@@ -38,6 +40,8 @@ class ActorCounters:
     interrupted: int = 0
     run_time: Histogram = EMPTY
     queue_time: Histogram = EMPTY
+    dead_letter_errors: dict[str, int] = field(default_factory=dict)
+    queue_name: str = ""
 
     def __add__(self, other: ActorCounters) -> ActorCounters:
         return ActorCounters(
@@ -50,6 +54,8 @@ class ActorCounters:
             self.interrupted + other.interrupted,
             self.run_time + other.run_time,
             self.queue_time + other.queue_time,
+            dict(Counter(self.dead_letter_errors) + Counter(other.dead_letter_errors)),
+            self.queue_name or other.queue_name,
         )
 
 
@@ -60,23 +66,27 @@ class ThreadCounters:
     """
 
     __slots__ = (
-        "dead_lettered", "failed", "interrupted", "queue_s", "queue_slots", "retried", "run_s", "run_slots",
-        "skipped", "succeeded", "unrecorded",
+        "dead_letter_errors", "dead_lettered", "failed", "interrupted", "queue_name", "queue_s",
+        "queue_slots", "retried", "run_s", "run_slots", "skipped", "succeeded", "unrecorded",
     )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, queue_name: str) -> None:
+        self.queue_name = queue_name
         self.succeeded = self.retried = self.dead_lettered = self.skipped = self.interrupted = 0
         #: The successes of which the history has no event.
         self.unrecorded = 0
         self.failed: dict[str, int] = {}
+        self.dead_letter_errors: dict[str, int] = {}
         self.run_slots = [0] * BUCKET_COUNT
         self.queue_slots = [0] * BUCKET_COUNT
         self.run_s = self.queue_s = 0.0
 
     def note_error(self, error_type: str) -> None:
-        if error_type not in self.failed and len(self.failed) >= MAX_ERROR_TYPES:
-            error_type = OTHERS
-        self.failed[error_type] = self.failed.get(error_type, 0) + 1
+        _add(self.failed, error_type)
+
+    def note_dead_letter(self, error: BaseException | None) -> None:
+        self.dead_lettered += 1
+        _add(self.dead_letter_errors, "" if error is None else type(error).__name__)
 
     def read(self) -> ActorCounters:
         """The present counters. The thread may change one of them meanwhile."""
@@ -91,4 +101,12 @@ class ThreadCounters:
             interrupted=self.interrupted,
             run_time=run_time,
             queue_time=Histogram.of_slots(self.queue_slots[:], self.queue_s),
+            dead_letter_errors=self.dead_letter_errors.copy(),
+            queue_name=self.queue_name,
         )
+
+
+def _add(counts: dict[str, int], error_type: str) -> None:
+    if error_type not in counts and len(counts) >= MAX_ERROR_TYPES:
+        error_type = OTHERS
+    counts[error_type] = counts.get(error_type, 0) + 1

@@ -9,6 +9,7 @@ same in each process, so histograms are added bucket by bucket.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -83,3 +84,21 @@ class Histogram:
 
 
 EMPTY = Histogram()
+
+
+class DurationCounter:
+    """Counts durations. One thread at a time adds some; others may read it."""
+
+    __slots__ = ("_slots", "_sum_s")
+
+    def __init__(self) -> None:
+        self._slots = [0] * BUCKET_COUNT
+        self._sum_s = 0.0
+
+    def add(self, duration_s: float) -> None:
+        self._slots[bisect_right(UPPER_BOUNDS_S, duration_s)] += 1
+        self._sum_s += duration_s
+
+    def read(self) -> Histogram:
+        """The durations so far."""
+        return Histogram.of_slots(self._slots[:], self._sum_s)

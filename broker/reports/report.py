@@ -14,8 +14,9 @@ from enum import StrEnum
 from typing import Any
 
 from ..reaper import DeathNote
+from .consumption import Consumption
 from .counters import OTHERS, ActorCounters
-from .histogram import Histogram
+from .histogram import EMPTY, Histogram
 from .payload import UnreadablePayload, pack, unpack
 
 logger = logging.getLogger(__name__)
@@ -127,6 +128,8 @@ class WorkerReport:
       members: The member id in each consumer group.
       history: The events of its history.
       control: What it knows of the control commands.
+      consumption: The commits, rebalances and repeated deliveries of each queue.
+      forward_lateness: The times from the due time of delayed messages until they were in their queues.
     """
 
     worker_id: str
@@ -149,6 +152,8 @@ class WorkerReport:
     members: dict[str, str] = field(default_factory=dict)
     history: HistoryCounters = HistoryCounters()
     control: ControlState = ControlState()
+    consumption: dict[str, Consumption] = field(default_factory=dict)
+    forward_lateness: Histogram = EMPTY
 
 
 class UnreadableReport(ValueError):
@@ -193,6 +198,8 @@ def encode_report(report: WorkerReport) -> bytes:
                 "paused_queues": report.control.paused_queues,
                 "quiet": report.control.quiet,
             },
+            "consumption": {name: _consumption(found) for name, found in report.consumption.items()},
+            "forward_lateness": _histogram(report.forward_lateness),
         }
     )
 
@@ -254,6 +261,19 @@ def _counters(counters: ActorCounters) -> dict[str, Any]:
         "interrupted": counters.interrupted,
         "run_time": _histogram(counters.run_time),
         "queue_time": _histogram(counters.queue_time),
+        "dead_letter_errors": counters.dead_letter_errors,
+        "queue": counters.queue_name,
+    }
+
+
+def _consumption(found: Consumption) -> dict[str, Any]:
+    return {
+        "commit_time": _histogram(found.commit_time),
+        "failed_commits": found.failed_commits,
+        "assigned": found.assigned,
+        "revoked": found.revoked,
+        "lost": found.lost,
+        "redelivered": found.redelivered,
     }
 
 
@@ -297,6 +317,10 @@ def _read_report(body: Mapping[str, Any]) -> WorkerReport:
             paused_queues=tuple(map(str, control.get("paused_queues", ()))),
             quiet=bool(control.get("quiet", False)),
         ),
+        consumption={
+            str(queue): _read_consumption(found) for queue, found in body.get("consumption", {}).items()
+        },
+        forward_lateness=_read_histogram(body.get("forward_lateness") or {}),
     )
 
 
@@ -326,6 +350,21 @@ def _read_counters(found: Mapping[str, Any]) -> ActorCounters:
         interrupted=int(found.get("interrupted", 0)),
         run_time=_read_histogram(found.get("run_time") or {}),
         queue_time=_read_histogram(found.get("queue_time") or {}),
+        dead_letter_errors={
+            str(name): int(count) for name, count in found.get("dead_letter_errors", {}).items()
+        },
+        queue_name=str(found.get("queue", "")),
+    )
+
+
+def _read_consumption(found: Mapping[str, Any]) -> Consumption:
+    return Consumption(
+        _read_histogram(found.get("commit_time") or {}),
+        int(found.get("failed_commits", 0)),
+        int(found.get("assigned", 0)),
+        int(found.get("revoked", 0)),
+        int(found.get("lost", 0)),
+        int(found.get("redelivered", 0)),
     )
 
 

@@ -16,6 +16,7 @@ from ..process.backoff import Backoff
 from ..process.forks import reset_on_fork
 from ..produce.publisher import Publisher
 from ..produce.record import Record
+from .consumption import ConsumptionCounters
 from .history_writer import HistoryWriter, PendingBatch
 from .report import (
     MAX_RUNNING,
@@ -80,6 +81,7 @@ class Reporter:
         own_publisher: Publisher,
         topics: TopicNames,
         runs: Runs,
+        consumption: ConsumptionCounters,
         sources: Sources,
         denials: Denials,
         *,
@@ -91,6 +93,7 @@ class Reporter:
         self._topics = topics
         self._history = HistoryWriter(runs, successes_per_s=successes_per_s)
         self._runs = runs
+        self._consumption = consumption
         self._sources = sources
         self._denials = denials
         self.is_on = is_on
@@ -116,6 +119,7 @@ class Reporter:
     def begin_boot(self) -> None:
         """Begin to count runs, before the first one."""
         self._runs.begin_boot(self._sources.identity.worker_id)
+        self._consumption.begin_boot()
         self._runs.is_counting = self.is_on
         self._runs.is_recording = self.is_on and self._history.is_on
         self._history.begin(clock.monotonic_s())
@@ -252,6 +256,8 @@ class Reporter:
             members=dict(sources.memberships()),
             history=HistoryCounters(runs.recorded, sum(runs.unrecorded().values()), self._history.dropped),
             control=self.control.state,
+            consumption=self._consumption.read(),
+            forward_lateness=self._consumption.forward_lateness,
         )
 
     def _running_task(self, began_s: float, delivery: Delivery) -> RunningTask:

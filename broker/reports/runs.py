@@ -44,11 +44,11 @@ class RunningThread:
         self.dropped = 0
         self.ended_s = 0.0
 
-    def of(self, actor_name: str) -> ThreadCounters:
+    def of(self, actor_name: str, queue_name: str) -> ThreadCounters:
         """The counters of an actor."""
         counters = self.actors.get(actor_name)
         if counters is None:
-            counters = self.actors[actor_name] = ThreadCounters()
+            counters = self.actors[actor_name] = ThreadCounters(queue_name)
         return counters
 
 
@@ -115,7 +115,7 @@ class Runs:
         thread.delivery = None
         thread.ended_s = ended_s = clock.monotonic_s()
         actor_name = delivery.actor_name
-        counters = thread.actors.get(actor_name) or thread.of(actor_name)
+        counters = thread.actors.get(actor_name) or thread.of(actor_name, delivery.queue_name)
         queue_s = None
         if not skipped:
             run_s = ended_s - began_s
@@ -153,7 +153,7 @@ class Runs:
             thread: RunningThread = self._local.thread
         except AttributeError:
             thread = self._add_thread()
-        thread.of(actor_name).dead_lettered += 1
+        thread.of(actor_name, queue_name).note_dead_letter(error)
         if self.is_recording:
             event = HistoryEvent(
                 EventKind.DEAD_LETTERED.value,
@@ -297,6 +297,6 @@ def _count(counters: ThreadCounters, kind: EventKind, error: BaseException | Non
     elif kind is EventKind.RETRIED:
         counters.retried += 1
     elif kind is EventKind.DEAD_LETTERED:
-        counters.dead_lettered += 1
+        counters.note_dead_letter(error)
     if error is not None and kind is not EventKind.INTERRUPTED:
         counters.note_error(type(error).__name__)

@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from broker.reaper import DeathNote
+from broker.reports.consumption import Consumption
 from broker.reports.counters import ActorCounters
 from broker.reports.histogram import Histogram
 from broker.reports.report import (
@@ -37,7 +38,10 @@ counters = st.builds(
     interrupted=counts,
     run_time=histograms,
     queue_time=histograms,
+    dead_letter_errors=st.dictionaries(texts, counts, max_size=3),
+    queue_name=texts,
 )
+consumptions = st.builds(Consumption, histograms, counts, counts, counts, counts, counts)
 running = st.builds(
     RunningTask,
     texts,
@@ -77,6 +81,8 @@ reports = st.builds(
     members=st.dictionaries(texts, texts, max_size=3),
     history=st.builds(HistoryCounters, counts, counts, counts),
     control=controls,
+    consumption=st.dictionaries(texts, consumptions, max_size=3),
+    forward_lateness=histograms,
 )
 death_notes = st.builds(DeathNote, texts, counts, signal=st.none() | counts, exit_code=st.none() | counts)
 

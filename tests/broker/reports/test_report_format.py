@@ -81,3 +81,41 @@ def test_a_value_that_would_fill_the_memory_is_refused() -> None:
     assert len(bomb) < 1_000_000
     with pytest.raises(UnreadableReport, match="more than"):
         decode(bomb)
+
+
+#: A report as the version 0.1.0 of the broker wrote it, without the fields that came later.
+FIRST_REPORT = {
+    "v": 1, "kind": "report", "worker": "host:7:0a1b2c3d", "host": "host", "pid": 7,
+    "at_ms": 1_795_000_000_000, "booted_ms": 1_794_999_000_000, "next_s": 2.0,
+    "versions": {"broker": "0.1.0"}, "queues": ["mail"], "threads": 8,
+    "running": [{
+        "message_id": "m-1", "actor": "send_mail", "queue": "mail", "attempt": 2,
+        "since_ms": 1_794_999_999_000, "limit_ms": 600_000,
+        "progress": {"fraction": 0.5, "text": "half", "at_ms": 1_794_999_999_500},
+    }],
+    "running_count": 1, "ended_ms": 1_794_999_998_000,
+    "actors": {"send_mail": {
+        "started": 5, "succeeded": 2, "failed": {"OSError": 2}, "retried": 1, "dead_lettered": 1,
+        "skipped": 0, "interrupted": 0,
+        "run_time": {"first_bucket": -8, "counts": [1, 3], "sum_s": 0.25},
+        "queue_time": {"first_bucket": -4, "counts": [4], "sum_s": 1.0},
+    }},
+    "rss_bytes": 50_000_000, "cpu_s": 1.25, "partitions": {"mail": [0, 1]},
+    "members": {"g.mail": "member-1"}, "history": {"recorded": 3, "unrecorded": 1, "dropped": 0},
+    "control": {"applied": ["c-1"], "pauses_unknown": False, "paused_queues": ["images"], "quiet": False},
+}  # fmt: skip
+
+
+def test_a_report_of_the_first_version_is_read_and_its_missing_counters_are_0() -> None:
+    read = decode(pack(FIRST_REPORT))
+    assert isinstance(read, WorkerReport)
+    counters = read.actors["send_mail"]
+    assert (counters.started, counters.failed, counters.run_time.counts) == (5, {"OSError": 2}, (1, 3))
+    assert (counters.dead_letter_errors, counters.queue_name) == ({}, "")
+    assert (read.consumption, read.forward_lateness.count) == ({}, 0)
+    # A reader of that version finds all of its fields, with their types, in a report of this one.
+    written = unpack(encode_report(read))
+    assert {name: written[name] for name in FIRST_REPORT if name != "actors"} == {
+        name: value for name, value in FIRST_REPORT.items() if name != "actors"
+    }
+    assert FIRST_REPORT["actors"]["send_mail"].items() <= written["actors"]["send_mail"].items()  # type: ignore[index]

@@ -12,6 +12,8 @@ from dramatiq.middleware import SkipMessage
 
 from broker import KafkaBroker, WorkerState, current_task
 from broker.kafka.errors import KafkaConnectionError, TopicAuthorizationFailedError
+from broker.kafka.types import OffsetAndMetadata, TopicPartition
+from broker.offsets.commit_metadata import CommitState, encode
 from broker.reaper import DeathNote
 from broker.reports.report import Kind, WorkerReport, decode
 from broker.testing import Kit
@@ -103,6 +105,44 @@ def test_the_counters_say_how_the_runs_of_each_actor_ended(kit: Kit) -> None:
     assert (counters.succeeded, counters.skipped) == (2, 1)
     assert (counters.failed, counters.retried, counters.dead_lettered) == ({"OSError": 2}, 1, 1)
     assert counters.started == counters.run_time.count == counters.queue_time.count == 4
+
+
+def test_a_report_has_the_commits_rebalances_and_forwards_of_the_worker(kit: Kit) -> None:
+    @dramatiq.actor(broker=kit.broker, queue_name="mail", max_retries=1, min_backoff=1, max_backoff=1)
+    def task(what: str) -> None:
+        if what == "fail":
+            raise OSError("asked to")
+
+    with kit.threads():
+        task.send("work")
+        task.send("fail")
+        kit.broker.join("mail", timeout=int(DEADLINE_S * 1000))
+        report = reported(
+            kit, lambda report: bool(report.actors) and report.actors["task"].dead_lettered == 1
+        )
+    consumption = report.consumption["mail"]
+    assert (consumption.assigned, consumption.revoked, consumption.lost) == (4, 0, 0)
+    assert consumption.commit_time.count >= 1
+    assert (consumption.failed_commits, consumption.redelivered) == (0, 0)
+    assert report.forward_lateness.count == 1
+    counters = report.actors["task"]
+    assert (counters.queue_name, counters.dead_letter_errors) == ("mail", {"OSError": 1})
+
+
+def test_records_that_an_earlier_owner_had_dispatched_are_counted_as_redelivered(kit: Kit) -> None:
+    @dramatiq.actor(broker=kit.broker, queue_name="mail")
+    def task() -> None: ...
+
+    for _ in range(20):
+        task.send()
+    # The commit of a worker that has ended before two of the three records were complete.
+    partition = TopicPartition("shop-mail", 0)
+    commit = OffsetAndMetadata(0, encode(CommitState(0, 2, (0, 2), clean=True)))
+    kit.cluster.group("dramatiq.shop-mail").offsets[partition] = commit
+    with kit.threads():
+        kit.broker.join("mail", timeout=int(DEADLINE_S * 1000))
+        report = reported(kit, lambda report: bool(report.actors) and report.actors["task"].succeeded == 19)
+    assert report.consumption["mail"].redelivered == 2
 
 
 def test_a_worker_that_ends_in_good_order_says_goodbye_with_its_last_counters(kit: Kit) -> None:

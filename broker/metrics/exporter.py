@@ -1,0 +1,72 @@
+"""The exporter: a thread of the caller reads the state, and a server's threads answer scrapes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest, start_http_server
+
+from .. import KafkaBroker
+from ..process import clock
+from .collector import StateCollector
+from .state import State
+
+
+class Exporter:
+    """Exports the metrics of a broker's namespace.
+
+    Attributes:
+      registry: The registry with the metrics, and with those of this process (``process_...``).
+    """
+
+    def __init__(self, broker: KafkaBroker) -> None:
+        self._state = State(broker)
+        self._collector = StateCollector(self._state)
+        self._collector.refresh()
+        self.registry = CollectorRegistry()
+        self.registry.register(self._collector)
+        ProcessCollector(registry=self.registry)
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the last reads of all sources have succeeded."""
+        return all(source.is_up for source in self._state.sources.values())
+
+    def refresh(self) -> None:
+        """Read the state from Kafka. It waits for Kafka's answers, and raises no error of Kafka."""
+        self._state.refresh()
+        self._collector.refresh()
+
+    def text(self) -> str:
+        """The metrics in Prometheus' text format."""
+        return generate_latest(self.registry).decode()
+
+    def serve(
+        self,
+        host: str,
+        port: int,
+        *,
+        interval_s: float,
+        stop: threading.Event,
+        on_open: Callable[[int], object] = lambda port: None,
+    ) -> None:
+        """Serve the metrics, and refresh them at an interval, until ``stop`` is set.
+
+        Parameters:
+          port: The port; 0 for a free one.
+          on_open: Called with the port when it is open.
+
+        Raises:
+          OSError: When the port cannot be opened.
+        """
+        server, thread = start_http_server(port, addr=host, registry=self.registry)
+        try:
+            on_open(server.server_port)
+            while not stop.is_set():
+                self.refresh()
+                clock.wait(stop, interval_s)
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()

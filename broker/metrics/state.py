@@ -1,0 +1,96 @@
+"""Reads the state that is exported, again and again, on one thread. A scrape reads nothing from Kafka."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from dramatiq.errors import BrokerConnectionError
+
+from .. import KafkaBroker, QueueState, WorkerInfo
+from ..process import clock
+from .totals import Totals
+
+logger = logging.getLogger(__name__)
+
+#: The period whose reports are read: a worker that is cut off counts as gone after 60 s.
+WITHIN_S = 120.0
+#: After failed reads, the reports since the last success are read, up to this.
+MAX_WITHIN_S = 3600.0
+#: The sources of the state; each is read by itself.
+QUEUES = "queues"
+REPORTS = "reports"
+
+
+@dataclass(slots=True)
+class Source:
+    """How the reads of a source went.
+
+    Attributes:
+      is_up: Whether the last one succeeded; None before the first has ended.
+      read_at_s: The time of the last success (``clock.monotonic_s()``); that of the start before one.
+      took_s: The duration of the last one, in seconds.
+      failures: The number of failed ones.
+    """
+
+    read_at_s: float
+    is_up: bool | None = None
+    took_s: float = 0.0
+    failures: int = 0
+    _said: str = ""
+
+    @property
+    def age_s(self) -> float:
+        """The age of the state, in seconds."""
+        return clock.monotonic_s() - self.read_at_s
+
+    def read(self, name: str, step: Callable[[], None]) -> None:
+        """Run a read, and note its result. A failure that Kafka explains is logged once while it lasts."""
+        began_s = clock.monotonic_s()
+        try:
+            step()
+        except (BrokerConnectionError, ValueError) as e:
+            self.is_up, self.failures = False, self.failures + 1
+            if str(e) != self._said:
+                logger.warning("The %s cannot be read, so their metrics keep the last values: %s", name, e)
+            self._said = str(e)
+        else:
+            if self._said:
+                logger.warning("The %s can be read again.", name)
+            self._said = ""
+            self.is_up, self.read_at_s = True, clock.monotonic_s()
+        self.took_s = clock.monotonic_s() - began_s
+
+
+class State:
+    """The state of a namespace at the last read.
+
+    Attributes:
+      queues: The queues.
+      workers: The workers with a recent report.
+      totals: The counters of all workers since the start.
+      sources: How the reads went, by source.
+    """
+
+    def __init__(self, broker: KafkaBroker) -> None:
+        self._broker = broker
+        now_s = clock.monotonic_s()
+        self.queues: Sequence[QueueState] = ()
+        self.workers: Sequence[WorkerInfo] = ()
+        self.totals = Totals(clock.wall_ms())
+        self.sources = {name: Source(now_s) for name in (QUEUES, REPORTS)}
+
+    def refresh(self) -> None:
+        """Read everything again. It raises nothing that Kafka causes: ``sources`` has the result."""
+        self.sources[QUEUES].read("queues", self._read_queues)
+        self.sources[REPORTS].read("reports of the workers", self._read_workers)
+
+    def _read_queues(self) -> None:
+        names = self._broker.queue_names()
+        self.queues = self._broker.queues(*names) if names else ()
+
+    def _read_workers(self) -> None:
+        within_s = min(max(WITHIN_S, self.sources[REPORTS].age_s + WITHIN_S / 2), MAX_WITHIN_S)
+        self.workers = self._broker.workers(within_s=within_s)
+        self.totals.add(self.workers, clock.monotonic_s())
