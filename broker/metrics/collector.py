@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from .. import KafkaBroker, QueueState, WorkerInfo, WorkerState
 from .distribution import Distribution
-from .families import FAMILIES, Kind
+from .families import FAMILIES, MetricKind
 from .state import State
 from .totals import MAX_ACTORS, OTHERS, ActorTotals, QueueTotals, bounded_error
 
@@ -171,7 +171,7 @@ def _plain(name: str, samples: Iterable[tuple[Labels, float]]) -> Metric:
     """A counter or gauge of the table of families."""
     family = FAMILIES[name]
     metric: CounterMetricFamily | GaugeMetricFamily
-    if family.kind is Kind.COUNTER:
+    if family.kind is MetricKind.COUNTER:
         metric = CounterMetricFamily(name.removesuffix("_total"), family.text, labels=family.labels)
     else:
         metric = GaugeMetricFamily(name, family.text, labels=family.labels)

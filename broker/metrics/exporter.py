@@ -1,4 +1,4 @@
-"""The exporter: a thread of the caller reads the state, and a server's threads answer scrapes."""
+"""The exporter: one thread reads the state, and the threads of a server answer scrapes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from .. import KafkaBroker
 from ..process import clock
 from .collector import StateCollector
 from .state import State
+
+#: The time for which the end waits for a read.
+END_TIMEOUT_S = 1.0
 
 
 class Exporter:
@@ -63,10 +66,20 @@ class Exporter:
         server, thread = start_http_server(port, addr=host, registry=self.registry)
         try:
             on_open(server.server_port)
+            # A read waits for a Kafka that does not answer, and the end of the process must not.
+            reader = threading.Thread(
+                target=self._keep_reading, args=(interval_s, stop), name="metrics-reader", daemon=True
+            )
+            reader.start()
             while not stop.is_set():
-                self.refresh()
                 clock.wait(stop, interval_s)
+            reader.join(END_TIMEOUT_S)
         finally:
             server.shutdown()
             thread.join()
             server.server_close()
+
+    def _keep_reading(self, interval_s: float, stop: threading.Event) -> None:
+        while not stop.is_set():
+            self.refresh()
+            clock.wait(stop, interval_s)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Kind(StrEnum):
+class MetricKind(StrEnum):
     """The kind of a metric, as Prometheus names it."""
 
     COUNTER = "counter"
@@ -25,14 +25,14 @@ class Family:
     """
 
     name: str
-    kind: Kind
+    kind: MetricKind
     text: str
     labels: tuple[str, ...] = ()
 
     @property
     def series(self) -> tuple[str, ...]:
         """The names of its time series."""
-        if self.kind is Kind.HISTOGRAM:
+        if self.kind is MetricKind.HISTOGRAM:
             return tuple(f"{self.name}_{part}" for part in ("bucket", "count", "sum"))
         return (self.name,)
 
@@ -128,9 +128,9 @@ _HISTOGRAMS = {
 FAMILIES: dict[str, Family] = {
     name: Family(name, kind, text, labels)
     for kind, families in (
-        (Kind.COUNTER, _COUNTERS),
-        (Kind.GAUGE, _GAUGES),
-        (Kind.HISTOGRAM, _HISTOGRAMS),
+        (MetricKind.COUNTER, _COUNTERS),
+        (MetricKind.GAUGE, _GAUGES),
+        (MetricKind.HISTOGRAM, _HISTOGRAMS),
     )
     for name, (text, labels) in families.items()
 }

@@ -55,6 +55,10 @@ class Source:
             if str(e) != self._said:
                 logger.warning("The %s cannot be read, so their metrics keep the last values: %s", name, e)
             self._said = str(e)
+        except Exception:
+            # A fault of one read must not end the exporter, whose silence would look like health.
+            self.is_up, self.failures = False, self.failures + 1
+            logger.exception("The %s cannot be read, so their metrics keep the last values.", name)
         else:
             if self._said:
                 logger.warning("The %s can be read again.", name)

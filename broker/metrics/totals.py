@@ -93,6 +93,11 @@ class Totals:
         self.cpu_s = 0.0
         self.history_dropped = 0
 
+    @property
+    def known_workers(self) -> int:
+        """The number of workers that are remembered."""
+        return len(self._known)
+
     def add(self, workers: Iterable[WorkerInfo], now_s: float) -> None:
         """Add the increases since the last call.
 
