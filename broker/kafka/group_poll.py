@@ -10,6 +10,7 @@ from ..process import clock
 from . import internals
 from .errors import (
     IllegalGenerationError,
+    InvalidMetadataError,
     MemberIdRequiredError,
     RebalanceInProgressError,
     UnknownMemberIdError,
@@ -19,7 +20,8 @@ from .errors import (
 #: cooperative rebalance has two rounds, and each member learns of the second one by a heartbeat.
 PACE = 1.0
 MIN_HEARTBEAT_INTERVAL_S = 0.05
-#: The pause before a failed join, or a failed look-up of the coordinator, is repeated.
+#: The pause before a failed join, or a failed look-up of the coordinator, is repeated. Kafka refuses look-ups
+#: within a millisecond while it creates or loads the topic of the commits, which takes seconds.
 RETRY_GAP_S = 0.1
 #: The time without a record after which a consumer is idle, and the time for which Kafka holds its fetches
 #: back then. An idle consumer costs little but its requests. A request about its partitions waits behind a
@@ -50,7 +52,8 @@ class GroupPoll:
         self._news = threading.Event()
         self._interrupted = False
         self._watched: set[Any] = set()
-        self._join_not_before_s = 0.0
+        self._look_up: Any = None
+        self._retry_s = -math.inf
         self._fetch_wait_ms = int(client.config["fetch_max_wait_ms"])
         self._last_records_s = clock.monotonic_s()
         internals.keep_join_outcomes(client)
@@ -99,24 +102,39 @@ class GroupPoll:
         return records
 
     def _takes_part(self) -> bool:
-        failure = internals.take_join_failure(self._client)
-        if failure is not None and not isinstance(failure, _JOIN_AGAIN_AT_ONCE):
-            if not getattr(failure, "retriable", False):
-                raise failure
-            self._join_not_before_s = clock.monotonic_s() + RETRY_GAP_S
-        if clock.monotonic_s() < self._join_not_before_s:
+        for failure in (internals.take_join_failure(self._client), self._take_look_up_failure()):
+            if failure is not None and not isinstance(failure, _JOIN_AGAIN_AT_ONCE):
+                if not getattr(failure, "retriable", False):
+                    raise failure
+                self._retry_s = clock.monotonic_s() + RETRY_GAP_S
+        if clock.monotonic_s() < self._retry_s:
             return False
-        return internals.take_part(self._client)
+        internals.drop_dead_coordinator(self._client)
+        takes_part = internals.take_part(self._client)
+        if not takes_part and not internals.knows_coordinator(self._client):
+            self._look_up = self._look_up or internals.look_up_coordinator(self._client)
+        return takes_part
+
+    def _take_look_up_failure(self) -> Exception | None:
+        if self._look_up is None or not self._look_up.is_done:
+            return None
+        look_up, self._look_up = self._look_up, None
+        if isinstance(look_up.exception, InvalidMetadataError):
+            self._client.request_metadata()
+        failure: Exception | None = look_up.exception
+        return failure
 
     def _longest_wait_s(self, reads: bool) -> float:
         """Let the end of each request set the event, and return the time after which nothing may set it."""
-        of_group = internals.group_requests(self._client)
+        of_group = [*internals.group_requests(self._client), *([self._look_up] if self._look_up else ())]
         requests = {*of_group, *internals.reads_under_way(self._client)}
         # Each is watched once, also if it has ended already.
         for request in requests - self._watched:
             request.add_both(self._note)
         self._watched = requests
-        # A look-up that fails at once leaves nothing to wait for.
+        if (until_retry_s := self._retry_s - clock.monotonic_s()) > 0.0:
+            return until_retry_s
+        # A request that fails at once leaves nothing to wait for.
         is_asking = reads or any(not request.is_done for request in of_group)
         return math.inf if is_asking else RETRY_GAP_S
 

@@ -17,7 +17,7 @@ from kafka.structs import OffsetAndMetadata as KafkaOffset
 from kafka.structs import TopicPartition as KafkaPartition
 
 from ..process import clock
-from .errors import KafkaTimeoutError
+from .errors import KafkaConnectionError, KafkaTimeoutError
 from .types import Heartbeat, OffsetAndMetadata, TopicPartition
 
 #: kafka-python's clients are untyped.
@@ -236,10 +236,15 @@ def keep_join_outcomes(client: Client) -> None:
     poll ends there, no later poll finds a reason to join. The consumer then sends no heartbeats, commits
     nothing, does not notice its removal from the group, and reads the partitions beside their next owners.
 
-    AbstractCoordinator._do_join_and_sync_async, its task and _on_join_complete_async:
-    coordinator/base.py:494-553, :717; ConsumerCoordinator.need_rejoin: coordinator/consumer.py:590.
+    A join that Kafka refuses because it has removed the member begins again, with the loss of its partitions.
+    kafka-python tells a listener of a loss before the first attempt of a join only. Without that, a member
+    that joins as a new one would keep the state of partitions that another member may have had meanwhile.
+
+    AbstractCoordinator._do_join_and_sync_async, its task, _on_join_complete_async and rejoining:
+    coordinator/base.py:494-553, :717; ConsumerCoordinator.need_rejoin and _on_join_prepare_async:
+    coordinator/consumer.py:590, :488; Generation.is_lost: coordinator/base.py:40.
     """
-    coordinator = client._coordinator
+    coordinator, subscription = client._coordinator, client._subscription
     join, complete = coordinator._do_join_and_sync_async, coordinator._on_join_complete_async
     need_rejoin = coordinator.need_rejoin
     kept: tuple[object, bytes] | None = None
@@ -247,7 +252,11 @@ def keep_join_outcomes(client: Client) -> None:
     async def join_unless_joined() -> bytes:
         nonlocal kept
         if kept is None or kept[0] is not coordinator._generation:
-            assignment = await join()
+            try:
+                assignment = await join()
+            finally:
+                if coordinator._generation.is_lost() and subscription.assigned_partitions():
+                    coordinator.rejoining = False
             kept = (coordinator._generation, assignment)
         return kept[1]
 
@@ -285,8 +294,49 @@ def watch_group(client: Client, note: Callable[[], None]) -> None:
     cluster(client).add_listener(lambda _: note())
 
 
+def knows_coordinator(client: Client) -> bool:
+    """Whether the group's coordinator is known, and reachable as far as the client knows.
+
+    AbstractCoordinator.coordinator_unknown: coordinator/base.py:304.
+    """
+    return not client._coordinator.coordinator_unknown()
+
+
+def look_up_coordinator(client: Client) -> Any:
+    """Ask for the group's coordinator, unless that is under way; returns the future.
+
+    AbstractCoordinator.lookup_coordinator: coordinator/base.py:385. It forgets the future when that ends, so
+    ensure_coordinator_ready() with a timeout of 0 never learns of a failure.
+    """
+    return client._coordinator.lookup_coordinator()
+
+
+def drop_dead_coordinator(client: Client) -> None:
+    """Close the connection to a coordinator whose node has left the cluster, if a join waits for it there.
+
+    A node that is frozen or isolated closes no connection. kafka-python waits for the answer to a JoinGroup
+    for max_poll_interval_ms, 5 minutes by default, and sends no heartbeat meanwhile that could fail earlier.
+    The metadata is of another node: Kafka takes a dead node out of it after some seconds.
+
+    ClusterMetadata.add_coordinator makes the id of the node: cluster.py:680. AbstractCoordinator._join_task
+    and coordinator_dead: coordinator/base.py:211, :870. KafkaConnection.close: net/connection.py:331; the
+    error lets the join fail.
+    """
+    coordinator, manager = client._coordinator, client._manager
+    joining, node_id = coordinator._join_task, coordinator.coordinator_id
+    if joining is None or joining.is_done or node_id is None:
+        return
+    nodes = {f"coordinator-{node.node_id}" for node in manager.cluster.brokers()}
+    connection = manager._conns.get(node_id)
+    if nodes and node_id not in nodes and connection is not None:
+        error = KafkaConnectionError(f"{node_id} has left the cluster")
+        coordinator.coordinator_dead(error)
+        manager.call_soon(lambda: connection.close(error))
+
+
 def take_part(client: Client) -> bool:
-    """Advance the membership of a group as far as it goes without a wait; False while it is incomplete.
+    """Advance the membership of a group as far as it goes without a wait; False while it is incomplete, or
+    while the coordinator is unknown.
 
     ConsumerCoordinator.poll (coordinator/consumer.py:386) waits for a join until its timeout, and no records
     of the partitions that the member keeps are read meanwhile. This is the same without the wait, as in
@@ -298,14 +348,14 @@ def take_part(client: Client) -> bool:
     """
     coordinator = client._coordinator
     coordinator._invoke_completed_offset_commit_callbacks()
+    if coordinator.coordinator_unknown():
+        return False
     try:
-        # The look-up continues after its timeout; so does a join.
-        if coordinator.coordinator_unknown() and not coordinator.ensure_coordinator_ready(timeout_ms=0):
-            return False
         if coordinator.need_rejoin():
             joining = coordinator._join_task
             if joining is not None and not joining.is_done:
                 return False
+            # The join continues after its timeout.
             if not coordinator.ensure_active_group(timeout_ms=0):
                 return False
     except KafkaTimeoutError:

@@ -10,10 +10,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from kafka.errors import CoordinatorNotAvailableError
 
 from broker.kafka import internals
 from broker.kafka.consumer_client import Consumer
-from broker.kafka.errors import GroupAuthorizationFailedError, RetriableError
+from broker.kafka.errors import (
+    GroupAuthorizationFailedError,
+    KafkaConnectionError,
+    RetriableError,
+)
 from broker.kafka.group_poll import MIN_HEARTBEAT_INTERVAL_S, GroupPoll
 
 FOREVER_MS = 3_600_000
@@ -102,6 +107,78 @@ def test_a_failed_join_is_repeated_after_a_pause(consumer: Any, monkeypatch: pyt
     assert joins == []
     assert consumer.poll(timeout_ms=FOREVER_MS) == {}
     assert len(joins) == 1
+
+
+class LookUps:
+    """The look-ups of the coordinator by a consumer, which end at once.
+
+    Attributes:
+      count: The number of look-ups so far.
+    """
+
+    def __init__(self, consumer: Any, outcomes: list[Exception]) -> None:
+        self.count = 0
+        self._consumer, self._outcomes = consumer, outcomes
+        consumer._coordinator._send_group_coordinator_request = self._look_up
+
+    async def _look_up(self) -> None:
+        self.count += 1
+        if len(self._outcomes) == 1:
+            self._consumer.interrupt()
+        raise self._outcomes.pop(0)
+
+    def wait(self) -> None:
+        """Wait for the end of all look-ups that have begun."""
+
+        async def nothing(manager: Any) -> None: ...
+
+        internals.wait(self._consumer, internals.start(self._consumer, nothing), DEADLINE_S * 1000)
+
+
+def test_a_failed_look_up_of_the_coordinator_is_repeated_after_a_pause(consumer: Any) -> None:
+    consumer.subscribe(["work"])
+    look_ups = LookUps(consumer, [CoordinatorNotAvailableError(), CoordinatorNotAvailableError()])
+    for _ in range(5):
+        assert consumer.poll(timeout_ms=0) == {}
+        look_ups.wait()
+    assert look_ups.count == 1
+    assert consumer.poll(timeout_ms=FOREVER_MS) == {}
+    assert look_ups.count == 2
+
+
+def test_the_lasting_error_of_a_look_up_of_the_coordinator_is_raised(consumer: Any) -> None:
+    consumer.subscribe(["work"])
+    LookUps(consumer, [GroupAuthorizationFailedError("workers"), GroupAuthorizationFailedError("workers")])
+    with pytest.raises(GroupAuthorizationFailedError):
+        consumer.poll(timeout_ms=FOREVER_MS)
+
+
+def test_the_metadata_is_requested_when_the_coordinator_is_looked_up_at_a_dead_node(
+    consumer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consumer.subscribe(["work"])
+    look_ups = LookUps(consumer, [KafkaConnectionError("gone")] * 2)
+    requests: list[int] = []
+    monkeypatch.setattr(consumer, "request_metadata", lambda: requests.append(look_ups.count))
+    assert consumer.poll(timeout_ms=FOREVER_MS) == {}
+    assert requests[0] == 1
+
+
+def test_a_member_that_reads_repeats_a_failed_join_after_the_pause(
+    consumer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consumer.subscribe(["work"])
+    monkeypatch.setattr(internals, "keeps_reading", lambda client: True)
+    failures: list[Exception | None] = [RetriableError()]
+    monkeypatch.setattr(internals, "take_join_failure", lambda client: failures.pop() if failures else None)
+
+    def take_part(client: Any) -> bool:
+        consumer.interrupt()
+        return False
+
+    monkeypatch.setattr(internals, "take_part", take_part)
+    with polling(consumer):
+        pass
 
 
 def test_heartbeats_follow_a_join_closely_and_then_keep_their_interval() -> None:

@@ -33,8 +33,16 @@ from kafka.structs import TopicPartition as KafkaPartition
 from broker.kafka import internals
 from broker.kafka.connections import Connection
 from broker.kafka.consumer_client import Consumer
-from broker.kafka.errors import CorruptRecordError, KafkaTimeoutError, is_unknown_partition
+from broker.kafka.errors import (
+    CorruptRecordError,
+    GroupAuthorizationFailedError,
+    KafkaConnectionError,
+    KafkaTimeoutError,
+    UnknownMemberIdError,
+    is_unknown_partition,
+)
 from broker.kafka.producer_client import Producer
+from broker.kafka.protocol import RebalanceListener
 from broker.kafka.rebalance import ForgetfulCooperativeStickyAssignor
 from broker.kafka.types import OffsetAndMetadata, TopicPartition
 
@@ -350,11 +358,106 @@ def test_every_reason_to_join_again_is_noted(consumer: Any) -> None:
 
 def test_a_member_that_finds_no_coordinator_takes_no_part_and_does_not_wait(consumer: Any) -> None:
     KafkaConsumer.subscribe(consumer, ["work"])
+    assert not internals.knows_coordinator(consumer)
     assert internals.take_part(consumer) is False
     assert internals.keeps_reading(consumer) is False
     look_up: Any = Future()
     consumer._coordinator._find_coordinator_future = look_up
     assert internals.group_requests(consumer) == [look_up]
+    assert internals.look_up_coordinator(consumer) is look_up
+
+
+def test_a_look_up_of_the_coordinator_tells_of_its_failure(consumer: Any) -> None:
+    async def look_up() -> None:
+        raise GroupAuthorizationFailedError("workers")
+
+    consumer._coordinator._send_group_coordinator_request = look_up
+    with pytest.raises(GroupAuthorizationFailedError):
+        internals.wait(consumer, internals.look_up_coordinator(consumer), DEADLINE_MS)
+
+
+def _know_coordinator(consumer: Any, node_id: int) -> Any:
+    """Let a consumer be connected to its group's coordinator, and wait there for the end of a join."""
+    coordinator, manager = consumer._coordinator, consumer._manager
+    found = SimpleNamespace(error_code=0, node_id=node_id, host="127.0.0.1", port=1)
+    coordinator.coordinator_id = manager.cluster.add_coordinator(found, CoordinatorType.GROUP, "workers")
+    coordinator._join_task = Future()
+    closed: Any = Future()
+    manager._conns[coordinator.coordinator_id] = SimpleNamespace(
+        closed=False, connected=True, close=lambda error=None: closed.success(error)
+    )
+    return closed
+
+
+def test_a_join_at_a_coordinator_that_has_left_the_cluster_fails(
+    consumer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = _know_coordinator(consumer, 1)
+    monkeypatch.setattr(
+        consumer._manager.cluster, "brokers", lambda: [SimpleNamespace(node_id=2), SimpleNamespace(node_id=3)]
+    )
+    node_id = consumer._coordinator.coordinator_id
+    internals.drop_dead_coordinator(consumer)
+    assert isinstance(internals.wait(consumer, closed, DEADLINE_MS), KafkaConnectionError)
+    assert not internals.knows_coordinator(consumer)
+    del consumer._manager._conns[node_id]
+
+
+@pytest.mark.parametrize("nodes", [[], [1, 2]])
+def test_a_coordinator_that_is_in_the_cluster_or_whose_cluster_is_unknown_stays_connected(
+    consumer: Any, monkeypatch: pytest.MonkeyPatch, nodes: list[int]
+) -> None:
+    closed = _know_coordinator(consumer, 1)
+    monkeypatch.setattr(
+        consumer._manager.cluster, "brokers", lambda: [SimpleNamespace(node_id=node) for node in nodes]
+    )
+    internals.drop_dead_coordinator(consumer)
+    assert consumer._coordinator.coordinator_id is not None
+    internals.wait(consumer, internals.start(consumer, _nothing), DEADLINE_MS)
+    assert not closed.is_done
+    del consumer._manager._conns[consumer._coordinator.coordinator_id]
+
+
+async def _nothing(manager: Any) -> None:
+    """End after everything that the I/O thread was given before."""
+
+
+def test_a_member_that_is_removed_while_it_joins_loses_its_partitions(
+    consumer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[list[TopicPartition]] = []
+    listener = RebalanceListener(
+        on_assigned=lambda partitions: None,
+        on_revoked=lambda partitions: None,
+        on_lost=lambda partitions: lost.append(list(partitions)),
+        is_busy=lambda partitions: False,
+        on_membership=lambda membership: None,
+    )
+    coordinator, never = consumer._coordinator, Future()
+    refusals: list[Exception] = [UnknownMemberIdError()]
+
+    async def join() -> bytes:
+        if refusals:
+            await internals.sleep(0.001)
+            coordinator.reset_generation()
+            raise refusals.pop()
+        await never
+        return b""
+
+    monkeypatch.setattr(coordinator, "coordinator_unknown", lambda: False)
+    monkeypatch.setattr(coordinator, "_do_join_and_sync_async", join)
+    monkeypatch.setattr(coordinator, "_maybe_start_heartbeat_loop", lambda: None)
+    consumer.subscribe([WORK.topic], listener=listener)
+    consumer._subscription.assign_from_subscribed([KafkaPartition(*WORK)])
+    coordinator._generation = Generation(3, "member", "cooperative-sticky")
+    consumer.poll(timeout_ms=0)
+    with pytest.raises(UnknownMemberIdError):
+        internals.wait(consumer, coordinator._join_task, DEADLINE_MS)
+    assert lost == []
+    consumer.poll(timeout_ms=0)
+    assert lost == [[WORK]]
+    assert consumer.assignment() == set()
+    never.success(None)
 
 
 def test_a_join_under_way_is_not_waited_for(consumer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
