@@ -5,6 +5,7 @@ Exit codes: 0 measured; 1 a failure or a missing figure; 2 bad arguments.
 
 from __future__ import annotations
 
+import compileall
 import shutil
 import signal
 import sys
@@ -16,6 +17,7 @@ from bench.rows import ROWS
 from bench.running import Plan, keep, preamble, run
 from bench.servers import Servers
 from dev.child import ChildDied
+from dev.stack import ROOT
 
 NAMES = [row.name for row in ROWS]
 #: The rows of the short form: one of each kind that has a target.
@@ -25,6 +27,8 @@ SMOKE_ROWS = ("noop", "send-16", "bulk", "idle", "wait-10", "spin")
 def main() -> int:
     given = arguments("python -m bench", (__doc__ or "").splitlines()[0], NAMES)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that servers and workers are ended
+    # As in an installed package, also where PYTHONDONTWRITEBYTECODE is set: a start would compile all files.
+    compileall.compile_dir(ROOT / "broker", quiet=1)
     names = given.rows or (SMOKE_ROWS if given.smoke else NAMES)
     plan = Plan(
         rows=[row for row in ROWS if is_named(row.name, names)],

@@ -34,7 +34,8 @@ from .kafka.topics import Topics
 from .partition_keys.acknowledged_ends import AcknowledgedEnds
 from .process.forks import reset_on_fork
 from .produce.publisher import Publisher
-from .reaper import DeathNoteReader, Registrar
+from .reaper.death_note_reader import DeathNoteReader
+from .reaper.registrar import Registrar
 from .reaper.wire import Introduction
 from .replay import Replayer
 from .reports.consumption import ConsumptionCounters

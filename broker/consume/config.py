@@ -16,7 +16,7 @@ from ..kafka.rights import Denials
 from ..kafka.topics import Topics
 from ..partition_keys.acknowledged_ends import AcknowledgedEnds
 from ..produce.publisher import Publisher
-from ..reaper import Registrar
+from ..reaper.registrar import Registrar
 from ..reports.consumption import ConsumptionCounters
 from ..worker.shutdown import Shutdown
 from ..worker.topic_repair import TopicRepair

@@ -9,7 +9,7 @@ from ..deliveries.assigned_partition import Capacity
 from ..deliveries.in_flight import InFlightDeliveries
 from ..kafka.protocol import RebalanceListener
 from ..kafka.types import TopicPartition
-from ..reaper import MembershipSlot
+from ..reaper.registrar import MembershipSlot
 from ..reports.consumption import QueueCounters
 from .committer import Committer
 from .dispatcher import Dispatcher

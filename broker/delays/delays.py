@@ -14,7 +14,7 @@ from ..kafka.types import Headers
 from ..partition_keys.record_format import REQUEUE_HEADERS_BYTES
 from ..produce.publisher import Publisher, publish_all
 from ..produce.record import Record
-from ..reaper import MembershipSlot
+from ..reaper.registrar import MembershipSlot
 from .cancellation import CancelClient
 from .delayed_topic import look_up
 from .forwarder import Forwarder

@@ -17,7 +17,7 @@ from ..kafka.topics import Topics
 from ..process import clock
 from ..process.backoff import Backoff
 from ..process.sqlite_cache import CacheDamaged, CacheInUse, CacheUnusable, discard
-from ..reaper import MembershipSlot
+from ..reaper.registrar import MembershipSlot
 from .forwarding import Forwarding
 from .index_files import IndexFiles
 from .owned_partition import OwnedPartition

@@ -21,7 +21,7 @@ from ..offsets.committed_lanes import LogEnd
 from ..offsets.committed_state import name_of
 from ..process import clock
 from ..produce.publisher import Publisher, publish_all
-from ..reaper import MembershipSlot
+from ..reaper.registrar import MembershipSlot
 from .delayed_topic import DelayedTopic, look_up
 from .index_files import IndexFiles
 from .lease import Lease

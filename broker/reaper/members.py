@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 from dramatiq.errors import BrokerConnectionError
@@ -16,8 +15,8 @@ from ..kafka.protocol import AdminClient
 from ..kafka.rights import Rights
 from ..kafka.types import Membership
 from ..process import clock
+from .dead_worker import DeadWorker
 from .death_note import DeathNote
-from .process_watch import Exit
 from .wire import Introduction
 
 T = TypeVar("T")
@@ -28,29 +27,6 @@ logger = logging.getLogger(__name__)
 #: waits for its reaper.
 REMOVAL_TIMEOUT_S = 5.0
 NOTE_TIMEOUT_S = 2.0
-
-
-@dataclass(slots=True)
-class DeadWorker:
-    """A worker that ended without a goodbye.
-
-    Attributes:
-      memberships: Its members when it died.
-      command: The host and the process id of its command.
-      siblings: The members of the other workers of its command, as far as Dramatiq stops them now.
-      died_ms: In milliseconds since 1970.
-    """
-
-    introduction: Introduction
-    exit: Exit
-    memberships: set[Membership]
-    command: str = ""
-    siblings: set[Membership] = field(default_factory=set)
-    died_ms: int = field(default_factory=clock.wall_ms)
-
-    @property
-    def expires_ms(self) -> int:
-        return self.died_ms + self.introduction.session_timeout_ms
 
 
 class Removal:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import multiprocessing
 import os
 import signal
 import stat
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..kafka.log_filter import drop_info_logs
 from . import addresses
+from .dead_worker import DeadWorker
 from .death_note import command_name
-from .members import Removal
 from .process_watch import ProcessWatch
 from .reaper import Reaper
 
@@ -25,7 +26,6 @@ def run_reaper() -> int:
     Dramatiq finds this function by its name in ``Middleware.forks``, and calls it in the main thread of a
     process without the application.
     """
-    drop_info_logs()
     _close_inherited_pipes()
     parent = multiprocessing.parent_process()
     master_pid = os.getppid() if parent is None or parent.pid is None else parent.pid
@@ -41,16 +41,33 @@ def run_reaper() -> int:
         return 0
     try:
         end_of_command = master if master.can_watch else None if parent is None else parent.sentinel
-        reaper = Reaper(listener.socket, end_of_command, command_name(master_pid), Removal().remove)
+        reaper = Reaper(
+            listener.socket, end_of_command, command_name(master_pid), lambda dead: _removal()(dead)
+        )
         if master.has_ended:
             reaper.stop()
         _stop_with_workers(reaper)
+        _removal()
         reaper.run()
         signal.set_wakeup_fd(-1)
         reaper.close()
     finally:
         listener.close()
     return 0
+
+
+@functools.cache
+def _removal() -> Callable[[Sequence[DeadWorker]], None]:
+    """The treatment of dead workers.
+
+    Its import of kafka-python takes half a second. Workers register meanwhile: what they send waits in their
+    sockets.
+    """
+    from ..kafka.log_filter import drop_info_logs
+    from .members import Removal
+
+    drop_info_logs()
+    return Removal().remove
 
 
 def _stop_with_workers(reaper: Reaper) -> None:

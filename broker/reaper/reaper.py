@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from ..kafka.types import Membership
 from ..process import clock
 from . import addresses
-from .members import DeadWorker
+from .dead_worker import DeadWorker
 from .process_watch import ProcessWatch
 from .wire import Goodbye, Introduction, Joined, Left, LineBuffer, WireError, decode
 

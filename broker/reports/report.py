@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from ..reaper import DeathNote
+from ..reaper.death_note import DeathNote
 from .consumption import Consumption
 from .counters import OTHERS, ActorCounters
 from .histogram import EMPTY, Histogram

@@ -14,7 +14,7 @@ from ..kafka.topic_reader import TopicReader
 from ..kafka.types import ConsumedRecord
 from ..kafka.watermarks import high_watermarks
 from ..process import clock
-from ..reaper import DeathNote
+from ..reaper.death_note import DeathNote
 from .report import UnknownVersion, UnreadableReport, decode
 from .worker_states import LastRecord, WorkerInfo, judge
 

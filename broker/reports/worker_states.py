@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ..reaper import DeathNote
+from ..reaper.death_note import DeathNote
 from .report import Kind, RunningTask, WorkerReport
 
 #: A report may be late by this share of its promised time, and by these seconds: the time of a write, and the

@@ -18,8 +18,9 @@ from ..delays import Forwarder
 from ..kafka.log_filter import drop_info_logs
 from ..kafka.topics import Topics
 from ..process import clock
-from ..reaper import DeathNoteReader, Registrar, run_reaper
-from ..reaper.death_note_reader import READ_BACK_MS
+from ..reaper.death_note_reader import READ_BACK_MS, DeathNoteReader
+from ..reaper.process import run_reaper
+from ..reaper.registrar import Registrar
 from ..reports.reporter import Reporter
 from .identity import WorkerIdentity
 from .policy_watch import PolicyWatch

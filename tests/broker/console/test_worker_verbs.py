@@ -8,7 +8,7 @@ import dramatiq
 import pytest
 
 from broker.kafka.types import TopicPartition
-from broker.reaper import DeathNote
+from broker.reaper.death_note import DeathNote
 from broker.reports.counters import ActorCounters
 from broker.reports.report import RunningTask, WorkerReport, encode_report
 from broker.testing import Kit, advance

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from broker.kafka.types import Membership
-from broker.reaper import DeathNote
+from broker.reaper.death_note import DeathNote
 
 NOTE = DeathNote(
     "host:1:ab",

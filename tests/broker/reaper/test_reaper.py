@@ -16,7 +16,7 @@ import pytest
 
 from broker.kafka.types import Membership
 from broker.reaper import addresses
-from broker.reaper.members import DeadWorker
+from broker.reaper.dead_worker import DeadWorker
 from broker.reaper.process_watch import Exit, ProcessWatch
 from broker.reaper.reaper import Reaper
 from broker.reaper.wire import Introduction, Joined, encode

@@ -14,9 +14,10 @@ import pytest
 from broker.kafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFailedError
 from broker.kafka.protocol import ConsumerClient, RebalanceListener
 from broker.kafka.types import Membership, TopicPartition
-from broker.reaper import DeathNote, DeathNoteReader
-from broker.reaper.death_note import command_name
-from broker.reaper.members import DeadWorker, Removal
+from broker.reaper.dead_worker import DeadWorker
+from broker.reaper.death_note import DeathNote, command_name
+from broker.reaper.death_note_reader import DeathNoteReader
+from broker.reaper.members import Removal
 from broker.reaper.process_watch import Exit
 from broker.reaper.wire import Introduction
 from broker.testing import MemoryCluster, Request

@@ -12,7 +12,7 @@ import time
 from types import SimpleNamespace
 
 from broker.kafka.types import Membership
-from broker.reaper import Registrar
+from broker.reaper.registrar import Registrar
 from broker.reaper.wire import Introduction
 
 #: A child does not outlive its test for long.

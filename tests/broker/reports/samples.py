@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from broker.reaper import DeathNote
+from broker.reaper.death_note import DeathNote
 from broker.reports.consumption import Consumption
 from broker.reports.counters import ActorCounters
 from broker.reports.histogram import Histogram

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.reaper import DeathNote
+from broker.reaper.death_note import DeathNote
 from broker.reports.counters import OTHERS, ActorCounters
 from broker.reports.payload import MAX_BYTES, pack, unpack
 from broker.reports.report import (

@@ -14,7 +14,7 @@ from broker import KafkaBroker, WorkerState, current_task
 from broker.kafka.errors import KafkaConnectionError, TopicAuthorizationFailedError
 from broker.kafka.types import OffsetAndMetadata, TopicPartition
 from broker.offsets.commit_metadata import CommitState, encode
-from broker.reaper import DeathNote
+from broker.reaper.death_note import DeathNote
 from broker.reports.report import Kind, WorkerReport, decode
 from broker.testing import Kit
 from broker.testing.memory.faults import Request

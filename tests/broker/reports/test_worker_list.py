@@ -10,7 +10,7 @@ import pytest
 
 from broker import KafkaBroker, WorkerReport, WorkerState
 from broker.kafka.types import TopicPartition
-from broker.reaper import DeathNote
+from broker.reaper.death_note import DeathNote
 from broker.reports.payload import pack, unpack
 from broker.reports.report import encode_report
 from broker.testing import Kit

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker import RunningTask, WorkerInfo, WorkerReport, WorkerState
-from broker.reaper import DeathNote
+from broker.reaper.death_note import DeathNote
 from broker.reports.report import Kind
 from broker.reports.worker_states import GONE_AFTER_S, LIMIT_GRACE_MS, LastRecord, judge
 from tests.broker.reports.samples import report, reports

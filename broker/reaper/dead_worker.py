@@ -1,0 +1,33 @@
+"""A worker that has died, as its reaper knew it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..kafka.types import Membership
+from ..process import clock
+from .process_watch import Exit
+from .wire import Introduction
+
+
+@dataclass(slots=True)
+class DeadWorker:
+    """A worker that ended without a goodbye.
+
+    Attributes:
+      memberships: Its members when it died.
+      command: The host and the process id of its command.
+      siblings: The members of the other workers of its command, as far as Dramatiq stops them now.
+      died_ms: In milliseconds since 1970.
+    """
+
+    introduction: Introduction
+    exit: Exit
+    memberships: set[Membership]
+    command: str = ""
+    siblings: set[Membership] = field(default_factory=set)
+    died_ms: int = field(default_factory=clock.wall_ms)
+
+    @property
+    def expires_ms(self) -> int:
+        return self.died_ms + self.introduction.session_timeout_ms
