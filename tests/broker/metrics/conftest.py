@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from broker import KafkaBroker
 from broker.kafka.types import TopicPartition
 from broker.metrics.exporter import Exporter
-from broker.reaper import DeathNote
+from broker.reaper.death_note import DeathNote
 from broker.reports.report import WorkerReport, encode_report
 from broker.testing import Kit
 
