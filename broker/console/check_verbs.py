@@ -1,4 +1,4 @@
-"""The verbs that check: healthcheck, doctor, topics check."""
+"""The verbs that check: healthcheck, doctor."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from ..process import clock
 from . import findings, texts
 from .documents import FindingRow
 from .exits import ExitCode
-from .findings import ERROR, FINDING_COLUMNS, TOPIC_COLUMNS, WARNING, finding, topic_row
+from .findings import ERROR, FINDING_COLUMNS, WARNING, finding
 from .output import Answer, Table
-from .queue_verbs import NO_QUEUE
 from .session import Session, ending
 
 T = TypeVar("T")
@@ -24,9 +23,6 @@ T = TypeVar("T")
 def register(app: typer.Typer) -> None:
     app.command("healthcheck")(healthcheck)
     app.command("doctor")(doctor)
-    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check the topics.")
-    group.command("check")(check_topics)
-    app.add_typer(group, name="topics")
 
 
 def healthcheck(
@@ -103,28 +99,6 @@ def _unhealthy_queues(
             text = f"it has {texts.plural(state.dead, 'dead letter')}, above {max_dead:,}"
             found.append(finding("dead letters", ERROR, state.name, text, "see dkb dlq errors"))
     return found
-
-
-def check_topics(context: typer.Context) -> None:
-    """Show the topics with their settings, and which of these lose messages. Nothing is changed.
-
-    \b
-    Example:
-      dkb shop.tasks topics check
-    """
-    with ending(context) as session:
-        topics = session.broker.check_topics()
-        rows = [topic_row(topic) for topic in topics]
-        found = [one for row in rows for one in row["findings"]]
-        session.output.show(
-            Answer(
-                "topics check",
-                {"topics": rows},
-                [Table(TOPIC_COLUMNS, rows, empty=NO_QUEUE), Table(FINDING_COLUMNS, found, title="Findings")],
-            )
-        )
-        if any(one["severity"] == ERROR for one in found):
-            raise typer.Exit(ExitCode.FINDING)
 
 
 def doctor(

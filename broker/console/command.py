@@ -12,6 +12,7 @@ from . import (
     queue_verbs,
     replay_verbs,
     task_verbs,
+    topic_verbs,
     worker_verbs,
 )
 from .app import app as app
@@ -26,6 +27,7 @@ for module in (
     message_verbs,
     check_verbs,
     metrics_verb,
+    topic_verbs,
     plan_verb,
 ):
     module.register(app)

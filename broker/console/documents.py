@@ -280,3 +280,36 @@ class TopicRow(TypedDict):
     retention_ms: int | None
     max_message_bytes: int | None
     findings: list[FindingRow]
+
+
+class PlannedTopicRow(TypedDict):
+    """A topic that an application needs."""
+
+    topic: str
+    role: str
+    queue: str | None
+    partitions: int
+    replication: int
+    settings: dict[str, str]
+    exists: bool
+    differences: int
+
+
+class DifferenceRow(TypedDict):
+    """A difference between a planned topic and the one of the cluster."""
+
+    topic: str
+    subject: str
+    planned: str
+    found: str | None
+    command: str | None
+
+
+class RightRow(TypedDict):
+    """A right that a kind of client needs: web, worker, operator or console."""
+
+    client: str
+    operation: str
+    kind: str
+    name: str
+    optional: bool

@@ -21,7 +21,12 @@ class Operations:
         self._lanes = topics.lanes(queue_name)
         self._delayed = topics.delayed
         self._control = topics.control
+        self._workers = topics.workers
+        self._history = topics.history
         self._group = group
+
+    def sending(self) -> list[Right]:
+        return [*_on_topics("WRITE", self._queue, self._delayed)]
 
     def counting(self) -> list[Right]:
         return [
@@ -53,6 +58,29 @@ class Operations:
             *_on_topics("WRITE", self._queue, self._delayed, self._lanes, self._dead_letters),
             *_on_groups(self._group, f"{self._group}.flushed", f"{self._delayed}.forwarders"),
         ]
+
+    def working_and_reporting(self) -> list[Right]:
+        return [*self.working(), *_on_topics("WRITE", self._workers, self._history)]
+
+    def observing(self) -> list[Right]:
+        topics = (self._queue, self._dead_letters, self._lanes, self._delayed)
+        return [
+            *_on_topics("READ", *topics, self._workers, self._history, self._control),
+            *(Right("DESCRIBE", "group", group) for group in (self._group, f"{self._delayed}.forwarders")),
+        ]
+
+    def operating(self) -> list[Right]:
+        return [
+            *self.observing(),
+            *_on_topics("WRITE", self._queue, self._dead_letters, self._lanes, self._delayed, self._control),
+            Right("DELETE", "topic", self._queue),
+            *_on_groups(self._group, f"{self._group}.flushed"),
+        ]
+
+    def checking(self) -> list[Right]:
+        """The rights to check the settings of the topics. Everything else works without them."""
+        topics = (self._queue, self._dead_letters, self._lanes, self._delayed)
+        return [*_on_topics("DESCRIBE_CONFIGS", *topics, self._workers, self._history, self._control)]
 
 
 def _on_topics(operation: str, *topics: str) -> Iterator[Right]:

@@ -112,6 +112,11 @@ def translated(
 
 
 def commands(needs: Iterable[Right], options: Mapping[str, Any]) -> str:
+    """The commands that grant exactly ``needs``, as one line of a shell."""
+    return " && ".join(command_list(needs, options))
+
+
+def command_list(needs: Iterable[Right], options: Mapping[str, Any]) -> list[str]:
     """The commands that grant exactly ``needs``: one for each set of operations.
 
     kafka-acls.sh grants every operation that it is given on every resource.
@@ -125,10 +130,10 @@ def commands(needs: Iterable[Right], options: Mapping[str, Any]) -> str:
         resources.setdefault(tuple(dict.fromkeys(wanted)), []).append(resource)
     who = options.get("sasl_plain_username") or "<this client>"
     start = f"kafka-acls.sh --bootstrap-server {options['bootstrap_servers'][0]} --add"
-    return " && ".join(
+    return [
         " ".join([start, f"--allow-principal User:{who}", *(f"--operation {one}" for one in wanted), *found])
         for wanted, found in resources.items()
-    )
+    ]
 
 
 def with_all(

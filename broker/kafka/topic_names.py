@@ -56,6 +56,10 @@ class TopicNames:
         """The topic of the operators' commands; created with the first of them."""
         return self._namespace + CONTROL
 
+    def of_namespace(self) -> tuple[str, ...]:
+        """The topics that all queues share."""
+        return self.delayed, self.workers, self.history, self.control
+
     def queue(self, queue_name: str) -> str:
         return self._namespace + queue_name
 

@@ -46,7 +46,7 @@ class Topics(TopicNames):
         self._existing: set[str] = set()
         self._asked_for: set[str] = set()
         self._seen: set[str] = set()
-        self._policies = TopicPolicies(clients.bootstrap_servers, self._role_of)
+        self._policies = TopicPolicies(clients.bootstrap_servers, self.role_of)
         self._attempts = SingleFlight()
 
     def ensure(
@@ -193,7 +193,7 @@ class Topics(TopicNames):
                 raise self._clients.translated(e, unseen, Rights(on_topic=right)) from e
             missing = topics - present
             gone |= missing & self._seen
-            queues = {topic for topic in missing if self._role_of(topic)[0] is Role.QUEUE}
+            queues = {topic for topic in missing if self.role_of(topic)[0] is Role.QUEUE}
             self._create(admin, queues)
             self._policies.check(admin, present | queues, new=queues)
             # Their limits depend on the limit of the queue's topic, which is known by now.
@@ -244,17 +244,22 @@ class Topics(TopicNames):
           NotAuthorized: When this client may not describe one of them.
         """
         names = set(self._names())
-        wanted = names & {self.delayed, self.workers, self.history, self.control}
+        wanted = names & set(self.of_namespace())
         for queue_name in self.queues_among(names):
             wanted |= names & {*self.of_worker(queue_name), self.lanes(queue_name)}
+
+        return self.states_of(wanted)
+
+    def states_of(self, topics: Collection[str]) -> list[TopicState]:
+        """The existing ones of ``topics`` as they are, by name; raises as :meth:`states`."""
 
         def read() -> list[TopicState]:
             with self._clients.admin() as admin:
                 servers = self._clients.bootstrap_servers
-                return read_topic_states(admin, wanted, self._policies, servers, self._role_of)
+                return read_topic_states(admin, topics, self._policies, servers, self.role_of)
 
         found = self._clients.ask(
-            read, "The topics could not be described", rights=Rights(tuple(wanted), on_topic="DESCRIBE")
+            read, "The topics could not be described", rights=Rights(tuple(topics), on_topic="DESCRIBE")
         )
         return sorted(found, key=lambda topic: topic.name)
 
@@ -264,6 +269,38 @@ class Topics(TopicNames):
                 return admin.topic_names()
 
         return self._clients.ask(read, "The topics could not be listed")
+
+    @property
+    def layout(self) -> TopicLayout:
+        """The properties of the topics that this broker creates."""
+        return self._layout
+
+    def create(self, topics: Collection[str], layout: TopicLayout) -> None:
+        """Create missing topics, the queues' topics first: the limits of the others depend on theirs.
+
+        Raises:
+          KafkaUnavailable: When Kafka does not answer, or refuses to create one.
+          NotAuthorized: When this client may not create one.
+        """
+        queues = {topic for topic in topics if self.role_of(topic)[0] is Role.QUEUE}
+
+        def make() -> None:
+            with self._clients.admin() as admin:
+                present = _present(admin, set(topics), set())
+                for some in (queues - present, set(topics) - queues - present):
+                    if some:
+                        self._create(admin, some, layout)
+                        self._policies.check(admin, some, new=some)
+
+        self._clients.ask(
+            make,
+            f"The topics {sorted(topics)} could not be created",
+            rights=Rights(tuple(topics), on_topic="CREATE"),
+        )
+
+    def largest_limit(self, queue_topic: str | None) -> int | None:
+        """The largest record that a queue's topic, or (None) any queue's topic, takes; None when unknown."""
+        return self._policies.largest_limit(queue_topic)
 
     def limit_of(self, topic: str) -> int | None:
         """The largest record, or batch of records, that a topic accepted at its last check; None when it is
@@ -305,8 +342,8 @@ class Topics(TopicNames):
         self.forget([topic])
         self.ensure([topic], deadline_s=deadline_s)
 
-    def _create(self, admin: AdminClient, topics: Collection[str]) -> None:
-        specs = {topic: self._spec(topic) for topic in sorted(topics)}
+    def _create(self, admin: AdminClient, topics: Collection[str], layout: TopicLayout | None = None) -> None:
+        specs = {topic: self._spec(topic, layout or self._layout) for topic in sorted(topics)}
         if not specs:
             return
         try:
@@ -326,11 +363,11 @@ class Topics(TopicNames):
                 raise error(f"{topic}: {found.get('error_message') or 'it could not be created'}")
         admin.wait_for_topics(list(specs))
 
-    def _spec(self, topic: str) -> dict[str, Any]:
-        role, queue_topic = self._role_of(topic)
-        return self._layout.spec(role, self._policies.largest_limit(queue_topic))
+    def _spec(self, topic: str, layout: TopicLayout) -> dict[str, Any]:
+        role, queue_topic = self.role_of(topic)
+        return layout.spec(role, self._policies.largest_limit(queue_topic))
 
-    def _role_of(self, topic: str) -> tuple[Role, str | None]:
+    def role_of(self, topic: str) -> tuple[Role, str | None]:
         """The role of a topic, and the topic of the queue whose messages it holds; None for all queues."""
         if topic == self.delayed:
             return Role.DELAYED, None

@@ -17,6 +17,13 @@ RESOLVED: dict[str, Any] = {
     "error_types": dict[str, int],
     "refused": dict[str, int],
 }
+PLANNED: dict[str, Any] = {
+    "topics": list[documents.PlannedTopicRow],
+    "differences": list[documents.DifferenceRow],
+    "rights": list[documents.RightRow],
+    "topic_commands": list[str],
+    "acl_commands": list[str],
+}
 #: The documents by verb: the fields beside ``v`` and ``verb``.
 DOCUMENTS: dict[str, dict[str, Any]] = {
     "status": {
@@ -88,7 +95,12 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
     "purge": {"queue": str, "dry_run": bool, "waiting": int, "delayed": int, "in_lanes": int},
     "healthcheck": {"healthy": bool, "findings": list[documents.FindingRow]},
     "doctor": {"findings": list[documents.FindingRow], "checked": list[str]},
-    "topics check": {"topics": list[documents.TopicRow]},
+    "topics check": {
+        "topics": list[documents.TopicRow],
+        "differences": list[documents.DifferenceRow],
+    },
+    "topics plan": PLANNED,
+    "topics apply": {"dry_run": bool, "created": list[str], **PLANNED},
     "plan": {"sizes": list[documents.SizeRow], "backlog": int | None, "drain_s": float | None},
     "top": {"at_ms": int, "running": list[documents.RunningRow], "count": int},
 }
