@@ -84,6 +84,21 @@ class OperatorMethods:
         """
         return self.parts.delays.cancel(message_id, timeout_s=timeout_s)
 
+    def run_now(self, *message_ids: str, timeout_s: float = 10.0) -> dict[str, Outcome | None]:
+        """Run delayed messages, and those that wait for their retry, now; see ``Delays.run_now``.
+
+        A worker must run: it forwards them. A keyed message whose retry keeps its order waits in its lane,
+        and not here: it is UNKNOWN.
+
+        Returns:
+          The outcome of each message: FORWARDED, TOO_LATE, UNKNOWN, CANCELLED, or None when no worker has
+          forwarded it within ``timeout_s``. The request stands then.
+
+        Raises:
+          KafkaUnavailable: When Kafka does not answer. The request may stand.
+        """
+        return self.parts.delays.run_now(message_ids, timeout_s=timeout_s)
+
     def cancel_outcome(self, message_id: str) -> Outcome | None:
         """The decision about cancelling a message, which is kept for a week; None without a decision.
 

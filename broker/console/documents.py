@@ -238,6 +238,14 @@ class ReplayRow(TypedDict):
     continued_by: str | None
 
 
+class RetryRow(TypedDict):
+    """A message that was to run now."""
+
+    message_id: str
+    outcome: str
+    meaning: str
+
+
 class CommandRow(TypedDict):
     """A command to workers, as the control topic keeps it."""
 

@@ -1,4 +1,4 @@
-"""The verbs that send and drop messages: enqueue, cancel, purge."""
+"""The verbs that send, hasten and drop messages: enqueue, retry, cancel, purge."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from dramatiq.message import Message
 from .. import Outcome
 from . import texts
 from .confirm import confirm_count
+from .documents import RetryRow
 from .exits import ExitCode
-from .output import Answer
+from .output import Answer, Column, Table
 from .session import Refused, Session, ending
 
 
 def register(app: typer.Typer) -> None:
     app.command("enqueue")(enqueue)
     app.command("cancel")(cancel)
+    app.command("retry")(retry)
     app.command("purge")(purge)
 
 
@@ -135,6 +137,54 @@ def cancel(
             )
         )
         if outcome is not Outcome.CANCELLED:
+            raise typer.Exit(ExitCode.FINDING)
+
+
+RETRIED = {
+    Outcome.FORWARDED: "is on its queue",
+    Outcome.TOO_LATE: "was forwarded to its queue before",
+    Outcome.UNKNOWN: "is not among the delayed messages",
+    Outcome.CANCELLED: "was dropped meanwhile",
+    None: "is about to be forwarded: no worker has done it yet, and the request stands",
+}
+
+RETRY_COLUMNS = (
+    Column("MESSAGE", lambda r: r["message_id"]),
+    Column("OUTCOME", lambda r: r["outcome"]),
+    Column("MEANING", lambda r: r["meaning"]),
+)
+
+
+def retry(
+    context: typer.Context,
+    message_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="The messages.")],
+    wait: Annotated[
+        float, typer.Option(min=0.1, metavar="SECONDS", help="The time to wait for a worker.")
+    ] = 10.0,
+) -> None:
+    """Run messages now that are delayed or wait for their retry. A worker must run: it forwards them.
+
+    A dead letter is redriven instead: see dlq redrive. Exit code 1: one is not delayed. Exit code 5: a worker
+    has not forwarded one yet, and the request stands.
+
+    \b
+    Example:
+      dkb shop.tasks retry 7c1ea0d6-2f0f-4e8e-9a57-6b8f0b7b0b51
+    """
+    with ending(context) as session:
+        outcomes = session.broker.run_now(*message_ids, timeout_s=wait)
+        rows = [
+            RetryRow(
+                message_id=message_id,
+                outcome="undecided" if outcome is None else outcome.value,
+                meaning=RETRIED[outcome],
+            )
+            for message_id, outcome in outcomes.items()
+        ]
+        session.output.show(Answer("retry", {"messages": rows}, [Table(RETRY_COLUMNS, rows)]))
+        if None in outcomes.values():
+            raise typer.Exit(ExitCode.UNDECIDED)
+        if any(outcome is not Outcome.FORWARDED for outcome in outcomes.values()):
             raise typer.Exit(ExitCode.FINDING)
 
 

@@ -21,6 +21,7 @@ from .forwarder import Forwarder
 from .forwarding import Forwarding, NoteForward, WriteDeadLetter
 from .index_files import IndexFiles
 from .record_format import Outcome, delay_record, flush_command
+from .run_now import RunNowClient
 from .view import DelayView, Pending
 
 
@@ -52,6 +53,7 @@ class Delays:
         self._add_dead_letter = add_dead_letter
         self._cancel_client = CancelClient(clients, topics, publisher)
         self._view = DelayView(clients, topics)
+        self._run_now_client = RunNowClient(topics, publisher, self._view)
 
     def record(
         self,
@@ -134,6 +136,19 @@ class Delays:
           KafkaUnavailable: When Kafka does not answer. The request may stand.
         """
         return self._cancel_client.cancel(message_id, timeout_s=timeout_s)
+
+    def run_now(self, message_ids: Iterable[str], *, timeout_s: float = 10.0) -> dict[str, Outcome | None]:
+        """Forward delayed messages to their queues now, whatever their due times.
+
+        Returns:
+          By message id: FORWARDED: The message is on its queue. TOO_LATE: It was forwarded before. UNKNOWN:
+            No message with that id waits here. CANCELLED: It was dropped meanwhile. None: No forwarder has
+            forwarded it within ``timeout_s``. The request stands.
+
+        Raises:
+          KafkaUnavailable: When Kafka does not answer. The request may stand.
+        """
+        return self._run_now_client.run_now(message_ids, timeout_s=timeout_s)
 
     def outcome(self, message_id: str) -> Outcome | None:
         """The decision about cancelling a message; None when there was no request, or there is no decision

@@ -24,11 +24,13 @@ from . import index_repair
 from .index_schema import (
     BACKOFFS,
     FORWARDED,
+    IDS_OF_MESSAGE,
     OUTCOMES,
     ROW_COLUMNS,
     WAITING,
     Row,
     RowValues,
+    ids_of_message,
     unpack_row,
 )
 from .index_store import Store
@@ -272,6 +274,17 @@ class DelayIndex(Store):
             (queue, limit),
         )
         return [self._row(values).delay for values in found]
+
+    def delays_of(self, message_id: str) -> list[str]:
+        """The ids of the waiting delays of a message."""
+        found = self._query(
+            f"SELECT id FROM delays WHERE {IDS_OF_MESSAGE} AND state = {WAITING}", ids_of_message(message_id)
+        )
+        return [delay_id for (delay_id,) in found]
+
+    def was_forwarded(self, message_id: str) -> bool:
+        """Whether the message is among the last that were forwarded."""
+        return bool(self._query("SELECT 1 FROM forwarded WHERE message_id = ?", (message_id,)))
 
     def _row(self, values: RowValues) -> Row:
         row = unpack_row(values)

@@ -26,6 +26,7 @@ from .record_format import (
     CancelRequest,
     Delay,
     Done,
+    DueNow,
     Entry,
     Flush,
     Outcome,
@@ -50,6 +51,8 @@ def apply_entry(db: sqlite3.Connection, entry: Entry, now_ms: int) -> None:
             db.execute("DELETE FROM cancels WHERE id = ?", (request_id,))
         case Flush(queue):
             db.execute(f"UPDATE delays SET state = {FLUSHED} WHERE queue = ? AND state = {WAITING}", (queue,))
+        case DueNow(ids):
+            _make_due(db, ids, now_ms)
 
 
 def compare_entry(db: sqlite3.Connection, entry: Entry, now_ms: int) -> None:
@@ -91,6 +94,21 @@ def _add(db: sqlite3.Connection, delay: Delay, state: int = WAITING) -> None:
             checksum_of(delay.id, delay.queue, delay.due_ms, delay.value),
         ),
     )
+
+
+def _make_due(db: sqlite3.Connection, ids: Sequence[str], now_ms: int) -> None:
+    """Make waiting delays due. Those that are done, or due already, stay as they are."""
+    for delay_id in ids:
+        found = db.execute(
+            f"SELECT row, queue, value FROM delays WHERE id = ? AND state = {WAITING} AND due_ms > ?",
+            (delay_id, now_ms),
+        ).fetchone()
+        if found is not None:
+            row, queue, value = found
+            db.execute(
+                "UPDATE delays SET due_ms = ?, checksum = ? WHERE row = ?",
+                (now_ms, checksum_of(delay_id, queue, now_ms, value), row),
+            )
 
 
 def _remove(db: sqlite3.Connection, done: Done) -> None:

@@ -7,9 +7,12 @@ compaction removes the others:
     delay:{message_id}:{number}     the encoded message    the message waits until ``delay-due-ms``
                                     none (tombstone)       the delay is done; ``delay-outcome`` says how
     cancel:{message_id}:{number}    JSON, outcome null     a request to drop the delays of the message
-                                    JSON, an outcome the decision of the forwarder none (tombstone) an expired
-                                    request; without a message id: an end mark
+                                    JSON, an outcome       the decision of the forwarder
+                                    none (tombstone)       an expired request; without a message id: an end
+                                                           mark
     flush:{queue}                   JSON                   drop the earlier delays for this queue
+    due:                            JSON with delays       these delays are due now; earlier versions of the
+                                                           broker log it, and skip it
 
 Each delay and each request has a ``number`` of its own. With the message id alone as the key, the tombstone
 of a forwarded delay would erase the next delay of a message that failed at once.
@@ -45,7 +48,7 @@ KEY_SUFFIX_LENGTH = 1 + 2 * _NUMBER_BYTES
 #: A request id without a message id. Its tombstone is a mark (see `mark`), which every version ignores.
 END_MARK_ID = ":" + "0" * 2 * _NUMBER_BYTES
 
-_DELAY, _CANCEL, _FLUSH = "delay:", "cancel:", "flush:"
+_DELAY, _CANCEL, _FLUSH, _DUE_NOW = "delay:", "cancel:", "flush:", "due:"
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -139,7 +142,14 @@ class Flush:
     queue: str
 
 
-Entry = Delay | Done | CancelRequest | CancelDecision | CancelForgotten | Flush
+@dataclass(frozen=True, slots=True)
+class DueNow:
+    """A request to forward delays now; ``ids`` are theirs."""
+
+    ids: tuple[str, ...]
+
+
+Entry = Delay | Done | CancelRequest | CancelDecision | CancelForgotten | Flush | DueNow
 
 
 def check_delay_ms(delay_ms: float) -> int:
@@ -238,6 +248,10 @@ def flush_command(topic: str, queue: str, *, partition: int) -> Record:
     return _command(topic, f"{_FLUSH}{queue}", {}, partition)
 
 
+def due_now(topic: str, delay_ids: Iterable[str], *, partition: int) -> Record:
+    return _command(topic, _DUE_NOW, {"delays": list(delay_ids)}, partition)
+
+
 def _numbered(message_id: str) -> str:
     return f"{message_id}:{secrets.token_hex(_NUMBER_BYTES)}"
 
@@ -260,6 +274,8 @@ def read(key: bytes | None, value: bytes | None, headers: Headers) -> Entry:
             return _read_cancel(text.removeprefix(_CANCEL), value)
         if text.startswith(_FLUSH) and value is not None:
             return Flush(text.removeprefix(_FLUSH))
+        if text == _DUE_NOW and value is not None:
+            return DueNow(tuple(map(str, json.loads(value)["delays"])))
     except (KeyError, ValueError, TypeError, AttributeError) as e:
         raise UnreadableRecord(f"the record with key {key!r} is damaged or of a later version: {e!r}") from e
     raise UnreadableRecord(f"the key {key!r} is not one of this broker")

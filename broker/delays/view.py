@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -123,6 +124,27 @@ class DelayView:
                 for index in self._indexes.values()
                 for delay in index.waiting(queue, limit=-1)
             ]
+
+    def delays_of(self, message_ids: Iterable[str]) -> dict[str, list[tuple[int, str]]]:
+        """The waiting delays of messages: their partitions and ids. A message without one is left out."""
+        check_for_fork()
+        with self._lock:
+            self._catch_up()
+            found: dict[str, list[tuple[int, str]]] = {}
+            for message_id in message_ids:
+                delays = [
+                    (partition.partition, delay_id)
+                    for partition, index in self._indexes.items()
+                    for delay_id in index.delays_of(message_id)
+                ]
+                if delays:
+                    found[message_id] = delays
+            return found
+
+    def was_forwarded(self, message_id: str) -> bool:
+        """Whether the message is among the last that were forwarded, by what was read so far."""
+        with self._lock:
+            return any(index.was_forwarded(message_id) for index in self._indexes.values())
 
     def outcome(self, message_id: str) -> Outcome | None:
         """The decision about cancelling a message; None when there was no request, or no decision yet."""

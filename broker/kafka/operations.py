@@ -66,7 +66,7 @@ class Operations:
         topics = (self._queue, self._dead_letters, self._lanes, self._delayed)
         return [
             *_on_topics("READ", *topics, self._workers, self._history, self._control),
-            *(Right("DESCRIBE", "group", group) for group in (self._group, f"{self._delayed}.forwarders")),
+            Right("DESCRIBE", "group", self._group),
         ]
 
     def operating(self) -> list[Right]:

@@ -84,7 +84,9 @@ class Kit:
             undoing.callback(self._restore, kept, extended)
             broker.middleware = [*broker.middleware, self._journal]
             # Without a worker thread they would wait for nothing.
-            vars(broker).update(join=self._join, cancel=self._cancel, flush=self._flush)
+            vars(broker).update(
+                join=self._join, cancel=self._cancel, run_now=self._run_now, flush=self._flush
+            )
             self._connect()
             _active.append(self)
             undoing.callback(_active.remove, self)
@@ -92,7 +94,7 @@ class Kit:
             yield self
 
     def _restore(self, kept: dict[str, Any], extended: dict[str, Any]) -> None:
-        for name in ("join", "cancel", "flush"):
+        for name in ("join", "cancel", "run_now", "flush"):
             vars(self.broker).pop(name, None)
         for name, content in extended.items():
             own = getattr(self.broker, name)
@@ -266,6 +268,10 @@ class Kit:
     def _cancel(self, message_id: str, **options: Any) -> Any:
         with self._attended():
             return type(self.broker).cancel(self.broker, message_id, **options)
+
+    def _run_now(self, *message_ids: str, **options: Any) -> Any:
+        with self._attended():
+            return type(self.broker).run_now(self.broker, *message_ids, **options)
 
     def _flush(self, queue_name: str) -> None:
         with self._attended():

@@ -91,6 +91,7 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
     "quiet": {"command": documents.CommandRow, "worker_state": str},
     "stop": {"command": documents.CommandRow, "worker_state": str},
     "enqueue": {"message_id": str, "actor": str, "queue": str, "delay_s": float | None},
+    "retry": {"messages": list[documents.RetryRow]},
     "cancel": {"message_id": str, "outcome": str},
     "purge": {"queue": str, "dry_run": bool, "waiting": int, "delayed": int, "in_lanes": int},
     "healthcheck": {"healthy": bool, "findings": list[documents.FindingRow]},

@@ -87,6 +87,39 @@ def test_an_undecided_cancel_is_exit_code_5(kit: Kit, dkb: Dkb, monkeypatch: pyt
     assert (ran.code, ran.err) == (5, "dkb: no worker has decided\n")
 
 
+def test_retry_runs_a_waiting_retry_and_a_delayed_message_now(kit: Kit, dkb: Dkb) -> None:
+    runs: list[str] = []
+
+    @dramatiq.actor(queue_name="mail", max_retries=1, min_backoff=3_600_000, max_backoff=3_600_000)
+    def task(what: str) -> None:
+        runs.append(what)
+        if what == "fails" and runs.count("fails") == 1:
+            raise OSError
+
+    failed = task.send("fails")
+    drain(raise_errors=False)
+    later = task.send_with_options(args=("later",), delay=3_600_000)
+    kept = task.send_with_options(args=("kept",), delay=3_600_000)
+    ran = dkb("retry", failed.message_id, later.message_id, "--json")
+    assert (ran.code, [row["outcome"] for row in ran.document["messages"]]) == (0, ["forwarded"] * 2)
+    drain()
+    assert sorted(runs) == ["fails", "fails", "later"]
+    assert [message.message_id for message in delayed("mail")] == [kept.message_id]
+    ran = dkb("retry", later.message_id, kept.message_id, "unknown")
+    assert ran.code == 1
+    assert "was forwarded to its queue before" in ran.out
+    assert "is not among the delayed messages" in ran.out
+    assert dkb("dlq", "list").err == "No dead letter matches.\n"
+
+
+def test_a_retry_that_no_worker_has_heard_is_exit_code_5(
+    kit: Kit, dkb: Dkb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kit.broker, "run_now", lambda *ids, timeout_s: dict.fromkeys(ids))
+    ran = dkb("retry", "some")
+    assert (ran.code, "the request stands" in ran.out) == (5, True)
+
+
 def test_purge_is_a_dry_run_and_then_asks_for_the_number(kit: Kit, dkb: Dkb) -> None:
     @dramatiq.actor(queue_name="mail")
     def task() -> None: ...

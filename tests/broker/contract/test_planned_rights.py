@@ -1,0 +1,179 @@
+"""The rights of ``broker.plan_topics``: each kind of client works with exactly these, and needs each one."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import dramatiq
+import pytest
+from dramatiq.errors import BrokerConnectionError
+from kafka import KafkaAdminClient
+
+from broker import CancelUndecided, ClientKind, KafkaBroker, PlannedRight
+from broker.kafka.rights import logger as rights_logger
+from dev.apache_kafka import ApacheKafkaServer
+from tests.broker.contract.conftest import StartWorker
+from tests.broker.contract.test_rights import Client, MakeBroker, kafka, make_broker, message, users
+from tests.broker.dead_letters.samples import QUEUE, add_dead_letter
+from tests.waiting import wait_until
+
+__all__ = ["kafka", "make_broker", "users"]
+
+pytestmark = [
+    pytest.mark.real_kafka(reason="tell its clients apart"),
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+]
+
+DEADLINE_S = 90
+LATER_MS = 3_600_000
+
+
+class Planned(Client):
+    """One user, and the plan of the application that it belongs to."""
+
+    def planned(self, kind: ClientKind) -> list[PlannedRight]:
+        plan = self.owner.plan_topics(QUEUE)
+        return [right for right in plan.rights if right.client is kind and not right.is_optional]
+
+    def grant_planned(self, kind: ClientKind, *, but: PlannedRight | None = None) -> None:
+        rights = [(r.operation, r.kind, r.name) for r in self.planned(kind) if r != but]
+        if but is not None and but.operation != "DESCRIBE":
+            # It may still see the resource: a lanes topic that cannot be seen counts as one that is not there.
+            rights.append(("DESCRIBE", but.kind, but.name))
+        self.grant(*rights)
+
+
+@pytest.fixture
+def make_client(
+    kafka: ApacheKafkaServer, users: Iterator[str], namespace: str
+) -> Iterator[Callable[[], Planned]]:
+    """Users without a right, on a cluster that has the topics of the plan."""
+    owner = KafkaBroker(kafka.address, namespace=namespace)
+    owner.declare_queue(QUEUE)
+    plan = owner.apply_topics(owner.plan_topics(QUEUE))
+    assert plan.missing == ()
+    yield lambda: Planned(kafka, owner, next(users), namespace, [])
+    owner.close()
+
+
+@pytest.fixture
+def topic_names(kafka: ApacheKafkaServer) -> Callable[[], set[str]]:
+    def names() -> set[str]:
+        admin = KafkaAdminClient(bootstrap_servers=kafka.address)
+        try:
+            return set(admin.list_topics())
+        finally:
+            admin.close()
+
+    return names
+
+
+def web_questions(broker: KafkaBroker) -> Iterator[Callable[[], object]]:
+    yield lambda: broker.enqueue(message())
+    yield lambda: broker.enqueue(message(), delay=LATER_MS)
+
+
+def console_questions(broker: KafkaBroker) -> Iterator[Callable[[], object]]:
+    yield broker.queue_names
+    yield lambda: broker.count(QUEUE)
+    yield broker.queues
+    yield lambda: broker.delayed(QUEUE)
+    yield lambda: list(broker.dead_letters(QUEUE))
+    yield lambda: broker.find(QUEUE, completed=True)
+    yield broker.workers
+    yield broker.history
+    yield broker.paused_queues
+    yield broker.replays
+    yield broker.check_topics
+
+
+def operator_questions(broker: KafkaBroker) -> Iterator[Callable[[], object]]:
+    yield from console_questions(broker)
+    yield lambda: broker.import_dead_letters(QUEUE, [], dry_run=False, reason="a test")
+    yield lambda: broker.redrive(QUEUE, dry_run=False, reason="a test")
+    yield lambda: broker.replay(QUEUE, dry_run=False, reason="a test")
+    yield lambda: broker.pause(QUEUE, reason="a test")
+    yield lambda: broker.resume(QUEUE)
+    yield lambda: broker.quiet("some-worker", allow_unseen=True)
+    yield lambda: broker.cancel("some-message", timeout_s=0.2)
+    yield lambda: broker.flush(QUEUE)
+
+
+QUESTIONS = {
+    ClientKind.WEB: web_questions,
+    ClientKind.CONSOLE: console_questions,
+    ClientKind.OPERATOR: operator_questions,
+}
+
+
+def refusals(broker: KafkaBroker, kind: ClientKind) -> Iterator[str]:
+    """The texts of the refusals that the questions of a kind of client meet."""
+    for question in QUESTIONS[kind](broker):
+        try:
+            with contextlib.suppress(CancelUndecided):  # no worker runs here
+                question()
+        except BrokerConnectionError as e:
+            yield f"{e} {getattr(e, 'failures', '')}"
+
+
+def is_of_lanes_in_use(right: PlannedRight) -> bool:
+    """Whether it is needed only while messages wait in the lanes topic, which a flush removes there."""
+    return right.operation == "WRITE" and right.name.endswith("_lanes")
+
+
+@pytest.mark.parametrize("kind", QUESTIONS)
+def test_a_client_needs_each_of_its_planned_rights_and_no_other_one(
+    make_client: Callable[[], Planned], make_broker: MakeBroker, kind: ClientKind
+) -> None:
+    client = make_client()
+    client.grant_planned(kind)
+    client.owner.enqueue(message())
+    add_dead_letter(client.owner, [message()])
+    assert list(refusals(make_broker(client), kind)) == []
+
+    needed = [right for right in client.planned(kind) if not is_of_lanes_in_use(right)]
+    for missing in needed:
+        add_dead_letter(client.owner, [message()])  # a redrive has something to send
+        without = make_client()
+        without.grant_planned(kind, but=missing)
+        texts = refusals(make_broker(without), kind)
+        assert any(missing.name in text for text in texts), missing
+
+
+def test_a_worker_with_the_planned_rights_runs_everything_and_creates_nothing(
+    make_client: Callable[[], Planned],
+    make_broker: MakeBroker,
+    start_worker: StartWorker,
+    topic_names: Callable[[], set[str]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client = make_client()
+    client.grant_planned(ClientKind.WORKER)
+    before = topic_names()
+    broker: Any = make_broker(client)
+    runs: list[str] = []
+
+    @dramatiq.actor(broker=broker, actor_name="task", queue_name=QUEUE, max_retries=1, min_backoff=10)
+    def task(what: str = "plain") -> None:
+        runs.append(what)
+        if what == "fails":
+            raise ValueError(what)
+
+    with caplog.at_level(logging.WARNING, logger=rights_logger.name):
+        start_worker(broker)
+        client.owner.enqueue(message().copy(args=("plain",)))
+        client.owner.enqueue(message().copy(args=("delayed",)), delay=500)
+        for _ in range(2):
+            client.owner.enqueue(message(partition_key="a").copy(args=("keyed",)))
+        client.owner.enqueue(message(partition_key="b").copy(args=("fails",)))
+        client.owner.join(QUEUE, timeout=DEADLINE_S * 1000)
+    assert sorted(runs) == ["delayed", "fails", "fails", "keyed", "keyed", "plain"]
+    assert len(list(client.owner.dead_letters(QUEUE))) == 1
+    wait_until(lambda: client.owner.workers(), deadline_s=DEADLINE_S, what="a report")
+    wait_until(lambda: list(client.owner.history()), deadline_s=DEADLINE_S, what="the history")
+    assert [record.getMessage() for record in caplog.records if "allow" in record.getMessage()] == []
+    assert topic_names() == before
