@@ -42,7 +42,7 @@ class Planned(Client):
     def grant_planned(self, kind: ClientKind, *, but: PlannedRight | None = None) -> None:
         rights = [(r.operation, r.kind, r.name) for r in self.planned(kind) if r != but]
         if but is not None and but.operation != "DESCRIBE":
-            # It may still see the resource: a lanes topic that cannot be seen counts as one that is not there.
+            # It may see the resource: a lanes topic that cannot be seen counts as one that is not there.
             rights.append(("DESCRIBE", but.kind, but.name))
         self.grant(*rights)
 

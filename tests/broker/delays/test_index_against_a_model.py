@@ -33,6 +33,7 @@ from broker.delays.record_format import (
     Flush,
     Outcome,
     cancel_request,
+    due_now,
     flush_command,
     read,
     tombstone,
@@ -54,6 +55,8 @@ class Log:
         self.records: list[Record | None] = []
         self.forwarded: Counter[str] = Counter()
         self.early: list[str] = []
+        #: The delays that were asked to run now.
+        self.made_due: set[str] = set()
         self.now_ms = 0
         self.dead = False
         self.dies_after: int | None = None
@@ -77,7 +80,9 @@ class Log:
             return
         delay_id = _delay_of(record)
         self.forwarded[delay_id] += 1
-        if self.now_ms < int((record.value or b"").decode().rsplit("@", 1)[1]):
+        if delay_id not in self.made_due and self.now_ms < int(
+            (record.value or b"").decode().rsplit("@", 1)[1]
+        ):
             self.early.append(delay_id)
 
     def entries(self, start: int = 0) -> list[tuple[int, Entry]]:
@@ -168,6 +173,12 @@ class Machine(RuleBasedStateMachine):
         request, record = cancel_request(TOPIC, message, partition=0)
         self.asked_at[request.id] = len(self.log.records)
         self.log.records.append(record)
+
+    @rule(message=st.sampled_from(MESSAGES))
+    def ask_to_run_now(self, message: str) -> None:
+        ids = [delay.id for _, delay in self.sent.values() if delay.message_id == message]
+        self.log.made_due.update(ids)
+        self.log.records.append(due_now(TOPIC, ids, partition=0))
 
     @rule(queue=st.sampled_from(QUEUES))
     def flush(self, queue: str) -> None:
