@@ -10,6 +10,7 @@ from typing import Any, Unpack
 from dramatiq.errors import QueueNotFound
 from dramatiq.message import Message
 
+from .admin.arrivals import Arrivals
 from .admin.message_search import SearchResult
 from .admin.queue_states import QueueState
 from .control import Command, PauseResult
@@ -269,6 +270,26 @@ class OperatorMethods:
         since_ms = clock.wall_ms() - DEFAULT_HISTORY_MS if since is None else int(since.timestamp() * 1000)
         query = HistoryQuery(message_id, actor, error_type, since_ms, limit, scan_limit)
         return self.parts.history_reader.read(query)
+
+    def arrivals(self, queue_name: str, *, since: datetime, interval_s: float = 60.0) -> Arrivals:
+        """The number of records that came to a queue in each interval, retries and redrives included. The
+        offsets in the log tell; no record is read.
+
+        Parameters:
+          queue_name: The queue, which need not be declared.
+          since: The begin, with a time zone.
+          interval_s: The length of an interval in seconds; there are at most 1,440 of them.
+
+        Raises:
+          QueueNotFound: When the queue is neither declared nor has a topic.
+          ValueError: When ``since`` has no time zone or is not past, or there are too many intervals.
+          KafkaUnavailable: When Kafka does not answer.
+          NotAuthorized: When this client may not read the queue.
+        """
+        if since.tzinfo is None:
+            raise ValueError(f"since={since!r} has no time zone: pass datetime.now(UTC) - ..., for example")
+        self._check_known([queue_name])
+        return self.parts.arrival_counter.count(queue_name, since, interval_s)
 
     def queue_names(self) -> list[str]:
         """The queues of the namespace whose topics exist, whether they are declared here or not.

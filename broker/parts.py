@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from .admin.arrivals import ArrivalCounter
 from .admin.lane_backlog import LaneBacklog
 from .admin.message_search import MessageSearch
 from .admin.queue_states import QueueStates
@@ -92,6 +93,7 @@ class Parts:
       queue_states: The state of queues, from logs and commits.
       worker_reader: Reads the reports of all workers.
       history_reader: Reads the history of all runs.
+      arrival_counter: Counts the records that came to a queue, by time.
       control: The commands that this process's worker follows.
       notices: Reads them, in a worker process.
       commands: Gives commands, as an operator.
@@ -123,6 +125,7 @@ class Parts:
     queue_states: QueueStates
     worker_reader: WorkerReader
     history_reader: HistoryReader
+    arrival_counter: ArrivalCounter
     message_search: MessageSearch
     shutdown: Shutdown
     control: StandingCommands
@@ -310,6 +313,7 @@ def assemble(
         ),
         worker_reader=worker_reader,
         history_reader=HistoryReader(clients, topics.history),
+        arrival_counter=ArrivalCounter(clients, topics),
         message_search=MessageSearch(clients, topics, group_id=settings.group_id),
         shutdown=shutdown,
         control=control,

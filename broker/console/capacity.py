@@ -88,6 +88,17 @@ def time_to_drain_s(backlog: int, rate: float, load: Load) -> float | None:
       rate: The messages per second that arrive meanwhile.
     """
     capacity = math.ceil(load.rate * load.task_ms / 1000 / load.utilization) * 1000 / load.task_ms
+    return drain_time_s(backlog, rate, capacity)
+
+
+def drain_time_s(backlog: int, rate: float, capacity: float) -> float | None:
+    """The time in which a backlog is worked off; None for never.
+
+    Parameters:
+      rate, capacity: The messages per second that arrive, and that can be run.
+    """
+    if backlog == 0:
+        return 0.0
     return backlog / (capacity - rate) if capacity > rate else None
 
 

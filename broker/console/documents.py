@@ -275,6 +275,19 @@ class SizeRow(TypedDict):
     why: str
 
 
+class MeasuredRow(TypedDict):
+    """The load of a queue in a period, as ``plan QUEUE`` has measured it."""
+
+    since_ms: int
+    arrivals: int
+    per_s: float
+    peak_per_s: float
+    runs: int
+    task_s: float | None
+    threads: int
+    backlog: int
+
+
 class TopicRow(TypedDict):
     """A topic of the namespace."""
 

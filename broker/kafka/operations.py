@@ -41,7 +41,8 @@ class Operations:
             *_on_topics("WRITE", self._delayed, self._lanes),
             Right("DELETE", "topic", self._queue),
             Right("DESCRIBE", "topic", self._dead_letters),
-            *_on_groups(self._group, f"{self._group}.flushed"),
+            Right("DESCRIBE", "group", self._group),
+            *_on_groups(f"{self._group}.flushed"),
         ]
 
     def replaying(self, *, dry_run: bool) -> list[Right]:
@@ -60,7 +61,12 @@ class Operations:
         ]
 
     def working_and_reporting(self) -> list[Right]:
-        return [*self.working(), *_on_topics("WRITE", self._workers, self._history)]
+        """What :meth:`working` has, and the rights for reports and for death notes."""
+        return [
+            *self.working(),
+            *_on_topics("WRITE", self._workers, self._history),
+            *_on_topics("READ", self._workers),
+        ]
 
     def observing(self) -> list[Right]:
         topics = (self._queue, self._dead_letters, self._lanes, self._delayed)
@@ -74,7 +80,7 @@ class Operations:
             *self.observing(),
             *_on_topics("WRITE", self._queue, self._dead_letters, self._lanes, self._delayed, self._control),
             Right("DELETE", "topic", self._queue),
-            *_on_groups(self._group, f"{self._group}.flushed"),
+            *_on_groups(f"{self._group}.flushed"),
         ]
 
     def checking(self) -> list[Right]:

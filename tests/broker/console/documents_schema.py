@@ -102,7 +102,14 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
     },
     "topics plan": PLANNED,
     "topics apply": {"dry_run": bool, "created": list[str], **PLANNED},
-    "plan": {"sizes": list[documents.SizeRow], "backlog": int | None, "drain_s": float | None},
+    "plan": {
+        "sizes": list[documents.SizeRow],
+        "backlog": int | None,
+        "drain_s": float | None,
+        "queue": str | None,
+        "measured": documents.MeasuredRow | None,
+        "drain_now_s": float | None,
+    },
     "top": {"at_ms": int, "running": list[documents.RunningRow], "count": int},
 }
 
