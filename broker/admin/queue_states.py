@@ -51,6 +51,8 @@ class PartitionState:
       is_on_probation: Whether records have crash counts or running marks since an owner ended without a
         handover.
       suspects: Those records.
+      removed_before_s: The age of the oldest record that is left, in seconds, when records were removed:
+        those are older. None otherwise, and when no record is left.
     """
 
     partition: int
@@ -63,6 +65,7 @@ class PartitionState:
     was_handed_over: bool
     is_on_probation: bool
     suspects: tuple[SuspectRecord, ...]
+    removed_before_s: float | None = None
 
     @property
     def lag(self) -> int:
@@ -116,6 +119,14 @@ class QueueState:
     def lag_s(self) -> float | None:
         """The age of the oldest waiting record, in seconds; None when no record waits."""
         return _oldest(partition.lag_s for partition in self.partitions)
+
+    @property
+    def removed_before_s(self) -> float | None:
+        """The records that were removed before they were known to be complete are older, in seconds; None
+        without any, or when no record is left.
+        """
+        ages_s = [p.removed_before_s for p in self.partitions if p.removed_before_s is not None]
+        return min(ages_s, default=None)
 
     @property
     def oldest_incomplete_s(self) -> float | None:
@@ -176,8 +187,15 @@ class QueueStates:
             incomplete_ms = backlog.timestamps(
                 {p: oldest for p, b in partitions.items() if (oldest := b.oldest_incomplete) is not None}
             )
+            left_ms = backlog.timestamps({p: b.beginning for p, b in partitions.items() if b.counts.removed})
         states = tuple(
-            _state_of(p.partition, b, _age_s(waiting_ms.get(p), now_ms), _age_s(incomplete_ms.get(p), now_ms))
+            _state_of(
+                p.partition,
+                b,
+                _age_s(waiting_ms.get(p), now_ms),
+                _age_s(incomplete_ms.get(p), now_ms),
+                _age_s(left_ms.get(p), now_ms),
+            )
             for p, b in sorted(partitions.items())
         )
         dead_by_error = self._dead_letters.count_by_error(queue_name)
@@ -200,7 +218,11 @@ def _age_s(written_ms: int | None, now_ms: int) -> float | None:
 
 
 def _state_of(
-    number: int, backlog: PartitionBacklog, lag_s: float | None, oldest_incomplete_s: float | None
+    number: int,
+    backlog: PartitionBacklog,
+    lag_s: float | None,
+    oldest_incomplete_s: float | None,
+    removed_before_s: float | None,
 ) -> PartitionState:
     state = backlog.state
     return PartitionState(
@@ -214,6 +236,7 @@ def _state_of(
         was_handed_over=state is not None and state.clean,
         is_on_probation=state is not None and bool(state.suspicions),
         suspects=_suspects(state),
+        removed_before_s=removed_before_s,
     )
 
 

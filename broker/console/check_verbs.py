@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from typing import Annotated, TypeVar
 
 import typer
@@ -147,6 +148,7 @@ class _Examination:
         topics = self._ask("topics", broker.check_topics) or []
         self._found += findings.of_topics(topics)
         self._found += findings.of_replication(topics)
+        self._found += findings.of_codecs(topics, lambda name: find_spec(name) is not None)
         workers = self._ask("workers", broker.workers) or []
         self._found += findings.of_workers(workers, now_ms)
         self._ask("history", lambda: broker.history(limit=1, scan_limit=1))

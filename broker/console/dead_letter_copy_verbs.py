@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from .dead_letter_copies import NotACopy, dead_letter_of, line_of
 from .dead_letter_options import (
     ActorName,
     Apply,
+    AtMost,
     By,
     Error,
     Ids,
@@ -47,6 +49,7 @@ def export(
     actor: ActorName = None,
     since: Since = None,
     until: Until = None,
+    limit: AtMost = None,
 ) -> None:
     """Print dead letters to stdout with all they hold, one JSON document a line. Nothing is changed.
 
@@ -57,8 +60,11 @@ def export(
     with ending(context) as session:
         wanted = filter_of(ids, error, text, actor, since, until)
         session.queue_names([queue])
+        found = session.broker.dead_letters(queue, where=wanted)
+        if limit is not None:
+            found = islice(sorted(found, key=lambda one: one.timestamp), limit)
         count = 0
-        for one in session.broker.dead_letters(queue, where=wanted):
+        for one in found:
             typer.echo(json.dumps(line_of(one), ensure_ascii=False, default=str))
             count += 1
         session.output.say(f"{texts.plural(count, 'dead letter')} of {queue!r}.")

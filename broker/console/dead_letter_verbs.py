@@ -126,9 +126,15 @@ def show(
 def errors(
     context: typer.Context,
     queue: Queues = None,
+    ids: Ids = None,
+    error: Error = None,
+    text: Text = None,
     actor: ActorName = None,
     since: Since = None,
     until: Until = None,
+    limit: Annotated[
+        int, typer.Option(min=1, help="The number of groups, the largest ones.")
+    ] = DEFAULT_LIMIT,
 ) -> None:
     """Group dead letters by queue, actor and type of error.
 
@@ -137,10 +143,16 @@ def errors(
       dkb shop.tasks dlq errors
     """
     with ending(context) as session:
-        wanted = filter_of(None, None, None, actor, since, until)
+        wanted = filter_of(ids, error, text, actor, since, until)
         rows = error_rows(_read(session, session.queue_names(queue), wanted))
+        shown, left_out = rows[:limit], len(rows) - limit
         session.output.show(
-            Answer("dlq errors", {"errors": rows}, [Table(ERROR_COLUMNS, rows, empty=NO_DEAD_LETTER)])
+            Answer(
+                "dlq errors",
+                {"errors": shown, "count": len(rows)},
+                [Table(ERROR_COLUMNS, shown, empty=NO_DEAD_LETTER)],
+                [f"{left_out:,} smaller groups are left out; see --limit."] if left_out > 0 else [],
+            )
         )
 
 

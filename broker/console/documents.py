@@ -26,6 +26,7 @@ class QueueRow(TypedDict):
     paused: bool | None
     ledger_difference: int
     ledger_since_ms: int | None
+    ledger_before_ms: int | None
 
 
 class PartitionRow(TypedDict):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from .. import Command, Pending, QueueState, TopicState, WorkerInfo, WorkerState
 from . import texts
@@ -20,6 +20,11 @@ LATE_FORWARD_S = 30.0
 #: A message that has waited for this share of its queue's retention is about to be deleted.
 RETENTION_SHARE = 0.5
 LONG_PAUSE_S = 24 * 3_600.0
+#: A partition with so many unfinished records below its highest one is about to pause: its commit metadata,
+#: which lists them, may have 4,096 characters.
+MANY_INCOMPLETE = 1_000
+#: The packages that read compressed records, by the setting compression.type.
+CODEC_MODULES = {"zstd": "zstandard", "snappy": "snappy", "lz4": "lz4"}
 
 
 def finding(check: str, severity: str, subject: str, text: str, remedy: str) -> FindingRow:
@@ -55,6 +60,24 @@ def of_topics(topics: Iterable[TopicState]) -> Iterator[FindingRow]:
         for one in topic.findings:
             text = f"{one.setting}={one.value}, {one.effect}"
             yield finding("policy", ERROR if one.is_certain else WARNING, topic.name, text, one.command)
+
+
+def of_codecs(topics: Iterable[TopicState], is_installed: Callable[[str], bool]) -> Iterator[FindingRow]:
+    """The topics whose records are compressed by a codec that is not installed here.
+
+    Parameters:
+      is_installed: Whether a module can be imported.
+    """
+    for topic in topics:
+        codec = topic.settings.get("compression.type", "")
+        if codec in CODEC_MODULES and not is_installed(CODEC_MODULES[codec]):
+            yield finding(
+                "codecs",
+                WARNING,
+                topic.name,
+                f"its records are compressed with {codec}, and this machine cannot read them",
+                f"pip install 'dramatiq-kafka-broker[{codec}]' here, and on each worker that lacks it",
+            )
 
 
 def of_replication(topics: Sequence[TopicState]) -> Iterator[FindingRow]:
@@ -124,6 +147,15 @@ def _of_partitions(state: QueueState) -> Iterator[FindingRow]:
                 f"the record at offset {suspect.offset} may have killed "
                 f"{texts.plural(suspect.crashes, 'worker')}{running}",
                 "look at the death notes in dkb workers; it becomes a dead letter when it kills again",
+            )
+        if p.counts.incomplete >= MANY_INCOMPLETE:
+            yield finding(
+                "stuck",
+                WARNING,
+                subject,
+                f"{texts.plural(p.counts.incomplete, 'record')} are unfinished: consumption pauses when its "
+                "commit can list no more",
+                "dkb top shows the task that holds it; give the actor a time_limit, or add partitions",
             )
         if p.oldest_incomplete_s is not None and p.oldest_incomplete_s > LONG_RUN_S:
             yield finding(

@@ -81,6 +81,9 @@ def queue_rows(
                 paused=None if paused is None else state.name in paused,
                 ledger_difference=state.counts.difference,
                 ledger_since_ms=ledgers.since_ms(state, now.at_ms),
+                ledger_before_ms=None
+                if state.removed_before_s is None
+                else now.at_ms - round(state.removed_before_s * 1000),
             )
         )
     return rows

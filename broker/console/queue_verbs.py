@@ -115,9 +115,11 @@ def _ledger_lines(rows: Sequence[object]) -> Iterator[str]:
         if row["ledger_difference"]:
             since = row["ledger_since_ms"]
             seen = f", the last of them at {texts.moment(since)}" if since else ""
+            before = row["ledger_before_ms"]
+            older = f" They were enqueued before {texts.moment(before)}." if before else ""
             yield (
                 f"{row['queue']}: {texts.plural(row['ledger_difference'], 'record')} were deleted before "
-                f"they were known to be complete (retention, or a purge){seen}."
+                f"they were known to be complete (retention, or a purge){seen}.{older}"
             )
 
 

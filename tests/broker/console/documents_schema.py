@@ -49,7 +49,7 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
     "tasks": {"tasks": list[documents.TaskRow], "count": int, "missing": list[str]},
     "dlq list": {"dead_letters": list[documents.DeadLetterRow], "count": int},
     "dlq show": {"dead_letters": list[documents.DeadLetterDetail]},
-    "dlq errors": {"errors": list[documents.ErrorRow]},
+    "dlq errors": {"errors": list[documents.ErrorRow], "count": int},
     "dlq history": {"resolutions": list[documents.ResolutionRow]},
     "dlq redrive": RESOLVED,
     "dlq discard": RESOLVED,

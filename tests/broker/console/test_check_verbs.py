@@ -5,6 +5,8 @@ from __future__ import annotations
 import dramatiq
 import pytest
 
+from broker import TopicState
+from broker.console import findings
 from broker.kafka.errors import TopicAuthorizationFailedError
 from broker.kafka.types import OffsetAndMetadata, TopicPartition
 from broker.offsets.commit_metadata import CommitState, Suspicion, encode
@@ -81,6 +83,25 @@ def test_doctor_finds_what_is_wrong_with_workers_queues_and_delays(kit: Kit, dkb
     kit.broker.enqueue(dramatiq.Message("mail", "task", (), {}, {}))
     offsets[TopicPartition("shop-mail", 0)] = OffsetAndMetadata(1, encode(CommitState(1, 0, ())))
     assert ("retention", "error", "mail") in found_by_doctor(dkb)
+
+
+def test_doctor_finds_codecs_that_this_machine_cannot_read(kit: Kit, dkb: Dkb) -> None:
+    settings = {"a": {"compression.type": "zstd"}, "b": {"compression.type": "producer"}}
+    topics = [TopicState(name, "queue", 1, 1, (), (), found, ()) for name, found in settings.items()]
+    (found,) = findings.of_codecs(topics, lambda module: module != "zstandard")
+    assert (found["subject"], found["severity"]) == ("a", "warning")
+    assert "dramatiq-kafka-broker[zstd]" in found["remedy"]
+    assert list(findings.of_codecs(topics, lambda module: True)) == []
+
+
+@pytest.mark.usefixtures("waiting")
+def test_doctor_finds_a_partition_whose_commit_can_soon_list_no_more(kit: Kit, dkb: Dkb) -> None:
+    kit.broker.enqueue_many([dramatiq.Message("mail", "task", (), {}, {}) for _ in range(1_100)])
+    state = CommitState(1, 1_100, tuple(range(1, 1_100)))
+    offsets = kit.cluster.group("dramatiq.shop-mail").offsets
+    offsets[TopicPartition("shop-mail", 0)] = OffsetAndMetadata(1, encode(state))
+    (row,) = [row for row in dkb("doctor", "--json").document["findings"] if row["check"] == "stuck"]
+    assert (row["subject"], "1,099 records are unfinished" in row["finding"]) == ("mail, partition 0", True)
 
 
 @pytest.mark.usefixtures("waiting")

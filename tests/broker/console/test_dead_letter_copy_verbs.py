@@ -177,3 +177,4 @@ def test_an_export_has_each_dead_letter_on_a_line_with_its_bytes(dkb: Dkb, three
     assert [line["args"] for line in lines] == [[0], [2]]
     assert all(line["raw_base64"] and line["headers"] for line in lines)
     assert ran.err == "2 dead letters of 'mail'.\n"
+    assert len(dkb("dlq", "export", QUEUE, "--limit", "1").out.splitlines()) == 1

@@ -66,6 +66,10 @@ def test_dlq_errors_groups_and_dlq_show_has_traceback_and_arguments(five_dead: S
         ("ValueError", 3, "number 2"),
         ("KeyError", 2, "'number 4'"),
     ]
+    document = dkb("dlq", "errors", "--limit", "1", "--json").document
+    assert ([row["error_type"] for row in document["errors"]], document["count"]) == (["ValueError"], 2)
+    rows = dkb("dlq", "errors", "--text", "number 4", "--json").document["errors"]
+    assert [(row["error_type"], row["count"]) for row in rows] == [("KeyError", 1)]
     first = five_dead[0].message_id
     (shown,) = dkb("dlq", "show", "mail", first, "--json").document["dead_letters"]
     assert shown["args"] == ["value", 0]

@@ -108,6 +108,15 @@ def test_records_that_were_deleted_before_they_ran_are_in_the_ledger(kit: Kit, d
     ran = dkb("status", "--sample", "0")
     assert "2 lost" in ran.out
     assert "mail: 2 records were deleted before they were known to be complete" in ran.out
+    (row,) = dkb("status", "--sample", "0", "--json").document["queues"]
+    assert (row["ledger_difference"], row["ledger_before_ms"]) == (2, None)
+    # The oldest record that is left tells since when at the latest.
+    kit.broker.enqueue(dramatiq.Message("mail", "task", (), {}, {}))
+    left_ms = kit.clock.wall_ms()
+    advance(minutes=5)
+    (row,) = dkb("status", "--sample", "0", "--json").document["queues"]
+    assert (row["ledger_difference"], row["ledger_before_ms"]) == (2, left_ms)
+    assert "They were enqueued before" in dkb("status", "--sample", "0").out
 
 
 def test_a_message_that_runs_by_a_report_does_not_wait_although_no_commit_has_it(
