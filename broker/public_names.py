@@ -1,0 +1,105 @@
+"""The public names of the package, which imports this module with the first use of one of them."""
+
+from .admin.arrivals import Arrivals
+from .admin.message_search import FoundRecord, RecordState, SearchResult
+from .admin.partition_counts import PartitionCounts
+from .admin.queue_states import PartitionState, QueueState, SuspectRecord
+from .broker import KafkaBroker
+from .control import Command, PauseResult
+from .dead_letters import DeadLetter, DeadLetters, Imported, ImportNote, Resolved, default_middleware
+from .dead_letters.dead_letter import Filters
+from .delays import CancelUndecided, DelayedMessage, Outcome, Pending
+from .errors import (
+    EnqueueFailed,
+    InvalidMessage,
+    InvalidQueueName,
+    KafkaUnavailable,
+    MessageFailed,
+    MessageOfUnknownActor,
+    NoCurrentTask,
+    NotAuthorized,
+    NotNow,
+    PartitionKeyRefused,
+    PermanentError,
+    PoisonMessage,
+    RetryPolicyRefused,
+    TemporaryError,
+    TopicMisconfigured,
+    UnknownActor,
+    UnknownWorker,
+)
+from .kafka.topic_plan import ClientKind, PlannedRight, PlannedTopic, TopicDifference, TopicPlan
+from .kafka.topic_states import TopicFinding, TopicState
+from .partition_keys import PartitionKeys
+from .replay import Replay, ReplayResult, ReplayState
+from .reports.counters import ActorCounters
+from .reports.current_task import current_task
+from .reports.history_event import EventKind, HistoryEvent
+from .reports.report import RunningTask, WorkerReport
+from .reports.run_history import RunHistory
+from .reports.worker_states import WorkerInfo, WorkerState
+from .retries import TenacityRetries, retry_if_temporary
+
+__all__ = [
+    "ActorCounters",
+    "Arrivals",
+    "CancelUndecided",
+    "ClientKind",
+    "Command",
+    "DeadLetter",
+    "DeadLetters",
+    "DelayedMessage",
+    "EnqueueFailed",
+    "EventKind",
+    "Filters",
+    "FoundRecord",
+    "HistoryEvent",
+    "ImportNote",
+    "Imported",
+    "InvalidMessage",
+    "InvalidQueueName",
+    "KafkaBroker",
+    "KafkaUnavailable",
+    "MessageFailed",
+    "MessageOfUnknownActor",
+    "NoCurrentTask",
+    "NotAuthorized",
+    "NotNow",
+    "Outcome",
+    "PartitionCounts",
+    "PartitionKeyRefused",
+    "PartitionKeys",
+    "PartitionState",
+    "PauseResult",
+    "Pending",
+    "PermanentError",
+    "PlannedRight",
+    "PlannedTopic",
+    "PoisonMessage",
+    "QueueState",
+    "RecordState",
+    "Replay",
+    "ReplayResult",
+    "ReplayState",
+    "Resolved",
+    "RetryPolicyRefused",
+    "RunHistory",
+    "RunningTask",
+    "SearchResult",
+    "SuspectRecord",
+    "TemporaryError",
+    "TenacityRetries",
+    "TopicDifference",
+    "TopicFinding",
+    "TopicMisconfigured",
+    "TopicPlan",
+    "TopicState",
+    "UnknownActor",
+    "UnknownWorker",
+    "WorkerInfo",
+    "WorkerReport",
+    "WorkerState",
+    "current_task",
+    "default_middleware",
+    "retry_if_temporary",
+]
