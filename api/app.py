@@ -11,10 +11,13 @@ from api.http.body_budget import BodyBudget
 from api.http.problems import ProblemHandler
 from api.http.request import AnyRequest
 from api.routes import OPERATIONS
+from api.routes.metrics import add_metrics
 from api.routes.operation import Handler
 from api.routes.results import moderation_result
 from api.services.async_application import AsyncApplication
 from api.services.housekeeping import keep_house
+from api.services.metrics import ApiMetrics, MeasuredPredictor
+from db.timing import observe_statements
 from settings import get_settings
 from submissions.application import Application
 
@@ -45,6 +48,8 @@ def create_app() -> Sanic:
     # A request without a task_id is wrong, and its path is known.
     app.add_route(moderation_result, "/moderation_result", methods=["GET", "HEAD"], name="no_task_id")
     add_docs(app)
+    app.ctx.metrics = ApiMetrics()
+    add_metrics(app, app.ctx.metrics)
     app.register_listener(_start, "before_server_start")
     app.register_listener(_release_waiting, "before_server_stop")
     app.register_listener(_stop, "after_server_stop")
@@ -54,6 +59,8 @@ def create_app() -> Sanic:
 async def _start(app: Sanic) -> None:
     settings = get_settings()
     application = Application(settings)
+    application.predictor = MeasuredPredictor(application.predictor, app.ctx.metrics)
+    observe_statements(app.ctx.metrics.observe_statement)
     app.ctx.application = application
     app.ctx.calls = AsyncApplication(application, settings)
     app.ctx.calls.load_model()

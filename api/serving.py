@@ -9,8 +9,10 @@ import asyncio
 import gc
 import logging
 import os
+import shutil
 import signal
 import socket
+import tempfile
 import threading
 from multiprocessing import connection, get_context, parent_process
 from types import FrameType
@@ -21,6 +23,7 @@ from sanic.server import AsyncioServer
 
 from api.app import create_app
 from api.http.connections import Connections, allowed_by_system
+from api.services.metrics import SHARED_DIRECTORY
 from settings import get_settings
 
 logger = logging.getLogger(__name__)
@@ -115,6 +118,8 @@ def serve_in_processes(listener: socket.socket, count: int) -> str | None:
       An error in a sentence; None after an orderly stop.
     """
     context = get_context("spawn")
+    shared = tempfile.mkdtemp(prefix="moderation-metrics-")
+    os.environ[SHARED_DIRECTORY] = shared  # before a child imports prometheus_client
     children = [context.Process(target=_serve_as_child, args=(listener,)) for _ in range(count)]
     stopping = False
 
@@ -135,6 +140,7 @@ def serve_in_processes(listener: socket.socket, count: int) -> str | None:
     stop()
     for child in children:
         child.join()
+    shutil.rmtree(shared, ignore_errors=True)
     return "An API process ended by itself; the others were stopped" if died else None
 
 

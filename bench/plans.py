@@ -32,6 +32,7 @@ from db import (
     outbox,
     outcome_notifications,
     redrive,
+    statistics,
     submissions,
     verification,
 )
@@ -62,6 +63,7 @@ MODULES: tuple[ModuleType, ...] = (
     outbox,
     outcome_notifications,
     redrive,
+    statistics,
     submissions,
     verification,
 )
@@ -123,6 +125,7 @@ CALLS: dict[str, Callable[[Connection], object]] = {
         c,
         [submissions.Outcome(f"m{number}", 0, 1, is_violation=True, probability=0.5) for number in range(5)],
     ),
+    "statistics.read_statistics": lambda c: statistics.read_statistics(c),
     "submissions.read_by_task_ids": lambda c: submissions.read_by_task_ids(c, [1, 2, 77]),
     "submissions.read_by_message_id": lambda c: submissions.read_by_message_id(c, "m77"),
     "verification.claim_changes": lambda c: verification.claim_changes(c, limit=100, lease_s=30),

@@ -13,6 +13,7 @@ from sqlalchemy.engine import URL
 
 from db.errors import from_sqlalchemy
 from db.limits import Limits
+from db.timing import time_statements
 from db.waiting import ANSWER_RESERVE_S, connections_with_deadline, is_readable
 
 # The limit, about 15 s, within which a silent server (pulled cable, paused machine) is noticed.
@@ -55,6 +56,7 @@ def make_engine(
     _limit_transactions(engine, Limits.of(target, statement_timeout_s))
     _replace_broken_connections(engine)
     _forget_connections_in_children(engine)
+    time_statements(engine)
     return engine
 
 

@@ -16,6 +16,7 @@ from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from db.engine import driver_arguments, psycopg2_url
 from db.errors import from_driver
 from db.limits import Limits
+from db.timing import timed
 from db.waiting import answered, is_readable
 
 _DIALECT = PGDialect_psycopg2()
@@ -53,8 +54,9 @@ class LoopConnections:
             connection = self._take() or await self._connect()
             try:
                 cursor = connection.cursor()
-                cursor.execute(self._limits.of_a_statement + statement.sql, parameters)
-                await answered(connection)
+                with timed(statement.sql):
+                    cursor.execute(self._limits.of_a_statement + statement.sql, parameters)
+                    await answered(connection)
                 rows: list[tuple[Any, ...]] = cursor.fetchall()
             except BaseException:
                 connection.close()  # its state is unknown
