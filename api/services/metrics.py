@@ -41,10 +41,13 @@ class ApiMetrics:
     """What an API process counts. In one process a registry has it; several share a directory.
 
     No label has an id: their values are routes, statuses, kinds of statements and decisions.
+
+    Attributes:
+      registry: That of the metrics of this process.
     """
 
     def __init__(self) -> None:
-        self._registry = registry = CollectorRegistry()
+        self.registry = registry = CollectorRegistry()
         self.requests = Counter(
             "http_requests_total", "Answered requests.", ["method", "route", "status"], registry=registry
         )
@@ -64,6 +67,8 @@ class ApiMetrics:
             ["reason"],
             registry=registry,
         )
+        for reason in ("no_model", "cannot_score"):
+            self.prediction_errors.labels(reason)  # its first increase is seen only from 0
         self.prediction_duration = Histogram(
             "prediction_duration_seconds",
             "The time to score a batch of ads.",
@@ -101,7 +106,7 @@ class ApiMetrics:
         Parameters:
           statistics: Those of the database; None when PostgreSQL does not answer.
         """
-        registry = self._registry
+        registry = self.registry
         if SHARED_DIRECTORY in os.environ:
             registry = CollectorRegistry()
             MultiProcessCollector(registry)

@@ -26,6 +26,8 @@ Labels = Sequence[str]
 Sample = tuple[Labels, float]
 
 _MILLISECOND_S = 0.001
+#: The causes of crashes that are exported before the first one, so that its increase is seen.
+_CAUSES = ("SIGKILL", "SIGSEGV", "SIGABRT", "SIGBUS", "exit", "unknown")
 #: The states of a worker that is not gone.
 _ALIVE = (WorkerState.BUSY, WorkerState.IDLE, WorkerState.STUCK, WorkerState.SILENT)
 
@@ -64,7 +66,7 @@ class StateCollector(Collector):
         yield _plain("dramatiq_kafka_run_errors_total", totals.run_errors.items())
         yield _plain("dramatiq_kafka_dead_lettered_total", totals.dead_letter_errors.items())
         yield _histogram("dramatiq_kafka_forward_lateness_seconds", [((), totals.forward_lateness)])
-        crashes = {"SIGKILL": 0, "exit": 0, "unknown": 0} | totals.crashes
+        crashes = dict.fromkeys(_CAUSES, 0) | totals.crashes
         yield _plain("dramatiq_kafka_worker_crashes_total", (((n,), count) for n, count in crashes.items()))
         yield _plain("dramatiq_kafka_worker_cpu_seconds_total", [((), totals.cpu_s)])
         yield _plain("dramatiq_kafka_history_dropped_total", [((), totals.history_dropped)])
