@@ -4,7 +4,7 @@
 """
 
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
@@ -57,6 +57,9 @@ class Settings(BaseSettings):
 
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=8000, ge=0, le=65535)
+    api_keys: Literal["auto", "on", "off"] = Field(
+        default="auto", description="whether requests need a key; auto: unless the address is loopback"
+    )
     api_workers: int = Field(default=1, ge=1, description="API processes")
     api_shutdown_timeout_s: float = Field(
         default=5.0, gt=0, description="how long SIGTERM waits for requests in flight"

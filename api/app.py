@@ -7,6 +7,7 @@ from functools import wraps
 from sanic import HTTPResponse, Sanic
 
 from api.docs.page import add_docs
+from api.http.authentication import Access, keys_are_required, limit_headers
 from api.http.body_budget import BodyBudget
 from api.http.problems import ProblemHandler
 from api.http.request import AnyRequest
@@ -26,8 +27,12 @@ MAX_BODY_BYTES = 1_000_000
 MAX_HEADER_BYTES = 8_192
 
 
-def create_app() -> Sanic:
-    """Make the application. It connects to nothing until a request needs it."""
+def create_app(address: str = "") -> Sanic:
+    """Make the application. It connects to nothing until a request needs it.
+
+    Parameters:
+      address: The IP address that it is served on; one that is not loopback needs API keys by default.
+    """
     app = Sanic(
         "moderation", error_handler=ProblemHandler(), request_class=AnyRequest, configure_logging=False
     )
@@ -37,17 +42,25 @@ def create_app() -> Sanic:
     app.config.REQUEST_MAX_SIZE = MAX_BODY_BYTES
     app.config.REQUEST_MAX_HEADER_SIZE = MAX_HEADER_BYTES
     app.ctx.bodies = BodyBudget(get_settings().api_max_body_bytes)
+    app.ctx.needs_keys = keys_are_required(get_settings().api_keys, address)
     for operation in OPERATIONS:
         app.add_route(
-            _releasing_body(operation.handler),
+            _authorized(operation.handler),
             _sanic_path(operation.path),
             methods=["GET", "HEAD"] if operation.method == "GET" else [operation.method],
             name=operation.name,
             unquote=True,
+            ctx_scope=operation.scope,
         )
     # A request without a task_id is wrong, and its path is known.
-    app.add_route(moderation_result, "/moderation_result", methods=["GET", "HEAD"], name="no_task_id")
-    add_docs(app)
+    app.add_route(
+        _authorized(moderation_result),
+        "/moderation_result",
+        methods=["GET", "HEAD"],
+        name="no_task_id",
+        ctx_scope="read",
+    )
+    add_docs(app, needs_keys=app.ctx.needs_keys)
     app.ctx.metrics = ApiMetrics()
     add_metrics(app, app.ctx.metrics)
     app.register_listener(_start, "before_server_start")
@@ -63,6 +76,7 @@ async def _start(app: Sanic) -> None:
     observe_statements(app.ctx.metrics.observe_statement)
     app.ctx.application = application
     app.ctx.calls = AsyncApplication(application, settings)
+    app.ctx.access = Access(app.ctx.calls.key_ring, is_required=app.ctx.needs_keys)
     app.ctx.calls.load_model()
     app.ctx.housekeeping = asyncio.create_task(keep_house(app.ctx.calls))
     application.start()
@@ -79,13 +93,17 @@ async def _stop(app: Sanic) -> None:
     await asyncio.to_thread(app.ctx.application.stop)
 
 
-def _releasing_body(handler: Handler) -> Handler:
-    """Return the handler, which then also returns the request's body to the budget."""
+def _authorized(handler: Handler) -> Handler:
+    """Return the handler for authorized callers, which also returns the request's body to the budget."""
 
     @wraps(handler)
     async def answer(request: AnyRequest, **path: str) -> HTTPResponse:
         try:
-            return await handler(request, **path)
+            await request.authorize()
+            response = await handler(request, **path)
+            if request.limits:
+                response.headers.update(limit_headers(request.limits))
+            return response
         finally:
             request.give_body_back()
 

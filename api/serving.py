@@ -48,7 +48,7 @@ async def _serve(listener: socket.socket) -> None:
     told_to_stop = asyncio.Event()
     for number in STOP_SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
-    app = create_app()
+    app = create_app(listener.getsockname()[0])
     settings = get_settings()
     app.ctx.connections = Connections(
         allowed_by_system(settings.api_max_connections),
@@ -73,6 +73,10 @@ async def _serve(listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     logger.info("Serving on %s, described at %s/docs", address, address)
+    if app.ctx.needs_keys:
+        logger.info("Requests need an API key: python -m submissions.keys create --help")
+    else:
+        logger.warning("API keys are off: anybody who reaches %s may use all of it (API_KEYS)", address)
     await told_to_stop.wait()
     logger.info("Stopping")
     await server.before_stop()

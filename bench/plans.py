@@ -23,6 +23,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, event, text
 
 from db import (
+    api_keys,
+    audit,
     cancelling,
     history,
     idempotency,
@@ -51,9 +53,13 @@ GROWING = {
     "idempotency_keys",
     "ad_versions",
     "verification_changes",
+    "api_key_usage",
+    "audit_log",
 }
 #: The statements of every function of these modules that takes a connection are explained.
 MODULES: tuple[ModuleType, ...] = (
+    api_keys,
+    audit,
     cancelling,
     history,
     idempotency,
@@ -77,7 +83,20 @@ _CHANGE = verification.VerificationChange(1, 77, _LONG_AGO, _LONG_AGO, 0)
 
 #: The call of each function on the loaded tables.
 CALLS: dict[str, Callable[[Connection], object]] = {
-    "cancelling.cancel": lambda c: cancelling.cancel(c, 1),
+    "api_keys.insert_key": lambda c: api_keys.insert_key(
+        c, api_keys.NewKey("bench", "bench", bytes(32), ["read"], "bench")
+    ),
+    "api_keys.revoke_key": lambda c: api_keys.revoke_key(c, "bench", by="bench", reason="bench"),
+    "api_keys.read_keys": lambda c: api_keys.read_keys(c),
+    "api_keys.read_used": lambda c: api_keys.read_used(c),
+    "audit.record": lambda c: audit.record(c, audit.Change("cancel", "key 1", 1, task_ids=[1])),
+    "audit.read_entries": lambda c: (
+        audit.read_entries(c, limit=50),
+        audit.read_entries(c, key_id="key 1", limit=50),
+    ),
+    "audit.read_entries_of_item": lambda c: audit.read_entries_of_item(c, 77, limit=50),
+    "audit.read_entries_of_task": lambda c: audit.read_entries_of_task(c, 77, limit=50),
+    "cancelling.cancel": lambda c: (cancelling.cancel(c, 1), cancelling.cancel(c, 1, client_id=1)),
     "idempotency.lock_free": lambda c: idempotency.lock_free(c, ["key 1", "key 2"]),
     "idempotency.read": lambda c: idempotency.read(c, ["key 1", "key 2"]),
     "idempotency.remember": lambda c: idempotency.remember(
@@ -99,6 +118,8 @@ CALLS: dict[str, Callable[[Connection], object]] = {
         listing.read_page(c, limit=50),
         listing.read_page(c, limit=50, before=900, status="failed"),
         listing.read_page(c, limit=50, item_id=77),
+        listing.read_page(c, limit=50, client_id=3),
+        listing.read_page(c, limit=50, before=900, item_id=77, client_id=3),
     ),
     "history.read_history": lambda c: history.read_history(c, [100, 200, 300]),
     "items.read_ads": lambda c: items.read_ads(c, [1, 2, 77]),
@@ -119,7 +140,9 @@ CALLS: dict[str, Callable[[Connection], object]] = {
     "redrive.redrive": lambda c: redrive.redrive(c, [100, 200], by="bench", reason="bench"),
     "redrive.read_generations": lambda c: redrive.read_generations(c, ["m1", "m2", "nobody's"]),
     "submissions.insert_pending": lambda c: submissions.insert_pending(
-        c, [submissions.NewSubmission(str(uuid.uuid4()), item_id) for item_id in (1, 2, 77)], lease_s=30
+        c,
+        [submissions.NewSubmission(str(uuid.uuid4()), item_id, 3, "key 1") for item_id in (1, 2, 77)],
+        lease_s=30,
     ),
     "submissions.write_outcomes": lambda c: submissions.write_outcomes(
         c,
@@ -168,6 +191,15 @@ _LOAD_LATER = {
     " SELECT n, 'digest', 1, 'ad', 'as good as new', 1, 1 FROM generate_series(1, :rows, 10) AS n",
     "verification_changes": "INSERT INTO verification_changes (seller_id, due_at)"
     " SELECT n, now() + make_interval(hours => :lease_hours) FROM generate_series(1, :rows / 10) AS n",
+    # One submission in a hundred is of a client.
+    "api_keys": "UPDATE moderation_results SET client_id = 1 + id % 7 WHERE id % 100 = 3",
+    "api_key_usage": "INSERT INTO api_key_usage (day, key_id, used, granted)"
+    " SELECT CAST(now() AS date) - n % 100, 'key ' || n / 100, n, 1 FROM generate_series(1, :rows / 10) AS n",
+    "audit_log": "INSERT INTO audit_log (at, action, key_id, task_ids, item_ids)"
+    " SELECT now() - n * interval '1 second', CASE n % 3 WHEN 0 THEN 'submit' WHEN 1 THEN 'cancel' ELSE"
+    "  'store_ads' END, 'key ' || n % 7, CASE WHEN n % 3 < 2 THEN ARRAY[n] END,"
+    "  CASE WHEN n % 3 = 2 THEN ARRAY[n] END"
+    " FROM generate_series(1, :rows / 5) AS n",
 }
 
 

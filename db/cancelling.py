@@ -11,6 +11,7 @@ _CANCEL = text(
     WITH cancelled AS (
         UPDATE moderation_results SET status = 'cancelled', processed_at = now(), publish_after = NULL
         WHERE id = :task_id AND status = 'pending'
+            AND (CAST(:client_id AS bigint) IS NULL OR client_id = :client_id)
         RETURNING id
     )
     SELECT pg_notify('{CHANNEL}', CAST(id AS text)) FROM cancelled
@@ -18,10 +19,13 @@ _CANCEL = text(
 )
 
 
-def cancel(connection: Connection, task_id: int) -> bool:
+def cancel(connection: Connection, task_id: int, *, client_id: int | None = None) -> bool:
     """Cancel the submission if it is pending; return whether it was.
+
+    Parameters:
+      client_id: Only a submission of this client; any one when None.
 
     Raises:
       RowLocked: Another transaction keeps its row locked.
     """
-    return connection.execute(_CANCEL, {"task_id": task_id}).one_or_none() is not None
+    return connection.execute(_CANCEL, {"task_id": task_id, "client_id": client_id}).one_or_none() is not None

@@ -48,11 +48,11 @@ _UPSERT_SELLERS = text(
     """
 )
 
-# As the trigger does that sees the edits of an ad itself, see migration V08.
+# As the trigger does that sees the edits of an ad itself, see migrations V08 and V10.
 _SUBMIT_AGAIN = text(
     """
-    INSERT INTO moderation_results (item_id)
-    SELECT id FROM unnest(CAST(:ids AS bigint[])) AS edited (id)
+    INSERT INTO moderation_results (item_id, client_id)
+    SELECT id, client_of_ad(id) FROM unnest(CAST(:ids AS bigint[])) AS edited (id)
     WHERE EXISTS (
         SELECT FROM moderation_results AS row
         WHERE row.item_id = edited.id AND row.status IN ('pending', 'completed')

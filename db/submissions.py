@@ -25,10 +25,16 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 
 @dataclass(frozen=True, slots=True)
 class NewSubmission:
-    """A submission to insert, with the id of its message."""
+    """A submission to insert, with the id of its message.
+
+    Attributes:
+      client_id, key_id: Of the request's key; None without one.
+    """
 
     message_id: str
     item_id: int
+    client_id: int | None = None
+    key_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +42,8 @@ class Submission:
     """One row of ``moderation_results``.
 
     ``is_violation`` and ``probability`` are set exactly for completed submissions, ``error_message`` exactly
-    for failed ones, and ``publish_after`` until Kafka is known to have the message.
+    for failed ones, and ``publish_after`` until Kafka is known to have the message. ``client_id`` is that of
+    the client that handed it in; None for a request without a key.
 
     Each field but ``task_id`` is read from the column of the same name.
     """
@@ -52,6 +59,7 @@ class Submission:
     created_at: datetime
     processed_at: datetime | None
     publish_after: datetime | None
+    client_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +89,31 @@ _INSERT_PENDING = text(
     """
 )
 
+# With the clients of the submissions, and one row of the audit log for each key.
+_INSERT_PENDING_OF_CLIENTS = text(
+    """
+    WITH new AS (
+        SELECT * FROM unnest(
+            CAST(:item_ids AS bigint[]), CAST(:message_ids AS text[]), CAST(:client_ids AS bigint[]),
+            CAST(:key_ids AS text[])
+        ) WITH ORDINALITY AS t (item_id, message_id, client_id, key_id, position)
+    ), inserted AS (
+        INSERT INTO moderation_results (item_id, message_id, client_id, publish_after)
+        SELECT new.item_id, new.message_id, new.client_id, now() + make_interval(secs => :lease_s)
+        FROM new JOIN items ON items.id = new.item_id
+        ORDER BY new.position
+        RETURNING id, message_id
+    ), audited AS (
+        INSERT INTO audit_log (action, key_id, client_id, task_ids)
+        SELECT 'submit', key_id, client_id, array_agg(id)
+        FROM inserted JOIN new USING (message_id) WHERE key_id IS NOT NULL GROUP BY key_id, client_id
+    )
+    SELECT id, message_id FROM inserted
+    """
+)
+
 _INSERT_PENDING_IN_LOOP = Statement(_INSERT_PENDING)
+_INSERT_PENDING_OF_CLIENTS_IN_LOOP = Statement(_INSERT_PENDING_OF_CLIENTS)
 
 # The first writer of a generation wins, and a redrive's generation is newer. The upsert alone would suffice,
 # but every attempt to insert uses up an id: therefore the UPDATE comes first. A row with an outcome no
@@ -166,7 +198,7 @@ READ = select(
 def insert_pending(
     connection: Connection, submissions: Sequence[NewSubmission], *, lease_s: float
 ) -> dict[str, int]:
-    """Insert a pending row for each submission whose ad exists.
+    """Insert a pending row for each submission whose ad exists; the audit log records those of a key.
 
     Parameters:
       lease_s: The time in which only the caller publishes the messages.
@@ -174,7 +206,9 @@ def insert_pending(
     Returns:
       The new rows' task ids by message id.
     """
-    rows = connection.execute(_INSERT_PENDING, _pending(submissions, lease_s))
+    parameters = _pending(submissions, lease_s)
+    statement = _INSERT_PENDING_OF_CLIENTS if "key_ids" in parameters else _INSERT_PENDING
+    rows = connection.execute(statement, parameters)
     return {row.message_id: row.id for row in rows}
 
 
@@ -182,16 +216,22 @@ async def insert_pending_in_loop(
     connections: LoopConnections, submissions: Sequence[NewSubmission], *, lease_s: float
 ) -> dict[str, int]:
     """Do the work of :func:`insert_pending` from an event loop. The rows are committed when it returns."""
-    rows = await connections.execute(_INSERT_PENDING_IN_LOOP, _pending(submissions, lease_s))
+    parameters = _pending(submissions, lease_s)
+    statement = _INSERT_PENDING_OF_CLIENTS_IN_LOOP if "key_ids" in parameters else _INSERT_PENDING_IN_LOOP
+    rows = await connections.execute(statement, parameters)
     return {message_id: task_id for task_id, message_id in rows}
 
 
 def _pending(submissions: Sequence[NewSubmission], lease_s: float) -> dict[str, object]:
-    return {
+    parameters: dict[str, object] = {
         "lease_s": lease_s,
         "item_ids": [submission.item_id for submission in submissions],
         "message_ids": [storable(submission.message_id) for submission in submissions],
     }
+    if any(submission.key_id is not None for submission in submissions):
+        parameters["client_ids"] = [submission.client_id for submission in submissions]
+        parameters["key_ids"] = [submission.key_id for submission in submissions]
+    return parameters
 
 
 def write_outcomes(connection: Connection, outcomes: Sequence[Outcome], *, briefly: bool = False) -> set[str]:

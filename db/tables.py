@@ -5,6 +5,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Date,
     DateTime,
     Double,
     Integer,
@@ -48,6 +49,7 @@ moderation_results = Table(
     Column("message_id", Text, nullable=False),
     Column("generation", Integer, nullable=False),
     Column("publish_after", DateTime(timezone=True)),
+    Column("client_id", BigInteger),
 )
 
 idempotency_keys = Table(
@@ -57,6 +59,56 @@ idempotency_keys = Table(
     Column("fingerprint", LargeBinary, nullable=False),
     Column("task_ids", ARRAY(BigInteger), nullable=False),
     Column("expires_at", DateTime(timezone=True), nullable=False),
+)
+
+clients = Table(
+    "clients",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("client_id", BigInteger, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("scopes", ARRAY(Text), nullable=False),
+    Column("rate_requests", Integer),
+    Column("rate_window_s", Integer),
+    Column("quota_per_day", BigInteger),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("revoked_at", DateTime(timezone=True)),
+    Column("revoked_by", Text),
+    Column("reason", Text),
+)
+
+api_key_usage = Table(
+    "api_key_usage",
+    metadata,
+    Column("key_id", Text, primary_key=True),
+    Column("day", Date, primary_key=True),
+    Column("used", BigInteger, nullable=False),
+    Column("granted", BigInteger, nullable=False),
+)
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("action", Text, nullable=False),
+    Column("key_id", Text),
+    Column("client_id", BigInteger),
+    Column("done_by", Text),
+    Column("task_ids", ARRAY(BigInteger)),
+    Column("item_ids", ARRAY(BigInteger)),
+    Column("subject", Text),
+    Column("reason", Text),
 )
 
 judgements = Table(

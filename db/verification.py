@@ -101,8 +101,9 @@ _FINISH = text(
     ), released AS (
         UPDATE verification_changes SET due_at = now() WHERE id = ANY (CAST(:untouched AS bigint[]))
     )
-    INSERT INTO moderation_results (item_id)
-    SELECT id FROM unnest(CAST(:stale AS bigint[])) AS stale (id) JOIN items USING (id) ORDER BY id
+    INSERT INTO moderation_results (item_id, client_id)
+    SELECT id, client_of_ad(id) FROM unnest(CAST(:stale AS bigint[])) AS stale (id) JOIN items USING (id)
+    ORDER BY id
     """
 )
 

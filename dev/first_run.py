@@ -36,6 +36,10 @@ class ApiClient:
         self._http = httpx.Client(base_url=url, timeout=10.0, trust_env=False)
         self._check = check
 
+    def use_key(self, key: str) -> None:
+        """Send an API key with each request."""
+        self._http.headers["authorization"] = f"Bearer {key}"
+
     def wait_until_ready(self) -> None:
         wait_until(self._is_ready, deadline_s=READY_TIMEOUT_S, what="the API to be ready")
 

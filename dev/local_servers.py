@@ -8,7 +8,8 @@ from pathlib import Path
 
 from sqlalchemy import make_url
 
-from dev.ports import is_taken
+from api.http.authentication import keys_are_required
+from dev.ports import HOST, is_taken
 from dev.postgres import SUPERUSER
 from dev.stack import ROOT
 from settings import Settings
@@ -27,6 +28,7 @@ class LocalServers:
     """The addresses that the settings name, all on this machine.
 
     Parameters:
+      needs_keys: Whether the API needs keys.
       dev_dir: The directory of data and logs, kept between runs.
     """
 
@@ -35,6 +37,7 @@ class LocalServers:
     kafka_port: int
     api_host: str
     api_port: int
+    needs_keys: bool
     dev_dir: Path
 
     @property
@@ -68,6 +71,9 @@ class LocalServers:
             kafka_port=int(port or DEFAULT_KAFKA_PORT),
             api_host=settings.api_host,
             api_port=settings.api_port,
+            needs_keys=keys_are_required(
+                settings.api_keys, HOST if settings.api_host in LOCAL_HOSTS else settings.api_host
+            ),
             dev_dir=Path(os.environ.get("DEV_DIR", ROOT / ".dev")).resolve(),
         )
 

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from db.engine import make_engine, transaction
@@ -19,6 +20,9 @@ from dev.first_run import ApiClient, verdict_table
 from dev.local_servers import LocalServers
 from dev.stack import EMBEDDED_ENV, ROOT, embedded_postgres, migrate
 from dev.waiting import wait_until
+from settings import get_settings
+from submissions.database import Database
+from submissions.keys import ApiKeys, Limits
 from training.sample_ads import sample_ads
 
 SAMPLE_ADS = 300
@@ -69,6 +73,8 @@ class Running:
             self._worker.start()
             self._api.start()
             self._client.wait_until_ready()
+            if self._servers.needs_keys:
+                self._client.use_key(self._new_key())
 
     def show(self) -> None:
         """Submit a few ads, print their verdicts and the next commands."""
@@ -82,6 +88,10 @@ class Running:
         say(f"Serving  {url}  (described at {url}/docs)")
         say(f"  curl -X POST '{url}/async_predict?item_id={SHOWN_ADS + 1}'")
         say(f"  curl {url}/moderation_result/{submitted[-1].task_id + 1}")
+        if self._servers.needs_keys:
+            say("API keys are on: python -m submissions.keys create --help")
+        else:
+            say("API keys are off: whoever reaches this address may use all of it. API_KEYS=on needs them.")
         say("Ctrl-C stops everything and keeps the data.")
 
     def watch(self) -> None:
@@ -108,6 +118,12 @@ class Running:
                     _wait_for_end(children, timeout_s)
                 for child in children:
                     child.kill()
+
+    def _new_key(self) -> str:
+        """Create a key for the ads that this command shows."""
+        keys = ApiKeys(Database(get_settings().model_copy(update={"database_url": self._database_url})))
+        expires_at = datetime.now(UTC) + timedelta(hours=1)
+        return keys.create("make run", scopes=["submit", "read"], limits=Limits(expires_at=expires_at))[0]
 
     def _fill_database(self) -> int:
         """Load the sample ads, and publish pending tasks again: the embedded Kafka lost their messages."""

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
-from db import items
+from db import audit, items
+from db.audit import Change
 from db.items import AdFields
+from submissions.callers import ANYBODY, Caller
 from submissions.database import Database
 
 
@@ -19,7 +21,13 @@ class AdStore:
             found = items.read_ads(connection, item_ids)
         return [found.get(item_id) for item_id in item_ids]
 
-    def store(self, ads: Sequence[AdFields]) -> set[int]:
+    def store(self, ads: Sequence[AdFields], caller: Caller = ANYBODY) -> set[int]:
         """Insert or overwrite the ads and their sellers; return the ids of the new ads."""
         with self._database.transaction() as connection:
-            return items.load_ads(connection, ads)
+            created = items.load_ads(connection, ads)
+            if caller.key_id:
+                item_ids = sorted(ad.item_id for ad in ads)
+                audit.record(
+                    connection, Change("store_ads", caller.key_id, caller.client_id, item_ids=item_ids)
+                )
+            return created

@@ -9,6 +9,7 @@ from db import items, submissions
 from db.judgements import Decision, Judgement, read_judgement
 from db.submissions import Submission
 from scoring import Ad, Feature, NotExplainable, Part
+from submissions.callers import ANYBODY, Caller
 from submissions.database import Database
 from submissions.predicting import Predictor
 
@@ -76,17 +77,17 @@ class Explainer:
         self._database = database
         self._predictor = predictor
 
-    def explain_each(self, task_ids: Sequence[int]) -> list[ExplainedVerdict | Exception]:
+    def explain_each(self, wanted: Sequence[tuple[int, Caller]]) -> list[ExplainedVerdict | Exception]:
         """Explain verdicts as :meth:`explain` does; an error is the answer for its task alone."""
         answers: list[ExplainedVerdict | Exception] = []
-        for task_id in task_ids:
+        for task_id, caller in wanted:
             try:
-                answers.append(self.explain(task_id))
+                answers.append(self.explain(task_id, caller))
             except Exception as error:  # noqa: BLE001 - the task's answer
                 answers.append(error)
         return answers
 
-    def explain(self, task_id: int) -> ExplainedVerdict:
+    def explain(self, task_id: int, caller: Caller = ANYBODY) -> ExplainedVerdict:
         """Explain the verdict of a submission by the ad as it was scored and the model of this process.
 
         Another model may have given the verdict: the judgement names it. An old verdict does not say which
@@ -94,13 +95,13 @@ class Explainer:
         loads the model.
 
         Raises:
-          NoSuchTask: There is no such submission.
+          NoSuchTask: There is no such submission, or the caller does not see it.
           NothingToExplain: It has no verdict, its ad is gone and was not kept, or the model in use reads no
             text.
           ModelUnavailable: There is no model.
           DatabaseUnavailable: PostgreSQL cannot be used now.
         """
-        submission, ad, explained, judgement = self._read(task_id)
+        submission, ad, explained, judgement = self._read(task_id, caller)
         return ExplainedVerdict(
             task_id=submission.task_id,
             is_violation=submission.is_violation,
@@ -126,10 +127,10 @@ class Explainer:
             features=explanation.features,
         )
 
-    def _read(self, task_id: int) -> tuple[Submission, Ad, ExplainedAd, Judgement | None]:
+    def _read(self, task_id: int, caller: Caller) -> tuple[Submission, Ad, ExplainedAd, Judgement | None]:
         with self._database.transaction() as connection:
             submission = submissions.read_by_task_ids(connection, [task_id]).get(task_id)
-            if submission is None:
+            if submission is None or not caller.sees(submission.client_id):
                 raise NoSuchTask(f"There is no task with task_id {task_id}")
             if submission.status != "completed":
                 raise NothingToExplain(f"Task {task_id} is {submission.status}: it has no verdict to explain")

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from db import cancelling, items, submissions
+from db import audit, cancelling, items, submissions
+from db.audit import Change
 from db.history import PastOutcome, read_history
 from db.judgements import Judgement, read_judgement
 from db.listing import read_page
 from db.submissions import Status, Submission
+from submissions.callers import ANYBODY, Caller
 from submissions.database import Database
 
 
@@ -40,8 +42,8 @@ class SubmissionQueries:
             found = submissions.read_by_task_ids(connection, task_ids)
         return [found.get(task_id) for task_id in task_ids]
 
-    def page(self, wanted: PageRequest) -> tuple[Sequence[Submission], bool]:
-        """Return the page, and whether another follows."""
+    def page(self, wanted: PageRequest, caller: Caller = ANYBODY) -> tuple[Sequence[Submission], bool]:
+        """Return the page of the submissions that the caller sees, and whether another follows."""
         with self._database.transaction() as connection:
             found = read_page(
                 connection,
@@ -49,6 +51,7 @@ class SubmissionQueries:
                 before=wanted.before,
                 status=wanted.status,
                 item_id=wanted.item_id,
+                client_id=None if caller.sees_all else caller.client_id,
             )
         return found[: wanted.limit], len(found) > wanted.limit
 
@@ -70,8 +73,17 @@ class SubmissionQueries:
         with self._database.transaction() as connection:
             return read_history(connection, [task_id]).get(task_id, [])
 
-    def cancel(self, task_id: int) -> Submission | None:
-        """Cancel a submission that has no outcome; return its present row; None for an unknown task id."""
+    def cancel(self, task_id: int, caller: Caller = ANYBODY) -> Submission | None:
+        """Cancel a submission that has no outcome; return its present row.
+
+        Returns:
+          None for an unknown task id, and for a submission that the caller may not cancel.
+        """
+        only_of = None if caller.changes_all else caller.client_id
         with self._database.transaction() as connection:
-            cancelling.cancel(connection, task_id)
-            return submissions.read_by_task_ids(connection, [task_id]).get(task_id)
+            if cancelling.cancel(connection, task_id, client_id=only_of) and caller.key_id:
+                audit.record(
+                    connection, Change("cancel", caller.key_id, caller.client_id, task_ids=[task_id])
+                )
+            found = submissions.read_by_task_ids(connection, [task_id]).get(task_id)
+        return found if found and only_of in (None, found.client_id) else None

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
 from itertools import chain
+from typing import Self
 from uuid import uuid4
 
 from sqlalchemy import Connection
@@ -15,6 +16,7 @@ from db.idempotency import Remembered
 from db.in_loop import LoopConnections
 from db.outbox import Unpublished
 from db.submissions import NewSubmission
+from submissions.callers import ANYBODY, Caller
 from submissions.database import Database
 from submissions.outbox import Outbox
 
@@ -25,12 +27,22 @@ MAX_FORGOTTEN = 1_000
 SINGLY_S = 2.0
 
 
+#: Separates a client's id from its key. No client can send it.
+_CLIENT_END = "\x1f"
+
+
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
     """A client's name for one request, and a fingerprint of the request's content."""
 
     value: str
     fingerprint: bytes
+
+    @classmethod
+    def of_caller(cls, caller: Caller, name: str, fingerprint: bytes) -> Self:
+        """Return the key of a client's request. Clients with equal names for requests have different keys."""
+        prefix = "" if caller.client_id is None else f"{caller.client_id}{_CLIENT_END}"
+        return cls(prefix + name, fingerprint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +51,23 @@ class SubmissionRequest:
 
     item_ids: tuple[int, ...]
     key: IdempotencyKey | None = None
+    caller: Caller = ANYBODY
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A task id for each ad of the request; None for an ad that does not exist."""
+    """A task id for each ad of the request; None for an ad that does not exist.
+
+    ``is_repeated`` is whether an earlier request with the same key submitted them.
+    """
 
     task_ids: tuple[int | None, ...]
+    is_repeated: bool = False
+
+    @property
+    def count(self) -> int:
+        """The number of ads that this request itself submitted."""
+        return 0 if self.is_repeated else sum(task_id is not None for task_id in self.task_ids)
 
 
 class Refused(Enum):
@@ -97,8 +119,11 @@ class Submitter:
                 idempotency.remember(connection, lasting, ttl_s=self._key_ttl_s)
         self._outbox.publish(unpublished, lease)
         unnamed = iter(accepted)  # requests without a key come first, in their order
+        first = {id(request) for request in new}
         return [
-            _reply(request.key, (known | named).get(request.key.value)) if request.key else next(unnamed)
+            _reply(request.key, (known | named).get(request.key.value), is_repeated=id(request) not in first)
+            if request.key
+            else next(unnamed)
             for request in requests
         ]
 
@@ -185,7 +210,13 @@ def _insert(
 
 def _rows(requests: Sequence[SubmissionRequest]) -> list[list[NewSubmission]]:
     """Return the rows of each request, with new message ids."""
-    return [[NewSubmission(str(uuid4()), item_id) for item_id in request.item_ids] for request in requests]
+    return [
+        [
+            NewSubmission(str(uuid4()), item_id, request.caller.client_id, request.caller.key_id)
+            for item_id in request.item_ids
+        ]
+        for request in requests
+    ]
 
 
 def _accepted(rows: Sequence[Sequence[NewSubmission]], task_ids: Mapping[str, int]) -> list[Accepted]:
@@ -196,7 +227,9 @@ def _unpublished(rows: Sequence[NewSubmission], task_ids: Mapping[str, int]) -> 
     return [Unpublished(one.message_id, 0, one.item_id) for one in rows if one.message_id in task_ids]
 
 
-def _reply(key: IdempotencyKey, found: Remembered | None) -> Reply:
+def _reply(key: IdempotencyKey, found: Remembered | None, *, is_repeated: bool) -> Reply:
     if found is None:
         return Refused.IN_FLIGHT
-    return Accepted(found.task_ids) if found.fingerprint == key.fingerprint else Refused.KEY_REUSED
+    return (
+        Accepted(found.task_ids, is_repeated) if found.fingerprint == key.fingerprint else Refused.KEY_REUSED
+    )

@@ -8,11 +8,25 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from api.http.parameters import Parameter
 from api.http.problems import CONTENT_TYPE, RETRY_AFTER_S
 from api.routes import OPERATIONS
-from api.routes.operation import Answer, Operation
+from api.routes.operation import OF_KEYS, Answer, Operation
 from api.schemas.base import component_name
 from api.schemas.problem import ProblemBody
+from submissions.callers import SCOPES
 
 VERSION = "1.0.0"
+_KEY = "apiKey"
+_SECONDS = {"description": "seconds", "schema": {"type": "integer", "minimum": 1}}
+_CHALLENGE = {"description": "as in RFC 6750", "schema": {"type": "string"}}
+_LIMITS = {
+    name: {"description": "as in draft-ietf-httpapi-ratelimit-headers-11", "schema": {"type": "string"}}
+    for name in ("RateLimit", "RateLimit-Policy")
+}
+_HEADERS: dict[int, dict[str, Any]] = {
+    401: {"WWW-Authenticate": _CHALLENGE},
+    403: {"WWW-Authenticate": _CHALLENGE},
+    429: {"Retry-After": _SECONDS, **_LIMITS},
+    503: {"Retry-After": {"description": "seconds", "schema": {"type": "integer", "const": RETRY_AFTER_S}}},
+}
 _SCHEMA_PATH = "#/components/schemas/{model}"
 
 
@@ -23,11 +37,18 @@ class _ComponentSchemas(GenerateJsonSchema):
         return component_name(super().normalize_name(name))
 
 
-def document() -> dict[str, Any]:
-    """Return the document: OpenAPI 3.1, whose schemas are plain JSON Schema."""
+def document(*, needs_keys: bool = False) -> dict[str, Any]:
+    """Return the document: OpenAPI 3.1, whose schemas are plain JSON Schema.
+
+    Parameters:
+      needs_keys: Whether requests need an API key; otherwise they may have one.
+    """
     paths: dict[str, Any] = {}
     for operation in OPERATIONS:
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
+        described = _operation(operation)
+        if operation.scope is not None:
+            described["security"] = [{_KEY: [operation.scope]}] + ([] if needs_keys else [{}])
+        paths.setdefault(operation.path, {})[operation.method.lower()] = described
     return {
         "openapi": "3.1.0",
         "info": {
@@ -36,7 +57,17 @@ def document() -> dict[str, Any]:
             "description": "Hand an ad in, ask later what became of it. Every error is an RFC 9457 problem.",
         },
         "paths": paths,
-        "components": {"schemas": _schemas()},
+        "components": {
+            "schemas": _schemas(),
+            "securitySchemes": {
+                _KEY: {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An API key of python -m submissions.keys. Its scopes are "
+                    f"{', '.join(SCOPES)}; an operation names the one that it needs.",
+                }
+            },
+        },
     }
 
 
@@ -44,7 +75,12 @@ def _operation(operation: Operation) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": operation.name,
         "summary": operation.summary,
-        "responses": {str(int(answer.status)): _response(answer) for answer in operation.answers},
+        "responses": {
+            str(int(answer.status)): _response(answer)
+            for answer in sorted(
+                (*operation.answers, *(OF_KEYS if operation.scope else ())), key=lambda one: one.status
+            )
+        },
     }
     if operation.parameters:
         described["parameters"] = [_parameter(parameter) for parameter in operation.parameters]
@@ -74,10 +110,8 @@ def _response(answer: Answer) -> dict[str, Any]:
         "description": answer.description,
         "content": {media_type: {"schema": schema}},
     }
-    if answer.status == 503:
-        response["headers"] = {
-            "Retry-After": {"description": "seconds", "schema": {"type": "integer", "const": RETRY_AFTER_S}}
-        }
+    if headers := _HEADERS.get(answer.status):
+        response["headers"] = headers
     return response
 
 

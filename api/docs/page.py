@@ -20,9 +20,9 @@ td, th { border-bottom: 1px solid #ddd; padding: .3rem .6rem .3rem 0 }
 """
 
 
-def add_docs(app: Sanic) -> None:
-    """Serve the document and the page. Both are made once."""
-    described = document()
+def add_docs(app: Sanic, *, needs_keys: bool) -> None:
+    """Serve the document and the page, for which nobody needs a key. Both are made once."""
+    described = document(needs_keys=needs_keys)
     page = _page(described)
 
     root = _root_page(described)
@@ -104,8 +104,13 @@ def _operation(method: str, path: str, operation: dict[str, Any], example: str) 
     )
     return (
         f"<h2><code>{method.upper()} {escape(path)}</code></h2><p>{escape(operation['summary'])}</p>"
-        f"<pre>{escape(example)}</pre><table>{parameters}{answers}</table>"
+        f"{_scope(operation)}<pre>{escape(example)}</pre><table>{parameters}{answers}</table>"
     )
+
+
+def _scope(operation: dict[str, Any]) -> str:
+    scopes = [scope for one in operation.get("security", []) for given in one.values() for scope in given]
+    return f"<p>Scope of the API key: <code>{escape(scopes[0])}</code></p>" if scopes else ""
 
 
 def _row(left: str, right: str) -> str:

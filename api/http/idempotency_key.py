@@ -9,10 +9,9 @@ import hashlib
 import re
 from collections.abc import Awaitable, Callable, Sequence
 
-from sanic import Request
-
 from api.http.parameters import IDEMPOTENCY_KEY, MAX_KEY_CHARACTERS
 from api.http.problems import Conflict, Malformed, Unprocessable
+from api.http.request import AnyRequest
 from submissions.submitting import Accepted, IdempotencyKey, Refused, Reply, SubmissionRequest
 
 HEADER = IDEMPOTENCY_KEY.name.lower()
@@ -24,7 +23,7 @@ KEY_IN_USE_WAITS_S = (0.02, 0.05, 0.1, 0.3, 0.5)
 RETRY_AFTER_S = 1
 
 
-def idempotency_key_of(request: Request, operation: str, item_ids: Sequence[int]) -> IdempotencyKey | None:
+def idempotency_key_of(request: AnyRequest, operation: str, item_ids: Sequence[int]) -> IdempotencyKey | None:
     """Read the header and add a fingerprint of the request; None when it is absent.
 
     Raises:
@@ -47,7 +46,7 @@ def idempotency_key_of(request: Request, operation: str, item_ids: Sequence[int]
     if not 1 <= len(key) <= MAX_KEY_CHARACTERS:
         raise Malformed(f"Idempotency-Key must have 1 to {MAX_KEY_CHARACTERS} characters, not {len(key)}")
     asked = f"{operation} {','.join(map(str, item_ids))}"
-    return IdempotencyKey(key, hashlib.sha256(asked.encode()).digest())
+    return IdempotencyKey.of_caller(request.caller, key, hashlib.sha256(asked.encode()).digest())
 
 
 async def submit_once(

@@ -8,10 +8,12 @@ from sanic.exceptions import NotFound, RequestCancelled, SanicException
 from sanic.handlers import ErrorHandler
 from sanic.helpers import STATUS_CODES
 
+from api.http.authentication import limit_headers
 from api.http.body_budget import TooManyBodies
 from api.schemas.problem import ProblemBody
 from api.services.async_application import Stopping
 from api.services.async_batcher import TooManyWaiting
+from api.services.rate_limits import LimitExceeded
 from db.errors import DatabaseUnavailable
 from submissions.predicting import CannotScore, ModelUnavailable
 
@@ -78,9 +80,20 @@ class ProblemHandler(ErrorHandler):
     """Turns every exception of a request, also Sanic's own, into a problem."""
 
     def default(self, request: Request, exception: Exception) -> HTTPResponse:
+        limits = list(getattr(request, "limits", ()))
+        if isinstance(exception, LimitExceeded):
+            limits.append(exception.limit)
+        response = self._problem(request, exception)
+        response.headers.update(limit_headers(limits))
+        return response
+
+    def _problem(self, request: Request, exception: Exception) -> HTTPResponse:
         for kind, detail in _UNAVAILABLE.items():
             if isinstance(exception, kind):
                 return problem(HTTPStatus.SERVICE_UNAVAILABLE, detail)
+        if isinstance(exception, LimitExceeded):
+            retry_after = {"retry-after": str(exception.retry_after_s)}
+            return problem(HTTPStatus.TOO_MANY_REQUESTS, str(exception), retry_after)
         if isinstance(exception, NotFound) and not isinstance(exception, NoSuchThing):
             return problem(HTTPStatus.NOT_FOUND, f"Nothing is served at {request.path}; see /docs")
         if isinstance(exception, SanicException) and exception.status_code in _SHOWN_TO_CLIENTS:

@@ -8,9 +8,12 @@ from typing import Any
 from sanic import Request
 from sanic.compat import Header
 
+from api.http.authentication import Access
 from api.http.body_budget import BodyBudget, TooManyBodies
 from api.http.connections import Connections, LimitedProtocol
 from api.http.problems import Malformed
+from api.services.rate_limits import Limit
+from submissions.callers import ANYBODY, Caller, Scope
 
 # Tokens of RFC 9110, separated by colons. Some proxies read a name with a space as the same one without.
 _NAMES = re.compile(r"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+(?::|\Z))*", re.ASCII)
@@ -24,9 +27,12 @@ class AnyRequest(Request):
     Sanic answers a URL that it cannot parse by making a request of the method NONE with the same URL: it
     fails again and closes the connection. It also fails for an absolute URL without a path, which means
     ``/``.
+
+    Attributes:
+      limits: The state of the key's limits, for the response.
     """
 
-    __slots__ = ("_give_back",)
+    __slots__ = ("_caller", "_give_back", "limits")
 
     def __init__(self, url_bytes: bytes, headers: Header, version: str, method: str, *rest: Any, **more: Any):
         if not _NAMES.fullmatch(":".join(headers)):
@@ -35,19 +41,41 @@ class AnyRequest(Request):
             )
         super().__init__(b"*" if method == "NONE" else url_bytes, headers, version, method, *rest, **more)
         self._give_back: weakref.finalize[[int], AnyRequest] | None = None
+        self._caller: Caller | None = None
+        self.limits: list[Limit] = []
 
     @property
     def path(self) -> str:
         return super().path if self._parsed_url.path else "/"
 
+    @property
+    def caller(self) -> Caller:
+        """The caller, once :meth:`authorize` has found it."""
+        return self._caller or ANYBODY
+
+    async def authorize(self) -> None:
+        """Find the caller, unless that is done, and check that it may use this route.
+
+        Raises:
+          Unauthorized, Forbidden, LimitExceeded, DatabaseUnavailable: See :meth:`Access.caller`.
+        """
+        scope: Scope | None = getattr(self.route.ctx, "scope", None) if self.route else None
+        if scope is None or self._caller is not None:
+            return
+        access: Access = self.app.ctx.access
+        self._caller, limit = await access.caller(self.headers, scope)
+        if limit is not None:
+            self.limits.append(limit)
+
     async def receive_body(self) -> None:
-        """Receive the body. The budget counts received bytes, not announced ones.
+        """Receive the body of an authorized request. The budget counts received bytes, not announced ones.
 
         Raises:
           TooManyBodies: The bodies of other requests leave no room.
         """
         if self.body:
             return
+        await self.authorize()  # nobody else may use the budget
         budget: BodyBudget = self.app.ctx.bodies
         stream: Any = self.stream
         protocol: LimitedProtocol = stream.protocol

@@ -2,10 +2,11 @@
 
 from http import HTTPStatus
 
-from sanic import HTTPResponse, Request
+from sanic import HTTPResponse
 
 from api.http.fast_json import FastJSON
 from api.http.problems import problem
+from api.http.request import AnyRequest
 from api.routes.operation import Operation, calls_of, ok, problem_answer
 from api.schemas.health import AliveBody, ReadyBody
 from submissions.health import KAFKA, MODEL
@@ -14,11 +15,11 @@ from submissions.health import KAFKA, MODEL
 _OPTIONAL = {KAFKA, MODEL}
 
 
-async def livez(_: Request) -> HTTPResponse:
+async def livez(_: AnyRequest) -> HTTPResponse:
     return FastJSON(AliveBody(status="alive"))
 
 
-async def readyz(request: Request) -> HTTPResponse:
+async def readyz(request: AnyRequest) -> HTTPResponse:
     missing = await calls_of(request).readiness.missing()
     if missing.keys() - _OPTIONAL:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
@@ -33,6 +34,7 @@ OPERATIONS = (
         livez,
         "Is the process alive?",
         answers=(ok("Yes", AliveBody),),
+        scope=None,
         example="curl 'http://localhost:8000/livez'",
     ),
     Operation(
@@ -44,6 +46,7 @@ OPERATIONS = (
             ok("Yes; while Kafka is away, tasks are accepted and wait", ReadyBody),
             problem_answer(HTTPStatus.SERVICE_UNAVAILABLE, "No: detail names PostgreSQL, migrations, Kafka"),
         ),
+        scope=None,
         example="curl 'http://localhost:8000/readyz'",
     ),
 )

@@ -6,13 +6,15 @@ from http import HTTPStatus
 from typing import Any
 
 from pydantic import BaseModel
-from sanic import HTTPResponse, Request
+from sanic import HTTPResponse
 
 from api.http.parameters import Parameter
 from api.http.problems import NoSuchThing
+from api.http.request import AnyRequest
 from api.schemas.problem import ProblemBody
 from api.services.async_application import AsyncApplication
 from db.submissions import MAX_ID
+from submissions.callers import Scope
 
 Handler = Callable[..., Coroutine[Any, Any, HTTPResponse]]
 
@@ -28,13 +30,18 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method of one path. ``path`` is OpenAPI's: ``/thing/{id}``."""
+    """One method of one path. ``path`` is OpenAPI's: ``/thing/{id}``.
+
+    Attributes:
+      scope: The scope that a key needs; None for an operation that needs no key.
+    """
 
     method: str
     path: str
     handler: Handler
     summary: str
     answers: tuple[Answer, ...]
+    scope: Scope | None
     parameters: tuple[Parameter[Any], ...] = ()
     body: type[BaseModel] | None = None
     example: str = ""
@@ -52,6 +59,15 @@ def problem_answer(status: HTTPStatus, description: str) -> Answer:
     return Answer(status, description, (ProblemBody,))
 
 
+#: Of every operation that needs a scope.
+OF_KEYS = (
+    problem_answer(HTTPStatus.UNAUTHORIZED, "There is no API key, or it is unknown, revoked or expired"),
+    problem_answer(HTTPStatus.FORBIDDEN, "The API key lacks the scope of this operation"),
+    problem_answer(
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "The rate or the quota of the API key is used up; Retry-After says how long",
+    ),
+)
 NO_AD = problem_answer(HTTPStatus.NOT_FOUND, "There is no such ad")
 NO_TASK = problem_answer(HTTPStatus.NOT_FOUND, "There is no such task")
 TOO_LARGE = problem_answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large")
@@ -68,7 +84,7 @@ NO_MODEL = problem_answer(
 )
 
 
-def calls_of(request: Request) -> AsyncApplication:
+def calls_of(request: AnyRequest) -> AsyncApplication:
     """Return the application that the handlers call."""
     calls: AsyncApplication = request.app.ctx.calls
     return calls

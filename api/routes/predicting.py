@@ -1,11 +1,12 @@
 """Verdicts at once, which are not stored."""
 
-from sanic import HTTPResponse, Request
+from sanic import HTTPResponse
 
 from api.http.fast_json import FastJSON
 from api.http.item_id import item_id_of
 from api.http.json_body import body_of
 from api.http.parameters import ITEM_ID
+from api.http.request import AnyRequest
 from api.routes.items import AD_EXAMPLE
 from api.routes.operation import (
     BAD_BODY,
@@ -22,11 +23,11 @@ from api.schemas.ads import AdBody, VerdictBody
 from db.items import AdFields
 
 
-async def predict(request: Request) -> HTTPResponse:
+async def predict(request: AnyRequest) -> HTTPResponse:
     return await _verdict(request, body_of(request, AdBody))
 
 
-async def simple_predict(request: Request) -> HTTPResponse:
+async def simple_predict(request: AnyRequest) -> HTTPResponse:
     item_id = item_id_of(request)
     ad = await calls_of(request).stored_ad(item_id)
     if ad is None:
@@ -34,7 +35,7 @@ async def simple_predict(request: Request) -> HTTPResponse:
     return await _verdict(request, ad)
 
 
-async def _verdict(request: Request, ad: AdFields) -> HTTPResponse:
+async def _verdict(request: AnyRequest, ad: AdFields) -> HTTPResponse:
     return FastJSON(VerdictBody.model_validate(await calls_of(request).verdict(ad)))
 
 
@@ -46,6 +47,7 @@ OPERATIONS = (
         "Score the ad in the body, at once; nothing is stored",
         body=AdBody,
         answers=(ok("The verdict", VerdictBody), TOO_LARGE, BAD_BODY, NO_MODEL),
+        scope="submit",
         example=f"curl http://localhost:8000/predict --json {AD_EXAMPLE}",
     ),
     Operation(
@@ -61,6 +63,7 @@ OPERATIONS = (
             BAD_ID,
             NO_MODEL,
         ),
+        scope="submit",
         example="curl -X POST 'http://localhost:8000/simple_predict?item_id=1'",
     ),
 )

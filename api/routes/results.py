@@ -2,11 +2,12 @@
 
 from http import HTTPStatus
 
-from sanic import HTTPResponse, Request
+from sanic import HTTPResponse
 
 from api.http.fast_json import FastJSON
 from api.http.parameters import CURSOR, DEFAULT_LIMIT, ITEM_ID_FILTER, LIMIT, STATUS_FILTER, TASK_ID, WAIT
 from api.http.problems import Conflict, NoSuchThing, Unprocessable
+from api.http.request import AnyRequest
 from api.routes.operation import (
     AWAY,
     BAD_ID,
@@ -35,24 +36,30 @@ from submissions.explaining import NoSuchTask, NothingToExplain
 from submissions.queries import PageRequest
 
 
-async def moderation_result(request: Request, task_id: str = "") -> HTTPResponse:
+async def moderation_result(request: AnyRequest, task_id: str = "") -> HTTPResponse:
     if not task_id:
         raise Unprocessable("task_id is missing; ask for /moderation_result/{task_id}")
     wanted = TASK_ID.read(task_id)
     calls = calls_of(request)
     wait_s = WAIT.in_query(request)
-    found = await (calls.outcome(wanted, wait_s=wait_s) if wait_s else calls.result(wanted))
+    found = await (
+        calls.outcome(wanted, request.caller, wait_s=wait_s)
+        if wait_s
+        else calls.result(wanted, request.caller)
+    )
     return _result(_existing(found, wanted))
 
 
-async def moderation_results(request: Request) -> HTTPResponse:
+async def moderation_results(request: AnyRequest) -> HTTPResponse:
     wanted = PageRequest(
         limit=LIMIT.in_query(request) or DEFAULT_LIMIT,
         before=CURSOR.in_query(request),
         item_id=ITEM_ID_FILTER.in_query(request),
         status=STATUS_FILTER.in_query(request),
     )
-    page, has_next = await calls_of(request).call(lambda application: application.queries.page(wanted))
+    page, has_next = await calls_of(request).call(
+        lambda application: application.queries.page(wanted, request.caller)
+    )
     return FastJSON(
         PageBody(
             results=[ListedResultBody.model_validate(one) for one in page],
@@ -61,19 +68,21 @@ async def moderation_results(request: Request) -> HTTPResponse:
     )
 
 
-async def cancel_moderation(request: Request, task_id: str) -> HTTPResponse:
+async def cancel_moderation(request: AnyRequest, task_id: str) -> HTTPResponse:
     wanted = TASK_ID.read(task_id)
-    found = await calls_of(request).call(lambda application: application.queries.cancel(wanted))
+    found = await calls_of(request).call(
+        lambda application: application.queries.cancel(wanted, request.caller)
+    )
     submission = _existing(found, wanted)
     if submission.status != "cancelled":
         raise Conflict(f"Task {wanted} is {submission.status} already; only a pending one can be cancelled")
     return _result(submission)
 
 
-async def explanation(request: Request, task_id: str) -> HTTPResponse:
+async def explanation(request: AnyRequest, task_id: str) -> HTTPResponse:
     wanted = TASK_ID.read(task_id)
     try:
-        explained = await calls_of(request).explanation(wanted)
+        explained = await calls_of(request).explanation(wanted, request.caller)
     except NoSuchTask as error:
         raise NoSuchThing(str(error)) from error
     except NothingToExplain as error:
@@ -81,10 +90,10 @@ async def explanation(request: Request, task_id: str) -> HTTPResponse:
     return FastJSON(ExplainedVerdictBody.model_validate(explained))
 
 
-async def submission(request: Request, task_id: str) -> HTTPResponse:
+async def submission(request: AnyRequest, task_id: str) -> HTTPResponse:
     wanted = TASK_ID.read(task_id)
     calls = calls_of(request)
-    found = _existing(await calls.result(wanted), wanted)
+    found = _existing(await calls.result(wanted, request.caller), wanted)
     judgement = await calls.call(lambda application: application.queries.judgement(wanted))
     is_stale = await calls.call(lambda application: application.queries.is_stale(found, judgement))
     history = await calls.call(lambda application: application.queries.history(wanted))
@@ -122,6 +131,7 @@ OPERATIONS = (
             BAD_ID,
             AWAY,
         ),
+        scope="read",
         example="curl 'http://localhost:8000/moderation_result/1?wait=10'",
     ),
     Operation(
@@ -131,6 +141,7 @@ OPERATIONS = (
         "List submissions, newest first, a page at a time",
         parameters=(STATUS_FILTER, ITEM_ID_FILTER, CURSOR, LIMIT),
         answers=(ok("A page", PageBody), _BAD_QUERY, AWAY),
+        scope="read",
         example="curl 'http://localhost:8000/moderation_results?status=failed&limit=10'",
     ),
     Operation(
@@ -147,6 +158,7 @@ OPERATIONS = (
             BAD_ID,
             AWAY,
         ),
+        scope="submit",
         example="curl -X POST http://localhost:8000/moderation_result/1/cancel",
     ),
     Operation(
@@ -164,6 +176,7 @@ OPERATIONS = (
             BAD_ID,
             NO_MODEL,
         ),
+        scope="read",
         example="curl http://localhost:8000/moderation_result/1/explanation",
     ),
     Operation(
@@ -178,6 +191,7 @@ OPERATIONS = (
             BAD_ID,
             AWAY,
         ),
+        scope="read",
         example="curl http://localhost:8000/submissions/1",
     ),
 )

@@ -1,14 +1,17 @@
 """Submitting ads for moderation."""
 
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
-from sanic import HTTPResponse, Request
+from sanic import HTTPResponse
 
 from api.http.fast_json import FastJSON
 from api.http.idempotency_key import idempotency_key_of, submit_once
 from api.http.item_id import item_id_of
 from api.http.json_body import body_of
 from api.http.parameters import IDEMPOTENCY_KEY, ITEM_ID
+from api.http.problems import Conflict, Unprocessable
+from api.http.request import AnyRequest
 from api.routes.operation import AWAY, NO_AD, TOO_LARGE, Operation, calls_of, no_such_ad, ok, problem_answer
 from api.schemas.submitting import (
     MAX_BULK,
@@ -17,23 +20,28 @@ from api.schemas.submitting import (
     BulkSubmissionBody,
     BulkSubmissionRequestBody,
 )
-from submissions.submitting import SubmissionRequest
+from api.services.async_batcher import TooManyWaiting
+from db.errors import TransactionLost
+from submissions.submitting import Accepted, Reply, SubmissionRequest
 
 
-async def async_predict(request: Request) -> HTTPResponse:
+async def async_predict(request: AnyRequest) -> HTTPResponse:
     item_id = item_id_of(request)
     key = idempotency_key_of(request, "one", [item_id])
-    accepted = await submit_once(calls_of(request).submit, SubmissionRequest((item_id,), key))
+    accepted = await _submit(
+        request, calls_of(request).submit, SubmissionRequest((item_id,), key, request.caller)
+    )
     [task_id] = accepted.task_ids
     if task_id is None:
         raise no_such_ad(item_id)
     return FastJSON(AcceptedBody(task_id=task_id, status="pending", message="Moderation request accepted"))
 
 
-async def async_predict_bulk(request: Request) -> HTTPResponse:
+async def async_predict_bulk(request: AnyRequest) -> HTTPResponse:
     item_ids = body_of(request, BulkSubmissionRequestBody).item_ids
     key = idempotency_key_of(request, "bulk", item_ids)
-    accepted = await submit_once(calls_of(request).submit_bulk, SubmissionRequest(tuple(item_ids), key))
+    wanted = SubmissionRequest(tuple(item_ids), key, request.caller)
+    accepted = await _submit(request, calls_of(request).submit_bulk, wanted)
     results = [
         BulkSubmissionBody(item_id=item_id, task_id=task_id, status="pending" if task_id else "not_found")
         for item_id, task_id in zip(item_ids, accepted.task_ids, strict=True)
@@ -41,6 +49,26 @@ async def async_predict_bulk(request: Request) -> HTTPResponse:
     return FastJSON(
         BulkAcceptedBody(accepted=sum(1 for task_id in accepted.task_ids if task_id), results=results)
     )
+
+
+async def _submit(
+    request: AnyRequest, submit: Callable[[SubmissionRequest], Awaitable[Reply]], wanted: SubmissionRequest
+) -> Accepted:
+    """Submit the ads within the quota of the key, to which ads that are not submitted return."""
+    calls, count = calls_of(request), len(wanted.item_ids)
+    quota = await calls.take_from_quota(wanted.caller, count)
+    if quota is None:
+        return await submit_once(submit, wanted)
+    request.limits.append(quota)
+    try:
+        accepted = await submit_once(submit, wanted)
+    except (Conflict, Unprocessable, TooManyWaiting, TransactionLost):  # of others, the effect is not known
+        await calls.give_back_to_quota(wanted.caller, count)
+        raise
+    if unused := count - accepted.count:
+        request.limits[-1] = quota.with_more(unused)
+        await calls.give_back_to_quota(wanted.caller, unused)
+    return accepted
 
 
 _BAD_KEY = problem_answer(HTTPStatus.BAD_REQUEST, "Idempotency-Key cannot be understood")
@@ -68,6 +96,7 @@ OPERATIONS = (
             _REUSED,
             AWAY,
         ),
+        scope="submit",
         example="curl -X POST 'http://localhost:8000/async_predict?item_id=1'",
     ),
     Operation(
@@ -85,6 +114,7 @@ OPERATIONS = (
             _REUSED,
             AWAY,
         ),
+        scope="submit",
         example="curl http://localhost:8000/async_predict/bulk --json '{\"item_ids\": [1, 2, 3]}'",
     ),
 )

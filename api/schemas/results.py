@@ -106,6 +106,9 @@ class SubmissionDetailsBody(ListedResultBody):
         BeforeValidator(lambda publish_after: publish_after is None),
         Field(validation_alias="publish_after", description="false: its message is still to reach Kafka"),
     ]
+    client_id: Annotated[
+        TaskId | None, Field(description="of the client that submitted it; null without an API key")
+    ]
     verdict: Annotated[VerdictOriginBody | None, Field(description="null where it was not kept, or is none")]
     is_stale: Annotated[
         bool | None,

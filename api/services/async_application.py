@@ -4,18 +4,27 @@ Every queue is bounded: a full one refuses a call at once, with 503 and Retry-Af
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from api.services.async_batcher import AsyncBatcher, in_threads
+from api.services.async_batcher import AsyncBatcher, TooManyWaiting, in_threads
+from api.services.key_ring import KeyRing
 from api.services.outcome_notifier import OutcomeNotifier
+from api.services.rate_limits import Limit, Quotas
 from api.services.readiness import Readiness
+from db import api_keys
+from db.api_keys import ApiKey, Taken, Wanted
+from db.errors import DatabaseUnavailable
+from db.in_loop import LoopConnections
 from db.items import AdFields
 from db.submissions import Submission
 from settings import Settings
 from submissions.application import Application
+from submissions.callers import ANYBODY, Caller
+from submissions.database import Database
 from submissions.explaining import ExplainedVerdict
 from submissions.predicting import Verdict
 from submissions.submitting import Reply, SubmissionRequest
@@ -97,7 +106,7 @@ class AsyncApplication:
             max_items=1,
             max_waiting=MAX_CALLS_WAITING,
         )
-        self._explanations: AsyncBatcher[int, ExplainedVerdict] = AsyncBatcher(
+        self._explanations: AsyncBatcher[tuple[int, Caller], ExplainedVerdict] = AsyncBatcher(
             in_threads(application.explainer.explain_each, self._explaining_thread),
             max_concurrency=1,
             max_items=1,
@@ -109,6 +118,9 @@ class AsyncApplication:
             self._listening_thread,
             max_waiting=settings.api_max_long_polls,
         )
+        keys = _KeysInLoop(application.database, self._connections)
+        self.key_ring = KeyRing(keys)
+        self._quotas = Quotas(keys.take, max_waiting=max_waiting)
         self.readiness = Readiness(application.health, self._health_threads)
 
     async def submit(self, request: SubmissionRequest) -> Reply:
@@ -120,12 +132,34 @@ class AsyncApplication:
         [reply] = await self.call(lambda application: application.submitter.submit([request]))
         return reply
 
-    async def result(self, task_id: int) -> Submission | None:
-        """Return a submission, or None for an unknown task id."""
-        return await self._results.answer(task_id)
+    async def take_from_quota(self, caller: Caller, count: int) -> Limit | None:
+        """Take ads from the quota of the caller's key; return its state, None when it has none.
 
-    async def outcome(self, task_id: int, *, wait_s: float) -> Submission | None:
+        Raises:
+          LimitExceeded: There are fewer left. None is taken.
+        """
+        if caller.key_id is None or caller.quota_per_day is None:
+            return None
+        return await self._quotas.take(caller.key_id, caller.quota_per_day, count)
+
+    async def give_back_to_quota(self, caller: Caller, count: int) -> None:
+        """Return ads that were taken and not handed in. Without PostgreSQL they stay taken."""
+        if caller.key_id is None or caller.quota_per_day is None or not count:
+            return
+        try:
+            await self._quotas.give_back(caller.key_id, caller.quota_per_day, count)
+        except (DatabaseUnavailable, TooManyWaiting):
+            return
+
+    async def result(self, task_id: int, caller: Caller = ANYBODY) -> Submission | None:
+        """Return a submission, or None for one that is unknown or that the caller does not see."""
+        found = await self._results.answer(task_id)
+        return found if found and caller.sees(found.client_id) else None
+
+    async def outcome(self, task_id: int, caller: Caller = ANYBODY, *, wait_s: float) -> Submission | None:
         """Return a submission as soon as it is not pending, and after ``wait_s`` as it is.
+
+        One that the caller does not see is None at once.
 
         Raises:
           TooManyWaiting: At once.
@@ -135,7 +169,7 @@ class AsyncApplication:
         with self._notifier.subscribe(task_id) as notified:
             while True:
                 notified.clear()
-                submission = await self.result(task_id)
+                submission = await self.result(task_id, caller)
                 is_last = loop.time() >= deadline_s or self._notifier.is_closed
                 if submission is None or submission.status != "pending" or is_last:
                     return submission
@@ -158,13 +192,13 @@ class AsyncApplication:
         """Return an ad, or None for an unknown id."""
         return await self._ads.answer(item_id)
 
-    async def explanation(self, task_id: int) -> ExplainedVerdict:
+    async def explanation(self, task_id: int, caller: Caller = ANYBODY) -> ExplainedVerdict:
         """Explain a verdict, on a thread of its own: nothing else waits for it.
 
         Raises:
           NoSuchTask, NothingToExplain, ModelUnavailable: As :meth:`Explainer.explain` does.
         """
-        return await self._explanations.answer(task_id)
+        return await self._explanations.answer((task_id, caller))
 
     async def call(self, use_case: Callable[[Application], Result]) -> Result:
         """Call a blocking use case of the application in a thread.
@@ -193,6 +227,7 @@ class AsyncApplication:
             self._verdicts,
             self._explanations,
             self._calls,
+            self._quotas,
         ):
             batcher.fail_all(Stopping())
 
@@ -208,6 +243,26 @@ class AsyncApplication:
             self._explaining_thread,
         ):
             threads.shutdown(wait=False, cancel_futures=True)
+
+
+class _KeysInLoop:
+    """The statements about keys, from the event loop."""
+
+    def __init__(self, database: Database, connections: LoopConnections) -> None:
+        self._database = database
+        self._connections = connections
+
+    async def fingerprint(self) -> tuple[str | None, datetime]:
+        with self._database.log_outages():
+            return await api_keys.fingerprint_in_loop(self._connections)
+
+    async def keys(self) -> Sequence[ApiKey]:
+        with self._database.log_outages():
+            return await api_keys.read_keys_in_loop(self._connections)
+
+    async def take(self, wanted: Sequence[Wanted]) -> dict[str, Taken]:
+        with self._database.log_outages():
+            return await api_keys.take_in_loop(self._connections, wanted)
 
 
 def _call(functions: list[Callable[[], Any]]) -> list[Any]:

@@ -49,6 +49,10 @@ def missing(url: str) -> list[str]:
 def test_an_empty_database_misses_every_table(empty_database: str) -> None:
     assert sorted(missing(empty_database)) == [
         "ad_versions",
+        "api_key_usage",
+        "api_keys",
+        "audit_log",
+        "clients",
         "idempotency_keys",
         "items",
         "judgements",
@@ -63,8 +67,13 @@ def test_a_half_migrated_database_misses_the_columns_that_are_not_there_yet(empt
     apply(empty_database, FILES[:2])
     assert sorted(missing(empty_database)) == [
         "ad_versions",
+        "api_key_usage",
+        "api_keys",
+        "audit_log",
+        "clients",
         "idempotency_keys",
         "judgements",
+        "moderation_results.client_id",
         "moderation_results.generation",
         "moderation_results.message_id",
         "moderation_results.publish_after",

@@ -1,0 +1,200 @@
+"""API keys: their rows, and the ads that each handed in on a day."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from db.in_loop import LoopConnections, Statement
+from db.locks import BRIEFLY
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """One row of ``api_keys``, with the client's name.
+
+    Attributes:
+      key_id: The public part of the key.
+      digest: SHA-256 of the secret part.
+      rate_requests, rate_window_s: So many requests in so many seconds; None for no limit.
+      quota_per_day: Ads handed in on a day in UTC; None for no limit.
+    """
+
+    key_id: str
+    client_id: int
+    client: str
+    digest: bytes
+    scopes: tuple[str, ...]
+    rate_requests: int | None
+    rate_window_s: int | None
+    quota_per_day: int | None
+    created_at: datetime
+    created_by: str
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    revoked_by: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key to insert; the fields are those of :class:`ApiKey`."""
+
+    key_id: str
+    client: str
+    digest: bytes
+    scopes: Sequence[str]
+    created_by: str
+    rate_requests: int | None = None
+    rate_window_s: int | None = None
+    quota_per_day: int | None = None
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Ads that a key wants to hand in, within its quota of the day; a negative count gives ads back."""
+
+    key_id: str
+    quota_per_day: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The ads that a key may hand in, and all that it handed in today with these."""
+
+    granted: int
+    used: int
+
+
+_FIELDS = tuple(field.name for field in fields(ApiKey))
+_COLUMNS = ", ".join(
+    {"key_id": "api_keys.id", "client": "clients.name"}.get(name, f"api_keys.{name}") for name in _FIELDS
+)
+_READ_SQL = (
+    f"SELECT {_COLUMNS} FROM api_keys JOIN clients ON clients.id = api_keys.client_id ORDER BY api_keys.id"
+)
+_READ = text(_READ_SQL)
+_READ_IN_LOOP = Statement(text(f"{BRIEFLY}{_READ_SQL}"))
+
+# A change of a row by any means, and a row that is gone, changes the result: xmin is the transaction that
+# wrote the row.
+_FINGERPRINT_IN_LOOP = Statement(
+    text(
+        f"""{BRIEFLY}
+        SELECT (SELECT md5(string_agg(id || ' ' || CAST(xmin AS text), ',' ORDER BY id)) FROM api_keys), now()
+        """
+    )
+)
+
+_INSERT_CLIENT = text("INSERT INTO clients (name) VALUES (:client) ON CONFLICT (name) DO NOTHING")
+
+_INSERT = text(
+    """
+    INSERT INTO api_keys (
+        id, client_id, digest, scopes, rate_requests, rate_window_s, quota_per_day, created_by, expires_at
+    )
+    SELECT :key_id, id, :digest, CAST(:scopes AS text[]), :rate_requests, :rate_window_s, :quota_per_day,
+        :created_by, :expires_at
+    FROM clients WHERE name = :client
+    """
+)
+
+_REVOKE = text(
+    """
+    UPDATE api_keys SET revoked_at = now(), revoked_by = :by, reason = :reason
+    WHERE id = :key_id AND revoked_at IS NULL
+    RETURNING id
+    """
+)
+
+_READ_USED = text("SELECT key_id, used FROM api_key_usage WHERE day = CAST(now() AT TIME ZONE 'UTC' AS date)")
+
+# As many of the wanted ads as the quota has left. Of two statements that take from one row, the second waits
+# for the first and sees its number: the quota is exact over all processes. A negative count gives ads back.
+# The rows are locked in the order of their keys.
+_TAKE_IN_LOOP = Statement(
+    text(
+        f"""{BRIEFLY}
+        WITH wanted AS (
+            SELECT * FROM unnest(
+                CAST(:key_ids AS text[]), CAST(:quotas AS bigint[]), CAST(:counts AS bigint[])
+            ) AS t (key_id, quota, count)
+        )
+        INSERT INTO api_key_usage AS usage (key_id, day, used, granted)
+        SELECT key_id, CAST(now() AT TIME ZONE 'UTC' AS date), granted, granted
+        FROM (SELECT key_id, GREATEST(LEAST(count, quota), 0) AS granted FROM wanted) AS first
+        ORDER BY key_id
+        ON CONFLICT (day, key_id) DO UPDATE SET (used, granted) = (
+            SELECT GREATEST(usage.used + possible, 0), possible FROM (
+                SELECT LEAST(count, GREATEST(quota - usage.used, 0)) AS possible
+                FROM wanted WHERE wanted.key_id = usage.key_id
+            ) AS further
+        )
+        RETURNING key_id, granted, used
+        """
+    )
+)
+
+
+def insert_key(connection: Connection, new: NewKey) -> None:
+    """Insert a key, and its client unless there is one of that name."""
+    connection.execute(_INSERT_CLIENT, {"client": new.client})
+    connection.execute(
+        _INSERT,
+        {**{field.name: getattr(new, field.name) for field in fields(new)}, "scopes": list(new.scopes)},
+    )
+
+
+def revoke_key(connection: Connection, key_id: str, *, by: str, reason: str) -> bool:
+    """Revoke a key; return whether it was valid until now."""
+    return (
+        connection.execute(_REVOKE, {"key_id": key_id, "by": by, "reason": reason}).one_or_none() is not None
+    )
+
+
+def read_keys(connection: Connection) -> list[ApiKey]:
+    """Return all keys, in the order of their ids."""
+    return [_key(tuple(row)) for row in connection.execute(_READ)]
+
+
+def read_used(connection: Connection) -> dict[str, int]:
+    """Return the ads that each key handed in today, by key id, for keys with a quota."""
+    return {row.key_id: row.used for row in connection.execute(_READ_USED)}
+
+
+async def fingerprint_in_loop(connections: LoopConnections) -> tuple[str | None, datetime]:
+    """Return a text that is another one after any change of a key, and PostgreSQL's time."""
+    [(fingerprint, now)] = await connections.execute(_FINGERPRINT_IN_LOOP, {})
+    return fingerprint, now
+
+
+async def read_keys_in_loop(connections: LoopConnections) -> list[ApiKey]:
+    """Do the work of :func:`read_keys` from an event loop."""
+    return [_key(row) for row in await connections.execute(_READ_IN_LOOP, {})]
+
+
+async def take_in_loop(connections: LoopConnections, wanted: Sequence[Wanted]) -> dict[str, Taken]:
+    """Take ads from quotas, as many as each has left; return what each key got. No key may occur twice.
+
+    Raises:
+      RowLocked: Somebody keeps a number locked.
+    """
+    ordered = sorted(wanted, key=lambda one: one.key_id)
+    rows = await connections.execute(
+        _TAKE_IN_LOOP,
+        {
+            "key_ids": [one.key_id for one in ordered],
+            "quotas": [one.quota_per_day for one in ordered],
+            "counts": [one.count for one in ordered],
+        },
+    )
+    return {key_id: Taken(granted, used) for key_id, granted, used in rows}
+
+
+def _key(row: Sequence[Any]) -> ApiKey:
+    key = dict(zip(_FIELDS, row, strict=True))
+    return ApiKey(**{**key, "digest": bytes(key["digest"]), "scopes": tuple(key["scopes"])})
