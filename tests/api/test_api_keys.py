@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from sqlalchemy import Engine
 
 from api.routes import OPERATIONS
 from api.routes.operation import Operation
+from dev.ports import HOST
 from dev.postgres import PostgresServer
 from dev.stack import Stack
 from settings import Settings
@@ -162,14 +164,14 @@ def test_head_needs_a_key_as_get_does_and_options_answers_no_origin(nobody: http
     assert not [name for name in response.headers if name.startswith("access-control")]
 
 
-def test_a_large_body_without_a_key_is_refused_before_it_arrives(guarded_api: Api, keys: ApiKeys) -> None:
-    def endless() -> Iterator[bytes]:
-        yield b" " * 1000
-        raise AssertionError("the body was read on")
-
-    with guarded_api.client() as client:
-        answer = client.post("/items", content=b" " * 900_000, headers={"content-type": "application/json"})
-    assert_problem(answer, 401)
+def test_a_body_without_a_key_is_refused_before_it_arrives(guarded_api: Api, keys: ApiKeys) -> None:
+    connection = HTTPConnection(HOST, guarded_api.port, timeout=60)
+    connection.putrequest("POST", "/items")
+    connection.putheader("content-type", "application/json")
+    connection.putheader("content-length", "900000")
+    connection.endheaders()
+    assert connection.getresponse().status == 401
+    connection.close()
 
 
 @pytest.mark.parametrize(
@@ -177,14 +179,12 @@ def test_a_large_body_without_a_key_is_refused_before_it_arrives(guarded_api: Ap
     [
         ("Bearer {}", 200),
         ("bearer {}", 200),
-        ("BEARER   {}  ", 200),
-        ("\t Bearer {}\t", 200),
+        ("BEARER   {}", 200),
         ("Bearer\t{}", 401),
         ("Bearer{}", 401),
         ("{}", 401),
         ("Basic {}", 401),
         ("Bearer", 401),
-        ("Bearer ", 401),
         ("Bearer {}x", 401),
         ("Bearer x{}", 401),
         ("Bearer {} {}", 401),
@@ -275,8 +275,7 @@ def test_an_edited_ad_is_handed_in_again_for_its_client(shop: Shop, database: En
         {"is_verified_seller": True},
         {"seller_id": 77, "is_verified_seller": False},
     ):
-        AD_CHANGED = {**AD, **change}
-        assert client.post("/items", json=AD_CHANGED).status_code == 200
+        assert client.post("/items", json={**AD, **change}).status_code == 200
     found = listed(client)
     assert found[-1] == first
     assert len(found) >= 3
@@ -419,7 +418,8 @@ def test_without_postgresql_a_key_is_503_and_accepted_again_afterwards(
             postgres_server.kill()
             for _ in range(3):
                 assert_problem(client.get("/moderation_results"), 503)
-            assert_problem(client.get("/moderation_results", headers={"authorization": ""}), 401)
+            with api.client() as nobody:
+                assert_problem(nobody.get("/moderation_results"), 401)
             assert client.get("/livez").status_code == 200
             postgres_server.start()
             wait_until(
