@@ -21,7 +21,7 @@ from dev.stack import ROOT
 from training import four_features
 from training.artifact import write_model
 
-NAMES = ("submissions", "verdicts-1", "verdicts-2", "latency")
+NAMES = ("submissions", "verdicts-1", "verdicts-2", "verdicts-text", "latency")
 
 
 def main() -> int:

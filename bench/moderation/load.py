@@ -17,6 +17,7 @@ from bench.ground import SendingFailed
 CONNECTIONS = 64
 _SCRIPT = """
 local number = 0
+{authorization}
 request = function()
   number = number + 1
   return wrk.format("POST", "{path}" .. (number % {ads} + 1))
@@ -38,10 +39,12 @@ def missing_wrk() -> str:
     return "" if shutil.which("wrk") else "wrk is not installed (Debian: apt-get install wrk)"
 
 
-def hammer(url: str, path: str, seconds: float, *, ads: int, home: Path) -> Hammered:
-    """POST from 64 connections for a given time."""
+def hammer(url: str, path: str, seconds: float, *, ads: int, home: Path, key: str = "") -> Hammered:
+    """POST from 64 connections for a given time, with an API key if one is given."""
     script = home / "post.lua"
-    script.write_text(_SCRIPT.format(path=path, ads=ads), encoding="utf-8")
+    authorization = f'wrk.headers["Authorization"] = "Bearer {key}"' if key else ""
+    text = _SCRIPT.format(path=path, ads=ads, authorization=authorization)
+    script.write_text(text, encoding="utf-8")
     command = ["wrk", "-t2", f"-c{CONNECTIONS}", f"-d{seconds:g}s", "--latency", "-s", str(script), url]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds + 60)
     rate = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)

@@ -42,6 +42,7 @@ class Submissions(Row):
             "Accepted submissions",
             [
                 Contestant("service", "this service", "kafka", wrk),
+                Contestant("keyed", "this service, with an API key", "kafka", wrk),
                 Contestant("handwritten", "written by hand", "kafka", wrk),
                 Contestant("noop", "Sanic's handler that does nothing", "kafka", wrk),
             ],
@@ -49,12 +50,17 @@ class Submissions(Row):
                 Metric("per_s", "accepted/s"),
                 Metric("p50_ms", "p50 ms", better="less", digits=1),
                 Metric("p99_ms", "p99 ms", better="less", digits=1),
+                Metric("api_us", "API CPU µs / task", better="less"),
+                Metric("postgres_us", "PostgreSQL CPU µs / task", better="less"),
+                Metric("kafka_us", "Kafka CPU µs / task", better="less"),
                 Metric("statements", "statements / task", better="less", digits=2),
                 Metric("wal_bytes", "WAL bytes / task", better="less"),
                 Metric("kafka_bytes", "Kafka bytes / task", better="less"),
             ],
             [
                 Target("per_s", ("handwritten",), at_least=5),
+                Target("api_us", ("handwritten",), at_least=3),
+                Target("per_s", ("keyed",), at_least=0.95),
                 Target("per_s", ("noop",), at_least=0.5),
             ],
             ours="service",
@@ -67,17 +73,28 @@ class Submissions(Row):
     def measure(self, ground: Ground, sizes: Sizes, key: str) -> Measured:
         with site(ground.servers, ground.home, model=self._models.four_features) as here:
             here.make_topics()
-            url = here.api(service_api if key == "service" else handwritten_api)
+            ours = key in ("service", "keyed")
+            url, api = here.api(service_api if ours else handwritten_api)
+            api_key = here.new_key() if key == "keyed" else ""
             path = "/noop?item_id=" if key == "noop" else SUBMIT
-            hammer(url, path, 1.0, ads=ADS, home=here.home)  # connections, caches, prepared statements
+            # Connections, caches, prepared statements.
+            hammer(url, path, 1.0, ads=ADS, home=here.home, key=api_key)
             warm, before = here.ask("count(*)"), here.cost()
-            seen = hammer(url, path, sizes.submitting_s, ads=ADS, home=here.home)
-            count = int(here.ask("count(*)") - warm) or 1
+            cpu_s = (here.cpu_s(api), *here.servers_cpu_s())
+            seen = hammer(url, path, sizes.submitting_s, ads=ADS, home=here.home, key=api_key)
+            used_s = (here.cpu_s(api), *here.servers_cpu_s())
+            count = int(here.ask("count(*)") - warm) or int(seen.per_s * sizes.submitting_s) or 1
             each = here.cost().since(before, count) if key != "noop" else Cost(0.0, 0.0, 0.0)
+            api_us, postgres_us, kafka_us = (
+                (after - begin) / count * 1e6 for begin, after in zip(cpu_s, used_s, strict=True)
+            )
         return {
             "per_s": seen.per_s,
             "p50_ms": seen.p50_ms,
             "p99_ms": seen.p99_ms,
+            "api_us": api_us,
+            "postgres_us": postgres_us,
+            "kafka_us": kafka_us,
             "statements": each.statements,
             "wal_bytes": each.wal_bytes,
             "kafka_bytes": each.kafka_bytes,
@@ -124,9 +141,9 @@ class Verdicts(Row):
         )
 
     def measure(self, ground: Ground, sizes: Sizes, key: str) -> Measured:
-        by_hand = key in ("handwritten", "per-poll")
+        by_hand = key.startswith("handwritten") or key == "per-poll"
         count = _by_hand(sizes) if by_hand else sizes.verdicts
-        model = self._models.in_use if key == "in-use" else self._models.four_features
+        model = self._models.in_use if key.endswith("in-use") else self._models.four_features
         with site(ground.servers, ground.home, model=model) as here:
             here.fill(count, by_hand=by_hand)
             before = here.cost()
@@ -143,11 +160,27 @@ class Verdicts(Row):
         }
 
     def _worker(self, here: Site, key: str) -> Child:
-        if key == "handwritten":
+        if key.startswith("handwritten"):
             return here.start("worker", handwritten_worker("record"))
         if key == "per-poll":
             return here.start("worker", handwritten_worker("poll"))
         return here.start("worker", service_worker(self._processes))
+
+
+class VerdictsOfText(Verdicts):
+    """The worker with the model in use, which reads the text, beside one by hand with its four numbers."""
+
+    def __init__(self, models: Models) -> None:
+        super().__init__(models, processes=1)
+        self.name = "verdicts-text"
+        self.title = "Verdicts with the model in use, 1 worker process of 64 threads"
+        self.ours = "in-use"
+        self.contestants = [
+            Contestant("in-use", "this service with the model in use", "kafka"),
+            Contestant("handwritten", "written by hand, four numbers, a commit per record", "kafka"),
+            Contestant("handwritten-in-use", "written by hand, the model in use", "kafka"),
+        ]
+        self.targets = [Target("per_s", ("handwritten",), at_least=6)]
 
 
 class Latency(Row):
@@ -181,7 +214,7 @@ class Latency(Row):
         with site(ground.servers, ground.home, model=self._models.four_features) as here:
             here.make_topics()
             worker = here.start("worker", service_worker(1) if ours else handwritten_worker("record"))
-            url = here.api(service_api if ours else handwritten_api)
+            url, _ = here.api(service_api if ours else handwritten_api)
             warm = int(sizes.load_per_s)
             submit_steadily(url, SUBMIT, warm, per_s=sizes.load_per_s, ads=ADS)
             here.wait_for_verdicts(warm, worker)
@@ -202,5 +235,6 @@ def rows(models: Models) -> list[Row]:
         Submissions(models),
         Verdicts(models, processes=1),
         Verdicts(models, processes=2),
+        VerdictsOfText(models),
         Latency(models),
     ]

@@ -27,6 +27,9 @@ from dev.ports import free_port
 from dev.postgres import PostgresServer, create_database, drop_database
 from dev.stack import ROOT, migrate
 from dev.waiting import wait_until
+from settings import Settings
+from submissions.database import Database
+from submissions.keys import ApiKeys
 from submissions.message import QUEUE, message_of
 from training.sample_ads import sample_ads
 
@@ -62,6 +65,7 @@ class Site:
         self.home = home
         self.engine = engine
         self.env = env
+        self._servers = servers
         self._kafka_home = servers.running["kafka"].home
         self._stack = ExitStack()
 
@@ -93,8 +97,8 @@ class Site:
         broker.parts.topics.ensure(broker.parts.topics.of_worker(QUEUE))
         broker.close()
 
-    def api(self, command: Callable[[int], list[str]]) -> str:
-        """Start an API; return its URL once it answers."""
+    def api(self, command: Callable[[int], list[str]]) -> tuple[str, Child]:
+        """Start an API; return its URL, and the process, once it answers."""
         port = free_port()
         child = self.start("the API", command(port), API_PORT=str(port))
 
@@ -109,7 +113,17 @@ class Site:
             return True
 
         wait_until(answers, deadline_s=START_TIMEOUT_S, what="the API to answer")
-        return url
+        return url, child
+
+    def new_key(self) -> str:
+        """Create an API key that may submit."""
+        database = Database(Settings(database_url=self.env["DATABASE_URL"]))
+        return ApiKeys(database).create("bench", scopes=["submit"], by="bench")[0]
+
+    def servers_cpu_s(self) -> tuple[float, float]:
+        """Processor seconds of PostgreSQL and of Kafka."""
+        postgres, kafka = (self._servers.running[name].child for name in ("postgresql", "kafka"))
+        return cpu_s_of(postgres.pid), cpu_s_of(kafka.pid)
 
     def start(self, name: str, command: list[str], **env: str) -> Child:
         log = self.home / f"{name.replace(' ', '-')}.log"
