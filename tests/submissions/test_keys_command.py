@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from dev.ports import HOST, free_port
 from dev.stack import ROOT
 from submissions.callers import parse_key
 from tests.db.rows import execute
@@ -103,22 +104,14 @@ def test_a_wrong_argument_is_named_and_nothing_is_changed(database: Engine, argu
     assert execute(database, "SELECT count(*) FROM clients") == [(0,)]
 
 
-@pytest.mark.servers
-def test_without_postgresql_the_command_says_so(unused_port: int) -> None:
+def test_without_postgresql_the_command_says_so() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "submissions.keys", "list"],
-        env={**os.environ, "DATABASE_URL": f"postgresql://user@127.0.0.1:{unused_port}/moderation"},
+        env={**os.environ, "DATABASE_URL": f"postgresql://user@{HOST}:{free_port()}/moderation"},
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("Not done: ")
-
-
-@pytest.fixture
-def unused_port() -> int:
-    from dev.ports import free_port
-
-    return free_port()
+    assert "Not done: " in done.stderr
