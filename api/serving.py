@@ -40,6 +40,8 @@ THREADS_TIMEOUT_S = 1.0
 def serve(listener: socket.socket) -> None:
     """Serve on the listener in this process until SIGTERM or SIGINT; requests in flight are answered."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # Sanic logs the URL of a client that is gone, which may have what no log should.
+    logging.getLogger("sanic.root").setLevel(logging.WARNING)
     uvloop.run(_serve(listener))
     _leave_hanging_threads()
 

@@ -32,6 +32,7 @@ def make_engine(
     connect_timeout_s: int = 3,
     statement_timeout_s: float = 10.0,
     application_name: str = "moderation",
+    lock_timeout_s: float | None = None,
 ) -> Engine:
     """Make an engine for psycopg2. It connects when it is first used, also after a fork.
 
@@ -41,6 +42,7 @@ def make_engine(
       pool_size: The largest number of connections; a thread waits ``statement_timeout_s`` for a free one.
       statement_timeout_s: PostgreSQL cancels a statement after this time. A frozen server cannot: its
         connection is closed a little later.
+      lock_timeout_s: A statement waits for a lock no longer; None for as long as for anything else.
 
     Raises:
       ValueError: The URL is not one of PostgreSQL.
@@ -53,7 +55,7 @@ def make_engine(
         pool_timeout=statement_timeout_s,
         connect_args=driver_arguments(target, connect_timeout_s, statement_timeout_s, application_name),
     )
-    _limit_transactions(engine, Limits.of(target, statement_timeout_s))
+    _limit_transactions(engine, Limits.of(target, statement_timeout_s, lock_timeout_s))
     _replace_broken_connections(engine)
     _forget_connections_in_children(engine)
     time_statements(engine)

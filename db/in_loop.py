@@ -96,6 +96,7 @@ def make_loop_connections(
     connect_timeout_s: int = 3,
     statement_timeout_s: float = 10.0,
     application_name: str = "moderation",
+    lock_timeout_s: float | None = None,
 ) -> LoopConnections:
     """Make connections as :func:`db.engine.make_engine` does. The first statement connects.
 
@@ -107,5 +108,5 @@ def make_loop_connections(
     given, named = _DIALECT.create_connect_args(target)
     return LoopConnections(
         lambda: psycopg2.connect(*given, **{**named, **ours}, async_=True),
-        Limits.of(target, statement_timeout_s),
+        Limits.of(target, statement_timeout_s, lock_timeout_s),
     )

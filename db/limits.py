@@ -28,10 +28,16 @@ class Limits:
     of_a_transaction: str
 
     @classmethod
-    def of(cls, target: URL, statement_timeout_s: float) -> Self:
-        """Return the limits for connections to ``target``; a limit in its ``options`` wins."""
+    def of(cls, target: URL, statement_timeout_s: float, lock_timeout_s: float | None = None) -> Self:
+        """Return the limits for connections to ``target``; a limit in its ``options`` wins.
+
+        Parameters:
+          lock_timeout_s: None for none but that of the statement.
+        """
         given = str(target.query.get("options", ""))
         statement = _set_local("statement_timeout", int(statement_timeout_s * 1000), given)
+        if lock_timeout_s is not None:
+            statement += _set_local("lock_timeout", int(lock_timeout_s * 1000), given)
         idle = _set_local("idle_in_transaction_session_timeout", _IDLE_IN_TRANSACTION_TIMEOUT_MS, given)
         return cls(statement, statement + idle)
 

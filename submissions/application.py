@@ -13,6 +13,9 @@ from submissions.queries import SubmissionQueries
 from submissions.resubmitting import Resubmitter
 from submissions.submitting import Submitter
 
+#: The wait for a lock: requests wait for the statements of others. Migrations lock a table for less.
+LOCK_TIMEOUT_S = 0.8
+
 
 class Application:
     """Everything that the API calls. A process makes one at start-up; making it connects to nothing.
@@ -27,7 +30,7 @@ class Application:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.database = Database(settings)
+        self.database = Database(settings, lock_timeout_s=LOCK_TIMEOUT_S)
         self._broker = make_broker(settings)
         self._outbox = Outbox(
             self._broker,

@@ -19,15 +19,21 @@ logger = logging.getLogger(__name__)
 
 
 class Database:
-    """The database that the settings name. Making one connects to nothing. Thread-safe."""
+    """The database that the settings name. Making one connects to nothing. Thread-safe.
 
-    def __init__(self, settings: Settings) -> None:
+    Parameters:
+      lock_timeout_s: A statement waits for a lock no longer; None for as long as for anything else.
+    """
+
+    def __init__(self, settings: Settings, *, lock_timeout_s: float | None = None) -> None:
         self._settings = settings
+        self._lock_timeout_s = lock_timeout_s
         self._engine = make_engine(
             settings.database_url,
             pool_size=settings.database_pool_size,
             connect_timeout_s=settings.database_connect_timeout_s,
             statement_timeout_s=settings.database_statement_timeout_s,
+            lock_timeout_s=lock_timeout_s,
         )
         # The same pool: only the transactions differ.
         self._autocommitting = autocommitting(self._engine)
@@ -93,6 +99,7 @@ class Database:
             self._settings.database_url,
             connect_timeout_s=self._settings.database_connect_timeout_s,
             statement_timeout_s=self._settings.database_statement_timeout_s,
+            lock_timeout_s=self._lock_timeout_s,
         )
 
     def listen_for_outcomes(self) -> OutcomeListener:

@@ -30,6 +30,22 @@ class PageRequest:
     item_id: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class SubmissionDetails:
+    """All that is known of a submission.
+
+    Attributes:
+      judgement: That of its verdict; None without one.
+      is_stale: Whether the ad has changed since it was scored; None where that is not known.
+      history: The outcomes of its earlier generations, oldest first.
+    """
+
+    submission: Submission
+    judgement: Judgement | None
+    is_stale: bool | None
+    history: Sequence[PastOutcome]
+
+
 class SubmissionQueries:
     """Reads submissions. Every method raises DatabaseError when PostgreSQL fails. Thread-safe."""
 
@@ -55,23 +71,22 @@ class SubmissionQueries:
             )
         return found[: wanted.limit], len(found) > wanted.limit
 
-    def judgement(self, task_id: int) -> Judgement | None:
-        """Return the judgement of a submission's verdict; None without one."""
-        with self._database.transaction() as connection:
-            return read_judgement(connection, task_id)
+    def details_each(self, wanted: Sequence[tuple[int, Caller]]) -> list[SubmissionDetails | None]:
+        """Return all of each submission; None for one that is unknown or that its caller does not see."""
+        return [self._details(task_id, caller) for task_id, caller in wanted]
 
-    def is_stale(self, submission: Submission, judgement: Judgement | None) -> bool | None:
-        """Return whether the ad has changed since it was scored; None where that is not known."""
-        if judgement is None or judgement.ad_hash is None:
-            return None
+    def _details(self, task_id: int, caller: Caller) -> SubmissionDetails | None:
         with self._database.transaction() as connection:
-            ad = items.read_ads(connection, [submission.item_id]).get(submission.item_id)
-        return ad is None or items.ad_hash(cast(items.AdFields, ad)) != judgement.ad_hash
-
-    def history(self, task_id: int) -> Sequence[PastOutcome]:
-        """Return the outcomes of the submission's earlier generations, oldest first."""
-        with self._database.transaction() as connection:
-            return read_history(connection, [task_id]).get(task_id, [])
+            submission = submissions.read_by_task_ids(connection, [task_id]).get(task_id)
+            if submission is None or not caller.sees(submission.client_id):
+                return None
+            judgement = read_judgement(connection, task_id)
+            history = read_history(connection, [task_id]).get(task_id, [])
+            is_stale = None
+            if judgement is not None and judgement.ad_hash is not None:
+                ad = items.read_ads(connection, [submission.item_id]).get(submission.item_id)
+                is_stale = ad is None or items.ad_hash(cast(items.AdFields, ad)) != judgement.ad_hash
+        return SubmissionDetails(submission, judgement, is_stale, history)
 
     def cancel(self, task_id: int, caller: Caller = ANYBODY) -> Submission | None:
         """Cancel a submission that has no outcome; return its present row.

@@ -15,16 +15,20 @@ START_TIMEOUT_S = 90.0
 
 
 class Api:
-    """``python main.py`` on a free port."""
+    """``python main.py`` on a free port.
 
-    def __init__(self, home: Path, env: Mapping[str, str]) -> None:
+    Parameters:
+      root: The directory of the program.
+    """
+
+    def __init__(self, home: Path, env: Mapping[str, str], *, root: Path = ROOT) -> None:
         self.port = free_port()
         self.child = Child(
             "the API",
             [sys.executable, "main.py"],
             log=home / "api.log",
             env={"API_PORT": str(self.port), **env},
-            cwd=ROOT,
+            cwd=root,
         )
 
     @property
@@ -44,7 +48,11 @@ class Api:
 
 
 class Worker:
-    """``dramatiq tasks``."""
+    """``dramatiq tasks``.
+
+    Parameters:
+      root: The directory of the program.
+    """
 
     def __init__(
         self,
@@ -54,6 +62,7 @@ class Worker:
         processes: int = 1,
         threads: int = 4,
         module: str = "tasks",
+        root: Path = ROOT,
     ) -> None:
         self.child = Child(
             "the worker",
@@ -67,7 +76,7 @@ class Worker:
             ],
             log=home / "worker.log",
             env=env,
-            cwd=ROOT,
+            cwd=root,
         )
 
     def start(self) -> None:

@@ -19,6 +19,7 @@ from sanic.http import Http, Stage
 from sanic.server.protocols.http_protocol import HttpProtocol
 
 from api.http.problems import problem
+from api.services.hang_up import HangUp
 
 logger = logging.getLogger(__name__)
 
@@ -156,6 +157,7 @@ class LimitedProtocol(HttpProtocol):
     Attributes:
       client: The client's address.
       body_bytes: The bytes of a body that still arrives.
+      hang_up: Whether the client sends no more bytes.
     """
 
     # Sanic's metaclass gives no instance a dictionary.
@@ -170,6 +172,7 @@ class LimitedProtocol(HttpProtocol):
         "_received_s",
         "body_bytes",
         "client",
+        "hang_up",
     )
 
     HTTP_CLASS = _TimedHttp
@@ -177,6 +180,7 @@ class LimitedProtocol(HttpProtocol):
     def __init__(self, all_connections: Connections, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.client = ""
+        self.hang_up = HangUp()
         self.body_bytes = 0
         self._all = all_connections
         self._is_refused = False
@@ -208,6 +212,23 @@ class LimitedProtocol(HttpProtocol):
         if self._began_s is None:
             self._began_s = time.perf_counter()
         super().data_received(data)
+
+    def eof_received(self) -> bool:
+        """Keep the connection open for the answer, if the client has closed its sending side only.
+
+        A client that has closed all of it looks the same until the answer cannot be sent. A request that is
+        not complete gets no answer.
+        """
+        self.hang_up.note()
+        # Sanic clears it while it waits for bytes.
+        return not self._is_refused and self._data_received.is_set()
+
+    async def receive_more(self) -> None:
+        """Wait for bytes, or close the connection: none will come."""
+        if self.hang_up.is_over:
+            self.close()
+            await asyncio.get_running_loop().create_future()  # connection_lost() cancels this task
+        await super().receive_more()
 
     def check_timeouts(self) -> None:
         """Do nothing: :class:`Connections` checks all of them."""

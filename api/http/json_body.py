@@ -1,6 +1,7 @@
 """The JSON bodies of requests."""
 
 import json
+import re
 from decimal import Decimal, DecimalException
 from typing import Any, TypeVar
 
@@ -16,6 +17,10 @@ Body = TypeVar("Body", bound=BaseModel)
 MAX_MISTAKES_NAMED = 3
 #: Longer numbers are in no range, and as integers would take memory: 1e999999999 is one.
 MAX_INTEGER_DIGITS = 30
+
+_CHARSET = re.compile(r""";[ \t]*charset[ \t]*=[ \t]*"?([^";]*?)"?[ \t]*(?:;|$)""", re.IGNORECASE | re.ASCII)
+#: ASCII is a part of UTF-8.
+_CHARSETS = {"utf-8", "utf8", "us-ascii", "ascii"}
 
 
 def body_of(request: Request, model: type[Body]) -> Body:
@@ -52,15 +57,7 @@ def json_object(request: Request) -> dict[str, Any]:
     """
     if not request.body:
         return {}
-    given = request.headers.getall("content-type", [])
-    if len(given) > 1:
-        raise Unprocessable("Content-Type is given more than once")
-    content_type = given[0] if given else None
-    if content_type is None:
-        raise Unprocessable("The body has no Content-Type; it must be application/json")
-    media_type = content_type.partition(";")[0].strip().lower()
-    if media_type != "application/json" and not media_type.endswith("+json"):
-        raise Unprocessable(f"The body must be application/json, not {shown(media_type)}")
+    _check_content_type(request.headers.getall("content-type", []))
     try:
         document = json.loads(
             request.body.decode("utf-8-sig"),  # the body of bytes may also be UTF-16
@@ -79,6 +76,19 @@ def json_object(request: Request) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise Unprocessable(f"The body must be a JSON object, not {shown_json(document)}")
     return document
+
+
+def _check_content_type(given: list[str]) -> None:
+    if not given:
+        raise Unprocessable("The body has no Content-Type; it must be application/json")
+    if len(given) > 1:
+        raise Unprocessable("Content-Type is given more than once")
+    media_type = given[0].partition(";")[0].strip().lower()
+    if media_type != "application/json" and not media_type.endswith("+json"):
+        raise Unprocessable(f"The body must be application/json, not {shown(media_type)}")
+    charset = _CHARSET.search(given[0])
+    if charset and charset[1].lower() not in _CHARSETS:
+        raise Unprocessable(f"The body must be UTF-8, not {shown(charset[1])}")
 
 
 def _without_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

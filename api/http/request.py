@@ -12,6 +12,7 @@ from api.http.authentication import Access
 from api.http.body_budget import BodyBudget, TooManyBodies
 from api.http.connections import Connections, LimitedProtocol
 from api.http.problems import Malformed
+from api.services.hang_up import HangUp
 from api.services.rate_limits import Limit
 from submissions.callers import ANYBODY, Caller, Scope
 
@@ -52,6 +53,13 @@ class AnyRequest(Request):
     def caller(self) -> Caller:
         """The caller, once :meth:`authorize` has found it."""
         return self._caller or ANYBODY
+
+    @property
+    def hang_up(self) -> HangUp:
+        """Whether the client sends no more bytes."""
+        stream: Any = self.stream
+        protocol: LimitedProtocol = stream.protocol
+        return protocol.hang_up
 
     async def authorize(self) -> None:
         """Find the caller, unless that is done, and check that it may use this route.

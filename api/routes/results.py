@@ -43,7 +43,7 @@ async def moderation_result(request: AnyRequest, task_id: str = "") -> HTTPRespo
     calls = calls_of(request)
     wait_s = WAIT.in_query(request)
     found = await (
-        calls.outcome(wanted, request.caller, wait_s=wait_s)
+        calls.outcome(wanted, request.caller, wait_s=wait_s, hang_up=request.hang_up)
         if wait_s
         else calls.result(wanted, request.caller)
     )
@@ -92,18 +92,20 @@ async def explanation(request: AnyRequest, task_id: str) -> HTTPResponse:
 
 async def submission(request: AnyRequest, task_id: str) -> HTTPResponse:
     wanted = TASK_ID.read(task_id)
-    calls = calls_of(request)
-    found = _existing(await calls.result(wanted, request.caller), wanted)
-    judgement = await calls.call(lambda application: application.queries.judgement(wanted))
-    is_stale = await calls.call(lambda application: application.queries.is_stale(found, judgement))
-    history = await calls.call(lambda application: application.queries.history(wanted))
-    return FastJSON(details_body(found, judgement, history, is_stale=is_stale))
+    found = await calls_of(request).details(wanted, request.caller)
+    if found is None:
+        raise no_such_task(wanted)
+    return FastJSON(details_body(found.submission, found.judgement, found.history, is_stale=found.is_stale))
 
 
 def _existing(found: Submission | None, task_id: int) -> Submission:
     if found is None:
-        raise NoSuchThing(f"There is no task with task_id {task_id}")
+        raise no_such_task(task_id)
     return found
+
+
+def no_such_task(task_id: int) -> NoSuchThing:
+    return NoSuchThing(f"There is no task with task_id {task_id}")
 
 
 def _result(submission: Submission) -> HTTPResponse:

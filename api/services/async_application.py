@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from api.services.async_batcher import AsyncBatcher, TooManyWaiting, in_threads
+from api.services.hang_up import HangUp
 from api.services.key_ring import KeyRing
 from api.services.outcome_notifier import OutcomeNotifier
 from api.services.rate_limits import Limit, Quotas
@@ -27,6 +28,7 @@ from submissions.callers import ANYBODY, Caller
 from submissions.database import Database
 from submissions.explaining import ExplainedVerdict
 from submissions.predicting import Verdict
+from submissions.queries import SubmissionDetails
 from submissions.submitting import Reply, SubmissionRequest
 
 Result = TypeVar("Result")
@@ -58,7 +60,7 @@ class AsyncApplication:
 
     def __init__(self, application: Application, settings: Settings) -> None:
         self._application = application
-        self._threads = ThreadPoolExecutor(3 * MAX_BATCHES + MAX_CALLS, thread_name_prefix="database")
+        self._threads = ThreadPoolExecutor(3 * MAX_BATCHES + MAX_CALLS + 1, thread_name_prefix="database")
         self._health_threads = ThreadPoolExecutor(HEALTH_THREADS, thread_name_prefix="health")
         self._listening_thread = ThreadPoolExecutor(1, thread_name_prefix="outcomes")
         # One: scoring mostly holds Python's lock, so a second thread would only take time from the event
@@ -103,6 +105,12 @@ class AsyncApplication:
         self._calls: AsyncBatcher[Callable[[], Any], Any] = AsyncBatcher(
             in_threads(_call, self._threads),
             max_concurrency=MAX_CALLS,
+            max_items=1,
+            max_waiting=MAX_CALLS_WAITING,
+        )
+        self._details: AsyncBatcher[tuple[int, Caller], SubmissionDetails | None] = AsyncBatcher(
+            in_threads(application.queries.details_each, self._threads),
+            max_concurrency=1,
             max_items=1,
             max_waiting=MAX_CALLS_WAITING,
         )
@@ -156,21 +164,28 @@ class AsyncApplication:
         found = await self._results.answer(task_id)
         return found if found and caller.sees(found.client_id) else None
 
-    async def outcome(self, task_id: int, caller: Caller = ANYBODY, *, wait_s: float) -> Submission | None:
+    async def outcome(
+        self, task_id: int, caller: Caller = ANYBODY, *, wait_s: float, hang_up: HangUp | None = None
+    ) -> Submission | None:
         """Return a submission as soon as it is not pending, and after ``wait_s`` as it is.
 
         One that the caller does not see is None at once.
+
+        Parameters:
+          hang_up: Of the client. It then gets the submission as it is.
 
         Raises:
           TooManyWaiting: At once.
         """
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + wait_s
+        hang_up = hang_up or HangUp()
         with self._notifier.subscribe(task_id) as notified:
+            hang_up.call = notified.set
             while True:
                 notified.clear()
                 submission = await self.result(task_id, caller)
-                is_last = loop.time() >= deadline_s or self._notifier.is_closed
+                is_last = loop.time() >= deadline_s or self._notifier.is_closed or hang_up.is_over
                 if submission is None or submission.status != "pending" or is_last:
                     return submission
                 try:
@@ -200,6 +215,13 @@ class AsyncApplication:
         """
         return await self._explanations.answer((task_id, caller))
 
+    async def details(self, task_id: int, caller: Caller) -> SubmissionDetails | None:
+        """Return all of a submission, or None for one that is unknown or that the caller does not see.
+
+        On a thread of its own: of the tables that it reads, others need none.
+        """
+        return await self._details.answer((task_id, caller))
+
     async def call(self, use_case: Callable[[Application], Result]) -> Result:
         """Call a blocking use case of the application in a thread.
 
@@ -226,6 +248,7 @@ class AsyncApplication:
             self._ads,
             self._verdicts,
             self._explanations,
+            self._details,
             self._calls,
             self._quotas,
         ):

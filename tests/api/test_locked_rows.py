@@ -66,6 +66,37 @@ def test_the_locked_row_of_an_expired_key_delays_that_key_only(
     assert ask("locked").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("table", "path"),
+    [
+        ("judgements", "/submissions/1"),
+        ("submission_history", "/submissions/1"),
+        ("moderation_results", "/moderation_result/1"),
+        ("moderation_results", "/moderation_results"),
+        ("items", "/async_predict?item_id=1"),
+    ],
+)
+def test_a_request_whose_table_is_locked_is_503_and_the_others_are_answered_before(
+    client: httpx.Client, database: Engine, table: str, path: str
+) -> None:
+    submit(database)
+    method = "POST" if "predict" in path else "GET"
+    others = ["/livez", "/docs"]
+    if table in ("judgements", "submission_history"):
+        others += ["/moderation_result/1", "/moderation_results"]
+    with database.connect() as somebody, ThreadPoolExecutor(16) as threads:
+        somebody.exec_driver_sql(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        locked = [threads.submit(client.request, method, path) for _ in range(16)]
+        for other in others:
+            assert client.get(other).status_code == 200
+        if table in ("judgements", "submission_history"):  # one after the other, for many times as long
+            assert not all(one.done() for one in locked)
+        for response in locked:
+            assert_problem(response.result(), 503)
+        somebody.rollback()
+    assert client.request(method, path).status_code == 200
+
+
 def test_a_locked_table_of_keys_fails_no_request_without_a_key(
     client: httpx.Client, database: Engine
 ) -> None:

@@ -152,11 +152,32 @@ def test_a_body_without_a_type_is_422(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "content_type", ["application/json; charset=utf-8", "Application/JSON", "application/x+json"]
+    "content_type",
+    [
+        "application/json; charset=utf-8",
+        'application/json;v=1; Charset="UTF-8"; x=y',
+        "application/json; charset=us-ascii",
+        "Application/JSON",
+        "application/x+json",
+    ],
 )
 def test_every_spelling_of_json_is_json(client: httpx.Client, content_type: str) -> None:
     response = client.post("/async_predict", content='{"item_id": 1}', headers={"content-type": content_type})
     assert response.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/json; charset=utf-16",
+        "application/json;charset=koi8-r",
+        'application/json; x=y; CHARSET = "latin-1"',
+        "application/json; charset=",
+    ],
+)
+def test_a_charset_that_is_not_utf_8_is_422(client: httpx.Client, content_type: str) -> None:
+    response = client.post("/async_predict", content='{"item_id": 1}', headers={"content-type": content_type})
+    assert "UTF-8" in assert_problem(response, 422)
 
 
 def test_an_id_in_the_query_and_in_the_body_is_422(client: httpx.Client, database: Engine) -> None:
