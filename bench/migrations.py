@@ -2,8 +2,8 @@
 
 A PostgreSQL of its own gets the schema before ids of 64 bits and ten million submissions. While the API
 answers requests and outcomes are written, ``yoyo apply`` applies the other migrations. The output is the
-duration of the migrations and the slowest request of each kind; the exit code is 1 when one took a second or
-failed.
+duration of the migrations and the slowest request of each kind, and for the slowest of all what PostgreSQL
+waited for meanwhile; the exit code is 1 when one took a second or failed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -42,6 +43,9 @@ PAUSE_S = 0.02
 #: The load runs for so long before and after the migrations, for comparison.
 MARGIN_S = 5.0
 TOO_SLOW_S = 1.0
+#: The interval at which the sessions of PostgreSQL are looked at.
+SAMPLE_INTERVAL_S = 0.05
+SLOWEST_SHOWN = 5
 
 AD = {
     "seller_id": 1,
@@ -53,11 +57,46 @@ AD = {
 }
 
 
+class Waits:
+    """What the sessions of PostgreSQL wait for, looked at several times a second."""
+
+    def __init__(self, url: str) -> None:
+        self._connection = psycopg2.connect(url)
+        self._connection.autocommit = True
+        self._samples: list[tuple[float, list[tuple[str, str]]]] = []
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join()
+        self._connection.close()
+
+    def between(self, began_s: float, ended_s: float) -> list[tuple[tuple[str, str], int]]:
+        """Return the wait events and statements that were seen most often in that time."""
+        seen = [one for at_s, rows in self._samples if began_s <= at_s <= ended_s for one in rows]
+        return Counter(seen).most_common(6)
+
+    def _look(self) -> None:
+        with self._connection.cursor() as cursor:
+            while not self._stopping.wait(SAMPLE_INTERVAL_S):
+                cursor.execute(
+                    "SELECT COALESCE(wait_event_type || ' ' || wait_event, 'runs'),"
+                    " COALESCE("
+                    "  NULLIF(left(regexp_replace(query, '^(SET LOCAL [^;]*; *)+', ''), 70), ''), backend_type)"
+                    " FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+                    " AND (state = 'active' OR backend_type = 'checkpointer' AND wait_event_type = 'IO')"
+                )
+                self._samples.append((time.monotonic(), cursor.fetchall()))
+
+
 class Load:
     """Requests to the API, and outcomes as a worker writes them, until it is stopped."""
 
     def __init__(self, port: int, engine: Engine) -> None:
         self.took_s: dict[tuple[bool, str], list[float]] = {}
+        self.slowest: list[tuple[float, str, float]] = []  # the duration, the kind and the begin
         self.is_migrating = False
         self.failures: list[str] = []
         self._port = port
@@ -124,10 +163,11 @@ class Load:
         yield  # a failure of the statement ends the thread, and the run
         took_s = time.monotonic() - began_s
         self.took_s.setdefault((self.is_migrating, kind), []).append(took_s)
+        self.slowest = sorted([*self.slowest, (took_s, kind, began_s)], reverse=True)[:SLOWEST_SHOWN]
 
 
-def measure(url: str, home: Path) -> tuple[float, Load]:
-    """Apply the migrations under load; return their duration in seconds, and the load."""
+def measure(url: str, home: Path) -> tuple[float, Load, Waits]:
+    """Apply the migrations under load; return their duration in seconds, the load, and PostgreSQL's waits."""
     port = free_port()
     environment = {
         "DATABASE_URL": url,
@@ -141,7 +181,7 @@ def measure(url: str, home: Path) -> tuple[float, Load]:
     try:
         wait_until(lambda: is_listening(port), deadline_s=60, what="the API to listen")
         wait_until(lambda: _has_model(port), deadline_s=120, what="the API to load its model")
-        load = Load(port, engine)
+        load, waits = Load(port, engine), Waits(url)
         load.start()
         time.sleep(MARGIN_S)
         load.is_migrating = True
@@ -151,7 +191,8 @@ def measure(url: str, home: Path) -> tuple[float, Load]:
         load.is_migrating = False
         time.sleep(MARGIN_S)
         load.stop()
-        return took_s, load
+        waits.stop()
+        return took_s, load, waits
     finally:
         engine.dispose()
         api.kill()
@@ -182,7 +223,7 @@ def main() -> int:
         engine = make_engine(url, statement_timeout_s=LOAD_TIMEOUT_S)
         load(engine, given.rows)
         engine.dispose()
-        took_s, under = measure(url, home)
+        took_s, under, waits = measure(url, home)
     finally:
         server.kill()
         shutil.rmtree(home, ignore_errors=True)
@@ -190,6 +231,10 @@ def main() -> int:
     for (is_migrating, kind), took in sorted(under.took_s.items()):
         when = "during" if is_migrating else "without"
         print(f"{when:8} {kind:12} {len(took):8,} times, the slowest {max(took) * 1000:7.0f} ms")
+    for took_s, kind, began_s in under.slowest:
+        print(f"{kind} took {took_s * 1000:.0f} ms, while sessions of PostgreSQL were seen so often in")
+        for (event, statement), count in waits.between(began_s, began_s + took_s):
+            print(f"    {count:3}  {event:28} {' '.join(statement.split())}")
     for failure in under.failures[:10]:
         print(failure, file=sys.stderr)
     return 1 if under.failures or max(map(max, under.took_s.values())) >= TOO_SLOW_S else 0
