@@ -84,7 +84,9 @@ class Waits:
                 cursor.execute(
                     "SELECT COALESCE(wait_event_type || ' ' || wait_event, 'runs'),"
                     " COALESCE("
-                    "  NULLIF(left(regexp_replace(query, '^(SET LOCAL [^;]*; *)+', ''), 70), ''), backend_type)"
+                    "  NULLIF(left(regexp_replace(query, '^(SET LOCAL [^;]*; *)+', ''), 70), ''),"
+                    "  backend_type"
+                    " )"
                     " FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
                     " AND (state = 'active' OR backend_type = 'checkpointer' AND wait_event_type = 'IO')"
                 )
