@@ -3,6 +3,7 @@
 A key in a URL is not read: URLs are in logs and histories.
 """
 
+import hashlib
 import ipaddress
 import re
 from collections.abc import Sequence
@@ -78,20 +79,34 @@ class Access:
           DatabaseUnavailable: PostgreSQL does not tell which keys are valid.
         """
         given = headers.getall("authorization", ())
-        if len(given) > 1:
-            raise Unauthorized("Authorization is given more than once", error="invalid_request")
-        bearer = _BEARER.fullmatch(given[0].strip()) if given else None
-        if bearer is None:
-            if self._is_required or (given and given[0].lstrip()[:6].lower() == "bearer"):
-                raise Unauthorized(f"An API key is needed: {_HOW}")
+        if not given and not self._is_required:
             return ANYBODY, None
-        known = await self._known(bearer[1])
-        if scope not in known.caller.scopes:
-            raise Forbidden(scope)
-        return known.caller, self._rates.take(known.key)
+        if len(given) == 1:
+            digest = hashlib.sha256(given[0].encode("utf-8", "surrogateescape")).digest()
+            known = self._key_ring.checked(digest) or await self._checked(given[0], digest)
+            if known is None:
+                return ANYBODY, None
+            if scope not in known.caller.scopes:
+                raise Forbidden(scope)
+            return known.caller, self._rates.take(known.key)
+        if given:
+            raise Unauthorized("Authorization is given more than once", error="invalid_request")
+        raise Unauthorized(f"An API key is needed: {_HOW}")
 
-    async def _known(self, text: str) -> KnownKey:
-        presented = parse_key(text)
+    async def _checked(self, header: str, digest: bytes) -> KnownKey | None:
+        """Return the key of a header; None for one of another scheme, where keys are off.
+
+        Raises:
+          Unauthorized: There is none, or it is not valid.
+          DatabaseUnavailable: As :meth:`KeyRing.find`.
+        """
+        header = header.strip()
+        bearer = _BEARER.fullmatch(header)
+        if bearer is None:
+            if self._is_required or header[:6].lower() == "bearer":
+                raise Unauthorized(f"An API key is needed: {_HOW}")
+            return None
+        presented = parse_key(bearer[1])
         known = None if presented is None else await self._key_ring.find(presented)
         if known is None:
             raise Unauthorized(f"The API key is not known: {_HOW}", error="invalid_token")
@@ -99,6 +114,7 @@ class Access:
             raise Unauthorized("The API key was revoked", error="invalid_token")
         if not self._key_ring.is_valid(known):
             raise Unauthorized("The API key has expired", error="invalid_token")
+        self._key_ring.note_checked(digest, known)
         return known
 
 

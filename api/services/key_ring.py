@@ -26,6 +26,8 @@ MAX_AGE_S = 2.0
 UNKNOWN_INTERVAL_S = 0.2
 #: The time in which PostgreSQL must have answered.
 READ_TIMEOUT_S = 3.0
+#: Headers that are remembered. A client can write one key in many ways.
+MAX_CHECKED = 10_000
 
 
 class KeyReader(Protocol):
@@ -55,10 +57,32 @@ class KeyRing:
         self._reader = reader
         self._clock_s = clock_s
         self._keys: Mapping[str, KnownKey] = {}
+        self._checked: dict[bytes, KnownKey] = {}
         self._fingerprint: str | None = None
         self._read_at_s = float("-inf")  # when the last read began whose result is known
         self._began_at_s = float("-inf")
         self._reading: asyncio.Task[None] | None = None
+
+    def checked(self, header_digest: bytes) -> KnownKey | None:
+        """Return the valid key whose header was checked before; None for any other header.
+
+        Parameters:
+          header_digest: SHA-256 of the header. Nobody can choose one, so a look-up tells no part of a key.
+        """
+        age_s = self._clock_s() - self._read_at_s
+        if age_s > FRESH_S:
+            if age_s > MAX_AGE_S:
+                return None
+            self._begin_to_read()
+        known = self._checked.get(header_digest)
+        return known if known is not None and self.is_valid(known) else None
+
+    def note_checked(self, header_digest: bytes, known: KnownKey) -> None:
+        """Note that a header has a valid key, until keys change."""
+        if len(self._checked) >= MAX_CHECKED:
+            self._checked.clear()
+        if self._keys.get(known.key.key_id) is known:
+            self._checked[header_digest] = known
 
     async def find(self, presented: PresentedKey) -> KnownKey | None:
         """Return the key, which may be revoked or expired; None for an unknown key or a wrong secret.
@@ -113,6 +137,7 @@ class KeyRing:
             # A key that changes after the fingerprint is read again next time.
             keys = await self._reader.keys()
             self._keys = {key.key_id: _known(key, now, began_at_s) for key in keys}
+            self._checked.clear()
             self._fingerprint = fingerprint
         self._read_at_s = began_at_s
 

@@ -14,7 +14,7 @@ from db.api_keys import ApiKey, Taken, Wanted
 DAY_S = 86_400
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen would take four times as long, for each request
 class Limit:
     """The state of one limit, as draft-ietf-httpapi-ratelimit-headers-11 shows it.
 

@@ -154,6 +154,43 @@ def test_a_revoked_key_is_known_as_revoked_once_the_known_keys_are_too_old(clock
     asyncio.run(ask())
 
 
+def test_a_header_that_was_checked_is_checked_again_once_keys_change(clock: Clock) -> None:
+    _, mine = new_key()
+    table = Table(an_api_key(mine))
+
+    async def ask() -> None:
+        ring = KeyRing(table, clock_s=clock)
+        found = await ring.find(mine)
+        assert found is not None
+        ring.note_checked(b"header", found)
+        assert ring.checked(b"header") is found
+        assert ring.checked(b"another") is None
+        clock.now_s += key_ring.MAX_AGE_S + 0.01
+        assert ring.checked(b"header") is None  # too old to be trusted
+        table.rows.append(an_api_key(new_key()[1]))
+        await ring.find(mine)
+        assert ring.checked(b"header") is None
+        ring.note_checked(b"header", found)  # of the keys before
+        assert ring.checked(b"header") is None
+
+    asyncio.run(ask())
+
+
+def test_a_checked_header_expires_with_its_key(clock: Clock) -> None:
+    _, mine = new_key()
+    table = Table(an_api_key(mine, expires_at=NOW + timedelta(seconds=0.5)))
+
+    async def ask() -> None:
+        ring = KeyRing(table, clock_s=clock)
+        found = await ring.find(mine)
+        assert found is not None
+        ring.note_checked(b"header", found)
+        clock.now_s += 0.6
+        assert ring.checked(b"header") is None
+
+    asyncio.run(ask())
+
+
 def test_a_key_that_was_just_created_is_found(clock: Clock) -> None:
     (_, first), (_, second) = new_key(), new_key()
     table = Table(an_api_key(first))
