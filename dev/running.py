@@ -22,7 +22,7 @@ from dev.stack import EMBEDDED_ENV, ROOT, embedded_postgres, migrate
 from dev.waiting import wait_until
 from settings import get_settings
 from submissions.database import Database
-from submissions.keys import ApiKeys, Limits
+from submissions.keys import ApiKeys, KeyLimits
 from training.sample_ads import sample_ads
 
 SAMPLE_ADS = 300
@@ -123,7 +123,7 @@ class Running:
         """Create a key for the ads that this command shows."""
         keys = ApiKeys(Database(get_settings().model_copy(update={"database_url": self._database_url})))
         expires_at = datetime.now(UTC) + timedelta(hours=1)
-        return keys.create("make run", scopes=["submit", "read"], limits=Limits(expires_at=expires_at))[0]
+        return keys.create("make run", scopes=["submit", "read"], limits=KeyLimits(expires_at=expires_at))[0]
 
     def _fill_database(self) -> int:
         """Load the sample ads, and publish pending tasks again: the embedded Kafka lost their messages."""

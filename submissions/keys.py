@@ -38,7 +38,7 @@ _MAX_NAME = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class KeyLimits:
     """The limits of a new key; None for no limit.
 
     Attributes:
@@ -59,14 +59,14 @@ class ApiKeys:
         self._database = database
 
     def create(
-        self, client: str, *, scopes: Sequence[str], limits: Limits | None = None, by: str | None = None
+        self, client: str, *, scopes: Sequence[str], limits: KeyLimits | None = None, by: str | None = None
     ) -> tuple[str, ApiKey]:
         """Create a key for a client, which is created as well if it is new.
 
         Returns:
           The key's text, which nobody can read again, and the key.
         """
-        limits = limits or Limits()
+        limits = limits or KeyLimits()
         by = storable(this_user() if by is None else by)
         secret, kept = new_key()
         requests, window_s = limits.rate or (None, None)
@@ -140,7 +140,7 @@ class _NotFound(Exception):
 
 
 def _create(keys: ApiKeys, given: argparse.Namespace) -> tuple[Any, str]:
-    limits = Limits(given.rate, given.quota, given.expires)
+    limits = KeyLimits(given.rate, given.quota, given.expires)
     secret, key = keys.create(given.client, scopes=given.scope or DEFAULT_SCOPES, limits=limits, by=given.by)
     document = {**_document(key, None), "key": secret}
     lines = [

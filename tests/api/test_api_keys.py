@@ -19,7 +19,7 @@ from dev.stack import Stack
 from settings import Settings
 from submissions.callers import SCOPES
 from submissions.database import Database
-from submissions.keys import ApiKeys, Limits
+from submissions.keys import ApiKeys, KeyLimits
 from tests.api.problems import assert_problem
 from tests.db.rows import execute, load_sample_ads, submit
 from tests.service import Api
@@ -74,7 +74,9 @@ def shop(guarded_api: Api, keys: ApiKeys) -> Iterator[Shop]:
     clients: list[httpx.Client] = []
 
     def make(name: str = "shop", *scopes: str, **limits: Any) -> httpx.Client:
-        key, made = keys.create(name, scopes=scopes or ("submit", "read"), limits=Limits(**limits), by="test")
+        key, made = keys.create(
+            name, scopes=scopes or ("submit", "read"), limits=KeyLimits(**limits), by="test"
+        )
         client = guarded_api.client()
         client.headers["authorization"] = f"Bearer {key}"
         client.key_id = made.key_id  # type: ignore[attr-defined]
