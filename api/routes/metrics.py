@@ -7,6 +7,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from sanic import HTTPResponse, Request, Sanic
 from sanic.response import BaseHTTPResponse
 
+from api.http.request import AnyRequest
 from api.routes.operation import calls_of
 from api.services.async_batcher import TooManyWaiting
 from api.services.metrics import NO_ROUTE, ApiMetrics
@@ -26,7 +27,8 @@ def add_metrics(app: Sanic, metrics: ApiMetrics) -> None:
     """Serve the metrics, and count every answered request."""
     statistics = _RecentStatistics()
 
-    async def serve(request: Request) -> HTTPResponse:
+    async def serve(request: AnyRequest) -> HTTPResponse:
+        await request.authorize()
         found = await statistics.read(request)
         text = await asyncio.to_thread(metrics.text, found)
         return HTTPResponse(text, content_type=CONTENT_TYPE_LATEST)
@@ -42,7 +44,8 @@ def add_metrics(app: Sanic, metrics: ApiMetrics) -> None:
         method = request.method if request.method in _METHODS else "other"
         metrics.observe_request(method, route, response.status, time.monotonic() - began_s)
 
-    app.add_route(serve, PATH, methods=["GET", "HEAD"], name="metrics")
+    # The figures are those of all clients.
+    app.add_route(serve, PATH, methods=["GET", "HEAD"], name="metrics", ctx_scope="review")
     app.register_middleware(begin, "request")
     app.register_middleware(end, "response")
 
@@ -54,7 +57,7 @@ class _RecentStatistics:
         self._found: Statistics | None = None
         self._read_at_s = float("-inf")
 
-    async def read(self, request: Request) -> Statistics | None:
+    async def read(self, request: AnyRequest) -> Statistics | None:
         """Return the statistics; None when PostgreSQL does not answer."""
         if time.monotonic() - self._read_at_s > STATISTICS_FOR_S:
             try:

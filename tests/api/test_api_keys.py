@@ -149,6 +149,12 @@ def test_health_and_documents_need_no_key(nobody: httpx.Client) -> None:
         assert nobody.head(path).status_code == 200, path
 
 
+def test_metrics_of_all_clients_need_review(nobody: httpx.Client, shop: Shop) -> None:
+    assert_problem(nobody.get("/metrics"), 401)
+    assert_problem(shop().get("/metrics"), 403)
+    assert shop("monitoring", "review").get("/metrics").status_code == 200
+
+
 def test_the_document_says_that_keys_are_needed(nobody: httpx.Client) -> None:
     document = nobody.get("/openapi.json").json()
     assert document["components"]["securitySchemes"]["apiKey"]["scheme"] == "bearer"
