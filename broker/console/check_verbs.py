@@ -113,7 +113,7 @@ def doctor(
       dkb shop.tasks doctor
     """
     with ending(context) as session:
-        examination = _Examination(session)
+        examination = Examination(session)
         found = examination.run()
         order = {ERROR: 0, WARNING: 1}
         found.sort(key=lambda row: (order[row["severity"]], row["check"]))
@@ -130,7 +130,7 @@ def doctor(
             raise typer.Exit(ExitCode.FINDING)
 
 
-class _Examination:
+class Examination:
     """One call of ``doctor``.
 
     Attributes:

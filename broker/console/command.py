@@ -16,6 +16,7 @@ from . import (
     worker_verbs,
 )
 from .app import app as app
+from .web import verb as web_verb
 
 for module in (
     queue_verbs,
@@ -29,5 +30,6 @@ for module in (
     metrics_verb,
     topic_verbs,
     plan_verb,
+    web_verb,
 ):
     module.register(app)

@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import DeadLetter
 from . import texts
-from .documents import DeadLetterRow, ErrorRow
+from .documents import DeadLetterRow, ErrorRow, ResolutionRow
 from .output import Column
 
 #: The place of a dead letter: its partition and its offset.
@@ -75,6 +75,21 @@ def dead_letter_row(dead_letter: DeadLetter) -> DeadLetterRow:
         redrives=dead_letter.generation,
         record=record_text(dead_letter),
         not_redrivable=dead_letter.why_not_redrivable,
+    )
+
+
+def resolution_row(queue: str, resolution: Any) -> ResolutionRow:
+    """The row of a record of ``dead_letter_queue.history()``."""
+    return ResolutionRow(
+        queue=queue,
+        at_ms=resolution.timestamp,
+        action=resolution.action.value,
+        state=resolution.state.value,
+        by=resolution.by,
+        reason=resolution.reason,
+        operation=resolution.operation,
+        count=len(resolution.dead_letters),
+        message_ids=list(resolution.dead_letters.values()),
     )
 
 

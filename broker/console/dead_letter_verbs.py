@@ -38,8 +38,9 @@ from .dead_letter_rows import (
     dead_letter_row,
     error_rows,
     place_of,
+    resolution_row,
 )
-from .documents import DeadLetterRow, ResolutionRow
+from .documents import DeadLetterRow
 from .exits import ExitCode
 from .output import Answer, Table
 from .session import Refused, Session, ending
@@ -165,17 +166,7 @@ def history(context: typer.Context, queue: Queues = None) -> None:
     """
     with ending(context) as session:
         rows = [
-            ResolutionRow(
-                queue=name,
-                at_ms=one.timestamp,
-                action=one.action.value,
-                state=one.state.value,
-                by=one.by,
-                reason=one.reason,
-                operation=one.operation,
-                count=len(one.dead_letters),
-                message_ids=list(one.dead_letters.values()),
-            )
+            resolution_row(name, one)
             for name in session.queue_names(queue)
             for one in session.broker.dead_letter_queue.history(name)
         ]

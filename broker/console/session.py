@@ -76,6 +76,16 @@ class Session:
             self._broker = self.given or self.target.broker()
         return self._broker
 
+    def broker_unasked(self) -> KafkaBroker:
+        """The broker, whether its Kafka answers or not.
+
+        Raises:
+          TargetRefused: When the command line names none.
+        """
+        if self._broker is None:
+            self._broker = self.given or self.target.broker()
+        return self._broker
+
     def queue_names(self, wanted: list[str] | None = None) -> list[str]:
         """The existing queues, or the wanted ones.
 

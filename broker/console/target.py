@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from .. import KafkaBroker
 
@@ -31,6 +32,16 @@ class Target:
     bootstrap: str | None = None
     namespace: str | None = None
     group: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The application, or the namespace with its servers, without a password."""
+        if self.application is not None:
+            return self.application
+        if self.url is not None:
+            parts = urlsplit(self.url)
+            return f"{parts.hostname or ''}{parts.path}"
+        return " ".join(filter(None, (self.namespace, self.bootstrap))) or "dkb"
 
     def broker(self) -> KafkaBroker:
         """The broker. Nothing connects yet.

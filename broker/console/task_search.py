@@ -40,13 +40,13 @@ def _is(argument: Any, text: str) -> bool:
         return False
 
 
-def _row(**fields: Any) -> TaskRow:
+def task_row(**fields: Any) -> TaskRow:
     empty = dict.fromkeys(TaskRow.__annotations__)
     return TaskRow(**{**empty, **fields})  # type: ignore[typeddict-item]
 
 
 def of_event(event: HistoryEvent) -> TaskRow:
-    return _row(
+    return task_row(
         message_id=event.message_id,
         actor=event.actor_name,
         queue=event.queue_name,
@@ -62,7 +62,7 @@ def of_event(event: HistoryEvent) -> TaskRow:
 
 
 def of_running(row: RunningRow) -> TaskRow:
-    return _row(
+    return task_row(
         message_id=row["message_id"],
         actor=row["actor"],
         queue=row["queue"],
@@ -76,7 +76,7 @@ def of_running(row: RunningRow) -> TaskRow:
 
 def of_dead_letter(dead_letter: DeadLetter) -> TaskRow:
     message = dead_letter.message
-    return _row(
+    return task_row(
         message_id=message.message_id if message else "",
         actor=message.actor_name if message else "",
         queue=dead_letter.queue_name,
@@ -89,7 +89,7 @@ def of_dead_letter(dead_letter: DeadLetter) -> TaskRow:
 
 
 def of_record(record: FoundRecord) -> TaskRow:
-    return _row(
+    return task_row(
         message_id=record.message.message_id,
         actor=record.message.actor_name,
         queue=record.queue_name,
@@ -105,7 +105,7 @@ def of_delayed(delayed: DelayedMessage, message: Message[Any] | None) -> TaskRow
       message: None when it cannot be decoded, so that nobody knows its actor.
     """
     due_ms = int(delayed.due.timestamp() * 1000)
-    return _row(
+    return task_row(
         message_id=delayed.message_id,
         actor=message.actor_name if message else "",
         queue=delayed.queue_name,

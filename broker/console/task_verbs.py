@@ -15,6 +15,7 @@ from .. import NotAuthorized, WorkerState
 from ..process import clock
 from . import task_search, texts
 from .dead_letter_copies import detail_lines, detail_of
+from .dead_letter_rows import resolution_row
 from .documents import MessageRow, ResolutionRow, RunningRow, TaskRow
 from .exits import ExitCode
 from .output import Answer, Table
@@ -135,17 +136,7 @@ def _tolerating(traces: Traces, question: Callable[[], Any]) -> Any:
 def _resolutions(session: Session, queue: str, message_id: str) -> Iterator[ResolutionRow]:
     for one in session.broker.dead_letter_queue.history(queue):
         if message_id in one.dead_letters.values():
-            yield ResolutionRow(
-                queue=queue,
-                at_ms=one.timestamp,
-                action=one.action.value,
-                state=one.state.value,
-                by=one.by,
-                reason=one.reason,
-                operation=one.operation,
-                count=len(one.dead_letters),
-                message_ids=[message_id],
-            )
+            yield {**resolution_row(queue, one), "message_ids": [message_id]}
 
 
 def _life(traces: Traces) -> Answer:

@@ -1,0 +1,379 @@
+"""Reads Kafka in the background into the store. No page reads Kafka by itself."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, TypeVar
+
+from ... import Command, DeadLetter, HistoryEvent, KafkaBroker, NotAuthorized, WorkerInfo
+from ...process import clock
+from ..check_verbs import Examination
+from ..control_verbs import command_row
+from ..dead_letter_rows import dead_letter_row, place_of, resolution_row
+from ..documents import QueueRow
+from ..findings import ERROR
+from ..output import Output
+from ..queue_rows import LedgerWatch, Sample, partition_rows, queue_rows
+from ..session import EXPECTED, Session
+from ..target import Target
+from ..task_search import of_delayed
+from ..worker_rows import actor_rows, running_rows, worker_rows
+from . import measures
+from .store import StateCache
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: The least pause between two rounds. After a long round it is PAUSE_RATIO times the round.
+INTERVAL_S = 2.0
+PAUSE_RATIO = 3.0
+#: The interval of checks, delayed messages, and of dead letters whose number has not changed.
+SLOW_INTERVAL_S = 20.0
+#: The time for which samples, and events of the history, are kept.
+SAMPLES_S = 3_600
+SAMPLE_STEP_MS = 5_000
+HISTORY_S = 24 * 3_600
+MAX_EVENTS = 1_000_000
+#: The events of one round. The history of more is left out, and the pages say so.
+EVENTS_PER_ROUND = 20_000
+#: The clocks of workers differ: a round reads the end of the last one again.
+OVERLAP_MS = 10_000
+#: The number of rows that are written at once.
+BATCH = 500
+#: Longer texts of dead letters are cut in the cache.
+MAX_ERROR_CHARS = 2_000
+MAX_TRACEBACK_CHARS = 30_000
+MAX_MESSAGE_CHARS = 30_000
+DELAYED_SHOWN = 100
+
+
+@dataclass(slots=True)
+class Condition:
+    """How the reading goes.
+
+    Attributes:
+      revision: Grows with each round, so that browsers know that there is something new.
+      read_ms: When the last round ended well, in milliseconds since 1970; None before the first.
+      failing_since_ms: When the first of the rounds that failed did; None while they end well.
+      error: Why the last round failed.
+      took_s: The duration of the last round.
+    """
+
+    revision: int = 0
+    read_ms: int | None = None
+    failing_since_ms: int | None = None
+    error: str = ""
+    took_s: float = 0.0
+
+
+@dataclass(slots=True)
+class _Before:
+    """What the last round has seen."""
+
+    sample: Sample | None = None
+    counters: measures.Counters = field(default_factory=dict)
+    counted_ms: int = 0
+    cpu: dict[str, tuple[int, float]] = field(default_factory=dict)
+    dead: dict[str, int] = field(default_factory=dict)
+    events_ms: int | None = None
+    slow_s: float | None = None
+
+
+class Collector:
+    """Fills a store from Kafka.
+
+    Parameters:
+      broker: A broker that nothing else closes.
+    """
+
+    def __init__(self, broker: KafkaBroker, store: StateCache) -> None:
+        self._broker = broker
+        self._store = store
+        self._before = _Before()
+        self._ledgers = LedgerWatch()
+        self._stopping = threading.Event()
+        self._wanted = threading.Event()
+        self._round = 0
+        known = store.get("condition", {})
+        self.condition = Condition(read_ms=known.get("read_ms"))
+
+    # The thread
+
+    def run(self) -> None:
+        """Read until :meth:`stop`. An error is noted, and the next round tries again."""
+        while not self._stopping.is_set():
+            self.read_once()
+            self._wanted.wait(max(INTERVAL_S, PAUSE_RATIO * self.condition.took_s))
+            self._wanted.clear()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._wanted.set()
+
+    def read_soon(self) -> None:
+        """Read again now, and what changes slowly as well: something was changed."""
+        self._before.slow_s = None
+        self._wanted.set()
+
+    def read_once(self) -> None:
+        """One round. Errors are in :attr:`condition`."""
+        began_s, condition = clock.monotonic_s(), self.condition
+        try:
+            self._read()
+        except EXPECTED as e:
+            self._note_failure(str(e))
+        except Exception as e:
+            logger.exception("The state could not be read")
+            self._note_failure(f"a defect of the console: {e!r}")
+        else:
+            condition.read_ms, condition.failing_since_ms, condition.error = clock.wall_ms(), None, ""
+            self._store.put(condition.read_ms, {"condition": {"read_ms": condition.read_ms}})
+        condition.took_s = clock.monotonic_s() - began_s
+        condition.revision += 1
+
+    def _note_failure(self, text: str) -> None:
+        if self.condition.failing_since_ms is None:
+            self.condition.failing_since_ms = clock.wall_ms()
+        self.condition.error = text
+
+    # One round
+
+    def _read(self) -> None:
+        broker, before = self._broker, self._before
+        self._round += 1
+        names = broker.queue_names()
+        now = Sample(clock.wall_ms(), broker.queues(*names) if names else ())
+        workers = broker.workers()
+        paused = self._paused()
+        rows = queue_rows(before.sample, now, workers, self._ledgers, paused)
+        before.sample = now
+        self._store.put(
+            now.at_ms,
+            {
+                "queues": rows,
+                "partitions": partition_rows(now.states),
+                "workers": worker_rows(workers),
+                "running": running_rows(workers),
+                "actors": actor_rows(workers, broker.actors),
+                "paused": {name: command_row(command) for name, command in (paused or {}).items()},
+            },
+        )
+        self._write_samples(now.at_ms, self._samples(now.at_ms, rows, workers))
+        self._read_history(now.at_ms)
+        is_slow = before.slow_s is None or clock.monotonic_s() - before.slow_s >= SLOW_INTERVAL_S
+        if is_slow:
+            # First of all: a change meanwhile asks for one more.
+            before.slow_s = clock.monotonic_s()
+        dead = {row["queue"]: row["dead"] for row in rows}
+        changed = [name for name in names if is_slow or dead[name] != before.dead.get(name)]
+        for name in changed:
+            self._read_dead_letters(name)
+        self._forget_queues(names)
+        before.dead = dead
+        if is_slow:
+            self._read_slowly(names)
+        elif changed:
+            self._read_audit(names)
+
+    def _paused(self) -> Mapping[str, Command] | None:
+        """The pauses; None without the right to read them."""
+        try:
+            return self._broker.paused_queues()
+        except NotAuthorized:
+            return None
+
+    # Samples
+
+    def _samples(
+        self, at_ms: int, rows: Sequence[QueueRow], workers: Sequence[WorkerInfo]
+    ) -> Iterator[tuple[str, float]]:
+        for row in rows:
+            for name in ("waiting", "running", "dead"):
+                yield f"queue:{row['queue']}:{name}", float(row[name])
+            for name in ("in_per_s", "out_per_s"):
+                if row[name] is not None:  # type: ignore[literal-required]
+                    yield f"queue:{row['queue']}:{name}", row[name]  # type: ignore[literal-required]
+        rates = [(row["in_per_s"], row["out_per_s"]) for row in rows]
+        if rates and all(one is not None for pair in rates for one in pair):
+            yield "total:in_per_s", sum(pair[0] or 0.0 for pair in rates)
+            yield "total:out_per_s", sum(pair[1] or 0.0 for pair in rates)
+        yield from self._counted(at_ms, workers)
+        yield from self._of_processes(workers)
+
+    def _counted(self, at_ms: int, workers: Sequence[WorkerInfo]) -> Iterator[tuple[str, float]]:
+        """What the counters of actors say of the time since the last round."""
+        before, now = self._before, measures.counters_of(workers)
+        elapsed_s = (at_ms - before.counted_ms) / 1000
+        if before.counted_ms and elapsed_s > 0:
+            by_actor = measures.ended_between(before.counters, now)
+            for name, ended in [("total:", measures.total(by_actor.values())), *(
+                (f"actor:{actor}:", ended) for actor, ended in by_actor.items()
+            )]:  # fmt: skip
+                yield f"{name}succeeded_per_s", ended.succeeded / elapsed_s
+                yield f"{name}failed_per_s", ended.failed / elapsed_s
+                for kind, counts in (("run", ended.run_counts), ("queue", ended.queue_counts)):
+                    for share in (50, 95, 99):
+                        if (value := measures.quantile_s(counts, share / 100)) is not None:
+                            yield f"{name}{kind}_p{share}_s", value
+        # A worker that has not reported meanwhile is compared with its next report.
+        before.counters, before.counted_ms = now, at_ms
+
+    def _of_processes(self, workers: Sequence[WorkerInfo]) -> Iterator[tuple[str, float]]:
+        cpu: dict[str, tuple[int, float]] = {}
+        for worker in workers:
+            report = worker.report
+            if report is None:
+                continue
+            cpu[worker.worker_id] = (report.at_ms, report.cpu_s)
+            before_ms, before_s = self._before.cpu.get(worker.worker_id, (report.at_ms, 0.0))
+            if report.at_ms > before_ms:
+                share = (report.cpu_s - before_s) / ((report.at_ms - before_ms) / 1000)
+                yield f"worker:{worker.worker_id}:cpu", max(0.0, share)
+                if report.rss_bytes is not None:
+                    yield f"worker:{worker.worker_id}:rss", report.rss_bytes
+        self._before.cpu = cpu
+
+    def _write_samples(self, at_ms: int, samples: Iterable[tuple[str, float]]) -> None:
+        step_ms = at_ms // SAMPLE_STEP_MS * SAMPLE_STEP_MS
+        rows = [(series, step_ms, value) for series, value in samples]
+        with self._store.writing() as db:
+            db.executemany("INSERT OR REPLACE INTO sample VALUES (?, ?, ?)", rows)
+            if self._round % 60 == 1:
+                db.execute("DELETE FROM sample WHERE at_ms < ?", (at_ms - SAMPLES_S * 1000,))
+
+    # History
+
+    def _read_history(self, now_ms: int) -> None:
+        before = self._before
+        if before.events_ms is None:
+            ((newest,),) = (
+                (row["newest"],) for row in self._store.query("SELECT max(at_ms) newest FROM event")
+            )
+            before.events_ms = max(newest or 0, now_ms - HISTORY_S * 1000)
+        since = datetime.fromtimestamp(max(0, before.events_ms - OVERLAP_MS) / 1000, UTC)
+        try:
+            history = self._broker.history(since=since, limit=EVENTS_PER_ROUND)
+        except NotAuthorized as e:
+            self._store.put(now_ms, {"history": {"missing": [str(e)], "unrecorded": {}}})
+            return
+        newest = before.events_ms
+        for batch in _batches(history):
+            with self._store.writing() as db:
+                db.executemany(
+                    "INSERT OR IGNORE INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    map(_event, batch),
+                )
+            newest = max(newest, *(event.at_ms for event in batch))
+        before.events_ms = min(newest, now_ms)
+        self._store.put(
+            now_ms, {"history": {"missing": list(history.missing), "unrecorded": dict(history.unrecorded)}}
+        )
+        if self._round % 60 == 1:
+            self._forget_events(now_ms)
+
+    def _forget_events(self, now_ms: int) -> None:
+        with self._store.writing() as db:
+            db.execute("DELETE FROM event WHERE at_ms < ?", (now_ms - HISTORY_S * 1000,))
+            ((count,),) = db.execute("SELECT count(*) FROM event").fetchall()
+            if count > MAX_EVENTS:
+                limit = "SELECT at_ms FROM event ORDER BY at_ms LIMIT 1 OFFSET ?"
+                db.execute(f"DELETE FROM event WHERE at_ms < ({limit})", (count - MAX_EVENTS,))
+
+    # Dead letters
+
+    def _read_dead_letters(self, queue: str) -> None:
+        """Bring the cached dead letters of a queue to the present ones."""
+        for batch in _batches(self._broker.dead_letters(queue)):
+            with self._store.writing() as db:
+                db.executemany(
+                    "INSERT INTO dead_letter VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                    " ON CONFLICT DO UPDATE SET round = excluded.round",
+                    (_dead_letter(one, self._round) for one in batch if place_of(one) is not None),
+                )
+        with self._store.writing() as db:
+            db.execute("DELETE FROM dead_letter WHERE queue = ? AND round != ?", (queue, self._round))
+
+    def _forget_queues(self, names: Sequence[str]) -> None:
+        known = {row["queue"] for row in self._store.query("SELECT DISTINCT queue FROM dead_letter")}
+        with self._store.writing() as db:
+            db.executemany("DELETE FROM dead_letter WHERE queue = ?", [(name,) for name in known - {*names}])
+
+    # What changes slowly
+
+    def _read_slowly(self, names: Sequence[str]) -> None:
+        broker = self._broker
+        session = Session(Target(), Output(as_json=True), 10.0, broker)
+        examination = Examination(session)
+        findings = sorted(examination.run(), key=lambda row: (row["severity"] != ERROR, row["check"]))
+        delayed = {}
+        for name in names:
+            pending = session.declared(name).delayed(name, limit=DELAYED_SHOWN)
+            shown = []
+            for one in pending.messages:
+                try:
+                    shown.append(of_delayed(one, one.decode()))
+                except EXPECTED:  # Dramatiq's DecodeError is one of them
+                    logger.debug("A delayed message of %r is not readable", name)
+            delayed[name] = {"count": pending.count, "messages": shown}
+        now_ms = clock.wall_ms()
+        self._store.put(now_ms, {"findings": findings, "checked": examination.passed, "delayed": delayed})
+        self._read_audit(names)
+
+    def _read_audit(self, names: Sequence[str]) -> None:
+        """The changes that Kafka has records of."""
+        broker = self._broker
+        resolutions = [
+            resolution_row(name, one) for name in names for one in broker.dead_letter_queue.history(name)
+        ]
+        for row in resolutions:
+            row["message_ids"] = row["message_ids"][:1]
+        try:
+            replays: list[dict[str, Any]] = [
+                {
+                    "queue": one.queue_name, "at_ms": one.at_ms, "by": one.by, "reason": one.reason,
+                    "state": str(one.state.value), "count": one.sent or one.selected,
+                }
+                for one in broker.replays()
+            ]  # fmt: skip
+        except NotAuthorized:
+            replays = []
+        resolutions.sort(key=lambda row: row["at_ms"])
+        self._store.put(clock.wall_ms(), {"resolutions": resolutions[-2_000:], "replays": replays[-500:]})
+
+
+def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, BATCH)):
+        yield batch
+
+
+def _event(event: HistoryEvent) -> tuple[object, ...]:
+    return (
+        event.at_ms, event.message_id, str(event.kind), event.attempt, event.worker_id, event.actor_name,
+        event.queue_name, event.run_s, event.queue_s, event.error_type, event.error, event.retry_at_ms,
+    )  # fmt: skip
+
+
+def _dead_letter(dead_letter: DeadLetter, round_: int) -> tuple[object, ...]:
+    row, message = dead_letter_row(dead_letter), dead_letter.message
+    text = None
+    if message is not None:
+        content = {"args": list(message.args), "kwargs": message.kwargs, "options": message.options}
+        text = json.dumps(content, default=str)
+        if len(text) > MAX_MESSAGE_CHARS:
+            text = json.dumps(
+                {"args": [f"({len(text):,} characters, see dkb dlq show)"], "kwargs": {}, "options": {}}
+            )
+    partition, offset = place_of(dead_letter) or (0, 0)
+    return (
+        row["queue"], partition, offset, row["message_id"], row["actor"], row["at_ms"], row["error_type"],
+        row["error"][:MAX_ERROR_CHARS], dead_letter.traceback[-MAX_TRACEBACK_CHARS:], row["retries"],
+        row["redrives"], row["not_redrivable"], text, row["record"], round_,
+    )  # fmt: skip

@@ -1,0 +1,85 @@
+"""A look at a page: who looks, at what, and the answer before it is JSON or HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ... import KafkaBroker
+from .audit import Audit
+from .collector import Collector
+from .store import StateCache
+from .users import User
+
+
+class NotFound(Exception):
+    """There is no such thing. The text is one sentence."""
+
+
+class Unusable(Exception):
+    """The request cannot be carried out as it is. The text is one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """The parts of a running console.
+
+    Attributes:
+      title: The name of the namespace or application, for the head of each page.
+      is_read_only: Whether nobody may change anything.
+    """
+
+    broker: KafkaBroker
+    store: StateCache
+    collector: Collector
+    audit: Audit
+    title: str
+    is_read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One request, which the guard has let through.
+
+    Attributes:
+      path: The parts of the path that name something.
+      query: The parameters of the URL and of the form, each with its values.
+    """
+
+    console: Console
+    user: User
+    path: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def get(self, name: str) -> str | None:
+        """The first value of a parameter; None when it is missing or empty."""
+        return next((value.strip() for value in self.query.get(name, ()) if value.strip()), None)
+
+    def all(self, name: str) -> list[str]:
+        return [value for value in self.query.get(name, ()) if value]
+
+    def is_set(self, name: str) -> bool:
+        return self.get(name) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """An answer: the document that JSON has, and the template that shows it.
+
+    Attributes:
+      section: The entry of the navigation.
+    """
+
+    template: str
+    section: str
+    title: str
+    document: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """An answer to a change: the page to see next."""
+
+    to: str
+    document: dict[str, Any] = field(default_factory=dict)

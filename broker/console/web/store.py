@@ -1,0 +1,141 @@
+"""What the console knows of Kafka: an SQLite file that can be deleted at any time and is filled again."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+#: A file of another version is deleted.
+VERSION = 1
+#: The size of SQLite's page cache, by connection.
+PAGE_CACHE_KIB = 4_000
+SCHEMA = """
+CREATE TABLE state (name TEXT PRIMARY KEY, at_ms INTEGER NOT NULL, document TEXT NOT NULL);
+CREATE TABLE sample (
+    series TEXT NOT NULL, at_ms INTEGER NOT NULL, value REAL NOT NULL, PRIMARY KEY (series, at_ms)
+) WITHOUT ROWID;
+CREATE TABLE event (
+    at_ms INTEGER NOT NULL, message_id TEXT NOT NULL, kind TEXT NOT NULL, attempt INTEGER NOT NULL,
+    worker TEXT NOT NULL, actor TEXT NOT NULL, queue TEXT NOT NULL, run_s REAL, queue_s REAL,
+    error_type TEXT, error TEXT, retry_at_ms INTEGER,
+    PRIMARY KEY (at_ms, message_id, kind, attempt, worker)
+) WITHOUT ROWID;
+CREATE INDEX event_of_message ON event (message_id);
+CREATE INDEX event_of_actor ON event (actor, at_ms);
+CREATE INDEX event_of_kind ON event (kind, at_ms);
+CREATE INDEX event_of_error ON event (error_type, at_ms) WHERE error_type IS NOT NULL;
+CREATE TABLE dead_letter (
+    queue TEXT NOT NULL, part INTEGER NOT NULL, place INTEGER NOT NULL, message_id TEXT, actor TEXT,
+    at_ms INTEGER NOT NULL, error_type TEXT NOT NULL, error TEXT NOT NULL, traceback TEXT NOT NULL,
+    retries INTEGER NOT NULL, redrives INTEGER NOT NULL, not_redrivable TEXT, message TEXT,
+    record TEXT, round INTEGER NOT NULL,
+    PRIMARY KEY (queue, part, place)
+) WITHOUT ROWID;
+CREATE INDEX dead_letter_of_error ON dead_letter (queue, actor, error_type, at_ms);
+CREATE INDEX dead_letter_of_message ON dead_letter (message_id);
+CREATE INDEX dead_letter_by_time ON dead_letter (at_ms);
+"""
+
+Row = dict[str, Any]
+
+
+class StateCache:
+    """The cache. One thread writes; reads see the last committed state.
+
+    Parameters:
+      path: The file. A damaged one, and one of another version, is deleted and created anew.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._writing = threading.Lock()
+        self._reading = threading.Lock()
+        try:
+            self._writer = self._open()
+        except sqlite3.DatabaseError as e:
+            logger.warning("The cache %s is damaged and is filled again: %s", path, e)
+            self._delete()
+            self._writer = self._open()
+        self._reader = self._connect()
+
+    def _open(self) -> sqlite3.Connection:
+        db = self._connect()
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            # It is filled again from Kafka: a power cut may cost it.
+            db.execute("PRAGMA synchronous = OFF")
+            ((found,),) = db.execute("PRAGMA user_version").fetchall()
+            if found != VERSION:
+                for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+                    db.execute(f'DROP TABLE "{name}"')
+                db.executescript(SCHEMA)
+                db.execute(f"PRAGMA user_version = {VERSION}")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self.path, timeout=10, isolation_level=None, check_same_thread=False)
+        db.execute(f"PRAGMA cache_size = -{PAGE_CACHE_KIB}")
+        return db
+
+    def _delete(self) -> None:
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+
+    def close(self) -> None:
+        with self._writing, self._reading:
+            self._reader.close()
+            self._writer.close()
+
+    # Writing
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Commit the statements of the block together, or none of them after an error."""
+        with self._writing:
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._writer
+                self._writer.execute("COMMIT")
+            except BaseException:
+                self._writer.execute("ROLLBACK")
+                raise
+
+    def put(self, at_ms: int, documents: Mapping[str, Any]) -> None:
+        """Replace named documents."""
+        rows = [(name, at_ms, json.dumps(document, default=str)) for name, document in documents.items()]
+        with self.writing() as db:
+            db.executemany("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", rows)
+
+    # Reading
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """A named document, or the default."""
+        found = self.query("SELECT document FROM state WHERE name = ?", (name,))
+        return json.loads(found[0]["document"]) if found else default
+
+    def query(self, statement: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> list[Row]:
+        """The rows of a statement, each by the names of its columns."""
+        with self._reading:
+            cursor = self._reader.execute(statement, parameters)
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def points(self, series: str, since_ms: int) -> list[tuple[int, float]]:
+        """The samples of a series, by time."""
+        found = self.query(
+            "SELECT at_ms, value FROM sample WHERE series = ? AND at_ms >= ? ORDER BY at_ms",
+            (series, since_ms),
+        )
+        return [(row["at_ms"], row["value"]) for row in found]

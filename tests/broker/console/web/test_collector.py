@@ -1,0 +1,117 @@
+"""The background reading, and the cache that it fills."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dramatiq
+import pytest
+
+from broker.console.web.collector import Collector
+from broker.console.web.looks import Console
+from broker.console.web.store import StateCache
+from broker.reports.counters import ActorCounters
+from broker.reports.histogram import Histogram
+from broker.testing import Kit, advance, drain
+from tests.broker.console.test_worker_verbs import Tell, tell
+from tests.broker.reports.samples import report
+
+__all__ = ["tell"]
+
+
+@pytest.fixture
+def failed(kit: Kit) -> str:
+    @dramatiq.actor(queue_name="mail", max_retries=0)
+    def task() -> None:
+        raise ValueError("no")
+
+    message = task.send()
+    drain(raise_errors=False)
+    return message.message_id
+
+
+def dead_of(store: StateCache) -> list[str]:
+    return [row["message_id"] for row in store.query("SELECT message_id FROM dead_letter")]
+
+
+def test_a_redriven_dead_letter_leaves_the_cache_with_the_next_round(
+    kit: Kit, console: Console, failed: str
+) -> None:
+    console.collector.read_once()
+    assert dead_of(console.store) == [failed]
+    kit.broker.discard("mail", dry_run=False, reason="a test")
+    console.collector.read_once()
+    assert dead_of(console.store) == []
+    (done,) = console.store.get("resolutions")
+    assert (done["action"], done["state"], done["reason"]) == ("discard", "done", "a test")
+
+
+def test_a_dead_letter_that_replaces_another_is_seen_though_the_number_stays(
+    kit: Kit, console: Console, failed: str
+) -> None:
+    console.collector.read_once()
+    kit.broker.discard("mail", dry_run=False, reason="a test")
+    other = kit.broker.actors["task"].send()
+    drain(raise_errors=False)
+    advance(seconds=30)
+    console.collector.read_once()
+    assert dead_of(console.store) == [other.message_id]
+
+
+def test_rates_follow_the_counters_between_two_rounds_and_not_a_new_worker_alone(
+    kit: Kit, console: Console, tell: Tell
+) -> None:
+    def counted(worker: str, succeeded: int) -> None:
+        times = Histogram(0, (succeeded,), float(succeeded))
+        counters = ActorCounters(started=succeeded, succeeded=succeeded, run_time=times, queue_time=times)
+        tell(report(worker_id=worker, actors={"pay": counters}, at_ms=kit.clock.wall_ms()))
+
+    counted("h:1:a", 1_000)
+    console.collector.read_once()
+    advance(seconds=10)
+    counted("h:1:a", 1_050)
+    counted("h:2:b", 10)
+    console.collector.read_once()
+    ((_, rate),) = console.store.points("total:succeeded_per_s", 0)
+    assert rate == pytest.approx(6.0)
+    ((_, p95),) = console.store.points("actor:pay:run_p95_s", 0)
+    assert 1 <= p95 <= 2**0.5
+
+
+def test_samples_older_than_an_hour_are_deleted(kit: Kit, console: Console, failed: str) -> None:
+    for _ in range(3):
+        console.collector.read_once()
+        advance(minutes=40)
+        vars(console.collector)["_round"] = 0
+    points = console.store.points("queue:mail:dead", 0)
+    assert len(points) == 2
+
+
+def test_the_cache_outlives_a_restart_and_is_filled_again_when_it_is_deleted_or_damaged(
+    kit: Kit, tmp_path: Path, failed: str
+) -> None:
+    path = tmp_path / "other" / "cache.sqlite"
+    store = StateCache(path)
+    Collector(kit.broker, store).read_once()
+    store.close()
+    store = StateCache(path)
+    assert dead_of(store) == [failed]
+    assert Collector(kit.broker, store).condition.read_ms is not None
+    store.close()
+    path.write_bytes(b"no database" * 1_000)
+    store = StateCache(path)
+    assert dead_of(store) == []
+    Collector(kit.broker, store).read_once()
+    assert dead_of(store) == [failed]
+    store.close()
+
+
+def test_a_defect_of_one_round_is_told_and_the_next_round_reads(
+    kit: Kit, console: Console, failed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(kit.broker, "workers", lambda: 1 / 0)
+        console.collector.read_once()
+    assert "ZeroDivisionError" in console.collector.condition.error
+    console.collector.read_once()
+    assert console.collector.condition.error == ""

@@ -1,0 +1,244 @@
+"""The pages, and that they tell what Kafka has."""
+
+from __future__ import annotations
+
+import dramatiq
+import pytest
+
+from broker.console.web.looks import Console
+from broker.testing import Kit, advance, drain, kafka_away
+from tests.broker.console.test_worker_verbs import Tell, four_workers, tell
+from tests.broker.console.web.conftest import Open
+
+__all__ = ["tell"]
+
+PAGES = [
+    "/",
+    "/queues",
+    "/queues/mail",
+    "/tasks",
+    "/dead-letters",
+    "/actors",
+    "/workers",
+    "/audit",
+    "/health",
+]
+HOSTILE = "<script>alert(1)</script>\"'&{{7*7}}"
+
+
+class MailServerAway(Exception):
+    """The mail server does not answer."""
+
+
+@pytest.fixture
+def failed(kit: Kit) -> str:
+    """The id of a message whose actor has failed for good."""
+
+    @dramatiq.actor(queue_name="mail", max_retries=0)
+    def send_mail(order: int, password: str) -> None:
+        raise MailServerAway(f"order {order}")
+
+    message = send_mail.send(7, password="swordfish")
+    drain(raise_errors=False)
+    return message.message_id
+
+
+def test_each_page_is_html_and_json(console: Console, open_as: Open, failed: str) -> None:
+    console.collector.read_once()
+    assert console.collector.condition.error == ""
+    vera = open_as("vera")
+    for path in PAGES:
+        page = vera.get(path)
+        assert page.status_code == 200, page.text
+        assert page.headers["content-type"].startswith("text/html")
+        assert "</html>" in page.text
+        assert vera.document(path)["read_ms"] == console.collector.condition.read_ms
+
+
+def test_the_overview_says_what_is_not_well(
+    kit: Kit, console: Console, open_as: Open, failed: str, tell: Tell
+) -> None:
+    four_workers(kit, tell)
+    console.collector.read_once()
+    problems = open_as("vera").document("/")["problems"]
+    texts = [(one["severity"], one["text"], one["href"]) for one in problems]
+    assert ("error", "1 worker stuck", "/workers?state=stuck") in texts
+    assert ("warning", "1 worker silent", "/workers?state=silent") in texts
+    assert ("warning", "1 dead letter", "/dead-letters") in texts
+    assert texts[0][0] == "error"
+    states = {row["worker"]: row["state"] for row in open_as("vera").document("/workers")["workers"]}
+    assert states == {"a:1:silent": "silent", "b:2:busy": "busy", "c:3:stuck": "stuck", "d:4:killed": "gone"}
+    page = open_as("vera").get("/worker", params={"id": "c:3:stuck"})
+    assert "m-2" in page.text
+
+
+def test_all_is_well_when_nothing_is_wrong(console: Console, open_as: Open) -> None:
+    console.collector.read_once()
+    assert "All is well" in open_as("vera").get("/").text
+
+
+def test_an_unknown_queue_worker_task_or_dead_letter_is_not_found(
+    console: Console, open_as: Open, failed: str
+) -> None:
+    console.collector.read_once()
+    vera = open_as("vera")
+    for path in (
+        "/queues/other", "/worker?id=other", "/actor?name=other", "/task?id=other", "/task",
+        "/dead-letters/mail/0/999", "/other",
+    ):  # fmt: skip
+        assert vera.get(path).status_code == 404, path
+        assert "error" in vera.get(path, headers={"Accept": "application/json"}).json()
+
+
+def test_dead_letters_are_grouped_and_filtered(console: Console, open_as: Open, failed: str) -> None:
+    console.collector.read_once()
+    vera = open_as("vera")
+    document = vera.document("/dead-letters")
+    (group,) = document["groups"]
+    assert (group["queue"], group["actor"], group["error_type"], group["count"]) == (
+        "mail", "send_mail", "MailServerAway", 1,
+    )  # fmt: skip
+    assert sum(group["hours"]) == 1
+    assert [row["message_id"] for row in document["dead_letters"]] == [failed]
+    for query, count in (
+        ("error=MailServerAway&actor=send_mail&since=1h", 1), ("text=order 7", 1), ("text=order 8", 0),
+        ("error=ValueError", 0), ("queue=other", 0), ("until=1h", 0),
+    ):  # fmt: skip
+        assert vera.document(f"/dead-letters?{query}")["count"] == count, query
+    assert vera.get("/dead-letters?since=soon").status_code == 400
+    assert vera.get("/dead-letters?before=1:2").status_code == 400
+
+
+def test_the_list_of_dead_letters_has_pages(
+    kit: Kit, console: Console, open_as: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.console.web.dead_letter_pages.PAGE", 2)
+
+    @dramatiq.actor(queue_name="mail", max_retries=0)
+    def task() -> None:
+        raise ValueError
+
+    ids = [task.send().message_id for _ in range(5)]
+    drain(raise_errors=False)
+    console.collector.read_once()
+    found, query = [], "/dead-letters"
+    for size in (2, 2, 1):
+        document = open_as("vera").document(query)
+        found += [row["message_id"] for row in document["dead_letters"]]
+        assert len(document["dead_letters"]) == size
+        query = f"/dead-letters?before={document['next']}"
+    assert document["next"] is None
+    assert sorted(found) == sorted(ids)
+
+
+def test_arguments_are_masked_until_one_who_may_see_them_asks_and_the_audit_notes_it(
+    console: Console, open_as: Open, failed: str
+) -> None:
+    console.collector.read_once()
+    path = f"/task?id={failed}"
+    (shown,) = open_as("vera").document(f"{path}&arguments=1")["dead_letters"]
+    assert shown["message"]["args"] == ["•••"]
+    (shown,) = open_as("anna").document(path)["dead_letters"]
+    assert shown["message"]["args"] == ["•••"]
+    assert [row["what"] for row in console.audit.rows()] == []
+    (shown,) = open_as("anna").document(f"{path}&arguments=1")["dead_letters"]
+    assert shown["message"]["args"] == [7]
+    assert shown["message"]["kwargs"] == {"password": "•••"}
+    assert [(row["who"], row["what"], row["subject"]) for row in console.audit.rows()] == [
+        ("anna", "see arguments", failed)
+    ]
+    assert "swordfish" not in open_as("anna").get(f"{path}&arguments=1").text
+
+
+def test_a_search_for_an_argument_needs_the_right_and_never_finds_a_secret(
+    console: Console, open_as: Open, failed: str
+) -> None:
+    console.collector.read_once()
+    assert open_as("vera").get("/tasks?text=7").status_code == 400
+    anna = open_as("anna")
+    assert [row["message_id"] for row in anna.document("/tasks?text=7")["tasks"]] == [failed]
+    assert anna.document("/tasks?text=swordfish")["tasks"] == []
+    assert [row["what"] for row in console.audit.rows()] == ["search arguments"] * 2
+
+
+def test_a_task_has_its_life_its_error_and_its_traceback(
+    console: Console, open_as: Open, failed: str
+) -> None:
+    console.collector.read_once()
+    document = open_as("vera").document(f"/task?id={failed}")
+    assert document["status"] == "dead"
+    (dead,) = document["dead_letters"]
+    assert dead["error_type"] == "MailServerAway"
+    assert "in send_mail" in dead["own_frames"]
+    assert "dramatiq/worker.py" in dead["traceback"]
+    assert "dramatiq/worker.py" not in dead["own_frames"]
+    page = open_as("vera").get(f"/dead-letters/mail/{dead['partition']}/{dead['offset']}").text
+    assert failed in page
+
+
+def test_tasks_are_found_by_status_actor_and_error(console: Console, open_as: Open, failed: str) -> None:
+    console.collector.read_once()
+    vera = open_as("vera")
+    for query, ids in (
+        ("status=dead", [failed]), ("status=succeeded", []), ("actor=send_mail", [failed]),
+        ("error=MailServerAway&queue=mail", [failed]), ("error=ValueError", []),
+        (f"id={failed[:8]}", [failed]),
+    ):  # fmt: skip
+        assert [row["message_id"] for row in vera.document(f"/tasks?{query}")["tasks"]] == ids, query
+    assert vera.get("/tasks?status=other").status_code == 400
+    assert vera.get("/tasks?since=soon").status_code == 400
+
+
+def test_delayed_messages_are_listed_by_their_due_time(kit: Kit, console: Console, open_as: Open) -> None:
+    @dramatiq.actor(queue_name="mail")
+    def task() -> None: ...
+
+    message = task.send_with_options(delay=60_000)
+    console.collector.read_once()
+    delayed = open_as("vera").document("/queues/mail")["delayed"]
+    assert [row["message_id"] for row in delayed["messages"]] == [message.message_id]
+    assert open_as("vera").document(f"/task?id={message.message_id}")["status"] == "delayed"
+
+
+def test_nothing_that_a_message_holds_becomes_markup(kit: Kit, console: Console, open_as: Open) -> None:
+    @dramatiq.actor(queue_name="mail", actor_name=HOSTILE, max_retries=0)
+    def task(text: str, **others: str) -> None:
+        raise ValueError(text)
+
+    message = task.message(HOSTILE, **{HOSTILE: HOSTILE}).copy(message_id=HOSTILE)
+    kit.broker.enqueue(message)
+    drain(raise_errors=False)
+    console.collector.read_once()
+    anna = open_as("anna")
+    (row,) = anna.document("/dead-letters")["dead_letters"]
+    assert row["message_id"] == HOSTILE
+    for path, params in (
+        ("/", {}), ("/tasks", {"text": HOSTILE}), ("/tasks", {"id": HOSTILE}), ("/tasks", {"actor": HOSTILE}),
+        ("/dead-letters", {}), ("/dead-letters", {"text": HOSTILE}), ("/actors", {}), ("/audit", {}),
+        ("/actor", {"name": HOSTILE}), ("/task", {"id": HOSTILE, "arguments": "1"}),
+        (f"/dead-letters/mail/{row['part']}/{row['place']}", {"arguments": "1"}), ("/health", {}),
+        ("/audit", {"who": HOSTILE}), ("/queues/" + HOSTILE.replace("/", ""), {}),
+    ):  # fmt: skip
+        text = anna.get(path, params=params).text
+        assert "<script>alert" not in text, path
+    assert "&lt;script&gt;" in anna.get("/task", params={"id": HOSTILE, "arguments": "1"}).text
+
+
+def test_kafka_away_is_told_with_its_time_and_the_last_state_stays(
+    kit: Kit, console: Console, open_as: Open, failed: str
+) -> None:
+    console.collector.read_once()
+    read_ms = console.collector.condition.read_ms
+    with kafka_away():
+        advance(seconds=30)
+        console.collector.read_once()
+        since_ms = console.collector.condition.failing_since_ms
+        advance(seconds=30)
+        console.collector.read_once()
+        document = open_as("vera").document("/")
+        assert (document["read_ms"], document["failing_since_ms"]) == (read_ms, since_ms)
+        page = open_as("vera").get("/").text
+        assert "Kafka is unreachable" in page
+        assert "mail" in page
+    console.collector.read_once()
+    assert open_as("vera").document("/")["failing_since_ms"] is None
