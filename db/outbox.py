@@ -6,6 +6,7 @@ it. A sender first moves that time into the future (a lease), commits, and then 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Connection, text
 
@@ -73,6 +74,73 @@ _RELEASE = text(
 _PUBLISH_AGAIN = text(
     "UPDATE moderation_results SET publish_after = now() WHERE status = 'pending' AND publish_after IS NULL"
 )
+
+
+_READ_PUBLISHED = text(
+    """
+    SELECT id, message_id, generation, item_id, created_at FROM moderation_results
+    WHERE status = 'pending' AND publish_after IS NULL AND id > :after
+        AND (CAST(:task_ids AS bigint[]) IS NULL OR id = ANY (:task_ids))
+        AND created_at < now() - make_interval(secs => :older_than_s)
+    ORDER BY id LIMIT :limit
+    """
+)
+
+_PUBLISH_THESE_AGAIN = text(
+    """
+    WITH chosen AS (
+        SELECT id FROM moderation_results
+        WHERE id = ANY (:task_ids) AND status = 'pending' AND publish_after IS NULL
+        ORDER BY message_id  -- the order in which writers of outcomes lock them
+        FOR UPDATE
+    )
+    UPDATE moderation_results AS row SET publish_after = now()
+    FROM chosen WHERE row.id = chosen.id
+    RETURNING row.id
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A pending submission whose message Kafka has had."""
+
+    task_id: int
+    message_id: str
+    generation: int
+    item_id: int
+    created_at: datetime
+
+
+def read_published(
+    connection: Connection,
+    *,
+    task_ids: Iterable[int] | None = None,
+    older_than_s: float,
+    after: int = 0,
+    limit: int,
+) -> list[Published]:
+    """Return pending submissions that are marked as published, in the order of their task ids.
+
+    Parameters:
+      task_ids: Only these; all when None.
+      older_than_s: Only submissions of that age.
+      after: Only higher task ids: the last one of the previous page.
+      limit: Submissions at most.
+    """
+    parameters = {
+        "task_ids": None if task_ids is None else list(task_ids),
+        "older_than_s": older_than_s,
+        "after": after,
+        "limit": limit,
+    }
+    return [Published(*row) for row in connection.execute(_READ_PUBLISHED, parameters)]
+
+
+def publish_again(connection: Connection, task_ids: Iterable[int]) -> list[int]:
+    """Make pending submissions that are marked as published due again; return their task ids."""
+    found = connection.execute(_PUBLISH_THESE_AGAIN, {"task_ids": sorted(set(task_ids))})
+    return sorted(found.scalars())
 
 
 def claim_due(connection: Connection, *, limit: int, lease_s: float) -> list[Unpublished]:

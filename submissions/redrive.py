@@ -1,29 +1,20 @@
-"""Redriving failed submissions with their dead letters: ``python -m submissions.redrive --help``.
+"""Redriving failed submissions with their dead letters.
 
 A failed submission has a row and a dead letter in Kafka. A redrive first updates the row, in one
 transaction: pending, next generation, due to be published. The outbox publishes it. Then the redrive
-  discards every dead letter whose
-submission has reached a later generation, whoever redrove that submission. An interrupted redrive can
-therefore be repeated, and ends in the same state.
+discards every dead letter whose submission has reached a later generation, whoever redrove that submission.
+An interrupted redrive can therefore be repeated, and ends in the same state.
 """
 
-import argparse
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from dramatiq.errors import BrokerConnectionError
-
 from broker import DeadLetter, KafkaBroker
 from broker.dead_letters import caller
 from db import redrive as table
-from db.errors import DatabaseError
 from db.redrive import FailedSubmission
-from db.submissions import is_id
-from settings import SettingsRefused, get_settings
-from submissions.broker_factory import make_broker
 from submissions.database import Database
 from submissions.message import ACTOR, QUEUE
 
@@ -166,79 +157,3 @@ def _generation(dead_letter: DeadLetter) -> Generation | None:
     if dead_letter.message is None or dead_letter.message.actor_name != ACTOR:
         return None
     return dead_letter.message.message_id, dead_letter.generation
-
-
-def main() -> int | str:
-    """Run the command. Exit codes: 0 done; 1 a server was unreachable, repeat it; 2 bad arguments."""
-    given = _arguments()
-    selection = Selection(given.task_ids or None, given.since, given.until)
-    try:
-        settings = get_settings()
-    except SettingsRefused as error:
-        return str(error)
-    broker = make_broker(settings)
-    redriver = Redriver(Database(settings), broker)
-    try:
-        done = redriver.redrive(selection, reason=given.reason, by=given.by, dry_run=not given.apply)
-    except (DatabaseError, BrokerConnectionError) as error:
-        return f"Not finished, run it again: {error}"
-    finally:
-        broker.close()
-    sys.stdout.write(_report(done, given.task_ids))
-    return 0
-
-
-def _report(done: Redriven, asked_for: Sequence[int]) -> str:
-    would = "would be" if done.dry_run else "were"
-    lines = [f"{len(done.task_ids)} submissions {would} put back to pending"]
-    lines += [f"  {count:6}  {error}" for error, count in done.errors.most_common()]
-    if left := sorted(set(asked_for) - set(done.task_ids)):
-        lines.append(f"not failed, and left as they are: {', '.join(map(str, left))}")
-    lines.append(f"{done.dead_letters} dead letters {would} discarded")
-    if done.dry_run:
-        lines.append('Nothing was changed. To do it, add --apply --reason "..."')
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m submissions.redrive",
-        description="Put failed submissions back to pending and have them moderated again. "
-        "Only says what it would do, unless told to --apply.",
-    )
-    parser.add_argument("task_ids", nargs="*", type=_task_id, metavar="TASK_ID", help="failed submissions")
-    parser.add_argument("--all", action="store_true", help="all failed submissions, instead of named ones")
-    parser.add_argument(
-        "--since", type=_time, metavar="TIME", help="that failed then or later, as in 2026-01-31T12:00Z"
-    )
-    parser.add_argument("--until", type=_time, metavar="TIME", help="that failed before then")
-    parser.add_argument("--reason", default="", help="why; it is kept")
-    parser.add_argument("--by", help="who; this system's user and host by default")
-    parser.add_argument("--apply", action="store_true", help="do it")
-    given = parser.parse_args()
-    if bool(given.task_ids) == given.all:
-        parser.error("name the submissions by their task ids, or say --all")
-    if given.apply and not given.reason.strip():
-        parser.error("--apply needs --reason, which is kept with what was done")
-    return given
-
-
-def _task_id(text: str) -> int:
-    number = int(text) if text.isascii() and text.isdigit() else 0
-    if not is_id(number):
-        raise argparse.ArgumentTypeError(f"{text!r} is no task id")
-    return number
-
-
-def _time(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time such as 2026-01-31T12:00Z") from error
-    if moment.tzinfo is None:
-        raise argparse.ArgumentTypeError(f"{text!r} has no time zone; UTC is written 2026-01-31T12:00Z")
-    return moment
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -96,7 +96,15 @@ def test_the_actor_called_as_a_function_only_scores(run_python: RunPython, datab
 
 @pytest.mark.parametrize(
     "module",
-    ["tasks", "api", "submissions.application", "submissions.redrive", "main", "db.engine", "settings"],
+    [
+        "tasks",
+        "api",
+        "submissions.application",
+        "submissions.console.command",
+        "main",
+        "db.engine",
+        "settings",
+    ],
 )
 def test_importing_connects_to_nothing_and_loads_no_model(run_python: RunPython, module: str) -> None:
     run_python(
