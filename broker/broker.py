@@ -29,6 +29,7 @@ from .partition_keys import PartitionKeys
 from .parts import Settings, assemble
 from .process import clock
 from .retries import TenacityRetries
+from .schedules import check_timing
 from .url import reads_url
 from .version import VERSION
 from .worker.hooks import HookCaller
@@ -146,6 +147,7 @@ class KafkaBroker(OperatorMethods, Broker):
         self._call_always()
         # Also when the policy is refused, with a better reason than Dramatiq's.
         self.actor_options.add("retry")
+        self.actor_options.add("schedule")
 
     def _assemble(self, clients: Clients) -> None:
         self.parts = assemble(
@@ -153,6 +155,7 @@ class KafkaBroker(OperatorMethods, Broker):
             clients,
             self._layout,
             self._settings,
+            enqueue=self.enqueue,
             is_paused=lambda: self.consumption_paused,
             fails_fast=lambda: self.fail_fast_default,
         )
@@ -169,6 +172,8 @@ class KafkaBroker(OperatorMethods, Broker):
             control=self.parts.control,
             notices=self.parts.notices,
             new_forwarder=self.parts.new_forwarder,
+            new_scheduler=self.parts.new_scheduler,
+            has_schedules=lambda: bool(self.parts.schedules.declared),
             consumers=lambda: list(self.parts.consumers),
             registrar=self.parts.registrar,
             new_death_note_reader=self.parts.death_note_reader,
@@ -198,6 +203,7 @@ class KafkaBroker(OperatorMethods, Broker):
 
         Raises:
           RetryPolicyRefused: When its ``retry=`` cannot run durably, or no middleware runs it.
+          ScheduleRefused: When its ``schedule=`` is no timing.
         """
         policy_runs = any(isinstance(m, TenacityRetries) for m in self.middleware)
         if actor.options.get("retry") is not None and not policy_runs:
@@ -205,6 +211,8 @@ class KafkaBroker(OperatorMethods, Broker):
                 f"The retry= of actor {actor.actor_name!r} is refused: it needs TenacityRetries, which is "
                 "not in the broker's middleware. Replace Dramatiq's Retries by it."
             )
+        if (timing := actor.options.get("schedule")) is not None:
+            check_timing(timing, f"the schedule of the actor {actor.actor_name!r}")
         super().declare_actor(actor)
 
     def declare_queue(self, queue_name: str) -> None:

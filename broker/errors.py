@@ -165,6 +165,17 @@ class RetryPolicyRefused(MiddlewareError, ValueError):
     """
 
 
+class ScheduleRefused(MiddlewareError, ValueError):
+    """A schedule that cannot be: its expression, time zone, interval or policy is impossible.
+
+    A MiddlewareError because Dramatiq swallows every other error during the declaration of an actor.
+    """
+
+
+class ScheduleNotFound(LookupError):
+    """There is no schedule of that name."""
+
+
 class NotNow(Retry):
     """Raise from an actor that could not start, because a service that all its tasks need is unavailable.
 

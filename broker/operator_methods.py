@@ -30,6 +30,7 @@ from .replay import Replay, ReplayResult
 from .replay.request import DEFAULT_RATE_PER_S, Ids, OnProgress, ReplayRequest
 from .reports.run_history import HistoryQuery, RunHistory
 from .reports.worker_states import WorkerInfo
+from .schedules import Schedules
 
 #: The period of a question for the history that names none.
 DEFAULT_HISTORY_MS = 3600 * 1000
@@ -45,6 +46,13 @@ class OperatorMethods:
 
     parts: Parts
     queues: DeclaredQueues
+
+    @property
+    def schedules(self) -> Schedules:
+        """The schedules of the namespace: ``put``, ``get``, ``list``, ``pause``, ``resume``, ``delete`` and
+        ``run_now``; see ``docs/schedules.md``.
+        """
+        return self.parts.schedules
 
     # Waiting messages and dead letters
 

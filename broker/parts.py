@@ -6,6 +6,9 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
+
+from dramatiq.message import Message
 
 from .admin.arrivals import ArrivalCounter
 from .admin.lane_backlog import LaneBacklog
@@ -35,6 +38,7 @@ from .kafka.topics import Topics
 from .partition_keys.acknowledged_ends import AcknowledgedEnds
 from .process.forks import reset_on_fork
 from .produce.publisher import Publisher
+from .produce.record import Record
 from .reaper.death_note_reader import DeathNoteReader
 from .reaper.registrar import Registrar
 from .reaper.wire import Introduction
@@ -45,6 +49,7 @@ from .reports.run_history import HistoryReader
 from .reports.runs import Runs
 from .reports.sources import Sources, versions_of
 from .reports.worker_list import WorkerReader
+from .schedules import Firings, QueueEnds, Scheduler, Schedules
 from .version import VERSION
 from .worker.identity import WorkerIdentity
 from .worker.shutdown import Shutdown
@@ -98,6 +103,8 @@ class Parts:
       notices: Reads them, in a worker process.
       commands: Gives commands, as an operator.
       replayer: Runs messages again.
+      schedules: Reads and changes schedules.
+      new_firings: Creates the part of a scheduler that enqueues occurrences.
       for_consumers: The parts that the consumers of all queues use.
       consumers: The consumers of this process's workers.
       identity: The identity of this process's worker.
@@ -132,6 +139,8 @@ class Parts:
     notices: NoticeReader
     commands: Commands
     replayer: Replayer
+    schedules: Schedules
+    new_firings: Callable[[], Firings]
     for_consumers: ConsumerParts
     consumers: weakref.WeakSet[QueueConsumer]
     registrar: Registrar
@@ -160,18 +169,33 @@ class Parts:
     def new_forwarder(self) -> Forwarder:
         return self.delays.forwarder(self.settings.client_settings, self.registrar.slot())
 
-    def death_note_reader(self, forwarder: Callable[[], Forwarder | None]) -> DeathNoteReader:
+    def new_scheduler(self) -> Scheduler:
+        return Scheduler(
+            self.clients,
+            self.topics,
+            self.publisher,
+            self.new_firings(),
+            self.settings.client_settings,
+            declare=self.schedules.declare,
+            note_read=self.schedules.log_undeclared,
+            slot=self.registrar.slot(),
+        )
+
+    def death_note_reader(
+        self, forwarder: Callable[[], Forwarder | None], scheduler: Callable[[], Scheduler | None]
+    ) -> DeathNoteReader:
         """The reactions of this process's worker to death notes.
 
         Parameters:
-          forwarder: The worker's forwarder; None before it has one.
+          forwarder, scheduler: The worker's; None before it has one.
         """
 
         def heartbeat_soon(groups: set[str]) -> None:
             for consumer in list(self.consumers):
                 consumer.heartbeat_soon(groups)
-            if (found := forwarder()) is not None:
-                found.heartbeat_soon(groups)
+            for member in (forwarder(), scheduler()):
+                if member is not None:
+                    member.heartbeat_soon(groups)
 
         return DeathNoteReader(
             self.clients, heartbeat_soon=heartbeat_soon, memberships=self.registrar.memberships
@@ -198,6 +222,7 @@ def assemble(
     layout: TopicLayout,
     settings: Settings,
     *,
+    enqueue: Callable[[Message[Any]], Message[Any]],
     is_paused: Callable[[], bool],
     fails_fast: Callable[[], bool],
 ) -> Parts:
@@ -205,6 +230,7 @@ def assemble(
 
     Parameters:
       hooks: Calls middleware; the broker itself.
+      enqueue: Enqueues a message, as the broker does.
       is_paused: Whether dispatching is paused.
       fails_fast: Whether a join raises the error of a failed message, unless the call decides that.
     """
@@ -286,6 +312,21 @@ def assemble(
         publisher,
         Confirmations(clients, worker_reader, partial(topics.group, settings.group_id)),
     )
+    outgoing = Outgoing(topics, delays, publisher, is_declared=lambda queue_name: queue_name in hooks.queues)
+
+    def prepare_occurrence(message: Message[Any]) -> Record:
+        hooks.emit_before("enqueue", message, None)
+        return outgoing.record(message, None)
+
+    def new_firings() -> Firings:
+        return Firings(
+            topics,
+            publisher,
+            QueueEnds(clients, topics),
+            prepare_occurrence,
+            lambda message: hooks.emit_after("enqueue", message, None),
+        )
+
     control = StandingCommands(in_flight, reporter.control, worker_id=lambda: identity.worker_id)
     parts = Parts(
         settings=settings,
@@ -300,9 +341,7 @@ def assemble(
         in_flight=in_flight,
         completer=completer,
         delays=delays,
-        outgoing=Outgoing(
-            topics, delays, publisher, is_declared=lambda queue_name: queue_name in hooks.queues
-        ),
+        outgoing=outgoing,
         dead_letter_queue=dead_letter_queue,
         failures=failures,
         lane_writer=lane_writer,
@@ -329,6 +368,8 @@ def assemble(
             dead_letters=dead_letter_queue,
             group_id=settings.group_id,
         ),
+        schedules=Schedules(hooks, enqueue, clients, topics, publisher),
+        new_firings=new_firings,
         consumers=weakref.WeakSet(),
         registrar=registrar,
         for_consumers=ConsumerParts(

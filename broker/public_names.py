@@ -23,6 +23,8 @@ from .errors import (
     PermanentError,
     PoisonMessage,
     RetryPolicyRefused,
+    ScheduleNotFound,
+    ScheduleRefused,
     TemporaryError,
     TopicMisconfigured,
     UnknownActor,
@@ -39,6 +41,7 @@ from .reports.report import RunningTask, WorkerReport
 from .reports.run_history import RunHistory
 from .reports.worker_states import WorkerInfo, WorkerState
 from .retries import TenacityRetries, retry_if_temporary
+from .schedules import Cron, Every, Schedule
 
 __all__ = [
     "ActorCounters",
@@ -46,11 +49,13 @@ __all__ = [
     "CancelUndecided",
     "ClientKind",
     "Command",
+    "Cron",
     "DeadLetter",
     "DeadLetters",
     "DelayedMessage",
     "EnqueueFailed",
     "EventKind",
+    "Every",
     "Filters",
     "FoundRecord",
     "HistoryEvent",
@@ -85,6 +90,9 @@ __all__ = [
     "RetryPolicyRefused",
     "RunHistory",
     "RunningTask",
+    "Schedule",
+    "ScheduleNotFound",
+    "ScheduleRefused",
     "SearchResult",
     "SuspectRecord",
     "TemporaryError",

@@ -29,6 +29,8 @@ POLL_S = 0.5
 FIRST_POLL_S = 0.02
 #: The interval in which the thread looks for topics that do not exist, and so the time until it notices one.
 LOOK_UP_GAP_S = 2.0
+#: The same for topics that are awaited, and not read.
+AWAITED_GAP_S = 5.0
 #: The interval in which the thread asks for the end of the control topic, to renew the lease.
 RENEWAL_GAP_S = 2.0
 #: The timeout of a request. A failure leaves time for another attempt before the lease ends.
@@ -98,6 +100,7 @@ class NoticeReader:
         self._standing = standing
         self._control = _Followed(topics.control, standing.take, from_end=False)
         self._followed = [self._control]
+        self._awaited: dict[str, Callable[[], None]] = {}
         self._denials = Denials()
         self.reset_after_fork()
         reset_on_fork(self)
@@ -109,7 +112,8 @@ class NoticeReader:
         self._kafka: ConsumerClient | None = None
         self._skipper: UnreadableBatchSkipper | None = None
         self._backoff = Backoff(FIRST_BACKOFF_S, MAX_BACKOFF_S)
-        self._looked_up_s = float("-inf")
+        self._looked_up_s = self._looked_for_awaited_s = float("-inf")
+        self._still_awaited = set(self._awaited)
         self._asked: tuple[float, PendingOffsets] | None = None
         self._renewal: tuple[float, dict[TopicPartition, int]] | None = None
         self._next_renewal_s = float("-inf")
@@ -132,6 +136,10 @@ class NoticeReader:
         """
         self._followed.append(_Followed(topic, take, from_end=True, back_ms=back_ms))
 
+    def await_topic(self, topic: str, there: Callable[[], None]) -> None:
+        """Call ``there`` once on the reader's thread when a topic exists. Call this before :meth:`start`."""
+        self._awaited[topic] = there
+
     # Life
 
     def begin(self) -> None:
@@ -144,6 +152,8 @@ class NoticeReader:
         self.begin()
         self.join()  # the thread of an earlier worker of this process
         self._stop = threading.Event()
+        self._still_awaited = set(self._awaited)
+        self._looked_for_awaited_s = float("-inf")
         self._thread = threading.Thread(target=self._run, name="dramatiq-kafka-notices", daemon=True)
         self._thread.start()
 
@@ -250,6 +260,7 @@ class NoticeReader:
                     kafka.partitions_for_topic(followed.topic)  # known from now on
                 else:
                     self._note_missing(followed, now_s)
+        self._look_for_awaited(kafka, now_s)
         if self._kafka is None:
             return False
         for followed in wanted:
@@ -259,6 +270,14 @@ class NoticeReader:
             elif followed.end is not None:
                 self._take_up_from_end(kafka, followed, ())
         return True
+
+    def _look_for_awaited(self, kafka: ConsumerClient, now_s: float) -> None:
+        if not self._still_awaited or now_s - self._looked_for_awaited_s < AWAITED_GAP_S:
+            return
+        self._looked_for_awaited_s = now_s
+        for topic in set(kafka.existing_topics(list(self._still_awaited), REQUEST_TIMEOUT_MS)):
+            self._still_awaited.discard(topic)
+            self._awaited[topic]()
 
     def _note_missing(self, followed: _Followed, now_s: float) -> None:
         if followed.missing_since_s is None:

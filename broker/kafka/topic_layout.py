@@ -22,6 +22,10 @@ QUEUE_SEGMENT_MS = 24 * 3600 * 1000
 WORKERS_RETENTION_MS = 24 * 3600 * 1000
 WORKERS_SEGMENT_BYTES = 16 * 1024 * 1024
 WORKERS_SEGMENT_MS = 10 * 60 * 1000
+#: Each occurrence writes a record, and the next owner reads the topic before it enqueues: small segments are
+#: compacted soon.
+SCHEDULES_SEGMENT_BYTES = 16 * 1024 * 1024
+SCHEDULES_SEGMENT_MS = 10 * 60 * 1000
 HISTORY_RETENTION_MS = 24 * 3600 * 1000
 HISTORY_RETENTION_BYTES = 1024 * 1024 * 1024
 #: Kafka deletes whole segments, so a partition has up to one segment more than its retention.
@@ -50,7 +54,7 @@ class TopicLayout:
         """
         return {
             # Every worker reads them, and those of one partition in their order.
-            "num_partitions": 1 if role in (Role.WORKERS, Role.CONTROL) else self.partitions,
+            "num_partitions": 1 if role in (Role.WORKERS, Role.CONTROL, Role.SCHEDULES) else self.partitions,
             "replication_factor": self.replication_factor,
             # Kafka's clock stamps the records. By the clock of a producer, retention would delete the records
             # of one that is behind, and Kafka would refuse those of one that is an hour ahead.
@@ -85,6 +89,12 @@ class TopicLayout:
         }
         if role is Role.CONTROL:
             return compacted
+        if role is Role.SCHEDULES:
+            return compacted | {
+                "segment.bytes": str(SCHEDULES_SEGMENT_BYTES),
+                "segment.ms": str(SCHEDULES_SEGMENT_MS),
+                "max.compaction.lag.ms": str(SCHEDULES_SEGMENT_MS),
+            }
         limit = str(limit_for(role, queue_limit))
         if role is Role.DEAD_LETTERS:
             return {RETENTION_MS: str(DEAD_LETTER_RETENTION_MS), MAX_MESSAGE_BYTES: limit}

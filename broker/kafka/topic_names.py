@@ -20,6 +20,7 @@ RESERVED_PREFIX = "dramatiq_"
 WORKERS = f"{RESERVED_PREFIX}workers"
 HISTORY = f"{RESERVED_PREFIX}history"
 CONTROL = f"{RESERVED_PREFIX}control"
+SCHEDULES = f"{RESERVED_PREFIX}schedules"
 
 
 class TopicNames:
@@ -56,9 +57,14 @@ class TopicNames:
         """The topic of the operators' commands; created with the first of them."""
         return self._namespace + CONTROL
 
+    @property
+    def schedules(self) -> str:
+        """The topic of the schedules; created with the first of them."""
+        return self._namespace + SCHEDULES
+
     def of_namespace(self) -> tuple[str, ...]:
         """The topics that all queues share."""
-        return self.delayed, self.workers, self.history, self.control
+        return self.delayed, self.workers, self.history, self.control, self.schedules
 
     def queue(self, queue_name: str) -> str:
         return self._namespace + queue_name

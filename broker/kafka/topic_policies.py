@@ -51,6 +51,7 @@ class Role(Enum):
     WORKERS = "workers"
     HISTORY = "history"
     CONTROL = "control"
+    SCHEDULES = "schedules"
 
 
 #: The limit with which this broker creates a topic, unless its queue takes more. A smaller limit than a

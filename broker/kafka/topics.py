@@ -377,6 +377,8 @@ class Topics(TopicNames):
             return Role.HISTORY, None
         if topic == self.control:
             return Role.CONTROL, None
+        if topic == self.schedules:
+            return Role.SCHEDULES, None
         for suffix, role in ((DEAD_LETTER_SUFFIX, Role.DEAD_LETTERS), (LANES_SUFFIX, Role.LANES)):
             if topic.endswith(suffix):
                 return role, topic.removesuffix(suffix)

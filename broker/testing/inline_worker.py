@@ -1,4 +1,4 @@
-"""Runs messages on the calling thread, with the consumers, the forwarder and the completer of a worker."""
+"""Runs messages on the calling thread, with a worker's consumers, forwarder, scheduler and completer."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from .memory.faults import ProcessKilled, Request
 if TYPE_CHECKING:
     from ..broker import KafkaBroker
     from ..delays import Forwarder
+    from ..schedules import Scheduler
 
 #: The maximum number of messages that are taken from the queues before one of them runs, as with 8 threads.
 PREFETCH = 16
@@ -96,6 +97,7 @@ class InlineWorker:
         self._after_run = after_run
         self._consumers: dict[str, QueueConsumer] = {}
         self._forwarder: Forwarder | None = None
+        self._scheduler: Scheduler | None = None
         self._worker: Worker | None = None
         self._work: PriorityQueue[Any] = PriorityQueue()
         self._number = 0
@@ -136,11 +138,13 @@ class InlineWorker:
             self.broker.parts.completer.step()
             if self._forwarder is not None:
                 self._forwarder.close()
+            if self._scheduler is not None:
+                self._scheduler.close()
             self.broker.parts.notices.close()
             for consumer in self._consumers.values():
                 consumer.close()
         self._emit("after_worker_shutdown", worker)
-        self._consumers, self._forwarder = {}, None
+        self._consumers, self._forwarder, self._scheduler = {}, None, None
 
     def _emit(self, hook: str, *args: Any) -> None:
         """Call a hook of the middleware, but for the one that starts the threads of a worker process."""
@@ -216,10 +220,7 @@ class InlineWorker:
 
     def _take_steps(self) -> int:
         cluster, topics = self._clients.cluster, self.broker.parts.topics
-        if topics.delayed in cluster.topics:
-            if self._forwarder is None:
-                self._forwarder = self.broker.parts.new_forwarder()
-            self._forwarder.step(max_wait_ms=0)
+        self._forward()
         if topics.control in cluster.topics or self._reads_notices:
             self._read_notices()
         if self.is_running:
@@ -235,6 +236,18 @@ class InlineWorker:
             raise ProcessKilled
         self._settle()
         return ran
+
+    def _forward(self) -> None:
+        """Do what the threads of the forwarder and of the scheduler do."""
+        parts, there = self.broker.parts, self._clients.cluster.topics
+        if parts.topics.delayed in there:
+            if self._forwarder is None:
+                self._forwarder = parts.new_forwarder()
+            self._forwarder.step(max_wait_ms=0)
+        if parts.topics.schedules in there or parts.schedules.declared:
+            if self._scheduler is None:
+                self._scheduler = parts.new_scheduler()
+            self._scheduler.step(max_wait_ms=0)
 
     def _read_notices(self) -> None:
         """Do what the thread of the notice reader does."""

@@ -22,6 +22,7 @@ from ..reaper.death_note_reader import READ_BACK_MS, DeathNoteReader
 from ..reaper.process import run_reaper
 from ..reaper.registrar import Registrar
 from ..reports.reporter import Reporter
+from ..schedules import Scheduler
 from .identity import WorkerIdentity
 from .policy_watch import PolicyWatch
 from .shutdown import Shutdown
@@ -34,9 +35,14 @@ EXIT_GUARD_TIMEOUT_S = 2.0
 MAIN_THREAD_POLL_S = 0.25
 
 
+NewDeathNoteReader = Callable[
+    [Callable[[], Forwarder | None], Callable[[], Scheduler | None]], DeathNoteReader
+]
+
+
 class WorkerLifecycle(Middleware):
-    """Starts and stops the threads of a worker process: the notice reader, the forwarder, the reporter, the
-    policy watch and the exit guard. Registers the process with the reaper of its command.
+    """Starts and stops the threads of a worker process: the notice reader, the forwarder, the scheduler, the
+    reporter, the policy watch and the exit guard. Registers the process with the reaper of its command.
 
     Attributes:
       death_notes: The reactions to the deaths of other workers.
@@ -52,23 +58,32 @@ class WorkerLifecycle(Middleware):
         control: StandingCommands,
         notices: NoticeReader,
         new_forwarder: Callable[[], Forwarder],
+        new_scheduler: Callable[[], Scheduler],
+        has_schedules: Callable[[], bool],
         consumers: Callable[[], Iterable[Consumer]],
         registrar: Registrar,
-        new_death_note_reader: Callable[[Callable[[], Forwarder | None]], DeathNoteReader],
+        new_death_note_reader: NewDeathNoteReader,
     ) -> None:
         self._registrar = registrar
-        self.death_notes = new_death_note_reader(lambda: self._forwarder)
+        self.death_notes = new_death_note_reader(lambda: self._forwarder, lambda: self._scheduler)
         self._shutdown = shutdown
         self._control = control
         self._notices = notices
         notices.follow(
             topics.workers, lambda record: self.death_notes.read(record.value), back_ms=READ_BACK_MS
         )
+        # Without a schedule, there is neither the topic nor the scheduler's thread.
+        notices.await_topic(topics.schedules, self._start_scheduler)
         self._topics = topics
         self._identity = identity
         self._reporter = reporter
         self._new_forwarder = new_forwarder
+        self._new_scheduler = new_scheduler
+        self._has_schedules = has_schedules
+        self._scheduler: Scheduler | None = None
         self._consumers = consumers
+        self._lock = threading.Lock()
+        self._is_working = False
         self._forwarder: Forwarder | None = None
         self._policy_watch: PolicyWatch | None = None
         self._exit_guard: ExitGuard | None = None
@@ -92,6 +107,8 @@ class WorkerLifecycle(Middleware):
         logger.info("This worker's id is %s.", self._identity.worker_id)
         self._control.on_quiet = self._be_quiet
         self._control.on_stop = end_process
+        with self._lock:
+            self._is_working, self._scheduler = True, None
         self._notices.start()  # beside the consumers, which wait for their groups meanwhile
         self.death_notes.start()
         self._registrar.start()
@@ -101,6 +118,8 @@ class WorkerLifecycle(Middleware):
         self._exit_guard = ExitGuard(self._shutdown, self._consumers)
         self._forwarder = self._new_forwarder()
         self._forwarder.start()
+        if self._has_schedules():
+            self._start_scheduler()
         self._policy_watch = PolicyWatch(self._topics)
         if self._reporter.is_on:
             self._reporter.start(
@@ -109,18 +128,31 @@ class WorkerLifecycle(Middleware):
         else:
             self._policy_watch.start()
 
+    def _start_scheduler(self) -> None:
+        """Start the scheduler. A second call does nothing."""
+        with self._lock:
+            if self._scheduler is None and self._is_working:
+                self._scheduler = self._new_scheduler()
+                self._scheduler.start()
+
     def _be_quiet(self) -> None:
-        """Leave the group of the forwarders; the consumers leave theirs when their last tasks are done."""
-        if self._forwarder is not None:
-            self._forwarder.stop(timeout_s=0.0)
+        """Leave the groups of the forwarders and of the schedules' owners; the consumers leave theirs when
+        their last tasks are done.
+        """
+        for thread in (self._forwarder, self._scheduler):
+            if thread is not None:
+                thread.stop(timeout_s=0.0)
 
     def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         self.death_notes.stop()
         self._notices.stop()
         if self._policy_watch is not None:
             self._policy_watch.stop()
-        if self._forwarder is not None:
-            self._forwarder.stop()
+        with self._lock:
+            self._is_working = False
+        for thread in (self._scheduler, self._forwarder):
+            if thread is not None:
+                thread.stop()
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         self._notices.join()
