@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-BROKER_MAY_IMPORT = sys.stdlib_module_names | {"broker", "dramatiq", "kafka", "tenacity"}
+BROKER_MAY_IMPORT = sys.stdlib_module_names | {"cronsim", "broker", "dramatiq", "kafka", "tenacity"}
 
 #: Only pytest loads it.
 PYTEST_PLUGIN = "broker/testing/plugin.py"

@@ -2,10 +2,10 @@
 
     python -m bench.schedules [late] [once] [--schedules 1000] [--rounds 20] [--minutes 10] [--workers 3]
 
-``late``: that many schedules are due in the same second, repeatedly; the lateness of an occurrence is the time
-between its due time and Kafka's timestamp of its message. ``once``: that many schedules for that many minutes,
-while the worker that enqueues them is killed or stopped, and replaced; every occurrence has to be on the queue
-once. Kafka and the workers run on this machine, each in a separate process.
+``late``: that many schedules are due in the same second, repeatedly; the lateness of an occurrence is the
+time between its due time and Kafka's timestamp of its message. ``once``: that many schedules for that many
+minutes, while workers are killed or stopped, and replaced; every occurrence has to be on the queue once.
+Kafka and the workers run on this machine, each in a separate process.
 """
 
 from __future__ import annotations

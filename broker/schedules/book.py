@@ -47,7 +47,7 @@ class Book:
         self._due: list[tuple[int, str, int, int]] = []
         self._plans: dict[str, int] = {}
         self._plan_count = 0
-        #: The schedules whose next occurrence is not planned yet: a read of the topic changes each several times.
+        #: The schedules whose next occurrence is not planned yet. A read of the topic changes each often.
         self._unplanned: set[str] = set()
         self._held: Counter[str] = Counter()
 

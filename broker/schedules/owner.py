@@ -22,7 +22,7 @@ from ..offsets.committed_lanes import LogEnd
 from ..produce.publisher import Publisher, publish_all
 from ..reaper.registrar import MembershipSlot
 from .book import Book
-from .record_format import PARTITION, Entry, Firing, Gone, UnreadableRecord, end_record, read
+from .record_format import PARTITION, Entry, Firing, Gone, UnreadableSchedule, end_record, read
 
 logger = logging.getLogger(__name__)
 
@@ -160,7 +160,7 @@ class Ownership:
     def _take(self, book: Book, record: ConsumedRecord) -> None:
         try:
             entry = read(record.key, record.value, record.timestamp)
-        except UnreadableRecord as e:
+        except UnreadableSchedule as e:
             logger.error("%s-%d: the record at offset %d is skipped: %s",
                          record.topic, record.partition, record.offset, e)  # fmt: skip
             return

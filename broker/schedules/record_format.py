@@ -39,7 +39,7 @@ _SCHEDULE, _PAUSE, _STATE, _FIRING, _END = "schedule:", "pause:", "state:", "fir
 Source = Literal["code", "operator"]
 
 
-class UnreadableRecord(ValueError):
+class UnreadableSchedule(ValueError):
     """A record of the schedules topic that this version cannot decode. It stays in the topic."""
 
 
@@ -215,7 +215,7 @@ def read(key: bytes | None, value: bytes | None, timestamp_ms: int) -> Entry | N
       timestamp_ms: Kafka's, which limits the times that a client has written; -1 without one.
 
     Raises:
-      UnreadableRecord: When it is damaged, or of a later version.
+      UnreadableSchedule: When it is damaged, or of a later version.
     """
     try:
         text = (key or b"").decode()
@@ -227,12 +227,12 @@ def read(key: bytes | None, value: bytes | None, timestamp_ms: int) -> Entry | N
             return Gone(kind, name)
         fields = json.loads(value)
         if fields["v"] != VERSION:
-            raise UnreadableRecord(f"version {fields['v']!r} of the format; this worker knows {VERSION}")
+            raise UnreadableSchedule(f"version {fields['v']!r} of the format; this worker knows {VERSION}")
         return _read(kind, name, fields, timestamp_ms)
-    except UnreadableRecord:
+    except UnreadableSchedule:
         raise
     except (ValueError, TypeError, KeyError, AttributeError) as e:
-        raise UnreadableRecord(f"{e!r} in {(value or b'')[:100]!r}") from e
+        raise UnreadableSchedule(f"{e!r} in {(value or b'')[:100]!r}") from e
 
 
 def _read(kind: type[Any], name: str, fields: dict[str, Any], timestamp_ms: int) -> Entry:

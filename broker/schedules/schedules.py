@@ -32,7 +32,7 @@ from .record_format import (
     Gone,
     Pause,
     Source,
-    UnreadableRecord,
+    UnreadableSchedule,
     check_name,
     read,
     record,
@@ -306,7 +306,7 @@ class Schedules:
                     for found in records:
                         try:
                             entry = read(found.key, found.value, found.timestamp)
-                        except UnreadableRecord:
+                        except UnreadableSchedule:
                             continue  # the owner logs it
                         if entry is not None:
                             book.take(entry)

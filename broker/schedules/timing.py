@@ -319,14 +319,14 @@ def from_json(fields: dict[str, Any]) -> Timing:
 def _checked(expression: object) -> str:
     """The expression as the library gets it.
 
-    The library follows Debian's cron: a wildcard in the minutes makes an interval of the expression, even when
-    it names hours. It would then skip them, or run them twice, where daylight saving changes.
+    The library follows Debian's cron: a wildcard in the minutes makes an interval of the expression, even
+    when it names hours. It would then skip them, or run them twice, where daylight saving changes.
     """
     fields = expression.split() if isinstance(expression, str) else []
     if len(fields) != 5:
         raise ScheduleRefused(
-            f"The cron expression {expression!r} does not have the five fields minute, hour, day of the month, "
-            "month and day of the week. For seconds, use Every(seconds=...)."
+            f"The cron expression {expression!r} does not have the five fields minute, hour, day of the "
+            "month, month and day of the week. For seconds, use Every(seconds=...)."
         )
     if _WILDCARD.fullmatch(fields[0]) and not fields[1].startswith("*"):
         fields[0] = "0-59" + fields[0][1:]

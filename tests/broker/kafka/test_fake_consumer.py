@@ -103,7 +103,13 @@ class NoHooks:
 def assemble_on(kafka: FakeConsumer) -> Parts:
     layout = TopicLayout(partitions=1, replication_factor=1, retention_ms=3_600_000)
     return assemble(
-        NoHooks(), FakeClients(kafka), layout, SETTINGS, is_paused=lambda: False, fails_fast=lambda: False
+        NoHooks(),
+        FakeClients(kafka),
+        layout,
+        SETTINGS,
+        enqueue=lambda message: message,
+        is_paused=lambda: False,
+        fails_fast=lambda: False,
     )
 
 

@@ -35,10 +35,10 @@ class Process:
         self.kit = Kit(self.broker, world.cluster, world.clock)
         self.use = ExitStack()
         self.use.enter_context(self.kit.use())
-        self.actor = dramatiq.actor(
-            _nothing, broker=self.broker, queue_name=QUEUE, actor_name="task", **actor_options
+        self.actor = dramatiq.actor(broker=self.broker, queue_name=QUEUE, actor_name="task", **actor_options)(
+            _nothing
         )
-        self.other = dramatiq.actor(_nothing, broker=self.broker, queue_name="others", actor_name="other")
+        self.other = dramatiq.actor(broker=self.broker, queue_name="others", actor_name="other")(_nothing)
         self.scheduler: Scheduler = self.broker.parts.new_scheduler()
 
     @property

@@ -2,8 +2,8 @@
 
     python -m tests.broker.schedules.scheduler_process BOOTSTRAP NAMESPACE SESSION_TIMEOUT_MS STEP
 
-STEP is where it kills itself with SIGKILL: ``before`` or ``after`` one of ``firing``, ``message`` and ``state``,
-as in ``after-message``; or ``never``.
+STEP is where it kills itself with SIGKILL: ``before`` or ``after`` one of ``firing``, ``message`` and
+``state``, as in ``after-message``; or ``never``.
 """
 
 from __future__ import annotations

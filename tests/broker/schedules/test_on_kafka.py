@@ -31,7 +31,7 @@ def declare(broker: KafkaBroker, runs: list[Any], **options: Any) -> dramatiq.Ac
         assert message is not None
         runs.append((args, message.options.get("occurrence_ms")))
 
-    return dramatiq.actor(task, broker=broker, queue_name="work", **options)
+    return dramatiq.actor(broker=broker, queue_name="work", **options)(task)
 
 
 def scheduler_threads() -> int:

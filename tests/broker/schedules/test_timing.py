@@ -1,4 +1,4 @@
-"""The times of cron expressions and intervals, at both changes of daylight saving and when runs were missed."""
+"""The times of cron expressions and intervals, where daylight saving changes, and when runs were missed."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def times(timing: Timing, zone: str, after: str, count: int) -> list[str]:
     return [datetime.fromtimestamp(ms / 1000, ZoneInfo(zone)).isoformat(timespec="minutes") for ms in found]
 
 
-#: Expression, zone, the time after which the occurrences are, and these. Berlin's clocks skip 02:00 to 03:00 on
-#: 29 March 2026 and repeat it on 25 October; New York's skip 02:00 to 03:00 on 8 March and repeat 01:00 to 02:00
-#: on 1 November; Lord Howe's shift by half an hour: 02:00 to 02:30 is skipped on 4 October, and 01:30 to 02:00
-#: repeated on 5 April.
+#: Expression, zone, the time after which the occurrences are, and these. Berlin's clocks skip 02:00 to 03:00
+#: on 29 March 2026 and repeat it on 25 October; New York's skip 02:00 to 03:00 on 8 March and repeat 01:00 to
+#: 02:00 on 1 November; Lord Howe's shift by half an hour: 02:00 to 02:30 is skipped on 4 October, and 01:30
+#: to 02:00 repeated on 5 April.
 TABLE = [
     ("30 2 * * *", BERLIN, "2026-03-28T12:00+01:00", ["2026-03-29T03:00+02:00", "2026-03-30T02:30+02:00"]),
     ("0 3 * * *", BERLIN, "2026-03-28T12:00+01:00", ["2026-03-29T03:00+02:00", "2026-03-30T03:00+02:00"]),
@@ -152,7 +152,7 @@ def test_an_impossible_timing_is_refused_where_it_is_declared(make: Any) -> None
 def test_a_schedule_of_another_type_is_refused_when_its_actor_is_declared() -> None:
     broker = KafkaBroker()
     with pytest.raises(ScheduleRefused, match="pass Cron"):
-        dramatiq.actor(lambda: None, actor_name="task", broker=broker, schedule="0 9 * * *")
+        dramatiq.actor(actor_name="task", broker=broker, schedule="0 9 * * *")(lambda: None)
     assert "task" not in broker.actors
 
 
