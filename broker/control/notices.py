@@ -275,7 +275,14 @@ class NoticeReader:
         if not self._still_awaited or now_s - self._looked_for_awaited_s < AWAITED_GAP_S:
             return
         self._looked_for_awaited_s = now_s
-        for topic in set(kafka.existing_topics(list(self._still_awaited), REQUEST_TIMEOUT_MS)):
+        try:
+            existing = set(kafka.existing_topics(list(self._still_awaited), REQUEST_TIMEOUT_MS))
+        except KafkaError as e:
+            if not is_denial(e):
+                raise
+            logger.debug("A topic that is awaited may not be seen: %r", e)
+            return
+        for topic in existing:
             self._still_awaited.discard(topic)
             self._awaited[topic]()
 

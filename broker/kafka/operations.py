@@ -21,6 +21,7 @@ class Operations:
         self._lanes = topics.lanes(queue_name)
         self._delayed = topics.delayed
         self._control = topics.control
+        self._schedules = topics.schedules
         self._workers = topics.workers
         self._history = topics.history
         self._group = group
@@ -81,6 +82,14 @@ class Operations:
             *_on_topics("WRITE", self._queue, self._dead_letters, self._lanes, self._delayed, self._control),
             Right("DELETE", "topic", self._queue),
             *_on_groups(f"{self._group}.flushed"),
+        ]
+
+    def scheduling(self) -> list[Right]:
+        """The rights for schedules, for a worker that enqueues them and an operator who changes them."""
+        return [
+            *_on_topics("READ", self._schedules),
+            *_on_topics("WRITE", self._schedules),
+            *_on_groups(f"{self._schedules}.owners"),
         ]
 
     def checking(self) -> list[Right]:

@@ -225,7 +225,7 @@ def _differences(
             f"--partitions {planned.partitions}"
         )
         yield TopicDifference(name, "partitions", str(planned.partitions), str(found.partitions), command)
-    if role in (Role.WORKERS, Role.CONTROL) and found.partitions > planned.partitions:
+    if role in (Role.WORKERS, Role.CONTROL, Role.SCHEDULES) and found.partitions > planned.partitions:
         # Kafka removes no partition.
         yield TopicDifference(name, "partitions", str(planned.partitions), str(found.partitions))
     if found.replication is not None and found.replication < planned.replication_factor:
@@ -261,6 +261,9 @@ def _rights(
         operations = Operations(topics, queue_name, topics.group(group_id, queue_name))
         for right in _RIGHTS[client](operations):
             needed.setdefault(right, False)
+        if client in (ClientKind.WORKER, ClientKind.OPERATOR):
+            for right in operations.scheduling():
+                needed.setdefault(right, True)
         if client is not ClientKind.WEB:
             for right in operations.checking():
                 needed.setdefault(right, True)

@@ -9,7 +9,7 @@ import heapq
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from .record_format import Definition, Entry, Firing, Gone, Pause, State
+from .record_format import Definition, Entry, Firing, Gone, Pause, ScheduleState
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Decision:
 
     definition: Definition
     run: tuple[int, ...]
-    state: State
+    state: ScheduleState
 
 
 class Book:
@@ -40,7 +40,7 @@ class Book:
     def __init__(self) -> None:
         self.definitions: dict[str, Definition] = {}
         self.pauses: dict[str, Pause] = {}
-        self.states: dict[str, State] = {}
+        self.states: dict[str, ScheduleState] = {}
         self.firings: dict[str, Firing] = {}
         self.forgotten: set[str] = set()
         #: Due time, name, occurrence, and the number of the schedule's plan. Only its last plan is valid.
@@ -64,7 +64,7 @@ class Book:
             case Pause():
                 self.pauses[entry.name] = entry
                 self._plan(entry.name)
-            case State():
+            case ScheduleState():
                 self.note_state(entry)
             case Firing():
                 self._drop_firing(entry.id)
@@ -76,7 +76,7 @@ class Book:
     def _take_gone(self, gone: Gone) -> None:
         if gone.kind is Firing:
             self._drop_firing(gone.name)
-        elif gone.kind is State:
+        elif gone.kind is ScheduleState:
             self.states.pop(gone.name, None)
             self.forgotten.discard(gone.name)
         elif gone.kind is Pause:
@@ -88,7 +88,7 @@ class Book:
                 self.forgotten.add(gone.name)
             self._plan(gone.name)
 
-    def note_state(self, state: State) -> None:
+    def note_state(self, state: ScheduleState) -> None:
         """Note that occurrences are decided. A state never goes back: a former owner may write a late one."""
         before = self.states.get(state.name)
         if before is None or state.last_ms > before.last_ms:
@@ -175,7 +175,7 @@ class Book:
     def _decide(self, name: str, first_ms: int, now_ms: int) -> Decision:
         definition = self.definitions[name]
         run, last_ms = definition.timing.select(name, first_ms, now_ms)
-        before = self.states.get(name, State(name, last_ms))
+        before = self.states.get(name, ScheduleState(name, last_ms))
         missed = before.missed + (not run or run[0] > first_ms)
-        state = State(name, last_ms, run[-1] if run else before.ran_ms, missed)
+        state = ScheduleState(name, last_ms, run[-1] if run else before.ran_ms, missed)
         return Decision(definition, tuple(run), state)

@@ -28,7 +28,7 @@ from ..produce.publisher import Publisher, publish_all
 from ..produce.record import Record
 from .book import Book, Decision
 from .queue_ends import QueueEnds
-from .record_format import OCCURRENCE, Definition, Entry, Firing, Gone, State, message_id, record
+from .record_format import OCCURRENCE, Definition, Entry, Firing, Gone, ScheduleState, message_id, record
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class _Page:
       decided: The occurrences that need no message: whether each is on its queue.
     """
 
-    def __init__(self, states: dict[str, State]) -> None:
+    def __init__(self, states: dict[str, ScheduleState]) -> None:
         self.messages: dict[Occurrence, tuple[Message[Any], Record]] = {}
         self.decided: dict[Occurrence, bool] = {}
         self._states = states
@@ -86,16 +86,16 @@ class _Page:
             self._states.pop(name, None)
         return sorted(removed, key=lambda occurrence: occurrence[1])
 
-    def states_after(self, book: Book, blocked: set[str]) -> list[State]:
+    def states_after(self, book: Book, blocked: set[str]) -> list[ScheduleState]:
         """The states of the schedules whose occurrences are all decided."""
         states = {name: state for name, state in self._states.items() if name not in blocked}
         for (name, occurrence_ms), is_on_queue in sorted(self.decided.items(), key=lambda item: item[0][1]):
             if name in blocked:
                 continue
-            before = book.states.get(name, State(name, occurrence_ms))
+            before = book.states.get(name, ScheduleState(name, occurrence_ms))
             after = states.get(name, before)
             ran_ms = occurrence_ms if is_on_queue else before.ran_ms
-            states[name] = State(name, max(occurrence_ms, after.last_ms), ran_ms, after.missed)
+            states[name] = ScheduleState(name, max(occurrence_ms, after.last_ms), ran_ms, after.missed)
         return list(states.values())
 
 
@@ -146,8 +146,8 @@ class Firings:
             if self._backoff(firing.id).is_over:
                 failure = self._finish(book, firing, is_owner) or failure
         for name in list(book.forgotten):
-            self._write([Gone(State, name)])
-            book.take(Gone(State, name))
+            self._write([Gone(ScheduleState, name)])
+            book.take(Gone(ScheduleState, name))
         return self._fire(book, owner_id, is_owner) or failure
 
     def next_attempt_s(self, book: Book) -> float | None:

@@ -120,7 +120,7 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class ScheduleState:
     """The progress of a schedule.
 
     Attributes:
@@ -160,15 +160,15 @@ class Firing:
 class Gone:
     """A tombstone: of a definition, a pause, a state or a firing."""
 
-    kind: type[Definition] | type[Pause] | type[State] | type[Firing]
+    kind: type[Definition] | type[Pause] | type[ScheduleState] | type[Firing]
     name: str
 
 
-Entry = Definition | Pause | State | Firing | Gone
-_KINDS: dict[str, type[Definition] | type[Pause] | type[State] | type[Firing]] = {
+Entry = Definition | Pause | ScheduleState | Firing | Gone
+_KINDS: dict[str, type[Definition] | type[Pause] | type[ScheduleState] | type[Firing]] = {
     _SCHEDULE: Definition,
     _PAUSE: Pause,
-    _STATE: State,
+    _STATE: ScheduleState,
     _FIRING: Firing,
 }
 
@@ -236,9 +236,9 @@ def read(key: bytes | None, value: bytes | None, timestamp_ms: int) -> Entry | N
 
 
 def _read(kind: type[Any], name: str, fields: dict[str, Any], timestamp_ms: int) -> Entry:
-    if kind is State:
+    if kind is ScheduleState:
         ran_ms = fields["ran_ms"]
-        return State(
+        return ScheduleState(
             name, int(fields["last_ms"]), None if ran_ms is None else int(ran_ms), int(fields["missed"])
         )
     if kind is Firing:
