@@ -28,6 +28,7 @@ from .parameters import check_ranges
 from .partition_keys import PartitionKeys
 from .parts import Settings, assemble
 from .process import clock
+from .produce.record import Record
 from .retries import TenacityRetries
 from .schedules import check_timing
 from .url import reads_url
@@ -301,13 +302,22 @@ class KafkaBroker(OperatorMethods, Broker):
             others are enqueued.
         """
         messages = list(messages)
-        records = []
-        for message in messages:
-            self.emit_before("enqueue", message, delay)
-            records.append(self.parts.outgoing.record(message, delay))
-        failures = self.parts.publisher.publish(records)
+        records: list[Record] = []
+        begun = 0
+        try:
+            for message in messages:
+                self.emit_before("enqueue", message, delay)
+                begun += 1
+                records.append(self.parts.outgoing.record(message, delay))
+            failures = self.parts.publisher.publish(records)
+        except BaseException as e:
+            for message in messages[:begun]:
+                self.emit_after("enqueue_failure", message, e)
+            raise
         for index, message in enumerate(messages):
-            if index not in failures:
+            if index in failures:
+                self.emit_after("enqueue_failure", message, failures[index])
+            else:
                 self.emit_after("enqueue", message, delay)
         if failures:
             raise EnqueueFailed({messages[index].message_id: reason for index, reason in failures.items()})

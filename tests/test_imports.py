@@ -24,6 +24,9 @@ EXPORTER_MAY_IMPORT = {"prometheus_client"}
 #: The web console needs the extra `console`.
 WEB_CONSOLE = "broker/console/web/"
 WEB_CONSOLE_MAY_IMPORT = {"argon2", "jinja2", "sanic"}
+#: The middleware of the extra `otel`, which only applications import.
+TELEMETRY = "broker/telemetry/"
+TELEMETRY_MAY_IMPORT = {"opentelemetry"}
 
 
 def imported_packages(source: str) -> Iterator[str]:
@@ -46,6 +49,7 @@ def test_broker_imports_few_packages_its_plugin_pytest_and_its_command_line_type
         if not (package in COMMAND_LINE_MAY_IMPORT and COMMAND_LINE in f"{file.relative_to(ROOT)}")
         if not (package in EXPORTER_MAY_IMPORT and EXPORTER in f"{file.relative_to(ROOT)}")
         if not (package in WEB_CONSOLE_MAY_IMPORT and WEB_CONSOLE in f"{file.relative_to(ROOT)}")
+        if not (package in TELEMETRY_MAY_IMPORT and TELEMETRY in f"{file.relative_to(ROOT)}")
     }
     assert strangers == {f"{PYTEST_PLUGIN} imports pytest"}
 
