@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -118,6 +118,23 @@ def error_rows(dead_letters: Iterable[DeadLetter]) -> list[ErrorRow]:
             row["last_ms"] = found["at_ms"]
             row["last_error"], row["last_message_id"] = found["error"], found["message_id"]
     return sorted(groups.values(), key=lambda row: (-row["count"], row["queue"], row["error_type"]))
+
+
+class Counted:
+    """Selects the dead letters at ``places``, and says how many it has."""
+
+    def __init__(self, places: set[Place], on_progress: Callable[[int, int], None]) -> None:
+        self._places = places
+        self._on_progress = on_progress
+        self._seen: set[Place] = set()
+
+    def __call__(self, dead_letter: DeadLetter) -> bool:
+        place = place_of(dead_letter)
+        if place not in self._places:
+            return False
+        self._seen.add(place)
+        self._on_progress(len(self._seen), len(self._places))
+        return True
 
 
 DEAD_LETTER_COLUMNS: Sequence[Column] = (

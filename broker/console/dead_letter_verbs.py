@@ -33,8 +33,8 @@ from .dead_letter_rows import (
     DEAD_LETTER_COLUMNS,
     ERROR_COLUMNS,
     RESOLUTION_COLUMNS,
+    Counted,
     DeadLetterFilter,
-    Place,
     dead_letter_row,
     error_rows,
     place_of,
@@ -277,7 +277,7 @@ def _resolve(
         confirm_count(session.output, len(chosen), f"{action} {noun} of {queue!r}")
     progress = session.output.progress(action)
     try:
-        resolved = act(_Counted(places, progress)) if chosen else None
+        resolved = act(Counted(places, progress)) if chosen else None
     finally:
         progress.close()
     _show_resolved(session, action, queue, is_applied, rows, resolved)
@@ -288,23 +288,6 @@ def _resolve(
             + "; ".join(f"{why} ({count})" for why, count in resolved.refused.items()),
             ExitCode.UNDECIDED,
         )
-
-
-class _Counted:
-    """Selects the dead letters at ``places``, and says how many it has."""
-
-    def __init__(self, places: set[Place], on_progress: Callable[[int, int], None]) -> None:
-        self._places = places
-        self._on_progress = on_progress
-        self._seen: set[Place] = set()
-
-    def __call__(self, dead_letter: DeadLetter) -> bool:
-        place = place_of(dead_letter)
-        if place not in self._places:
-            return False
-        self._seen.add(place)
-        self._on_progress(len(self._seen), len(self._places))
-        return True
 
 
 def _show_resolved(

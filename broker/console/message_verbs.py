@@ -51,7 +51,7 @@ def enqueue(
     with ending(context) as session:
         args, named = _arguments(arguments, kwargs)
         options = {} if key is None else {"partition_key": key}
-        message = _message(session, actor, args, named, queue, options)
+        message = message_to(session, actor, args, named, queue, options)
         delay_ms = None if delay is None else int(texts.parse_duration(delay).total_seconds() * 1000)
         sent = session.broker.enqueue(message, delay=delay_ms)
         session.output.show(
@@ -86,7 +86,7 @@ def _json(text: str, name: str) -> Any:
         raise Refused(f"{name} is not JSON: {e}") from e
 
 
-def _message(
+def message_to(
     session: Session,
     actor: str,
     args: list[Any],

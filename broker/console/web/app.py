@@ -16,8 +16,8 @@ from sanic import Request, Sanic, response
 from sanic.exceptions import SanicException
 from sanic.response import BaseHTTPResponse, HTTPResponse
 
-from ..session import EXPECTED
-from . import dead_letter_pages, pages, task_pages
+from ..session import EXPECTED, Refused
+from . import actions, dead_letter_actions, dead_letter_pages, pages, task_pages
 from .guard import SAFE_METHODS, Asked, Refusal, refusal
 from .looks import Console, Look, NotFound, Redirect, Unusable, View
 from .rendering import HEADERS, HERE, Renderer, document_of
@@ -85,6 +85,35 @@ PAGES = (
     Route("GET", "/health", Access.VIEW, pages.health, "The findings of the health check."),
 )
 
+CHANGES = (
+    Route("POST", "/queues/<queue:str>/pause", Access.OPERATE, actions.pause, "Pauses a queue."),
+    Route("POST", "/queues/<queue:str>/resume", Access.OPERATE, actions.resume, "Resumes a queue."),
+    Route("POST", "/worker/quiet", Access.OPERATE, actions.quiet, "Lets a worker take no more work."),
+    Route("POST", "/worker/stop", Access.ADMINISTER, actions.stop, "Ends a worker."),
+    Route("POST", "/task/cancel", Access.ADMINISTER, actions.cancel, "Drops a delayed message."),
+    Route("POST", "/task/run-now", Access.OPERATE, actions.run_now, "Runs a delayed message now."),
+    Route("GET", "/send-again", Access.OPERATE, actions.edit, "The form to send a message again."),
+    Route("POST", "/send-again", Access.OPERATE, actions.send_again, "Sends a message again, as a new one."),
+    Route(
+        "GET",
+        "/dead-letters/resolve",
+        Access.OPERATE,
+        dead_letter_actions.confirm,
+        "Repeats filter and count before a change.",
+    ),
+    Route(
+        "POST", "/dead-letters/redrive", Access.OPERATE, dead_letter_actions.redrive, "Redrives dead letters."
+    ),
+    Route(
+        "POST",
+        "/dead-letters/discard",
+        Access.ADMINISTER,
+        dead_letter_actions.discard,
+        "Discards dead letters.",
+    ),
+    Route("GET", "/jobs/<id:str>", Access.VIEW, dead_letter_actions.job, "The progress of a change."),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Identification:
@@ -123,7 +152,7 @@ class WebConsole:
         """Add the routes, and the guard before all routes of the application."""
         app.register_middleware(self._guard, "request")
         app.register_middleware(self._add_headers, "response")
-        for route in PAGES:
+        for route in (*PAGES, *CHANGES):
             self.add(app, route)
         app.add_route(self._events, "/events", methods=["GET"], ctx_right=Access.VIEW, name="events")
         app.add_route(
@@ -204,7 +233,7 @@ class WebConsole:
             request.ctx.user = self._user_of(request)
         if isinstance(error, NotFound):
             refused = Refusal(404, str(error))
-        elif isinstance(error, Unusable):
+        elif isinstance(error, Unusable | Refused | ValueError):
             refused = Refusal(400, str(error))
         elif isinstance(error, SanicException):
             refused = Refusal(error.status_code, str(error))
@@ -269,7 +298,7 @@ class WebConsole:
         )
 
     async def _openapi(self, request: Request) -> HTTPResponse:
-        return _json(openapi(PAGES), 200)
+        return _json(openapi((*PAGES, *CHANGES)), 200)
 
     # Logging in
 

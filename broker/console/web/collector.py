@@ -122,6 +122,11 @@ class Collector:
         self._before.slow_s = None
         self._wanted.set()
 
+    def read_pauses(self) -> None:
+        """Bring the pauses to the present ones, for the page that follows a change."""
+        rows = {name: command_row(command) for name, command in (self._paused() or {}).items()}
+        self._store.put(clock.wall_ms(), {"paused": rows})
+
     def read_once(self) -> None:
         """One round. Errors are in :attr:`condition`."""
         began_s, condition = clock.monotonic_s(), self.condition
@@ -368,9 +373,8 @@ def _dead_letter(dead_letter: DeadLetter, round_: int) -> tuple[object, ...]:
         content = {"args": list(message.args), "kwargs": message.kwargs, "options": message.options}
         text = json.dumps(content, default=str)
         if len(text) > MAX_MESSAGE_CHARS:
-            text = json.dumps(
-                {"args": [f"({len(text):,} characters, see dkb dlq show)"], "kwargs": {}, "options": {}}
-            )
+            note = f"({len(text):,} characters: see dkb dlq show)"
+            text = json.dumps({"args": [note], "kwargs": {}, "options": {}, "is_cut": True})
     partition, offset = place_of(dead_letter) or (0, 0)
     return (
         row["queue"], partition, offset, row["message_id"], row["actor"], row["at_ms"], row["error_type"],

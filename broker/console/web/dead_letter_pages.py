@@ -40,11 +40,6 @@ class Filter:
     def of(cls, look: Look) -> Filter:
         return cls(*(look.get(name) for name in cls.NAMES))
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether it selects everything: a queue alone is no condition."""
-        return all(getattr(self, name) is None for name in self.NAMES if name != "queue")
-
     def words(self) -> list[str]:
         """The conditions as sentences of a list."""
         texts = {
@@ -122,8 +117,7 @@ def dead_letters(look: Look) -> View:
     shown = rows[:PAGE]
     document = {
         "filter": {name: getattr(wanted, name) for name in Filter.NAMES},
-        "is_filtered": not wanted.is_empty or wanted.queue is not None,
-        "is_empty_filter": wanted.is_empty,
+        "is_filtered": bool(wanted.query()),
         "words": wanted.words(),
         "count": count,
         "groups": _with_sparks(store, where, parameters, groups),

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlencode
 
 from ... import KafkaBroker
 from .audit import Audit
 from .collector import Collector
+from .jobs import Jobs
 from .store import StateCache
 from .users import User
 
@@ -35,6 +37,7 @@ class Console:
     collector: Collector
     audit: Audit
     title: str
+    jobs: Jobs
     is_read_only: bool = False
 
 
@@ -58,6 +61,10 @@ class Look:
 
     def all(self, name: str) -> list[str]:
         return [value for value in self.query.get(name, ()) if value]
+
+    def url(self, path: str, **query: str) -> str:
+        """A URL of this console."""
+        return f"{path}?{urlencode(query)}"
 
     def is_set(self, name: str) -> bool:
         return self.get(name) is not None

@@ -20,10 +20,16 @@ def _chart(look: Look, title: str, unit: str, **series: str) -> Chart:
     return chart(title, unit, found)
 
 
+def _queues(look: Look) -> list[Any]:
+    """The queues. A pause is shown at once, and not with the next round."""
+    paused = look.console.store.get("paused", {})
+    return [{**row, "paused": row["queue"] in paused} for row in look.console.store.get("queues", [])]
+
+
 def overview(look: Look) -> View:
     """Whether all is well, the last hour, and the queues."""
     store = look.console.store
-    queues, workers = store.get("queues", []), store.get("workers", [])
+    queues, workers = _queues(look), store.get("workers", [])
     states: dict[str, int] = {}
     for worker in workers:
         states[worker["state"]] = states.get(worker["state"], 0) + 1
@@ -44,7 +50,7 @@ def overview(look: Look) -> View:
 def queue(look: Look) -> View:
     """A queue with its partitions, its running and its delayed tasks."""
     store, name = look.console.store, look.path["queue"]
-    row = next((one for one in store.get("queues", []) if one["queue"] == name), None)
+    row = next((one for one in _queues(look) if one["queue"] == name), None)
     if row is None:
         raise NotFound(f"There is no queue {name!r}.")
     prefix = f"queue:{name}:"
@@ -69,7 +75,7 @@ def queue(look: Look) -> View:
 def queues(look: Look) -> View:
     """All queues."""
     store = look.console.store
-    document = {"queues": store.get("queues", []), "paused": store.get("paused", {})}
+    document = {"queues": _queues(look), "paused": store.get("paused", {})}
     return View("queues.html", "queues", "Queues", document)
 
 

@@ -6,13 +6,14 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ...process import clock
 from .. import texts
 from ..queue_rows import drain_text
+from .actions import TOLD
 from .charts import HEIGHT, WIDTH, data_of
 from .looks import Console, View
 from .users import Access, User
@@ -145,6 +146,7 @@ class Renderer:
             "title": title,
             "user": user,
             "url": url,
+            "told": TOLD.get(parse_qs(urlsplit(url).query).get("told", [""])[0]),
             "dead_count": sum(row["dead"] for row in self._console.store.get("queues", [])),
             "can_operate": can_change and user is not None and user.has(Access.OPERATE),
             "can_administer": can_change and user is not None and user.has(Access.ADMINISTER),

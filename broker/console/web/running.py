@@ -13,6 +13,7 @@ from . import serving
 from .app import Identification, create_app
 from .audit import Audit
 from .collector import Collector
+from .jobs import Jobs
 from .looks import Console
 from .sessions import Sessions
 from .store import StateCache
@@ -54,9 +55,9 @@ def run(session: Session, options: Options) -> None:
         raise Refused(str(e)) from e
     except OSError as e:
         raise Refused(f"The console cannot start: {e}") from e
-    console = Console(
-        broker, store, Collector(broker, store), audit, session.target.name, options.is_read_only
-    )
+    collector = Collector(broker, store)
+    jobs = Jobs(audit, collector.read_soon)
+    console = Console(broker, store, collector, audit, session.target.name, jobs, options.is_read_only)
     identification = Identification(users, Sessions(key), options.proxy_header, options.proxy_addresses)
     try:
         serving.serve(
@@ -66,6 +67,7 @@ def run(session: Session, options: Options) -> None:
             lambda: _tell(listener.getsockname()[:2], options),
         )
     finally:
+        jobs.wait()
         store.close()
         audit.close()
 

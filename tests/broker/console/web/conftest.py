@@ -18,6 +18,7 @@ from broker import KafkaBroker
 from broker.console.web.app import Identification, create_app
 from broker.console.web.audit import Audit
 from broker.console.web.collector import Collector
+from broker.console.web.jobs import Jobs
 from broker.console.web.looks import Console
 from broker.console.web.serving import listener_of, served
 from broker.console.web.sessions import COOKIE, Sessions
@@ -75,7 +76,10 @@ def kit() -> Iterator[Kit]:
 @pytest.fixture
 def console(kit: Kit, tmp_path: Path) -> Iterator[Console]:
     store, audit = StateCache(tmp_path / "cache.sqlite"), Audit(tmp_path / "audit.jsonl")
-    yield Console(kit.broker, store, Collector(kit.broker, store), audit, "shop.tasks")
+    collector = Collector(kit.broker, store)
+    jobs = Jobs(audit, collector.read_soon)
+    yield Console(kit.broker, store, collector, audit, "shop.tasks", jobs)
+    jobs.wait()
     store.close()
     audit.close()
 

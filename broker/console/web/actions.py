@@ -1,0 +1,221 @@
+"""Changes of queues, workers and single messages. Each is in the audit before it is carried out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from ... import Command, Outcome
+from ..control_verbs import command_row
+from ..message_verbs import message_to
+from ..output import Output
+from ..session import Session
+from ..target import Target
+from .looks import Look, NotFound, Redirect, Unusable, View
+from .masking import MASK, without_secrets
+from .store import Row
+
+#: The time within which a worker decides about one message.
+DECISION_S = 8.0
+#: The option of a message that was sent again.
+ORIGIN = "origin_message_id"
+#: The sentences after a change, by their key in the URL.
+TOLD = {
+    "paused": "The pause is recorded. Running tasks continue, and no further one begins.",
+    "resumed": "The queue is resumed.",
+    "quiet": "The command is recorded: the worker takes no more work, and its running tasks continue.",
+    "stop": "The command is recorded: the worker ends in good order.",
+    "cancelled": "The message is cancelled.",
+    "forwarded": "The message runs now.",
+    "too_late": "It was too late: the message has run or is about to.",
+    "unknown": "No worker knows the message as a delayed one.",
+    "undecided": "No worker has decided yet. The request stands.",
+    "sent": "The message is sent, as a new one.",
+}
+
+
+def _reason(look: Look) -> str:
+    reason = look.get("reason")
+    if reason is None:
+        raise Unusable("A reason is needed: the audit keeps it.")
+    return reason
+
+
+def _known_queue(look: Look, name: str | None) -> str:
+    if name is None or all(row["queue"] != name for row in look.console.store.get("queues", [])):
+        raise NotFound(f"There is no queue {name!r}.")
+    look.console.broker.declare_queue(name)
+    return name
+
+
+def _done(look: Look, what: str, subject: str, why: str, action: Callable[[], Any]) -> Any:
+    """Carry out a change whose beginning and end are in the audit."""
+    audit, who = look.console.audit, look.user.name
+    audit.note(who, what, subject, why=why, outcome="begun")
+    try:
+        result = action()
+    except Exception as e:
+        audit.note(who, what, subject, why=why, outcome=f"failed: {e}"[:500])
+        raise
+    audit.note(who, what, subject, why=why)
+    look.console.collector.read_soon()
+    return result
+
+
+def pause(look: Look) -> Redirect:
+    """Let no task of a queue begin."""
+    queue, reason, broker = _known_queue(look, look.path["queue"]), _reason(look), look.console.broker
+    result = _done(
+        look, "pause", queue, reason, lambda: broker.pause(queue, reason=reason, by=look.user.name)
+    )
+    look.console.collector.read_pauses()
+    return Redirect(_queue_url(queue, "paused"), {"command": command_row(result.command)})
+
+
+def resume(look: Look) -> Redirect:
+    """End the pause of a queue."""
+    queue, reason = _known_queue(look, look.path["queue"]), look.get("reason") or ""
+    broker = look.console.broker
+    command: Command = _done(
+        look, "resume", queue, reason, lambda: broker.resume(queue, reason=reason, by=look.user.name)
+    )
+    look.console.collector.read_pauses()
+    return Redirect(_queue_url(queue, "resumed"), {"command": command_row(command)})
+
+
+def _queue_url(queue: str, told: str) -> str:
+    return f"/queues/{queue}?told={told}"
+
+
+def quiet(look: Look) -> Redirect:
+    """Let a worker take no more work."""
+    return _command(look, "quiet", look.console.broker.quiet)
+
+
+def stop(look: Look) -> Redirect:
+    """End a worker in good order."""
+    return _command(look, "stop", look.console.broker.stop)
+
+
+def _command(look: Look, what: str, give: Callable[..., Command]) -> Redirect:
+    worker, reason = look.get("id"), _reason(look)
+    if all(row["worker"] != worker for row in look.console.store.get("workers", [])):
+        raise NotFound(f"No worker {worker!r} has reported within the last hour.")
+    command = _done(look, what, str(worker), reason, lambda: give(worker, reason=reason, by=look.user.name))
+    return Redirect(look.url("/worker", id=str(worker), told=what), {"command": command_row(command)})
+
+
+# Single messages
+
+
+def cancel(look: Look) -> Redirect:
+    """Drop a delayed message, or one that waits for its retry."""
+    broker, message_id = look.console.broker, _message_id(look)
+    outcome = _done(
+        look, "cancel", message_id, look.get("reason") or "",
+        lambda: broker.cancel(message_id, timeout_s=DECISION_S),
+    )  # fmt: skip
+    return _decided(look, outcome)
+
+
+def run_now(look: Look) -> Redirect:
+    """Run a delayed message, or one that waits for its retry, now."""
+    broker, message_id = look.console.broker, _message_id(look)
+    outcomes = _done(
+        look, "run now", message_id, look.get("reason") or "",
+        lambda: broker.run_now(message_id, timeout_s=DECISION_S),
+    )  # fmt: skip
+    return _decided(look, outcomes[message_id])
+
+
+def _message_id(look: Look) -> str:
+    message_id = look.get("id")
+    if message_id is None:
+        raise Unusable("Name a message.")
+    return message_id
+
+
+def _decided(look: Look, outcome: Outcome | None) -> Redirect:
+    told = "undecided" if outcome is None else outcome.value.replace(" ", "_")
+    return Redirect(look.url("/tasks", told=told), {"outcome": told})
+
+
+def edit(look: Look) -> View:
+    """The form with the arguments of a dead letter, to send it again as a new message."""
+    row, message = _original(look)
+    look.console.audit.note(look.user.name, "see arguments", row["message_id"] or str(row["record"]))
+    shown = without_secrets(message)
+    document = {
+        "queue": row["queue"],
+        "partition": row["part"],
+        "offset": row["place"],
+        "actor": row["actor"],
+        "message_id": row["message_id"],
+        "args": shown["args"],
+        "kwargs": shown["kwargs"],
+    }
+    return View("send_again.html", "dead-letters", "Send again", document)
+
+
+def send_again(look: Look) -> Redirect:
+    """Send the message of a dead letter as a new one that names its origin. The dead letter stays."""
+    row, message = _original(look)
+    args, kwargs = _edited(look.get("args"), list, "[]"), _edited(look.get("kwargs"), dict, "{}")
+    # A masked secret is the one of the original.
+    args, kwargs = _unmasked(args, message["args"]), _unmasked(kwargs, message["kwargs"])
+    queue, broker = _known_queue(look, row["queue"]), look.console.broker
+    session = Session(Target(), Output(as_json=True), 10.0, broker)
+    options = {ORIGIN: row["message_id"]}
+    if (key := message["options"].get("partition_key")) is not None:
+        options["partition_key"] = key
+    new = message_to(session, str(row["actor"]), args, kwargs, queue, options)
+    sent = _done(
+        look, "send again", f"{row['message_id']} as {new.message_id}", look.get("reason") or "",
+        lambda: broker.enqueue(new),
+    )  # fmt: skip
+    return Redirect(look.url("/tasks", told="sent"), {"message_id": sent.message_id})
+
+
+def _original(look: Look) -> tuple[Row, dict[str, Any]]:
+    """The dead letter, and its message.
+
+    Raises:
+      NotFound: When there is none.
+      Unusable: When the user may not see its arguments, or the cache does not have them.
+    """
+    if not look.user.may_see_arguments:
+        raise Unusable("To send a message again needs the right to see arguments.")
+    place = (look.get("queue"), look.get("partition"), look.get("offset"))
+    found = look.console.store.query(
+        "SELECT * FROM dead_letter WHERE queue = ? AND part = ? AND place = ?", place
+    )
+    if not found:
+        raise NotFound("There is no such dead letter: it was redriven or discarded, or Kafka has deleted it.")
+    (row,) = found
+    message = None if row["message"] is None else json.loads(row["message"])
+    if message is None or message.get("is_cut"):
+        raise Unusable("Its message cannot be read, or is too large for this form.")
+    return row, message
+
+
+def _edited(text: str | None, kind: type, empty: str) -> Any:
+    try:
+        value = json.loads(text or empty)
+    except ValueError as e:
+        raise Unusable(f"The arguments are no JSON: {e}") from e
+    if not isinstance(value, kind):
+        raise Unusable("Arguments are a JSON list, and keyword arguments a JSON object.")
+    return value
+
+
+def _unmasked(edited: Any, original: Any) -> Any:
+    """The edited value, in which each mask is the original's value at its place."""
+    if edited == MASK:
+        return original
+    if isinstance(edited, dict) and isinstance(original, dict):
+        return {name: _unmasked(one, original.get(name)) for name, one in edited.items()}
+    if isinstance(edited, list) and isinstance(original, list):
+        padded = [*original, *[None] * len(edited)]
+        return [_unmasked(one, padded[index]) for index, one in enumerate(edited)]
+    return edited
