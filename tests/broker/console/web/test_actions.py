@@ -36,7 +36,7 @@ def fail(kit: Kit, console: Console) -> Callable[..., list[str]]:
     def resize() -> None:
         raise ValueError("no image")
 
-    def fail(mails: int, images: int = 0, **options: object) -> list[str]:
+    def fail(mails: int, images: int = 0, **options: str) -> list[str]:
         sent = [send_mail.send(number, **options) for number in range(mails)]
         sent += [resize.send() for _ in range(images)]
         drain(raise_errors=False)
