@@ -40,3 +40,9 @@ def check_address(order: int) -> None:
 def resize(path: str, duration_s: float) -> None:
     current_task.progress(0.4, f"scaling {path}")
     time.sleep(duration_s)
+
+
+@dramatiq.actor(queue_name="images", max_retries=0, time_limit=1_000)
+def scan(path: str, duration_s: float) -> None:
+    # One call into the operating system: Python raises the error of the time limit only after it.
+    time.sleep(duration_s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from typer.testing import CliRunner
 
 from broker.console.app import arranged
 from broker.console.command import app
@@ -87,3 +88,22 @@ def test_each_verb_has_help_with_an_example_of_itself(dkb: Dkb, verb: tuple[str,
     ran = dkb(*verb, "--help")
     assert ran.code == 0
     assert re.search(r"Examples?:\n +dkb [^\n]*" + " ".join(verb), ran.out), ran.out
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("dkb sta", {"status"}),
+        ("dkb shop.tasks st", {"status", "stop"}),
+        ("dkb dlq red", {"redrive"}),
+        ("dkb status --wa", {"--watch"}),
+    ],
+)
+def test_a_shell_completes_verbs_and_options_also_behind_a_target(typed: str, completed: set[str]) -> None:
+    env = {
+        "_DKB_COMPLETE": "complete_bash",
+        "COMP_WORDS": typed,
+        "COMP_CWORD": str(len(typed.split()) - 1),
+    }
+    ran = CliRunner().invoke(app, [], env=env, prog_name="dkb")
+    assert set(ran.stdout.split()) == completed

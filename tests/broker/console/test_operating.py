@@ -1,5 +1,5 @@
 """An operator's ten questions, one command each, without the application's code, while a worker is busy,
-frozen and killed. docs/operating.md is this session.
+stuck, frozen and killed. docs/operating.md is this session.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def the_worker(operator: Operator, state: str) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_each_of_ten_questions_has_one_command_while_a_worker_is_busy_frozen_and_killed(
+def test_each_of_ten_questions_has_one_command_while_a_worker_is_busy_stuck_frozen_and_killed(
     operator: Operator, sender: KafkaBroker, shop: CommandLine, stack: Stack
 ) -> None:
     for order in range(6):
@@ -194,7 +194,14 @@ def test_each_of_ten_questions_has_one_command_while_a_worker_is_busy_frozen_and
     operator.act("resume", "mail")
     eventually("its run", lambda: operator.ask("task", "show", held)["status"] == "succeeded")
 
-    # 9. Is a frozen worker alive?
+    ask_the_rest(operator)
+
+    # 9. Is a stuck or frozen worker alive?
+    send(sender, "images", "scan", "dog.png", 3_600.0)
+    stuck = the_worker(operator, "stuck")
+    operator.show("workers")
+    assert "is past its limit, and no run has ended since" in stuck["reason"]
+    assert operator.run("healthcheck", "--worker", "--host", stuck["host"]).returncode == 1
     os.kill(busy["pid"], signal.SIGSTOP)
     silent = the_worker(operator, "silent")
     operator.show("workers")
@@ -215,6 +222,26 @@ def test_each_of_ten_questions_has_one_command_while_a_worker_is_busy_frozen_and
     life = operator.ask("task", "show", long)
     assert life["status"] in ("waiting", "taken")
     assert "worker gone" in [row["event"] for row in life["events"]]
+
+
+def ask_the_rest(operator: Operator) -> None:
+    """What the ten questions leave out: a message by hand, a delay that ends now, a replay, the load."""
+    enqueue = ("enqueue", "send_mail", "[200]", "--queue", "mail", "--delay", "1h")
+    delayed = operator.ask(*enqueue)["message_id"]
+    operator.act("retry", delayed)
+    eventually("its run", lambda: operator.ask("task", "show", delayed)["status"] == "succeeded")
+    replay = ("replay", "mail", "--actor", "send_mail")
+    operator.show(*replay)
+    found = operator.ask(*replay)
+    # Five of them have succeeded, and three are dead letters.
+    assert (found["dry_run"], found["to_send"], found["actors"]) == (True, 5, {"send_mail": 5})
+    assert found["skipped"]["it is a dead letter: redrive or discard it"] == 3
+    operator.show("plan", "mail")
+    measured = operator.ask("plan", "mail")["measured"]
+    assert (measured["backlog"], measured["threads"]) == (0, 4)
+    assert measured["runs"] >= 10
+    operator.show("topics", "check")
+    assert operator.run("topics", "check").returncode == 0
 
 
 def test_servers_that_do_not_answer_are_one_sentence_and_exit_code_3(operator: Operator) -> None:
