@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dramatiq
 import pytest
+from dramatiq.errors import QueueNotFound
 from dramatiq.message import Message
 
 from broker import InvalidQueueName, KafkaBroker, RecordState, UnknownWorker
@@ -141,3 +143,33 @@ def test_a_command_to_a_worker_that_nobody_knows_is_refused_and_not_recorded(kit
         (verb, "web-1:7:x"),
         (verb, "to-come"),
     ]
+
+
+def test_arrivals_are_counted_by_interval_without_reading_a_record(kit: Kit) -> None:
+    kit.broker.declare_queue("mail")
+    since = datetime.fromtimestamp(kit.clock.wall_ms() / 1000, UTC)
+    for count in (2, 0, 5):
+        kit.broker.enqueue_many([dramatiq.Message("mail", "task", (), {}, {}) for _ in range(count)])
+        kit.advance(seconds=60)
+    found = kit.broker.arrivals("mail", since=since, interval_s=60.0)
+    assert (found.counts, found.count, found.elapsed_s) == ((2, 0, 5), 7, 180.0)
+    assert (found.per_s, found.peak_per_s) == (7 / 180, 5 / 60)
+    later = kit.broker.arrivals("mail", since=since + timedelta(seconds=150), interval_s=60.0)
+    assert (later.counts, later.per_s, later.peak_per_s) == ((0,), 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"since": datetime(2020, 1, 1)}, "has no time zone"),  # noqa: DTZ001
+        ({"since": datetime(2020, 1, 1, tzinfo=UTC), "interval_s": 1.0}, "more than 1,440 intervals"),
+        ({"since": datetime(2099, 1, 1, tzinfo=UTC)}, "have to be a past period"),
+        ({"since": datetime(2020, 1, 1, tzinfo=UTC), "interval_s": 0.0}, "have to be a past period"),
+    ],
+)
+def test_a_period_that_makes_no_sense_is_refused(kit: Kit, arguments: dict[str, Any], said: str) -> None:
+    kit.broker.declare_queue("mail")
+    with pytest.raises(ValueError, match=said):
+        kit.broker.arrivals("mail", **arguments)
+    with pytest.raises(QueueNotFound, match="No queue 'male' is known"):
+        kit.broker.arrivals("male", since=datetime(2020, 1, 1, tzinfo=UTC))
