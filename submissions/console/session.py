@@ -83,7 +83,9 @@ def _code_of(error: BaseException) -> ExitCode:
 
 
 def configure_logging(*, verbose: bool) -> None:
-    """Send errors to stderr. The sentence that ends the command repeats those of the clients."""
+    """Send nothing of the clients to stderr unless ``verbose``: the sentence that ends a command says it."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("submissions: %(message)s"))
-    logging.basicConfig(level=logging.INFO if verbose else logging.CRITICAL, handlers=[handler])
+    # The level of the handler, since the broker sets one of kafka-python's loggers.
+    handler.setLevel(logging.INFO if verbose else logging.CRITICAL)
+    logging.basicConfig(level=logging.INFO, handlers=[handler])

@@ -138,6 +138,7 @@ def test_a_client_needs_each_of_its_planned_rights_and_no_other_one(
     needed = [right for right in client.planned(kind) if not is_of_lanes(right)]
     for missing in needed:
         # A topic without records is not read, and a redrive needs something to send.
+        client.owner.resume(QUEUE)
         client.owner.enqueue(message(), delay=LATER_MS)
         add_dead_letter(client.owner, [message()])
         without = make_client()
