@@ -48,6 +48,8 @@ class ApiMetrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        # The look-up of a series by its labels takes longer than its increase.
+        self._series_of_request: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self.requests = Counter(
             "http_requests_total", "Answered requests.", ["method", "route", "status"], registry=registry
         )
@@ -97,8 +99,13 @@ class ApiMetrics:
 
     def observe_request(self, method: str, route: str, status: int, duration_s: float) -> None:
         """Note an answered request."""
-        self.requests.labels(method, route, str(status)).inc()
-        self.durations.labels(route).observe(duration_s)
+        series = self._series_of_request.get((method, route, status))
+        if series is None:
+            series = self.requests.labels(method, route, str(status)), self.durations.labels(route)
+            self._series_of_request[method, route, status] = series
+        answered, durations = series
+        answered.inc()
+        durations.observe(duration_s)
 
     def text(self, statistics: Statistics | None) -> bytes:
         """Return the metrics of all API processes in Prometheus' text format.
