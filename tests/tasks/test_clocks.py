@@ -14,6 +14,7 @@ from tests.service import Api
 from tests.waiting import wait_until
 
 DAY_S = 86_400
+REFUSED = "Submissions are accepted and wait"
 #: Longer than any test: a row that a process keeps is published by no other.
 ENDLESS_LEASE_S = "3600"
 
@@ -40,7 +41,7 @@ def test_a_worker_a_day_ahead_cannot_publish_and_leaves_its_rows_to_others(
     try:
         worker.start()
         wait_until(
-            lambda: "Submissions are accepted and wait" in worker.tail(500),
+            lambda: REFUSED in worker.tail(500),
             deadline_s=90,
             what="Kafka to refuse the records of the worker",
         )
