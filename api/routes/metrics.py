@@ -4,13 +4,12 @@ import asyncio
 import time
 
 from prometheus_client import CONTENT_TYPE_LATEST
-from sanic import HTTPResponse, Request, Sanic
-from sanic.response import BaseHTTPResponse
+from sanic import HTTPResponse, Sanic
 
 from api.http.request import AnyRequest
 from api.routes.operation import calls_of
 from api.services.async_batcher import TooManyWaiting
-from api.services.metrics import NO_ROUTE, ApiMetrics
+from api.services.metrics import ApiMetrics
 from db.errors import DatabaseError
 from db.statistics import Statistics, read_statistics
 from submissions.application import Application
@@ -20,11 +19,10 @@ PATH = "/metrics"
 STATISTICS_FOR_S = 5.0
 #: A scrape waits no longer for PostgreSQL: Prometheus gives up after 10 s.
 DATABASE_TIMEOUT_S = 5.0
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 def add_metrics(app: Sanic, metrics: ApiMetrics) -> None:
-    """Serve the metrics, and count every answered request."""
+    """Serve the metrics. The class of requests counts the answered ones."""
     statistics = _RecentStatistics()
 
     async def serve(request: AnyRequest) -> HTTPResponse:
@@ -33,21 +31,8 @@ def add_metrics(app: Sanic, metrics: ApiMetrics) -> None:
         text = await asyncio.to_thread(metrics.text, found)
         return HTTPResponse(text, content_type=CONTENT_TYPE_LATEST)
 
-    def begin(request: Request) -> None:
-        request.ctx.began_s = time.monotonic()
-
-    def end(request: Request, response: BaseHTTPResponse) -> None:
-        began_s = getattr(request.ctx, "began_s", None)
-        if began_s is None:  # it was refused before it had a route
-            return
-        route = NO_ROUTE if request.route is None else f"/{request.route.path}"
-        method = request.method if request.method in _METHODS else "other"
-        metrics.observe_request(method, route, response.status, time.monotonic() - began_s)
-
     # The figures are those of all clients.
     app.add_route(serve, PATH, methods=["GET", "HEAD"], name="metrics", ctx_scope="review")
-    app.register_middleware(begin, "request")
-    app.register_middleware(end, "response")
 
 
 class _RecentStatistics:
