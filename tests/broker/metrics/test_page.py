@@ -14,7 +14,8 @@ TITLES = {MetricKind.COUNTER: "Counters", MetricKind.GAUGE: "Gauges", MetricKind
 
 
 def table(kind: MetricKind) -> str:
-    return PAGE.partition(f"\n### {TITLES[kind]}\n")[2].partition("\n### ")[0]
+    following = PAGE.partition(f"\n### {TITLES[kind]}\n")[2]
+    return re.split(r"^##+ ", following, maxsplit=1, flags=re.MULTILINE)[0]
 
 
 @pytest.mark.parametrize("kind", MetricKind)
