@@ -140,10 +140,11 @@ def plan_queue(
         drain_s = None if backlog is None else time_to_drain_s(backlog, arrives, load)
         now_s = None
         lines = [] if measured is None else list(_measured_lines(measured))
-        if backlog is not None:
+        if backlog:
             lines.append(_drain_line("The planned threads", backlog, arrives, drain_s))
         if measured is not None and backlog is not None:
             now_s = drain_time_s(backlog, arrives, measured.threads * 1000 / task_ms)
+        if measured is not None and backlog:
             living = f"The {texts.plural(measured.threads, 'thread')} of the living workers"
             lines.append(_drain_line(living, backlog, arrives, now_s))
         document = {

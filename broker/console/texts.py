@@ -18,7 +18,9 @@ def rate(value: float | None) -> str:
     """A rate per second."""
     if value is None:
         return NONE
-    return f"{value:,.0f}" if value >= 10 or value == 0 else f"{value:.1f}"
+    if value >= 10 or value == 0:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 0.1 else f"{value:.3f}"
 
 
 def age(seconds: float | None) -> str:

@@ -258,4 +258,4 @@ def test_an_application_named_first_declares_its_actors(
     monkeypatch.setenv("SHOP_SERVERS", stack.bootstrap_servers)
     monkeypatch.setenv("SHOP_NAMESPACE", namespace)
     found = Operator(("tests.broker.console.shop",), None).ask("actors")
-    assert [row["actor"] for row in found["actors"]] == ["check_address", "resize", "send_mail"]
+    assert [row["actor"] for row in found["actors"]] == ["check_address", "resize", "scan", "send_mail"]
