@@ -7,8 +7,9 @@ from itertools import cycle
 from typing import Any
 
 from bench.apps.dramatiq_tasks import DramatiqApp
+from bench.apps.observing import observers
 from bench.place import Place
-from broker import KafkaBroker
+from broker import KafkaBroker, default_middleware
 
 _place = Place.from_env()
 broker = KafkaBroker(
@@ -17,6 +18,7 @@ broker = KafkaBroker(
     group_id=_place.queue,
     partitions=_place.partitions,
     reports=bool(_place.reports),
+    middleware=[*observers(_place.observed), *default_middleware()],
 )
 _queues = ["work", *(f"work-{number}" for number in range(2, _place.queues + 1))]
 _app = DramatiqApp(broker, queue_name=_queues[0])

@@ -4,8 +4,10 @@ from bench.row import Row
 from bench.rows.backlog import BACKLOG
 from bench.rows.bulk import BULK
 from bench.rows.delayed import DELAYED
+from bench.rows.exporting import EXPORTING
 from bench.rows.idle import IDLE
 from bench.rows.noop import NOOP
+from bench.rows.observing import OBSERVING
 from bench.rows.partitions import PARTITIONS
 from bench.rows.processes import PROCESSES
 from bench.rows.queues import QUEUES
@@ -28,6 +30,8 @@ ROWS: list[Row] = [
     PROCESSES,
     QUEUES,
     REPORTS,
+    EXPORTING,
+    OBSERVING,
     DELAYED,
     *RECOVERY,
     START,
