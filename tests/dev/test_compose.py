@@ -103,6 +103,7 @@ def test_what_the_dockerfile_copies_is_let_through_to_the_builder() -> None:
     assert sorted(let_through) == sorted([*copied(), "requirements-service.txt"])
 
 
+@pytest.mark.slow
 def test_the_image_installs_whatever_the_copied_code_imports() -> None:
     pins = (ROOT / "requirements-service.txt").read_text(encoding="utf-8")
     installed = {normalised(name) for name in re.findall(r"^([\w.-]+)(?:\[.*?\])?==", pins, re.MULTILINE)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -29,12 +30,19 @@ def code_of(page: Path) -> list[str]:
     return _CODE.findall(_FENCE.sub("", page.read_text(encoding="utf-8")))
 
 
+@functools.cache
+def trees() -> dict[Path, ast.Module]:
+    """The code of the broker, by file."""
+    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in BROKER.rglob("*.py")}
+
+
+@functools.cache
 def members_by_class() -> dict[str, set[str]]:
     """The methods, fields and attributes of each class of the broker, with the inherited ones."""
     members: dict[str, set[str]] = defaultdict(set)
     bases: dict[str, list[str]] = {}
-    for path in BROKER.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for tree in trees().values():
+        for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef):
                 bases[node.name] = [base.id for base in node.bases if isinstance(base, ast.Name)]
                 members[node.name] |= _members(node)
@@ -58,12 +66,8 @@ def _members(node: ast.ClassDef) -> set[str]:
 
 def texts() -> list[str]:
     """Every text in the broker's code, in one piece where the code has several after one another."""
-    found = []
-    for path in BROKER.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                found.append(node.value)
-    return found
+    nodes = (node for tree in trees().values() for node in ast.walk(tree))
+    return [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -99,12 +103,9 @@ def test_the_glossary_has_each_term_once_in_alphabetical_order() -> None:
 
 
 def test_no_two_classes_of_the_broker_have_one_name() -> None:
-    files = [path for path in BROKER.rglob("*.py") if (BROKER / "testing") not in path.parents]
+    product = [tree for path, tree in trees().items() if (BROKER / "testing") not in path.parents]
     names = Counter(
-        node.name
-        for path in files
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.ClassDef)
+        node.name for tree in product for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
     )
     assert names
     assert [name for name, count in names.items() if count > 1] == []

@@ -54,6 +54,7 @@ def files() -> dict[str, str]:
     return files_of(PAGE.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_every_test_of_the_page_passes(files: dict[str, str], tmp_path: Path) -> None:
     done = run(tmp_path, files)
     number = sum(len(re.findall(r"^ *def test_", text, re.MULTILINE)) for text in files.values())
@@ -90,6 +91,7 @@ def test_the_reference_has_every_exported_name() -> None:
     assert set(broker.testing.__all__) <= set(_NAMES.findall(reference))
 
 
+@pytest.mark.slow
 def test_the_message_of_a_failed_assertion_is_the_one_on_the_page(
     files: dict[str, str], tmp_path: Path
 ) -> None:

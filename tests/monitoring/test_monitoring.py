@@ -141,6 +141,7 @@ def test_promtool_accepts_the_rules_and_the_example_configuration() -> None:
         assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
+@pytest.mark.slow
 @needs_promtool
 def test_each_alert_fires_when_it_should_and_none_in_a_healthy_system() -> None:
     assert PROMTOOL is not None

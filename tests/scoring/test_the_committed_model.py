@@ -26,6 +26,7 @@ def test_it_takes_less_than_5_megabytes() -> None:
     assert MODEL_PATH.stat().st_size < 5_000_000
 
 
+@pytest.mark.slow
 def test_unpickling_it_takes_nothing_of_training() -> None:
     code = (
         "import sys; from scoring import load_model; load_model('model.pkl'); "

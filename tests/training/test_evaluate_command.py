@@ -10,6 +10,7 @@ from training.evaluate import main as evaluate
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_a_users_own_ads_are_measured_and_nothing_is_written(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

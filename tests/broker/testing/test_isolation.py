@@ -264,6 +264,7 @@ def test_it_is_still_there():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("files", "options", "passed"),
     [
