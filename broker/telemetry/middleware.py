@@ -96,11 +96,16 @@ class OpenTelemetry(Middleware):
         attributes = {**measured, names.MESSAGE_ID: message.message_id, names.ACTOR_NAME: message.actor_name}
         if delay:
             attributes[names.DELAY_MS] = delay
-        span = self._tracer.start_span(f"send {topic}", kind=SpanKind.PRODUCER, attributes=attributes)
+        state = vars(message)  # a message is frozen against assignment
+        given: list[tuple[str, bytes]] = list(state.get("headers", ()))
+        parent = None
+        if given and not trace.get_current_span().get_span_context().is_valid:
+            parent = _context_of(given)  # a thread that sends what requests have left for it
+        span = self._tracer.start_span(f"send {topic}", parent, kind=SpanKind.PRODUCER, attributes=attributes)
         carrier: dict[str, str] = {}
         propagate.inject(carrier, trace.set_span_in_context(span))
-        state = vars(message)  # a message is frozen against assignment
-        state["headers"] = [(name, value.encode()) for name, value in carrier.items()]
+        state["headers"] = [header for header in given if header[0] not in carrier]
+        state["headers"] += [(name, value.encode()) for name, value in carrier.items()]
         state[_SENDING] = _Operation(span, clock.monotonic_s(), measured)
 
     def after_enqueue(self, broker: Broker, message: Message[Any], delay: int | None) -> None:

@@ -216,3 +216,23 @@ def test_a_message_without_a_context_begins_a_trace_of_its_own(traced: Traced) -
     (run,) = traced.spans("process ")
     assert run.parent is None
     assert trace.get_current_span() is trace.INVALID_SPAN
+
+
+def test_a_message_that_an_outbox_sends_later_continues_the_trace_of_its_request(traced: Traced) -> None:
+    @dramatiq.actor(broker=traced.broker, queue_name="mail")
+    def send_mail() -> None: ...
+
+    message = send_mail.message()
+    traceparent = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    vars(message)["headers"] = [("tenant", b"7"), ("traceparent", traceparent)]
+    traced.broker.enqueue(message)
+    drain()
+    (sent,) = traced.spans("send ")
+    assert sent.parent is not None
+    assert sent.parent.span_id == 0xB7AD6B7169203331
+    (run,) = traced.spans("process ")
+    assert trace_id(run) == trace_id(sent) == 0x0AF7651916CD43DD8448EB211C80319C
+    records = [r for log in current().cluster.topics["shop-mail"].logs for r in log.records]
+    (headers,) = [dict(record.headers) for record in records]
+    assert headers["tenant"] == b"7"
+    assert headers["traceparent"].endswith(b"-%016x-01" % span_id(sent))
