@@ -164,9 +164,8 @@ class Reaper:
         self._selector.unregister(registration.connection)
         if registration.watch.has_ended or not registration.watch.can_watch:
             self._end(registration)
-        elif registration.said_goodbye:
-            self._forget(registration)
-        # Otherwise its end is awaited: a closed connection is no death.
+        # Otherwise the end of its process is awaited. A closed connection is no death. And the command ends up
+        # to a second later if this process, whose log it reads, ends before its last worker.
 
     def _read(self, registration: Registration, data: bytes) -> None:
         for line in registration.lines.feed(data):
@@ -179,6 +178,7 @@ class Reaper:
                     registration.memberships.pop(slot, None)
                 case Goodbye():
                     registration.said_goodbye = True
+                    registration.memberships.clear()
 
     def _note_death(self, registration: Registration) -> None:
         if registration not in self.registrations:

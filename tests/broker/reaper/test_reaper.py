@@ -195,7 +195,11 @@ def test_a_reaper_whose_command_was_killed_ends_after_its_workers(
     first.kill()
     assert command.dead.get(timeout=DEADLINE_S).siblings == set(), "nobody stops the other one"
     assert command.thread.is_alive()
+    second.do("join g.work second")
     second.do("goodbye")
+    command.wait_for_members()
+    assert command.thread.is_alive(), "Dramatiq's command waits for the log of the last process to end"
+    second.kill()
     command.thread.join(DEADLINE_S)
     assert not command.thread.is_alive()
 
