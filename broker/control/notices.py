@@ -27,8 +27,9 @@ logger = logging.getLogger(__name__)
 POLL_S = 0.5
 #: The same while the control topic is not read to its end yet, as workers wait for that.
 FIRST_POLL_S = 0.02
-#: The interval in which the thread looks for topics that do not exist, and so the time until it notices one.
-LOOK_UP_GAP_S = 2.0
+#: The interval in which the thread looks for topics that do not exist. It notices one up to POLL_S later, and
+#: reads it after the end of up to three fetches that wait for records of another topic, of 0.5 s each.
+LOOK_UP_GAP_S = 1.0
 #: The same for topics that are awaited, and not read.
 AWAITED_GAP_S = 5.0
 #: The interval in which the thread asks for the end of the control topic, to renew the lease.
