@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
@@ -37,6 +38,7 @@ class Snapshot:
             commit = self.offsets[assigned.partition] = to_kafka(assigned.snapshot(clean=clean))
             assigned.sent_commits.append((commit.offset, commit.metadata))
             assigned.dirty = False
+            assigned.dispatched_s = math.inf
             assigned.unanswered += 1
             self._counted.append((assigned, assigned.uncommitted))
 
@@ -85,6 +87,9 @@ class Committer:
     ) -> None:
         """Start a commit of the changed partitions, if none is in flight and the interval has passed.
 
+        A record that was dispatched is a change after an interval: a short task is in one commit, at its end,
+        and a long one does not count as waiting.
+
         Parameters:
           force: Commit before the interval has passed, too.
         """
@@ -94,7 +99,10 @@ class Committer:
         self._next_at_s = now_s + self._interval_s
         with self._in_flight.lock:
             changed = [
-                assigned for assigned in assigned_partitions if assigned.dirty and not assigned.revoked
+                assigned
+                for assigned in assigned_partitions
+                if (assigned.dirty or now_s - assigned.dispatched_s >= self._interval_s)
+                and not assigned.revoked
             ]
             snapshot = Snapshot(changed)
         if changed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import insort
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from ..offsets.crash_counts import CrashCounts
 from ..partition_keys.lane import LaneEntry, SequenceNumber
 from ..partition_keys.lanes import Lanes
 from ..partition_keys.record_format import lane_of, read_requeue_headers
+from ..process import clock
 from .delivery import Delivery
 
 #: With fewer incomplete offsets the metadata cannot reach its limit: a gap takes 9 bytes (12 characters) at
@@ -68,6 +70,7 @@ class AssignedPartition:
       dirty: Whether the state has changed since the last commit.
       unanswered: The number of its commits without an answer.
       uncommitted: The number of records dispatched since the last acknowledged commit.
+      dispatched_s: The time of the first dispatch since the last commit; infinite without one.
       sent_commits: Its last commits, as (offset, metadata), whether or not Kafka accepted them.
       restored_end: The end of the offsets that earlier owners have dispatched.
     """
@@ -111,6 +114,7 @@ class AssignedPartition:
         self.dirty = True
         self.unanswered = 0
         self.uncommitted = 0
+        self.dispatched_s = math.inf
         self.sent_commits: deque[tuple[int, str]] = deque(maxlen=REMEMBERED_COMMITS)
         self._capacity = capacity
 
@@ -208,6 +212,8 @@ class AssignedPartition:
         """Count ``delivery`` as in flight."""
         self.in_flight[delivery.origin.offset] = delivery
         self.uncommitted += 1
+        if self.dispatched_s == math.inf:
+            self.dispatched_s = clock.monotonic_s()
         self._capacity.free -= 1
 
     def take_back(self, delivery: Delivery) -> None:

@@ -192,3 +192,20 @@ def test_a_hot_partition_leaves_the_others_their_turn(kafka_broker: KafkaBroker,
 
 def record(topic: str, partition: int, **kwargs: object) -> Record:
     return Record(topic, Message("default", "task", (), kwargs, {}).encode(), partition=partition)
+
+
+def test_a_delivery_that_runs_for_long_is_committed_as_incomplete(
+    kafka_backend: KafkaBackend, consume: Consume
+) -> None:
+    broker = kafka_backend.broker(partitions=1)
+    consumer = consume(broker)
+    send(broker, 1)
+    take(consumer, 1)
+
+    def is_committed() -> bool:
+        assert next(consumer) is None
+        (state,) = broker.queues("default")
+        return (state.waiting, state.incomplete) == (0, 1)
+
+    wait_until(is_committed, deadline_s=DEADLINE_S, what="the commit")
+    broker.close()
