@@ -115,11 +115,18 @@ class Arena:
     # Workers
 
     def worker(
-        self, *, processes: int = 1, threads: int = 4, env: dict[str, str] | None = None, **settings: Any
+        self,
+        *,
+        processes: int = 1,
+        threads: int = 4,
+        env: dict[str, str] | None = None,
+        root: Path = ROOT,
+        **settings: Any,
     ) -> Worker:
         """Make a worker, not started.
 
         Parameters:
+          root: Where it finds the broker and its tasks.
           settings: What its broker is given instead of the arena's settings.
         """
         self._workers += 1
@@ -138,7 +145,7 @@ class Arena:
                 "dramatiq_restart_delay": str(RESTART_DELAY_MS),
                 **(env or {}),
             },
-            cwd=ROOT,
+            cwd=root,
         )
         self._cleanup.callback(worker.kill)
         return worker

@@ -1,0 +1,89 @@
+"""Workers of an earlier version beside workers of this one, on the same topics and groups."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from broker import WorkerState
+from dev.stack import ROOT
+from tests.chaos.arena import START_DEADLINE_S, Arena, Worker
+from tests.waiting import wait_until
+
+#: The last commit before reports, operators' commands and the reaper.
+EARLIER = "859f888f"
+THREADS = 4
+#: The deliveries that a worker may have had when it was killed: running ones, and those at hand.
+HELD = 3 * THREADS
+
+
+@pytest.fixture(scope="module")
+def earlier_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the broker of the earlier version, and with the tasks of this one."""
+    archive = subprocess.run(
+        ["git", "archive", EARLIER, "broker"], cwd=ROOT, capture_output=True, check=False
+    )
+    if archive.returncode:
+        pytest.skip(f"the history of the repository has no {EARLIER} here")
+    root = tmp_path_factory.mktemp("earlier")
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
+        files.extractall(root, filter="data")
+    chaos = root / "tests" / "chaos"
+    chaos.mkdir(parents=True)
+    for name in ("app.py", "outside_ledger.py"):
+        shutil.copy(ROOT / "tests" / "chaos" / name, chaos)
+    return root
+
+
+def wait_until_shared(play: Arena, members: int) -> None:
+    def is_shared() -> bool:
+        owners = play.owners()
+        return len(owners) == members and all(owners.values())
+
+    wait_until(is_shared, deadline_s=START_DEADLINE_S, what=f"{members} members with partitions")
+
+
+def send_some(play: Arena, first: int) -> None:
+    """Send tasks, tasks with retries, and keyed ones that keep their order across retries."""
+    play.send("work", range(first, first + 150), seconds=0.02)
+    play.send("flaky", range(first + 200, first + 220), failures=2)
+    numbers = range(first + 300, first + 330)
+    play.broker.enqueue_many(
+        [
+            play.message("in_order", number).copy(options={"partition_key": f"key{number % 3}"})
+            for number in numbers
+        ]
+    )
+    play.sent |= set(numbers)
+
+
+def kill(play: Arena, worker: Worker, remaining: int) -> None:
+    worker.kill()
+    wait_until_shared(play, remaining)
+
+
+def test_workers_of_an_earlier_version_share_the_work_and_take_it_over_and_back(
+    arena: Callable[..., Arena], earlier_root: Path
+) -> None:
+    play = arena()
+    earlier = play.start_worker(threads=THREADS, root=earlier_root)
+    present = play.start_worker(threads=THREADS)
+    wait_until_shared(play, 2)
+    send_some(play, 0)
+    play.wait_until_started_any(60)
+    kill(play, present, 1)
+    send_some(play, 1_000)
+    play.wait_until_started_any(250)
+    present = play.start_worker(threads=THREADS)
+    wait_until_shared(play, 2)
+    kill(play, earlier, 1)
+    send_some(play, 2_000)
+    play.balance("an earlier version beside this one", repeats_at_most=2 * HELD, deadline_s=120.0)
+    # A worker of the earlier version writes no reports.
+    assert {worker.state for worker in play.broker.workers()} & {WorkerState.BUSY, WorkerState.IDLE}
