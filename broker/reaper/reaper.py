@@ -164,8 +164,8 @@ class Reaper:
         self._selector.unregister(registration.connection)
         if registration.watch.has_ended or not registration.watch.can_watch:
             self._end(registration)
-        # Otherwise the end of its process is awaited. A closed connection is no death. And the command ends up
-        # to a second later if this process, whose log it reads, ends before its last worker.
+        # Otherwise the end of its process is awaited. A closed connection is no death. And the command ends
+        # up to a second later if this process, whose log it reads, ends before its last worker.
 
     def _read(self, registration: Registration, data: bytes) -> None:
         for line in registration.lines.feed(data):
