@@ -161,7 +161,12 @@ class KafkaBroker(OperatorMethods, Broker):
             fails_fast=lambda: self.fail_fast_default,
         )
         self._hooks = HookCaller(
-            self, self.parts.in_flight, self._current_delivery, self.parts.runs, requeue=self._requeue
+            self,
+            self.parts.in_flight,
+            self._current_delivery,
+            self.parts.runs,
+            self.parts.aborts,
+            requeue=self._requeue,
         )
 
     def _new_lifecycle(self) -> WorkerLifecycle:

@@ -35,7 +35,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 
 from dramatiq.errors import ActorNotFound, BrokerConnectionError, BrokerError, ConnectionFailed, Retry
-from dramatiq.middleware import MiddlewareError
+from dramatiq.middleware import Interrupt, MiddlewareError
 
 from .error_advice import advice
 from .kafka.errors import (
@@ -162,6 +162,12 @@ class RetryPolicyRefused(MiddlewareError, ValueError):
     """An actor's tenacity policy uses a feature that cannot outlive the process.
 
     A MiddlewareError because Dramatiq swallows every other error during the declaration of an actor.
+    """
+
+
+class Abort(Interrupt):
+    """Raised in the thread of a running task whose message was aborted, and in the coroutine of an async one
+    as a cancellation. The message is complete then: it has no further attempt and no dead letter.
     """
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Unpack
 
 from dramatiq.errors import QueueNotFound
@@ -13,7 +13,7 @@ from dramatiq.message import Message
 from .admin.arrivals import Arrivals
 from .admin.message_search import SearchResult
 from .admin.queue_states import QueueState
-from .control import Command, PauseResult
+from .control import AbortOutcome, Command, PauseResult
 from .dead_letters import DeadLetter, DeadLetterQueue, Imported, Resolved
 from .dead_letters.dead_letter import DiscardOptions, Filters, RedriveOptions
 from .declared_queues import DeclaredQueues
@@ -28,12 +28,17 @@ from .process import clock
 from .process.caller import caller
 from .replay import Replay, ReplayResult
 from .replay.request import DEFAULT_RATE_PER_S, Ids, OnProgress, ReplayRequest
+from .reports.history_event import EventKind
 from .reports.run_history import HistoryQuery, RunHistory
 from .reports.worker_states import WorkerInfo
 from .schedules import Schedules
 
 #: The period of a question for the history that names none.
 DEFAULT_HISTORY_MS = 3600 * 1000
+#: The time for which an abort is in force: the default retention of a queue.
+ABORT_EXPIRES_AFTER_MS = 7 * 24 * 3600 * 1000
+#: The interval in which a caller that waits for an abort reads the history.
+ABORT_POLL_S = 0.25
 #: The time for which the topic of the reports keeps those of a worker.
 REPORTS_KEPT_S = 24 * 3600.0
 
@@ -388,6 +393,52 @@ class OperatorMethods:
         """
         self._check_declared(queue_name)
         return self.parts.commands.pause(queue_name, reason=reason, by=by, timeout_s=timeout_s)
+
+    def abort(
+        self,
+        message_id: str,
+        *,
+        reason: str = "",
+        by: str | None = None,
+        expires_at: datetime | None = None,
+        timeout_s: float = 0.0,
+    ) -> AbortOutcome:
+        """Let a message not run, wherever it is: on its queue, delayed, behind an earlier one of its key, or
+        running.
+
+        A message that has not begun is completed without a run, when its turn comes. A running task gets
+        ``Abort`` in its thread, or its coroutine is cancelled. No attempt is counted, and there is neither a
+        retry nor a dead letter. The abort is durable: it outlives workers, and it is in force until it
+        expires, also for a redrive of the message.
+
+        Parameters:
+          reason, by: Why and who, for the record; this system's user and host by default.
+          expires_at: The end of the abort, with a time zone; by default after a week.
+          timeout_s: The time for which the call waits until a worker has said that the message is aborted. It
+            says so in the history: without reports, the outcome is RECORDED.
+
+        Raises:
+          ValueError: When ``expires_at`` has no time zone or is over, or 100,000 aborts stand.
+          KafkaUnavailable: When Kafka does not answer. The abort may stand.
+          NotAuthorized: When this client may not write to the control topic.
+        """
+        now_ms = clock.wall_ms()
+        expires_at_ms = now_ms + ABORT_EXPIRES_AFTER_MS
+        if expires_at is not None:
+            if expires_at.tzinfo is None:
+                raise ValueError(f"expires_at={expires_at!r} has no time zone: pass datetime.now(UTC) + ...")
+            expires_at_ms = int(expires_at.timestamp() * 1000)
+        if expires_at_ms <= now_ms:
+            raise ValueError(f"expires_at={expires_at} is over")
+        self.parts.commands.abort(message_id, expires_at_ms=expires_at_ms, reason=reason, by=by)
+        deadline_s = clock.monotonic_s() + timeout_s
+        since = datetime.fromtimestamp(now_ms / 1000, UTC)
+        while clock.monotonic_s() < deadline_s:
+            events = self.history(message_id=message_id, since=since)
+            if any(event.kind == EventKind.ABORTED for event in events):
+                return AbortOutcome.ABORTED
+            clock.sleep(ABORT_POLL_S)
+        return AbortOutcome.RECORDED
 
     def resume(self, queue_name: str, *, reason: str = "", by: str | None = None) -> Command:
         """End the pause of a queue. It has no effect on a queue that is not paused.

@@ -51,6 +51,7 @@ from .reports.sources import Sources, versions_of
 from .reports.worker_list import WorkerReader
 from .schedules import Firings, QueueEnds, Scheduler, Schedules
 from .version import VERSION
+from .worker.aborts import Aborts
 from .worker.identity import WorkerIdentity
 from .worker.shutdown import Shutdown
 from .worker.topic_repair import TopicRepair
@@ -100,6 +101,7 @@ class Parts:
       history_reader: Reads the history of all runs.
       arrival_counter: Counts the records that came to a queue, by time.
       control: The commands that this process's worker follows.
+      aborts: Ends the running tasks of aborted messages.
       notices: Reads them, in a worker process.
       commands: Gives commands, as an operator.
       replayer: Runs messages again.
@@ -136,6 +138,7 @@ class Parts:
     message_search: MessageSearch
     shutdown: Shutdown
     control: StandingCommands
+    aborts: Aborts
     notices: NoticeReader
     commands: Commands
     replayer: Replayer
@@ -328,6 +331,8 @@ def assemble(
         )
 
     control = StandingCommands(in_flight, reporter.control, worker_id=lambda: identity.worker_id)
+    aborts = Aborts(in_flight)
+    control.on_abort = aborts.interrupt
     parts = Parts(
         settings=settings,
         clients=clients,
@@ -356,6 +361,7 @@ def assemble(
         message_search=MessageSearch(clients, topics, group_id=settings.group_id),
         shutdown=shutdown,
         control=control,
+        aborts=aborts,
         notices=NoticeReader(clients, topics, control),
         commands=commands,
         replayer=Replayer(

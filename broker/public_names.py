@@ -5,11 +5,12 @@ from .admin.message_search import FoundRecord, RecordState, SearchResult
 from .admin.partition_counts import PartitionCounts
 from .admin.queue_states import PartitionState, QueueState, SuspectRecord
 from .broker import KafkaBroker
-from .control import Command, PauseResult
+from .control import AbortOutcome, Command, PauseResult
 from .dead_letters import DeadLetter, DeadLetters, Imported, ImportNote, Resolved, default_middleware
 from .dead_letters.dead_letter import Filters
 from .delays import CancelUndecided, DelayedMessage, Outcome, Pending
 from .errors import (
+    Abort,
     EnqueueFailed,
     InvalidMessage,
     InvalidQueueName,
@@ -44,6 +45,8 @@ from .retries import TenacityRetries, retry_if_temporary
 from .schedules import Cron, Every, Schedule
 
 __all__ = [
+    "Abort",
+    "AbortOutcome",
     "ActorCounters",
     "Arrivals",
     "CancelUndecided",

@@ -25,6 +25,8 @@ IN_FORCE_AFTER_S = LEASE_S + 1.0
 POLL_INTERVAL_S = 0.25
 #: A command to one worker expires: the worker may be gone, and its id never comes back.
 WORKER_COMMAND_EXPIRES_AFTER_MS = 24 * 3600 * 1000
+#: The aborts that stand, at most.
+MAX_ABORTS = 100_000
 REQUEST_TIMEOUT_MS = 10_000
 STALL_TIMEOUT_S = 10.0
 
@@ -95,6 +97,12 @@ class Commands:
         """End a worker; see ``KafkaBroker.stop``."""
         return self._give(CommandKind.STOP, worker_id, reason, by)
 
+    def abort(
+        self, message_id: str, *, expires_at_ms: int, reason: str = "", by: str | None = None
+    ) -> Command:
+        """Let a message not run; see ``KafkaBroker.abort``."""
+        return self._give(CommandKind.ABORT, message_id, reason, by, expires_at_ms=expires_at_ms)
+
     def paused(self) -> dict[str, Command]:
         """The pauses that stand, by queue."""
         return {c.target: c for c in self.standing().values() if c.kind is CommandKind.PAUSE}
@@ -139,8 +147,18 @@ class Commands:
                 for record in records
             ]
 
-    def _give(self, kind: CommandKind, target: str, reason: str, by: str | None) -> Command:
+    def _give(
+        self,
+        kind: CommandKind,
+        target: str,
+        reason: str,
+        by: str | None,
+        *,
+        expires_at_ms: int | None = None,
+    ) -> Command:
         now_ms = clock.wall_ms()
+        if kind.scope == "worker":
+            expires_at_ms = now_ms + WORKER_COMMAND_EXPIRES_AFTER_MS
         command = Command(
             id=secrets.token_hex(8),
             kind=kind,
@@ -148,19 +166,28 @@ class Commands:
             by=caller() if by is None else by,
             at_ms=now_ms,
             reason=reason,
-            expires_at_ms=now_ms + WORKER_COMMAND_EXPIRES_AFTER_MS if kind.scope == "worker" else None,
+            expires_at_ms=expires_at_ms,
         )
         records = [Record(self._topics.control, command.encode(), command.key.encode())]
-        if kind.scope == "worker":
+        if kind.scope != "pause":
             records += self._tombstones(of_others_than=command.key)
         publish_all(self._publisher, records, f"The {kind.value} of {target!r} was not recorded")
         return command
 
     def _tombstones(self, *, of_others_than: str) -> list[Record]:
         """Tombstones of the commands that have expired: nobody else may write there."""
+        standing = self.standing()
+        aborts = sum(
+            command.kind is CommandKind.ABORT and not command.is_expired for command in standing.values()
+        )
+        if aborts >= MAX_ABORTS:
+            raise ValueError(
+                f"{aborts} aborts stand, and each worker keeps them all in memory. Pause the queue instead, "
+                "or let some of them expire."
+            )
         return [
             Record(self._topics.control, None, key.encode())
-            for key, command in self.standing().items()
+            for key, command in standing.items()
             if command.is_expired and key != of_others_than
         ]
 

@@ -1,14 +1,14 @@
 """The records of the control topic.
 
-A record's key names what the command controls: ``pause:{queue}`` or ``worker:{worker id}``. The last record
-of a key is in force, and the topic is compacted. The value is one JSON object in UTF-8; a tombstone ends the
-command of its key.
+A record's key names what the command controls: ``pause:{queue}``, ``worker:{worker id}`` or
+``abort:{message id}``. The last record of a key is in force, and the topic is compacted. The value is one
+JSON object in UTF-8; a tombstone ends the command of its key.
 
     v           the version of the format, 1. A reader ignores fields that it does not know
     id          the id of the command, 16 hex digits
-    kind        pause, resume, quiet or stop. A worker ignores a record of any other kind, as of ``replay``
-                (see ``replay/record_format``)
-    target      the queue or the worker id
+    kind        pause, resume, quiet, stop or abort. A worker ignores a record of any other kind, as of
+                ``replay`` (see ``replay/record_format``)
+    target      the queue, the worker id or the message id
     by          who gave the command, as that client claims
     at_ms       when, in milliseconds since 1970 by that client's clock
     reason      why
@@ -48,11 +48,26 @@ class CommandKind(Enum):
     RESUME = "resume"
     QUIET = "quiet"
     STOP = "stop"
+    ABORT = "abort"
 
     @property
     def scope(self) -> str:
         """What a command of this kind controls: the beginning of its key."""
+        if self is CommandKind.ABORT:
+            return "abort"
         return "pause" if self in (CommandKind.PAUSE, CommandKind.RESUME) else "worker"
+
+
+class AbortOutcome(Enum):
+    """The answer to an abort.
+
+    ABORTED: a worker has said that the message did not run, or that its run was ended.
+    RECORDED: the abort stands, and no worker has said so yet: the message is on a queue without a worker, it
+      is delayed, its task has not ended, it is complete already, or there is no such message.
+    """
+
+    ABORTED = "aborted"
+    RECORDED = "recorded"
 
 
 _KINDS = frozenset(kind.value for kind in CommandKind)
@@ -64,7 +79,7 @@ class Command:
 
     Attributes:
       id: 16 hex digits. The report of a worker that has applied the command names it.
-      target: The queue of a pause or resume; the worker id of a quiet or stop.
+      target: The queue of a pause or resume; the worker id of a quiet or stop; the message id of an abort.
       by: Who gave it, as the client claims.
       at_ms: When, in milliseconds since 1970, by the client's clock.
       expires_at_ms: The time after which no worker obeys it; None for a command that stands.

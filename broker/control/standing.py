@@ -32,6 +32,7 @@ class StandingCommands:
     Attributes:
       on_quiet: Called once, when this worker takes no more work.
       on_stop: Called once, when it is to end as after SIGTERM.
+      on_abort: Called with the ids of messages whose running tasks are to end.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class StandingCommands:
     ) -> None:
         self.on_quiet: Callable[[], None] = lambda: None
         self.on_stop: Callable[[], None] = lambda: None
+        self.on_abort: Callable[[frozenset[str]], None] = lambda message_ids: None
         self._in_flight = in_flight
         self._status = status
         self._worker_id = worker_id
@@ -60,7 +62,7 @@ class StandingCommands:
         self._standing, self._staged = {}, None
         with self._in_flight.lock:
             gate = self._in_flight.gate
-            gate.open_until_s, gate.is_quiet, gate.paused = math.inf, False, frozenset()
+            gate.open_until_s, gate.is_quiet, gate.paused, gate.aborted = math.inf, False, frozenset(), {}
 
     def note_fresh(self, as_of_s: float) -> None:
         """Note that every command that Kafka had acknowledged at ``as_of_s`` is applied."""
@@ -143,18 +145,22 @@ class StandingCommands:
         paused = frozenset(
             command.target for command in self._standing.values() if command.kind is CommandKind.PAUSE
         )
+        aborts = [c for c in self._standing.values() if c.kind is CommandKind.ABORT and not c.is_expired]
         new = [command for command in self._standing.values() if command.id not in self._applied]
         mine = self._standing.get(f"worker:{self._worker_id()}")
         is_obeyed = mine is not None and not mine.is_expired
         with self._in_flight.lock:
             gate = self._in_flight.gate
             before, gate.paused = gate.paused, paused
+            gate.aborted = {command.target: command.expires_at_ms or 0 for command in aborts}
             gate.is_quiet = gate.is_quiet or is_obeyed
         self._applied = {command.id for command in self._standing.values()}
         self._log(before, paused)
         concerning = [command for command in new if command.kind.scope == "pause" or command is mine]
         if concerning or before != paused:
             self._tell_status(*(command.id for command in concerning))
+        if added := frozenset(command.target for command in aborts if command in new):
+            self.on_abort(added)
         if mine is not None and is_obeyed and mine in new:
             self._obey(mine)
 

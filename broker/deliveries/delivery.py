@@ -67,6 +67,9 @@ class Delivery(MessageProxy):
       retries_before: Its option ``retries`` at the beginning of the run. A retry changes the option.
       progress: What its task last reported: fraction, text, and time in milliseconds since 1970.
       announced: Whether the history says that its run has started.
+      thread_id: The thread that runs its task; None while no task runs.
+      is_interrupted: Whether its running task was told to end, because the message is aborted.
+      is_aborted: Whether it ends without an attempt, because the message is aborted.
       dead_letter: The record of its dead letter; None while it has none.
       lane_entry: Its lane entry; None when it has no partition key.
       wait: The lane entry that is written to the lanes topic after the outbox is in Kafka: an ordered retry,
@@ -86,6 +89,9 @@ class Delivery(MessageProxy):
     retries_before: object = None
     progress: tuple[float, str, int] | None = None
     announced = False
+    thread_id: int | None = None
+    is_interrupted = False
+    is_aborted = False
     dead_letter: Record | None = None
     record: ConsumedRecord | None = None
 

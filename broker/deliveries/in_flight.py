@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from ..kafka.types import TopicPartition
 from ..offsets.remembered import Remembered
@@ -157,6 +157,16 @@ class InFlightDeliveries:
             for partition, offset in list(self._finished):
                 if partition == assigned.partition and offset < next_offset:
                     del self._finished[partition, offset]
+
+    def begun_of(self, message_ids: Collection[str]) -> list[Delivery]:
+        """The deliveries of some messages that worker threads have taken and not settled."""
+        with self.lock:
+            assigned = [d for partition in self._assigned_partitions for d in partition.in_flight.values()]
+            return [
+                delivery
+                for delivery in (*assigned, *self._orphans.values())
+                if delivery.begun and not delivery.unrun and delivery.message_id in message_ids
+            ]
 
     def assigned(self) -> list[TopicPartition]:
         """The assigned partitions of all queues. It takes no lock, so it may miss the last change."""

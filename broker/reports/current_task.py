@@ -29,6 +29,15 @@ class CurrentTask:
         """The number of the attempt, from 1."""
         return _running().attempt
 
+    @property
+    def aborted(self) -> bool:
+        """Whether an operator has aborted the message, and the task is to end.
+
+        A task in a thread gets ``broker.Abort``, too, and a coroutine is cancelled. A task that waits in a
+        library in C, or under gevent, ends by itself when it asks here.
+        """
+        return _running().is_interrupted
+
     def progress(self, fraction: float, text: str = "") -> None:
         """Report how far the task is: ``current_task.progress(0.4, "reading page 12")``.
 

@@ -16,6 +16,7 @@ class EventKind(StrEnum):
     DEAD_LETTERED: the message became a dead letter, with or without a run.
     FAILED: the run failed, and the message is neither tried again nor a dead letter.
     SKIPPED: a middleware skipped the message.
+    ABORTED: an operator has aborted the message. It did not run, or its run was ended.
     INTERRUPTED: the run was ended from outside, as by a shutdown. No attempt is counted, and the message runs
       again.
     """
@@ -26,6 +27,7 @@ class EventKind(StrEnum):
     DEAD_LETTERED = "dead_lettered"
     FAILED = "failed"
     SKIPPED = "skipped"
+    ABORTED = "aborted"
     INTERRUPTED = "interrupted"
 
 

@@ -281,6 +281,8 @@ def first_line(text: str, max_chars: int) -> str:
 def _kind_of(delivery: Delivery, *, skipped: bool) -> EventKind:
     if delivery.failed:
         return EventKind.DEAD_LETTERED
+    if delivery.is_aborted:
+        return EventKind.ABORTED
     if skipped:
         return EventKind.SKIPPED
     if delivery.is_retried:
@@ -290,7 +292,7 @@ def _kind_of(delivery: Delivery, *, skipped: bool) -> EventKind:
 
 
 def _count(counters: ThreadCounters, kind: EventKind, error: BaseException | None) -> None:
-    if kind is EventKind.SKIPPED:
+    if kind in (EventKind.SKIPPED, EventKind.ABORTED):
         counters.skipped += 1
     elif kind is EventKind.INTERRUPTED:
         counters.interrupted += 1

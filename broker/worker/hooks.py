@@ -23,8 +23,9 @@ from ..complete.current_delivery import CurrentDelivery
 from ..deliveries.delivery import Delivery
 from ..deliveries.in_flight import InFlightDeliveries
 from ..error_text import error_text
-from ..errors import NotNow
+from ..errors import Abort, NotNow
 from ..reports.runs import Runs
+from .aborts import Aborts
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ class HookCaller:
     Parameters:
       broker: Passed to the hooks, as Dramatiq does.
       runs: Is told of the beginning and the end of each run.
+      aborts: Is told of the same, and ends the runs of aborted messages.
       requeue: Adds the message to the outbox of the current delivery, as its retry without a delay.
     """
 
@@ -86,6 +88,7 @@ class HookCaller:
         in_flight: InFlightDeliveries,
         current: CurrentDelivery,
         runs: Runs,
+        aborts: Aborts,
         *,
         requeue: Callable[[MessageProxy], object],
     ) -> None:
@@ -94,6 +97,7 @@ class HookCaller:
         self._in_flight = in_flight
         self._current = current
         self._runs = runs
+        self._aborts = aborts
         self._requeue = requeue
 
     def emit_before(self, signal: str, *args: Any, **kwargs: Any) -> None:
@@ -108,8 +112,23 @@ class HookCaller:
                 self._call_before(listeners, hook, *args, **kwargs)
         else:
             self._call_before(listeners, hook, *args, **kwargs)
+        if signal == "process_message" and self._in_flight.gate.aborted:
+            self._refuse_aborted(args[0])
+
+    def _refuse_aborted(self, message: MessageProxy) -> None:
+        """Skip a message that was aborted. The hooks before it were called, as those after it will be."""
+        if self._in_flight.gate.is_aborted(message.message_id):
+            if isinstance(message, Delivery):
+                message.is_aborted = True
+            raise SkipMessage("the message was aborted")
 
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
+        if signal in ("process_message", "skip_message") and isinstance(args[0], Delivery):
+            self._aborts.end(args[0])
+            if isinstance(kwargs.get("exception"), Abort):
+                # Nothing follows from it, and no attempt is counted.
+                args[0].is_aborted = True
+                signal, kwargs = "skip_message", {}
         hook = f"after_{signal}"
         listeners = self.listeners.of(self._broker.middleware, hook)
         if signal in ("process_message", "skip_message"):
@@ -139,6 +158,7 @@ class HookCaller:
             message.withdrawn = True
             raise SkipMessage("its partition was revoked, or it was flushed, before it began")
         self._runs.begin(message)
+        self._aborts.begin(message)
 
     def _call_before(self, listeners: list[Middleware], hook: str, *args: Any, **kwargs: Any) -> None:
         for middleware in listeners:
