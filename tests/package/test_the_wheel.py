@@ -131,7 +131,7 @@ def test_the_contract_suite_passes_on_it(environment_for_tests: Path, tmp_path: 
     printed = run(
         *(environment_for_tests / "bin" / "python", "-m", "pytest", "-p", "tests.package.installed_broker"),
         *("-p", "no:dramatiq_kafka_broker"),  # the entry point: tests/conftest.py loads the same plugin
-        *("tests/broker/contract", "-q", "-rfE", "--tb=short", "-n", "2", "--dist", "loadfile"),
+        *("tests/broker/contract", "-q", "-rfE", "--tb=short", "-n", "4", "--dist", "loadfile"),
         cwd=tmp_path,
         env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
     )
