@@ -335,3 +335,22 @@ class RightRow(TypedDict):
     kind: str
     name: str
     optional: bool
+
+
+class ScheduleRow(TypedDict):
+    """A schedule."""
+
+    schedule: str
+    actor: str
+    queue: str
+    timing: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+    source: str
+    by: str
+    next_ms: int | None
+    last_ms: int | None
+    missed: int
+    paused: bool
+    paused_by: str | None
+    pause_reason: str | None
