@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine
-from typer.testing import CliRunner
 
 from broker import KafkaBroker
 from db import history
@@ -17,7 +16,6 @@ from db.history import PastOutcome
 from db.outbox import Unpublished
 from db.submissions import Submission
 from dev.stack import ROOT
-from submissions.console.command import app
 from submissions.message import message_of
 from tests.db.rows import execute, load_sample_ads, submission_of, submit
 from tests.tasks.waits import dead_letters_of, wait_for_dead_letter, wait_for_outcome, wait_until_all_done
@@ -236,30 +234,3 @@ def test_an_unreachable_server_is_one_sentence_and_exit_code_3(command: Command,
     partly = command("stats", "--json", KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
     assert (partly.returncode, json.loads(partly.stdout)["queue"]) == (0, None)
     assert partly.stderr.startswith("Incomplete: the queue: ")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        ("redrive", "say --all"),
-        ("redrive 1 --all", "say --all"),
-        ("redrive one", "'one' is not a valid int"),
-        ("redrive 0", "0 is no task id"),
-        ("redrive --all --apply", "needs --reason"),
-        ("redrive --all --since yesterday", "is no time"),
-        ("requeue", "say --all"),
-        ("requeue --all --older-than soon", "is no duration"),
-        ("show 0", "0 is no task id"),
-    ],
-)
-def test_arguments_that_make_no_sense_are_refused(command: Command, arguments: str, said: str) -> None:
-    done = command(*arguments.split())
-    assert done.returncode == 2
-    assert said in done.stderr
-
-
-@pytest.mark.parametrize("verb", ["show", "redrive", "requeue", "stats"])
-def test_each_command_has_help_with_an_example_of_itself(verb: str) -> None:
-    ran = CliRunner().invoke(app, [verb, "--help"], prog_name="submissions")
-    assert ran.exit_code == 0
-    assert f"python -m submissions {verb}" in ran.stdout
