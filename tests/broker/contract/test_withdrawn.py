@@ -71,6 +71,9 @@ def make_process(kafka_backend: KafkaBackend) -> Any:
         process.broker.close()
 
 
+# A member of the embedded broker's groups asks for its assignment once a second, and misses that of a round
+# which is followed at once by the next one. It joins again seconds later, and may miss that one, too.
+@pytest.mark.real_kafka(reason="it misses short generations of a group")
 def test_the_hooks_of_a_message_that_moves_run_only_in_the_worker_that_runs_it(
     make_process: Callable[..., Process], start_worker: StartWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
