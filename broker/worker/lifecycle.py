@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 #: The timeout of each consumer's close at such an end, and the time after which no further one is closed.
 EXIT_GUARD_TIMEOUT_S = 2.0
+#: The time to wait for the forwarder and the scheduler, each.
+STOP_TIMEOUT_S = 10.0
 #: The interval in which the end of the main thread is noticed.
 MAIN_THREAD_POLL_S = 0.25
 
@@ -139,9 +141,14 @@ class WorkerLifecycle(Middleware):
         """Leave the groups of the forwarders and of the schedules' owners; the consumers leave theirs when
         their last tasks are done.
         """
-        for thread in (self._forwarder, self._scheduler):
+        with self._lock:
+            self._is_working = False
+        self._stop_threads(timeout_s=0.0)
+
+    def _stop_threads(self, *, timeout_s: float) -> None:
+        for thread in (self._scheduler, self._forwarder):
             if thread is not None:
-                thread.stop(timeout_s=0.0)
+                thread.stop(timeout_s=timeout_s)
 
     def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         self.death_notes.stop()
@@ -150,9 +157,8 @@ class WorkerLifecycle(Middleware):
             self._policy_watch.stop()
         with self._lock:
             self._is_working = False
-        for thread in (self._scheduler, self._forwarder):
-            if thread is not None:
-                thread.stop()
+        self._stop_threads(timeout_s=0.0)  # all of them at once, and then wait for each
+        self._stop_threads(timeout_s=STOP_TIMEOUT_S)
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         self._notices.join()
