@@ -247,6 +247,14 @@ class RetryRow(TypedDict):
     meaning: str
 
 
+class AbortRow(TypedDict):
+    """A message that was to be aborted."""
+
+    message_id: str
+    outcome: str
+    meaning: str
+
+
 class CommandRow(TypedDict):
     """A command to workers, as the control topic keeps it."""
 

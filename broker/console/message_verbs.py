@@ -1,26 +1,32 @@
-"""The verbs that send, hasten and drop messages: enqueue, retry, cancel, purge."""
+"""The verbs that send, hasten and drop messages: enqueue, retry, cancel, abort, purge."""
 
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 from dramatiq.message import Message
 
-from .. import Outcome
+from .. import AbortOutcome, EventKind, Outcome
+from ..process import clock
 from . import texts
 from .confirm import confirm_count
-from .documents import RetryRow
+from .documents import AbortRow, RetryRow
 from .exits import ExitCode
 from .output import Answer, Column, Table
 from .session import Refused, Session, ending
+
+#: The interval in which the history is read while the caller waits for an abort.
+ABORT_POLL_S = 0.5
 
 
 def register(app: typer.Typer) -> None:
     app.command("enqueue")(enqueue)
     app.command("cancel")(cancel)
     app.command("retry")(retry)
+    app.command("abort")(abort)
     app.command("purge")(purge)
 
 
@@ -139,6 +145,62 @@ def cancel(
         if outcome is not Outcome.CANCELLED:
             raise typer.Exit(ExitCode.FINDING)
 
+
+def abort(
+    context: typer.Context,
+    message_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="The messages.")],
+    reason: Annotated[str, typer.Option(help="Why, for the log of the worker. It is needed.")],
+    by: Annotated[str | None, typer.Option(help="Who; by default this user and host.")] = None,
+    expires: Annotated[
+        str, typer.Option(metavar="DURATION", help="The time for which the abort stands.")
+    ] = "7d",
+    wait: Annotated[
+        float, typer.Option(min=0.0, metavar="SECONDS", help="The time to wait until workers say so.")
+    ] = 10.0,
+) -> None:
+    """Let messages not run, wherever they are: on their queue, delayed, or running. Nothing is retried.
+
+    A running task is interrupted. Exit code 5: an abort stands, and no worker has said so yet, as for a
+    message that is delayed, complete or unknown.
+
+    \b
+    Example:
+      dkb shop.tasks abort 7c1ea0d6-2f0f-4e8e-9a57-6b8f0b7b0b51 --reason "the file is too large"
+    """
+    with ending(context) as session:
+        began = datetime.fromtimestamp(clock.wall_ms() / 1000, UTC)
+        ends = began + texts.parse_duration(expires)
+        wanted = list(dict.fromkeys(message_ids))
+        for message_id in wanted:
+            session.broker.abort(message_id, reason=reason, by=by, expires_at=ends)
+        aborted = _aborted(session, set(wanted), began, clock.monotonic_s() + wait)
+        outcomes = {one: AbortOutcome.ABORTED if one in aborted else AbortOutcome.RECORDED for one in wanted}
+        rows = [
+            AbortRow(message_id=one, outcome=outcome.value, meaning=ABORTED[outcome])
+            for one, outcome in outcomes.items()
+        ]
+        session.output.show(Answer("abort", {"messages": rows}, [Table(RETRY_COLUMNS, rows)]))
+        if len(aborted) < len(wanted):
+            raise typer.Exit(ExitCode.UNDECIDED)
+
+
+def _aborted(session: Session, wanted: set[str], since: datetime, deadline_s: float) -> set[str]:
+    """Those of the messages that workers have aborted by the deadline, as the history has it."""
+    while True:
+        found = {
+            event.message_id
+            for event in session.broker.history(since=since, limit=100_000)
+            if event.kind == EventKind.ABORTED and event.message_id in wanted
+        }
+        if found == wanted or clock.monotonic_s() >= deadline_s:
+            return found
+        clock.sleep(ABORT_POLL_S)
+
+
+ABORTED = {
+    AbortOutcome.ABORTED: "it did not run, or its run was ended",
+    AbortOutcome.RECORDED: "the abort stands, and no worker has said so yet",
+}
 
 RETRIED = {
     Outcome.FORWARDED: "is on its queue",

@@ -14,7 +14,7 @@ from .documents import RunningRow, TaskRow
 from .output import Column
 
 #: The statuses that a search knows, and those of them that the history has.
-PAST = ("succeeded", "retried", "failed", "skipped", "interrupted", "started", "dead_lettered")
+PAST = ("succeeded", "retried", "failed", "skipped", "interrupted", "aborted", "started", "dead_lettered")
 PRESENT = ("running", "waiting", "taken", "delayed", "dead")
 STATUSES = (*PRESENT, *PAST)
 UNDECODABLE = "this message cannot be decoded"

@@ -97,6 +97,7 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
     "schedules run": {"schedule": str, "message_id": str, "actor": str, "queue": str},
     "schedules delete": {"schedule": documents.ScheduleRow},
     "retry": {"messages": list[documents.RetryRow]},
+    "abort": {"messages": list[documents.AbortRow]},
     "cancel": {"message_id": str, "outcome": str},
     "purge": {"queue": str, "dry_run": bool, "waiting": int, "delayed": int, "in_lanes": int},
     "healthcheck": {"healthy": bool, "findings": list[documents.FindingRow]},

@@ -112,6 +112,28 @@ def test_retry_runs_a_waiting_retry_and_a_delayed_message_now(kit: Kit, dkb: Dkb
     assert dkb("dlq", "list").err == "No dead letter matches.\n"
 
 
+def test_abort_lets_a_waiting_message_not_run_and_says_when_it_is_not_known_yet(kit: Kit, dkb: Dkb) -> None:
+    runs: list[str] = []
+
+    @dramatiq.actor(queue_name="mail")
+    def task(what: str) -> None:
+        runs.append(what)
+
+    unwanted, wanted = task.send("unwanted"), task.send("wanted")
+    ran = dkb("abort", unwanted.message_id, "--reason", "a mistake", "--wait", "0", "--json")
+    assert (ran.code, [row["outcome"] for row in ran.document["messages"]]) == (5, ["recorded"])
+    with kit.threads():
+        ran = dkb("abort", unwanted.message_id, "--reason", "a mistake", "--wait", "30")
+        kit.broker.join("mail", timeout=30_000)
+    assert runs == ["wanted"]
+    assert dkb("task", "show", wanted.message_id, "--json").document["status"] == "succeeded"
+    assert dkb("task", "show", unwanted.message_id, "--json").document["status"] == "aborted"
+    rows = dkb("tasks", "--status", "aborted", "--json").document["tasks"]
+    assert [row["message_id"] for row in rows] == [unwanted.message_id]
+    assert "an operator has aborted it" in dkb("task", "show", unwanted.message_id).out
+    assert dkb("abort", "some").code == 2  # without a reason
+
+
 def test_a_retry_that_no_worker_has_heard_is_exit_code_5(
     kit: Kit, dkb: Dkb, monkeypatch: pytest.MonkeyPatch
 ) -> None:
