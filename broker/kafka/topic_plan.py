@@ -40,7 +40,7 @@ class PlannedRight:
       operation: ``"READ"``, for example.
       kind: ``"topic"`` or ``"group"``.
       name: The topic or the group.
-      is_optional: Whether everything works without it: only the check of the settings is left out.
+      is_optional: Whether everything works without it but the check of the settings, or schedules.
     """
 
     client: ClientKind
