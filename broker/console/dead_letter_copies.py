@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .. import DeadLetter
+from ..process.strict_json import dumps
 from . import texts
 from .dead_letter_rows import dead_letter_row
 from .documents import DeadLetterDetail, ImportRow
@@ -47,8 +48,8 @@ def detail_lines(row: DeadLetterDetail) -> Iterator[str]:
         "retries": row["retries"],
         "redrives": row["redrives"],
         "record": row["record"],
-        "args": None if row["args"] is None else json.dumps(row["args"], ensure_ascii=False, default=str),
-        "kwargs": json.dumps(row["kwargs"], ensure_ascii=False, default=str) if row["kwargs"] else None,
+        "args": None if row["args"] is None else dumps(row["args"]),
+        "kwargs": dumps(row["kwargs"]) if row["kwargs"] else None,
         "cannot be redriven": row["not_redrivable"],
         "imported": None
         if imported is None
@@ -94,7 +95,7 @@ def dead_letter_of(line: str) -> DeadLetter:
         )
     except NotACopy:
         raise
-    except (ValueError, TypeError, KeyError, binascii.Error) as e:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError, binascii.Error) as e:
         raise NotACopy(f"it is no line of dkb dlq export: {e!r}") from e
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from itertools import islice
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Annotated
 import typer
 
 from .. import DeadLetter, Imported
+from ..process.strict_json import dumps
 from . import texts
 from .confirm import confirm_count
 from .counts import COUNT_COLUMNS, counts
@@ -65,7 +65,7 @@ def export(
             found = islice(sorted(found, key=lambda one: one.timestamp), limit)
         count = 0
         for one in found:
-            typer.echo(json.dumps(line_of(one), ensure_ascii=False, default=str))
+            typer.echo(dumps(line_of(one)))
             count += 1
         session.output.say(f"{texts.plural(count, 'dead letter')} of {queue!r}.")
 

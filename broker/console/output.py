@@ -6,14 +6,14 @@ anything else, as a pipe, gets columns of plain text with one line of titles, in
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-from .texts import NONE
+from ..process.strict_json import dumps
+from .texts import NONE, printable
 
 #: The version of the documents. A field may be added within a version; none is renamed or removed.
 VERSION = 1
@@ -89,7 +89,7 @@ class Output:
         """Print an answer."""
         if self.as_json:
             document = {"v": VERSION, "verb": answer.verb, **answer.document}
-            sys.stdout.write(json.dumps(document, ensure_ascii=False, default=str) + "\n")
+            sys.stdout.write(dumps(document) + "\n")
         elif self.is_terminal:
             self._show_tables(answer)
         else:
@@ -101,7 +101,7 @@ class Output:
 
     def say(self, text: str) -> None:
         """Print a message to stderr."""
-        print(text, file=sys.stderr, flush=True)  # noqa: T201
+        print(printable(text, lines=True), file=sys.stderr, flush=True)  # noqa: T201
 
     def _show_tables(self, answer: Answer) -> None:
         from rich.console import Console
@@ -146,13 +146,13 @@ def plain(answer: Answer) -> str:
             head = f"{table.title}\n" if table.title and len(answer.tables) > 1 else ""
             blocks.append(head + _columns(table))
     if answer.lines:
-        blocks.append("".join(f"{text}\n" for text in answer.lines))
+        blocks.append("".join(f"{printable(text, lines=True)}\n" for text in answer.lines))
     return "\n".join(blocks)
 
 
 def _columns(table: Table) -> str:
     cells = [[column.title for column in table.columns]]
-    cells += [[column.text(row) or NONE for column in table.columns] for row in table.rows]
+    cells += [[printable(column.text(row)) or NONE for column in table.columns] for row in table.rows]
     widths = [max(len(row[index]) for row in cells) for index in range(len(table.columns))]
     lines = []
     for row in cells:
@@ -180,10 +180,13 @@ def rich_tables(answer: Answer) -> Iterable[Any]:
             drawn.add_column(column.title, justify="right" if column.is_number else "left", overflow="fold")
         for row in table.rows:
             drawn.add_row(
-                *(Text(column.text(row) or NONE, style=column.style(row)) for column in table.columns)
+                *(
+                    Text(printable(column.text(row), lines=True) or NONE, style=column.style(row))
+                    for column in table.columns
+                )
             )
         yield drawn
-    yield from (Text(text) for text in answer.lines)
+    yield from (Text(printable(text, lines=True)) for text in answer.lines)
 
 
 def no_color() -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from dramatiq.message import Message
 
 from .. import NotAuthorized, WorkerState
 from ..process import clock
+from ..process.strict_json import dumps
 from . import task_search, texts
 from .dead_letter_copies import detail_lines, detail_of
 from .dead_letter_rows import resolution_row
@@ -185,7 +185,7 @@ def _message_row(message: Message[Any] | None) -> MessageRow | None:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
+    return dumps(value)
 
 
 def tasks(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 #: A cell without a value.
@@ -70,6 +71,27 @@ def line(text: str | None) -> str:
     return " ".join((text or "").split()) or NONE
 
 
+#: Control characters, and those that change the direction of a text or cannot be encoded.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    """A text of an application without characters that a terminal obeys: those are shown as ``\\x1b``.
+
+    Parameters:
+      lines: Whether line ends and tabs stay.
+    """
+    shown = _UNPRINTABLE.sub(lambda found: _escaped(found[0]), text)
+    return shown if lines else shown.replace("\n", "\\n").replace("\t", "\\t")
+
+
+def _escaped(character: str) -> str:
+    number = ord(character)
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
+
+
 def plural(count: int, noun: str) -> str:
     """``1 message``, ``2 messages``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
@@ -85,7 +107,10 @@ def parse_duration(text: str) -> timedelta:
     digits = text[:-1] if unit else text
     if not digits.replace(".", "", 1).isdecimal():
         raise ValueError(f"{text!r} is no duration: write 90s, 15m, 2h or 7d")
-    return timedelta(seconds=float(digits) * (unit or 1))
+    try:
+        return timedelta(seconds=float(digits) * (unit or 1))
+    except OverflowError:
+        raise ValueError(f"{text!r} is too long") from None
 
 
 def parse_moment(text: str, now: datetime) -> datetime:
@@ -98,6 +123,8 @@ def parse_moment(text: str, now: datetime) -> datetime:
         return now - parse_duration(text)
     except ValueError:
         pass
+    except OverflowError:
+        raise ValueError(f"{text!r} is before the year 1") from None
     try:
         at = datetime.fromisoformat(text)
     except ValueError:

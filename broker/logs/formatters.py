@@ -6,7 +6,6 @@ another thread formats them first, as ``logging.handlers.QueueHandler`` does whe
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -19,6 +18,7 @@ from dramatiq.broker import MessageProxy
 from dramatiq.message import Message
 
 from ..deliveries.delivery import Delivery
+from ..process.strict_json import dumps
 from ..reports.runs import current_delivery
 
 #: The attributes of a record that the module ``logging`` sets; any other was passed with ``extra=``.
@@ -61,12 +61,11 @@ class _Formatter(logging.Formatter):
         return record.getMessage()
 
     def _fields(self, record: logging.LogRecord) -> dict[str, Any]:
-        """The task, the worker, the trace, and what was passed with ``extra=``."""
-        fields = fields_of_task()
+        """The task, the trace, the worker, and what was passed with ``extra=`` under other names."""
+        fields = {name: value for name, value in vars(record).items() if name not in _OWN}
+        fields |= fields_of_task() | _trace()
         if worker_id := self._worker_id():
             fields["worker"] = worker_id
-        fields |= _trace()
-        fields |= {name: value for name, value in vars(record).items() if name not in _OWN}
         return fields
 
 
@@ -77,19 +76,19 @@ class JSONFormatter(_Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
+            **self._fields(record),
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "text": self._text(record),
             "process": record.process,
             "thread": record.threadName,
-            **self._fields(record),
         }
         if record.exc_info and record.exc_info[1] is not None:
             line["error"] = _error(record.exc_info[1])
         if record.stack_info:
             line["stack"] = record.stack_info
-        return json.dumps(line, default=str, ensure_ascii=False)
+        return dumps(line)
 
 
 class TextFormatter(_Formatter):

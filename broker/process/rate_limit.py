@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from . import clock
 
 
@@ -12,11 +14,16 @@ class RateLimit:
       rate_per_s: The maximum number of messages per second; None for no limit.
       max_batch: The maximum number of messages in a batch.
 
+    Raises:
+      ValueError: When the rate is no number above 0.
+
     Attributes:
       max_batch: The maximum number of messages in a batch, at most those of a second.
     """
 
     def __init__(self, rate_per_s: float | None, *, max_batch: int) -> None:
+        if rate_per_s is not None and not 0 < rate_per_s < math.inf:
+            raise ValueError(f"rate_per_s={rate_per_s}: a rate is a number above 0, or None for no limit")
         self._rate_per_s = rate_per_s
         self.max_batch = max_batch if rate_per_s is None else max(1, min(max_batch, int(rate_per_s)))
         self._free_at_s = 0.0

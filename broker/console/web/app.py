@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from sanic import Request, Sanic, response
 from sanic.exceptions import SanicException
 from sanic.response import BaseHTTPResponse, HTTPResponse
 
+from ...process.strict_json import dumps
 from ..session import EXPECTED, Refused
 from . import actions, dead_letter_actions, dead_letter_pages, pages, task_pages
 from .guard import SAFE_METHODS, Asked, Refusal, refusal
@@ -394,9 +394,7 @@ def _wants_json(request: Request) -> bool:
 
 
 def _json(document: Any, status: int) -> HTTPResponse:
-    return response.text(
-        json.dumps(document, ensure_ascii=False, default=str), status=status, content_type="application/json"
-    )
+    return response.text(dumps(document), status=status, content_type="application/json")
 
 
 def _url_of(request: Request) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypedDict, cast
 
 from ...process import clock
+from ...process.strict_json import dumps
 
 #: The entries that the page can show. The file keeps all.
 MAX_SHOWN = 2_000
@@ -60,7 +61,7 @@ class Audit:
             outcome=outcome,
             source="console",
         )
-        line = json.dumps(row, ensure_ascii=False).encode(errors="replace") + b"\n"
+        line = dumps(row).encode() + b"\n"
         with self._lock:
             os.write(self._file, line)
             os.fsync(self._file)

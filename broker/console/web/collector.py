@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from ... import Command, DeadLetter, HistoryEvent, KafkaBroker, NotAuthorized, WorkerInfo
 from ...process import clock
+from ...process.strict_json import dumps
 from ..check_verbs import Examination
 from ..control_verbs import command_row
 from ..dead_letter_rows import dead_letter_row, place_of, resolution_row
@@ -371,7 +372,7 @@ def _dead_letter(dead_letter: DeadLetter, round_: int) -> tuple[object, ...]:
     text = None
     if message is not None:
         content = {"args": list(message.args), "kwargs": message.kwargs, "options": message.options}
-        text = json.dumps(content, default=str)
+        text = dumps(content)
         if len(text) > MAX_MESSAGE_CHARS:
             note = f"({len(text):,} characters: see dkb dlq show)"
             text = json.dumps({"args": [note], "kwargs": {}, "options": {}, "is_cut": True})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ...process import clock
+from ...process.strict_json import dumps
 from .. import texts
 from ..queue_rows import drain_text
 from .actions import TOLD
@@ -63,13 +63,13 @@ def _clock_time(at_ms: int | None) -> str:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str, indent=2)
+    return dumps(value, indent=2)
 
 
 def _call(actor: str | None, message: dict[str, Any]) -> str:
     """The call that the message is: ``actor(1, name="x")``."""
-    shown = [json.dumps(one, ensure_ascii=False, default=str) for one in message["args"]]
-    shown += [f"{k}={json.dumps(v, ensure_ascii=False, default=str)}" for k, v in message["kwargs"].items()]
+    shown = [dumps(one) for one in message["args"]]
+    shown += [f"{k}={dumps(v)}" for k, v in message["kwargs"].items()]
     return f"{actor or '?'}({', '.join(shown)})"
 
 
@@ -156,14 +156,12 @@ class Renderer:
 def document_of(view: View, console: Console) -> str:
     """The JSON of a view, with the age of what it tells."""
     condition = console.collector.condition
-    return json.dumps(
+    return dumps(
         {
             "v": 1,
             "page": view.section,
             "read_ms": condition.read_ms,
             "failing_since_ms": condition.failing_since_ms,
             **view.document,
-        },
-        ensure_ascii=False,
-        default=str,
+        }
     )

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ...process.strict_json import dumps
+
 logger = logging.getLogger(__name__)
 
 #: A file of another version is deleted.
@@ -114,7 +116,7 @@ class StateCache:
 
     def put(self, at_ms: int, documents: Mapping[str, Any]) -> None:
         """Replace named documents."""
-        rows = [(name, at_ms, json.dumps(document, default=str)) for name, document in documents.items()]
+        rows = [(name, at_ms, dumps(document)) for name, document in documents.items()]
         with self.writing() as db:
             db.executemany("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", rows)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ... import DeadLetter, HistoryEvent
 from ...process import clock
+from ...process.strict_json import dumps
 from .. import task_search, texts
 from ..documents import TaskRow
 from ..task_life import STATUSES, Traces, event_rows
@@ -136,9 +137,7 @@ def _with_text(look: Look, text: str) -> list[TaskRow]:
         f"SELECT * FROM dead_letter WHERE instr(message, ?) ORDER BY at_ms DESC LIMIT {LIMIT}", (text,)
     )
     return [
-        _of_dead(row)
-        for row in found
-        if text in json.dumps(masked(json.loads(row["message"]), is_shown=True), ensure_ascii=False)
+        _of_dead(row) for row in found if text in dumps(masked(json.loads(row["message"]), is_shown=True))
     ]
 
 

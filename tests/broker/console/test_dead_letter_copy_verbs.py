@@ -178,3 +178,44 @@ def test_an_export_has_each_dead_letter_on_a_line_with_its_bytes(dkb: Dkb, three
     assert all(line["raw_base64"] and line["headers"] for line in lines)
     assert ran.err == "2 dead letters of 'mail'.\n"
     assert len(dkb("dlq", "export", QUEUE, "--limit", "1").out.splitlines()) == 1
+
+
+def test_a_dead_letter_of_odd_values_is_exported_shown_and_imported_as_strict_json(
+    kit: Kit, dkb: Dkb, tmp_path: Path
+) -> None:
+    @dramatiq.actor(queue_name=QUEUE, max_retries=0)
+    def odd(name: str, number: float) -> None:
+        raise ValueError(f"\x1b[2J{name}")
+
+    odd.send("file \udcff", float("nan"))
+    odd.send("plain", 1.0)
+    drain(raise_errors=False)
+    exported = dkb("dlq", "export", QUEUE)
+    lines = [json.loads(line, parse_constant=refuse_constant) for line in exported.out.encode().splitlines()]
+    assert (exported.code, len(lines)) == (0, 2)
+    assert sorted((line["args"] for line in lines), key=str) == [["file \udcff", "nan"], ["plain", 1.0]]
+    (of_odd,) = [line for line in lines if line["args"][0] != "plain"]
+    for verb in (("dlq", "show", QUEUE, of_odd["message_id"]), ("task", "show", of_odd["message_id"])):
+        assert dkb(*verb).code == 0
+        json.loads(dkb(*verb, "--json").out.encode(), parse_constant=refuse_constant)
+    listed = dkb("dlq", "list", QUEUE)
+    assert "\x1b" not in listed.out
+    assert "\\x1b[2J" in listed.out
+    before = dead(dkb)
+    lose_dead_letters(kit)
+    (tmp_path / "odd.jsonl").write_text(exported.out)
+    assert dkb("dlq", "import", QUEUE, str(tmp_path / "odd.jsonl"), *APPLY, "--yes").code == 0
+    assert dead(dkb) == before
+
+
+def refuse_constant(constant: str) -> None:
+    raise AssertionError(f"{constant} is no JSON")
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"v": 1, "queue": "mail", "headers": [], "at_ms": 1e400}'])
+@pytest.mark.usefixtures("three_dead")
+def test_a_line_that_python_cannot_take_is_named(dkb: Dkb, tmp_path: Path, line: str) -> None:
+    file = tmp_path / "odd.jsonl"
+    file.write_text(line + "\n")
+    ran = dkb("dlq", "import", QUEUE, str(file))
+    assert (ran.code, "no line of dkb dlq export" in ran.err) == (2, True), ran.err

@@ -8,9 +8,12 @@ import os
 import pty
 import subprocess
 import sys
+import unicodedata
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from broker.console import texts
 from broker.console.live import watch
@@ -110,3 +113,18 @@ def test_a_time_is_a_duration_before_now_or_iso_8601() -> None:
         texts.parse_moment("yesterday", now)
     with pytest.raises(ValueError, match="is no duration"):
         texts.parse_duration("-5m")
+
+
+@pytest.mark.parametrize("text", ["99999999999h", "9" * 400, "800000d"])
+def test_a_duration_beyond_measure_is_refused_with_a_sentence(text: str) -> None:
+    with pytest.raises(ValueError, match=f"{text!r} is"):
+        texts.parse_moment(text, datetime(2026, 11, 28, tzinfo=UTC))
+
+
+@given(st.text(st.characters()))
+def test_no_character_reaches_the_terminal_that_it_obeys(text: str) -> None:
+    shown = texts.printable(text)
+    shown.encode()
+    assert not any(unicodedata.category(one) in ("Cc", "Cs") for one in shown)
+    assert not set(shown) & set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+    assert len(texts.printable("a\n\tb", lines=True)) == 4
