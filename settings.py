@@ -51,6 +51,9 @@ class Settings(BaseSettings):
     kafka_session_timeout_ms: int = Field(
         default=10_000, ge=6_000, description="after which a worker that died without a word loses its work"
     )
+    tracing: bool = Field(
+        default=False, description="whether messages are traced; the SDK comes from opentelemetry-instrument"
+    )
     kafka_client_options: dict[str, Any] = Field(
         default_factory=dict, description="JSON object passed to kafka-python as it is: SASL, TLS, client id"
     )

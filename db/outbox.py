@@ -15,11 +15,15 @@ from db.submissions import storable
 
 @dataclass(frozen=True, slots=True)
 class Unpublished:
-    """A submission whose message must be sent."""
+    """A submission whose message must be sent.
+
+    ``traceparent`` is the trace of its request. The row has none, so a relay begins another.
+    """
 
     message_id: str
     generation: int
     item_id: int
+    traceparent: str = ""
 
 
 _CLAIM = text(

@@ -4,7 +4,7 @@ import logging
 
 from dramatiq.middleware import Middleware
 
-from broker import KafkaBroker
+from broker import KafkaBroker, default_middleware
 from settings import Settings
 from submissions.message import QUEUE
 from submissions.outbox import ENQUEUE_TIMEOUT_MS
@@ -18,6 +18,10 @@ def make_broker(settings: Settings, *, middleware: list[Middleware] | None = Non
     """
     # kafka-python logs every connection and metadata refresh at INFO: ten lines for each line of the product.
     logging.getLogger("kafka").setLevel(logging.WARNING)
+    if settings.tracing:
+        from broker.telemetry import OpenTelemetry  # it needs a package that nothing else does
+
+        middleware = [OpenTelemetry(), *(default_middleware() if middleware is None else middleware)]
     broker = KafkaBroker(
         settings.kafka_bootstrap_servers,
         group_id=settings.kafka_group_id,

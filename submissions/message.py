@@ -16,7 +16,7 @@ _REDRIVES = "redrives"
 
 def message_of(submission: Unpublished) -> dramatiq.Message[Any]:
     """Return the message of a submission, with the message id of its row."""
-    return dramatiq.Message(
+    message: dramatiq.Message[Any] = dramatiq.Message(
         queue_name=QUEUE,
         actor_name=ACTOR,
         args=(submission.item_id,),
@@ -24,6 +24,9 @@ def message_of(submission: Unpublished) -> dramatiq.Message[Any]:
         options={_REDRIVES: submission.generation} if submission.generation else {},
         message_id=submission.message_id,
     )
+    if submission.traceparent:  # a message is frozen, and the broker writes this attribute into the record
+        vars(message)["headers"] = [("traceparent", submission.traceparent.encode())]
+    return message
 
 
 def generation_of(options: Mapping[str, Any]) -> int:

@@ -47,11 +47,15 @@ class IdempotencyKey:
 
 @dataclass(frozen=True, slots=True)
 class SubmissionRequest:
-    """The ads of one request, accepted all or none. An id given twice is two submissions."""
+    """The ads of one request, accepted all or none. An id given twice is two submissions.
+
+    ``traceparent`` is the trace that the messages continue; empty for none.
+    """
 
     item_ids: tuple[int, ...]
     key: IdempotencyKey | None = None
     caller: Caller = ANYBODY
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +170,7 @@ class Submitter:
         flat = list(chain.from_iterable(rows))
         with self._database.log_outages():
             task_ids = await submissions.insert_pending_in_loop(connections, flat, lease_s=lease.duration_s)
-        self._outbox.hand_over(_unpublished(flat, task_ids), lease)
+        self._outbox.hand_over(_unpublished(flat, task_ids, _traces(requests, rows)), lease)
         return list(_accepted(rows, task_ids))
 
     def forget_expired_keys(self) -> None:
@@ -205,7 +209,7 @@ def _insert(
     rows = _rows(requests)
     flat = list(chain.from_iterable(rows))
     task_ids = submissions.insert_pending(connection, flat, lease_s=lease_s) if flat else {}
-    return _accepted(rows, task_ids), _unpublished(flat, task_ids)
+    return _accepted(rows, task_ids), _unpublished(flat, task_ids, _traces(requests, rows))
 
 
 def _rows(requests: Sequence[SubmissionRequest]) -> list[list[NewSubmission]]:
@@ -230,8 +234,26 @@ def _accepted(rows: Sequence[Sequence[NewSubmission]], task_ids: Mapping[str, in
     return [Accepted(tuple(task_ids.get(one.message_id) for one in of_request)) for of_request in rows]
 
 
-def _unpublished(rows: Sequence[NewSubmission], task_ids: Mapping[str, int]) -> list[Unpublished]:
-    return [Unpublished(one.message_id, 0, one.item_id) for one in rows if one.message_id in task_ids]
+def _traces(
+    requests: Sequence[SubmissionRequest], rows: Sequence[Sequence[NewSubmission]]
+) -> Mapping[str, str]:
+    """Return the traces of the rows, by message id; those of requests without a trace are left out."""
+    return {
+        one.message_id: request.traceparent
+        for request, of_request in zip(requests, rows, strict=True)
+        if request.traceparent
+        for one in of_request
+    }
+
+
+def _unpublished(
+    rows: Sequence[NewSubmission], task_ids: Mapping[str, int], traces: Mapping[str, str]
+) -> list[Unpublished]:
+    return [
+        Unpublished(one.message_id, 0, one.item_id, traces.get(one.message_id, ""))
+        for one in rows
+        if one.message_id in task_ids
+    ]
 
 
 def _reply(key: IdempotencyKey, found: Remembered | None, *, is_repeated: bool) -> Reply:

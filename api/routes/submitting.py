@@ -12,6 +12,7 @@ from api.http.json_body import body_of
 from api.http.parameters import IDEMPOTENCY_KEY, ITEM_ID
 from api.http.problems import Conflict, Unprocessable
 from api.http.request import AnyRequest
+from api.http.traceparent import traceparent_of
 from api.routes.operation import AWAY, NO_AD, TOO_LARGE, Operation, calls_of, no_such_ad, ok, problem_answer
 from api.schemas.submitting import (
     MAX_BULK,
@@ -29,7 +30,9 @@ async def async_predict(request: AnyRequest) -> HTTPResponse:
     item_id = item_id_of(request)
     key = idempotency_key_of(request, "one", [item_id])
     accepted = await _submit(
-        request, calls_of(request).submit, SubmissionRequest((item_id,), key, request.caller)
+        request,
+        calls_of(request).submit,
+        SubmissionRequest((item_id,), key, request.caller, traceparent_of(request)),
     )
     [task_id] = accepted.task_ids
     if task_id is None:
@@ -40,7 +43,7 @@ async def async_predict(request: AnyRequest) -> HTTPResponse:
 async def async_predict_bulk(request: AnyRequest) -> HTTPResponse:
     item_ids = body_of(request, BulkSubmissionRequestBody).item_ids
     key = idempotency_key_of(request, "bulk", item_ids)
-    wanted = SubmissionRequest(tuple(item_ids), key, request.caller)
+    wanted = SubmissionRequest(tuple(item_ids), key, request.caller, traceparent_of(request))
     accepted = await _submit(request, calls_of(request).submit_bulk, wanted)
     results = [
         BulkSubmissionBody(item_id=item_id, task_id=task_id, status="pending" if task_id else "not_found")
