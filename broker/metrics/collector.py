@@ -15,7 +15,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from .. import KafkaBroker, QueueState, WorkerInfo, WorkerState
+from .. import KafkaBroker, QueueState, Schedule, WorkerInfo, WorkerState
+from ..process import clock
 from .distribution import Distribution
 from .families import FAMILIES, MetricKind
 from .state import State
@@ -63,6 +64,7 @@ class StateCollector(Collector):
         yield from _of_queues(queues)
         yield from _of_partitions(queues)
         yield from _of_workers(workers, queues)
+        yield from _of_schedules(self._state.schedules)
         yield _plain("dramatiq_kafka_run_errors_total", totals.run_errors.items())
         yield _plain("dramatiq_kafka_dead_lettered_total", totals.dead_letter_errors.items())
         yield _histogram("dramatiq_kafka_forward_lateness_seconds", [((), totals.forward_lateness)])
@@ -134,6 +136,19 @@ def _of_workers(workers: Sequence[WorkerInfo], queues: Sequence[QueueState]) -> 
         for name, counters in report.actors.items():
             running[counters.queue_name, name] += max(0, counters.started - counters.run_time.count)
     yield _plain("dramatiq_messages_inprogress", _bounded(running))
+
+
+def _of_schedules(schedules: Sequence[Schedule]) -> Iterator[Metric]:
+    paused = sum(schedule.is_paused for schedule in schedules)
+    states = (("active", len(schedules) - paused), ("paused", paused))
+    yield _plain("dramatiq_kafka_schedules", (((state,), count) for state, count in states))
+    now_s = clock.wall_ms() / 1000
+    overdue_s = max(
+        (now_s - s.next_run.timestamp() for s in schedules if s.next_run is not None), default=0.0
+    )
+    yield _plain("dramatiq_kafka_schedule_overdue_seconds", [((), max(0.0, overdue_s))])
+    missed = sum(schedule.missed for schedule in schedules)
+    yield _plain("dramatiq_kafka_schedule_missed_occurrences", [((), missed)])
 
 
 def _bounded(counts: Counter[tuple[str, str]]) -> Iterable[Sample]:

@@ -107,6 +107,15 @@ _GAUGES = {
     "dramatiq_kafka_running_tasks": ("Tasks that run on the workers that are not gone.", ()),
     "dramatiq_kafka_worker_memory_bytes": ("Resident memory of all workers that are not gone.", ()),
     "dramatiq_kafka_pauses_unknown_workers": ("Workers that cannot read commands.", ()),
+    "dramatiq_kafka_schedules": ("Schedules that are active, and paused ones.", ("state",)),
+    "dramatiq_kafka_schedule_overdue_seconds": (
+        "The time since the most overdue occurrence of an active schedule; 0 without one.",
+        (),
+    ),
+    "dramatiq_kafka_schedule_missed_occurrences": (
+        "How often the present schedules have left occurrences out, because they were overdue.",
+        (),
+    ),
     "dramatiq_kafka_up": ("Whether the last read of the source has succeeded.", ("source",)),
     "dramatiq_kafka_state_age_seconds": ("The age of the exported state of the source.", ("source",)),
     "dramatiq_kafka_read_seconds": ("The duration of the last read of the source.", ("source",)),

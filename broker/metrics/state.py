@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from dramatiq.errors import BrokerConnectionError
 
-from .. import KafkaBroker, QueueState, WorkerInfo
+from .. import KafkaBroker, QueueState, Schedule, WorkerInfo
 from ..process import clock
 from .totals import Totals
 
@@ -21,6 +21,9 @@ MAX_WITHIN_S = 3600.0
 #: The sources of the state; each is read by itself.
 QUEUES = "queues"
 REPORTS = "reports"
+SCHEDULES = "schedules"
+#: The interval of reads of the schedules, whose topic is read as a whole.
+SCHEDULES_EVERY_S = 60.0
 
 
 @dataclass(slots=True)
@@ -73,6 +76,7 @@ class State:
     Attributes:
       queues: The queues.
       workers: The workers with a recent report.
+      schedules: The schedules.
       totals: The counters of all workers since the start.
       sources: How the reads went, by source.
     """
@@ -82,17 +86,24 @@ class State:
         now_s = clock.monotonic_s()
         self.queues: Sequence[QueueState] = ()
         self.workers: Sequence[WorkerInfo] = ()
+        self.schedules: Sequence[Schedule] = ()
         self.totals = Totals(clock.wall_ms())
-        self.sources = {name: Source(now_s) for name in (QUEUES, REPORTS)}
+        self.sources = {name: Source(now_s) for name in (QUEUES, REPORTS, SCHEDULES)}
 
     def refresh(self) -> None:
         """Read everything again. It raises nothing that Kafka causes: ``sources`` has the result."""
         self.sources[QUEUES].read("queues", self._read_queues)
         self.sources[REPORTS].read("reports of the workers", self._read_workers)
+        schedules = self.sources[SCHEDULES]
+        if not schedules.is_up or schedules.age_s >= SCHEDULES_EVERY_S:
+            schedules.read("schedules", self._read_schedules)
 
     def _read_queues(self) -> None:
         names = self._broker.queue_names()
         self.queues = self._broker.queues(*names) if names else ()
+
+    def _read_schedules(self) -> None:
+        self.schedules = self._broker.schedules.list()
 
     def _read_workers(self) -> None:
         within_s = min(max(WITHIN_S, self.sources[REPORTS].age_s + WITHIN_S / 2), MAX_WITHIN_S)

@@ -130,7 +130,7 @@ def test_each_alert_has_a_runbook_a_severity_and_a_test() -> None:
 def test_a_runbook_names_verbs_that_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     verbs = {" ".join(verb) for verb in commands()}
-    for typed in re.findall(r"\bdkb ((?:dlq |task |topics )?[a-z]+)", text):
+    for typed in re.findall(r"\bdkb ((?:dlq |task |topics |schedules )?[a-z]+)", text):
         assert typed in verbs, typed
 
 
