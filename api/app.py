@@ -3,12 +3,14 @@
 import asyncio
 import re
 from functools import wraps
+from typing import cast
 
 from sanic import HTTPResponse, Sanic
 
 from api.docs.page import add_docs
-from api.http.authentication import Access, keys_are_required, limit_headers
+from api.http.authentication import Access, keys_are_required
 from api.http.body_budget import BodyBudget
+from api.http.fast_json import FastJSON
 from api.http.problems import ProblemHandler
 from api.http.request import AnyRequest
 from api.routes import OPERATIONS
@@ -102,7 +104,7 @@ def _authorized(handler: Handler) -> Handler:
             await request.authorize()
             response = await handler(request, **path)
             if request.limits:
-                response.headers.update(limit_headers(request.limits))
+                cast(FastJSON, response).limits = request.limits
             return response
         finally:
             request.give_body_back()

@@ -6,7 +6,6 @@ A key in a URL is not read: URLs are in logs and histories.
 import hashlib
 import ipaddress
 import re
-from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Literal
 
@@ -116,13 +115,3 @@ class Access:
             raise Unauthorized("The API key has expired", error="invalid_token")
         self._key_ring.note_checked(digest, known)
         return known
-
-
-def limit_headers(limits: Sequence[Limit]) -> dict[str, str]:
-    """Return the headers of draft-ietf-httpapi-ratelimit-headers-11; none without limits."""
-    if not limits:
-        return {}
-    return {
-        "ratelimit-policy": ", ".join(limit.policy for limit in limits),
-        "ratelimit": ", ".join(limit.state for limit in limits),
-    }

@@ -8,8 +8,8 @@ from sanic.exceptions import NotFound, RequestCancelled, SanicException
 from sanic.handlers import ErrorHandler
 from sanic.helpers import STATUS_CODES
 
-from api.http.authentication import limit_headers
 from api.http.body_budget import TooManyBodies
+from api.http.limit_headers import limit_headers
 from api.schemas.problem import ProblemBody
 from api.services.async_application import Stopping
 from api.services.async_batcher import TooManyWaiting
@@ -84,7 +84,7 @@ class ProblemHandler(ErrorHandler):
         if isinstance(exception, LimitExceeded):
             limits.append(exception.limit)
         response = self._problem(request, exception)
-        response.headers.update(limit_headers(limits))
+        response.headers.update({name.decode(): value for name, value in limit_headers(limits)})
         return response
 
     def _problem(self, request: Request, exception: Exception) -> HTTPResponse:
