@@ -73,7 +73,7 @@ def verdict_of(client: httpx.Client, path: str, **headers: str) -> int:
 def test_worker_and_api_are_replaced_in_either_order(
     start: Start, previous: Path, database: Engine, first: str
 ) -> None:
-    path, key = "/async_predict?item_id=1", {"idempotency-key": "of the previous release"}
+    path, key = "/async_predict?item_id=1", {"idempotency-key": "of-the-previous-release"}
     old_api, old_worker = start(Api, previous), start(Worker, previous)
     assert isinstance(old_api, Api)
     with old_api.client() as client:
