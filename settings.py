@@ -3,6 +3,7 @@
 `.env.example` lists every variable.
 """
 
+import ipaddress
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
@@ -93,6 +94,20 @@ class Settings(BaseSettings):
     retry_first_wait_s: float = Field(
         default=2.0, gt=0, description="before attempt 2; attempt 3 waits three times that"
     )
+
+
+def keys_are_required(setting: Literal["auto", "on", "off"], address: str) -> bool:
+    """Return whether requests need a key.
+
+    Parameters:
+      address: The IP address that the server listens on. Only a loopback one needs no keys by default.
+    """
+    if setting != "auto":
+        return setting == "on"
+    try:
+        return not ipaddress.ip_address(address.partition("%")[0]).is_loopback
+    except ValueError:
+        return True
 
 
 @lru_cache(maxsize=1)

@@ -8,7 +8,7 @@ from typing import cast
 from sanic import HTTPResponse, Sanic
 
 from api.docs.page import add_docs
-from api.http.authentication import Access, keys_are_required
+from api.http.authentication import Access
 from api.http.body_budget import BodyBudget
 from api.http.fast_json import FastJSON
 from api.http.problems import ProblemHandler
@@ -21,7 +21,7 @@ from api.services.async_application import AsyncApplication
 from api.services.housekeeping import keep_house
 from api.services.metrics import ApiMetrics, MeasuredPredictor
 from db.timing import observe_statements
-from settings import get_settings
+from settings import get_settings, keys_are_required
 from submissions.application import Application
 
 #: The largest body: an id needs twenty bytes, and a thousand ads of a kilobyte fit into one bulk request.

@@ -8,11 +8,10 @@ from pathlib import Path
 
 from sqlalchemy import make_url
 
-from api.http.authentication import keys_are_required
 from dev.ports import HOST, is_taken
 from dev.postgres import SUPERUSER
 from dev.stack import ROOT
-from settings import Settings
+from settings import Settings, keys_are_required
 
 LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
 DEFAULT_KAFKA_PORT = 9092

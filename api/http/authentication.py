@@ -4,10 +4,8 @@ A key in a URL is not read: URLs are in logs and histories.
 """
 
 import hashlib
-import ipaddress
 import re
 from http import HTTPStatus
-from typing import Literal
 
 from sanic.compat import Header
 from sanic.exceptions import SanicException
@@ -41,20 +39,6 @@ class Forbidden(SanicException):
     def __init__(self, scope: Scope) -> None:
         challenge = f'{_REALM}, error="insufficient_scope", scope="{scope}"'
         super().__init__(f"The API key lacks the scope {scope}", headers={"www-authenticate": challenge})
-
-
-def keys_are_required(setting: Literal["auto", "on", "off"], address: str) -> bool:
-    """Return whether requests need a key.
-
-    Parameters:
-      address: The IP address that the server listens on. Only a loopback one needs no keys by default.
-    """
-    if setting != "auto":
-        return setting == "on"
-    try:
-        return not ipaddress.ip_address(address.partition("%")[0]).is_loopback
-    except ValueError:
-        return True
 
 
 class Access:

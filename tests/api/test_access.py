@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from api.http.authentication import keys_are_required
 from api.services import key_ring
 from api.services.key_ring import KeyRing
 from api.services.rate_limits import LimitExceeded, Quotas, Rates
 from db.api_keys import ApiKey, Taken, Wanted
 from db.errors import DatabaseAway, DatabaseUnavailable
+from settings import keys_are_required
 from submissions.callers import SCOPES, PresentedKey, all_scopes, new_key, parse_key
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
