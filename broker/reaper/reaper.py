@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 #: together are treated together.
 TOGETHER_S = 0.02
 RECEIVE_BYTES = 64 * 1024
+#: The time after the begin in which the reaper prepares nothing: its workers start, and need the processor.
+PREPARE_AFTER_S = 2.0
 
 
 @dataclass(eq=False, slots=True)
@@ -49,6 +51,7 @@ class Reaper:
         signal to this process.
       command: The name of the command in death notes.
       bury: Called with the workers that died.
+      prepare: Called once, after PREPARE_AFTER_S.
 
     Attributes:
       registrations: Of the workers that have not ended.
@@ -60,10 +63,12 @@ class Reaper:
         end_of_command: ProcessWatch | int | None,
         command: str,
         bury: Callable[[Sequence[DeadWorker]], object],
+        prepare: Callable[[], object] = lambda: None,
     ) -> None:
         self._listener = listener
         self._end_of_command = end_of_command
         self._bury = bury
+        self._prepare: Callable[[], object] | None = prepare
         self._command = command
         self._is_orphaned = False
         self._stopping = False
@@ -88,10 +93,14 @@ class Reaper:
 
     def run(self) -> None:
         """Serve until the command ends and no registered worker is left."""
+        prepare_s = clock.monotonic_s() + PREPARE_AFTER_S
         while self.registrations or not self._stopping:
-            self._step(None)
+            self._step(None if self._prepare is None else max(0.0, prepare_s - clock.monotonic_s()))
             if self._dead:
                 self._bury_dead()
+            elif self._prepare is not None and clock.monotonic_s() >= prepare_s:
+                self._prepare()
+                self._prepare = None
 
     def close(self) -> None:
         """Close the connections; the listener stays the caller's."""

@@ -19,8 +19,11 @@ from tests.waiting import wait_until
 #: The last commit before reports, operators' commands and the reaper.
 EARLIER = "859f888f"
 THREADS = 4
-#: The deliveries that a worker may have had when it was killed: running ones, and those at hand.
-HELD = 3 * THREADS
+TASK_S = 0.02
+#: The executions that a kill may repeat: those since the last commit, a second before, and those that ran.
+REPEATED = int(THREADS / TASK_S) + 3 * THREADS
+#: The executions of the tasks that fail twice, beyond the first: 20 and 6 in each of three rounds.
+RETRIES = 3 * 2 * (20 + 6)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +54,7 @@ def wait_until_shared(play: Arena, members: int) -> None:
 
 def send_some(play: Arena, first: int) -> None:
     """Send tasks, tasks with retries, and keyed ones that keep their order across retries."""
-    play.send("work", range(first, first + 150), seconds=0.02)
+    play.send("work", range(first, first + 150), seconds=TASK_S)
     play.send("flaky", range(first + 200, first + 220), failures=2)
     numbers = range(first + 300, first + 330)
     play.broker.enqueue_many(
@@ -84,6 +87,7 @@ def test_workers_of_an_earlier_version_share_the_work_and_take_it_over_and_back(
     wait_until_shared(play, 2)
     kill(play, earlier, 1)
     send_some(play, 2_000)
-    play.balance("an earlier version beside this one", repeats_at_most=2 * HELD, deadline_s=120.0)
+    most = RETRIES + 2 * REPEATED
+    play.balance("an earlier version beside this one", repeats_at_most=most, deadline_s=120.0)
     # A worker of the earlier version writes no reports.
     assert {worker.state for worker in play.broker.workers()} & {WorkerState.BUSY, WorkerState.IDLE}

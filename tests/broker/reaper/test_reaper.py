@@ -210,6 +210,22 @@ def test_a_reaper_without_a_registered_worker_ends_with_its_command(command: Com
     assert not command.thread.is_alive()
 
 
+def test_a_reaper_prepares_itself_before_the_first_death(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("broker.reaper.reaper.PREPARE_AFTER_S", 0.0)
+    prepared: SimpleQueue[object] = SimpleQueue()
+    listener = addresses.listen(os.getpid())
+    reaper = Reaper(listener.socket, None, "host:1", prepared.put, prepare=lambda: prepared.put(None))
+    thread = threading.Thread(target=reaper.run, daemon=True)
+    thread.start()
+    prepared.get(timeout=DEADLINE_S)
+    reaper.stop()
+    reaper.waker.send(b"\0")
+    thread.join(DEADLINE_S)
+    reaper.close()
+    listener.close()
+    assert prepared.empty()
+
+
 def test_lines_of_another_program_end_its_connection_only(command: Command, workers: list[Worker]) -> None:
     connection = addresses.connect(command.master.pid)
     assert connection is not None
