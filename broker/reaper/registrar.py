@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import multiprocessing
@@ -111,7 +110,7 @@ class Registrar:
             connection, self._connection = self._connection, None
             self._memberships.clear()
         if connection is not None:
-            _shut_down(connection)
+            connection.close()
         self._thread = None
 
     def note(self, slot: int, membership: Membership | None) -> None:
@@ -128,11 +127,8 @@ class Registrar:
 
     def _run(self, master_pid: int, stop: threading.Event) -> None:
         connection = self._connect(master_pid, stop)
-        if connection is None:
-            return
-        with connection:
-            if self._register(connection, stop):
-                self._wait_for_end(connection, stop)
+        if connection is not None and not self._register(connection, stop):
+            connection.close()
 
     def _connect(self, master_pid: int, stop: threading.Event) -> socket.socket | None:
         backoff = Backoff(FIRST_PAUSE_S, MAX_PAUSE_S)
@@ -164,19 +160,17 @@ class Registrar:
         logger.debug("Process %d has registered with the reaper of its command.", os.getpid())
         return True
 
-    def _wait_for_end(self, connection: socket.socket, stop: threading.Event) -> None:
-        """Wait until the reaper or this worker ends."""
-        with contextlib.suppress(OSError):  # of _send_locked, which has logged the reason
-            connection.recv(1)  # a reaper sends nothing
+    def notice_end(self) -> None:
+        """Log the end of the reaper, once. It does not wait, and a thread of the worker calls it repeatedly."""
         with self._lock:
-            has_ended = self._connection is connection and not stop.is_set()
-            if has_ended:
-                self._connection = None
-        if has_ended:
-            logger.warning(
-                "The reaper of this command has ended. Until the command is restarted, the partitions of a "
-                "killed worker move only after the session timeout."
-            )
+            if self._connection is None or not _has_ended(self._connection):
+                return
+            self._connection.close()
+            self._connection = None
+        logger.warning(
+            "The reaper of this command has ended. Until the command is restarted, the partitions of a "
+            "killed worker move only after the session timeout."
+        )
 
     def _send(self, message: WorkerMessage) -> None:
         with self._lock:
@@ -194,13 +188,14 @@ class Registrar:
             logger.debug("The reaper could not be told of a membership: %r", e)
         if not is_sent:
             logger.warning("The reaper of this command does not answer; this worker ends its registration.")
-            _shut_down(self._connection)
+            self._connection.close()
             self._connection = None
 
 
-def _shut_down(connection: socket.socket) -> None:
-    """End a connection that another thread reads."""
+def _has_ended(connection: socket.socket) -> bool:
     try:
-        connection.shutdown(socket.SHUT_RDWR)
+        return not connection.recv(1, socket.MSG_DONTWAIT)  # a reaper sends nothing
+    except BlockingIOError:
+        return False
     except OSError:
-        return  # the reaper has ended
+        return True

@@ -117,7 +117,7 @@ class WorkerLifecycle(Middleware):
         self._shutdown.begin_working()  # before the worker's consumers read it
 
     def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
-        self._exit_guard = ExitGuard(self._shutdown, self._consumers)
+        self._exit_guard = ExitGuard(self._shutdown, self._consumers, beside=self._registrar.notice_end)
         self._forwarder = self._new_forwarder()
         self._forwarder.start()
         if self._has_schedules():
@@ -180,11 +180,21 @@ class ExitGuard:
     Dramatiq answers a second SIGTERM with SystemExit in the main thread, and no hook runs after that. Tasks
     that were acked since the last commit would run again, and the next owner would wait for the session
     timeout. But a process waits for its non-daemon threads. This one sleeps until the main thread has ended.
+
+    Parameters:
+      beside: Called every MAIN_THREAD_POLL_S. It does not wait, and saves a thread of its own.
     """
 
-    def __init__(self, shutdown: Shutdown, consumers: Callable[[], Iterable[Consumer]]) -> None:
+    def __init__(
+        self,
+        shutdown: Shutdown,
+        consumers: Callable[[], Iterable[Consumer]],
+        *,
+        beside: Callable[[], object] = lambda: None,
+    ) -> None:
         self._shutdown = shutdown
         self._consumers = consumers
+        self._beside = beside
         self._disarmed = threading.Event()
         threading.Thread(target=self._run, name="dramatiq-kafka-exit-guard", daemon=False).start()
 
@@ -197,6 +207,7 @@ class ExitGuard:
         while main_thread.is_alive():
             if self._disarmed.wait(MAIN_THREAD_POLL_S):
                 return
+            self._beside()
         logger.warning("The worker ends before it has stopped; completed offsets are committed.")
         consumers = list(self._consumers())
         self._shutdown.begin_stopping(timeout_s=EXIT_GUARD_TIMEOUT_S)
