@@ -161,7 +161,7 @@ class Registrar:
         return True
 
     def notice_end(self) -> None:
-        """Log the end of the reaper, once. It does not wait, and a thread of the worker calls it repeatedly."""
+        """Log the end of the reaper, once. A thread of the worker calls this repeatedly: it does not wait."""
         with self._lock:
             if self._connection is None or not _has_ended(self._connection):
                 return
