@@ -1,6 +1,6 @@
 """A worker in a process of its own that reports often, and that can be stopped in many ways.
 
-python -m tests.broker.reports.reporting_app BOOTSTRAP_SERVERS NAMESPACE
+python -m tests.broker.reports.reporting_app BOOTSTRAP_SERVERS NAMESPACE [PROXY_URL]
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+from typing import Any
 
 import dramatiq
 from dramatiq import Worker
@@ -27,7 +28,7 @@ SESSION_TIMEOUT_MS = 6_000
 _holding_the_gil = ctypes.PyDLL(None)
 
 
-def new_broker(bootstrap_servers: str, namespace: str) -> KafkaBroker:
+def new_broker(bootstrap_servers: str, namespace: str, **settings: Any) -> KafkaBroker:
     return KafkaBroker(
         bootstrap_servers,
         namespace=namespace,
@@ -35,6 +36,7 @@ def new_broker(bootstrap_servers: str, namespace: str) -> KafkaBroker:
         session_timeout_ms=SESSION_TIMEOUT_MS,
         delay_index_dir=tempfile.mkdtemp(prefix=f"{namespace}index-"),
         app_version="1.2.3",
+        **settings,
     )
 
 
@@ -57,9 +59,9 @@ def declare(broker: KafkaBroker) -> dict[str, dramatiq.Actor[[float], None]]:
     return {actor.actor_name: actor for actor in (work, hang, hold_gil)}
 
 
-def main(bootstrap_servers: str, namespace: str) -> None:
+def main(bootstrap_servers: str, namespace: str, proxy_url: str | None = None) -> None:
     reporter.BUSY_INTERVAL_S, reporter.IDLE_INTERVAL_S = BUSY_INTERVAL_S, IDLE_INTERVAL_S
-    broker = new_broker(bootstrap_servers, namespace)
+    broker = new_broker(bootstrap_servers, namespace, client_options={"proxy_url": proxy_url})
     declare(broker)
     for middleware in broker.middleware:
         middleware.after_process_boot(broker)  # as the command line does; the time limits begin with it

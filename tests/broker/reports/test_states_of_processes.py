@@ -15,6 +15,7 @@ from broker.reports import worker_states
 from dev.child import Child
 from dev.stack import ROOT, Stack
 from tests.broker.features.command_line import CommandLine
+from tests.broker.reports.cuttable_proxy import CuttableProxy
 from tests.broker.reports.reporting_app import declare, new_broker
 from tests.waiting import wait_until
 
@@ -31,6 +32,18 @@ def worker(stack: Stack, namespace: str, tmp_path: Path) -> Iterator[Child]:
     child.start()
     yield child
     child.kill()
+
+
+@pytest.fixture
+def cuttable(stack: Stack, namespace: str, tmp_path: Path) -> Iterator[CuttableProxy]:
+    """The only way to Kafka of a worker process."""
+    proxy = CuttableProxy()
+    command = [sys.executable, "-m", "tests.broker.reports.reporting_app", stack.bootstrap_servers, namespace]
+    child = Child("the worker", [*command, proxy.url], log=tmp_path / "worker.log", cwd=ROOT)
+    child.start()
+    yield proxy
+    child.kill()
+    proxy.close()
 
 
 @pytest.fixture
@@ -104,6 +117,20 @@ def test_a_frozen_worker_is_silent_then_gone_and_reports_again_when_it_continues
     in_state(broker, WorkerState.GONE)
     os.kill(worker.pid, signal.SIGCONT)
     in_state(broker, WorkerState.IDLE)
+
+
+@pytest.mark.real_kafka(reason="the members of a group without those whose session has timed out")
+def test_a_worker_that_is_cut_off_from_kafka_is_silent_then_gone_and_reports_again(
+    cuttable: CuttableProxy, broker: KafkaBroker
+) -> None:
+    in_state(broker, WorkerState.IDLE)
+    cuttable.cut()
+    in_state(broker, WorkerState.SILENT)
+    in_state(broker, WorkerState.GONE)
+    cuttable.restore()
+    in_state(broker, WorkerState.IDLE)
+    send(broker, "work", 0.0)
+    seen(broker, lambda found: "work" in report_of(found).actors, "a worker that has run the task")
 
 
 def test_a_worker_whose_task_holds_the_gil_is_silent_until_it_lets_go(
