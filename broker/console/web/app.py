@@ -141,6 +141,7 @@ class WebConsole:
         # Passwords one at a time: each takes 19 MiB. Changes wait for Kafka.
         self._passwords = ThreadPoolExecutor(1, "console-passwords")
         self._changes = ThreadPoolExecutor(4, "console-changes")
+        self._looks = ThreadPoolExecutor(3, "console-looks")
         self._streams = 0
         self._static = {
             path.relative_to(HERE / "static").as_posix(): path.read_bytes()
@@ -251,10 +252,12 @@ class WebConsole:
         if request.method not in SAFE_METHODS:
             query |= parse_qs(request.body.decode(errors="replace"), keep_blank_values=True)
         look = Look(self.console, request.ctx.user, path, query)
-        if request.method in SAFE_METHODS:
-            found = route.handler(look)
-        else:
-            found = await asyncio.get_running_loop().run_in_executor(self._changes, route.handler, look)
+        executor = self._looks if request.method in SAFE_METHODS else self._changes
+        return await asyncio.get_running_loop().run_in_executor(executor, self._made, request, route, look)
+
+    def _made(self, request: Request, route: Route, look: Look) -> HTTPResponse:
+        """The answer of a route. It is made on a thread of its own: a slow page does not hold the others."""
+        found = route.handler(look)
         if _wants_json(request):
             if isinstance(found, View):
                 return response.text(document_of(found, self.console), content_type="application/json")

@@ -26,6 +26,7 @@ from ..target import Target
 from ..task_search import of_delayed
 from ..worker_rows import actor_rows, running_rows, worker_rows
 from . import measures
+from .dead_letter_groups import groups_of
 from .store import StateCache
 
 logger = logging.getLogger(__name__)
@@ -182,6 +183,8 @@ class Collector:
         for name in changed:
             self._read_dead_letters(name)
         self._forget_queues(names)
+        if changed:
+            self._store.put(clock.wall_ms(), {"groups": groups_of(self._store, "dead_letter", "TRUE", {})})
         before.dead = dead
         if is_slow:
             self._read_slowly(names)

@@ -10,13 +10,12 @@ from typing import Any
 from ...process import clock
 from ..dead_letter_rows import DeadLetterFilter
 from ..texts import parse_moment
+from .dead_letter_groups import groups_of
 from .looks import Look, Unusable, View
 from .store import StateCache
 
 #: The rows of a page of the list.
 PAGE = 50
-GROUPS = 200
-SPARK_BUCKETS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,34 +83,37 @@ class Filter:
             "until": ("at_ms < :until", until and until.timestamp() * 1000),
         }
         used = {name: part for name, part in parts.items() if part[1] is not None}
-        where = " AND ".join(part[0] for part in used.values()) or "TRUE"
-        return where, {name: part[1] for name, part in used.items()}
+        parameters = {name: part[1] for name, part in used.items()}
+        where = [part[0] for part in used.values()]
+        return " AND ".join(where) or "TRUE", parameters
 
 
-def count_of(store: StateCache, wanted: Filter) -> int:
-    """The number of cached dead letters that match."""
+def _selected(store: StateCache, wanted: Filter) -> tuple[str, str, dict[str, Any]]:
+    """The table, the condition and its parameters for the queries of a page.
+
+    The texts of errors have no index. They are read once, and the matches are kept for these queries.
+    """
     where, parameters = wanted.conditions()
-    (row,) = store.query(f"SELECT count(*) n FROM dead_letter WHERE {where}", parameters)
-    return int(row["n"])
+    if wanted.text is None:
+        return "dead_letter", where, parameters
+    columns = "queue, part, place, actor, error_type, at_ms"
+    store.keep("hit", f"SELECT {columns} FROM dead_letter WHERE {where}", parameters)
+    return "temp.hit", "TRUE", {}
 
 
 def dead_letters(look: Look) -> View:
     """Dead letters: groups by error and actor, and those that match."""
     store, wanted = look.console.store, Filter.of(look)
-    where, parameters = wanted.conditions()
-    groups = store.query(
-        "SELECT queue, actor, error_type, count(*) count, min(at_ms) first_ms, max(at_ms) last_ms"
-        f" FROM dead_letter WHERE {where} GROUP BY queue, actor, error_type"
-        f" ORDER BY count DESC, last_ms DESC LIMIT {GROUPS}",
-        parameters,
-    )
-    count = count_of(store, wanted)
+    source, where, parameters = _selected(store, wanted)
+    (counted,) = store.query(f"SELECT count(*) n FROM {source} WHERE {where}", parameters)
     before = _before(look.get("before"))
     page = f"{where} AND (at_ms, queue, part, place) < (:at, :name, :part, :place)" if before else where
+    order = "ORDER BY at_ms DESC, queue DESC, part DESC, place DESC"
+    # The index has all that selects and orders: only the shown rows are read.
     rows = store.query(
         "SELECT queue, part, place, message_id, actor, at_ms, error_type, substr(error, 1, 300) error,"
-        f" retries, redrives, not_redrivable FROM dead_letter WHERE {page}"
-        f" ORDER BY at_ms DESC, queue DESC, part DESC, place DESC LIMIT {PAGE + 1}",
+        " retries, redrives, not_redrivable FROM dead_letter WHERE (queue, part, place) IN"
+        f" (SELECT queue, part, place FROM {source} WHERE {page} {order} LIMIT {PAGE + 1}) {order}",
         {**parameters, **before},
     )
     shown = rows[:PAGE]
@@ -119,34 +121,13 @@ def dead_letters(look: Look) -> View:
         "filter": {name: getattr(wanted, name) for name in Filter.NAMES},
         "is_filtered": bool(wanted.query()),
         "words": wanted.words(),
-        "count": count,
-        "groups": _with_sparks(store, where, parameters, groups),
+        "count": counted["n"],
+        "groups": groups_of(store, source, where, parameters) if wanted.query() else store.get("groups", []),
         "dead_letters": shown,
         "next": _after(shown[-1]) if len(rows) > PAGE else None,
         "queues": [row["queue"] for row in store.get("queues", [])],
     }
     return View("dead_letters.html", "dead-letters", "Dead letters", document)
-
-
-def _with_sparks(
-    store: StateCache, where: str, parameters: Mapping[str, Any], groups: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """The groups, each with its number of dead letters in each hour of the last day."""
-    now_ms = clock.wall_ms()
-    begin_ms = now_ms - SPARK_BUCKETS * 3_600_000
-    found = store.query(
-        "SELECT queue, actor, error_type, cast((at_ms - :begin) / 3600000 AS INTEGER) hour, count(*) n"
-        f" FROM dead_letter WHERE {where} AND at_ms >= :begin GROUP BY 1, 2, 3, 4",
-        {**parameters, "begin": begin_ms},
-    )
-    sparks: dict[tuple[Any, ...], list[int]] = {}
-    for row in found:
-        hours = sparks.setdefault((row["queue"], row["actor"], row["error_type"]), [0] * SPARK_BUCKETS)
-        hours[min(row["hour"], SPARK_BUCKETS - 1)] += row["n"]
-    none = [0] * SPARK_BUCKETS
-    return [
-        {**row, "hours": sparks.get((row["queue"], row["actor"], row["error_type"]), none)} for row in groups
-    ]
 
 
 def _after(row: Mapping[str, Any]) -> str:

@@ -41,7 +41,7 @@ CREATE TABLE dead_letter (
     record TEXT, round INTEGER NOT NULL,
     PRIMARY KEY (queue, part, place)
 ) WITHOUT ROWID;
-CREATE INDEX dead_letter_of_error ON dead_letter (queue, actor, error_type, at_ms);
+CREATE INDEX dead_letter_of_error ON dead_letter (error_type, actor, queue, at_ms);
 CREATE INDEX dead_letter_of_message ON dead_letter (message_id);
 CREATE INDEX dead_letter_by_time ON dead_letter (at_ms);
 """
@@ -50,7 +50,7 @@ Row = dict[str, Any]
 
 
 class StateCache:
-    """The cache. One thread writes; reads see the last committed state.
+    """The cache. One thread at a time writes; each thread reads the last committed state.
 
     Parameters:
       path: The file. A damaged one, and one of another version, is deleted and created anew.
@@ -60,14 +60,14 @@ class StateCache:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._writing = threading.Lock()
-        self._reading = threading.Lock()
+        self._local = threading.local()
+        self._readers: list[sqlite3.Connection] = []
         try:
             self._writer = self._open()
         except sqlite3.DatabaseError as e:
             logger.warning("The cache %s is damaged and is filled again: %s", path, e)
             self._delete()
             self._writer = self._open()
-        self._reader = self._connect()
 
     def _open(self) -> sqlite3.Connection:
         db = self._connect()
@@ -89,6 +89,7 @@ class StateCache:
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, timeout=10, isolation_level=None, check_same_thread=False)
         db.execute(f"PRAGMA cache_size = -{PAGE_CACHE_KIB}")
+        db.execute("PRAGMA temp_store = MEMORY")
         return db
 
     def _delete(self) -> None:
@@ -96,8 +97,9 @@ class StateCache:
             Path(f"{self.path}{suffix}").unlink(missing_ok=True)
 
     def close(self) -> None:
-        with self._writing, self._reading:
-            self._reader.close()
+        with self._writing:
+            for reader in self._readers:
+                reader.close()
             self._writer.close()
 
     # Writing
@@ -129,10 +131,23 @@ class StateCache:
 
     def query(self, statement: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> list[Row]:
         """The rows of a statement, each by the names of its columns."""
-        with self._reading:
-            cursor = self._reader.execute(statement, parameters)
-            names = [column[0] for column in cursor.description]
-            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        cursor = self._reader().execute(statement, parameters)
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def keep(self, name: str, statement: str, parameters: Mapping[str, object]) -> None:
+        """Keep the rows of a statement as the table ``temp.NAME``, for this thread until its next call."""
+        reader = self._reader()
+        reader.execute(f"DROP TABLE IF EXISTS temp.{name}")
+        reader.execute(f"CREATE TEMP TABLE {name} AS {statement}", parameters)
+
+    def _reader(self) -> sqlite3.Connection:
+        """This thread's connection."""
+        reader: sqlite3.Connection | None = getattr(self._local, "reader", None)
+        if reader is None:
+            reader = self._local.reader = self._connect()
+            self._readers.append(reader)
+        return reader
 
     def points(self, series: str, since_ms: int) -> list[tuple[int, float]]:
         """The samples of a series, by time."""
