@@ -37,6 +37,8 @@ from .schedules import Schedules
 DEFAULT_HISTORY_MS = 3600 * 1000
 #: The time for which an abort is in force: the default retention of a queue.
 ABORT_EXPIRES_AFTER_MS = 7 * 24 * 3600 * 1000
+#: The clock of a worker may be behind that of an operator by so much.
+CLOCK_SKEW_MS = 60_000
 #: The interval in which a caller that waits for an abort reads the history.
 ABORT_POLL_S = 0.25
 #: The time for which the topic of the reports keeps those of a worker.
@@ -432,7 +434,7 @@ class OperatorMethods:
             raise ValueError(f"expires_at={expires_at} is over")
         self.parts.commands.abort(message_id, expires_at_ms=expires_at_ms, reason=reason, by=by)
         deadline_s = clock.monotonic_s() + timeout_s
-        since = datetime.fromtimestamp(now_ms / 1000, UTC)
+        since = datetime.fromtimestamp((now_ms - CLOCK_SKEW_MS) / 1000, UTC)
         while clock.monotonic_s() < deadline_s:
             events = self.history(message_id=message_id, since=since)
             if any(event.kind == EventKind.ABORTED for event in events):

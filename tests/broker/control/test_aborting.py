@@ -147,7 +147,8 @@ def test_a_running_task_in_a_thread_gets_the_abort_and_the_next_one_does_not(thr
     first = work.send(0)
     wait_until(lambda: seen.begun == [0], deadline_s=DEADLINE_S, what="the task")
     others = [work.send(number) for number in range(1, 4)]
-    threaded.broker.abort(first.message_id)
+    outcome = threaded.broker.abort(first.message_id, timeout_s=DEADLINE_S)
+    assert outcome is AbortOutcome.ABORTED
     wait_until(lambda: len(seen.ended) == 3, deadline_s=DEADLINE_S, what="the other tasks")
     threaded.broker.join(QUEUE, timeout=10_000)
     assert seen.begun == [0, 1, 2, 3]
