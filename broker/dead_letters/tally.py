@@ -7,6 +7,8 @@ the dead-letter topic.
 
 from __future__ import annotations
 
+import json
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterable
@@ -20,6 +22,8 @@ MAX_ERROR_TYPES = 250
 #: The name that stands for the others.
 OTHERS = "(others)"
 _KEY = b'"error_type":"'
+#: A text of JSON that was written without control characters, as Python writes it.
+_TEXT = re.compile(rb'"(?:[^"\\\x00-\x1f]|\\.)*"')
 
 
 class DeadLetterTally:
@@ -118,5 +122,8 @@ def error_type_of(value: bytes) -> str:
     at = value.rfind(_KEY)
     if at < 0:
         return ""
-    at += len(_KEY)
-    return value[at : max(at, value.find(b'"', at))].decode(errors="replace")
+    text = _TEXT.match(value, at + len(_KEY) - 1)
+    try:
+        return "" if text is None else str(json.loads(text[0]))
+    except ValueError:  # the record is not this broker's
+        return ""

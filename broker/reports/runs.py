@@ -234,7 +234,8 @@ class Runs:
                 found[actor_name] = counters.read() if known is None else known + counters.read()
         for _, delivery in self.running():
             name = delivery.actor_name
-            found[name] = found.get(name, ActorCounters()) + ActorCounters(started=1)
+            known = found.get(name, ActorCounters(queue_name=delivery.queue_name))
+            found[name] = known + ActorCounters(started=1)
         return found
 
     def unrecorded(self) -> dict[str, int]:

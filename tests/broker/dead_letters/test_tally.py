@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 import dramatiq
@@ -104,9 +103,16 @@ def test_error_types_beyond_a_limit_share_an_entry(kit: Kit) -> None:
     assert found[OTHERS] == 3
 
 
-@pytest.mark.parametrize("error", ['","error_type":"Other","', "error_type", "\\", '"'])
-def test_an_error_type_is_found_whatever_the_texts_contain(error: str) -> None:
+@pytest.mark.parametrize("error", ['","error_type":"Other","', "error_type", "\\", '"', "\udcff"])
+@pytest.mark.parametrize("error_type", ["Away", "Ошибка", 'a"b', "a\\", "two\nlines", ""])
+def test_an_error_type_is_found_whatever_the_texts_contain(error: str, error_type: str) -> None:
     original = {"kwargs": {"error_type": "Inner", "x": error}}
-    entry = {"original_message": original, "error": error, "error_type": "Away", "traceback": error}
-    assert error_type_of(as_json(entry)) == json.loads(as_json(entry))["error_type"]
-    assert error_type_of(b"not ours") == error_type_of(b'"error_type":"') == ""
+    entry = {"original_message": original, "error": error, "error_type": error_type, "traceback": error}
+    assert error_type_of(as_json(entry)) == error_type
+
+
+@pytest.mark.parametrize(
+    "value", [b"not ours", b'"error_type":"', b'"error_type":"\\q"', b'"error_type":"\xff"']
+)
+def test_a_record_of_somebody_else_has_no_error_type(value: bytes) -> None:
+    assert error_type_of(value) == ""

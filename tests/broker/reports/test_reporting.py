@@ -81,7 +81,7 @@ def test_a_report_shows_a_running_task_with_its_progress_attempt_and_limit(kit: 
     assert (task.attempt, task.limit_ms) == (1, 90_000)
     assert task.progress is not None
     assert (task.progress.fraction, task.progress.text) == (0.4, "reading page 12")
-    assert report.actors["read_book"].started == 1
+    assert (report.actors["read_book"].started, report.actors["read_book"].queue_name) == (1, "default")
     assert report.next_s == 2.0
     assert ended.running == ()
 
