@@ -168,10 +168,10 @@ def test_a_worker_process_gets_the_formatter_at_its_boot(kit: Kit, lines: Lines)
             handler.setFormatter(formatter)
 
 
-def test_no_value_loses_a_line_or_replaces_the_fields_of_the_formatter(lines: Lines) -> None:
+def test_no_value_loses_a_line_or_replaces_the_fields_of_the_formatter() -> None:
     odd = {"float": float("nan"), "keys": {(1, 2): 3}, "level": "zz", "text": "t", "time": 1, "worker": "x"}
-    logging.getLogger("shop").warning("file %s", "\udcff", extra=odd)
-    (text,) = lines.texts
+    record = logging.makeLogRecord({"levelname": "WARNING", "msg": "file %s", "args": ("\udcff",), **odd})
+    text = JSONFormatter(lambda: "host:1:ab").format(record)
     line = json.loads(text.encode(), parse_constant=pytest.fail)
     assert (line["text"], line["level"], line["worker"]) == ("file \udcff", "warning", "host:1:ab")
     assert (line["float"], line["keys"]) == ("nan", {"(1, 2)": 3})
