@@ -19,6 +19,7 @@ import pytest
 
 from broker.kafka.types import Membership
 from tests.chaos.arena import SESSION_TIMEOUT_MS, START_DEADLINE_S, Arena, Worker
+from tests.reapers import reaper_pids, registrations
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs pidfd")
@@ -40,28 +41,25 @@ def worker_pids(worker: Worker, count: int = 1) -> list[int]:
 def reaper_pid(worker: Worker, number: int = 1) -> int:
     """The reaper of a command, once all workers have registered with it and have joined their groups."""
     wait_until(
-        lambda: len(pids_of(worker, "run_reaper' is ready")) >= number,
+        lambda: len(reaper_pids(worker.log_lines("run_reaper"))) >= number,
         deadline_s=START_DEADLINE_S,
         what="the reaper to start",
     )
-    return pids_of(worker, "run_reaper' is ready")[-1]
+    return reaper_pids(worker.log_lines("run_reaper"))[-1]
 
 
 def wait_until_registered(play: Arena, worker: Worker, *, members: int, connections: int = 1) -> int:
     """Wait until the groups are complete and the reaper knows it; return the reaper's process id."""
-    reaper = psutil.Process(reaper_pid(worker))
+    reaper = reaper_pid(worker)
     wait_until(
         lambda: len(play.owners()) == members and all(play.owners().values()),
         deadline_s=START_DEADLINE_S,
         what=f"{members} members with partitions",
     )
-
-    def is_registered() -> bool:
-        established = [c for c in reaper.net_connections("unix") if "reaper" in str(c.laddr)]
-        return len(established) > connections  # the listener, and a connection of each worker
-
-    wait_until(is_registered, deadline_s=START_DEADLINE_S, what="the registration")
-    return reaper.pid
+    wait_until(
+        lambda: registrations(reaper) >= connections, deadline_s=START_DEADLINE_S, what="the registration"
+    )
+    return reaper
 
 
 def kill(*pids: int) -> None:
