@@ -1,7 +1,7 @@
 """Requests that are generated from the OpenAPI document meet answers that it describes.
 
-Schemathesis makes cases when its tests are collected, for half a minute of processor time. So this file is not
-collected with the others, in each of their processes: test_generated_requests.py runs it.
+Schemathesis makes cases when its tests are collected, for half a minute of processor time. So this file is
+not collected with the others, in each of their processes: test_generated_requests.py runs it.
 """
 
 from collections.abc import Callable, Iterator
