@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -126,12 +127,14 @@ def command_list(needs: Iterable[Right], options: Mapping[str, Any]) -> list[str
         operations.setdefault((need.kind, need.name), []).append(need.operation)
     resources: dict[tuple[str, ...], list[str]] = {}
     for (kind, name), wanted in operations.items():
-        resource = f"--{kind}{f' {name}' if name else ''}"
+        resource = f"--{kind}{f' {shlex.quote(name)}' if name else ''}"
         resources.setdefault(tuple(dict.fromkeys(wanted)), []).append(resource)
     who = options.get("sasl_plain_username") or "<this client>"
+    # The name of a user by certificate has spaces: "CN=web, O=Shop".
+    principal = shlex.quote(f"User:{who}")
     start = f"kafka-acls.sh --bootstrap-server {options['bootstrap_servers'][0]} --add"
     return [
-        " ".join([start, f"--allow-principal User:{who}", *(f"--operation {one}" for one in wanted), *found])
+        " ".join([start, f"--allow-principal {principal}", *(f"--operation {one}" for one in wanted), *found])
         for wanted, found in resources.items()
     ]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import dramatiq
 import pytest
 
@@ -68,6 +70,18 @@ def test_a_plan_as_commands_names_the_users_and_is_a_script(kit: Kit, dkb: Dkb) 
     assert any("User:shop-web --operation WRITE --topic shop-mail" in line for line in lines)
     ran = dkb("topics", "plan", "mail", "--principal", "nobody=x")
     assert (ran.code, "is no CLIENT=USER" in ran.err) == (2, True)
+
+
+@pytest.mark.parametrize("user", ["CN=web, O=Shop", "it's $(reboot); \"x\""])
+def test_a_shell_takes_the_user_of_a_planned_command_as_one_argument(kit: Kit, dkb: Dkb, user: str) -> None:
+    ran = dkb("topics", "plan", "mail", "--as", "commands", "--principal", f"web={user}")
+    users = [
+        arguments[arguments.index("--allow-principal") + 1]
+        for arguments in map(shlex.split, ran.out.splitlines())
+        if "--allow-principal" in arguments
+    ]
+    assert f"User:{user}" in users
+    assert set(users) == {f"User:{user}", "User:worker", "User:operator", "User:console"}
 
 
 def test_apply_is_a_dry_run_and_then_creates_what_is_missing_and_nothing_else(kit: Kit, dkb: Dkb) -> None:
