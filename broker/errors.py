@@ -103,6 +103,11 @@ class EnqueueFailed(BrokerConnectionError):
             text += f" For {count} of the others: {other}."
         super().__init__(text)  # type: ignore[no-untyped-call]
 
+    @property
+    def is_final(self) -> bool:
+        """Whether Kafka has none of the failed messages for certain, and would refuse each of them again."""
+        return all(isinstance(reason, RECORD_ERRORS) for reason in self.failures.values())
+
 
 class TopicMisconfigured(BrokerConnectionError):
     """The settings of a topic certainly lose messages. No message is sent to it until they are corrected.

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from dramatiq.message import Message
 
-from .. import AbortOutcome, EventKind, Outcome
+from .. import AbortOutcome, EnqueueFailed, EventKind, NotAuthorized, Outcome, TopicMisconfigured
 from ..process import clock
 from . import texts
 from .confirm import confirm_count
@@ -59,7 +59,10 @@ def enqueue(
         options = {} if key is None else {"partition_key": key}
         message = message_to(session, actor, args, named, queue, options)
         delay_ms = None if delay is None else int(texts.parse_duration(delay).total_seconds() * 1000)
-        sent = session.broker.enqueue(message, delay=delay_ms)
+        try:
+            sent = session.broker.enqueue(message, delay=delay_ms)
+        except EnqueueFailed as e:
+            raise _refused_for_certain(e) or e from e
         session.output.show(
             Answer(
                 "enqueue",
@@ -72,6 +75,14 @@ def enqueue(
                 lines=[sent.message_id],
             )
         )
+
+
+def _refused_for_certain(failed: EnqueueFailed) -> Exception | None:
+    """The error of a message that Kafka has certainly not taken; None when it may have."""
+    (reason,) = failed.failures.values()
+    if isinstance(reason, NotAuthorized | TopicMisconfigured):
+        return reason
+    return Refused(str(failed)) if failed.is_final else None
 
 
 def _arguments(arguments: str, kwargs: str) -> tuple[list[Any], dict[str, Any]]:
@@ -169,7 +180,7 @@ def abort(
     """
     with ending(context) as session:
         began = datetime.fromtimestamp(clock.wall_ms() / 1000, UTC)
-        ends = began + texts.parse_duration(expires)
+        ends = texts.parse_end(expires, began)
         wanted = list(dict.fromkeys(message_ids))
         for message_id in wanted:
             session.broker.abort(message_id, reason=reason, by=by, expires_at=ends)

@@ -23,6 +23,8 @@ MAX_EVENTS = 100_000
 #: A queue without arrivals, and a run that takes no time, are planned as these.
 LEAST_RATE = 0.001
 LEAST_TASK_MS = 0.001
+#: The highest rate and the longest duration that are planned. Sizes of an infinite one have no number.
+MAX = 1e9
 
 SIZE_COLUMNS = (
     Column("SIZE", lambda r: r["size"]),
@@ -82,14 +84,16 @@ def plan_queue(
     ] = None,
     rate: Annotated[
         float | None,
-        typer.Option(min=0.001, metavar="PER_SECOND", help="Messages a second, at the peak."),
+        typer.Option(min=0.001, max=MAX, metavar="PER_SECOND", help="Messages a second, at the peak."),
     ] = None,
-    task_ms: Annotated[float | None, typer.Option(min=0.001, help="The duration of a task.")] = None,
+    task_ms: Annotated[
+        float | None, typer.Option(min=0.001, max=MAX, help="The duration of a task.")
+    ] = None,
     since: Annotated[
         str, typer.Option(metavar="TIME", help="The period that is measured: 1h, or ISO 8601.")
     ] = "1h",
     cpu_ms: Annotated[
-        float, typer.Option(min=0.0, help="Its processor time in Python; tasks that wait have little.")
+        float, typer.Option(min=0.0, max=MAX, help="Its processor time in Python; tasks that wait have little.")
     ] = 0.0,
     threads: Annotated[int, typer.Option(min=1, help="The threads of a process (dramatiq --threads).")] = 8,
     utilization: Annotated[

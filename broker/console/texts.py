@@ -113,6 +113,18 @@ def parse_duration(text: str) -> timedelta:
         raise ValueError(f"{text!r} is too long") from None
 
 
+def parse_end(text: str, begin: datetime) -> datetime:
+    """The time at which a duration ends.
+
+    Raises:
+      ValueError: When the text is no duration, or it ends beyond the calendar.
+    """
+    try:
+        return begin + parse_duration(text)
+    except OverflowError:
+        raise ValueError(f"{text!r} ends after the year 9999") from None
+
+
 def parse_moment(text: str, now: datetime) -> datetime:
     """A duration before ``now``, as in ``--since 2h``, or a time of ISO 8601, in UTC unless it has a zone.
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from .. import WorkerState
 from ..process import clock
 from . import texts
 from .documents import RunningRow
@@ -39,7 +40,7 @@ def register(app: typer.Typer) -> None:
 def workers(
     context: typer.Context,
     state: Annotated[
-        list[str] | None, typer.Option(help="Only those: busy, idle, stuck, silent or gone; may be repeated.")
+        list[WorkerState] | None, typer.Option(help="Only workers in that state; may be repeated.")
     ] = None,
     queue: Annotated[str | None, typer.Option(help="Only workers of this queue.")] = None,
     within: Within = "1h",

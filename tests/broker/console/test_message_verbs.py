@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+
 import dramatiq
 import pytest
 
 from broker import CancelUndecided, Outcome
+from broker.kafka.errors import KafkaError, NotEnoughReplicasAfterAppendError, TopicAuthorizationFailedError
 from broker.testing import Kit, delayed, drain, pending
+from broker.testing.memory.faults import Request
 from tests.broker.console.conftest import Dkb
 
 
@@ -43,6 +48,8 @@ def test_enqueue_without_the_application_needs_an_existing_queue(kit: Kit, dkb: 
         (("resize", "[]", "--kwargs", "[]"), "--kwargs is no JSON object"),
         (("resise", "[]"), "The application has no actor 'resise': it has resize."),
         (("resize", "[]", "--delay", "soon"), "'soon' is no duration"),
+        (("resize", "[]", "--delay", "99999999999h"), "'99999999999h' is too long"),
+        (("resize", "[]", "--delay", "800000d"), "is longer than ten years"),
     ],
 )
 def test_enqueue_refuses_what_it_cannot_send_and_sends_nothing(
@@ -54,6 +61,36 @@ def test_enqueue_refuses_what_it_cannot_send_and_sends_nothing(
     ran = dkb("enqueue", *arguments)
     assert (ran.code, said in ran.err) == (2, True)
     assert kit.cluster.topics == {}
+
+
+def test_a_message_that_kafka_cannot_take_is_refused_and_not_undecided(kit: Kit, dkb: Dkb) -> None:
+    @dramatiq.actor
+    def task(text: str) -> None: ...
+
+    ran = dkb("enqueue", "task", json.dumps(["x" * 2_000_000]))
+    assert (ran.code, ran.out) == (2, "")
+    assert "The same message would fail again: send less data" in ran.err
+    assert len(ran.err.splitlines()) == 1
+    assert pending() == []
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (lambda: TopicAuthorizationFailedError({"shop-default"}), 4),
+        (lambda: NotEnoughReplicasAfterAppendError("some have it"), 5),
+    ],
+)
+def test_enqueue_tells_a_missing_right_from_an_acknowledgement_that_did_not_come(
+    kit: Kit, dkb: Dkb, error: Callable[[], KafkaError], code: int
+) -> None:
+    @dramatiq.actor
+    def task() -> None: ...
+
+    kit.cluster.refuse(Request.PRODUCE, error, times=None)
+    ran = dkb("enqueue", "task")
+    assert (ran.code, ran.out) == (code, "")
+    assert len(ran.err.splitlines()) == 1
 
 
 def test_cancel_drops_a_delayed_message(kit: Kit, dkb: Dkb) -> None:
@@ -132,6 +169,8 @@ def test_abort_lets_a_waiting_message_not_run_and_says_when_it_is_not_known_yet(
     assert [row["message_id"] for row in rows] == [unwanted.message_id]
     assert "an operator has aborted it" in dkb("task", "show", unwanted.message_id).out
     assert dkb("abort", "some").code == 2  # without a reason
+    ran = dkb("abort", "some", "--reason", "a mistake", "--expires", "8000000d")
+    assert (ran.code, ran.err) == (2, "dkb: '8000000d' ends after the year 9999\n")
 
 
 def test_a_retry_that_no_worker_has_heard_is_exit_code_5(

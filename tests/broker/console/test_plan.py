@@ -56,6 +56,12 @@ def test_plan_prints_each_size_with_its_reason_and_asks_no_kafka(dkb: Dkb) -> No
     assert dkb("plan").code == 2
 
 
+@pytest.mark.parametrize("load", [("--rate", "inf", "--task-ms", "1"), ("--rate", "1", "--task-ms", "inf")])
+def test_an_infinite_load_is_refused(dkb: Dkb, load: tuple[str, ...]) -> None:
+    ran = dkb("plan", *load)
+    assert (ran.code, ran.out) == (2, "")
+
+
 def test_the_load_of_a_queue_is_measured_in_its_log_and_its_history(kit: Kit, dkb: Dkb, tell: Tell) -> None:
     @dramatiq.actor(queue_name="mail")
     def task() -> None: ...

@@ -93,6 +93,12 @@ def test_actors_adds_the_counters_of_all_workers_and_lists_declared_ones(
     assert (rows["slow"]["running"], rows["never_ran"]["started"]) == (1, 0)
 
 
+def test_a_state_that_no_worker_has_is_refused_with_the_list(dkb: Dkb) -> None:
+    ran = dkb("workers", "--state", "bogus")
+    assert ran.code == 2
+    assert all(state in ran.err for state in ("bogus", "busy", "idle", "stuck", "silent", "gone"))
+
+
 def test_without_a_worker_there_is_a_message_and_no_row(dkb: Dkb) -> None:
     ran = dkb("workers")
     assert (ran.code, ran.out) == (0, "")
