@@ -191,8 +191,8 @@ def redrive(
     until: Until = None,
     limit: AtMost = None,
     rate: Annotated[
-        float | None, typer.Option(metavar="PER_SECOND", help="At most so many a second.")
-    ] = None,
+        float, typer.Option(min=0.0, metavar="PER_SECOND", help="At most so many a second; 0 for no limit.")
+    ] = 0.0,
     everything: Everything = False,
     is_applied: Apply = False,
     is_confirmed: Yes = False,
@@ -213,7 +213,7 @@ def redrive(
 
         def act(where: Callable[[DeadLetter], bool]) -> Resolved:
             return session.broker.redrive(
-                queue, dry_run=not is_applied, reason=reason, by=by, rate_per_s=rate, where=where
+                queue, dry_run=not is_applied, reason=reason, by=by, rate_per_s=rate or None, where=where
             )
 
         _resolve(session, "redrive", queue, wanted, limit, everything, is_applied, is_confirmed, reason, act)

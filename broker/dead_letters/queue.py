@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Iterable, Iterator
 from typing import Unpack
@@ -186,7 +187,7 @@ def _request(
 ) -> RedriveRequest:
     if not dry_run and not reason.strip():
         raise ValueError(f"a {action.value} needs reason=, which the history keeps")
-    if rate_per_s is not None and rate_per_s <= 0:
+    if rate_per_s is not None and not 0 < rate_per_s < math.inf:
         raise ValueError(f"rate_per_s={rate_per_s}: pass a positive number, or None for no limit")
     return RedriveRequest(
         operation=secrets.token_hex(8),

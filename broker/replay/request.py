@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -41,7 +42,7 @@ class ReplayRequest:
             raise ValueError(f"since={self.since} is not before until={self.until}")
         if self.ids not in ("same", "new"):
             raise ValueError(f"ids={self.ids!r}: pass 'same' or 'new'")
-        if self.rate_per_s is not None and self.rate_per_s <= 0:
+        if self.rate_per_s is not None and not 0 < self.rate_per_s < math.inf:
             raise ValueError(f"rate_per_s={self.rate_per_s}: pass a positive number, or None for no limit")
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit={self.limit}: it is at least 1")

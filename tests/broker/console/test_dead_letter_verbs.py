@@ -123,6 +123,18 @@ def test_an_applied_redrive_asks_for_the_number_and_does_nothing_without_it(
     assert sum(row["count"] for row in rows if row["state"] == "done") == 2
 
 
+def test_a_redrive_with_the_rate_0_has_no_limit_and_a_negative_rate_is_refused(
+    five_dead: Sent, dkb: Dkb, dead_ids: Ids
+) -> None:
+    arguments = ("dlq", "redrive", "mail", "--all", "--apply", "--yes", "--reason", "it is back", "--rate")
+    for rate in ("-1", "nan", "inf"):
+        ran = dkb(*arguments, rate)
+        assert (ran.code, ran.out) == (2, "")
+    assert len(dead_ids()) == 5
+    assert dkb(*arguments, "0").code == 0
+    assert len(pending("mail")) == 5
+
+
 def test_a_discard_with_a_limit_takes_the_oldest(five_dead: Sent, dkb: Dkb, dead_ids: Ids) -> None:
     ran = dkb(
         "dlq",

@@ -104,6 +104,8 @@ def test_new_ids_are_given_when_asked_for(receipts: list[str], dkb: Dkb) -> None
         (("male", "--all"), 1, "no queue 'male'"),
         (("mail", "--from", "1h", "--to", "2h"), 2, "is not before"),
         (("mail", "--from", "soon"), 2, "'soon' is no time"),
+        (("mail", "--all", "--rate", "inf"), 2, "rate_per_s=inf: pass a positive number"),
+        (("mail", "--all", "--rate", "-1"), 2, "--rate"),
     ],
 )
 def test_a_replay_that_makes_no_sense_is_refused_and_nothing_is_sent(
