@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Annotated, Any
 
 import typer
@@ -25,6 +26,8 @@ COMMON = {
     "--verbose": False,
 }
 
+HELP = ("-h", "--help")
+
 EXIT_CODES = (
     "Exit codes: 0 done; 1 a finding, or nothing found; 2 wrong usage; 3 Kafka does not answer; 4 a right is "
     "missing; 5 done in part, or undecided; 6 not confirmed; 130 interrupted."
@@ -39,11 +42,44 @@ class VerbGroup(TyperGroup):
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, arranged(args, set(self.commands)))
+        verbs = set(self.commands)
+        # A shell completes a line that is not whole yet.
+        if not ctx.resilient_parsing and (reason := without_verb(args, verbs)) is not None:
+            ctx.fail(reason)
+        return super().parse_args(ctx, arranged(args, verbs))
 
 
 def arranged(args: list[str], verbs: set[str]) -> list[str]:
     """The arguments in the order that the parser needs: common options, verb, its arguments."""
+    common, others = _apart(args)
+    if others and not others[0].startswith("-") and others[0] not in verbs:
+        first = others.pop(0)
+        common += ["--url" if "://" in first else "--app", first]
+    return common + others
+
+
+def without_verb(args: list[str], verbs: set[str]) -> str | None:
+    """Why the arguments name no verb, when their first word may be a misspelt one; else None.
+
+    The parser would take it for the name of an application, and not mention it.
+    """
+    _, words = _apart(args)
+    if not words or words[0] in verbs or not words[0].isidentifier() or (words[1:2] and words[1] in verbs):
+        return None
+    if set(words) & set(HELP):
+        return None
+    named = [words[0], *(word for word in words[1:2] if not word.startswith("-"))]
+    close = [one for word in named for one in get_close_matches(word, sorted(verbs), n=1, cutoff=0.8)]
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    if len(named) == 1:
+        reason = f"{named[0]!r} is no verb"
+    else:
+        reason = f"Neither {named[0]!r} nor {named[1]!r} is a verb"
+    return f"{reason}.{hint} A verb follows an application: dkb {words[0]} status."
+
+
+def _apart(args: list[str]) -> tuple[list[str], list[str]]:
+    """The common options, and the other arguments."""
     common: list[str] = []
     others: list[str] = []
     remaining = list(args)
@@ -59,10 +95,7 @@ def arranged(args: list[str], verbs: set[str]) -> list[str]:
                 common.append(remaining.pop(0))
         else:
             others.append(argument)
-    if others and not others[0].startswith("-") and others[0] not in verbs:
-        first = others.pop(0)
-        common += ["--url" if "://" in first else "--app", first]
-    return common + others
+    return common, others
 
 
 app = typer.Typer(
@@ -71,7 +104,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": list(HELP)},
     epilog=EXIT_CODES,
 )
 

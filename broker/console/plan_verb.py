@@ -86,14 +86,13 @@ def plan_queue(
         float | None,
         typer.Option(min=0.001, max=MAX, metavar="PER_SECOND", help="Messages a second, at the peak."),
     ] = None,
-    task_ms: Annotated[
-        float | None, typer.Option(min=0.001, max=MAX, help="The duration of a task.")
-    ] = None,
+    task_ms: Annotated[float | None, typer.Option(min=0.001, max=MAX, help="The duration of a task.")] = None,
     since: Annotated[
         str, typer.Option(metavar="TIME", help="The period that is measured: 1h, or ISO 8601.")
     ] = "1h",
     cpu_ms: Annotated[
-        float, typer.Option(min=0.0, max=MAX, help="Its processor time in Python; tasks that wait have little.")
+        float,
+        typer.Option(min=0.0, max=MAX, help="Its processor time in Python; tasks that wait have little."),
     ] = 0.0,
     threads: Annotated[int, typer.Option(min=1, help="The threads of a process (dramatiq --threads).")] = 8,
     utilization: Annotated[

@@ -37,6 +37,29 @@ def test_the_target_may_come_first_and_common_options_may_follow_the_verb(typed:
     assert arranged(typed.split(), VERBS) == parsed.split()
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("stauts", "'stauts' is no verb. Did you mean 'status'?"),
+        ("stauts --watch", "'stauts' is no verb. Did you mean 'status'?"),
+        ("stauts mail", "Neither 'stauts' nor 'mail' is a verb. Did you mean 'status'?"),
+        ("shop wrokers", "Neither 'shop' nor 'wrokers' is a verb. Did you mean 'workers'?"),
+        ("shop", "'shop' is no verb. A verb follows an application: dkb shop status."),
+        ("shop.tasks stauts", "No such command 'stauts'"),
+    ],
+)
+def test_a_misspelt_verb_is_named(dkb: Dkb, monkeypatch: pytest.MonkeyPatch, typed: str, said: str) -> None:
+    monkeypatch.setenv("DKB_URL", "kafka://h:1/n")
+    ran = dkb(*typed.split())
+    assert (ran.code, ran.out) == (2, "")
+    assert said in " ".join(ran.err.split())
+
+
+def test_a_word_before_help_is_an_application(dkb: Dkb) -> None:
+    assert dkb("shop", "--help").code == 0
+    assert dkb("shop", "status", "--help").code == 0
+
+
 def test_a_target_is_one_of_an_application_a_url_and_servers() -> None:
     with pytest.raises(TargetRefused, match="Which Kafka"):
         Target().broker()

@@ -72,7 +72,7 @@ def test_a_plan_as_commands_names_the_users_and_is_a_script(kit: Kit, dkb: Dkb) 
     assert (ran.code, "is no CLIENT=USER" in ran.err) == (2, True)
 
 
-@pytest.mark.parametrize("user", ["CN=web, O=Shop", "it's $(reboot); \"x\""])
+@pytest.mark.parametrize("user", ["CN=web, O=Shop", 'it\'s $(reboot); "x"'])
 def test_a_shell_takes_the_user_of_a_planned_command_as_one_argument(kit: Kit, dkb: Dkb, user: str) -> None:
     ran = dkb("topics", "plan", "mail", "--as", "commands", "--principal", f"web={user}")
     users = [
