@@ -10,7 +10,8 @@ from typer.core import TyperGroup
 
 from .. import KafkaBroker
 from ..version import VERSION
-from .output import Output
+from .exits import ExitCode
+from .output import Output, OutputFailed, prepare_streams
 from .session import Session, configure_logging
 from .target import Target
 
@@ -165,6 +166,11 @@ def common_options(
       dkb --bootstrap kafka:9092 --namespace shop- status --watch
       DKB_URL=kafka://kafka:9092/shop- dkb workers --json
     """
+    try:
+        prepare_streams()
+    except OutputFailed as e:
+        typer.echo(f"dkb: {e}", err=True)
+        raise typer.Exit(ExitCode.USAGE) from e
     given = context.obj if isinstance(context.obj, KafkaBroker) else None
     if given is None:
         configure_logging(verbose=verbose)

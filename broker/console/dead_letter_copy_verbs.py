@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from .. import DeadLetter, Imported
-from ..process.strict_json import dumps
 from . import texts
 from .confirm import confirm_count
 from .counts import COUNT_COLUMNS, counts
@@ -65,7 +64,7 @@ def export(
             found = islice(sorted(found, key=lambda one: one.timestamp), limit)
         count = 0
         for one in found:
-            typer.echo(dumps(line_of(one)))
+            session.output.write_json(line_of(one))
             count += 1
         session.output.say(f"{texts.plural(count, 'dead letter')} of {queue!r}.")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .exits import ExitCode
+from .output import write
 from .session import Refused, Session, ending
 
 if TYPE_CHECKING:
@@ -50,8 +50,7 @@ def metrics(
         exporter = _exporter(session)
         if is_once:
             exporter.refresh()
-            sys.stdout.write(exporter.text())
-            sys.stdout.flush()
+            write(exporter.text())
             if not exporter.is_up:
                 raise typer.Exit(ExitCode.UNREACHABLE)
             return

@@ -6,10 +6,14 @@ anything else, as a pipe, gets columns of plain text with one line of titles, in
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TextIO
 
 from ..process.strict_json import dumps
@@ -70,6 +74,10 @@ class Answer:
     lines: Sequence[str] = field(default=())
 
 
+class OutputFailed(Exception):
+    """The answer could not be written to stdout, as on a full disk. The text is one sentence."""
+
+
 class Output:
     """The standard streams of the command.
 
@@ -86,18 +94,34 @@ class Output:
         return not self.as_json and sys.stdout.isatty()
 
     def show(self, answer: Answer) -> None:
-        """Print an answer."""
+        """Print an answer.
+
+        Raises:
+          OutputFailed: When stdout does not take it.
+        """
         if self.as_json:
-            document = {"v": VERSION, "verb": answer.verb, **answer.document}
-            sys.stdout.write(dumps(document) + "\n")
+            self.write_json({"v": VERSION, "verb": answer.verb, **answer.document})
         elif self.is_terminal:
             self._show_tables(answer)
         else:
-            sys.stdout.write(plain(answer))
-        sys.stdout.flush()
+            write(plain(answer))
         for table in answer.tables:
             if not table.rows and table.empty and not self.as_json:
                 self.say(table.empty)
+
+    def write_json(self, document: Mapping[str, Any]) -> None:
+        """Print a document on a line of its own.
+
+        Raises:
+          OutputFailed: When stdout does not take it.
+        """
+        text = dumps(document)
+        try:
+            text.encode(sys.stdout.encoding or "utf-8")
+        except UnicodeEncodeError:
+            # Only texts of JSON have such characters, and \x of Python's escapes is no JSON.
+            text = "".join(one if one.isascii() else json.dumps(one)[1:-1] for one in text)
+        write(text + "\n")
 
     def say(self, text: str) -> None:
         """Print a message to stderr."""
@@ -113,6 +137,39 @@ class Output:
     def progress(self, what: str) -> ScanProgress:
         """A progress bar on stderr; it is silent when stderr is no terminal."""
         return ScanProgress(what, sys.stderr)
+
+
+def write(text: str) -> None:
+    """Write a text to stdout.
+
+    Raises:
+      OutputFailed: When stdout does not take it.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as e:
+        # Python would write the rest at its end, and fail again.
+        with contextlib.suppress(OSError):
+            sys.stdout.close()
+        raise OutputFailed(f"The answer could not be written to standard output: {e.strerror}.") from e
+
+
+def prepare_streams() -> None:
+    """Let stdout take characters that its encoding lacks, and messages have a stream.
+
+    Raises:
+      OutputFailed: When stdout is closed.
+    """
+    if getattr(sys, "stderr", None) is None:
+        # print(file=None) would write messages into the answer.
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the end
+    if getattr(sys, "stdout", None) is None:
+        raise OutputFailed("Standard output is closed: nothing was done.")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 class ScanProgress:

@@ -20,7 +20,7 @@ from .. import (
     TopicMisconfigured,
 )
 from .exits import ExitCode
-from .output import Output
+from .output import Output, OutputFailed
 from .target import Target, TargetRefused
 
 
@@ -138,6 +138,7 @@ _CODES: dict[type[BaseException], ExitCode] = {
     NotAuthorized: ExitCode.FORBIDDEN,
     CancelUndecided: ExitCode.UNDECIDED,
     EnqueueFailed: ExitCode.UNDECIDED,
+    OutputFailed: ExitCode.UNDECIDED,
     TopicMisconfigured: ExitCode.FINDING,
     KafkaUnavailable: ExitCode.UNREACHABLE,
     BrokerConnectionError: ExitCode.UNREACHABLE,
