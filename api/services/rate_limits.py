@@ -10,8 +10,11 @@ from dataclasses import dataclass, replace
 
 from api.services.async_batcher import AsyncBatcher
 from db.api_keys import ApiKey, Taken, Wanted
+from db.errors import RowLocked
 
 DAY_S = 86_400
+#: The time for the keys of a batch that met a lock, one by one. Each waits for a lock for a moment.
+SINGLY_S = 2.0
 
 
 @dataclass(slots=True)  # frozen would take four times as long, for each request
@@ -134,34 +137,58 @@ class Quotas:
         """Raise the error for every call that waits."""
         self._batcher.fail_all(error)
 
-    async def _take_all(self, calls: list[Wanted]) -> list[tuple[bool, int]]:
+    async def _take_all(self, calls: list[Wanted]) -> list[tuple[bool, int] | Exception]:
         """Take for all calls in one statement, and distribute what was granted in their order."""
         wanted: dict[str, Wanted] = {}
         for one in calls:
             before = wanted.get(one.key_id)
             count = one.count + (before.count if before else 0)
             wanted[one.key_id] = Wanted(one.key_id, one.quota_per_day, count)
-        taken = await self._take_in_database(list(wanted.values()))
+        taken = await self._take_each(list(wanted.values()))
         # What was given back in this batch is granted to others in it, too.
         left = {
-            key_id: taken[key_id].granted
+            key_id: found.granted
             + sum(-one.count for one in calls if one.key_id == key_id and one.count < 0)
-            for key_id in wanted
+            for key_id, found in taken.items()
+            if isinstance(found, Taken)
         }
-        answers = []
+        granted = []
         for one in calls:
-            is_granted = one.count <= left[one.key_id]
+            is_granted = one.count <= left.get(one.key_id, 0)
             if is_granted and one.count > 0:
                 left[one.key_id] -= one.count
-            answers.append((is_granted, taken[one.key_id].used))
+            granted.append(is_granted)
         unused = [
             Wanted(key_id, wanted[key_id].quota_per_day, -count) for key_id, count in left.items() if count
         ]
         if unused:
-            taken |= await self._take_in_database(unused)
+            returned = await self._take_each(unused)
+            # Ads whose row is locked meanwhile stay taken.
+            taken |= {key_id: found for key_id, found in returned.items() if isinstance(found, Taken)}
         return [
-            (is_granted, taken[one.key_id].used) for one, (is_granted, _) in zip(calls, answers, strict=True)
+            (is_granted, found.used) if isinstance(found := taken[one.key_id], Taken) else found
+            for one, is_granted in zip(calls, granted, strict=True)
         ]
+
+    async def _take_each(self, wanted: Sequence[Wanted]) -> dict[str, Taken | RowLocked]:
+        """Take for all keys. A number that another transaction keeps locked fails its own key only."""
+        taken: dict[str, Taken | RowLocked] = {}
+        try:
+            taken.update(await self._take_in_database(wanted))
+            return taken
+        except RowLocked as error:
+            if len(wanted) == 1:
+                return {wanted[0].key_id: error}
+        deadline_s = time.monotonic() + SINGLY_S
+        for one in wanted:
+            if time.monotonic() > deadline_s:
+                taken[one.key_id] = RowLocked("too many keys of one batch met a lock")
+                continue
+            try:
+                taken.update(await self._take_in_database([one]))
+            except RowLocked as error:
+                taken[one.key_id] = error
+        return taken
 
 
 def _seconds_left_today() -> int:

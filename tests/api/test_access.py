@@ -11,7 +11,7 @@ from api.services import key_ring
 from api.services.key_ring import KeyRing
 from api.services.rate_limits import LimitExceeded, Quotas, Rates
 from db.api_keys import ApiKey, Taken, Wanted
-from db.errors import DatabaseAway, DatabaseUnavailable
+from db.errors import DatabaseAway, DatabaseUnavailable, RowLocked
 from settings import keys_are_required
 from submissions.callers import SCOPES, PresentedKey, all_scopes, new_key, parse_key
 
@@ -272,18 +272,28 @@ def test_a_rate_fills_up_evenly(clock: Clock) -> None:
 
 
 class Numbers:
-    """The row of one key's quota, as PostgreSQL updates it."""
+    """The rows of quotas, as PostgreSQL updates them: all rows of a statement, or none."""
 
     def __init__(self) -> None:
-        self.used = 0
+        self.used_by_key: dict[str, int] = {}
         self.statements = 0
+        self.locked: set[str] = set()
+
+    @property
+    def used(self) -> int:
+        return self.used_by_key["a"]
 
     async def take(self, wanted: Sequence[Wanted]) -> dict[str, Taken]:
         self.statements += 1
-        [one] = wanted
-        granted = min(one.count, max(one.quota_per_day - self.used, 0))
-        self.used = max(self.used + granted, 0)
-        return {one.key_id: Taken(granted, self.used)}
+        if self.locked & {one.key_id for one in wanted}:
+            raise RowLocked("canceling statement due to lock timeout")
+        taken = {}
+        for one in wanted:
+            used = self.used_by_key.get(one.key_id, 0)
+            granted = min(one.count, max(one.quota_per_day - used, 0))
+            self.used_by_key[one.key_id] = max(used + granted, 0)
+            taken[one.key_id] = Taken(granted, self.used_by_key[one.key_id])
+        return taken
 
 
 def test_concurrent_requests_take_from_a_quota_in_one_statement() -> None:
@@ -325,3 +335,17 @@ def test_what_is_given_back_can_be_taken_by_others() -> None:
 
     asyncio.run(ask())
     assert numbers.used == 5
+
+
+def test_a_locked_quota_fails_the_requests_of_its_key_only() -> None:
+    numbers = Numbers()
+    numbers.locked = {"b"}
+
+    async def ask() -> list[object]:
+        quotas = Quotas(numbers.take, max_waiting=100)
+        asked = [quotas.take(key_id, 5, 1) for key_id in ("a", "b", "c", "b", "a")]
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    answers = asyncio.run(ask())
+    assert [isinstance(one, RowLocked) for one in answers] == [False, True, False, True, False]
+    assert numbers.used_by_key == {"a": 2, "c": 1}

@@ -339,6 +339,24 @@ def test_a_quota_is_exact_over_several_processes(guarded_api: Api, shop: Shop, d
         assert int(answer.headers["retry-after"]) > 0
 
 
+def test_a_locked_row_of_a_quota_refuses_the_ads_of_its_key_only(shop: Shop, database: Engine) -> None:
+    locked, other = shop("locked", quota_per_day=1000), shop("other", quota_per_day=1000)
+    for client in (locked, other):
+        assert client.post("/async_predict?item_id=1").status_code == 200
+    key_id = locked.key_id  # type: ignore[attr-defined]
+    with database.connect() as somebody, ThreadPoolExecutor(8) as threads:
+        somebody.exec_driver_sql("SELECT FROM api_key_usage WHERE key_id = %s FOR UPDATE", (key_id,))
+        asked = [
+            (client, threads.submit(client.post, "/async_predict?item_id=1"))
+            for client in (locked, other) * 12
+        ]
+        for client, answer in asked:
+            assert answer.result().status_code == (503 if client is locked else 200)
+        somebody.rollback()
+    assert locked.post("/async_predict?item_id=1").status_code == 200
+    assert execute(database, "SELECT used FROM api_key_usage ORDER BY used") == [(2,), (13,)]
+
+
 def test_ads_that_are_not_handed_in_do_not_count(shop: Shop, database: Engine) -> None:
     client = shop(quota_per_day=4)
     assert_problem(client.post("/async_predict?item_id=99"), 404)
