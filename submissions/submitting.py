@@ -154,6 +154,29 @@ class Submitter:
                 replies.append(error)
         return replies
 
+    def recall(self, requests: Sequence[SubmissionRequest]) -> list[Reply | None]:
+        """Return the replies of :meth:`submit` to repetitions, without submitting anything.
+
+        Parameters:
+          requests: With keys.
+
+        Returns:
+          For each request, in their order: the reply, or None if its key is free and new.
+
+        Raises:
+          DatabaseUnavailable: PostgreSQL cannot be used now.
+        """
+        keys = {request.key.value for request in requests if request.key}
+        with self._database.transaction() as connection:
+            free = idempotency.lock_free(connection, keys)
+            known = idempotency.read(connection, keys)
+        return [
+            _reply(request.key, known.get(request.key.value), is_repeated=True)
+            if request.key and (request.key.value in known or request.key.value not in free)
+            else None
+            for request in requests
+        ]
+
     async def submit_in_loop(
         self, connections: LoopConnections, requests: Sequence[SubmissionRequest]
     ) -> list[Reply]:

@@ -22,6 +22,7 @@ from api.schemas.submitting import (
     BulkSubmissionRequestBody,
 )
 from api.services.async_batcher import TooManyWaiting
+from api.services.rate_limits import LimitExceeded
 from db.errors import TransactionLost
 from submissions.submitting import Accepted, Reply, SubmissionRequest
 
@@ -61,7 +62,10 @@ async def _submit(
     if wanted.caller.quota_per_day is None:
         return await submit_once(submit, wanted)
     calls, count = calls_of(request), len(wanted.item_ids)
-    quota = await calls.take_from_quota(wanted.caller, count)
+    try:
+        quota = await calls.take_from_quota(wanted.caller, count)
+    except LimitExceeded as error:
+        return await _without_quota(request, wanted, error)
     if quota is None:
         return await submit_once(submit, wanted)
     request.limits.append(quota)
@@ -74,6 +78,36 @@ async def _submit(
         request.limits[-1] = quota.with_more(unused)
         await calls.give_back_to_quota(wanted.caller, unused)
     return accepted
+
+
+async def _without_quota(
+    request: AnyRequest, wanted: SubmissionRequest, refusal: LimitExceeded
+) -> Accepted:
+    """Answer a request that needs no quota: a repetition, or one for an ad that does not exist.
+
+    Raises:
+      LimitExceeded: It needs more ads than are left.
+    """
+    calls = calls_of(request)
+
+    async def recall(repeated: SubmissionRequest) -> Reply:
+        reply = await calls.recall(repeated)
+        if reply is None:
+            raise refusal
+        return reply
+
+    if wanted.key:
+        try:
+            accepted = await submit_once(recall, wanted)
+        except LimitExceeded:
+            pass  # the key is new
+        else:
+            request.limits.append(refusal.limit)
+            return accepted
+    if len(wanted.item_ids) == 1 and await calls.stored_ad(wanted.item_ids[0]) is None:
+        request.limits.append(refusal.limit)
+        return Accepted((None,))
+    raise refusal
 
 
 _BAD_KEY = problem_answer(HTTPStatus.BAD_REQUEST, "Idempotency-Key cannot be understood")

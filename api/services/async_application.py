@@ -84,6 +84,12 @@ class AsyncApplication:
             max_items=MAX_BATCH_ITEMS,
             max_waiting=max_waiting,
         )
+        self._recalls: AsyncBatcher[SubmissionRequest, Reply | None] = AsyncBatcher(
+            in_threads(application.submitter.recall, self._threads),
+            max_concurrency=1,
+            max_items=MAX_BATCH_ITEMS,
+            max_waiting=max_waiting,
+        )
         self._results: AsyncBatcher[int, Submission | None] = AsyncBatcher(
             in_threads(application.queries.read, self._threads),
             max_concurrency=MAX_BATCHES,
@@ -139,6 +145,13 @@ class AsyncApplication:
         """Submit many ads, in a statement of their own."""
         [reply] = await self.call(lambda application: application.submitter.submit([request]))
         return reply
+
+    async def recall(self, request: SubmissionRequest) -> Reply | None:
+        """Return the reply to a repetition of a request with a key; None if the key is new.
+
+        Nothing is submitted.
+        """
+        return await self._recalls.answer(request)
 
     async def take_from_quota(self, caller: Caller, count: int) -> Limit | None:
         """Take ads from the quota of the caller's key; return its state, None when it has none.
@@ -244,6 +257,7 @@ class AsyncApplication:
         for batcher in (
             self._submissions,
             self._keyed_submissions,
+            self._recalls,
             self._results,
             self._ads,
             self._verdicts,

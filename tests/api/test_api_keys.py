@@ -339,6 +339,31 @@ def test_a_quota_is_exact_over_several_processes(guarded_api: Api, shop: Shop, d
         assert int(answer.headers["retry-after"]) > 0
 
 
+def test_a_repetition_and_an_unknown_ad_need_no_quota(shop: Shop, database: Engine) -> None:
+    client = shop(quota_per_day=3)
+
+    def ask(key: str, *item_ids: int) -> httpx.Response:
+        headers = {"idempotency-key": key}
+        if len(item_ids) == 1:
+            return client.post(f"/async_predict?item_id={item_ids[0]}", headers=headers)
+        return client.post("/async_predict/bulk", json={"item_ids": item_ids}, headers=headers)
+
+    single, bulk = ask("single", 1), ask("bulk", 2, 3)
+    assert single.status_code == bulk.status_code == 200
+    for repeated, first in ((ask("single", 1), single), (ask("bulk", 2, 3), bulk)):
+        assert repeated.status_code == 200
+        assert repeated.json() == first.json()
+        assert '"quota";r=0;' in repeated.headers["ratelimit"]
+    assert_problem(ask("single", 2), 422)
+    assert_problem(ask("new", 1), 429)
+    assert_problem(ask("new", 1, 2), 429)
+    for unknown in (client.post("/async_predict?item_id=99"), ask("new", 99)):
+        assert_problem(unknown, 404)
+        assert '"quota";r=0;' in unknown.headers["ratelimit"]
+    assert execute(database, "SELECT used FROM api_key_usage") == [(3,)]
+    assert execute(database, "SELECT count(*) FROM moderation_results") == [(3,)]
+
+
 def test_a_locked_row_of_a_quota_refuses_the_ads_of_its_key_only(shop: Shop, database: Engine) -> None:
     locked, other = shop("locked", quota_per_day=1000), shop("other", quota_per_day=1000)
     for client in (locked, other):
