@@ -21,7 +21,7 @@ _ID_CHARACTERS = "abcdefghijklmnopqrstuvwxyz234567"
 _ID_LENGTH = 12
 _KEY = re.compile(rf"mod_([{_ID_CHARACTERS}]{{{_ID_LENGTH}}})_([A-Za-z0-9_-]{{43}})", re.ASCII)
 _SECRET_BYTES = 32
-#: Compared with the secret of an unknown key, so that the answer takes as long.
+#: Compared with the secret of an unknown key.
 _NO_DIGEST = bytes(32)
 
 
@@ -67,7 +67,7 @@ class PresentedKey:
     digest: bytes
 
     def matches(self, digest: bytes | None) -> bool:
-        """Return whether the secret is the one with this digest; None, for an unknown key, takes as long."""
+        """Return whether the secret is the one with this digest; None is an unknown key. In constant time."""
         return hmac.compare_digest(self.digest, digest or _NO_DIGEST) and digest is not None
 
 
