@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -55,7 +55,7 @@ class NewKey:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Ads that a key wants to hand in, within its quota of the day; a negative count gives ads back."""
+    """Ads that a key wants to hand in, within its quota of the day."""
 
     key_id: str
     quota_per_day: int
@@ -64,10 +64,24 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The ads that a key may hand in, and all that it handed in today with these."""
+    """The ads that a key may hand in, and all that it handed in today with these.
+
+    Attributes:
+      day: Today in UTC, by PostgreSQL's clock.
+    """
 
     granted: int
     used: int
+    day: date
+
+
+@dataclass(frozen=True, slots=True)
+class Unused:
+    """Ads that were taken from the quota of a day, and were not handed in."""
+
+    key_id: str
+    day: date
+    count: int
 
 
 _FIELDS = tuple(field.name for field in fields(ApiKey))
@@ -114,8 +128,8 @@ _REVOKE = text(
 _READ_USED = text("SELECT key_id, used FROM api_key_usage WHERE day = CAST(now() AT TIME ZONE 'UTC' AS date)")
 
 # As many of the wanted ads as the quota has left. Of two statements that take from one row, the second waits
-# for the first and sees its number: the quota is exact over all processes. A negative count gives ads back.
-# The rows are locked in the order of their keys.
+# for the first and sees its number: the quota is exact over all processes. The rows are locked in the order
+# of their keys.
 _TAKE_IN_LOOP = Statement(
     text(
         f"""{BRIEFLY}
@@ -126,15 +140,35 @@ _TAKE_IN_LOOP = Statement(
         )
         INSERT INTO api_key_usage AS usage (key_id, day, used, granted)
         SELECT key_id, CAST(now() AT TIME ZONE 'UTC' AS date), granted, granted
-        FROM (SELECT key_id, GREATEST(LEAST(count, quota), 0) AS granted FROM wanted) AS first
+        FROM (SELECT key_id, LEAST(count, quota) AS granted FROM wanted) AS first
         ORDER BY key_id
         ON CONFLICT (day, key_id) DO UPDATE SET (used, granted) = (
-            SELECT GREATEST(usage.used + possible, 0), possible FROM (
+            SELECT usage.used + possible, possible FROM (
                 SELECT LEAST(count, GREATEST(quota - usage.used, 0)) AS possible
                 FROM wanted WHERE wanted.key_id = usage.key_id
             ) AS further
         )
-        RETURNING key_id, granted, used
+        RETURNING key_id, granted, used, day
+        """
+    )
+)
+
+# The rows are locked in the order in which takers lock them.
+_GIVE_BACK_IN_LOOP = Statement(
+    text(
+        f"""{BRIEFLY}
+        WITH unused AS (
+            SELECT * FROM unnest(CAST(:key_ids AS text[]), CAST(:days AS date[]), CAST(:counts AS bigint[]))
+                AS t (key_id, day, count)
+        ), locked AS (
+            SELECT key_id, day, unused.count
+            FROM api_key_usage AS usage JOIN unused USING (key_id, day)
+            ORDER BY key_id, day
+            FOR UPDATE OF usage
+        )
+        UPDATE api_key_usage AS usage SET used = GREATEST(used - locked.count, 0)
+        FROM locked WHERE usage.key_id = locked.key_id AND usage.day = locked.day
+        RETURNING usage.key_id, usage.day, used
         """
     )
 )
@@ -192,7 +226,30 @@ async def take_in_loop(connections: LoopConnections, wanted: Sequence[Wanted]) -
             "counts": [one.count for one in ordered],
         },
     )
-    return {key_id: Taken(granted, used) for key_id, granted, used in rows}
+    return {key_id: Taken(granted, used, day) for key_id, granted, used, day in rows}
+
+
+async def give_back_in_loop(
+    connections: LoopConnections, unused: Sequence[Unused]
+) -> dict[tuple[str, date], int]:
+    """Return ads to the quotas of their days. No key may occur twice with one day.
+
+    Returns:
+      The ads that each key has handed in on the day, by key id and day.
+
+    Raises:
+      RowLocked: Somebody keeps a number locked.
+    """
+    ordered = sorted(unused, key=lambda one: (one.key_id, one.day))
+    rows = await connections.execute(
+        _GIVE_BACK_IN_LOOP,
+        {
+            "key_ids": [one.key_id for one in ordered],
+            "days": [one.day for one in ordered],
+            "counts": [one.count for one in ordered],
+        },
+    )
+    return {(key_id, day): used for key_id, day, used in rows}
 
 
 def _key(row: Sequence[Any]) -> ApiKey:

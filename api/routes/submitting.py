@@ -63,26 +63,24 @@ async def _submit(
         return await submit_once(submit, wanted)
     calls, count = calls_of(request), len(wanted.item_ids)
     try:
-        quota = await calls.take_from_quota(wanted.caller, count)
+        taken = await calls.take_from_quota(wanted.caller, count)
     except LimitExceeded as error:
         return await _without_quota(request, wanted, error)
-    if quota is None:
+    if taken is None:
         return await submit_once(submit, wanted)
-    request.limits.append(quota)
+    request.limits.append(taken.limit)
     try:
         accepted = await submit_once(submit, wanted)
     except (Conflict, Unprocessable, TooManyWaiting, TransactionLost):  # of others, the effect is not known
-        await calls.give_back_to_quota(wanted.caller, count)
+        await calls.give_back_to_quota(taken, count)
         raise
     if unused := count - accepted.count:
-        request.limits[-1] = quota.with_more(unused)
-        await calls.give_back_to_quota(wanted.caller, unused)
+        request.limits[-1] = taken.limit.with_more(unused)
+        await calls.give_back_to_quota(taken, unused)
     return accepted
 
 
-async def _without_quota(
-    request: AnyRequest, wanted: SubmissionRequest, refusal: LimitExceeded
-) -> Accepted:
+async def _without_quota(request: AnyRequest, wanted: SubmissionRequest, refusal: LimitExceeded) -> Accepted:
     """Answer a request that needs no quota: a repetition, or one for an ad that does not exist.
 
     Raises:

@@ -6,7 +6,7 @@ Every queue is bounded: a full one refuses a call at once, with 503 and Retry-Af
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import date, datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -14,10 +14,10 @@ from api.services.async_batcher import AsyncBatcher, TooManyWaiting, in_threads
 from api.services.hang_up import HangUp
 from api.services.key_ring import KeyRing
 from api.services.outcome_notifier import OutcomeNotifier
-from api.services.rate_limits import Limit, Quotas
+from api.services.rate_limits import Quotas, TakenAds
 from api.services.readiness import Readiness
 from db import api_keys
-from db.api_keys import ApiKey, Taken, Wanted
+from db.api_keys import ApiKey, Taken, Unused, Wanted
 from db.errors import DatabaseUnavailable
 from db.in_loop import LoopConnections
 from db.items import AdFields
@@ -134,7 +134,7 @@ class AsyncApplication:
         )
         keys = _KeysInLoop(application.database, self._connections)
         self.key_ring = KeyRing(keys)
-        self._quotas = Quotas(keys.take, max_waiting=max_waiting)
+        self._quotas = Quotas(keys, max_waiting=max_waiting)
         self.readiness = Readiness(application.health, self._health_threads)
 
     async def submit(self, request: SubmissionRequest) -> Reply:
@@ -153,8 +153,8 @@ class AsyncApplication:
         """
         return await self._recalls.answer(request)
 
-    async def take_from_quota(self, caller: Caller, count: int) -> Limit | None:
-        """Take ads from the quota of the caller's key; return its state, None when it has none.
+    async def take_from_quota(self, caller: Caller, count: int) -> TakenAds | None:
+        """Take ads from the quota of the caller's key; None when it has none.
 
         Raises:
           LimitExceeded: There are fewer left. None is taken.
@@ -163,12 +163,10 @@ class AsyncApplication:
             return None
         return await self._quotas.take(caller.key_id, caller.quota_per_day, count)
 
-    async def give_back_to_quota(self, caller: Caller, count: int) -> None:
+    async def give_back_to_quota(self, taken: TakenAds, count: int) -> None:
         """Return ads that were taken and not handed in. Without PostgreSQL they stay taken."""
-        if caller.key_id is None or caller.quota_per_day is None or not count:
-            return
         try:
-            await self._quotas.give_back(caller.key_id, caller.quota_per_day, count)
+            await self._quotas.give_back(taken, count)
         except (DatabaseUnavailable, TooManyWaiting):
             return
 
@@ -300,6 +298,10 @@ class _KeysInLoop:
     async def take(self, wanted: Sequence[Wanted]) -> dict[str, Taken]:
         with self._database.log_outages():
             return await api_keys.take_in_loop(self._connections, wanted)
+
+    async def give_back(self, unused: Sequence[Unused]) -> dict[tuple[str, date], int]:
+        with self._database.log_outages():
+            return await api_keys.give_back_in_loop(self._connections, unused)
 
 
 def _call(functions: list[Callable[[], Any]]) -> list[Any]:

@@ -5,12 +5,18 @@ The rate is counted by each process for itself. The quota is a row of PostgreSQL
 
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
+from typing import Protocol, TypeVar
 
 from api.services.async_batcher import AsyncBatcher
-from db.api_keys import ApiKey, Taken, Wanted
+from db.api_keys import ApiKey, Taken, Unused, Wanted
 from db.errors import RowLocked
+
+Item = TypeVar("Item")
+Place = TypeVar("Place", bound=Hashable)
+Number = TypeVar("Number")
 
 DAY_S = 86_400
 #: The time for the keys of a batch that met a lock, one by one. Each waits for a lock for a moment.
@@ -98,97 +104,133 @@ class Rates:
         return limit
 
 
+class QuotaTable(Protocol):
+    """The numbers in PostgreSQL. Each method raises DatabaseError."""
+
+    async def take(self, wanted: Sequence[Wanted]) -> Mapping[str, Taken]: ...
+    async def give_back(self, unused: Sequence[Unused]) -> Mapping[tuple[str, date], int]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TakenAds:
+    """Ads that were taken from a quota.
+
+    Attributes:
+      limit: The state of the quota.
+      day: The day in UTC from whose quota they were taken.
+    """
+
+    key_id: str
+    limit: Limit
+    day: date
+
+
 class Quotas:
     """The daily quotas of keys, exact over all processes. For one event loop.
 
     Parameters:
-      take: Takes ads from quotas, each key once; see :func:`db.api_keys.take_in_loop`.
+      max_waiting: Calls that wait, of each method.
     """
 
-    def __init__(
-        self, take: Callable[[Sequence[Wanted]], Awaitable[dict[str, Taken]]], *, max_waiting: int
-    ) -> None:
-        self._take_in_database = take
-        self._batcher: AsyncBatcher[Wanted, tuple[bool, int]] = AsyncBatcher(
+    def __init__(self, table: QuotaTable, *, max_waiting: int) -> None:
+        self._table = table
+        self._takes: AsyncBatcher[Wanted, tuple[bool, Taken]] = AsyncBatcher(
             self._take_all, max_concurrency=1, max_items=500, max_waiting=max_waiting
         )
+        self._returns: AsyncBatcher[Unused, int] = AsyncBatcher(
+            self._give_back_all, max_concurrency=1, max_items=500, max_waiting=max_waiting
+        )
 
-    async def take(self, key_id: str, quota: int, count: int) -> Limit:
-        """Take ``count`` ads from the quota of a key; return its state.
+    async def take(self, key_id: str, quota: int, count: int) -> TakenAds:
+        """Take ``count`` ads from the quota of a key.
 
         Raises:
           LimitExceeded: There are fewer left. None is taken.
         """
-        is_granted, used = await self._batcher.answer(Wanted(key_id, quota, count))
-        limit = Limit("quota", quota, DAY_S, max(0, quota - used), _seconds_left_today(), "ads")
+        is_granted, taken = await self._takes.answer(Wanted(key_id, quota, count))
+        limit = Limit("quota", quota, DAY_S, max(0, quota - taken.used), _seconds_left_today(), "ads")
         if not is_granted:
             raise LimitExceeded(
                 f"The key may hand in {quota} ads a day in UTC, and has {limit.remaining} left for today",
                 limit,
                 limit.reset_s,
             )
-        return limit
+        return TakenAds(key_id, limit, taken.day)
 
-    async def give_back(self, key_id: str, quota: int, count: int) -> None:
-        """Return ads that were not handed in."""
-        await self._batcher.answer(Wanted(key_id, quota, -count))
+    async def give_back(self, taken: TakenAds, count: int) -> None:
+        """Return ads that were not handed in, to the day from which they were taken."""
+        await self._returns.answer(Unused(taken.key_id, taken.day, count))
 
     def fail_all(self, error: Exception) -> None:
         """Raise the error for every call that waits."""
-        self._batcher.fail_all(error)
+        self._takes.fail_all(error)
+        self._returns.fail_all(error)
 
-    async def _take_all(self, calls: list[Wanted]) -> list[tuple[bool, int] | Exception]:
+    async def _take_all(self, calls: list[Wanted]) -> list[tuple[bool, Taken] | Exception]:
         """Take for all calls in one statement, and distribute what was granted in their order."""
         wanted: dict[str, Wanted] = {}
         for one in calls:
             before = wanted.get(one.key_id)
             count = one.count + (before.count if before else 0)
             wanted[one.key_id] = Wanted(one.key_id, one.quota_per_day, count)
-        taken = await self._take_each(list(wanted.values()))
-        # What was given back in this batch is granted to others in it, too.
-        left = {
-            key_id: found.granted
-            + sum(-one.count for one in calls if one.key_id == key_id and one.count < 0)
-            for key_id, found in taken.items()
-            if isinstance(found, Taken)
-        }
+        taken = await _of_each_key(self._table.take, list(wanted.values()), lambda one: one.key_id)
+        left = {key_id: found.granted for key_id, found in taken.items() if isinstance(found, Taken)}
         granted = []
         for one in calls:
             is_granted = one.count <= left.get(one.key_id, 0)
-            if is_granted and one.count > 0:
+            if is_granted:
                 left[one.key_id] -= one.count
             granted.append(is_granted)
         unused = [
-            Wanted(key_id, wanted[key_id].quota_per_day, -count) for key_id, count in left.items() if count
+            Unused(key_id, found.day, left[key_id])
+            for key_id, found in taken.items()
+            if isinstance(found, Taken) and left[key_id]
         ]
-        if unused:
-            returned = await self._take_each(unused)
+        used = await self._give_back(unused) if unused else {}
+        for (key_id, _), now_used in used.items():
+            found = taken[key_id]
             # Ads whose row is locked meanwhile stay taken.
-            taken |= {key_id: found for key_id, found in returned.items() if isinstance(found, Taken)}
+            if isinstance(found, Taken) and isinstance(now_used, int):
+                taken[key_id] = replace(found, used=now_used)
         return [
-            (is_granted, found.used) if isinstance(found := taken[one.key_id], Taken) else found
+            (is_granted, found) if isinstance(found := taken[one.key_id], Taken) else found
             for one, is_granted in zip(calls, granted, strict=True)
         ]
 
-    async def _take_each(self, wanted: Sequence[Wanted]) -> dict[str, Taken | RowLocked]:
-        """Take for all keys. A number that another transaction keeps locked fails its own key only."""
-        taken: dict[str, Taken | RowLocked] = {}
+    async def _give_back_all(self, calls: list[Unused]) -> list[int | Exception]:
+        sums: dict[tuple[str, date], int] = {}
+        for one in calls:
+            sums[one.key_id, one.day] = sums.get((one.key_id, one.day), 0) + one.count
+        used = await self._give_back([Unused(*place, count) for place, count in sums.items()])
+        return [used.get((one.key_id, one.day), 0) for one in calls]
+
+    async def _give_back(self, unused: Sequence[Unused]) -> dict[tuple[str, date], int | RowLocked]:
+        return await _of_each_key(self._table.give_back, unused, lambda one: (one.key_id, one.day))
+
+
+async def _of_each_key(
+    execute: Callable[[Sequence[Item]], Awaitable[Mapping[Place, Number]]],
+    items: Sequence[Item],
+    place: Callable[[Item], Place],
+) -> dict[Place, Number | RowLocked]:
+    """Execute one statement for all items. A number that somebody keeps locked fails its own item only."""
+    found: dict[Place, Number | RowLocked] = {}
+    try:
+        found.update(await execute(items))
+        return found
+    except RowLocked as error:
+        if len(items) == 1:
+            return {place(items[0]): error}
+    deadline_s = time.monotonic() + SINGLY_S
+    for one in items:
+        if time.monotonic() > deadline_s:
+            found[place(one)] = RowLocked("too many keys of one batch met a lock")
+            continue
         try:
-            taken.update(await self._take_in_database(wanted))
-            return taken
+            found.update(await execute([one]))
         except RowLocked as error:
-            if len(wanted) == 1:
-                return {wanted[0].key_id: error}
-        deadline_s = time.monotonic() + SINGLY_S
-        for one in wanted:
-            if time.monotonic() > deadline_s:
-                taken[one.key_id] = RowLocked("too many keys of one batch met a lock")
-                continue
-            try:
-                taken.update(await self._take_in_database([one]))
-            except RowLocked as error:
-                taken[one.key_id] = error
-        return taken
+            found[place(one)] = error
+    return found
 
 
 def _seconds_left_today() -> int:

@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
 from api.services import key_ring
 from api.services.key_ring import KeyRing
 from api.services.rate_limits import LimitExceeded, Quotas, Rates
-from db.api_keys import ApiKey, Taken, Wanted
+from db.api_keys import ApiKey, Taken, Unused, Wanted
 from db.errors import DatabaseAway, DatabaseUnavailable, RowLocked
 from settings import keys_are_required
 from submissions.callers import SCOPES, PresentedKey, all_scopes, new_key, parse_key
@@ -275,34 +275,44 @@ class Numbers:
     """The rows of quotas, as PostgreSQL updates them: all rows of a statement, or none."""
 
     def __init__(self) -> None:
-        self.used_by_key: dict[str, int] = {}
+        self.day = date(2026, 1, 31)
+        self.rows: dict[tuple[str, date], int] = {}
         self.statements = 0
         self.locked: set[str] = set()
 
     @property
     def used(self) -> int:
-        return self.used_by_key["a"]
+        return self.rows["a", self.day]
 
     async def take(self, wanted: Sequence[Wanted]) -> dict[str, Taken]:
-        self.statements += 1
-        if self.locked & {one.key_id for one in wanted}:
-            raise RowLocked("canceling statement due to lock timeout")
+        self._begin([one.key_id for one in wanted])
         taken = {}
         for one in wanted:
-            used = self.used_by_key.get(one.key_id, 0)
+            used = self.rows.get((one.key_id, self.day), 0)
             granted = min(one.count, max(one.quota_per_day - used, 0))
-            self.used_by_key[one.key_id] = max(used + granted, 0)
-            taken[one.key_id] = Taken(granted, self.used_by_key[one.key_id])
+            self.rows[one.key_id, self.day] = used + granted
+            taken[one.key_id] = Taken(granted, used + granted, self.day)
         return taken
+
+    async def give_back(self, unused: Sequence[Unused]) -> dict[tuple[str, date], int]:
+        self._begin([one.key_id for one in unused])
+        for one in unused:
+            self.rows[one.key_id, one.day] -= one.count
+        return {(one.key_id, one.day): self.rows[one.key_id, one.day] for one in unused}
+
+    def _begin(self, key_ids: Sequence[str]) -> None:
+        self.statements += 1
+        if self.locked.intersection(key_ids):
+            raise RowLocked("canceling statement due to lock timeout")
 
 
 def test_concurrent_requests_take_from_a_quota_in_one_statement() -> None:
     numbers = Numbers()
 
     async def ask() -> list[int]:
-        quotas = Quotas(numbers.take, max_waiting=100)
-        limits = await asyncio.gather(*(quotas.take("a", 100, 3) for _ in range(20)))
-        return [limit.remaining for limit in limits]
+        quotas = Quotas(numbers, max_waiting=100)
+        taken = await asyncio.gather(*(quotas.take("a", 100, 3) for _ in range(20)))
+        return [one.limit.remaining for one in taken]
 
     assert asyncio.run(ask()) == [40] * 20
     assert numbers.statements == 1
@@ -312,7 +322,7 @@ def test_the_edge_of_a_quota_refuses_whole_requests_and_returns_the_rest() -> No
     numbers = Numbers()
 
     async def ask() -> list[bool]:
-        quotas = Quotas(numbers.take, max_waiting=100)
+        quotas = Quotas(numbers, max_waiting=100)
         answers = await asyncio.gather(
             *(quotas.take("a", 10, count) for count in (4, 5, 3, 1)), return_exceptions=True
         )
@@ -322,19 +332,35 @@ def test_the_edge_of_a_quota_refuses_whole_requests_and_returns_the_rest() -> No
     assert numbers.used == 10
 
 
-def test_what_is_given_back_can_be_taken_by_others() -> None:
+def test_ads_that_are_given_back_can_be_taken_by_others() -> None:
     numbers = Numbers()
 
     async def ask() -> None:
-        quotas = Quotas(numbers.take, max_waiting=100)
-        await quotas.take("a", 5, 5)
-        await asyncio.gather(quotas.give_back("a", 5, 3), quotas.take("a", 5, 2))
+        quotas = Quotas(numbers, max_waiting=100)
+        taken = await quotas.take("a", 5, 5)
+        await asyncio.gather(*(quotas.give_back(taken, count) for count in (1, 2)))
+        assert numbers.used == 2
         with pytest.raises(LimitExceeded):
-            await quotas.take("a", 5, 2)
-        await quotas.take("a", 5, 1)
+            await quotas.take("a", 5, 4)
+        await quotas.take("a", 5, 3)
 
     asyncio.run(ask())
     assert numbers.used == 5
+
+
+def test_ads_return_to_the_day_from_which_they_were_taken() -> None:
+    numbers = Numbers()
+    before, after = numbers.day, numbers.day + timedelta(days=1)
+
+    async def ask() -> None:
+        quotas = Quotas(numbers, max_waiting=100)
+        taken = await quotas.take("a", 5, 4)
+        numbers.day = after
+        await quotas.take("a", 5, 3)
+        await quotas.give_back(taken, 4)
+
+    asyncio.run(ask())
+    assert numbers.rows == {("a", before): 0, ("a", after): 3}
 
 
 def test_a_locked_quota_fails_the_requests_of_its_key_only() -> None:
@@ -342,10 +368,10 @@ def test_a_locked_quota_fails_the_requests_of_its_key_only() -> None:
     numbers.locked = {"b"}
 
     async def ask() -> list[object]:
-        quotas = Quotas(numbers.take, max_waiting=100)
+        quotas = Quotas(numbers, max_waiting=100)
         asked = [quotas.take(key_id, 5, 1) for key_id in ("a", "b", "c", "b", "a")]
         return await asyncio.gather(*asked, return_exceptions=True)
 
     answers = asyncio.run(ask())
     assert [isinstance(one, RowLocked) for one in answers] == [False, True, False, True, False]
-    assert numbers.used_by_key == {"a": 2, "c": 1}
+    assert numbers.rows == {("a", numbers.day): 2, ("c", numbers.day): 1}
