@@ -1,12 +1,14 @@
 """API keys: their rows, and the ads that each handed in on a day."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import Connection, text
 
+from db.errors import RowUnreadable
 from db.in_loop import LoopConnections, Statement
 from db.locks import BRIEFLY
 
@@ -191,8 +193,13 @@ def revoke_key(connection: Connection, key_id: str, *, by: str, reason: str) -> 
 
 
 def read_keys(connection: Connection) -> list[ApiKey]:
-    """Return all keys, in the order of their ids."""
-    return [_key(tuple(row)) for row in connection.execute(_READ)]
+    """Return all keys, in the order of their ids.
+
+    Raises:
+      RowUnreadable: A row has a value that Python cannot hold.
+    """
+    with _naming_unreadable_rows():
+        return [_key(tuple(row)) for row in connection.execute(_READ)]
 
 
 def read_used(connection: Connection) -> dict[str, int]:
@@ -208,7 +215,8 @@ async def fingerprint_in_loop(connections: LoopConnections) -> tuple[str | None,
 
 async def read_keys_in_loop(connections: LoopConnections) -> list[ApiKey]:
     """Do the work of :func:`read_keys` from an event loop."""
-    return [_key(row) for row in await connections.execute(_READ_IN_LOOP, {})]
+    with _naming_unreadable_rows():
+        return [_key(row) for row in await connections.execute(_READ_IN_LOOP, {})]
 
 
 async def take_in_loop(connections: LoopConnections, wanted: Sequence[Wanted]) -> dict[str, Taken]:
@@ -250,6 +258,14 @@ async def give_back_in_loop(
         },
     )
     return {(key_id, day): used for key_id, day, used in rows}
+
+
+@contextmanager
+def _naming_unreadable_rows() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, OverflowError, TypeError) as error:  # of psycopg2's conversion, or of _key
+        raise RowUnreadable(f"a row of api_keys cannot be read: {error}") from error
 
 
 def _key(row: Sequence[Any]) -> ApiKey:

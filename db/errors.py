@@ -8,7 +8,8 @@
     │   ├── DatabaseBusy         a deadline, no free connection (also a TimeoutError)
     │   │   └── TransactionLost  a deadlock: this transaction was rolled back for another; PostgreSQL works
     │   │       └── RowLocked    another transaction holds a lock for longer than a moment
-    │   └── SchemaMissing        a table or a column is missing: apply the migrations
+    │   ├── SchemaMissing        a table or a column is missing: apply the migrations
+    │   └── RowUnreadable        Python cannot hold a value of a row: mend the row. PostgreSQL works
     └── DatabaseRefused          permanent: PostgreSQL will never accept this statement with this data
 
 The temporary errors are also built-in ``ConnectionError`` or ``TimeoutError``, so a retry policy for those
@@ -47,6 +48,10 @@ class RowLocked(TransactionLost):
 
 class SchemaMissing(DatabaseUnavailable, ConnectionError):
     """A table or a column is missing: some migrations were not applied."""
+
+
+class RowUnreadable(DatabaseUnavailable):
+    """Python cannot hold a value of a row, such as a time in the year 11000. PostgreSQL works."""
 
 
 class DatabaseRefused(DatabaseError):

@@ -28,7 +28,8 @@ CREATE TABLE IF NOT EXISTS clients (
 );
 
 -- digest is the SHA-256 of the secret, which nobody keeps. A limit that is NULL does not exist. Keys are revoked, not
--- deleted: the audit log names them.
+-- deleted: the audit log names them. The checks refuse times and scopes that Python cannot read: each process of the
+-- API reads all rows. A quota has the digits of an integer of RFC 9651, which headers show.
 CREATE TABLE IF NOT EXISTS api_keys (
     id            text PRIMARY KEY,
     client_id     bigint NOT NULL REFERENCES clients (id),
@@ -36,14 +37,20 @@ CREATE TABLE IF NOT EXISTS api_keys (
     scopes        text[] NOT NULL CHECK (scopes <@ ARRAY['submit', 'read', 'items', 'review', 'admin']),
     rate_requests integer CHECK (rate_requests > 0),
     rate_window_s integer CHECK (rate_window_s > 0),
-    quota_per_day bigint CHECK (quota_per_day > 0),
+    quota_per_day bigint CHECK (quota_per_day BETWEEN 1 AND 999999999999999),
     created_at    timestamptz NOT NULL DEFAULT now(),
     created_by    text NOT NULL,
     expires_at    timestamptz,
     revoked_at    timestamptz,
     revoked_by    text,
     reason        text,
-    CHECK ((rate_requests IS NULL) = (rate_window_s IS NULL))
+    CHECK ((rate_requests IS NULL) = (rate_window_s IS NULL)),
+    CHECK (array_ndims(scopes) = 1),
+    CONSTRAINT api_keys_readable_times CHECK (
+        created_at BETWEEN '1970-01-01Z' AND '9999-12-30Z'
+        AND expires_at BETWEEN '1970-01-01Z' AND '9999-12-30Z'
+        AND revoked_at BETWEEN '1970-01-01Z' AND '9999-12-30Z'
+    )
 );
 
 -- The ads that each key with a quota handed in on a day in UTC; granted is the number that the last statement added.

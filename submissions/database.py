@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, text
 
 from db.engine import autocommitting, make_engine, transaction
-from db.errors import DatabaseUnavailable, TransactionLost
+from db.errors import DatabaseUnavailable, RowUnreadable, TransactionLost
 from db.in_loop import LoopConnections, make_loop_connections
 from db.outcome_notifications import OutcomeListener, with_outcome
 from db.schema import missing
@@ -67,7 +67,7 @@ class Database:
         asked_at_s = time.monotonic()
         try:
             yield
-        except TransactionLost:
+        except (TransactionLost, RowUnreadable):
             self._outages.came_back()  # it answered
             raise
         except DatabaseUnavailable as error:

@@ -7,6 +7,7 @@ refused like those that need PostgreSQL.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ from datetime import datetime
 from typing import Protocol
 
 from db.api_keys import ApiKey
-from db.errors import DatabaseBusy
+from db.errors import DatabaseBusy, RowUnreadable
 from submissions.callers import Caller, PresentedKey, all_scopes
+
+logger = logging.getLogger(__name__)
 
 #: Older keys are read again, beside the requests.
 FRESH_S = 1.0
@@ -59,6 +62,7 @@ class KeyRing:
         self._keys: Mapping[str, KnownKey] = {}
         self._checked: dict[bytes, KnownKey] = {}
         self._fingerprint: str | None = None
+        self._unreadable: str | None = None  # the fingerprint of rows that could not be read
         self._read_at_s = float("-inf")  # when the last read began whose result is known
         self._began_at_s = float("-inf")
         self._reading: asyncio.Task[None] | None = None
@@ -135,7 +139,16 @@ class KeyRing:
         fingerprint, now = await self._reader.fingerprint()
         if fingerprint != self._fingerprint:
             # A key that changes after the fingerprint is read again next time.
-            keys = await self._reader.keys()
+            try:
+                keys = await self._reader.keys()
+            except RowUnreadable as error:
+                if fingerprint != self._unreadable:
+                    logger.error(
+                        "The API keys cannot be read; requests are answered 503 until the row is mended: %s",
+                        error,
+                    )
+                self._unreadable = fingerprint
+                raise
             self._keys = {key.key_id: _known(key, now, began_at_s) for key in keys}
             self._checked.clear()
             self._fingerprint = fingerprint

@@ -11,7 +11,7 @@ from api.services import key_ring
 from api.services.key_ring import KeyRing
 from api.services.rate_limits import LimitExceeded, Quotas, Rates
 from db.api_keys import ApiKey, Taken, Unused, Wanted
-from db.errors import DatabaseAway, DatabaseUnavailable, RowLocked
+from db.errors import DatabaseAway, DatabaseUnavailable, RowLocked, RowUnreadable
 from settings import keys_are_required
 from submissions.callers import SCOPES, PresentedKey, all_scopes, new_key, parse_key
 
@@ -55,6 +55,7 @@ class Table:
         self.rows = list(keys)
         self.reads = 0
         self.is_away = False
+        self.is_unreadable = False
 
     async def fingerprint(self) -> tuple[str | None, datetime]:
         self.reads += 1
@@ -64,6 +65,8 @@ class Table:
         return repr(self.rows), NOW
 
     async def keys(self) -> Sequence[ApiKey]:
+        if self.is_unreadable:
+            raise RowUnreadable("year 11026 is out of range")
         return list(self.rows)
 
 
@@ -235,6 +238,29 @@ def test_without_postgresql_a_request_is_not_answered_by_old_keys(clock: Clock) 
         assert await ring.find(mine) is not None
 
     asyncio.run(ask())
+
+
+def test_keys_that_cannot_be_read_are_an_outage_that_is_logged_once(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, mine = new_key()
+    table = Table(an_api_key(mine))
+
+    async def ask() -> None:
+        ring = KeyRing(table, clock_s=clock)
+        table.is_unreadable = True
+        for _ in range(3):
+            with pytest.raises(DatabaseUnavailable):
+                await ring.find(mine)
+            clock.now_s += key_ring.UNKNOWN_INTERVAL_S
+        table.is_unreadable = False
+        assert await ring.find(mine) is not None
+
+    asyncio.run(ask())
+    assert [record.getMessage() for record in caplog.records] == [
+        "The API keys cannot be read; requests are answered 503 until the row is mended:"
+        " year 11026 is out of range"
+    ]
 
 
 def test_a_key_expires_by_the_clock_of_postgresql(clock: Clock) -> None:
