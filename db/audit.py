@@ -12,7 +12,8 @@ class Change:
     """A change to record.
 
     Attributes:
-      action: ``submit``, ``cancel``, ``store_ads``, ``redrive``, ``create_key`` or ``revoke_key``.
+      action: ``submit``, ``cancel``, ``store_ads``, ``redrive``, ``requeue``, ``create_key`` or
+        ``revoke_key``.
       key_id, client_id: The key of the request; None for a command.
       done_by: The person or program, where there is no key.
       task_ids, item_ids: The submissions and the ads that were changed.

@@ -13,8 +13,11 @@ from datetime import datetime
 
 from broker import DeadLetter, KafkaBroker
 from broker.dead_letters import caller
+from db import audit
 from db import redrive as table
+from db.audit import Change
 from db.redrive import FailedSubmission
+from db.submissions import storable
 from submissions.database import Database
 from submissions.message import ACTOR, QUEUE
 
@@ -68,7 +71,8 @@ class Redriver:
         """Put failed submissions back to pending, have them published again, and discard their dead letters.
 
         Submissions that have not failed stay as they are. The history of a submission keeps the failure,
-        with ``by`` and ``reason``; ``broker.dead_letter_queue.history`` records the discarded dead letters.
+        with ``by`` and ``reason``, and the audit log names both.
+        ``broker.dead_letter_queue.history`` records the discarded dead letters.
 
         Parameters:
           reason: Required unless it is a dry run.
@@ -88,7 +92,13 @@ class Redriver:
             chosen = {one.task_id for one in page}
             if not dry_run:
                 with self._database.transaction() as connection:
-                    chosen.intersection_update(table.redrive(connection, chosen, by=by, reason=reason))
+                    task_ids = table.redrive(connection, chosen, by=by, reason=reason)
+                    if task_ids:
+                        change = Change(
+                            "redrive", done_by=storable(by), task_ids=task_ids, reason=storable(reason)
+                        )
+                        audit.record(connection, change)
+                chosen.intersection_update(task_ids)
             for one in page:
                 if one.task_id in chosen:
                     done.task_ids.append(one.task_id)

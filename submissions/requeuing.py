@@ -15,8 +15,11 @@ from typing import Any
 from dramatiq.message import Message
 
 from broker import KafkaBroker
-from db import outbox
+from broker.dead_letters import caller
+from db import audit, outbox
+from db.audit import Change
 from db.outbox import Published
+from db.submissions import storable
 from submissions.database import Database
 from submissions.message import ACTOR, QUEUE
 
@@ -59,6 +62,7 @@ class Requeuer:
         task_ids: Sequence[int] | None = None,
         *,
         older_than_s: float,
+        by: str | None = None,
         dry_run: bool = True,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> Requeued:
@@ -67,6 +71,7 @@ class Requeuer:
         Parameters:
           task_ids: Only these; all pending ones by default.
           older_than_s: Only submissions of that age: the message of a new one may be on its way.
+          by: The person or program, for the audit log; by default this system's user and host.
           dry_run: Only return the effect that it would have.
           on_progress: Called with the number of records read, and of all.
 
@@ -85,10 +90,14 @@ class Requeuer:
             else:
                 done.lost.append(row)
         if not dry_run:
+            by = storable(caller() if by is None else by)
             for start in range(0, len(done.lost), BATCH):
                 chosen = [row.task_id for row in done.lost[start : start + BATCH]]
                 with self._database.transaction() as connection:
-                    done.task_ids += outbox.publish_again(connection, chosen)
+                    task_ids = outbox.publish_again(connection, chosen)
+                    if task_ids:
+                        audit.record(connection, Change("requeue", done_by=by, task_ids=task_ids))
+                done.task_ids += task_ids
         return done
 
     def _rows(self, task_ids: Sequence[int] | None, older_than_s: float) -> Iterator[Published]:

@@ -54,6 +54,7 @@ Tasks = Annotated[
 ]
 All = Annotated[bool, typer.Option("--all", help="All that match, instead of named ones.")]
 Apply = Annotated[bool, typer.Option("--apply", help="Do it. Without, it is a dry run.")]
+Author = Annotated[str | None, typer.Option(help="The author; by default this user and host.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for the number of submissions.")]
 
 
@@ -171,7 +172,7 @@ def redrive(
     is_applied: Apply = False,
     is_confirmed: Yes = False,
     reason: Annotated[str, typer.Option(help="The reason, which the history keeps. --apply needs it.")] = "",
-    by: Annotated[str | None, typer.Option(help="The author; by default this user and host.")] = None,
+    by: Author = None,
 ) -> None:
     """Have failed submissions moderated again. A dry run, unless --apply is given.
 
@@ -233,6 +234,7 @@ def requeue(
     ] = "10m",
     is_applied: Apply = False,
     is_confirmed: Yes = False,
+    by: Author = None,
 ) -> None:
     """Publish pending submissions again whose messages Kafka has lost. A dry run, unless --apply is given.
 
@@ -257,7 +259,7 @@ def requeue(
                 noun = texts.plural(len(done.lost), "submission")
                 confirm_count(session.output, len(done.lost), f"publish {noun} again")
             lost = [row.task_id for row in done.lost]
-            done = requeuer.requeue(lost, older_than_s=older_than_s, dry_run=False)
+            done = requeuer.requeue(lost, older_than_s=older_than_s, by=by, dry_run=False)
         _show_requeued(session, done, is_applied=is_applied)
 
 

@@ -82,6 +82,10 @@ def history_of(engine: Engine, task_id: int) -> list[PastOutcome]:
         return history.read_history(connection, [task_id])[task_id]
 
 
+def audited(engine: Engine) -> list[tuple[object, ...]]:
+    return execute(engine, "SELECT action, done_by, task_ids, reason FROM audit_log ORDER BY id")
+
+
 def test_a_redriven_submission_gets_its_verdict_and_its_dead_letter_is_discarded(
     command: Command, kafka: KafkaBroker, database: Engine, failed: str
 ) -> None:
@@ -97,6 +101,9 @@ def test_a_redriven_submission_gets_its_verdict_and_its_dead_letter_is_discarded
     assert dead_letters_of(kafka, failed) == []
     [past] = history_of(database, 1)
     assert (past.status, past.redriven_by, past.reason) == ("failed", "ann", "the ad is back")
+    assert audited(database) == [("redrive", "ann", [1], "the ad is back")]
+    listed = command("audit", "--task", "1", "--json", program=("-m", "submissions.keys"))
+    assert [entry["action"] for entry in json.loads(listed.stdout)["entries"]] == ["redrive"]
     # The history is in the order of the partitions, and other tests' resolutions may come last.
     [resolution] = [one for one in kafka.dead_letter_queue.history("moderation") if one.by == "ann"]
     assert "the ad is back" in resolution.reason
@@ -112,6 +119,7 @@ def test_without_apply_it_says_what_it_would_do_and_does_nothing(
     assert "left as they are: 7" in said.stdout
     assert "nothing was changed" in said.stderr
     assert submission_of(database, failed) == before
+    assert audited(database) == []
     assert len(dead_letters_of(kafka, failed)) == 1
 
 
@@ -128,6 +136,7 @@ def test_killed_half_way_and_run_again_it_has_its_effect_once(
     assert found is not None
     assert (found.status, found.generation) == ("completed", 1)
     assert [past.reason for past in history_of(database, 1)] == ["interrupted"]
+    assert [(action, reason) for action, _, _, reason in audited(database)] == [("redrive", "interrupted")]
 
 
 def test_what_fails_again_has_a_dead_letter_again(
@@ -201,9 +210,11 @@ def test_requeue_publishes_a_submission_whose_message_is_lost_and_leaves_the_oth
     assert document["left"] == {"its message is delayed, or waits for its retry": 1}
     assert submission_of(database, lost).status == "pending"  # type: ignore[union-attr]
     assert "Would publish 0 submissions again." in command("requeue", "--all", "--older-than", "2h").stdout
-    done = command("requeue", "--all", "--apply", typed="1\n")
+    assert audited(database) == []
+    done = command("requeue", "--all", "--apply", "--by", "ann", typed="1\n")
     assert done.returncode == 0, done.stderr
     assert "Due to be published again: 1 submission." in done.stdout
+    assert audited(database) == [("requeue", "ann", [1], None)]
     assert wait_for_verdict(database, lost).generation == 0
     assert submission_of(database, delayed).status == "pending"  # type: ignore[union-attr]
     kafka.cancel(delayed)
