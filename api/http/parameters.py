@@ -9,7 +9,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from sanic import Request
 
-from api.http.problems import Unprocessable
+from api.http.problems import Unprocessable, shown
 from db.submissions import MAX_ID, Status
 
 Value = TypeVar("Value")
@@ -167,8 +167,3 @@ def unusable(name: str, schema: dict[str, Any], error: ValidationError, given: s
     else:
         expected = "an integer"
     return Unprocessable(f"{name} must be {expected}, not {given}")
-
-
-def shown(value: str) -> str:
-    """Quote the beginning of a value."""
-    return repr(value if len(value) <= 40 else value[:40] + "...")

@@ -67,6 +67,11 @@ def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> 
     )
 
 
+def shown(value: str) -> str:
+    """Quote the beginning of a value. A whole API key is longer."""
+    return repr(value if len(value) <= 40 else value[:40] + "...")
+
+
 _UNAVAILABLE: dict[type[Exception], str] = {
     DatabaseUnavailable: "The database cannot be used right now; ask again later",
     TooManyWaiting: "Too many requests are waiting; ask again later",
@@ -95,7 +100,7 @@ class ProblemHandler(ErrorHandler):
             retry_after = {"retry-after": str(exception.retry_after_s)}
             return problem(HTTPStatus.TOO_MANY_REQUESTS, str(exception), retry_after)
         if isinstance(exception, NotFound) and not isinstance(exception, NoSuchThing):
-            return problem(HTTPStatus.NOT_FOUND, f"Nothing is served at {request.path}; see /docs")
+            return problem(HTTPStatus.NOT_FOUND, f"Nothing is served at {shown(request.path)}; see /docs")
         if isinstance(exception, SanicException) and exception.status_code in _SHOWN_TO_CLIENTS:
             return problem(exception.status_code, str(exception), exception.headers)
         if isinstance(exception, CannotScore):
