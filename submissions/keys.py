@@ -35,6 +35,10 @@ MAX_ENTRIES = 50
 _WINDOWS_S = {"s": 1, "m": 60, "h": 3600}
 _RATE = re.compile(r"([1-9][0-9]{0,8})/([smh])", re.ASCII)
 _MAX_NAME = 200
+#: Of an integer of RFC 9651, as the headers of a quota have it.
+_MAX_DIGITS = 15
+#: PostgreSQL stores no later time of a key.
+_LAST_TIME = datetime(9999, 12, 30, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,8 +277,8 @@ def _rate(text: str) -> tuple[int, int]:
 
 
 def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 18 and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1")
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 with up to {_MAX_DIGITS} digits")
     return int(text)
 
 
@@ -294,6 +298,8 @@ def _time(text: str) -> datetime:
         raise argparse.ArgumentTypeError(f"{text!r} is no time such as 2027-01-31T12:00Z, or 90d") from error
     if moment.tzinfo is None:
         raise argparse.ArgumentTypeError(f"{text!r} has no time zone; UTC is written 2027-01-31T12:00Z")
+    if not datetime.now(UTC) < moment <= _LAST_TIME:
+        raise argparse.ArgumentTypeError(f"{text!r} is in the past, or after the year 9999")
     return moment
 
 
