@@ -53,6 +53,7 @@ class Running:
         self._api = Child("the API", [sys.executable, "main.py"], log=self._logs / "api.log", cwd=ROOT)
         self._database_url = self._postgres.url(servers.database)
         self._client = ApiClient(servers.api_url, self.check)
+        self._key: str | None = None
         self._ads = sample_ads(SAMPLE_ADS, SAMPLE_SEED)
 
     def start(self) -> None:
@@ -74,7 +75,8 @@ class Running:
             self._api.start()
             self._client.wait_until_ready()
             if self._servers.needs_keys:
-                self._client.use_key(self._new_key())
+                self._key = self._new_key()
+                self._client.use_key(self._key)
 
     def show(self) -> None:
         """Submit a few ads, print their verdicts and the next commands."""
@@ -86,10 +88,14 @@ class Running:
         url = self._servers.api_url
         say()
         say(f"Serving  {url}  (described at {url}/docs)")
-        say(f"  curl -X POST '{url}/async_predict?item_id={SHOWN_ADS + 1}'")
-        say(f"  curl {url}/moderation_result/{submitted[-1].task_id + 1}")
+        header = ""
+        if self._key:
+            say(f"  KEY={self._key}")
+            header = ' -H "Authorization: Bearer $KEY"'
+        say(f"  curl{header} -X POST '{url}/async_predict?item_id={SHOWN_ADS + 1}'")
+        say(f"  curl{header} {url}/moderation_result/{submitted[-1].task_id + 1}")
         if self._servers.needs_keys:
-            say("API keys are on: python -m submissions.keys create --help")
+            say("API keys are on; KEY is valid for an hour. More: python -m submissions.keys create --help")
         else:
             say("API keys are off: whoever reaches this address may use all of it. API_KEYS=on needs them.")
         say("Ctrl-C stops everything and keeps the data.")
@@ -120,7 +126,7 @@ class Running:
                     child.kill()
 
     def _new_key(self) -> str:
-        """Create a key for the ads that this command shows."""
+        """Create a key for the ads that this command shows, and for the next commands."""
         keys = ApiKeys(Database(get_settings().model_copy(update={"database_url": self._database_url})))
         expires_at = datetime.now(UTC) + timedelta(hours=1)
         return keys.create("make run", scopes=["submit", "read"], limits=KeyLimits(expires_at=expires_at))[0]

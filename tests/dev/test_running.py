@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import socket
 import sys
@@ -140,6 +141,7 @@ def test_a_dozen_ads_get_verdicts_in_a_table(first_run: Child) -> None:
 def test_the_urls_and_a_line_to_try_are_printed(dev: Dev, first_run: Child) -> None:
     assert f"Serving  {dev.api_url}" in text(first_run)
     assert f"curl -X POST '{dev.api_url}/async_predict?item_id=13'" in text(first_run)
+    assert "KEY=" not in text(first_run)
 
 
 def test_what_goes_into_a_pipe_is_plain(first_run: Child) -> None:
@@ -207,6 +209,25 @@ def test_nothing_is_left_when_it_is_killed_outright(dev: Dev, first_run: Child) 
     wait_until_serving(run)
     os.kill(run.pid, signal.SIGKILL)
     wait_until(lambda: not dev.processes(), deadline_s=STOP_DEADLINE_S, what="the end of every process")
+
+
+def test_the_lines_to_try_have_a_key_where_keys_are_on(dev: Dev, first_run: Child) -> None:
+    run = dev.run(API_KEYS="on")
+    wait_until_serving(run)
+    try:
+        key = re.search(r"^  KEY=(mod_\S+)$", text(run), re.MULTILINE)
+        assert key
+        lines = re.findall(r"^  curl .+", text(run), re.MULTILINE)
+        assert len(lines) == 2
+        for line in lines:
+            words = shlex.split(line.replace("$KEY", key[1]))
+            header, value = words[words.index("-H") + 1].split(": ")
+            method = "POST" if "-X" in words else "GET"
+            answer = httpx.request(method, words[-1], headers={header: value})
+            assert answer.is_success, answer.text
+        assert httpx.get(words[-1]).status_code == 401
+    finally:
+        run.stop()
 
 
 @pytest.mark.parametrize(
