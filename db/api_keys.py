@@ -130,50 +130,59 @@ _REVOKE = text(
 _READ_USED = text("SELECT key_id, used FROM api_key_usage WHERE day = CAST(now() AT TIME ZONE 'UTC' AS date)")
 
 # As many of the wanted ads as the quota has left. Of two statements that take from one row, the second waits
-# for the first and sees its number: the quota is exact over all processes. The rows are locked in the order
-# of their keys.
-_TAKE_IN_LOOP = Statement(
+# for the first and sees its number: the quota is exact over all processes. A statement for several keys waits
+# for no row, because it would hold the other keys' rows meanwhile: it leaves the locked ones out.
+_TAKE = """
+    WITH wanted AS (
+        SELECT * FROM unnest(
+            CAST(:key_ids AS text[]), CAST(:quotas AS bigint[]), CAST(:counts AS bigint[])
+        ) AS t (key_id, quota, count)
+    ), present AS (
+        SELECT key_id FROM api_key_usage JOIN wanted USING (key_id)
+        WHERE day = CAST(now() AT TIME ZONE 'UTC' AS date)
+    ), free AS (
+        SELECT key_id FROM api_key_usage AS usage JOIN wanted USING (key_id)
+        WHERE day = CAST(now() AT TIME ZONE 'UTC' AS date)
+        FOR UPDATE OF usage SKIP LOCKED
+    )
+    INSERT INTO api_key_usage AS usage (key_id, day, used, granted)
+    SELECT key_id, CAST(now() AT TIME ZONE 'UTC' AS date), granted, granted
+    FROM (SELECT key_id, LEAST(count, quota) AS granted FROM wanted) AS first
+    WHERE {condition}
+    ORDER BY key_id
+    ON CONFLICT (day, key_id) DO UPDATE SET (used, granted) = (
+        SELECT usage.used + possible, possible FROM (
+            SELECT LEAST(count, GREATEST(quota - usage.used, 0)) AS possible
+            FROM wanted WHERE wanted.key_id = usage.key_id
+        ) AS further
+    )
+    RETURNING key_id, granted, used, day
+"""
+_TAKE_OF_ONE_IN_LOOP = Statement(text(BRIEFLY + _TAKE.format(condition="true")))
+_TAKE_UNLOCKED_IN_LOOP = Statement(
     text(
-        f"""{BRIEFLY}
-        WITH wanted AS (
-            SELECT * FROM unnest(
-                CAST(:key_ids AS text[]), CAST(:quotas AS bigint[]), CAST(:counts AS bigint[])
-            ) AS t (key_id, quota, count)
+        BRIEFLY
+        + _TAKE.format(
+            condition="key_id IN (SELECT key_id FROM free) OR key_id NOT IN (SELECT key_id FROM present)"
         )
-        INSERT INTO api_key_usage AS usage (key_id, day, used, granted)
-        SELECT key_id, CAST(now() AT TIME ZONE 'UTC' AS date), granted, granted
-        FROM (SELECT key_id, LEAST(count, quota) AS granted FROM wanted) AS first
-        ORDER BY key_id
-        ON CONFLICT (day, key_id) DO UPDATE SET (used, granted) = (
-            SELECT usage.used + possible, possible FROM (
-                SELECT LEAST(count, GREATEST(quota - usage.used, 0)) AS possible
-                FROM wanted WHERE wanted.key_id = usage.key_id
-            ) AS further
-        )
-        RETURNING key_id, granted, used, day
-        """
     )
 )
 
-# The rows are locked in the order in which takers lock them.
-_GIVE_BACK_IN_LOOP = Statement(
-    text(
-        f"""{BRIEFLY}
-        WITH unused AS (
-            SELECT * FROM unnest(CAST(:key_ids AS text[]), CAST(:days AS date[]), CAST(:counts AS bigint[]))
-                AS t (key_id, day, count)
-        ), locked AS (
-            SELECT key_id, day, unused.count
-            FROM api_key_usage AS usage JOIN unused USING (key_id, day)
-            ORDER BY key_id, day
-            FOR UPDATE OF usage
-        )
-        UPDATE api_key_usage AS usage SET used = GREATEST(used - locked.count, 0)
-        FROM locked WHERE usage.key_id = locked.key_id AND usage.day = locked.day
-        RETURNING usage.key_id, usage.day, used
-        """
+_GIVE_BACK = """
+    WITH unused AS (
+        SELECT * FROM unnest(CAST(:key_ids AS text[]), CAST(:days AS date[]), CAST(:counts AS bigint[]))
+            AS t (key_id, day, count)
+    ), locked AS (
+        SELECT key_id, day, unused.count
+        FROM api_key_usage AS usage JOIN unused USING (key_id, day)
+        FOR UPDATE OF usage {skip_locked}
     )
-)
+    UPDATE api_key_usage AS usage SET used = GREATEST(used - locked.count, 0)
+    FROM locked WHERE usage.key_id = locked.key_id AND usage.day = locked.day
+    RETURNING usage.key_id, usage.day, used
+"""
+_GIVE_BACK_OF_ONE_IN_LOOP = Statement(text(BRIEFLY + _GIVE_BACK.format(skip_locked="")))
+_GIVE_BACK_UNLOCKED_IN_LOOP = Statement(text(BRIEFLY + _GIVE_BACK.format(skip_locked="SKIP LOCKED")))
 
 
 def insert_key(connection: Connection, new: NewKey) -> None:
@@ -220,14 +229,17 @@ async def read_keys_in_loop(connections: LoopConnections) -> list[ApiKey]:
 
 
 async def take_in_loop(connections: LoopConnections, wanted: Sequence[Wanted]) -> dict[str, Taken]:
-    """Take ads from quotas, as many as each has left; return what each key got. No key may occur twice.
+    """Take ads from quotas, as many as each has left. No key may occur twice.
+
+    Returns:
+      The ads that each key got. Of several keys, those whose number somebody has locked are left out.
 
     Raises:
-      RowLocked: Somebody keeps a number locked.
+      RowLocked: Somebody keeps the number of the only key locked, or the table.
     """
     ordered = sorted(wanted, key=lambda one: one.key_id)
     rows = await connections.execute(
-        _TAKE_IN_LOOP,
+        _TAKE_OF_ONE_IN_LOOP if len(wanted) == 1 else _TAKE_UNLOCKED_IN_LOOP,
         {
             "key_ids": [one.key_id for one in ordered],
             "quotas": [one.quota_per_day for one in ordered],
@@ -243,14 +255,15 @@ async def give_back_in_loop(
     """Return ads to the quotas of their days. No key may occur twice with one day.
 
     Returns:
-      The ads that each key has handed in on the day, by key id and day.
+      The ads that each key has handed in on the day, by key id and day. Of several numbers, those that
+      somebody has locked are left out.
 
     Raises:
-      RowLocked: Somebody keeps a number locked.
+      RowLocked: Somebody keeps the only number locked, or the table.
     """
     ordered = sorted(unused, key=lambda one: (one.key_id, one.day))
     rows = await connections.execute(
-        _GIVE_BACK_IN_LOOP,
+        _GIVE_BACK_OF_ONE_IN_LOOP if len(unused) == 1 else _GIVE_BACK_UNLOCKED_IN_LOOP,
         {
             "key_ids": [one.key_id for one in ordered],
             "days": [one.day for one in ordered],

@@ -105,7 +105,10 @@ class Rates:
 
 
 class QuotaTable(Protocol):
-    """The numbers in PostgreSQL. Each method raises DatabaseError."""
+    """The numbers in PostgreSQL. Each method raises DatabaseError.
+
+    Of several numbers, those that somebody has locked are left out; a single one is RowLocked.
+    """
 
     async def take(self, wanted: Sequence[Wanted]) -> Mapping[str, Taken]: ...
     async def give_back(self, unused: Sequence[Unused]) -> Mapping[tuple[str, date], int]: ...
@@ -213,16 +216,20 @@ async def _of_each_key(
     items: Sequence[Item],
     place: Callable[[Item], Place],
 ) -> dict[Place, Number | RowLocked]:
-    """Execute one statement for all items. A number that somebody keeps locked fails its own item only."""
+    """Execute one statement for all items, and one for each of those whose number it left out as locked.
+
+    A number that somebody keeps locked fails its own item only.
+    """
     found: dict[Place, Number | RowLocked] = {}
     try:
         found.update(await execute(items))
-        return found
     except RowLocked as error:
         if len(items) == 1:
             return {place(items[0]): error}
     deadline_s = time.monotonic() + SINGLY_S
-    for one in items:
+    for one in items if len(items) > 1 else ():
+        if place(one) in found:
+            continue
         if time.monotonic() > deadline_s:
             found[place(one)] = RowLocked("too many keys of one batch met a lock")
             continue

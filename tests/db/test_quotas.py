@@ -1,4 +1,4 @@
-"""The numbers of quotas: exact, of a day each, and locked in one order."""
+"""The numbers of quotas: exact, of a day each, and no key waits for the lock of another one."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -65,6 +65,24 @@ def test_ads_return_to_the_day_from_which_they_were_taken(database: Engine, toda
         ("b", yesterday, 9),
         ("b", today, 7),
     ]
+
+
+def test_a_locked_number_is_left_out_beside_others(database: Engine, today: date) -> None:
+    execute(database, f"INSERT INTO api_key_usage VALUES ('a', '{today}', 9, 9), ('b', '{today}', 9, 9)")
+
+    async def use(connections: LoopConnections) -> tuple[object, object]:
+        taken = await take_in_loop(connections, [Wanted("c", 5, 1), Wanted("b", 20, 2), Wanted("a", 20, 1)])
+        unused = [Unused("b", today, 1), Unused("a", today, 1)]
+        return taken, await give_back_in_loop(connections, unused)
+
+    with database.connect() as somebody:
+        somebody.exec_driver_sql("SELECT FROM api_key_usage WHERE key_id = 'a' FOR UPDATE")
+        assert run(database, use) == (
+            {"b": Taken(2, 11, today), "c": Taken(1, 1, today)},
+            {("b", today): 10},
+        )
+        somebody.rollback()
+    assert used(database) == [("a", today, 9), ("b", today, 10), ("c", today, 1)]
 
 
 def test_a_locked_number_is_waited_for_a_moment(database: Engine, today: date) -> None:
