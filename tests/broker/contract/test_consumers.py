@@ -194,6 +194,7 @@ def record(topic: str, partition: int, **kwargs: object) -> Record:
     return Record(topic, Message("default", "task", (), kwargs, {}).encode(), partition=partition)
 
 
+@pytest.mark.real_kafka(reason="keep commit metadata")
 def test_a_delivery_that_runs_for_long_is_committed_as_incomplete(
     kafka_backend: KafkaBackend, consume: Consume
 ) -> None:
