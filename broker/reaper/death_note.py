@@ -21,7 +21,7 @@ class DeathNote:
     """A worker process has ended without a goodbye.
 
     Attributes:
-      worker_id: The key of the record, which replaces the last report of the worker.
+      worker_id: The id of the worker.
       at_ms: When the reaper noticed the death, in milliseconds since 1970.
       signal: The number of the signal that ended it; None when none did, or when it is unknown.
       exit_code: Its exit code; None when a signal ended it, or when it is unknown.
@@ -41,6 +41,11 @@ class DeathNote:
     remaining: frozenset[Membership] = frozenset()
     expires_ms: int = 0
     command: str = ""
+
+    @property
+    def key(self) -> bytes:
+        """The key of its record. It is not the worker's, so that compaction keeps the last report, too."""
+        return f"{self.worker_id}/death".encode()
 
     @property
     def groups(self) -> set[str]:

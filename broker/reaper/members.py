@@ -128,14 +128,8 @@ class Removal:
                 delivery_timeout_ms=timeout_ms,
             )
             try:
-                sent = [
-                    producer.send(
-                        worker.introduction.notes_topic,
-                        value=self._note(worker).encode(),
-                        key=worker.introduction.worker_id.encode(),
-                    )
-                    for worker in workers
-                ]
+                notes = [(worker.introduction.notes_topic, self._note(worker)) for worker in workers]
+                sent = [producer.send(topic, value=note.encode(), key=note.key) for topic, note in notes]
                 for future in sent:
                     future.get(timeout=NOTE_TIMEOUT_S)
             finally:

@@ -52,18 +52,11 @@ class WorkerReader:
         return sorted(found, key=lambda worker: worker.worker_id)
 
     def _last_records(self, within_s: float) -> dict[str, LastRecord]:
-        values: dict[bytes, list[ConsumedRecord]] = {}
-        for record in self._records(within_s):
-            if record.key is None:
-                continue
-            known = values.setdefault(record.key, [])
-            # The last two: a death note follows the report that it does not repeat.
-            del known[: max(0, len(known) - 1)]
-            known.append(record)
+        last = {record.key: record for record in self._records(within_s) if record.key is not None}
         found: dict[str, LastRecord] = {}
-        for records in values.values():
-            for record in records:
-                self._take(record, found)
+        # In the order of the topic's one partition: a death note follows the last report.
+        for record in sorted(last.values(), key=lambda record: record.offset):
+            self._take(record, found)
         return found
 
     def _take(self, record: ConsumedRecord, found: dict[str, LastRecord]) -> None:

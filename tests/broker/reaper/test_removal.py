@@ -73,7 +73,7 @@ def notes(cluster: MemoryCluster) -> list[DeathNote]:
     with closing(MemoryClients(cluster).consumer(auto_offset_reset="earliest")) as kafka:
         kafka.assign([TopicPartition(NOTES, 0)])
         records = [record for batch in kafka.poll().values() for record in batch]
-    assert all(record.key == b"host:1" for record in records)
+    assert all(record.key == b"host:1/death" for record in records)
     found = [DeathNote.decode(record.value) for record in records]
     return [note for note in found if note is not None]
 

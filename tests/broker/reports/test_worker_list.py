@@ -27,8 +27,10 @@ def kit() -> Iterator[Kit]:
 
 
 def write(kit: Kit, content: WorkerReport | DeathNote) -> None:
-    value = content.encode() if isinstance(content, DeathNote) else encode_report(content)
-    kit.cluster.append(TOPIC, content.worker_id.encode(), value)
+    if isinstance(content, DeathNote):
+        kit.cluster.append(TOPIC, content.key, content.encode())
+    else:
+        kit.cluster.append(TOPIC, content.worker_id.encode(), encode_report(content))
 
 
 def test_without_a_worker_there_is_none_and_no_topic_is_created() -> None:
@@ -53,8 +55,18 @@ def test_a_death_note_keeps_the_last_report_in_sight(kit: Kit) -> None:
     write(kit, report())
     write(kit, last)
     write(kit, DeathNote(last.worker_id, 0, signal=9))
+    for _ in range(2):
+        (worker,) = kit.broker.workers()
+        assert (worker.state, worker.signal, worker.report) == (WorkerState.GONE, 9, last)
+        kit.cluster.clean_up()
+
+
+def test_a_worker_that_reports_after_a_death_note_is_alive(kit: Kit) -> None:
+    write(kit, report())
+    write(kit, DeathNote(report().worker_id, 0, signal=9))
+    write(kit, report())
     (worker,) = kit.broker.workers()
-    assert (worker.state, worker.signal, worker.report) == (WorkerState.GONE, 9, last)
+    assert (worker.state, worker.signal) == (WorkerState.IDLE, None)
 
 
 def test_workers_of_long_ago_are_left_out(kit: Kit) -> None:
