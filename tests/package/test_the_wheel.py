@@ -123,15 +123,14 @@ def test_a_typed_application_passes_a_strict_type_checker(environment: Path, app
     assert "Success" in run_python(environment, application, ["-m", "mypy", "--strict", "hello.py"])
 
 
-@pytest.mark.servers
-def test_the_contract_suite_passes_on_it(environment_for_tests: Path, tmp_path: Path) -> None:
+def test_the_contract_suite_passes_on_it_in_memory(environment_for_tests: Path, tmp_path: Path) -> None:
     for name in WITHOUT_BROKER:
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     printed = run(
         *(environment_for_tests / "bin" / "python", "-m", "pytest", "-p", "tests.package.installed_broker"),
         *("-p", "no:dramatiq_kafka_broker"),  # the entry point: tests/conftest.py loads the same plugin
-        *("tests/broker/contract", "-q", "-rfE", "--tb=short", "-n", "4", "--dist", "loadfile"),
+        *("tests/broker/contract", "--without-servers", "-q", "-rfE", "--tb=short"),
         cwd=tmp_path,
         env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
     )
