@@ -26,7 +26,7 @@ test-fast: .venv/runtime.stamp ## run the tests that need neither Kafka nor Post
 	$(BIN)/python -m pytest tests/ -q --without-servers --fast $(PARALLEL)
 
 test: .venv/runtime.stamp ## run the tests on the embedded PostgreSQL and Kafka
-	$(BIN)/python -m pytest tests/ -v $(PARALLEL)
+	$(BIN)/python -m pytest tests/ -v $(PARALLEL) $(TEST_OPTIONS)
 
 test-real: .venv/runtime.stamp ## run them on Apache Kafka and this machine's PostgreSQL, or on servers named by variables
 	$(BIN)/python -m pytest tests/ -v --stack=real $(PARALLEL) --ignore=tests/chaos --ignore=tests/cluster $(TEST_OPTIONS)
