@@ -12,7 +12,8 @@ from dramatiq.errors import BrokerConnectionError
 from ..errors import NotAuthorized
 from ..kafka.clients import Clients
 from ..kafka.errors import KafkaError
-from ..kafka.rights import Denials, is_denial, reading
+from ..kafka.failure_log import FailureLog
+from ..kafka.rights import reading
 from ..kafka.topics import Topics
 from ..process import clock
 from ..process.backoff import Backoff
@@ -31,8 +32,6 @@ MAX_WAIT_MS = 200
 FIRST_BACKOFF_S = 0.25
 MAX_BACKOFF_S = 5.0
 CLOSE_TIMEOUT_MS = 2_000
-#: The activity that fails while a right to the topic or to its group is missing.
-_READING = "The delayed topic cannot be read"
 
 
 class Forwarder:
@@ -60,15 +59,20 @@ class Forwarder:
         self._slot = slot
         self._clients = clients
         self._topics = topics
-        self._rights = reading(topics.delayed, group=group_of(topics))
         self._files = files
         self._settings = dict(settings)
         self._forwarding = forwarding
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="delay-forwarder", daemon=True)
         self._partitions: OwnedPartitions | None = None
-        self._denials = Denials()
-        self._failure_kind: str | None = None
+        self._failures = FailureLog(
+            clients,
+            reading(topics.delayed, group=group_of(topics)),
+            logger,
+            activity="The delayed topic cannot be read",
+            failing="Delayed messages cannot be forwarded at the moment; the forwarder tries again: %s",
+            works="Delayed messages are forwarded again.",
+        )
         self._backoff = Backoff(FIRST_BACKOFF_S, MAX_BACKOFF_S)
 
     def start(self) -> None:
@@ -155,16 +159,11 @@ class Forwarder:
         elif failure is not None:
             self._back_off(failure)
         elif partitions.ready:
-            self._denials.is_over(_READING)
+            self._failures.note_rights()
             # Until every partition is ready, a failure may recur: the index that failed may be read last.
             if partitions.all_ready:
-                self._note_success()
-
-    def _note_success(self) -> None:
-        if self._failure_kind is not None:
-            logger.info("Delayed messages are forwarded again.")
-        self._failure_kind = None
-        self._backoff.reset()
+                self._failures.note_success()
+                self._backoff.reset()
 
     def _wait_ms(self, ready: Sequence[OwnedPartition], max_wait_ms: float) -> float:
         """The time until there is work other than reading."""
@@ -177,17 +176,7 @@ class Forwarder:
         return min([max_wait_ms, *(1000 * wait_s for wait_s in waits_s)])
 
     def _back_off(self, reason: BaseException) -> None:
-        """Pause after a failure. Log the failure if the previous one was of another kind."""
-        if self._stop.is_set():
-            return
-        if isinstance(reason, KafkaError) and is_denial(reason):
-            reason = self._clients.translated(reason, _READING, self._rights)
-        if isinstance(reason, NotAuthorized):
-            self._denials.note(_READING, reason)
-        elif self._failure_kind != (kind := type(reason).__name__):
-            logger.warning(
-                "Delayed messages cannot be forwarded at the moment; the forwarder tries again: %s",
-                reason or repr(reason),
-            )
-            self._failure_kind = kind
-        self._backoff.fail()
+        """Pause after a failure."""
+        if not self._stop.is_set():
+            self._failures.note(reason)
+            self._backoff.fail()

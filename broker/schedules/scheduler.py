@@ -9,10 +9,10 @@ from typing import Any
 
 from dramatiq.errors import BrokerConnectionError
 
-from ..errors import NotAuthorized
 from ..kafka.clients import Clients
 from ..kafka.errors import KafkaError
-from ..kafka.rights import Denials, is_denial, reading
+from ..kafka.failure_log import FailureLog
+from ..kafka.rights import reading
 from ..kafka.topics import Topics
 from ..process import clock
 from ..process.backoff import Backoff
@@ -30,8 +30,6 @@ MAX_WAIT_MS = 200
 FIRST_BACKOFF_S = 0.25
 MAX_BACKOFF_S = 5.0
 CLOSE_TIMEOUT_MS = 2_000
-#: The activity that fails while a right to the topic or to its group is missing.
-_READING = "The schedules cannot be read"
 
 
 class Scheduler:
@@ -67,13 +65,18 @@ class Scheduler:
         self._note_read = note_read
         self._book: Book | None = None
         self._slot = slot
-        self._rights = reading(topics.schedules, group=group_of(topics))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="dramatiq-kafka-scheduler", daemon=True)
         self._ownership: Ownership | None = None
         self._is_declared = False
-        self._denials = Denials()
-        self._failure_kind: str | None = None
+        self._failures = FailureLog(
+            clients,
+            reading(topics.schedules, group=group_of(topics)),
+            logger,
+            activity="The schedules cannot be read",
+            failing="Schedules cannot be enqueued at the moment; the scheduler tries again: %s",
+            works="Schedules are enqueued again.",
+        )
         self._backoff = Backoff(FIRST_BACKOFF_S, MAX_BACKOFF_S)
 
     def start(self) -> None:
@@ -148,12 +151,10 @@ class Scheduler:
             self._note_read(book)
         failure = self._firings.step(book, ownership.id, lambda: ownership.book is book)
         if failure is not None:
-            self._note_failure(failure)
+            self._failures.note(failure)
             return
-        self._denials.is_over(_READING)
-        if self._failure_kind is not None:
-            logger.info("Schedules are enqueued again.")
-        self._failure_kind = None
+        self._failures.note_rights()
+        self._failures.note_success()
         self._backoff.reset()
 
     def _wait_ms(self, ownership: Ownership, max_wait_ms: float) -> float:
@@ -169,18 +170,5 @@ class Scheduler:
 
     def _back_off(self, reason: BaseException) -> None:
         if not self._stop.is_set():
-            self._note_failure(reason)
+            self._failures.note(reason)
             self._backoff.fail()
-
-    def _note_failure(self, reason: BaseException) -> None:
-        """Log a failure if the previous one was of another kind."""
-        if isinstance(reason, KafkaError) and is_denial(reason):
-            reason = self._clients.translated(reason, _READING, self._rights)
-        if isinstance(reason, NotAuthorized):
-            self._denials.note(_READING, reason)
-        elif self._failure_kind != (kind := type(reason).__name__):
-            logger.warning(
-                "Schedules cannot be enqueued at the moment; the scheduler tries again: %s",
-                reason or repr(reason),
-            )
-            self._failure_kind = kind
