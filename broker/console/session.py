@@ -67,16 +67,6 @@ class Session:
 
     @property
     def unasked_broker(self) -> KafkaBroker:
-        """The broker, whose Kafka was not asked yet.
-
-        Raises:
-          TargetRefused: When the command line names none.
-        """
-        if self._broker is None:
-            self._broker = self.given or self.target.broker()
-        return self._broker
-
-    def broker_unasked(self) -> KafkaBroker:
         """The broker, whether its Kafka answers or not.
 
         Raises:

@@ -44,7 +44,7 @@ def run(session: Session, options: Options) -> None:
     Raises:
       Refused: When the file of users, the directory or the address cannot be used.
     """
-    broker = session.broker_unasked()
+    broker = session.unasked_broker
     try:
         users = _users(options)
         options.data.mkdir(parents=True, exist_ok=True, mode=0o700)
