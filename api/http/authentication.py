@@ -80,7 +80,7 @@ class Access:
         """Return the key of a header; None for one of another scheme, where keys are off.
 
         Raises:
-          Unauthorized: There is none, or it is not valid.
+          Unauthorized: The request has no key, or one that is not valid.
           DatabaseUnavailable: As :meth:`KeyRing.find`.
         """
         header = header.strip()

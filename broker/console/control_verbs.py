@@ -154,7 +154,7 @@ def find_worker(workers: list[WorkerInfo], wanted: str) -> WorkerInfo:
     """The living worker of that id, or the only one with that part in its id.
 
     Raises:
-      Refused: When there is none, or more than one.
+      Refused: When no living worker matches, or more than one.
     """
     found = [worker for worker in workers if wanted == worker.worker_id] or [
         worker for worker in workers if wanted in worker.worker_id

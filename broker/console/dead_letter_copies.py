@@ -19,7 +19,7 @@ VERSION = 1
 
 
 class NotACopy(ValueError):
-    """A line is none of ``dlq export``. The text says why."""
+    """A line was not printed by ``dlq export``. The text says why."""
 
 
 def detail_of(dead_letter: DeadLetter) -> DeadLetterDetail:

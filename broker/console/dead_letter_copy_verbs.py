@@ -125,7 +125,7 @@ def import_dead_letters(
 
 
 def _read(file: str) -> list[DeadLetter]:
-    """The dead letters of a file. One line that is none refuses the file, before anything is written."""
+    """The dead letters of a file. A line that is not one refuses the file, before anything is written."""
     try:
         content = sys.stdin.read() if file == STANDARD_INPUT else Path(file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:

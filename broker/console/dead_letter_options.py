@@ -40,7 +40,7 @@ def filter_of(
     """The conditions of a call.
 
     Raises:
-      ValueError: When a time is none.
+      ValueError: When ``since`` or ``until`` is not a time.
     """
     now = datetime.fromtimestamp(clock.wall_ms() / 1000, UTC)
     return DeadLetterFilter(

@@ -81,7 +81,7 @@ def _existing(session: Session, name: str) -> Schedule:
     """The schedule of that name.
 
     Raises:
-      Refused: When there is none.
+      Refused: When no schedule has that name.
     """
     found = session.broker.schedules.get(name)
     if found is None:

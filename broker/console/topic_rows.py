@@ -51,7 +51,7 @@ def principals_of(given: Iterable[str]) -> dict[str, str]:
     """The users of ``--principal web=shop-web``, by the kind of client.
 
     Raises:
-      ValueError: When one is none.
+      ValueError: When a text is not of that form, or names no kind of client.
     """
     found = {}
     kinds = [client.value for client in ClientKind]

@@ -181,7 +181,7 @@ def _original(look: Look) -> tuple[Row, dict[str, Any]]:
     """The dead letter, and its message.
 
     Raises:
-      NotFound: When there is none.
+      NotFound: When the cache has no such dead letter.
       Unusable: When the user may not see its arguments, or the cache does not have them.
     """
     if not look.user.may_see_arguments:

@@ -58,7 +58,7 @@ class Filter:
         """The same conditions, for the dead letters of a queue in Kafka.
 
         Raises:
-          Unusable: When a time of it is none.
+          Unusable: When ``since`` or ``until`` is not a time.
         """
         return DeadLetterFilter(frozenset(), self.error, self.text, self.actor, *self._range())
 
