@@ -85,4 +85,4 @@ class Worker:
 
     def _is_ready(self) -> bool:
         self.child.check()
-        return "ready for action" in self.child.tail(200)
+        return "Worker process is ready for action." in self.child.tail(200)

@@ -17,6 +17,7 @@ from dramatiq.middleware.threading import (
 from ..deliveries.delivery import Delivery
 from ..deliveries.in_flight import InFlightDeliveries
 from ..errors import Abort
+from ..process.forks import reset_on_fork
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,11 @@ class Aborts:
 
     def __init__(self, in_flight: InFlightDeliveries) -> None:
         self._in_flight = in_flight
+        self.reset_after_fork()
+        reset_on_fork(self)
+
+    def reset_after_fork(self) -> None:
+        """Replace the lock: another thread of the parent may have held it."""
         self._lock = threading.Lock()
 
     def begin(self, delivery: Delivery) -> None:

@@ -18,6 +18,7 @@ from ..delays import Forwarder
 from ..kafka.log_filter import drop_info_logs
 from ..kafka.topics import Topics
 from ..process import clock
+from ..process.forks import reset_on_fork
 from ..reaper.death_note_reader import READ_BACK_MS, DeathNoteReader
 from ..reaper.process import run_reaper
 from ..reaper.registrar import Registrar
@@ -84,11 +85,16 @@ class WorkerLifecycle(Middleware):
         self._has_schedules = has_schedules
         self._scheduler: Scheduler | None = None
         self._consumers = consumers
-        self._lock = threading.Lock()
         self._is_working = False
         self._forwarder: Forwarder | None = None
         self._policy_watch: PolicyWatch | None = None
         self._exit_guard: ExitGuard | None = None
+        self.reset_after_fork()
+        reset_on_fork(self)
+
+    def reset_after_fork(self) -> None:
+        """Replace the lock: another thread of the parent may have held it."""
+        self._lock = threading.Lock()
 
     @property
     def forks(self) -> list[Callable[[], int]]:

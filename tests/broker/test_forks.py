@@ -102,6 +102,12 @@ def test_no_lock_of_a_broker_that_was_used_is_the_same_one_in_the_child_of_a_for
     app.end()
 
 
+def test_no_lock_of_a_new_broker_is_the_same_one_in_the_child_of_a_fork(start_app: StartApp) -> None:
+    app = start_app("localhost:1", "os.fork", "locks")
+    assert app.says() == {"name": "child", "inherited": []}
+    app.end()
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_a_child_sends_although_threads_tried_to_reach_kafka_when_it_was_forked(
     kafka_server: Server, start_app: StartApp, way: str

@@ -49,7 +49,7 @@ class Worker(Child):
 
     def _is_ready(self) -> bool:
         self.check()
-        return bool(self.log_lines("ready for action"))
+        return bool(self.log_lines("Worker process is ready for action."))
 
 
 class Supervisor:

@@ -81,9 +81,10 @@ def test_submissions_made_from_plain_python_are_published_at_once_and_know_unkno
         "from submissions.application import Application\n"
         "from submissions.submitting import SubmissionRequest\n"
         "application = Application(get_settings())\n"
-        "print(application.submitter.submit([SubmissionRequest((1, 99, 1))]))"
+        "[accepted] = application.submitter.submit([SubmissionRequest((1, 99, 1))])\n"
+        "print(accepted.task_ids)"
     )
-    assert printed == "[Accepted(task_ids=(1, None, 2))]"
+    assert printed == "(1, None, 2)"
     assert execute(database, "SELECT count(*) FROM moderation_results WHERE publish_after IS NULL") == [(2,)]
 
 
