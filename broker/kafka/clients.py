@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# Python imports this codec at the first look-up of a host. A fork during an import by another thread leaves
+# the module's lock locked in the child, which would never connect.
+import encodings.idna  # noqa: F401
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager

@@ -5,6 +5,7 @@ Each process prints a line of JSON with what it saw.
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import multiprocessing
 import os
@@ -78,6 +79,7 @@ def say_all(said: dict[str, Any]) -> None:
 
 
 def main(servers: str, namespace: str, way: str, before: str) -> None:
+    faulthandler.enable()  # for the SIGABRT of an impatient test
     broker = KafkaBroker(servers, namespace=namespace, partitions=1, enqueue_timeout_ms=TIMEOUT_MS)
     broker.declare_queue("empty")
 
@@ -85,8 +87,12 @@ def main(servers: str, namespace: str, way: str, before: str) -> None:
     def task(name: str) -> None:
         """Nothing runs it here."""
 
+    imported = set(sys.modules)
     if "used" in before:
         use(broker, task, "parent")
+    if "imports" in before:
+        say_all({"imported": sorted(set(sys.modules) - imported)})
+        return
     if "locks" in before:
         child_with_locks(broker)
         return

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -37,7 +38,12 @@ class App:
     def says(self) -> dict[str, Any]:
         """What it says next."""
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        overdue = threading.Timer(DEADLINE_S, self._end_with_stacks)
+        overdue.start()
+        try:
+            line = self._process.stdout.readline()
+        finally:
+            overdue.cancel()
         assert line, f"it has ended: {self.end()}"
         said: dict[str, Any] = json.loads(line)
         return said
@@ -55,6 +61,10 @@ class App:
         _, log = self._process.communicate(timeout=DEADLINE_S)
         assert self._process.returncode == 0, log
         return log
+
+    def _end_with_stacks(self) -> None:
+        """End it and its child: each logs the stacks of its threads."""
+        os.killpg(self._process.pid, signal.SIGABRT)
 
     def kill(self) -> None:
         if self._process.returncode is None:
@@ -99,6 +109,15 @@ def test_no_lock_of_a_broker_that_was_used_is_the_same_one_in_the_child_of_a_for
     child, parent = app.says(), app.says()
     assert child == {"name": "child", "inherited": []}
     assert len(parent["locks"]) > 10, "hardly any was found"
+    app.end()
+
+
+def test_the_use_of_a_broker_imports_nothing_of_which_a_fork_could_leave_the_lock_to_its_child(
+    stack: Stack, start_app: StartApp
+) -> None:
+    app = start_app(stack.bootstrap_servers, "os.fork", "used, imports")
+    assert app.says()["name"] == "parent"
+    assert app.says() == {"imported": []}
     app.end()
 
 
