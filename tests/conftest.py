@@ -72,6 +72,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--only-with-servers", action="store_true", help="only the tests that need Kafka or PostgreSQL"
     )
     parser.addoption(
+        "--beyond-fast",
+        action="store_true",
+        help="only the tests that `--without-servers --fast` leaves out: with a server, or marked as slow",
+    )
+    parser.addoption(
         "--machine-examples",
         type=int,
         help="how many orders of events tests/broker/memory tries, each of up to 40 steps",
@@ -106,7 +111,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("--only-with-servers"):
         _deselect(config, items, lambda item: not _needs_servers(item))
     if config.getoption("--fast"):
-        _deselect(config, items, lambda item: item.get_closest_marker("slow") is not None)
+        _deselect(config, items, _is_slow)
+    if config.getoption("--beyond-fast"):
+        _deselect(config, items, lambda item: not (_needs_servers(item) or _is_slow(item)))
     if config.getoption("--stack") == "real":
         return
     for item in items:
@@ -130,6 +137,10 @@ def _is_in_memory(item: pytest.Item) -> bool:
     """Whether the test's Kafka is in memory, by the parameter of its fixture: that one can do all of it."""
     callspec = getattr(item, "callspec", None)
     return callspec is not None and "memory" in callspec.params.values()
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    return item.get_closest_marker("slow") is not None
 
 
 def _needs_servers(item: pytest.Item) -> bool:
