@@ -20,6 +20,7 @@ from .declared_queues import DeclaredQueues
 from .deliveries.delivery import Delivery
 from .error_text import MAX_TRACEBACK_CHARS, shorten_notes
 from .errors import EnqueueFailed, RetryPolicyRefused
+from .expiry import EXPIRES_IN, check_expires_in, set_expiry
 from .kafka.clients import Clients
 from .kafka.topic_layout import TopicLayout
 from .kafka.unreadable_batches import report_missing_codecs
@@ -149,6 +150,7 @@ class KafkaBroker(OperatorMethods, Broker):
         # Also when the policy is refused, with a better reason than Dramatiq's.
         self.actor_options.add("retry")
         self.actor_options.add("schedule")
+        self.actor_options.add(EXPIRES_IN)
 
     def _assemble(self, clients: Clients) -> None:
         self.parts = assemble(
@@ -210,6 +212,7 @@ class KafkaBroker(OperatorMethods, Broker):
         Raises:
           RetryPolicyRefused: When its ``retry=`` cannot run durably, or no middleware runs it.
           ScheduleRefused: When its ``schedule=`` is no timing.
+          ExpiryRefused: When its ``expires_in=`` is no time span.
         """
         policy_runs = any(isinstance(m, TenacityRetries) for m in self.middleware)
         if actor.options.get("retry") is not None and not policy_runs:
@@ -219,6 +222,7 @@ class KafkaBroker(OperatorMethods, Broker):
             )
         if (timing := actor.options.get("schedule")) is not None:
             check_timing(timing, f"the schedule of the actor {actor.actor_name!r}")
+        check_expires_in(actor.options.get(EXPIRES_IN), f"The expires_in= of the actor {actor.actor_name!r}")
         super().declare_actor(actor)
 
     def declare_queue(self, queue_name: str) -> None:
@@ -267,6 +271,7 @@ class KafkaBroker(OperatorMethods, Broker):
 
         Raises:
           EnqueueFailed: When Kafka did not acknowledge the message in time. It may still arrive.
+          ExpiryRefused: When its ``expires_in=`` or ``expires_at=`` is no time span or no instant.
         """
         delivery = self._current_delivery.delivery
         if delivery is None:
@@ -399,6 +404,10 @@ class KafkaBroker(OperatorMethods, Broker):
             self.parts.shutdown.begin_stopping()
             for consumer in list(self.parts.consumers):
                 consumer.wake()
+        if signal == "enqueue":
+            message, delay = args
+            actor = self.actors.get(message.actor_name)
+            set_expiry(message, delay, {} if actor is None else actor.options)
         self._hooks.emit_before(signal, *args, **kwargs)
 
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:

@@ -13,6 +13,7 @@
     ├── InvalidQueueName               Kafka allows no topic of that name
     ├── RetryPolicyRefused             a tenacity policy that cannot run durably
     ├── PartitionKeyRefused            a key that cannot name a lane
+    ├── ExpiryRefused                  an expiry that is no time span or no instant
     └── UnknownWorker                  no worker of that id has reported
     TimeoutError
     └── CancelUndecided                no worker has decided about a cancel yet (``broker/delays``)
@@ -20,6 +21,8 @@
     └── NoCurrentTask                  current_task was used where no task runs
     Retry (Dramatiq)
     └── NotNow                         raised by actors: no attempt was made, run the message again
+    SkipMessage (Dramatiq)
+    └── MessageExpired                 the stored result of a message that expired before it ran
     MessageFailed                      raised by a join that fails fast: a message failed in another process
     └── MessageOfUnknownActor          the same, of a message that no worker could run; also an ActorNotFound
     TemporaryError                     raised by actors: worth another attempt
@@ -35,7 +38,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 
 from dramatiq.errors import ActorNotFound, BrokerConnectionError, BrokerError, ConnectionFailed, Retry
-from dramatiq.middleware import Interrupt, MiddlewareError
+from dramatiq.middleware import Interrupt, MiddlewareError, SkipMessage
 
 from .error_advice import advice
 from .kafka.errors import (
@@ -173,6 +176,20 @@ class RetryPolicyRefused(MiddlewareError, ValueError):
 class Abort(Interrupt):
     """Raised in the thread of a running task whose message was aborted, and in the coroutine of an async one
     as a cancellation. The message is complete then: it has no further attempt and no dead letter.
+    """
+
+
+class ExpiryRefused(MiddlewareError, ValueError):
+    """An ``expires_in=`` that is no time span, or an ``expires_at=`` that is no instant. Nothing was sent.
+
+    A MiddlewareError because Dramatiq swallows every other error during the declaration of an actor.
+    """
+
+
+class MessageExpired(SkipMessage):
+    """The message was about to run at or after its ``expires_at``. It has not run, and has no dead letter.
+
+    ``Results`` stores it as the failure of the message.
     """
 
 

@@ -100,6 +100,7 @@ STATUSES = {
     "skipped": "a middleware skipped it",
     "interrupted": "its run was ended from outside, and it runs again",
     "aborted": "an operator has aborted it: it did not run, or its run was ended",
+    "expired": "its time was over before it ran",
     "resolved": "it was a dead letter, which was redriven or discarded",
     "completed": "its record is complete, and the history does not have its run",
     "started": "its run had begun, and no end of it is known",

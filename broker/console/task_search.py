@@ -14,7 +14,17 @@ from .documents import RunningRow, TaskRow
 from .output import Column
 
 #: The statuses that a search knows, and those of them that the history has.
-PAST = ("succeeded", "retried", "failed", "skipped", "interrupted", "aborted", "started", "dead_lettered")
+PAST = (
+    "succeeded",
+    "retried",
+    "failed",
+    "skipped",
+    "interrupted",
+    "aborted",
+    "expired",
+    "started",
+    "dead_lettered",
+)
 PRESENT = ("running", "waiting", "taken", "delayed", "dead")
 STATUSES = (*PRESENT, *PAST)
 UNDECODABLE = "this message cannot be decoded"

@@ -158,16 +158,18 @@ class QueueConsumer(Consumer):
         self._settle(message)
 
     def nack(self, message: MessageProxy) -> None:
-        """Note that a delivery failed. It completes once its dead letter is in Kafka.
+        """Note that a delivery failed. It completes once its dead letter is in Kafka; an expired message has
+        none.
 
         Raises:
           DeadLetterNotMade: When its dead letter cannot be created. Dramatiq then repeats the nack.
         """
         assert isinstance(message, Delivery)
         message.drop_retry()  # a message is either retried or dead-lettered
-        self._parts.dead_letters.add(message, message._exception)
-        # The dead letter has the traceback.
-        self._parts.failures.keep(self._queue_name, message.message_id, message._exception)
+        if not message.is_expired:
+            self._parts.dead_letters.add(message, message._exception)
+            # The dead letter has the traceback.
+            self._parts.failures.keep(self._queue_name, message.message_id, message._exception)
         self._settle(message)
 
     def _settle(self, message: MessageProxy) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from dramatiq.errors import DecodeError
 from dramatiq.message import Message
 
+from ..expiry import EXPIRES_AT, renewed_expiry
 from ..partition_keys import key_of
 from ..partition_keys.record_format import REQUEUE_HEADERS_BYTES, lane_header
 from ..process import clock
@@ -33,12 +34,15 @@ def next_generation(dead_letter: DeadLetter) -> Generation:
 
 
 def renewed(message: Message[Any], **options: Any) -> Message[Any]:
-    """A message as it is sent again: same id, no attempts yet, and ``message_timestamp`` is now.
+    """A message as it is sent again: same id, no attempts yet, and ``message_timestamp`` is now. One that
+    expires has as much time again.
 
     Parameters:
       options: Further options.
     """
     kept = {name: value for name, value in message.options.items() if name not in _OPTIONS_OF_GENERATION}
+    if EXPIRES_AT in kept:
+        kept[EXPIRES_AT] = renewed_expiry(kept, message.message_timestamp)
     kept.setdefault("first_sent_timestamp", message.message_timestamp)
     again: Message[Any] = replace(message, options=kept | options, message_timestamp=clock.wall_ms())
     return again

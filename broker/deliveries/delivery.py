@@ -70,6 +70,7 @@ class Delivery(MessageProxy):
       thread_id: The thread that runs its task; None while no task runs.
       is_interrupted: Whether its running task was told to end, because the message is aborted.
       is_aborted: Whether it ends without an attempt, because the message is aborted.
+      is_expired: Whether it ends without a run and without a dead letter, because its time was over.
       dead_letter: The record of its dead letter; None while it has none.
       lane_entry: Its lane entry; None when it has no partition key.
       wait: The lane entry that is written to the lanes topic after the outbox is in Kafka: an ordered retry,
@@ -92,6 +93,7 @@ class Delivery(MessageProxy):
     thread_id: int | None = None
     is_interrupted = False
     is_aborted = False
+    is_expired = False
     dead_letter: Record | None = None
     record: ConsumedRecord | None = None
 

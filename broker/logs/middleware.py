@@ -25,9 +25,9 @@ class TaskLogs(Middleware):
 
         KafkaBroker(middleware=[TaskLogs(), *default_middleware()])
 
-    ``started`` is a line of the level debug, ``succeeded`` and ``skipped`` of info, ``retried`` and
-    ``interrupted`` of warning, ``failed`` and ``dead_lettered`` of error. A line has the field ``state``, the
-    duration of the run in ``run_s``, and the error's type, and never an argument.
+    ``started`` is a line of the level debug, ``succeeded``, ``skipped`` and ``expired`` of info, ``retried``
+    and ``interrupted`` of warning, ``failed`` and ``dead_lettered`` of error. A line has the field ``state``,
+    the duration of the run in ``run_s``, and the error's type, and never an argument.
 
     Parameters:
       formats: Whether the handlers of the root logger get the formatter for JSON, or for a terminal, when a
@@ -67,7 +67,7 @@ class TaskLogs(Middleware):
         self._note(level, message, state, **fields)
 
     def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
-        self._note(logging.INFO, message, "skipped")
+        self._note(logging.INFO, message, "expired" if getattr(message, "is_expired", False) else "skipped")
 
     def _note(self, level: int, message: MessageProxy, state: str, **fields: Any) -> None:
         logger.log(

@@ -17,6 +17,7 @@ class EventKind(StrEnum):
     FAILED: the run failed, and the message is neither tried again nor a dead letter.
     SKIPPED: a middleware skipped the message.
     ABORTED: an operator has aborted the message. It did not run, or its run was ended.
+    EXPIRED: the time of the message was over before it ran.
     INTERRUPTED: the run was ended from outside, as by a shutdown. No attempt is counted, and the message runs
       again.
     """
@@ -28,6 +29,7 @@ class EventKind(StrEnum):
     FAILED = "failed"
     SKIPPED = "skipped"
     ABORTED = "aborted"
+    EXPIRED = "expired"
     INTERRUPTED = "interrupted"
 
 

@@ -280,6 +280,8 @@ def first_line(text: str, max_chars: int) -> str:
 
 
 def _kind_of(delivery: Delivery, *, skipped: bool) -> EventKind:
+    if delivery.is_expired:
+        return EventKind.EXPIRED
     if delivery.failed:
         return EventKind.DEAD_LETTERED
     if delivery.is_aborted:
@@ -293,7 +295,7 @@ def _kind_of(delivery: Delivery, *, skipped: bool) -> EventKind:
 
 
 def _count(counters: ThreadCounters, kind: EventKind, error: BaseException | None) -> None:
-    if kind in (EventKind.SKIPPED, EventKind.ABORTED):
+    if kind in (EventKind.SKIPPED, EventKind.ABORTED, EventKind.EXPIRED):
         counters.skipped += 1
     elif kind is EventKind.INTERRUPTED:
         counters.interrupted += 1

@@ -23,7 +23,8 @@ from ..complete.current_delivery import CurrentDelivery
 from ..deliveries.delivery import Delivery
 from ..deliveries.in_flight import InFlightDeliveries
 from ..error_text import error_text
-from ..errors import Abort, NotNow
+from ..errors import Abort, MessageExpired, NotNow
+from ..expiry import is_expired, shown_expiry
 from ..reports.runs import Runs
 from .aborts import Aborts
 
@@ -112,8 +113,11 @@ class HookCaller:
                 self._call_before(listeners, hook, *args, **kwargs)
         else:
             self._call_before(listeners, hook, *args, **kwargs)
-        if signal == "process_message" and self._in_flight.gate.aborted:
-            self._refuse_aborted(args[0])
+        if signal == "process_message":
+            if self._in_flight.gate.aborted:
+                self._refuse_aborted(args[0])
+            if is_expired(args[0].options):
+                self._refuse_expired(args[0])
 
     def _refuse_aborted(self, message: MessageProxy) -> None:
         """Skip a message that was aborted. The hooks before it were called, as those after it will be."""
@@ -121,6 +125,17 @@ class HookCaller:
             if isinstance(message, Delivery):
                 message.is_aborted = True
             raise SkipMessage("the message was aborted")
+
+    def _refuse_expired(self, message: MessageProxy) -> None:
+        """Skip a message whose time is over, as a failed one: a caller may wait for its result."""
+        if isinstance(message, Delivery):
+            message.is_expired = True
+        expired_at = shown_expiry(message.options)
+        logger.info("Message %r of %r does not run: it expired at %s.",
+            message.message_id, message.actor_name, expired_at,
+        )  # fmt: skip
+        message.fail()
+        raise MessageExpired(f"the message expired at {expired_at}, before it ran")
 
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
         if signal in ("process_message", "skip_message") and isinstance(args[0], Delivery):

@@ -73,11 +73,13 @@ def test_each_change_of_a_tasks_state_is_one_line(kit: Kit, lines: Lines) -> Non
             raise SkipMessage("nothing to pay")
 
     paid, failing, skipped = (pay.send(SECRET, what) for what in ("pay", "fail", "skip"))
+    expired = pay.send_with_options(args=(SECRET, "pay"), expires_at=1)
     drain(raise_errors=False)
     advance(minutes=5)
     drain(raise_errors=False)
     assert lines.states(paid.message_id) == [("started", "debug", 1), ("succeeded", "info", 1)]
     assert lines.states(skipped.message_id)[-1] == ("skipped", "info", 1)
+    assert lines.states(expired.message_id)[-1] == ("expired", "info", 1)
     assert lines.states(failing.message_id) == [
         ("started", "debug", 1),
         ("retried", "warning", 1),
