@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import psycopg2
 from psycopg2.extensions import STATUS_READY
 from sqlalchemy import Connection, Engine, create_engine, event, exc, make_url
 from sqlalchemy.engine import URL
 
-from db.errors import from_sqlalchemy
+from db.errors import from_driver, from_sqlalchemy
 from db.limits import Limits
 from db.timing import time_statements
 from db.waiting import ANSWER_RESERVE_S, connections_with_deadline, is_readable
@@ -55,6 +56,7 @@ def make_engine(
         pool_timeout=statement_timeout_s,
         connect_args=driver_arguments(target, connect_timeout_s, statement_timeout_s, application_name),
     )
+    _switch_autocommit_without_asking(engine)
     _limit_transactions(engine, Limits.of(target, statement_timeout_s, lock_timeout_s))
     _replace_broken_connections(engine)
     _forget_connections_in_children(engine)
@@ -115,6 +117,24 @@ def transaction(engine: Engine) -> Iterator[Connection]:
             yield connection
     except exc.SQLAlchemyError as error:
         raise from_sqlalchemy(error) from error
+    except psycopg2.Error as error:  # of the pool, which does not translate it
+        raise from_driver(error) from error
+
+
+def _switch_autocommit_without_asking(engine: Engine) -> None:
+    """Switch a connection between AUTOCOMMIT and transactions without a round trip.
+
+    SQLAlchemy switches back at each check-in, with psycopg2's ``set_isolation_level``, which sends a SET. A
+    server that did not answer it failed a block whose statements were committed, and the pool lost its
+    connection for good, as an error leaves
+    ``_ConnectionRecord.checkin`` of SQLAlchemy 2.1.9 (lib/sqlalchemy/pool/base.py).
+    """
+
+    def switch(connection: Any, level: str) -> None:
+        if not connection.closed:
+            connection.autocommit = level == "AUTOCOMMIT"
+
+    engine.dialect.set_isolation_level = switch  # type: ignore[method-assign,assignment]
 
 
 def _limit_transactions(engine: Engine, limits: Limits) -> None:

@@ -3,9 +3,12 @@
 import os
 
 import pytest
+from psycopg2.extensions import connection as Psycopg2Connection
+from psycopg2.extensions import set_wait_callback
 from sqlalchemy import Engine, make_url
 
-from db.engine import make_engine, psycopg2_url, transaction
+from db import waiting
+from db.engine import autocommitting, make_engine, psycopg2_url, transaction
 from db.errors import DatabaseAway, DatabaseBusy, DatabaseRefused, DatabaseUnavailable, SchemaMissing
 from dev.ports import free_port
 from dev.postgres import PostgresServer
@@ -138,6 +141,41 @@ def test_a_frozen_server_is_a_temporary_connection_error_and_not_waited_for(
     postgres_server.resume()
     assert execute(engine, "SELECT 1") == [(1,)]
     engine.dispose()
+
+
+def test_a_server_that_freezes_after_the_last_statement_fails_nothing_and_costs_the_pool_no_connection(
+    postgres_server: PostgresServer,
+) -> None:
+    engine = make_engine(postgres_server.url("moderation"), pool_size=1, statement_timeout_s=0.2)
+    [(before,)] = execute(engine, "SELECT count(*) FROM users")
+    with transaction(autocommitting(engine)) as connection:
+        connection.exec_driver_sql("SELECT 1")
+    with transaction(autocommitting(engine)) as connection:
+        connection.exec_driver_sql("INSERT INTO users DEFAULT VALUES")
+        postgres_server.pause()
+    postgres_server.resume()
+    assert execute(engine, "SELECT count(*) FROM users") == [(before + 1,)]
+    engine.dispose()
+
+
+def test_a_statement_that_is_committed_by_itself_costs_one_round_trip(database: Engine) -> None:
+    round_trips = 0
+
+    def count(connection: Psycopg2Connection) -> None:
+        nonlocal round_trips
+        round_trips += 1
+        waiting._wait(connection)
+
+    engine = autocommitting(database)
+    for _ in range(2):  # the first one connects
+        set_wait_callback(count)
+        round_trips = 0
+        try:
+            with transaction(engine) as connection:
+                connection.exec_driver_sql("SELECT 1")
+        finally:
+            set_wait_callback(waiting._wait)
+    assert round_trips == 1
 
 
 def test_a_forked_child_leaves_its_parents_connections_alone(database: Engine) -> None:
