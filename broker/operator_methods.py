@@ -379,13 +379,14 @@ class OperatorMethods:
         deletes them after the queue's retention.
 
         The call returns when Kafka has acknowledged the pause. Workers read it within milliseconds. A result
-        with ``in_force`` says that no task of the queue begins any more; see ``docs/control.md`` for the
-        workers that are frozen or cut off from Kafka.
+        that ``is_certain`` says that no task of the queue begins any more; see ``docs/control.md`` for the
+        workers that are frozen or cut off from Kafka, and for those that cannot read commands.
 
         Parameters:
           reason: Why, for the log of each worker.
           by: Who; this system's user and host by default.
-          timeout_s: The time for which the call waits until the pause is in force, at most 11 s.
+          timeout_s: The time for which the call waits until the pause is in force, at most 11 s; and 3 s more
+            for the report of a worker that has just joined.
 
         Raises:
           QueueNotFound: When the queue was not declared.

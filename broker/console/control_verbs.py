@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .. import Command, WorkerInfo, WorkerState
+from .. import Command, PauseResult, WorkerInfo, WorkerState
 from . import texts
 from .documents import CommandRow
 from .exits import ExitCode
@@ -65,19 +65,35 @@ def pause(
             "confirmed": list(result.confirmed),
             "unconfirmed": list(result.unconfirmed),
             "unknown": list(result.unknown),
+            "members_known": result.members_known,
         }
-        state = "no task of it begins any more" if result.in_force else "workers are about to apply it"
-        lines = [f"The queue {queue!r} is paused: {state}."]
+        lines = [f"The queue {queue!r} is paused: {_effect(result)}."]
         if result.confirmed:
             lines.append(f"Confirmed by {', '.join(result.confirmed)}.")
         session.output.show(Answer("pause", document, lines=lines))
         if result.unknown:
             raise Refused(
-                f"{', '.join(result.unknown)} cannot read commands, and still runs tasks of {queue!r}.",
+                f"Tasks of {queue!r} may still begin on {', '.join(result.unknown)}: a worker that cannot "
+                "read commands, or one that is in no report, as a worker of an earlier version. A worker "
+                "with reports=False obeys, and is named, too.",
+                ExitCode.UNDECIDED,
+            )
+        if not result.members_known:
+            raise Refused(
+                f"Whether other workers run tasks of {queue!r} is not known: that needs READ on the reports, "
+                "and DESCRIBE on the consumer group of the queue; see dkb --verbose pause.",
                 ExitCode.UNDECIDED,
             )
         if not result.in_force:
             raise typer.Exit(ExitCode.UNDECIDED)
+
+
+def _effect(result: PauseResult) -> str:
+    if not result.in_force:
+        return "workers are about to apply it"
+    if result.is_certain:
+        return "no task of it begins any more"
+    return "no task of it begins on a worker that reads commands"
 
 
 def resume(

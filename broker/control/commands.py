@@ -14,7 +14,7 @@ from ..process import clock
 from ..process.caller import caller
 from ..produce.publisher import Publisher, publish_all
 from ..produce.record import Record
-from .confirmations import Confirmations
+from .confirmations import Confirmations, QueueWorkers
 from .record_format import Command, CommandKind, UnreadableCommand, read, read_key
 from .standing import LEASE_S
 
@@ -23,6 +23,9 @@ from .standing import LEASE_S
 IN_FORCE_AFTER_S = LEASE_S + 1.0
 #: The interval in which a caller that waits reads the reports of workers.
 POLL_INTERVAL_S = 0.25
+#: A worker that has just joined its group reports within this time. Afterwards, a member that is in no report
+#: counts as one that cannot read commands.
+JOINED_REPORTS_WITHIN_S = 3.0
 #: A command to one worker expires: the worker may be gone, and its id never comes back.
 WORKER_COMMAND_EXPIRES_AFTER_MS = 24 * 3600 * 1000
 #: The aborts that stand, at most.
@@ -36,11 +39,16 @@ class PauseResult:
     """A pause that Kafka has acknowledged.
 
     Attributes:
-      in_force: Whether no task of the queue begins any more, on any worker but those in ``unknown``.
+      in_force: Whether no task of the queue begins any more, on any worker but those in ``unknown``. Nothing
+        of the queue begins at all when it is true, ``unknown`` is empty, and ``members_known`` is true.
       confirmed: The workers whose reports say that they have applied it.
       unconfirmed: The living workers of the queue whose reports do not say so yet. Once it is in force, none
         of them begins a task of the queue without having read the pause.
-      unknown: The living workers of the queue that cannot read commands. They run its tasks.
+      unknown: The living workers of the queue that cannot read commands: they run its tasks. And the members
+        of its consumer group that are in no report, each with its client id and host: they run its tasks if
+        they are of an earlier version, and obey if they only write no reports.
+      members_known: Whether this client could compare the members of the queue's group with the reports.
+        False without the right to read one of them: ``unknown`` may lack workers.
     """
 
     command: Command
@@ -48,6 +56,12 @@ class PauseResult:
     confirmed: tuple[str, ...] = ()
     unconfirmed: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+    members_known: bool = True
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether no task of the queue begins any more, on any worker."""
+        return self.in_force and self.members_known and not self.unknown
 
 
 class Commands:
@@ -79,9 +93,12 @@ class Commands:
         command = self._give(CommandKind.PAUSE, queue_name, reason, by)
         acknowledged_s = clock.monotonic_s()
         while True:
-            result = self._result(command, clock.monotonic_s() - acknowledged_s)
-            left_s = acknowledged_s + timeout_s - clock.monotonic_s()
-            if result.in_force or left_s <= 0:
+            age_s = clock.monotonic_s() - acknowledged_s
+            workers = self._confirmations.of(queue_name)
+            result = _result(command, age_s, workers)
+            left_s = timeout_s - age_s
+            may_report = bool(workers.strangers) and age_s < IN_FORCE_AFTER_S + JOINED_REPORTS_WITHIN_S
+            if (result.in_force and not may_report) or left_s <= 0:
                 return result
             clock.sleep(min(POLL_INTERVAL_S, left_s))
 
@@ -191,17 +208,16 @@ class Commands:
             if command.is_expired and key != of_others_than
         ]
 
-    def _result(self, command: Command, age_s: float) -> PauseResult:
-        """What is known about a pause ``age_s`` after Kafka has acknowledged it."""
-        is_old = age_s >= IN_FORCE_AFTER_S
-        if (reports := self._confirmations.living()) is None:
-            return PauseResult(command, in_force=is_old)
-        said = {report.worker_id: report.control for report in reports if command.target in report.queues}
-        confirmed = tuple(sorted(w for w, control in said.items() if command.id in control.applied))
-        others = sorted(said.keys() - set(confirmed))
-        unknown = tuple(w for w in others if said[w].pauses_unknown)
-        unconfirmed = tuple(w for w in others if w not in unknown)
-        in_force = is_old or (
-            not unconfirmed and self._confirmations.is_complete_for(command.target, reports)
-        )
-        return PauseResult(command, in_force, confirmed, unconfirmed, unknown)
+
+def _result(command: Command, age_s: float, workers: QueueWorkers) -> PauseResult:
+    """The result of a pause ``age_s`` after Kafka has acknowledged it."""
+    is_old = age_s >= IN_FORCE_AFTER_S
+    said = {report.worker_id: report.control for report in workers.living or ()}
+    confirmed = tuple(sorted(w for w, control in said.items() if command.id in control.applied))
+    others = sorted(said.keys() - set(confirmed))
+    unable = tuple(w for w in others if said[w].pauses_unknown)
+    unconfirmed = tuple(w for w in others if w not in unable)
+    strangers = tuple(sorted(map(str, workers.strangers or ())))
+    members_known = workers.strangers is not None
+    in_force = is_old or (members_known and not unconfirmed and not strangers)
+    return PauseResult(command, in_force, confirmed, unconfirmed, unable + strangers, members_known)

@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from dramatiq.errors import BrokerConnectionError
 
 from ..kafka.clients import Clients
+from ..kafka.types import GroupMember
 from ..reports.report import WorkerReport
 from ..reports.worker_list import WorkerReader
-from ..reports.worker_states import WorkerInfo, WorkerState
+from ..reports.worker_states import WorkerState
 
 logger = logging.getLogger(__name__)
 
 #: The age of the oldest report that is read. A worker that was frozen for longer has no lease any more.
 REPORTS_WITHIN_S = 3600.0
 REQUEST_TIMEOUT_MS = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class QueueWorkers:
+    """The workers of a queue, as their reports and the queue's consumer group show them.
+
+    Attributes:
+      living: The reports of the queue's workers that have not ended, frozen ones included; None when this
+        client cannot read them.
+      strangers: The members of the queue's consumer group that are in no report: workers of an earlier
+        version, those without reports, and for a moment those that have just joined. None when this client
+        cannot read the members or the reports.
+    """
+
+    living: Sequence[WorkerReport] | None
+    strangers: Sequence[GroupMember] | None
 
 
 class Confirmations:
@@ -31,38 +49,36 @@ class Confirmations:
         self._workers = workers
         self._group_of = group_of
 
-    def living(self) -> list[WorkerReport] | None:
-        """The reports of all workers that have not ended, frozen ones included; None when this client cannot
-        read them.
-        """
+    def of(self, queue_name: str) -> QueueWorkers:
+        """The workers of a queue."""
+        group = self._group_of(queue_name)
         try:
             found = self._workers.read(REPORTS_WITHIN_S)
         except BrokerConnectionError as e:
             logger.info("No worker's confirmation of a command can be read: %s", e)
-            return None
-        return list(_reports(found))
+            return QueueWorkers(None, None)
+        # After the reports, so that a worker that joins in between is not overlooked.
+        members = self._members(group)
+        # Kafka keeps the member of a killed worker until its session timeout.
+        known = {worker.report.members.get(group) for worker in found if worker.report is not None}
+        living = [
+            worker.report
+            for worker in found
+            if worker.report is not None
+            and worker.state is not WorkerState.GONE
+            and queue_name in worker.report.queues
+        ]
+        if members is None:
+            return QueueWorkers(living, None)
+        return QueueWorkers(living, [member for member in members if member.member_id not in known])
 
-    def is_complete_for(self, queue_name: str, reports: Iterable[WorkerReport]) -> bool:
-        """Whether every member of the queue's consumer group is one of ``reports``.
-
-        A worker of an earlier version, or one that may not write reports, is not. False when Kafka does not
-        tell the members.
-        """
-        group = self._group_of(queue_name)
-
-        def ask() -> set[str]:
+    def _members(self, group: str) -> Sequence[GroupMember] | None:
+        def ask() -> Sequence[GroupMember]:
             with self._clients.admin(request_timeout_ms=REQUEST_TIMEOUT_MS) as admin:
-                return set(admin.group_members(group))
+                return admin.described_members(group)
 
         try:
-            members = self._clients.ask(ask, f"The members of {group!r} could not be read")
+            return self._clients.ask(ask, f"The members of {group!r} could not be read")
         except BrokerConnectionError as e:
             logger.info("%s", e)
-            return False
-        return members <= {report.members.get(group) for report in reports}
-
-
-def _reports(workers: Iterable[WorkerInfo]) -> Iterable[WorkerReport]:
-    for worker in workers:
-        if worker.state is not WorkerState.GONE and worker.report is not None:
-            yield worker.report
+            return None

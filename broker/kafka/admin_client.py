@@ -10,7 +10,7 @@ from kafka.admin import ConfigResource, ConfigResourceType, MemberToRemove
 
 from . import internals
 from .errors import FencedInstanceIdError, KafkaError, UnknownMemberIdError
-from .types import Membership
+from .types import GroupMember, Membership
 
 #: The reason that Kafka's log gives for a removal (KIP-800).
 REMOVAL_REASON = "the process of this member has ended"
@@ -41,7 +41,14 @@ class Admin(KafkaAdminClient):  # type: ignore[misc]
         return str(self.describe_cluster()["cluster_id"])
 
     def group_members(self, group_id: str) -> Sequence[str]:
-        return [member["member_id"] for member in self.describe_groups([group_id])[group_id]["members"]]
+        return [member.member_id for member in self.described_members(group_id)]
+
+    def described_members(self, group_id: str) -> Sequence[GroupMember]:
+        return [
+            # Kafka writes the address as Java does: "/10.0.0.5".
+            GroupMember(member["member_id"], member["client_id"], member["client_host"].lstrip("/"))
+            for member in self.describe_groups([group_id])[group_id]["members"]
+        ]
 
     def remove_members(self, members: Collection[Membership]) -> set[Membership]:
         by_group: dict[str, list[Membership]] = {}

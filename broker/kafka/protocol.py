@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from .types import (
     ConsumedRecord,
     EpochEndsByPartition,
+    GroupMember,
     Headers,
     Heartbeat,
     Membership,
@@ -402,6 +403,9 @@ class AdminClient(Protocol):
 
     def group_members(self, group_id: str) -> Sequence[str]:
         """The ids of the members that a group has now."""
+
+    def described_members(self, group_id: str) -> Sequence[GroupMember]:
+        """The members that a group has now."""
 
     def remove_members(self, members: Collection[Membership]) -> set[Membership]:
         """Remove members of groups, and return those that were members until now.

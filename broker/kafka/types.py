@@ -62,6 +62,23 @@ class Membership(NamedTuple):
     group_instance_id: str | None = None
 
 
+class GroupMember(NamedTuple):
+    """A member of a consumer group, as Kafka describes it.
+
+    Attributes:
+      member_id: The id that Kafka gave it.
+      client_id: The name that its client gave itself.
+      host: The address that it connects from.
+    """
+
+    member_id: str
+    client_id: str
+    host: str
+
+    def __str__(self) -> str:
+        return f"{self.member_id} (client {self.client_id!r} on {self.host})"
+
+
 class Heartbeat(NamedTuple):
     """The state of a consumer's heartbeats, in seconds of ``clock.monotonic_s()``.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from ...kafka.types import Membership, TopicPartition
+from ...kafka.types import GroupMember, Membership, TopicPartition
 from .cluster import DEFAULT_SETTINGS, MemoryCluster, MemoryProcess
 from .faults import Request
 
@@ -14,6 +14,8 @@ T = TypeVar("T")
 UNKNOWN_TOPIC_OR_PARTITION = 3
 TOPIC_ALREADY_EXISTS = 36
 DEFAULT_PARTITIONS = 1
+#: The client id of each client in memory, and the host of each process.
+MEMORY = "memory"
 
 
 class MemoryAdmin:
@@ -21,7 +23,7 @@ class MemoryAdmin:
 
     DEFAULT_CONFIG: Mapping[str, Any] = {
         "bootstrap_timeout_ms": 10_000,
-        "client_id": "memory",
+        "client_id": MEMORY,
         "request_timeout_ms": 30_000,
     }
 
@@ -78,7 +80,15 @@ class MemoryAdmin:
         return self._request(Request.METADATA, lambda: "memory")
 
     def group_members(self, group_id: str) -> Sequence[str]:
-        return self._request(Request.DESCRIBE_GROUPS, lambda: list(self._cluster.group(group_id).members))
+        return [member.member_id for member in self.described_members(group_id)]
+
+    def described_members(self, group_id: str) -> Sequence[GroupMember]:
+        return self._request(
+            Request.DESCRIBE_GROUPS,
+            lambda: [
+                GroupMember(member_id, MEMORY, MEMORY) for member_id in self._cluster.group(group_id).members
+            ],
+        )
 
     def remove_members(self, members: Collection[Membership]) -> set[Membership]:
         def remove() -> set[Membership]:

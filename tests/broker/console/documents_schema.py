@@ -86,6 +86,7 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
         "confirmed": list[str],
         "unconfirmed": list[str],
         "unknown": list[str],
+        "members_known": bool,
     },
     "resume": {"command": documents.CommandRow, "was_paused": bool},
     "quiet": {"command": documents.CommandRow, "worker_state": str},

@@ -43,6 +43,31 @@ def test_a_pause_needs_a_reason_and_a_queue_that_exists(kit: Kit, dkb: Dkb) -> N
     assert kit.cluster.topics == {}
 
 
+def test_a_pause_with_a_worker_in_no_report_names_it_and_promises_nothing(kit: Kit, dkb: Dkb) -> None:
+    @dramatiq.actor(queue_name="mail")
+    def task() -> None: ...
+
+    task.send()
+    drain()  # as a worker of an earlier version
+    ran = dkb("pause", "mail", "--reason", "the server is down")
+    assert ran.code == 5
+    assert ran.out == "The queue 'mail' is paused: no task of it begins on a worker that reads commands.\n"
+    assert "may still begin on member-1 (client 'memory' on memory)" in ran.err
+    ran = dkb("pause", "mail", "--reason", "the server is down", "--json")
+    assert (ran.code, ran.document["in_force"], ran.document["members_known"]) == (5, True, True)
+    assert ran.document["unknown"] == ["member-1 (client 'memory' on memory)"]
+
+
+def test_a_pause_without_workers_promises_that_nothing_begins(kit: Kit, dkb: Dkb) -> None:
+    @dramatiq.actor(queue_name="mail")
+    def task() -> None: ...
+
+    task.send()
+    ran = dkb("pause", "mail", "--reason", "the server is down")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out == "The queue 'mail' is paused: no task of it begins any more.\n"
+
+
 def test_quiet_and_stop_take_a_unique_part_of_a_living_workers_id(kit: Kit, dkb: Dkb, tell: Tell) -> None:
     four_workers(kit, tell)
     ran = dkb("stop", "b:2", "--reason", "a leak", "--json")

@@ -246,7 +246,7 @@ def test_a_pause_is_in_force_once_all_workers_have_confirmed_it(
     wait_for_partitions(*workers)
     result = mail.operator.pause(QUEUE, reason="a test", timeout_s=DEADLINE_S)
     ids = {broker.parts.identity.worker_id for broker in workers}
-    assert (result.in_force, result.unconfirmed, result.unknown) == (True, (), ())
+    assert (result.is_certain, result.unconfirmed, result.unknown) == (True, (), ())
     assert set(result.confirmed) == ids
     for broker in workers:
         assert QUEUE in broker.parts.in_flight.gate.paused
@@ -261,6 +261,8 @@ def test_a_pause_is_in_force_after_the_lease_although_a_worker_says_nothing(
     mail.send()
     wait_until(lambda: mail.begun, deadline_s=DEADLINE_S, what="runs")
     result = mail.operator.pause(QUEUE, reason="a test", timeout_s=IN_FORCE_AFTER_S + 5)
-    assert result.in_force
+    assert (result.in_force, result.is_certain) == (True, False)
     assert result.confirmed == ()
+    (unknown,) = result.unknown
+    assert "(client '" in unknown
     broker.close()

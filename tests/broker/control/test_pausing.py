@@ -9,11 +9,15 @@ import pytest
 from dramatiq.errors import QueueNotFound
 
 from broker import KafkaBroker
-from broker.control.commands import IN_FORCE_AFTER_S
+from broker.control.commands import IN_FORCE_AFTER_S, JOINED_REPORTS_WITHIN_S
 from broker.control.standing import LEASE_S
+from broker.kafka.types import TopicPartition
+from broker.reaper.death_note import DeathNote
+from broker.reports.report import ControlState, encode_report
 from broker.testing import Kit
 from broker.testing.inline_worker import PREFETCH
 from tests.broker.control.conftest import QUEUE
+from tests.broker.reports.samples import report
 
 REASON = "the mail server is down"
 
@@ -258,10 +262,57 @@ def test_a_pause_that_waits_for_less_than_the_lease_says_that_it_may_not_be_in_f
     assert not kit.broker.pause(QUEUE, reason=REASON, timeout_s=LEASE_S / 2).in_force
 
 
+def test_a_member_of_the_group_that_is_in_no_report_is_named_and_the_pause_is_not_certain(
+    kit: Kit, task: dramatiq.Actor[..., Any]
+) -> None:
+    task.send(0)
+    kit.drain()  # as a worker of an earlier version, or with reports=False
+    for timeout_s in (0.0, 60.0):
+        result = kit.broker.pause(QUEUE, reason=REASON, timeout_s=timeout_s)
+        (unknown,) = result.unknown
+        assert "(client 'memory' on memory)" in unknown
+        assert not result.is_certain
+    assert (result.in_force, result.members_known) == (True, True)
+
+
+def test_a_pause_that_waits_gives_a_worker_that_has_just_joined_time_to_report(
+    kit: Kit, task: dramatiq.Actor[..., Any]
+) -> None:
+    task.send(0)
+    kit.drain()
+    began_s = kit.clock.monotonic_s()
+    kit.broker.pause(QUEUE, reason=REASON, timeout_s=60.0)
+    took_s = kit.clock.monotonic_s() - began_s
+    assert IN_FORCE_AFTER_S + JOINED_REPORTS_WITHIN_S <= took_s < 60.0
+
+
+def test_a_member_in_the_report_of_a_worker_that_has_died_is_no_unknown_worker(
+    kit: Kit, task: dramatiq.Actor[..., Any], operator: KafkaBroker
+) -> None:
+    # Given a group that still has the member of a killed worker
+    task.send(0)
+    kit.drain()
+    topics = kit.broker.parts.topics
+    group = kit.broker.parts.group_of(QUEUE)
+    (member_id,) = kit.cluster.group(group).members
+    kit.cluster.create_topic(topics.workers, settings={"cleanup.policy": "compact,delete"})
+    now_ms = kit.clock.wall_ms()
+    killed = report(
+        worker_id="a:1:x", queues=(QUEUE,), members={group: member_id}, at_ms=now_ms, control=ControlState()
+    )
+    partition = TopicPartition(topics.workers, 0)
+    kit.cluster.append(partition, b"a:1:x", encode_report(killed))
+    note = DeathNote("a:1:x", now_ms, signal=9)
+    kit.cluster.append(partition, note.key, note.encode())
+    # When the queue is paused, then nothing of it begins
+    result = operator.pause(QUEUE, reason=REASON)
+    assert (result.is_certain, result.unknown) == (True, ())
+
+
 def test_a_pause_of_a_queue_without_workers_is_in_force_at_once(
     kit: Kit, task: dramatiq.Actor[..., Any]
 ) -> None:
-    assert kit.broker.pause(QUEUE, reason=REASON).in_force
+    assert kit.broker.pause(QUEUE, reason=REASON).is_certain
 
 
 def test_the_state_of_a_queue_says_whether_it_is_paused(kit: Kit, task: dramatiq.Actor[..., Any]) -> None:

@@ -15,7 +15,7 @@ from broker.consume.consumer import QueueConsumer
 from broker.kafka.clients import Clients
 from broker.kafka.protocol import AdminClient, ConsumerClient
 from broker.kafka.topic_layout import TopicLayout
-from broker.kafka.types import Membership, TopicPartition
+from broker.kafka.types import GroupMember, Membership, TopicPartition
 from broker.offsets.commit_metadata import decode
 from broker.parts import Parts, Settings, assemble
 from broker.process import clock
@@ -65,6 +65,9 @@ class FakeAdmin:
         return "memory"
 
     def group_members(self, group_id: str) -> Sequence[str]:
+        return []
+
+    def described_members(self, group_id: str) -> Sequence[GroupMember]:
         return []
 
     def remove_members(self, members: Collection[Membership]) -> set[Membership]:
