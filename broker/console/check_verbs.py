@@ -41,7 +41,8 @@ def healthcheck(
     """Answer an orchestrator by the exit code: 0 healthy, 1 unhealthy, 3 Kafka does not answer.
 
     Without --worker: no queue has waiting messages without a living worker, or exceeds a limit. With
-    --worker: this host has a busy or idle worker, and none that is stuck or silent.
+    --worker: this host has a busy or idle worker, and none that is stuck or silent. A worker with some
+    threads in tasks past their limits is healthy, with a warning.
 
     \b
     Examples:
@@ -54,10 +55,11 @@ def healthcheck(
         else:
             age_s = None if max_age is None else texts.parse_duration(max_age).total_seconds()
             found = _unhealthy_queues(session, queue, age_s, max_dead)
-        lines = [] if found else ["healthy"]
-        document = {"healthy": not found, "findings": found}
+        is_healthy = all(row["severity"] == WARNING for row in found)
+        lines = ["healthy"] if is_healthy else []
+        document = {"healthy": is_healthy, "findings": found}
         session.output.show(Answer("healthcheck", document, [Table(FINDING_COLUMNS, found)], lines))
-        if found:
+        if not is_healthy:
             raise typer.Exit(ExitCode.FINDING)
 
 
@@ -69,11 +71,11 @@ def _unhealthy_workers(workers: Iterable[WorkerInfo], host: str) -> list[Finding
     ]
     if not here:
         return [finding("workers", ERROR, host, "no living worker of this host has reported", "start one")]
+    ill = [worker for worker in here if worker.state in (WorkerState.STUCK, WorkerState.SILENT)]
     return [
         finding("workers", ERROR, worker.worker_id, f"{worker.state}: {worker.reason}", "restart it")
-        for worker in here
-        if worker.state in (WorkerState.STUCK, WorkerState.SILENT)
-    ]
+        for worker in ill
+    ] + [findings.of_overdue(worker) for worker in here if worker not in ill and worker.overdue]
 
 
 def _unhealthy_queues(

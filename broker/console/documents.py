@@ -68,6 +68,7 @@ class WorkerRow(TypedDict):
     up_s: float | None
     threads: int | None
     running: int | None
+    overdue: int | None
     queues: list[str]
     rss_bytes: int | None
     cpu_s: float | None
@@ -92,6 +93,7 @@ class RunningRow(TypedDict):
     since_ms: int
     for_s: float
     limit_s: float | None
+    overdue: bool
     progress: float | None
     progress_text: str | None
 

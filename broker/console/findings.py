@@ -179,6 +179,8 @@ def of_workers(workers: Sequence[WorkerInfo], now_ms: int) -> Iterator[FindingRo
         if worker.state in remedies:
             severity = ERROR if worker.state is WorkerState.STUCK else WARNING
             yield finding("workers", severity, worker.worker_id, worker.reason, remedies[worker.state])
+        elif worker.overdue:
+            yield of_overdue(worker)
         if worker.signal is not None and worker.signal not in (2, 15):
             yield finding(
                 "crashes",
@@ -188,6 +190,20 @@ def of_workers(workers: Sequence[WorkerInfo], now_ms: int) -> Iterator[FindingRo
                 "SIGKILL often means that the memory limit was reached; see the log of the system",
             )
     yield from _of_reports([w for w in workers if w.state is not WorkerState.GONE], now_ms)
+
+
+def of_overdue(worker: WorkerInfo) -> FindingRow:
+    """The finding about a worker whose tasks are past their time limits while others end."""
+    task = worker.overdue[0]
+    threads = worker.report.threads if worker.report else 0
+    return finding(
+        "overdue",
+        WARNING,
+        worker.worker_id,
+        f"{len(worker.overdue)} of its {texts.plural(threads, 'thread')} cannot take tasks: "
+        f"{task.actor_name} {task.message_id} is past its limit of {texts.age((task.limit_ms or 0) / 1000)}",
+        "dkb top shows them; give their calls timeouts, and stop the worker to get its threads back",
+    )
 
 
 def _of_reports(workers: Sequence[WorkerInfo], now_ms: int) -> Iterator[FindingRow]:

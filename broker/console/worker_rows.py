@@ -30,6 +30,7 @@ def _worker_row(worker: WorkerInfo) -> WorkerRow:
         up_s=(report.at_ms - report.booted_ms) / 1000 if report else None,
         threads=report.threads if report else None,
         running=report.running_count if report else None,
+        overdue=len(worker.overdue) if report else None,
         queues=list(report.queues) if report else [],
         rss_bytes=report.rss_bytes if report else None,
         cpu_s=report.cpu_s if report else None,
@@ -70,6 +71,7 @@ def running_rows(workers: Iterable[WorkerInfo]) -> list[RunningRow]:
                     # By the worker's clock up to its report, and by Kafka's since then.
                     for_s=max(0.0, (report.at_ms - task.since_ms) / 1000) + worker.silent_s,
                     limit_s=None if task.limit_ms is None else task.limit_ms / 1000,
+                    overdue=task in worker.overdue,
                     progress=progress.fraction if progress else None,
                     progress_text=progress.text if progress else None,
                 )
@@ -126,7 +128,17 @@ def _progress(row: RunningRow) -> str:
 
 
 def _for_style(row: RunningRow) -> str:
-    return "bold red" if row["limit_s"] is not None and row["for_s"] > row["limit_s"] else ""
+    if row["overdue"]:
+        return "bold red"
+    return "yellow" if row["limit_s"] is not None and row["for_s"] > row["limit_s"] else ""
+
+
+def _limit(row: RunningRow) -> str:
+    return texts.age(row["limit_s"]) + (" over" if row["overdue"] else "")
+
+
+def _running(row: WorkerRow) -> str:
+    return f"{texts.number(row['running'])}/{texts.number(row['threads'])}"
 
 
 def _errors(row: ActorRow) -> str:
@@ -141,7 +153,7 @@ WORKER_COLUMNS: Sequence[Column] = (
         lambda r: r["state"] + (" (quiet)" if r["quiet"] else ""),
         style=lambda r: state_style(r["state"]),
     ),
-    Column("RUNNING", lambda r: f"{texts.number(r['running'])}/{texts.number(r['threads'])}", is_number=True),
+    Column("RUNNING", _running, is_number=True, style=lambda r: "bold red" if r["overdue"] else ""),
     Column("UP", lambda r: texts.age(r["up_s"]), is_number=True),
     Column("RSS", lambda r: texts.size(r["rss_bytes"]), is_number=True),
     Column("QUEUES", lambda r: ",".join(r["queues"]) or texts.NONE),
@@ -151,7 +163,7 @@ WORKER_COLUMNS: Sequence[Column] = (
 
 RUNNING_COLUMNS: Sequence[Column] = (
     Column("FOR", lambda r: texts.age(r["for_s"]), is_number=True, style=_for_style),
-    Column("LIMIT", lambda r: texts.age(r["limit_s"]), is_number=True),
+    Column("LIMIT", _limit, is_number=True, style=_for_style),
     Column("ACTOR", lambda r: r["actor"]),
     Column("QUEUE", lambda r: r["queue"]),
     Column("MESSAGE", lambda r: r["message_id"]),

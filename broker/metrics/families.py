@@ -105,6 +105,7 @@ _GAUGES = {
     "dramatiq_kafka_workers": ("Workers by state.", ("state",)),
     "dramatiq_kafka_worker_threads": ("Worker threads of the workers that are not gone.", ()),
     "dramatiq_kafka_running_tasks": ("Tasks that run on the workers that are not gone.", ()),
+    "dramatiq_kafka_overdue_tasks": ("Tasks that run past their time limits, by more than 3 s.", QUEUE),
     "dramatiq_kafka_worker_memory_bytes": ("Resident memory of all workers that are not gone.", ()),
     "dramatiq_kafka_pauses_unknown_workers": ("Workers that cannot read commands.", ()),
     "dramatiq_kafka_schedules": ("Schedules that are active, and paused ones.", ("state",)),

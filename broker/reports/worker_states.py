@@ -4,7 +4,8 @@ Nobody asks a worker: its reports, its goodbye, a death note and the members of 
 
 ===========  ==================================================================================
 BUSY, IDLE   it reports, and runs tasks or not
-STUCK        it reports, a task is past its time limit, and no run has ended since that limit
+STUCK        it reports, a task is past its time limit, and no run has ended since that limit; or each of its
+             threads runs such a task
 SILENT       no report within the time that it promised: it is frozen, cut off from Kafka, or a task holds
              the GIL
 GONE         a goodbye, a death note, or silent for GONE_AFTER_S and in none of its consumer groups
@@ -78,6 +79,17 @@ class WorkerInfo:
     signal: int | None = None
     exit_code: int | None = None
 
+    @property
+    def overdue(self) -> tuple[RunningTask, ...]:
+        """The tasks that were past their time limits, by more than LIMIT_GRACE_MS, when it last reported.
+
+        Nothing could interrupt them, so each takes a thread away from the worker. The worker is BUSY all the
+        same while other threads end runs. A worker that is gone has none.
+        """
+        if self.report is None or self.state is WorkerState.GONE:
+            return ()
+        return _overdue(self.report)
+
 
 def judge(last: LastRecord, now_ms: int, members_of: Callable[[str], Collection[str] | None]) -> WorkerInfo:
     """The state of a worker.
@@ -118,16 +130,28 @@ def _state_of(
         if groups:
             return WorkerState.SILENT, f"{silence}; it is still a member of {', '.join(groups)}"
         return WorkerState.GONE, f"{silence}; it is in none of its consumer groups"
-    late = [task for task in report.running if _is_late(task, report.at_ms)]
+    late = _overdue(report)
     if late and report.ended_ms <= min(task.since_ms + (task.limit_ms or 0) for task in late):
         return (
             WorkerState.STUCK,
             f"{_task(late[0], report.at_ms)} is past its limit, and no run has ended since",
         )
+    if late and len(late) >= report.threads > 0:
+        each = f"each of its {report.threads} threads runs a task past its limit"
+        return WorkerState.STUCK, f"{each}: {_task(late[0], report.at_ms)}"
     if report.running_count:
-        oldest = f": {_task(report.running[0], report.at_ms)}" if report.running else ""
-        return WorkerState.BUSY, f"{report.running_count} of {report.threads} threads run a task{oldest}"
+        shown = late[:1] or report.running[:1]
+        oldest = f": {_task(shown[0], report.at_ms)}" if shown else ""
+        past = f", {len(late)} of them past its limit" if late else ""
+        return (
+            WorkerState.BUSY,
+            f"{report.running_count} of {report.threads} threads run a task{past}{oldest}",
+        )
     return WorkerState.IDLE, "no task runs"
+
+
+def _overdue(report: WorkerReport) -> tuple[RunningTask, ...]:
+    return tuple(task for task in report.running if _is_late(task, report.at_ms))
 
 
 def _is_late(task: RunningTask, now_ms: int) -> bool:

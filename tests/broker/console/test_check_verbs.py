@@ -5,7 +5,7 @@ from __future__ import annotations
 import dramatiq
 import pytest
 
-from broker import TopicState
+from broker import RunningTask, TopicState
 from broker.console import findings
 from broker.kafka.errors import TopicAuthorizationFailedError
 from broker.kafka.types import OffsetAndMetadata, TopicPartition
@@ -52,6 +52,32 @@ def test_the_worker_of_a_host_is_healthy_while_it_is_busy_or_idle(kit: Kit, dkb:
     advance(seconds=30)
     ran = dkb("healthcheck", "--worker", "--host", "h")
     assert (ran.code, "silent: no report for 30 s" in ran.out) == (1, True)
+
+
+def one_thread_is_lost(kit: Kit, tell: Tell) -> None:
+    """A worker whose one thread is blocked, and whose others end runs."""
+    now_ms = kit.clock.wall_ms()
+    late = RunningTask("m-1", "slow", "mail", 1, since_ms=now_ms - 38_000, limit_ms=1_000)
+    tell(report(host="h", running=(late,), running_count=1, ended_ms=now_ms, at_ms=now_ms, queues=("mail",)))
+
+
+def test_a_thread_in_a_task_past_its_limit_is_a_warning_of_the_healthcheck(
+    kit: Kit, dkb: Dkb, tell: Tell
+) -> None:
+    one_thread_is_lost(kit, tell)
+    ran = dkb("healthcheck", "--worker", "--host", "h", "--json")
+    assert (ran.code, ran.document["healthy"]) == (0, True)
+    (row,) = ran.document["findings"]
+    assert (row["check"], row["severity"]) == ("overdue", "warning")
+    assert "1 of its 8 threads cannot take tasks: slow m-1 is past its limit of 1.0s" in row["finding"]
+    text = dkb("healthcheck", "--worker", "--host", "h").out
+    assert "slow m-1" in text
+    assert text.endswith("healthy\n")
+
+
+def test_a_thread_in_a_task_past_its_limit_is_a_warning_of_doctor(kit: Kit, dkb: Dkb, tell: Tell) -> None:
+    one_thread_is_lost(kit, tell)
+    assert ("overdue", "warning", "host:1:aa") in found_by_doctor(dkb)
 
 
 def found_by_doctor(dkb: Dkb) -> set[tuple[str, str, str]]:

@@ -80,6 +80,18 @@ def test_top_shows_the_longest_run_first_and_filters(kit: Kit, dkb: Dkb, tell: T
     assert dkb("top", "--over", "soon").code == 2
 
 
+def test_a_task_past_its_limit_is_marked_in_top_and_counted_in_workers(
+    kit: Kit, dkb: Dkb, tell: Tell
+) -> None:
+    four_workers(kit, tell)
+    rows = {row["message_id"]: row["overdue"] for row in dkb("top", "--json").document["running"]}
+    assert rows == {"m-1": False, "m-2": True}
+    (line,) = [line for line in dkb("top").out.splitlines() if " m-2 " in line]
+    assert "1m00s over" in line
+    counts = {row["worker"]: row["overdue"] for row in dkb("workers", "--json").document["workers"]}
+    assert counts == {"a:1:silent": 0, "b:2:busy": 0, "c:3:stuck": 1, "d:4:killed": None}
+
+
 def test_actors_adds_the_counters_of_all_workers_and_lists_declared_ones(
     kit: Kit, dkb: Dkb, tell: Tell
 ) -> None:

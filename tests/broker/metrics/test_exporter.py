@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import dramatiq
 import pytest
 
-from broker import Every
+from broker import Every, RunningTask
 from broker.kafka.errors import TopicAuthorizationFailedError
 from broker.kafka.types import OffsetAndMetadata, TopicPartition
 from broker.metrics.collector import StateCollector
@@ -118,6 +118,20 @@ def test_a_scrape_shows_the_workers_from_their_reports(exporter: Exporter, value
     assert value("dramatiq_message_duration_milliseconds_bucket", **ACTOR, le="2000.0") == 4
     assert value("dramatiq_kafka_run_errors_total", queue_name="mail", error_type="OSError") == 1
     assert value("dramatiq_kafka_worker_memory_bytes") == 1000
+
+
+def test_tasks_past_their_limits_are_counted_by_queue(
+    exporter: Exporter, value: Value, tell: Tell, kit: Kit
+) -> None:
+    now_ms = kit.clock.wall_ms()
+    late = RunningTask("m-1", "slow", "mail", 1, since_ms=now_ms - 38_000, limit_ms=1_000)
+    fine = RunningTask("m-2", "slow", "images", 1, since_ms=now_ms - 38_000, limit_ms=60_000)
+    queues = ("images", "mail")
+    tell(report(queues=queues, running=(late, fine), running_count=2, ended_ms=now_ms, at_ms=now_ms))
+    tell(report(worker_id="b", kind="goodbye", queues=queues, running=(late,), at_ms=now_ms))
+    exporter.refresh()
+    assert value("dramatiq_kafka_overdue_tasks", queue_name="mail") == 1
+    assert value("dramatiq_kafka_overdue_tasks", queue_name="images") == 0
 
 
 def test_an_unreachable_kafka_is_a_metric_and_the_last_state_stays_with_its_age(

@@ -56,6 +56,27 @@ def test_a_worker_whose_task_is_past_its_limit_while_nothing_ends_is_stuck() -> 
     assert unlimited.state is WorkerState.BUSY
 
 
+def test_a_worker_with_a_thread_in_a_task_past_its_limit_is_busy_and_names_the_task() -> None:
+    late, other = task(since_ms=30_000, limit_ms=10_000), task(since_ms=40_000)
+    busy = judged(report(running=(other, late), running_count=2, ended_ms=NOW_MS))
+    assert busy.state is WorkerState.BUSY
+    assert busy.overdue == (late,)
+    past = "2 of 8 threads run a task, 1 of them past its limit: resize m1 for 30 s of 10 s allowed"
+    assert busy.reason == past
+    gone = judged(report(kind=Kind.GOODBYE, running=(late,), running_count=1))
+    assert gone.overdue == ()
+
+
+def test_a_worker_all_of_whose_threads_are_in_tasks_past_their_limits_is_stuck() -> None:
+    # Given a worker whose other thread has ended a run since the first limit, and is blocked now, too
+    first, second = task(since_ms=90_000, limit_ms=10_000), task(since_ms=30_000, limit_ms=10_000)
+    fields = {"running_count": 2, "ended_ms": second.since_ms, "threads": 2}
+    stuck = judged(report(running=(first, second), **fields))
+    assert stuck.state is WorkerState.STUCK
+    assert stuck.reason.startswith("each of its 2 threads runs a task past its limit: resize m1 for 90 s")
+    assert judged(report(running=(first,), **fields)).state is WorkerState.BUSY
+
+
 def test_a_worker_that_breaks_its_promise_is_silent() -> None:
     assert judged(report(next_s=2.0), silent_s=3.9).state is WorkerState.IDLE
     silent = judged(report(next_s=2.0), silent_s=4.1)
