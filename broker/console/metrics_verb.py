@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections.abc import Iterator
@@ -76,6 +77,10 @@ def _exporter(session: Session) -> Exporter:
         raise Refused(
             "It needs the package prometheus-client: pip install 'dramatiq-kafka-broker[metrics]'"
         ) from e
+    # The command logs errors alone, and an exporter that runs for months says why Kafka cannot be read.
+    logger = logging.getLogger(Exporter.__module__.rpartition(".")[0])
+    if logger.getEffectiveLevel() > logging.WARNING:
+        logger.setLevel(logging.WARNING)
     return Exporter(session.unasked_broker)
 
 
