@@ -23,6 +23,7 @@ class Traces:
 
     Attributes:
       ends: The workers that are gone, each with the time in ms and the reason.
+      left: The queues and partitions of workers that are gone, and that no living worker has.
       missing: Sentences that say why something may be missing.
     """
 
@@ -34,6 +35,7 @@ class Traces:
     delayed: list[DelayedMessage] = field(default_factory=list)
     records: list[FoundRecord] = field(default_factory=list)
     ends: dict[str, tuple[int, str]] = field(default_factory=dict)
+    left: set[tuple[str, int]] = field(default_factory=set)
     missing: list[str] = field(default_factory=list)
 
     @property
@@ -69,7 +71,7 @@ class Traces:
         if RecordState.WAITING in states:
             return "waiting"
         if RecordState.INCOMPLETE in states:
-            return "taken"
+            return "interrupted" if self._has_lost_its_worker() else "taken"
         if self.dead_letters:
             return "dead"
         last = self.history[-1] if self.history else None
@@ -78,6 +80,14 @@ class Traces:
         if last is not None:
             return str(last.kind)
         return "completed" if states else "unknown"
+
+    def _has_lost_its_worker(self) -> bool:
+        """Whether the worker is gone that had taken the message, and no other one has begun it."""
+        last = self.history[-1] if self.history else None
+        if last is not None and last.kind == EventKind.STARTED and last.worker_id in self.ends:
+            return True
+        taken = [record for record in self.records if record.state is RecordState.INCOMPLETE]
+        return any((record.queue_name, record.partition) in self.left for record in taken)
 
 
 def decoded(delayed: DelayedMessage) -> Message[Any] | None:
@@ -98,7 +108,8 @@ STATUSES = {
     "retried": "its last run failed, and it is tried again",
     "failed": "it failed, and is neither tried again nor a dead letter",
     "skipped": "a middleware skipped it",
-    "interrupted": "its run was ended from outside, and it runs again",
+    "interrupted": "its run was ended from outside, as by the death of its worker, and the next worker runs it "
+    "again",
     "aborted": "an operator has aborted it: it did not run, or its run was ended",
     "expired": "its time was over before it ran",
     "resolved": "it was a dead letter, which was redriven or discarded",

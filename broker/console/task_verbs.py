@@ -21,7 +21,7 @@ from .exits import ExitCode
 from .output import Answer, Table
 from .session import Refused, Session, ending
 from .task_life import EVENT_COLUMNS, STATUSES, Traces, decoded, event_rows
-from .worker_rows import running_rows
+from .worker_rows import left_partitions, running_rows
 
 #: The history that Kafka keeps by default.
 HISTORY = "24h"
@@ -81,6 +81,7 @@ def _trace(
         for worker in workers
         if worker.state is WorkerState.GONE
     }
+    traces.left = left_partitions(workers)
     if (
         history := _tolerating(traces, lambda: broker.history(message_id=message_id, since=since))
     ) is not None:

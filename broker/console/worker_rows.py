@@ -79,6 +79,15 @@ def running_rows(workers: Iterable[WorkerInfo]) -> list[RunningRow]:
     return rows
 
 
+def left_partitions(workers: Iterable[WorkerInfo]) -> set[tuple[str, int]]:
+    """The queues and partitions of workers that are gone, and that no living worker has."""
+    found: dict[bool, set[tuple[str, int]]] = {True: set(), False: set()}
+    for worker in workers:
+        for queue, numbers in (worker.report.partitions if worker.report else {}).items():
+            found[worker.state is WorkerState.GONE].update((queue, number) for number in numbers)
+    return found[True] - found[False]
+
+
 def actor_rows(workers: Sequence[WorkerInfo], declared: Iterable[str]) -> list[ActorRow]:
     """The actors that have run, and the declared ones.
 

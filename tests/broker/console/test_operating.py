@@ -220,7 +220,8 @@ def test_each_of_ten_questions_has_one_command_while_a_worker_is_busy_stuck_froz
     eventually("the task to wait", lambda: operator.ask("task", "show", long)["status"] != "running")
     operator.show("task", "show", long)
     life = operator.ask("task", "show", long)
-    assert life["status"] in ("waiting", "taken")
+    # Its worker may have died before a commit noted that it was taken.
+    assert life["status"] in ("waiting", "interrupted")
     assert "worker gone" in [row["event"] for row in life["events"]]
 
 

@@ -9,12 +9,20 @@ from typing import Any
 import dramatiq
 import pytest
 
-from broker import current_task
+from broker import EventKind, FoundRecord, HistoryEvent, RecordState, current_task
+from broker.console.task_life import Traces
 from broker.console.task_search import argument_condition
 from broker.delays.record_format import delay_record
+from broker.kafka.types import OffsetAndMetadata, TopicPartition
+from broker.offsets.commit_metadata import CommitState, encode
+from broker.reaper.death_note import DeathNote
 from broker.testing import Kit, drain
 from tests.broker.console.conftest import Dkb
+from tests.broker.console.test_worker_verbs import Tell, tell
+from tests.broker.reports.samples import report
 from tests.waiting import wait_until
+
+__all__ = ["tell"]
 
 DEADLINE_S = 30.0
 JOIN_MS = int(DEADLINE_S * 1000)
@@ -85,6 +93,38 @@ def test_task_show_finds_messages_that_wait_are_delayed_or_run(kit: Kit, dkb: Dk
             deadline_s=DEADLINE_S,
             what="the event",
         )
+
+
+def test_a_message_whose_worker_was_killed_says_so_until_another_one_has_its_partition(
+    kit: Kit, dkb: Dkb, tell: Tell
+) -> None:
+    # Given a record that a worker has taken, by its last commit
+    @dramatiq.actor(queue_name="mail")
+    def task() -> None: ...
+
+    sent = [task.send() for _ in range(2)][1]
+    offsets = kit.cluster.group("dramatiq.shop-mail").offsets
+    offsets[TopicPartition("shop-mail", 0)] = OffsetAndMetadata(1, encode(CommitState(1, 1, (1,))))
+    fields: dict[str, Any] = {"queues": ("mail",), "partitions": {"mail": (0,)}}
+    tell(report(worker_id="a:1:x", **fields))
+    assert shown(dkb, sent.message_id)["status"] == "taken"
+    # When the worker is killed, then the message runs again
+    tell(DeathNote("a:1:x", kit.clock.wall_ms(), signal=9))
+    assert shown(dkb, sent.message_id)["status"] == "interrupted"
+    assert "as by the death of its worker" in dkb("task", "show", sent.message_id).out
+    # And when another worker has the partition, then it has taken the message
+    tell(report(worker_id="b:2:x", **fields))
+    assert shown(dkb, sent.message_id)["status"] == "taken"
+
+
+def test_a_run_that_began_on_a_worker_that_is_gone_was_interrupted() -> None:
+    message: dramatiq.Message[Any] = dramatiq.Message("mail", "task", (), {}, {})
+    record = FoundRecord(RecordState.INCOMPLETE, "mail", "shop-mail", 0, 1, 1_000, message)
+    started = HistoryEvent(EventKind.STARTED, "m", "task", "mail", at_ms=2_000, worker_id="a:1:x", attempt=1)
+    traces = Traces("m", history=[started], records=[record])
+    assert traces.status() == "taken"
+    traces.ends["a:1:x"] = (3_000, "SIGKILL ended it 1 s ago")
+    assert traces.status() == "interrupted"
 
 
 def test_a_completed_message_without_a_history_is_found_in_the_log(kit: Kit, dkb: Dkb) -> None:
