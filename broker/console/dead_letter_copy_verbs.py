@@ -11,6 +11,7 @@ import typer
 
 from .. import DeadLetter, Imported
 from . import texts
+from .changes import changing
 from .confirm import confirm_count
 from .counts import COUNT_COLUMNS, counts
 from .dead_letter_copies import NotACopy, dead_letter_of, line_of
@@ -106,8 +107,8 @@ def import_dead_letters(
             if not is_confirmed:
                 what = f"import {texts.plural(found.to_write, 'dead letter')} of {queue!r}"
                 confirm_count(session.output, found.to_write, what)
-            progress = session.output.progress("import")
-            try:
+            done = "dead letters were written"
+            with changing(session.output, "import", found.to_write, done) as progress:
                 found = broker.import_dead_letters(
                     queue,
                     given,
@@ -117,8 +118,6 @@ def import_dead_letters(
                     include_resolved=include_resolved,
                     on_progress=lambda so_far: progress(so_far.written, so_far.to_write),
                 )
-            finally:
-                progress.close()
         session.output.show(_answer(queue, found, is_applied=is_applied))
         if not is_applied and found.to_write:
             session.output.say("A dry run: nothing was changed. --apply does it.")

@@ -121,9 +121,11 @@ def error_rows(dead_letters: Iterable[DeadLetter]) -> list[ErrorRow]:
 
 
 class Counted:
-    """Selects the dead letters at ``places``, and says how many it has."""
+    """Selects the dead letters at ``places``, and says how many it has selected."""
 
-    def __init__(self, places: set[Place], on_progress: Callable[[int, int], None]) -> None:
+    def __init__(
+        self, places: set[Place], on_progress: Callable[[int, int], None] = lambda seen, of: None
+    ) -> None:
         self._places = places
         self._on_progress = on_progress
         self._seen: set[Place] = set()

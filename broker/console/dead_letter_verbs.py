@@ -10,6 +10,7 @@ import typer
 
 from .. import DeadLetter, Resolved
 from . import dead_letter_copy_verbs, texts
+from .changes import changing
 from .confirm import confirm_count
 from .dead_letter_copies import detail_lines, detail_of
 from .dead_letter_options import (
@@ -211,9 +212,15 @@ def redrive(
     with ending(context) as session:
         wanted = filter_of(ids, error, text, actor, since, until)
 
-        def act(where: Callable[[DeadLetter], bool]) -> Resolved:
+        def act(where: Callable[[DeadLetter], bool], on_progress: Callable[[int], object]) -> Resolved:
             return session.broker.redrive(
-                queue, dry_run=not is_applied, reason=reason, by=by, rate_per_s=rate or None, where=where
+                queue,
+                dry_run=not is_applied,
+                reason=reason,
+                by=by,
+                rate_per_s=rate or None,
+                where=where,
+                on_progress=on_progress,
             )
 
         _resolve(session, "redrive", queue, wanted, limit, everything, is_applied, is_confirmed, reason, act)
@@ -244,8 +251,10 @@ def discard(
     with ending(context) as session:
         wanted = filter_of(ids, error, text, actor, since, until)
 
-        def act(where: Callable[[DeadLetter], bool]) -> Resolved:
-            return session.broker.discard(queue, dry_run=not is_applied, reason=reason, by=by, where=where)
+        def act(where: Callable[[DeadLetter], bool], on_progress: Callable[[int], object]) -> Resolved:
+            return session.broker.discard(
+                queue, dry_run=not is_applied, reason=reason, by=by, where=where, on_progress=on_progress
+            )
 
         _resolve(session, "discard", queue, wanted, limit, everything, is_applied, is_confirmed, reason, act)
 
@@ -260,7 +269,7 @@ def _resolve(
     is_applied: bool,
     is_confirmed: bool,
     reason: str,
-    act: Callable[[Callable[[DeadLetter], bool]], Resolved],
+    act: Callable[[Callable[[DeadLetter], bool], Callable[[int], object]], Resolved],
 ) -> None:
     """Select dead letters, confirm their number, and act on those that were selected and no other one."""
     if wanted.is_empty and not everything:
@@ -275,11 +284,11 @@ def _resolve(
     if is_applied and chosen and not is_confirmed:
         noun = texts.plural(len(chosen), "dead letter")
         confirm_count(session.output, len(chosen), f"{action} {noun} of {queue!r}")
-    progress = session.output.progress(action)
-    try:
-        resolved = act(Counted(places, progress)) if chosen else None
-    finally:
-        progress.close()
+    count = len(chosen)
+    done = {"redrive": "dead letters were redriven", "discard": "dead letters were discarded"}[action]
+    repeat = "" if limit is None else "with --limit for the rest"
+    with changing(session.output, action, count, done, repeat=repeat) as progress:
+        resolved = act(Counted(places), lambda so_far: progress(so_far, count)) if chosen else None
     _show_resolved(session, action, queue, is_applied, rows, resolved)
     refused = 0 if resolved is None else resolved.refused.total()
     if is_applied and resolved is not None and refused:

@@ -11,6 +11,7 @@ import typer
 from .. import ReplayResult
 from ..process import clock
 from . import texts
+from .changes import changing
 from .confirm import confirm_count
 from .counts import COUNT_COLUMNS, counts
 from .output import Answer, Table
@@ -97,8 +98,8 @@ def replay(
             if found.to_send and not is_confirmed:
                 what = f"run {texts.plural(found.to_send, 'message')} of {name!r} again"
                 confirm_count(session.output, found.to_send, what)
-            progress = session.output.progress("replay")
-            try:
+            done = "messages were sent again"
+            with changing(session.output, "replay", found.to_send, done) as progress:
                 found = broker.replay(
                     name,
                     dry_run=False,
@@ -106,8 +107,6 @@ def replay(
                     on_progress=lambda so_far: progress(so_far.sent, so_far.to_send),
                     **options,
                 )
-            finally:
-                progress.close()
         session.output.show(_answer(found, is_applied=is_applied))
         if not is_applied and found.to_send:
             session.output.say("A dry run: nothing was changed. --apply does it.")

@@ -108,8 +108,8 @@ STATUSES = {
     "retried": "its last run failed, and it is tried again",
     "failed": "it failed, and is neither tried again nor a dead letter",
     "skipped": "a middleware skipped it",
-    "interrupted": "its run was ended from outside, as by the death of its worker, and the next worker runs it "
-    "again",
+    "interrupted": "its run was ended from outside, as by the death of its worker, and the next worker runs "
+    "it again",
     "aborted": "an operator has aborted it: it did not run, or its run was ended",
     "expired": "its time was over before it ran",
     "resolved": "it was a dead letter, which was redriven or discarded",

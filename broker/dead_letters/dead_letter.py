@@ -162,11 +162,13 @@ class DiscardOptions(Filters, total=False):
       dry_run: Only report the dead letters that would be discarded. The default.
       reason: The reason, which the history keeps. Required unless it is a dry run.
       by: The author; this system's user and host by default.
+      on_progress: Called with the number of dead letters that are done after each batch.
     """
 
     dry_run: bool
     reason: str
     by: str | None
+    on_progress: Callable[[int], object] | None
 
 
 class RedriveOptions(DiscardOptions, total=False):

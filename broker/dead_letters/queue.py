@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Unpack
 
 from ..kafka.clients import Clients
@@ -76,6 +76,7 @@ class DeadLetterQueue:
         reason: str = "",
         by: str | None = None,
         rate_per_s: float | None = None,
+        on_progress: Callable[[int], object] | None = None,
         **filters: Unpack[Filters],
     ) -> Resolved:
         """Put dead letters back on their queue.
@@ -94,6 +95,8 @@ class DeadLetterQueue:
           reason: The reason, which the history keeps. Required unless it is a dry run.
           by: The author; this system's user and host by default.
           rate_per_s: The maximum number of messages per second.
+          on_progress: Called with the number of dead letters that are done after each batch, whose resolution
+            Kafka has acknowledged; not in a dry run.
           filters: See Filters. Without filters, all dead letters are redriven.
 
         Raises:
@@ -101,7 +104,8 @@ class DeadLetterQueue:
             the redrive.
         """
         request = _request(Action.REDRIVE, queue_name, dry_run, reason, by, rate_per_s)
-        return Resolver(self._clients, self._topics, self._publisher, request).run(Selection.of(filters))
+        resolver = Resolver(self._clients, self._topics, self._publisher, request, on_progress)
+        return resolver.run(Selection.of(filters))
 
     def discard(
         self,
@@ -110,6 +114,7 @@ class DeadLetterQueue:
         dry_run: bool = True,
         reason: str = "",
         by: str | None = None,
+        on_progress: Callable[[int], object] | None = None,
         **filters: Unpack[Filters],
     ) -> Resolved:
         """Discard dead letters: they are no longer read, and Kafka keeps their records until its retention.
@@ -117,7 +122,8 @@ class DeadLetterQueue:
         The parameters are those of ``redrive``.
         """
         request = _request(Action.DISCARD, queue_name, dry_run, reason, by, None)
-        return Resolver(self._clients, self._topics, self._publisher, request).run(Selection.of(filters))
+        resolver = Resolver(self._clients, self._topics, self._publisher, request, on_progress)
+        return resolver.run(Selection.of(filters))
 
     def import_copies(
         self,

@@ -14,7 +14,7 @@ queue for it, from the offsets in its resolution, and sends it if it is absent. 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ..deliveries.delivery import Origin
@@ -123,11 +123,22 @@ def open_dead_letters(
 
 
 class Resolver:
-    """Executes one request."""
+    """Executes one request.
+
+    Parameters:
+      on_progress: Called with the number of dead letters that are done after each batch.
+    """
 
     def __init__(
-        self, clients: Clients, topics: Topics, publisher: Publisher, request: RedriveRequest
+        self,
+        clients: Clients,
+        topics: Topics,
+        publisher: Publisher,
+        request: RedriveRequest,
+        on_progress: Callable[[int], object] | None = None,
     ) -> None:
+        self._on_progress = on_progress
+        self._done = 0
         self._clients = clients
         self._publisher = publisher
         self._request = request
@@ -184,6 +195,12 @@ class Resolver:
                 ]
             if batch:
                 self._publish_resolution(ResolutionState.DONE, partition, batch)
+                self._note_done(len(batch))
+
+    def _note_done(self, count: int) -> None:
+        self._done += count
+        if self._on_progress is not None and not self._request.dry_run:
+            self._on_progress(self._done)
 
     def _unsent(self, batch: Iterable[DeadLetter], found: set[Generation]) -> list[DeadLetter]:
         """The dead letters of a batch whose messages must be sent."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from broker import KafkaBroker
 from broker.console.command import app
+from broker.console.output import ScanProgress
 from broker.testing import Kit
 from tests.broker.console.documents_schema import check
 
@@ -44,6 +46,21 @@ def kit() -> Iterator[Kit]:
         dramatiq.set_broker(broker)
         yield kit
         vars(dramatiq.broker)["global_broker"] = before
+
+
+@pytest.fixture
+def interrupt_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Lets Ctrl-C come when the progress of a change has reached that number."""
+
+    def interrupt_after(count: int) -> None:
+        def call(progress: ScanProgress, done: int, total: int) -> None:
+            if done >= count:
+                monkeypatch.undo()
+                signal.raise_signal(signal.SIGINT)
+
+        monkeypatch.setattr(ScanProgress, "__call__", call)
+
+    return interrupt_after
 
 
 @pytest.fixture

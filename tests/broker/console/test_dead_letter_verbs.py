@@ -135,6 +135,41 @@ def test_a_redrive_with_the_rate_0_has_no_limit_and_a_negative_rate_is_refused(
     assert len(pending("mail")) == 5
 
 
+def test_an_interrupted_redrive_says_how_many_are_done_and_the_repeat_does_the_rest(
+    five_dead: Sent, dkb: Dkb, dead_ids: Ids, interrupt_after: Callable[[int], None]
+) -> None:
+    arguments = (
+        "dlq",
+        "redrive",
+        "mail",
+        "--all",
+        "--apply",
+        "--yes",
+        "--reason",
+        "it is back",
+        "--rate",
+        "1",
+    )
+    interrupt_after(2)
+    ran = dkb(*arguments)
+    assert (ran.code, ran.out) == (130, "")
+    assert "dkb: Interrupted: 2 of 5 dead letters were redriven" in ran.err
+    assert "The same command does the rest" in ran.err
+    assert len(dead_ids()) == 3
+    assert "Redriven: 3 dead letters" in dkb(*arguments).out
+    assert sorted(m.message_id for m in pending("mail")) == sorted(m.message_id for m in five_dead)
+
+
+def test_an_interrupted_discard_with_a_limit_says_how_to_do_the_rest(
+    five_dead: Sent, dkb: Dkb, interrupt_after: Callable[[int], None]
+) -> None:
+    interrupt_after(1)
+    ran = dkb("dlq", "discard", "mail", "--limit", "4", "--apply", "--yes", "--reason", "a test", "--all")
+    assert ran.code == 130
+    assert "Interrupted: 4 of 4 dead letters were discarded" in ran.err
+    assert "with --limit for the rest" in ran.err
+
+
 def test_a_discard_with_a_limit_takes_the_oldest(five_dead: Sent, dkb: Dkb, dead_ids: Ids) -> None:
     ran = dkb(
         "dlq",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import dramatiq
@@ -114,3 +115,16 @@ def test_a_replay_that_makes_no_sense_is_refused_and_nothing_is_sent(
     ran = dkb("replay", *arguments)
     assert (ran.code, said in ran.err) == (code, True), ran.err
     assert waiting() == []
+
+
+def test_an_interrupted_replay_says_how_many_were_sent_and_the_repeat_sends_the_rest(
+    receipts: list[str], dkb: Dkb, interrupt_after: Callable[[int], None]
+) -> None:
+    arguments = ("replay", "mail", "--actor", "receipt", "--apply", "--yes", "--reason", "x", "--rate", "1")
+    interrupt_after(2)
+    ran = dkb(*arguments)
+    assert (ran.code, ran.out) == (130, "")
+    assert "dkb: Interrupted: 2 of 3 messages were sent again" in ran.err
+    assert len(waiting()) == 2
+    assert dkb(*arguments, "--json").document["sent"] == 1
+    assert sorted(waiting()) == sorted(receipts[:3])
