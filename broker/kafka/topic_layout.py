@@ -31,6 +31,8 @@ HISTORY_RETENTION_BYTES = 1024 * 1024 * 1024
 #: Kafka deletes whole segments, so a partition has up to one segment more than its retention.
 HISTORY_SEGMENT_BYTES = 128 * 1024 * 1024
 HISTORY_SEGMENT_MS = 3600 * 1000
+#: A cluster may have another default, with which Kafka refuses records without a key.
+KEPT_FOR_A_TIME = {CLEANUP_POLICY: "delete"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +63,14 @@ class TopicLayout:
             "configs": {"message.timestamp.type": "LogAppendTime", **self._limits(role, queue_limit)},
         }
 
+    def retention_of(self, role: Role) -> int:
+        """The retention of a queue's topic, or of its dead letters, in ms."""
+        return DEAD_LETTER_RETENTION_MS if role is Role.DEAD_LETTERS else self.retention_ms
+
     def _limits(self, role: Role, queue_limit: int | None) -> dict[str, str]:
         if role is Role.QUEUE:
             segment_ms = self.retention_ms if 0 < self.retention_ms < QUEUE_SEGMENT_MS else QUEUE_SEGMENT_MS
-            return {RETENTION_MS: str(self.retention_ms), "segment.ms": str(segment_ms)}
+            return {**KEPT_FOR_A_TIME, RETENTION_MS: str(self.retention_ms), "segment.ms": str(segment_ms)}
         if role is Role.WORKERS:
             return {
                 CLEANUP_POLICY: "compact,delete",
@@ -75,6 +81,7 @@ class TopicLayout:
             }
         if role is Role.HISTORY:
             return {
+                **KEPT_FOR_A_TIME,
                 RETENTION_MS: str(HISTORY_RETENTION_MS),
                 RETENTION_BYTES: str(HISTORY_RETENTION_BYTES),
                 "segment.bytes": str(HISTORY_SEGMENT_BYTES),
@@ -97,5 +104,9 @@ class TopicLayout:
             }
         limit = str(limit_for(role, queue_limit))
         if role is Role.DEAD_LETTERS:
-            return {RETENTION_MS: str(DEAD_LETTER_RETENTION_MS), MAX_MESSAGE_BYTES: limit}
+            return {
+                **KEPT_FOR_A_TIME,
+                RETENTION_MS: str(self.retention_of(role)),
+                MAX_MESSAGE_BYTES: limit,
+            }
         return {**compacted, MAX_MESSAGE_BYTES: limit}

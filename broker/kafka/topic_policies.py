@@ -32,6 +32,8 @@ MAX_DELAYED_BYTES = 1_048_588 + HEADER_ROOM_BYTES
 DEAD_LETTER_ROOM_BYTES = 4_096
 #: A shorter retention of a queue counts as a mistake.
 SHORT_RETENTION_MS = 3_600_000
+#: The remedy for one, when the application itself asks for such a retention.
+DEFAULT_RETENTION_MS = 7 * 24 * 3600 * 1000
 #: The interval of the checks of a refused topic, and so the time until a correction is noticed.
 RECHECK_S = 0.5
 #: The time for which a node may not know a topic that another node has just created.
@@ -89,17 +91,23 @@ def limit_for(role: Role, queue_limit: int | None) -> int:
     return max(OWN_LIMITS[role], (queue_limit or 0) + HEADER_ROOM_BYTES)
 
 
-def findings(role: Role, settings: Settings, queue_limits: Mapping[str, int]) -> list[Finding]:
+def findings(
+    role: Role,
+    settings: Settings,
+    queue_limits: Mapping[str, int],
+    retention_ms: int = DEFAULT_RETENTION_MS,
+) -> list[Finding]:
     """Judge the settings of one topic. A setting that is absent may not be read, and is not judged.
 
     Parameters:
       queue_limits: ``max.message.bytes`` of the queues whose messages the topic holds, as far as it is known.
+      retention_ms: The retention with which this broker creates the topic: the remedy for a short one.
     """
     if role is Role.WORKERS:
         return []  # a lost report is replaced by the next one
     found = [_cleanup(role, settings), _limit(role, settings, queue_limits)]
     if role in (Role.QUEUE, Role.DEAD_LETTERS):
-        found += [_retention(settings), _retention_bytes(settings)]
+        found += [_retention(settings, retention_ms), _retention_bytes(settings)]
     return [finding for finding in found if finding is not None]
 
 
@@ -139,12 +147,14 @@ def _limit(role: Role, settings: Settings, queue_limits: Mapping[str, int]) -> F
     return None
 
 
-def _retention(settings: Settings) -> Finding | None:
+def _retention(settings: Settings, remedy_ms: int) -> Finding | None:
     value = settings.get(RETENTION_MS)
     if value is None or not 0 <= int(value) < SHORT_RETENTION_MS:
         return None
     effect = "after which Kafka deletes a message, done or not"
-    return Finding(RETENTION_MS, value, effect, "604800000", certain=False)
+    if 0 <= remedy_ms < SHORT_RETENTION_MS:
+        remedy_ms = DEFAULT_RETENTION_MS
+    return Finding(RETENTION_MS, value, effect, str(remedy_ms), certain=False)
 
 
 def _retention_bytes(settings: Settings) -> Finding | None:
@@ -170,15 +180,22 @@ class TopicPolicies:
     Parameters:
       servers: Kafka's servers, for the commands.
       role_of: The role of a topic, and the topic of the queue whose messages it holds (None: all queues).
+      retention_of: The retention in ms with which a queue's topic, or its dead letters', is created.
 
     Attributes:
       limits: ``max.message.bytes`` by topic, where Kafka has returned it.
     """
 
-    def __init__(self, servers: Iterable[str], role_of: Callable[[str], tuple[Role, str | None]]) -> None:
+    def __init__(
+        self,
+        servers: Iterable[str],
+        role_of: Callable[[str], tuple[Role, str | None]],
+        retention_of: Callable[[Role], int],
+    ) -> None:
         self.limits: dict[str, int] = {}
         self._servers = list(servers)
         self._role_of = role_of
+        self._retention_of = retention_of
         self._settings: dict[str, Settings] = {}
         self._looked_s: dict[str, float] = {}
         self._refused: dict[str, TopicMisconfigured] = {}
@@ -213,7 +230,7 @@ class TopicPolicies:
         """The findings about a topic that was checked."""
         role, queue_topic = self._role_of(topic)
         limits = {} if role is Role.QUEUE else self._queue_limits(queue_topic)
-        return findings(role, self._settings[topic], limits)
+        return findings(role, self._settings[topic], limits, self._retention_of(role))
 
     def settings_of(self, topic: str) -> Settings:
         """The settings of a topic that was checked; empty when they may not be read."""
@@ -255,10 +272,8 @@ class TopicPolicies:
     def _judge(self) -> None:
         """Check all known topics: the limit of one may be too small for another one's messages."""
         refused: dict[str, TopicMisconfigured] = {}
-        for topic, settings in self._settings.items():
-            role, queue_topic = self._role_of(topic)
-            limits = {} if role is Role.QUEUE else self._queue_limits(queue_topic)
-            found = findings(role, settings, limits)
+        for topic in self._settings:
+            found = self.findings_of(topic)
             certain = [finding for finding in found if finding.certain]
             if certain:
                 refused[topic] = TopicMisconfigured(topic, self._sentence(topic, certain))

@@ -46,7 +46,7 @@ class Topics(TopicNames):
         self._existing: set[str] = set()
         self._asked_for: set[str] = set()
         self._seen: set[str] = set()
-        self._policies = TopicPolicies(clients.bootstrap_servers, self.role_of)
+        self._policies = TopicPolicies(clients.bootstrap_servers, self.role_of, layout.retention_of)
         self._attempts = SingleFlight()
 
     def ensure(

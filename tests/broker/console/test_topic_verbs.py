@@ -120,6 +120,31 @@ def test_an_application_runs_on_the_topics_that_apply_has_created(kit: Kit, dkb:
     assert dkb("topics", "check", "--strict").code == 0
 
 
+def test_the_policy_that_loses_messages_is_a_difference_from_the_plan(kit: Kit, dkb: Dkb) -> None:
+    create = dkb("topics", "plan", "mail", "--json").document["topic_commands"]
+    for topic in ("shop-mail", "shop-mail_dlq", "shop-dramatiq_history"):
+        (line,) = [line for line in create if f"--topic {topic} " in line]
+        assert "--config cleanup.policy=delete" in line
+    dkb("topics", "apply", "mail", "--apply", "--yes")
+    kit.cluster.topics["shop-mail"].settings["cleanup.policy"] = "compact"
+    for verb in ("plan", "apply", "check"):
+        differences = dkb("topics", verb, "mail", "--json").document["differences"]
+        assert [(row["topic"], row["subject"], row["planned"], row["found"]) for row in differences] == [
+            ("shop-mail", "cleanup.policy", "delete", "compact")
+        ]
+
+
+def test_a_finding_and_a_difference_of_a_retention_have_one_remedy(kit: Kit, dkb: Dkb) -> None:
+    dkb("topics", "apply", "mail", "--apply", "--yes")
+    for topic in ("shop-mail", "shop-mail_dlq"):
+        kit.cluster.topics[topic].settings["retention.ms"] = "60000"
+    document = dkb("topics", "check", "mail", "--json").document
+    remedies = {row["subject"]: row["remedy"] for topic in document["topics"] for row in topic["findings"]}
+    commands = {row["topic"]: row["command"] for row in document["differences"]}
+    assert remedies == commands
+    assert remedies["shop-mail_dlq"].endswith("--add-config retention.ms=2592000000")
+
+
 def test_check_names_each_difference_and_strict_makes_it_an_exit_code(kit: Kit, dkb: Dkb) -> None:
     dkb("topics", "apply", "mail", "--apply", "--yes")
     kit.cluster.topics["shop-mail"].settings["retention.ms"] = "86400000"

@@ -86,6 +86,14 @@ def test_what_may_lose_messages_is_doubted(role: Role, settings: dict[str, str],
     assert not found.certain
 
 
+@pytest.mark.parametrize(("own_ms", "remedy"), [(86_400_000, "86400000"), (-1, "-1"), (1_000, "604800000")])
+def test_the_remedy_for_a_short_retention_is_the_brokers_own_unless_that_is_short(
+    own_ms: int, remedy: str
+) -> None:
+    (found,) = findings(Role.QUEUE, {"retention.ms": "1000"}, MIB, own_ms)
+    assert found.remedy == remedy
+
+
 def test_a_dead_letter_topic_that_takes_no_more_than_its_queue_is_doubted() -> None:
     (found,) = findings(Role.DEAD_LETTERS, {"max.message.bytes": "1048588"}, MIB)
     assert found.setting == "max.message.bytes"
