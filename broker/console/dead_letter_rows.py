@@ -143,7 +143,7 @@ DEAD_LETTER_COLUMNS: Sequence[Column] = (
     Column("DEAD SINCE", lambda r: texts.moment(r["at_ms"])),
     Column("QUEUE", lambda r: r["queue"]),
     Column("ACTOR", lambda r: r["actor"] or texts.NONE),
-    Column("MESSAGE", lambda r: r["message_id"] or texts.NONE),
+    Column("MESSAGE", lambda r: r["message_id"] or texts.NONE, is_id=True),
     Column("RETRIES", lambda r: str(r["retries"]), is_number=True),
     Column("REDRIVES", lambda r: str(r["redrives"]), is_number=True),
     Column("ERROR", lambda r: r["error_type"] or texts.NONE, style=lambda r: "red"),

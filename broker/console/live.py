@@ -21,5 +21,5 @@ def watch(output: Output, answers: Iterator[Answer], interval_s: float) -> None:
     console = Console(highlight=False, no_color=no_color())
     with Live(console=console, screen=True, auto_refresh=False) as live:
         for answer in answers:
-            live.update(Group(*rich_tables(answer)), refresh=True)
+            live.update(Group(*rich_tables(answer, console.width)), refresh=True)
             clock.sleep(interval_s)

@@ -120,7 +120,12 @@ def message_to(
         raise Refused(f"The application has no actor {actor!r}: it has {', '.join(sorted(broker.actors))}.")
     # Without the application nobody knows whether its workers have the actor.
     name = queue or "default"
-    session.declared(name)
+    try:
+        session.declared(name)
+    except Refused as e:
+        if queue is not None:
+            raise
+        raise Refused(f"{e} Name the queue of {actor!r} with --queue.", e.code) from e
     return Message(queue_name=name, actor_name=actor, args=tuple(args), kwargs=kwargs, options=options)
 
 
@@ -222,7 +227,7 @@ RETRIED = {
 }
 
 RETRY_COLUMNS = (
-    Column("MESSAGE", lambda r: r["message_id"]),
+    Column("MESSAGE", lambda r: r["message_id"], is_id=True),
     Column("OUTCOME", lambda r: r["outcome"]),
     Column("MEANING", lambda r: r["meaning"]),
 )

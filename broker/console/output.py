@@ -22,6 +22,9 @@ from .texts import NONE, printable
 #: The version of the documents. A field may be added within a version; none is renamed or removed.
 VERSION = 1
 
+#: A longer word of a text may be folded to fit a terminal.
+FOLD_AT = 24
+
 Row = Mapping[str, Any]
 
 
@@ -33,12 +36,14 @@ class Column:
       title: Its title.
       text: Returns the text of a row's cell.
       is_number: Whether it is aligned to the right.
+      is_id: Whether a terminal shows it in one line, so that it can be copied.
       style: Returns rich's style of a row's cell on a terminal.
     """
 
     title: str
     text: Callable[[Any], str]
     is_number: bool = False
+    is_id: bool = False
     style: Callable[[Any], str] = lambda row: ""
 
 
@@ -131,7 +136,7 @@ class Output:
         from rich.console import Console
 
         console = Console(file=sys.stdout, highlight=False, no_color=no_color())
-        for renderable in rich_tables(answer):
+        for renderable in rich_tables(answer, console.width):
             console.print(renderable)
 
     def progress(self, what: str) -> ScanProgress:
@@ -221,8 +226,12 @@ def _columns(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def rich_tables(answer: Answer) -> Iterable[Any]:
-    """An answer as rich's tables."""
+def rich_tables(answer: Answer, width: int) -> Iterable[Any]:
+    """An answer as rich's tables; one that does not fit the terminal has a block of lines for each row.
+
+    Parameters:
+      width: The columns of the terminal.
+    """
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -230,20 +239,84 @@ def rich_tables(answer: Answer) -> Iterable[Any]:
     for table in answer.tables:
         if not table.rows:
             continue
+        cells = [
+            [printable(column.text(row), lines=True) or NONE for column in table.columns]
+            for row in table.rows
+        ]
+        # Three characters between two columns, or one.
+        is_tight = False
+        widths = column_widths(table.columns, cells, width - 3 * len(table.columns) + 1)
+        if widths is None:
+            is_tight = True
+            widths = column_widths(table.columns, cells, width - len(table.columns) + 1)
+        if widths is None:
+            yield from _blocks(table, cells)
+            continue
         drawn = RichTable(
-            title=table.title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
+            title=table.title or None,
+            title_justify="left",
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
+            show_edge=not is_tight,
+            padding=(0, 0) if is_tight else (0, 1),
         )
-        for column in table.columns:
-            drawn.add_column(column.title, justify="right" if column.is_number else "left", overflow="fold")
-        for row in table.rows:
+        for column, column_width in zip(table.columns, widths, strict=True):
+            justify: Any = "right" if column.is_number else "left"
+            drawn.add_column(column.title, justify=justify, overflow="fold", width=column_width)
+        for row, texts_of_row in zip(table.rows, cells, strict=True):
             drawn.add_row(
                 *(
-                    Text(printable(column.text(row), lines=True) or NONE, style=column.style(row))
-                    for column in table.columns
+                    Text(text, style=column.style(row))
+                    for column, text in zip(table.columns, texts_of_row, strict=True)
                 )
             )
         yield drawn
     yield from (Text(printable(text, lines=True)) for text in answer.lines)
+
+
+def column_widths(columns: Sequence[Column], cells: Sequence[Sequence[str]], width: int) -> list[int] | None:
+    """The widths of the columns of a table; None when it does not fit.
+
+    Numbers and ids stay in one line, titles and short words whole. Longer texts are folded.
+
+    Parameters:
+      width: The characters for all columns, without those between them.
+    """
+    widths, wanted = [], []
+    for index, column in enumerate(columns):
+        lines = [line for row in cells for line in row[index].split("\n")]
+        longest = max(map(len, [column.title, *lines]))
+        words = [len(word) for line in lines for word in line.split()]
+        least = min(max(words, default=0), FOLD_AT)
+        title = max(map(len, column.title.split()), default=0)
+        widths.append(longest if column.is_number or column.is_id else max(title, least))
+        wanted.append(longest)
+    left = width - sum(widths)
+    if left < 0:
+        return None
+    # The columns that lack least get the rest first.
+    folded = sorted(range(len(columns)), key=lambda index: wanted[index] - widths[index])
+    for position, index in enumerate(folded):
+        more = min(wanted[index] - widths[index], left // (len(folded) - position))
+        widths[index] += more
+        left -= more
+    return widths
+
+
+def _blocks(table: Table, cells: Sequence[Sequence[str]]) -> Iterable[Any]:
+    """A table as one block of lines for each row."""
+    from rich.text import Text
+
+    if table.title:
+        yield Text(table.title, style="italic")
+    indent = max(len(column.title) for column in table.columns) + 2
+    for row, texts_of_row in zip(table.rows, cells, strict=True):
+        block = Text(overflow="fold")
+        for column, text in zip(table.columns, texts_of_row, strict=True):
+            block.append(column.title.ljust(indent), style="bold")
+            block.append(text.replace("\n", "\n" + " " * indent), style=column.style(row))
+            block.append("\n")
+        yield block
 
 
 def no_color() -> bool:

@@ -139,7 +139,7 @@ TASK_COLUMNS: Sequence[Column] = (
     Column("STATUS", lambda r: r["status"], style=lambda r: "red" if r["status"] == "dead" else ""),
     Column("ACTOR", lambda r: r["actor"] or texts.NONE),
     Column("QUEUE", lambda r: r["queue"]),
-    Column("MESSAGE", lambda r: r["message_id"] or texts.NONE),
+    Column("MESSAGE", lambda r: r["message_id"] or texts.NONE, is_id=True),
     Column("ATTEMPT", lambda r: texts.number(r["attempt"]), is_number=True),
     Column("RUN", lambda r: texts.short(r["run_s"]), is_number=True),
     Column(

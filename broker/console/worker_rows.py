@@ -156,7 +156,7 @@ def _errors(row: ActorRow) -> str:
 
 
 WORKER_COLUMNS: Sequence[Column] = (
-    Column("WORKER", lambda r: r["worker"]),
+    Column("WORKER", lambda r: r["worker"], is_id=True),
     Column(
         "STATE",
         lambda r: r["state"] + (" (quiet)" if r["quiet"] else ""),
@@ -175,9 +175,9 @@ RUNNING_COLUMNS: Sequence[Column] = (
     Column("LIMIT", _limit, is_number=True, style=_for_style),
     Column("ACTOR", lambda r: r["actor"]),
     Column("QUEUE", lambda r: r["queue"]),
-    Column("MESSAGE", lambda r: r["message_id"]),
+    Column("MESSAGE", lambda r: r["message_id"], is_id=True),
     Column("ATTEMPT", lambda r: str(r["attempt"]), is_number=True),
-    Column("WORKER", lambda r: r["worker"]),
+    Column("WORKER", lambda r: r["worker"], is_id=True),
     Column("STATE", lambda r: r["worker_state"], style=lambda r: state_style(r["worker_state"])),
     Column("PROGRESS", _progress),
 )

@@ -233,7 +233,7 @@ PENDING_COLUMNS: Sequence[Column] = (
     Column("TASK", lambda r: str(r["task_id"]), is_number=True),
     Column("AD", lambda r: str(r["item_id"]), is_number=True),
     Column("SUBMITTED", lambda r: texts.moment(r["created_ms"])),
-    Column("MESSAGE", lambda r: r["message_id"]),
+    Column("MESSAGE", lambda r: r["message_id"], is_id=True),
 )
 
 STATUS_COLUMNS: Sequence[Column] = (

@@ -36,6 +36,11 @@ def test_enqueue_without_the_application_needs_an_existing_queue(kit: Kit, dkb: 
     assert (ran.code, "no queue 'images'" in ran.err) == (1, True)
     kit.broker.declare_queue("images")
     kit.broker.enqueue(dramatiq.Message("images", "other", (), {}, {}))
+    ran = dkb("enqueue", "resize", '["a.png"]')
+    assert ran.code == 1
+    assert ran.err == (
+        "dkb: There is no queue 'default': there are images. Name the queue of 'resize' with --queue.\n"
+    )
     assert dkb("enqueue", "resize", '["a.png"]', "--queue", "images").code == 0
     assert {message.actor_name for message in pending("images")} == {"other", "resize"}
 

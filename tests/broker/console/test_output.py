@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 import unicodedata
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from broker.console import texts
 from broker.console.live import watch
-from broker.console.output import Answer, Column, Output, ScanProgress, Table, plain
+from broker.console.output import Answer, Column, Output, ScanProgress, Table, column_widths, plain
 from broker.testing import Kit
 from dev.stack import ROOT
 
@@ -57,13 +58,25 @@ Output(as_json=False).show(Answer("some", {}, [Table(columns, ["x" * 60])]))
 """
 
 
-def on_a_terminal(**env: str) -> str:
-    """The output of PROGRAM on a terminal of 40 columns."""
+#: A table with an id, a number and a text.
+PROGRAM_WITH_ID = """
+from broker.console.output import Answer, Column, Output, Table
+columns = [
+    Column("MESSAGE", lambda row: "7c1ea0d6-2f0f-4e8e-9a57-6b8f0b7b0b51", is_id=True),
+    Column("REDRIVES", lambda row: "0", is_number=True),
+    Column("TEXT", lambda row: "the mail server has closed the connection " * 3),
+]
+Output(as_json=False).show(Answer("some", {}, [Table(columns, [1, 2])]))
+"""
+
+
+def on_a_terminal(program: str = PROGRAM, **env: str) -> str:
+    """The output of a program on a terminal, by default of 40 columns."""
     parent, child = pty.openpty()
     inherited = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
     try:
         subprocess.run(
-            [sys.executable, "-c", PROGRAM],
+            [sys.executable, "-c", program],
             stdout=child,
             cwd=ROOT,
             check=True,
@@ -79,6 +92,40 @@ def test_a_terminal_gets_coloured_tables_in_which_a_long_value_is_folded() -> No
     text = on_a_terminal()
     assert "\x1b[31m" in text
     assert text.count("x") == 60
+
+
+@pytest.mark.parametrize("width", [200, 80, 50])
+def test_an_id_and_each_title_stay_whole_on_a_narrow_terminal(width: int) -> None:
+    lines = on_a_terminal(PROGRAM_WITH_ID, COLUMNS=str(width), NO_COLOR="1").splitlines()
+    assert sum("7c1ea0d6-2f0f-4e8e-9a57-6b8f0b7b0b51" in line for line in lines) == 2
+    assert any("REDRIVES" in line for line in lines)
+    assert all(len(re.sub("\x1b\\[[0-9;]*m", "", line)) <= width for line in lines)
+
+
+def test_a_table_that_does_not_fit_is_a_block_of_lines_for_each_row() -> None:
+    lines = on_a_terminal(PROGRAM_WITH_ID, COLUMNS="50", NO_COLOR="1")
+    text = re.sub("\x1b\\[[0-9;]*m|\r", "", lines)
+    block = "MESSAGE   7c1ea0d6-2f0f-4e8e-9a57-6b8f0b7b0b51\nREDRIVES  0\nTEXT      the mail server"
+    assert text.count(block) == 2
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(1, 12), st.integers(0, 60)), min_size=1, max_size=8),
+    st.integers(1, 200),
+)
+def test_columns_take_no_more_than_the_terminal_has_and_no_less_than_numbers_need(
+    described: list[tuple[bool, int, int]], width: int
+) -> None:
+    columns = [Column("T" * title, str, is_number=is_number) for is_number, title, _ in described]
+    cells = ["x" * length for _, _, length in described]
+    widths = column_widths(columns, [cells], width)
+    if widths is None:
+        return
+    assert sum(widths) <= width
+    for column, cell, found in zip(columns, cells, widths, strict=True):
+        assert found >= len(column.title)
+        assert found <= max(len(column.title), len(cell))
+        assert not column.is_number or found >= len(cell)
 
 
 def test_no_color_turns_colours_off() -> None:
