@@ -10,6 +10,8 @@
     ├── TopicMisconfigured             a topic's settings lose messages: nothing is sent to it
     └── DeadLetterNotMade              a dead letter could not be created: its message stays incomplete
     ValueError
+    ├── ParameterRefused               a parameter is out of its range, or contradicts another one
+    ├── UnreadableResolution           a record of a redrive or a discard is damaged, or of a later version
     ├── InvalidQueueName               Kafka allows no topic of that name
     ├── RetryPolicyRefused             a tenacity policy that cannot run durably
     ├── PartitionKeyRefused            a key that cannot name a lane
@@ -127,6 +129,17 @@ class TopicMisconfigured(BrokerConnectionError):
     def __init__(self, topic: str, message: str) -> None:
         super().__init__(message)  # type: ignore[no-untyped-call]
         self.topic = topic
+
+
+class ParameterRefused(ValueError):
+    """A parameter of a call is out of its range, or contradicts another one. Nothing was done."""
+
+
+class UnreadableResolution(ValueError):
+    """The record of a redrive or a discard is damaged, or of a later version of the broker.
+
+    The state of its dead letters is not known, so none of the partition is read, redriven or discarded.
+    """
 
 
 class UnknownWorker(BrokerError, ValueError):

@@ -18,7 +18,7 @@ from .dead_letters import DeadLetter, DeadLetterQueue, Imported, Resolved
 from .dead_letters.dead_letter import DiscardOptions, Filters, RedriveOptions
 from .declared_queues import DeclaredQueues
 from .delays import Outcome, Pending
-from .errors import NotAuthorized, UnknownWorker
+from .errors import NotAuthorized, ParameterRefused, UnknownWorker
 from .kafka.topic_layout import TopicLayout
 from .kafka.topic_plan import TopicPlan, names_of, plan_topics
 from .kafka.topic_states import TopicState
@@ -215,7 +215,8 @@ class OperatorMethods:
 
         Raises:
           QueueNotFound: When the queue was not declared.
-          ValueError: When a parameter is out of its range, or the range has more than a million messages.
+          ParameterRefused: When a parameter is out of its range, or the range has more than a million
+            messages.
           EnqueueFailed: When Kafka did not acknowledge some messages. Repeat the replay.
           KafkaUnavailable: When Kafka does not answer. Repeat the replay.
           NotAuthorized: When this client lacks a right.
@@ -274,14 +275,16 @@ class OperatorMethods:
           scan_limit: The number of events to read at most; a million takes some ten seconds.
 
         Raises:
-          ValueError: When ``since`` has no time zone, or a limit is below 1.
+          ParameterRefused: When ``since`` has no time zone, or a limit is below 1.
           KafkaUnavailable: When Kafka does not answer.
           NotAuthorized: When this client may not read the history.
         """
         if since is not None and since.tzinfo is None:
-            raise ValueError(f"since={since!r} has no time zone: pass datetime.now(UTC) - ..., for example")
+            raise ParameterRefused(
+                f"since={since!r} has no time zone: pass datetime.now(UTC) - ..., for example"
+            )
         if limit < 1 or scan_limit < 1:
-            raise ValueError(f"limit={limit}, scan_limit={scan_limit}: both are at least 1")
+            raise ParameterRefused(f"limit={limit}, scan_limit={scan_limit}: both are at least 1")
         since_ms = clock.wall_ms() - DEFAULT_HISTORY_MS if since is None else int(since.timestamp() * 1000)
         query = HistoryQuery(message_id, actor, error_type, since_ms, limit, scan_limit)
         return self.parts.history_reader.read(query)
@@ -297,12 +300,14 @@ class OperatorMethods:
 
         Raises:
           QueueNotFound: When the queue is neither declared nor has a topic.
-          ValueError: When ``since`` has no time zone or is not past, or there are too many intervals.
+          ParameterRefused: When ``since`` has no time zone or is not past, or there are too many intervals.
           KafkaUnavailable: When Kafka does not answer.
           NotAuthorized: When this client may not read the queue.
         """
         if since.tzinfo is None:
-            raise ValueError(f"since={since!r} has no time zone: pass datetime.now(UTC) - ..., for example")
+            raise ParameterRefused(
+                f"since={since!r} has no time zone: pass datetime.now(UTC) - ..., for example"
+            )
         self._check_known([queue_name])
         return self.parts.arrival_counter.count(queue_name, since, interval_s)
 
@@ -421,7 +426,7 @@ class OperatorMethods:
             says so in the history: without reports, the outcome is RECORDED.
 
         Raises:
-          ValueError: When ``expires_at`` has no time zone or is over, or 100,000 aborts stand.
+          ParameterRefused: When ``expires_at`` has no time zone or is over, or 100,000 aborts stand.
           KafkaUnavailable: When Kafka does not answer. The abort may stand.
           NotAuthorized: When this client may not write to the control topic.
         """
@@ -429,10 +434,12 @@ class OperatorMethods:
         expires_at_ms = now_ms + ABORT_EXPIRES_AFTER_MS
         if expires_at is not None:
             if expires_at.tzinfo is None:
-                raise ValueError(f"expires_at={expires_at!r} has no time zone: pass datetime.now(UTC) + ...")
+                raise ParameterRefused(
+                    f"expires_at={expires_at!r} has no time zone: pass datetime.now(UTC) + ..."
+                )
             expires_at_ms = int(expires_at.timestamp() * 1000)
         if expires_at_ms <= now_ms:
-            raise ValueError(f"expires_at={expires_at} is over")
+            raise ParameterRefused(f"expires_at={expires_at} is over")
         self.parts.commands.abort(message_id, expires_at_ms=expires_at_ms, reason=reason, by=by)
         deadline_s = clock.monotonic_s() + timeout_s
         since = datetime.fromtimestamp((now_ms - CLOCK_SKEW_MS) / 1000, UTC)
@@ -516,7 +523,7 @@ class OperatorMethods:
           partitions, replication_factor, retention_ms: As those of the broker, which are the defaults.
 
         Raises:
-          ValueError: When there is no queue, or a number is out of its range.
+          ParameterRefused: When there is no queue, or a number is out of its range.
           InvalidQueueName: When there cannot be a queue of a name.
           KafkaUnavailable: When Kafka does not answer.
           NotAuthorized: When this client may not describe one of the topics.
@@ -531,7 +538,7 @@ class OperatorMethods:
         check_ranges(**changes)
         names = list(dict.fromkeys(queue_names)) or sorted({*self.queues, *topics.queue_names(self.queues)})
         if not names:
-            raise ValueError("name the queues of the plan: none is declared, and none exists")
+            raise ParameterRefused("name the queues of the plan: none is declared, and none exists")
         for name in names:
             if name not in self.queues:
                 topics.check_queue_name(name)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from .errors import ParameterRefused
+
 
 class Range(NamedTuple):
     """The least value of a parameter, other values that mean something, and a reason for the limit."""
@@ -30,7 +32,7 @@ def check_ranges(**values: int) -> None:
     """Check the numbers of a broker against RANGES.
 
     Raises:
-      ValueError: When some are out of their range; it names all of them.
+      ParameterRefused: When some are out of their range; it names all of them.
     """
     wrong = []
     for name, value in values.items():
@@ -39,4 +41,4 @@ def check_ranges(**values: int) -> None:
             allowed = " or ".join([f"at least {least}", *map(str, beside)])
             wrong.append(f"{name} is {value}; it has to be {allowed}: {reason}")
     if wrong:
-        raise ValueError(". ".join(wrong))
+        raise ParameterRefused(". ".join(wrong))

@@ -22,6 +22,7 @@ from .errors import (
     NoCurrentTask,
     NotAuthorized,
     NotNow,
+    ParameterRefused,
     PartitionKeyRefused,
     PermanentError,
     PoisonMessage,
@@ -32,6 +33,7 @@ from .errors import (
     TopicMisconfigured,
     UnknownActor,
     UnknownWorker,
+    UnreadableResolution,
 )
 from .kafka.topic_plan import ClientKind, PlannedRight, PlannedTopic, TopicDifference, TopicPlan
 from .kafka.topic_states import TopicFinding, TopicState
@@ -78,6 +80,7 @@ __all__ = [
     "NotAuthorized",
     "NotNow",
     "Outcome",
+    "ParameterRefused",
     "PartitionCounts",
     "PartitionKeyRefused",
     "PartitionKeys",
@@ -111,6 +114,7 @@ __all__ = [
     "TopicState",
     "UnknownActor",
     "UnknownWorker",
+    "UnreadableResolution",
     "WorkerInfo",
     "WorkerReport",
     "WorkerState",

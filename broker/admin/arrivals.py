@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 
+from ..errors import ParameterRefused
 from ..kafka.clients import Clients
 from ..kafka.rights import reading
 from ..kafka.topics import Topics
@@ -63,9 +64,11 @@ class ArrivalCounter:
         now_ms, since_ms = clock.wall_ms(), round(since.timestamp() * 1000)
         elapsed_s = (now_ms - since_ms) / 1000
         if elapsed_s <= 0 or interval_s <= 0:
-            raise ValueError(f"since={since} and interval_s={interval_s}: both have to be a past period")
+            raise ParameterRefused(
+                f"since={since} and interval_s={interval_s}: both have to be a past period"
+            )
         if elapsed_s / interval_s > MAX_INTERVALS:
-            raise ValueError(
+            raise ParameterRefused(
                 f"a period of {elapsed_s:,.0f} s has more than {MAX_INTERVALS:,} intervals of "
                 f"{interval_s:g} s"
             )

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import sys
+import traceback
+
+from .exits import ExitCode
+
+DEFECT = int(ExitCode.DEFECT)
 
 
 def main() -> None:
@@ -13,7 +18,12 @@ def main() -> None:
         if e.name not in ("typer", "rich"):
             raise
         sys.exit(f"dkb: it needs the package {e.name}: pip install 'dramatiq-kafka-broker[cli]'")
-    app(prog_name="dkb")
+    try:
+        app(prog_name="dkb")
+    except Exception:  # noqa: BLE001 - it is not swallowed: its traceback is printed
+        # Python's own exit code, 1, is a finding of the command: an orchestrator would restart a worker.
+        traceback.print_exc()
+        sys.exit(DEFECT)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ HELP = ("-h", "--help")
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 a finding, or nothing found; 2 wrong usage; 3 Kafka does not answer; 4 a right is "
-    "missing; 5 done in part, or undecided; 6 not confirmed; 130 interrupted."
+    "missing; 5 done in part, or undecided; 6 not confirmed; 70 a fault of the command; 130 interrupted."
 )
 
 

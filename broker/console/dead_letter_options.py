@@ -40,7 +40,7 @@ def filter_of(
     """The conditions of a call.
 
     Raises:
-      ValueError: When ``since`` or ``until`` is not a time.
+      BadText: When ``since`` or ``until`` is not a time.
     """
     now = datetime.fromtimestamp(clock.wall_ms() / 1000, UTC)
     return DeadLetterFilter(

@@ -16,6 +16,7 @@ class ExitCode(IntEnum):
     FORBIDDEN: Kafka answered, and a right is missing.
     UNDECIDED: it was done in part, or its outcome is not known yet.
     REFUSED: the operator did not confirm. Nothing was done.
+    DEFECT: the command has a fault; its traceback is on stderr. What it did is not known.
     INTERRUPTED: Ctrl-C.
     """
 
@@ -26,4 +27,5 @@ class ExitCode(IntEnum):
     FORBIDDEN = 4
     UNDECIDED = 5
     REFUSED = 6
+    DEFECT = 70
     INTERRUPTED = 130

@@ -9,19 +9,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import typer
-from dramatiq.errors import BrokerConnectionError, DramatiqError
+from dramatiq.errors import ActorNotFound, BrokerConnectionError, QueueNotFound
 
 from .. import (
     CancelUndecided,
     EnqueueFailed,
+    ExpiryRefused,
+    InvalidQueueName,
     KafkaBroker,
     KafkaUnavailable,
     NotAuthorized,
+    ParameterRefused,
+    PartitionKeyRefused,
+    ScheduleRefused,
     TopicMisconfigured,
+    UnknownWorker,
+    UnreadableResolution,
 )
 from .exits import ExitCode
 from .output import Output, OutputFailed
 from .target import Target, TargetRefused
+from .texts import BadText
 
 
 class Refused(Exception):
@@ -132,12 +140,21 @@ _CODES: dict[type[BaseException], ExitCode] = {
     TopicMisconfigured: ExitCode.FINDING,
     KafkaUnavailable: ExitCode.UNREACHABLE,
     BrokerConnectionError: ExitCode.UNREACHABLE,
-    DramatiqError: ExitCode.USAGE,
-    ValueError: ExitCode.USAGE,
+    UnreadableResolution: ExitCode.FINDING,
+    # What an operator has typed. Any other ValueError is no wrong usage.
+    BadText: ExitCode.USAGE,
+    ParameterRefused: ExitCode.USAGE,
+    InvalidQueueName: ExitCode.USAGE,
+    PartitionKeyRefused: ExitCode.USAGE,
+    ExpiryRefused: ExitCode.USAGE,
+    ScheduleRefused: ExitCode.USAGE,
+    QueueNotFound: ExitCode.USAGE,
+    ActorNotFound: ExitCode.USAGE,
+    UnknownWorker: ExitCode.USAGE,
 }
 
 
-#: The errors that are told in one sentence. Any other is a defect, with its traceback.
+#: The errors that are told in one sentence. Any other is a defect, with its traceback; see ``DEFECT``.
 EXPECTED: tuple[type[BaseException], ...] = (Refused, TargetRefused, *_CODES)
 
 

@@ -10,6 +10,10 @@ NONE = "-"
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"))
 
 
+class BadText(ValueError):
+    """A text of the command line is not of the form that its option has. The text is one sentence."""
+
+
 def number(value: int | None) -> str:
     """``1234567`` as ``1,234,567``."""
     return NONE if value is None else f"{value:,}"
@@ -101,46 +105,44 @@ def parse_duration(text: str) -> timedelta:
     """``90``, ``90s``, ``15m``, ``2h`` or ``7d``.
 
     Raises:
-      ValueError: When it is something else.
+      BadText: When it is something else.
     """
     unit = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}.get(text[-1:])
     digits = text[:-1] if unit else text
     if not digits.replace(".", "", 1).isdecimal():
-        raise ValueError(f"{text!r} is no duration: write 90s, 15m, 2h or 7d")
+        raise BadText(f"{text!r} is no duration: write 90s, 15m, 2h or 7d")
     try:
         return timedelta(seconds=float(digits) * (unit or 1))
     except OverflowError:
-        raise ValueError(f"{text!r} is too long") from None
+        raise BadText(f"{text!r} is too long") from None
 
 
 def parse_end(text: str, begin: datetime) -> datetime:
     """The time at which a duration ends.
 
     Raises:
-      ValueError: When the text is no duration, or it ends beyond the calendar.
+      BadText: When the text is no duration, or it ends beyond the calendar.
     """
     try:
         return begin + parse_duration(text)
     except OverflowError:
-        raise ValueError(f"{text!r} ends after the year 9999") from None
+        raise BadText(f"{text!r} ends after the year 9999") from None
 
 
 def parse_moment(text: str, now: datetime) -> datetime:
     """A duration before ``now``, as in ``--since 2h``, or a time of ISO 8601, in UTC unless it has a zone.
 
     Raises:
-      ValueError: When it is something else.
+      BadText: When it is something else.
     """
     try:
         return now - parse_duration(text)
     except ValueError:
         pass
     except OverflowError:
-        raise ValueError(f"{text!r} is before the year 1") from None
+        raise BadText(f"{text!r} is before the year 1") from None
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(
-            f"{text!r} is no time: write 2h for two hours ago, or 2026-11-28T16:00+00:00"
-        ) from None
+        raise BadText(f"{text!r} is no time: write 2h for two hours ago, or 2026-11-28T16:00+00:00") from None
     return at if at.tzinfo is not None else at.replace(tzinfo=UTC)

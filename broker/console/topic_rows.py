@@ -51,14 +51,14 @@ def principals_of(given: Iterable[str]) -> dict[str, str]:
     """The users of ``--principal web=shop-web``, by the kind of client.
 
     Raises:
-      ValueError: When a text is not of that form, or names no kind of client.
+      BadText: When a text is not of that form, or names no kind of client.
     """
     found = {}
     kinds = [client.value for client in ClientKind]
     for text in given:
         client, equals, user = text.partition("=")
         if not equals or not user or client not in kinds:
-            raise ValueError(f"{text!r} is no CLIENT=USER with a client of {', '.join(kinds)}")
+            raise texts.BadText(f"{text!r} is no CLIENT=USER with a client of {', '.join(kinds)}")
         found[client] = user
     return found
 

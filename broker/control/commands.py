@@ -6,6 +6,7 @@ import secrets
 from contextlib import closing
 from dataclasses import dataclass
 
+from ..errors import ParameterRefused
 from ..kafka.clients import Clients
 from ..kafka.rights import reading
 from ..kafka.topic_reader import TopicReader
@@ -198,7 +199,7 @@ class Commands:
             command.kind is CommandKind.ABORT and not command.is_expired for command in standing.values()
         )
         if aborts >= MAX_ABORTS:
-            raise ValueError(
+            raise ParameterRefused(
                 f"{aborts} aborts stand, and each worker keeps them all in memory. Pause the queue instead, "
                 "or let some of them expire."
             )

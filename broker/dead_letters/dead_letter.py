@@ -15,6 +15,7 @@ from dramatiq.errors import DecodeError
 from dramatiq.message import Message
 
 from ..deliveries.delivery import Origin
+from ..errors import ParameterRefused
 from ..produce.record import Record
 from .record_format import (
     IMPORTED,
@@ -199,7 +200,7 @@ class Selection:
         for name in ("since", "until"):
             moment = getattr(self, name)
             if moment is not None and moment.tzinfo is None:
-                raise ValueError(f"{name}={moment!r} has no time zone: pass an aware datetime")
+                raise ParameterRefused(f"{name}={moment!r} has no time zone: pass an aware datetime")
 
     @classmethod
     def of(cls, filters: Filters) -> Selection:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from ..errors import EnqueueFailed, NotAuthorized
+from ..errors import EnqueueFailed, NotAuthorized, ParameterRefused
 from ..kafka.clients import Clients
 from ..kafka.errors import MessageSizeTooLargeError
 from ..kafka.rights import not_published
@@ -76,7 +76,7 @@ class ImportRequest:
 
     def __post_init__(self) -> None:
         if not self.dry_run and not self.reason.strip():
-            raise ValueError("an import needs reason=, which the imported dead letters keep")
+            raise ParameterRefused("an import needs reason=, which the imported dead letters keep")
 
 
 OnProgress = Callable[[Imported], object]

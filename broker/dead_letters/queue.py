@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator
 from typing import Unpack
 
+from ..errors import ParameterRefused
 from ..kafka.clients import Clients
 from ..kafka.topics import Topics
 from ..process.caller import caller
@@ -192,9 +193,9 @@ def _request(
     action: Action, queue_name: str, dry_run: bool, reason: str, by: str | None, rate_per_s: float | None
 ) -> RedriveRequest:
     if not dry_run and not reason.strip():
-        raise ValueError(f"a {action.value} needs reason=, which the history keeps")
+        raise ParameterRefused(f"a {action.value} needs reason=, which the history keeps")
     if rate_per_s is not None and not 0 < rate_per_s < math.inf:
-        raise ValueError(f"rate_per_s={rate_per_s}: pass a positive number, or None for no limit")
+        raise ParameterRefused(f"rate_per_s={rate_per_s}: pass a positive number, or None for no limit")
     return RedriveRequest(
         operation=secrets.token_hex(8),
         action=action,

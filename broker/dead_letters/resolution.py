@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from ..errors import UnreadableResolution
 from ..produce.record import Record
 from .record_format import as_json
 
@@ -87,7 +88,8 @@ def read_resolution(value: bytes | None, partition: int) -> Resolution:
     """Decode a resolution.
 
     Raises:
-      ValueError: When it is damaged or of a later version. The state of its dead letters is unknown then.
+      UnreadableResolution: When it is damaged or of a later version. The state of its dead letters is
+        unknown then.
     """
     try:
         fields: dict[str, Any] = json.loads(value or b"")
@@ -105,6 +107,6 @@ def read_resolution(value: bytes | None, partition: int) -> Resolution:
             queue_ends={int(p): end for p, end in fields["queue_ends"].items()},
         )
     except (ValueError, TypeError, KeyError, AttributeError) as e:
-        raise ValueError(
+        raise UnreadableResolution(
             f"a resolution in partition {partition} is damaged or of a later version: {e!r}"
         ) from e

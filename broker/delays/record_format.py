@@ -30,6 +30,7 @@ from typing import Any
 
 from dramatiq.message import Message
 
+from ..errors import ParameterRefused
 from ..process import clock
 from ..produce.record import Record, Watch
 
@@ -159,14 +160,14 @@ def check_delay_ms(delay_ms: float) -> int:
 
     Raises:
       TypeError: When it is not a number.
-      ValueError: When it is not finite, or longer than MAX_DELAY_MS.
+      ParameterRefused: When it is not finite, or longer than MAX_DELAY_MS.
     """
     if isinstance(delay_ms, bool) or not isinstance(delay_ms, int | float):
         raise TypeError(f"a delay is a number of milliseconds, not {delay_ms!r}")
     if not math.isfinite(delay_ms):
-        raise ValueError(f"a delay cannot be {delay_ms} ms: pass a finite number of milliseconds")
+        raise ParameterRefused(f"a delay cannot be {delay_ms} ms: pass a finite number of milliseconds")
     if delay_ms > MAX_DELAY_MS:
-        raise ValueError(
+        raise ParameterRefused(
             f"a delay of {delay_ms} ms is longer than ten years: pass a duration, not a point in time"
         )
     return max(0, math.ceil(delay_ms))

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from ..errors import ParameterRefused
+
 Ids = Literal["same", "new"]
 
 #: The rate of a replay that names none. Most queues take as much beside their own messages.
@@ -20,7 +22,7 @@ class ReplayRequest:
     """The parameters of a replay; see ``KafkaBroker.replay``.
 
     Raises:
-      ValueError: When one is out of its range.
+      ParameterRefused: When one is out of its range.
     """
 
     queue_name: str
@@ -37,17 +39,19 @@ class ReplayRequest:
     def __post_init__(self) -> None:
         for name, moment in (("since", self.since), ("until", self.until)):
             if moment is not None and moment.tzinfo is None:
-                raise ValueError(f"{name}={moment!r} has no time zone: pass an aware datetime")
+                raise ParameterRefused(f"{name}={moment!r} has no time zone: pass an aware datetime")
         if self.since is not None and self.until is not None and self.since >= self.until:
-            raise ValueError(f"since={self.since} is not before until={self.until}")
+            raise ParameterRefused(f"since={self.since} is not before until={self.until}")
         if self.ids not in ("same", "new"):
-            raise ValueError(f"ids={self.ids!r}: pass 'same' or 'new'")
+            raise ParameterRefused(f"ids={self.ids!r}: pass 'same' or 'new'")
         if self.rate_per_s is not None and not 0 < self.rate_per_s < math.inf:
-            raise ValueError(f"rate_per_s={self.rate_per_s}: pass a positive number, or None for no limit")
+            raise ParameterRefused(
+                f"rate_per_s={self.rate_per_s}: pass a positive number, or None for no limit"
+            )
         if self.limit is not None and self.limit < 1:
-            raise ValueError(f"limit={self.limit}: it is at least 1")
+            raise ParameterRefused(f"limit={self.limit}: it is at least 1")
         if not self.dry_run and not self.reason.strip():
-            raise ValueError("a replay needs reason=, which its record keeps")
+            raise ParameterRefused("a replay needs reason=, which its record keeps")
 
 
 @dataclass(slots=True)

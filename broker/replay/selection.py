@@ -7,6 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
+from ..errors import ParameterRefused
+
 #: The messages that one replay selects at most. Each takes some 500 bytes of memory.
 MAX_MESSAGES = 1_000_000
 
@@ -17,7 +19,7 @@ DEAD = "it is a dead letter: redrive or discard it"
 BEYOND_LIMIT = "it is beyond the limit"
 
 
-class TooManyMessages(ValueError):
+class TooManyMessages(ParameterRefused):
     """The range has more messages than one replay takes."""
 
 

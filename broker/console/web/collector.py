@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, TypeVar
 
+from dramatiq.errors import DecodeError
+
 from ... import Command, DeadLetter, HistoryEvent, KafkaBroker, NotAuthorized, WorkerInfo
 from ...process import clock
 from ...process.strict_json import dumps
@@ -328,7 +330,7 @@ class Collector:
             for one in pending.messages:
                 try:
                     shown.append(of_delayed(one, one.decode()))
-                except EXPECTED:  # Dramatiq's DecodeError is one of them
+                except DecodeError:
                     logger.debug("A delayed message of %r is not readable", name)
             delayed[name] = {"count": pending.count, "messages": shown}
         now_ms = clock.wall_ms()

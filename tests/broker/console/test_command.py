@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
+import dramatiq
 import pytest
 from typer.testing import CliRunner
 
@@ -13,8 +16,9 @@ from broker.console.target import Target, TargetRefused
 from broker.kafka.errors import TopicAuthorizationFailedError
 from broker.kafka.types import TopicPartition
 from broker.reports.report import encode_report
-from broker.testing import Kit
+from broker.testing import Kit, drain
 from broker.testing.memory.faults import Request
+from dev.stack import ROOT
 from tests.broker.console.conftest import Dkb
 from tests.broker.reports.samples import report
 
@@ -130,3 +134,72 @@ def test_a_shell_completes_verbs_and_options_also_behind_a_target(typed: str, co
     }
     ran = CliRunner().invoke(app, [], env=env, prog_name="dkb")
     assert set(ran.stdout.split()) == completed
+
+
+def test_a_value_error_that_nobody_expects_is_no_wrong_usage(
+    kit: Kit, dkb: Dkb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def workers(*args: object, **kwargs: object) -> None:
+        raise ValueError("a fault")
+
+    monkeypatch.setattr(kit.broker, "workers", workers)
+    with pytest.raises(ValueError, match="a fault"):
+        dkb("workers")
+
+
+FAULTY = """
+from broker import KafkaBroker
+from broker.console.__main__ import main
+
+KafkaBroker.ping = lambda self, timeout_s: int("a fault")
+main()
+"""
+
+
+def test_a_fault_of_the_command_is_exit_code_70_with_its_traceback() -> None:
+    command = [sys.executable, "-c", FAULTY, "--bootstrap", "127.0.0.1:1", "healthcheck"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (70, "")
+    assert "Traceback" in ran.stderr
+    assert "a fault" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("workers", "--within", "soon"),
+        ("replay", "mail", "--from", "1h", "--to", "2h"),
+        ("replay", "mail", "--all", "--rate", "nan"),
+        ("dlq", "list", "--since", "yesterday"),
+        ("topics", "plan", "mail", "--retention", "0s"),
+        ("topics", "plan", "mail", "--principal", "x"),
+        ("topics", "plan", "not a name"),
+        ("plan", "mail", "--since", "2030-01-01"),
+        ("enqueue", "task", "--delay", "800000d"),
+        ("enqueue", "task", "--key", ""),
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_argument_is_exit_code_2_with_a_sentence(
+    kit: Kit, dkb: Dkb, arguments: tuple[str, ...]
+) -> None:
+    @dramatiq.actor(queue_name="mail")
+    def task() -> None: ...
+
+    task.send()
+    ran = dkb(*arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err
+
+
+def test_a_damaged_record_of_a_redrive_is_a_finding_and_no_wrong_usage(kit: Kit, dkb: Dkb) -> None:
+    @dramatiq.actor(queue_name="mail", max_retries=0)
+    def task() -> None:
+        raise OSError("away")
+
+    task.send()
+    drain(raise_errors=False)
+    kit.cluster.append(TopicPartition("shop-mail_dlq", 0), None, b"x", [("dead-letter-resolution", b"")])
+    ran = dkb("dlq", "list", "mail")
+    assert (ran.code, ran.out) == (1, "")
+    assert "is damaged or of a later version" in ran.err
