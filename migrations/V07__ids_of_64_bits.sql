@@ -116,7 +116,7 @@ BEGIN
         IF EXISTS (SELECT FROM pg_trigger WHERE tgrelid = table_id AND tgname = 'note_change') THEN
             PERFORM pg_temp.change(format('DROP TRIGGER note_change ON %s', narrow));
         END IF;
-        EXECUTE format('DROP TABLE IF EXISTS %s, %s', wide, noted);
+        PERFORM pg_temp.change(format('DROP TABLE IF EXISTS %s, %s', wide, noted));
 
         -- Without WAL: after a crash of PostgreSQL, this starts over.
         EXECUTE format('CREATE UNLOGGED TABLE %s AS SELECT %s FROM %s WITH NO DATA', noted, keys, narrow);
@@ -207,7 +207,7 @@ BEGIN
         COMMIT;
     END LOOP;
     IF to_regclass(past) IS NOT NULL THEN
-        EXECUTE format('DROP TABLE %s, %s', past, noted);
+        PERFORM pg_temp.change(format('DROP TABLE %s, %s', past, noted));
         EXECUTE format('DROP FUNCTION %s()', noting);
         COMMIT;
     END IF;

@@ -30,8 +30,10 @@ CREATE TABLE IF NOT EXISTS verification_changes (
     done_item_id bigint NOT NULL DEFAULT 0,
     due_at       timestamptz NOT NULL DEFAULT now()
 );
-CREATE INDEX IF NOT EXISTS verification_changes_by_seller ON verification_changes (seller_id);
-CREATE INDEX IF NOT EXISTS verification_changes_due ON verification_changes (due_at);
+SELECT pg_temp.change('CREATE INDEX verification_changes_by_seller ON verification_changes (seller_id)')
+WHERE to_regclass('verification_changes_by_seller') IS NULL;
+SELECT pg_temp.change('CREATE INDEX verification_changes_due ON verification_changes (due_at)')
+WHERE to_regclass('verification_changes_due') IS NULL;
 
 -- An insert alone: a change of a seller waits for no relay.
 CREATE OR REPLACE FUNCTION note_changed_verification() RETURNS trigger LANGUAGE plpgsql AS $note$

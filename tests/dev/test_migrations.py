@@ -225,6 +225,43 @@ def test_widening_that_was_killed_is_repeated_and_leaves_nothing_behind(
     assert execute(wide_database, "SELECT count(*) FROM moderation_results") == [(2001,)]
 
 
+def test_a_reader_of_what_the_widening_drops_at_its_end_is_waited_for(
+    wide_database: Engine, database_url: str, empty_database: str
+) -> None:
+    psql = psql_or_skip()
+    waits = (
+        "SELECT EXISTS (SELECT FROM pg_locks"
+        " WHERE relation = to_regclass('moderation_results_noted') AND NOT granted)"
+    )
+    copies = "SELECT to_regclass('moderation_results_noted') IS NOT NULL"
+    run = subprocess.Popen(
+        [psql, "-q", "-v", "ON_ERROR_STOP=1", "-d", empty_database, "-f", FILES[6]], stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_until(
+            lambda: execute(wide_database, copies) == [(True,)], deadline_s=60, what="the copy to begin"
+        )
+        with wide_database.connect() as reader:
+            reader.exec_driver_sql("SELECT count(*) FROM moderation_results_noted")
+            wait_until(
+                lambda: run.poll() is not None or execute(wide_database, waits) == [(True,)],
+                deadline_s=60,
+                what="the widening to wait for the reader",
+            )
+            wait_until(
+                lambda: run.poll() is not None or execute(wide_database, waits) == [(False,)],
+                deadline_s=60,
+                what="the end of its first attempt",
+            )
+            reader.rollback()
+        assert run.wait(timeout=60) == 0
+    finally:
+        run.kill()
+        run.wait()
+    migrate(empty_database)
+    assert schema(empty_database) == schema(database_url)
+
+
 def test_a_run_waits_for_the_end_of_a_killed_one_that_the_server_continues(
     wide_database: Engine, database_url: str, empty_database: str
 ) -> None:

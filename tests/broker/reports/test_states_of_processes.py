@@ -92,8 +92,9 @@ def test_a_worker_is_idle_busy_and_after_an_orderly_end_gone(worker: Child, brok
     assert task.progress is not None
     assert (task.progress.fraction, task.progress.text) == (0.4, "reading page 12")
     os.kill(worker.pid, signal.SIGTERM)
-    gone = in_state(broker, WorkerState.GONE)
-    assert "it ended in good order" in gone.reason
+    # A starved worker is silent for long before it says goodbye.
+    gone = seen(broker, lambda worker: "it ended in good order" in worker.reason, "its goodbye")
+    assert gone.state is WorkerState.GONE
     assert report_of(gone).actors["work"].succeeded == 1
     assert [event.kind for event in broker.history(message_id=message_id)] == ["started", "succeeded"]
 
