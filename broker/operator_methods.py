@@ -18,6 +18,7 @@ from .dead_letters import DeadLetter, DeadLetterQueue, Imported, Resolved
 from .dead_letters.dead_letter import DiscardOptions, Filters, RedriveOptions
 from .declared_queues import DeclaredQueues
 from .delays import Outcome, Pending
+from .delays.index_check import IndexFileFinding
 from .errors import NotAuthorized, ParameterRefused, UnknownWorker
 from .kafka.topic_layout import TopicLayout
 from .kafka.topic_plan import TopicPlan, names_of, plan_topics
@@ -371,6 +372,16 @@ class OperatorMethods:
           NotAuthorized: When this client may not describe one of them.
         """
         return self.parts.topics.states()
+
+    def check_index_files(self) -> list[IndexFileFinding] | None:
+        """The faults of the delay indexes of the namespace on this machine: a directory that may not be
+        written, a full disk, files that are unreadable, damaged or of a later version. Kafka is not asked.
+
+        Returns:
+          The faults; None when this machine has no directory of indexes, as one without a worker, or when
+          this process is itself a worker.
+        """
+        return self.parts.delays.check_index_files()
 
     # Commands to workers
 

@@ -9,6 +9,7 @@ from .control import AbortOutcome, Command, PauseResult
 from .dead_letters import DeadLetter, DeadLetters, Imported, ImportNote, Resolved, default_middleware
 from .dead_letters.dead_letter import Filters
 from .delays import CancelUndecided, DelayedMessage, Outcome, Pending
+from .delays.index_check import IndexFileFinding
 from .errors import (
     Abort,
     EnqueueFailed,
@@ -69,6 +70,7 @@ __all__ = [
     "HistoryEvent",
     "ImportNote",
     "Imported",
+    "IndexFileFinding",
     "InvalidMessage",
     "InvalidQueueName",
     "KafkaBroker",

@@ -110,6 +110,8 @@ def doctor(
 ) -> None:
     """Check rights, topics, clocks, versions, workers, queues and delays. Each finding has a remedy.
 
+    The files of the delay indexes are those of this machine: run it on the host of a worker, too.
+
     \b
     Example:
       dkb shop.tasks doctor
@@ -156,6 +158,9 @@ class Examination:
         self._ask("history", lambda: broker.history(limit=1, scan_limit=1))
         paused = self._ask("pauses", broker.paused_queues) or {}
         self._found += findings.of_pauses(paused, now_ms)
+        if (faults := broker.check_index_files()) is not None:
+            self._found += findings.of_index_files(faults)
+            self.passed.append("index files of this machine")
         retention = {topic.name: topic.settings.get("retention.ms") for topic in topics}
         for name in self._session.queue_names():
             self._examine_queue(name, workers, now_ms, retention)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from .. import Command, Pending, QueueState, TopicState, WorkerInfo, WorkerState
+from .. import Command, IndexFileFinding, Pending, QueueState, TopicState, WorkerInfo, WorkerState
 from . import texts
 from .documents import FindingRow, TopicRow
 from .output import Column
@@ -248,6 +248,15 @@ def _of_reports(workers: Sequence[WorkerInfo], now_ms: int) -> Iterator[FindingR
                 f"workers have different ones ({counts})",
                 "finish the deployment",
             )
+
+
+def of_index_files(faults: Iterable[IndexFileFinding]) -> Iterator[FindingRow]:
+    for fault in faults:
+        text = f"it {fault.problem}"
+        if fault.stops_forwarding:
+            text += ": workers of this machine forward no delayed message of its partitions"
+        severity = ERROR if fault.stops_forwarding else WARNING
+        yield finding("index files", severity, fault.path, text, fault.remedy)
 
 
 def of_pauses(paused: Mapping[str, Command], now_ms: int) -> Iterator[FindingRow]:

@@ -19,6 +19,7 @@ from .cancellation import CancelClient
 from .delayed_topic import look_up
 from .forwarder import Forwarder
 from .forwarding import Forwarding, NoteForward, WriteDeadLetter
+from .index_check import IndexFileFinding
 from .index_files import IndexFiles
 from .record_format import Outcome, delay_record, flush_command
 from .run_now import RunNowClient
@@ -54,6 +55,10 @@ class Delays:
         self._cancel_client = CancelClient(clients, topics, publisher)
         self._view = DelayView(clients, topics)
         self._run_now_client = RunNowClient(topics, publisher, self._view)
+
+    def check_index_files(self) -> list[IndexFileFinding] | None:
+        """See ``KafkaBroker.check_index_files``."""
+        return self._files.check(self._topics.delayed)
 
     def record(
         self,

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from ..process.sqlite_cache import CacheDamaged, CacheInUse, discard
 from .index import DelayIndex
+from .index_check import SUFFIX, IndexFileFinding, check_files
 
 logger = logging.getLogger(__name__)
 
-SUFFIX = ".sqlite3"
 #: SQLite's name of a database without a file that lasts (https://www.sqlite.org/inmemorydb.html).
 TEMPORARY = ":memory:"
 
@@ -31,16 +31,22 @@ class Identity:
         return f"{self.cluster_id}/{self.topic}/{self.topic_id}/{self.partition}"
 
 
-def default_directory() -> Path:
-    """A directory in ``$XDG_CACHE_HOME`` or ``~/.cache``; the temporary directory if neither is writable."""
+def default_directory(*, create: bool = True) -> Path:
+    """A directory in ``$XDG_CACHE_HOME`` or ``~/.cache``; the temporary directory if neither is writable.
+
+    Parameters:
+      create: Whether to create the first one. Otherwise it is the one that exists.
+    """
     cache = os.environ.get("XDG_CACHE_HOME", "")
-    directory = (Path(cache) if cache else Path("~/.cache").expanduser()) / "dramatiq-kafka-delays"
     try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        usable = os.access(directory, os.W_OK)
+        directory = (Path(cache) if cache else Path("~/.cache").expanduser()) / "dramatiq-kafka-delays"
+        if create:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if os.access(directory, os.W_OK):
+            return directory
     except (OSError, RuntimeError):
-        usable = False
-    return directory if usable else Path(tempfile.gettempdir()) / f"dramatiq-kafka-delays-{os.getuid()}"
+        pass  # there is no home directory, or it may not be written
+    return Path(tempfile.gettempdir()) / f"dramatiq-kafka-delays-{os.getuid()}"
 
 
 class IndexFiles:
@@ -57,6 +63,15 @@ class IndexFiles:
 
     def __init__(self, directory: str | Path | None = None) -> None:
         self._directory = Path(directory) if directory is not None else None
+        self._has_opened = False
+
+    def check(self, topic: str) -> list[IndexFileFinding] | None:
+        """The faults of the index files of a delayed topic on this machine; None when there is no directory
+        of them, or this process has one of them open.
+        """
+        if self._has_opened or str(self._directory) == TEMPORARY:
+            return None
+        return check_files(self._directory or default_directory(create=False), topic)
 
     def open(self, identity: Identity, *, now_ms: int, keep_ms: int) -> DelayIndex:
         """Open the index of a partition. An index of another partition, or one that is damaged or too old to
@@ -72,6 +87,7 @@ class IndexFiles:
             index = DelayIndex()
             index.reset(str(identity), now_ms)
             return index
+        self._has_opened = True
         path = self._path(identity)
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import dramatiq
 import pytest
 
 from broker import RunningTask, TopicState
 from broker.console import findings
+from broker.delays.index_files import IndexFiles
 from broker.kafka.errors import TopicAuthorizationFailedError
 from broker.kafka.types import OffsetAndMetadata, TopicPartition
 from broker.offsets.commit_metadata import CommitState, Suspicion, encode
@@ -109,6 +112,22 @@ def test_doctor_finds_what_is_wrong_with_workers_queues_and_delays(kit: Kit, dkb
     kit.broker.enqueue(dramatiq.Message("mail", "task", (), {}, {}))
     offsets[TopicPartition("shop-mail", 0)] = OffsetAndMetadata(1, encode(CommitState(1, 0, ())))
     assert ("retention", "error", "mail") in found_by_doctor(dkb)
+
+
+def test_doctor_finds_index_files_of_this_machine_that_cannot_be_used(
+    kit: Kit, dkb: Dkb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "index files of this machine" not in dkb("doctor", "--json").document["checked"]
+    file = tmp_path / "cluster" / "shop-delayed" / "3.sqlite3"
+    file.mkdir(parents=True)
+    files = IndexFiles(tmp_path)
+    monkeypatch.setattr(kit.broker, "check_index_files", lambda: files.check("shop-delayed"))
+    ran = dkb("doctor", "--json")
+    assert ran.code == 1
+    assert "index files of this machine" in ran.document["checked"]
+    (row,) = [row for row in ran.document["findings"] if row["check"] == "index files"]
+    assert (row["severity"], row["subject"]) == ("error", str(file))
+    assert "cannot be read: Is a directory: workers of this machine forward no delayed" in row["finding"]
 
 
 def test_doctor_finds_codecs_that_this_machine_cannot_read(kit: Kit, dkb: Dkb) -> None:
