@@ -19,7 +19,7 @@ from .dead_letters import default_middleware
 from .declared_queues import DeclaredQueues
 from .deliveries.delivery import Delivery
 from .error_text import MAX_TRACEBACK_CHARS, shorten_notes
-from .errors import EnqueueFailed, RetryPolicyRefused
+from .errors import EnqueueFailed, HardTimeLimitRefused, RetryPolicyRefused
 from .expiry import EXPIRES_IN, check_expires_in, set_expiry
 from .kafka.clients import Clients
 from .kafka.topic_layout import TopicLayout
@@ -34,6 +34,7 @@ from .retries import TenacityRetries
 from .schedules import check_timing
 from .url import reads_url
 from .version import VERSION
+from .worker.hard_limits import HARD_TIME_LIMIT, check_hard_limit
 from .worker.hooks import HookCaller
 from .worker.lifecycle import WorkerLifecycle
 
@@ -126,6 +127,7 @@ class KafkaBroker(OperatorMethods, Broker):
         self.consumption_paused = False
         self.fail_fast_default = fail_fast_default
         self._current_delivery = CurrentDelivery()
+        self._hard_limits_ms: dict[str, int] = {}
         self._layout = TopicLayout(partitions, replication_factor, retention_ms)
         self._settings = Settings(
             group_id=group_id,
@@ -151,6 +153,7 @@ class KafkaBroker(OperatorMethods, Broker):
         self.actor_options.add("retry")
         self.actor_options.add("schedule")
         self.actor_options.add(EXPIRES_IN)
+        self.actor_options.add(HARD_TIME_LIMIT)
 
     def _assemble(self, clients: Clients) -> None:
         self.parts = assemble(
@@ -161,6 +164,7 @@ class KafkaBroker(OperatorMethods, Broker):
             enqueue=self.enqueue,
             is_paused=lambda: self.consumption_paused,
             fails_fast=lambda: self.fail_fast_default,
+            hard_limits_ms=self._hard_limits_ms,
         )
         self._hooks = HookCaller(
             self,
@@ -168,6 +172,7 @@ class KafkaBroker(OperatorMethods, Broker):
             self._current_delivery,
             self.parts.runs,
             self.parts.aborts,
+            self.parts.hard_limits,
             requeue=self._requeue,
         )
 
@@ -184,6 +189,7 @@ class KafkaBroker(OperatorMethods, Broker):
             has_schedules=lambda: bool(self.parts.schedules.declared),
             consumers=lambda: list(self.parts.consumers),
             registrar=self.parts.registrar,
+            hard_limits=self.parts.hard_limits,
             new_death_note_reader=self.parts.death_note_reader,
         )
 
@@ -213,6 +219,7 @@ class KafkaBroker(OperatorMethods, Broker):
           RetryPolicyRefused: When its ``retry=`` cannot run durably, or no middleware runs it.
           ScheduleRefused: When its ``schedule=`` is no timing.
           ExpiryRefused: When its ``expires_in=`` is no time span.
+          HardTimeLimitRefused: When its ``hard_time_limit=`` is no time span, or is too short.
         """
         policy_runs = any(isinstance(m, TenacityRetries) for m in self.middleware)
         if actor.options.get("retry") is not None and not policy_runs:
@@ -223,7 +230,10 @@ class KafkaBroker(OperatorMethods, Broker):
         if (timing := actor.options.get("schedule")) is not None:
             check_timing(timing, f"the schedule of the actor {actor.actor_name!r}")
         check_expires_in(actor.options.get(EXPIRES_IN), f"The expires_in= of the actor {actor.actor_name!r}")
+        hard_limit_ms = check_hard_limit(actor.actor_name, actor.options)
         super().declare_actor(actor)
+        if hard_limit_ms is not None:
+            self._hard_limits_ms[actor.actor_name] = hard_limit_ms
 
     def declare_queue(self, queue_name: str) -> None:
         """Declare a queue. Its topics are created when the first message or the first consumer needs them.
@@ -407,6 +417,11 @@ class KafkaBroker(OperatorMethods, Broker):
         if signal == "enqueue":
             message, delay = args
             actor = self.actors.get(message.actor_name)
+            if HARD_TIME_LIMIT in message.options:
+                raise HardTimeLimitRefused(
+                    f"hard_time_limit= was given to one message of {message.actor_name!r}; declare it on the "
+                    "actor."
+                )
             set_expiry(message, delay, {} if actor is None else actor.options)
         self._hooks.emit_before(signal, *args, **kwargs)
 

@@ -15,6 +15,7 @@
     ├── InvalidQueueName               Kafka allows no topic of that name
     ├── RetryPolicyRefused             a tenacity policy that cannot run durably
     ├── PartitionKeyRefused            a key that cannot name a lane
+    ├── HardTimeLimitRefused           a hard time limit that is no time span, or is too short
     ├── ExpiryRefused                  an expiry that is no time span or no instant
     └── UnknownWorker                  no worker of that id has reported
     TimeoutError
@@ -189,6 +190,13 @@ class RetryPolicyRefused(MiddlewareError, ValueError):
 class Abort(Interrupt):
     """Raised in the thread of a running task whose message was aborted, and in the coroutine of an async one
     as a cancellation. The message is complete then: it has no further attempt and no dead letter.
+    """
+
+
+class HardTimeLimitRefused(MiddlewareError, ValueError):
+    """A ``hard_time_limit=`` that is no time span, is not longer than ``time_limit=``, or is of one message.
+
+    A MiddlewareError because Dramatiq swallows every other error during the declaration of an actor.
     """
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from dramatiq.message import Message
@@ -40,6 +41,7 @@ from .process.forks import reset_on_fork
 from .produce.publisher import Publisher
 from .produce.record import Record
 from .reaper.death_note_reader import DeathNoteReader
+from .reaper.kill_note_reader import KillNoteReader
 from .reaper.registrar import Registrar
 from .reaper.wire import Introduction
 from .replay import Replayer
@@ -52,6 +54,7 @@ from .reports.worker_list import WorkerReader
 from .schedules import Firings, QueueEnds, Scheduler, Schedules
 from .version import VERSION
 from .worker.aborts import Aborts
+from .worker.hard_limits import HardLimits
 from .worker.identity import WorkerIdentity
 from .worker.shutdown import Shutdown
 from .worker.topic_repair import TopicRepair
@@ -102,6 +105,7 @@ class Parts:
       arrival_counter: Counts the records that came to a queue, by time.
       control: The commands that this process's worker follows.
       aborts: Ends the running tasks of aborted messages.
+      hard_limits: Announces tasks with a hard time limit to the reaper.
       notices: Reads them, in a worker process.
       commands: Gives commands, as an operator.
       replayer: Runs messages again.
@@ -139,6 +143,7 @@ class Parts:
     shutdown: Shutdown
     control: StandingCommands
     aborts: Aborts
+    hard_limits: HardLimits
     notices: NoticeReader
     commands: Commands
     replayer: Replayer
@@ -228,6 +233,7 @@ def assemble(
     enqueue: Callable[[Message[Any]], Message[Any]],
     is_paused: Callable[[], bool],
     fails_fast: Callable[[], bool],
+    hard_limits_ms: Mapping[str, int] = MappingProxyType({}),
 ) -> Parts:
     """Create the parts of a broker. No part connects to Kafka.
 
@@ -235,6 +241,7 @@ def assemble(
       hooks: Calls middleware; the broker itself.
       enqueue: Enqueues a message, as the broker does.
       is_paused: Whether dispatching is paused.
+      hard_limits_ms: The hard time limits by the actor's name.
       fails_fast: Whether a join raises the error of a failed message, unless the call decides that.
     """
     topics = Topics(clients, layout, namespace=settings.namespace)
@@ -362,6 +369,7 @@ def assemble(
         shutdown=shutdown,
         control=control,
         aborts=aborts,
+        hard_limits=HardLimits(registrar, in_flight, hard_limits_ms, group_id=settings.group_id),
         notices=NoticeReader(clients, topics, control),
         commands=commands,
         replayer=Replayer(
@@ -392,6 +400,7 @@ def assemble(
             topic_repair=TopicRepair(topics, shutdown),
             denials=denials,
             registrar=registrar,
+            kill_notes=KillNoteReader(clients, topics.workers),
             hooks=hooks,
             consumption=consumption,
             is_paused=is_paused,

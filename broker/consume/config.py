@@ -16,6 +16,7 @@ from ..kafka.rights import Denials
 from ..kafka.topics import Topics
 from ..partition_keys.acknowledged_ends import AcknowledgedEnds
 from ..produce.publisher import Publisher
+from ..reaper.kill_note_reader import KillNoteReader
 from ..reaper.registrar import Registrar
 from ..reports.consumption import ConsumptionCounters
 from ..worker.shutdown import Shutdown
@@ -57,6 +58,7 @@ class ConsumerParts:
       completion_publisher: Sends the outboxes of deliveries, and the records of the lanes topics.
       acknowledged_ends: The ends of the acknowledged records in the lanes topics.
       registrar: Tells the reaper of the consumers' memberships.
+      kill_notes: Reads for which tasks workers were killed.
       hooks: Calls middleware, and knows the declared actors.
       consumption: Counts commits, rebalances and repeated deliveries.
       is_paused: Whether dispatching is paused, as while a task's database is unreachable.
@@ -77,6 +79,7 @@ class ConsumerParts:
     topic_repair: TopicRepair
     denials: Denials
     registrar: Registrar
+    kill_notes: KillNoteReader
     hooks: Hooks
     consumption: ConsumptionCounters
     is_paused: Callable[[], bool]

@@ -92,7 +92,15 @@ class QueueConsumer(Consumer):
         self._owned_lanes = owned_lanes = OwnedLanes(config, parts, kafka, assigned_partitions)
         self._lane_releaser = LaneReleaser(config, parts, kafka, assigned_partitions, owned_lanes)
         self._takeover = takeover = Takeover(
-            parts, kafka, skipper, dispatcher, committer, owned_lanes, capacity, self._rights
+            parts,
+            kafka,
+            skipper,
+            dispatcher,
+            committer,
+            owned_lanes,
+            capacity,
+            self._rights,
+            kill_notes=partial(parts.kill_notes.read, config.application_group),
         )
         self._poller = Poller(
             config.topic, kafka, skipper, parts.in_flight, assigned_partitions, takeover, self._rights

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 
 from dramatiq.errors import BrokerConnectionError
@@ -28,6 +28,7 @@ from ..offsets.committed_state import (
 from ..offsets.truncation import ALL_OF_IT, forget_from
 from ..partition_keys.lanes import Lanes
 from ..process.backoff import Backoff
+from ..reaper.kill_note import KillNote
 from .committer import Committer
 from .config import ConsumerParts
 from .dispatcher import MAX_UNCOMMITTED, Dispatcher
@@ -46,6 +47,9 @@ class Takeover:
     The rebalance listener calls :meth:`expect` and :meth:`take_away` on kafka-python's I/O thread. The
     consumer's thread calls the other methods.
 
+    Parameters:
+      kill_notes: Reads for which tasks workers of the group were killed lately.
+
     Attributes:
       unrestored: The partitions that Kafka has assigned and that are not restored. None of their records is
         read. ``InFlightDeliveries.lock`` guards changes.
@@ -61,7 +65,10 @@ class Takeover:
         owned_lanes: OwnedLanes,
         capacity: Capacity,
         rights: QueueRights,
+        *,
+        kill_notes: Callable[[], Collection[KillNote]],
     ) -> None:
+        self._kill_notes = kill_notes
         self.unrestored: set[TopicPartition] = set()
         self._clients = parts.clients
         self._in_flight = parts.in_flight
@@ -106,7 +113,12 @@ class Takeover:
         try:
             remembered = self._in_flight.remembered(partitions)
             restored = restore(
-                self._clients, self._kafka, partitions, remembered, reported_replays=self._reported_replays
+                self._clients,
+                self._kafka,
+                partitions,
+                remembered,
+                reported_replays=self._reported_replays,
+                kill_notes=self._kill_notes,
             )
             self._take_over(restored)
         except (KafkaError, BrokerConnectionError, ValueError) as e:

@@ -13,6 +13,7 @@ from ..partition_keys.record_format import without_own
 from ..produce.record import Record
 
 if TYPE_CHECKING:
+    from ..offsets.crash_counts import CrashCounts
     from ..partition_keys.lane import LaneEntry
     from ..partition_keys.record_format import Waiting
 
@@ -31,6 +32,7 @@ class Owner(Protocol):
     partition: TopicPartition
     revoked: bool
     lane_entries: dict[int, LaneEntry[ConsumedRecord]]
+    crash_counts: CrashCounts
 
     def dispatch(self, delivery: Delivery) -> None: ...
 
@@ -71,6 +73,7 @@ class Delivery(MessageProxy):
       is_interrupted: Whether its running task was told to end, because the message is aborted.
       is_aborted: Whether it ends without an attempt, because the message is aborted.
       is_expired: Whether it ends without a run and without a dead letter, because its time was over.
+      limit_number: The number of its run for the reaper; None without a hard time limit.
       dead_letter: The record of its dead letter; None while it has none.
       lane_entry: Its lane entry; None when it has no partition key.
       wait: The lane entry that is written to the lanes topic after the outbox is in Kafka: an ordered retry,
@@ -94,6 +97,7 @@ class Delivery(MessageProxy):
     is_interrupted = False
     is_aborted = False
     is_expired = False
+    limit_number: int | None = None
     dead_letter: Record | None = None
     record: ConsumedRecord | None = None
 

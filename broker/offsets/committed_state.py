@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 
 from ..kafka.clients import Clients
@@ -13,8 +14,9 @@ from ..kafka.leader_epochs import EpochEnds, EpochEndsByPartition
 from ..kafka.protocol import ConsumerClient
 from ..kafka.types import OffsetAndMetadata, TopicPartition
 from ..kafka.watermarks import high_watermarks
+from ..reaper.kill_note import KillNote, culprits_of
 from .commit_metadata import CommitState, UnreadableMetadata, decode
-from .crash_counts import after_a_crash, without_marks
+from .crash_counts import after_a_crash, after_a_kill, without_marks
 from .expired_offsets import report_replay
 from .remembered import Remembered
 from .truncation import ALL_OF_IT, PartitionLog, believe, merge
@@ -58,12 +60,15 @@ def restore(
     remembered: Mapping[TopicPartition, Remembered] = MappingProxyType({}),
     *,
     reported_replays: set[TopicPartition],
+    kill_notes: Callable[[], Collection[KillNote]] = tuple,
 ) -> dict[TopicPartition, Restored]:
     """Read the committed state of ``partitions``.
 
     Parameters:
       remembered: The remembered state of those partitions that this process has owned before.
       reported_replays: See ``report_replay``.
+      kill_notes: Reads for which tasks workers were killed lately. It is called when a partition comes from
+        an owner that ended without a handover.
 
     Raises:
       KafkaError: When Kafka does not answer. Nothing has been changed then.
@@ -77,7 +82,10 @@ def restore(
     left.update((p, without_marks(known.state)) for p, known in ours.items())
     logs, answers = read_logs(clients, kafka, partitions, left)
     report_replay(clients, kafka, {p: log for p, log in logs.items() if p not in left}, reported_replays)
-    restored = {p: _reconcile(p, left.get(p), logs[p], answers, is_ours=p in ours) for p in partitions}
+    notes = kill_notes() if any(not s.clean for p, s in left.items() if p not in ours) else ()
+    restored = {
+        p: _reconcile(p, left.get(p), logs[p], answers, is_ours=p in ours, notes=notes) for p in partitions
+    }
     _, answers = read_logs(clients, kafka, [], others := {p: own[p].state for p in own if p not in ours})
     for partition, state in others.items():
         # An owner in between does not know the tasks that have finished here since.
@@ -133,6 +141,7 @@ def _reconcile(
     answers: EpochEndsByPartition,
     *,
     is_ours: bool,
+    notes: Collection[KillNote],
 ) -> Restored:
     if left is None:
         return Restored(CommitState(log.beginning, log.beginning - 1), unclean=False, end_offset=log.end)
@@ -141,10 +150,22 @@ def _reconcile(
         _report_cut(partition, left, state.next_offset, cut, log.end)
     unclean = not is_ours and not state.clean
     if unclean:
-        state = after_a_crash(state)
+        culprits = culprits_of(notes, partition, partial(_crashes_of, state))
+        if culprits is None:
+            state = after_a_crash(state)
+        else:
+            state, unclean = after_a_kill(state, culprits), False
     if state.next_offset < log.beginning:
         state = _without_removed(partition, state, log.beginning)
     return Restored(state, unclean, log.end)
+
+
+def _crashes_of(state: CommitState, offset: int) -> int | None:
+    """The crash count of an offset; None when it is complete."""
+    if state.is_complete(offset):
+        return None
+    suspicion = state.suspicions.get(offset)
+    return 0 if suspicion is None else suspicion.crashes
 
 
 def _report_cut(partition: TopicPartition, left: CommitState, next_offset: int, cut: int, end: int) -> None:

@@ -2,6 +2,7 @@
 
     a record on probation is about to run      it gets a running mark          CrashCounts.mark_running
     its owner ends without a handover          each marked offset: one crash   after_a_crash
+    its owner was killed for a known record    that one: its count; the marks: none   after_a_kill
     its owner hands over, or returns alive     the marks count for nothing     without_marks
     its queue is paused before it has begun    the mark is removed             CrashCounts.unmark
     the record is complete                     its crash count is dropped      CrashCounts.drop
@@ -83,6 +84,17 @@ def after_a_crash(state: CommitState) -> CommitState:
             for offset, suspicion in state.suspicions.items()
         },
     )
+
+
+def after_a_kill(state: CommitState, culprits: Mapping[int, int]) -> CommitState:
+    """The state of a partition whose owner was killed for records that are known. The others are no suspects.
+
+    Parameters:
+      culprits: The crash counts of those records. One above ``state.highest`` was delivered after the commit.
+    """
+    state = without_marks(state)
+    counted = {offset: Suspicion(crashes, running=False) for offset, crashes in culprits.items()}
+    return replace(state, suspicions={**state.suspicions, **counted})
 
 
 def without_marks(state: CommitState) -> CommitState:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from ..kafka.types import Membership
 from ..process import clock
 from .process_watch import Exit
-from .wire import Introduction
+from .wire import Introduction, Limited
 
 
 @dataclass(slots=True)
@@ -16,6 +16,7 @@ class DeadWorker:
 
     Attributes:
       memberships: Its members when it died.
+      culprit: The task for which the reaper has killed it; None when it ended for another reason.
       command: The host and the process id of its command.
       siblings: The members of the other workers of its command, as far as Dramatiq stops them now.
       died_ms: In milliseconds since 1970.
@@ -26,6 +27,7 @@ class DeadWorker:
     memberships: set[Membership]
     command: str = ""
     siblings: set[Membership] = field(default_factory=set)
+    culprit: Limited | None = None
     died_ms: int = field(default_factory=clock.wall_ms)
 
     @property

@@ -29,6 +29,7 @@ class DeathNote:
       remaining: The memberships that a successor ends once it joins: the group has no other members, and an
         empty group would make the successor wait for ``group.initial.rebalance.delay.ms``.
       expires_ms: The time after which Kafka has ended the remaining memberships itself.
+      culprit: The task for which the reaper has killed it, in one sentence; empty without one.
       command: The host and the process id of its command. The other workers of the command are no successors:
         Dramatiq stops them.
     """
@@ -41,6 +42,7 @@ class DeathNote:
     remaining: frozenset[Membership] = frozenset()
     expires_ms: int = 0
     command: str = ""
+    culprit: str = ""
 
     @property
     def key(self) -> bytes:
@@ -66,6 +68,7 @@ class DeathNote:
                 "remaining": _listed(self.remaining),
                 "expires_ms": self.expires_ms,
                 "command": self.command,
+                "culprit": self.culprit,
             }
         ).encode()
 
@@ -98,6 +101,7 @@ class DeathNote:
             remaining=_memberships(fields.get("remaining", [])),
             expires_ms=int(fields.get("expires_ms", 0)),
             command=str(fields.get("command", "")),
+            culprit=str(fields.get("culprit", "")),
         )
 
 

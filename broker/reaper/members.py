@@ -13,11 +13,12 @@ from ..kafka.clients import Clients
 from ..kafka.errors import KafkaError
 from ..kafka.protocol import AdminClient
 from ..kafka.rights import Rights
-from ..kafka.types import Membership
+from ..kafka.types import Membership, TopicPartition
 from ..process import clock
 from .dead_worker import DeadWorker
 from .death_note import DeathNote
-from .wire import Introduction
+from .kill_note import KillNote
+from .wire import Introduction, Limited, excess_of
 
 T = TypeVar("T")
 
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 #: waits for its reaper.
 REMOVAL_TIMEOUT_S = 5.0
 NOTE_TIMEOUT_S = 2.0
+#: The same for a kill note. The worker is killed after it, with or without the note.
+KILL_NOTE_TIMEOUT_S = 5.0
 
 
 class Removal:
@@ -79,6 +82,31 @@ class Removal:
         if rest := memberships & self._remaining.keys():
             self._ask(clients, rest, lambda admin: self._remove_now(admin, rest))
 
+    def announce(self, introduction: Introduction, limited: Limited) -> None:
+        """Write the kill note of a worker that is about to be killed. An error is logged: the worker is
+        killed all the same, and the cause of its end is searched as that of any crash.
+        """
+        note = KillNote(
+            worker_id=introduction.worker_id,
+            at_ms=clock.wall_ms(),
+            group_id=limited.group_id,
+            culprit=TopicPartition(limited.topic, limited.partition),
+            offset=limited.offset,
+            crashes=limited.crashes,
+            partitions=frozenset(TopicPartition(*partition) for partition in limited.partitions),
+            message_id=limited.message_id,
+            actor_name=limited.actor_name,
+            limit_ms=limited.limit_ms,
+        )
+        try:
+            self._write(
+                self._new_clients(introduction),
+                [(introduction.notes_topic, note.key, note.encode())],
+                KILL_NOTE_TIMEOUT_S,
+            )
+        except (KafkaError, BrokerConnectionError) as e:
+            logger.warning("The note about the task %s could not be written: %s", limited.message_id, e)
+
     def _ask(self, clients: Clients, memberships: set[Membership], request: Callable[[AdminClient], T]) -> T:
         def ask() -> T:
             with clients.admin() as admin:
@@ -116,28 +144,37 @@ class Removal:
 
     def _write_notes(self, clients: Clients, workers: list[DeadWorker]) -> bool:
         """Write the death notes; whether Kafka has all of them."""
-        timeout_ms = int(NOTE_TIMEOUT_S * 1000)
+        notes = [(worker.introduction.notes_topic, self._note(worker)) for worker in workers]
         try:
-            producer = clients.producer(
-                within_s=NOTE_TIMEOUT_S,
-                acks="all",
-                linger_ms=0,
-                allow_auto_create_topics=False,
-                max_block_ms=timeout_ms,
-                request_timeout_ms=timeout_ms,
-                delivery_timeout_ms=timeout_ms,
-            )
-            try:
-                notes = [(worker.introduction.notes_topic, self._note(worker)) for worker in workers]
-                sent = [producer.send(topic, value=note.encode(), key=note.key) for topic, note in notes]
-                for future in sent:
-                    future.get(timeout=NOTE_TIMEOUT_S)
-            finally:
-                producer.force_close()
+            records = [(topic, note.key, note.encode()) for topic, note in notes]
+            self._write(clients, records, NOTE_TIMEOUT_S)
         except (KafkaError, BrokerConnectionError) as e:
             logger.warning("The death of a worker could not be noted; other workers notice it later: %s", e)
             return False
         return True
+
+    def _write(self, clients: Clients, records: Iterable[tuple[str, bytes, bytes]], timeout_s: float) -> None:
+        """Write records of topic, key and value, and wait until Kafka has them.
+
+        Raises:
+          KafkaError, BrokerConnectionError: When it has not acknowledged all of them in time.
+        """
+        timeout_ms = int(timeout_s * 1000)
+        producer = clients.producer(
+            within_s=timeout_s,
+            acks="all",
+            linger_ms=0,
+            allow_auto_create_topics=False,
+            max_block_ms=timeout_ms,
+            request_timeout_ms=timeout_ms,
+            delivery_timeout_ms=timeout_ms,
+        )
+        try:
+            sent = [producer.send(topic, value=value, key=key) for topic, key, value in records]
+            for future in sent:
+                future.get(timeout=timeout_s)
+        finally:
+            producer.force_close()
 
     def _note(self, worker: DeadWorker) -> DeathNote:
         remaining = frozenset(worker.memberships & self._remaining.keys())
@@ -150,6 +187,7 @@ class Removal:
             remaining=remaining,
             expires_ms=worker.expires_ms,
             command=worker.command,
+            culprit="" if worker.culprit is None else excess_of(worker.culprit),
         )
 
     def _forget_expired(self) -> None:

@@ -8,14 +8,16 @@ import multiprocessing
 import os
 import signal
 import stat
-from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import addresses
-from .dead_worker import DeadWorker
 from .death_note import command_name
 from .process_watch import ProcessWatch
 from .reaper import Reaper
+
+if TYPE_CHECKING:
+    from .members import Removal
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +47,9 @@ def run_reaper() -> int:
             listener.socket,
             end_of_command,
             command_name(master_pid),
-            bury=lambda dead: _removal()(dead),
+            bury=lambda dead: _removal().remove(dead),
             prepare=_removal,
+            announce=lambda introduction, limited: _removal().announce(introduction, limited),
         )
         if master.has_ended:
             reaper.stop()
@@ -60,7 +63,7 @@ def run_reaper() -> int:
 
 
 @functools.cache
-def _removal() -> Callable[[Sequence[DeadWorker]], None]:
+def _removal() -> Removal:
     """The treatment of dead workers.
 
     Its import of kafka-python takes a quarter of a second of processor time. What workers send meanwhile
@@ -70,7 +73,7 @@ def _removal() -> Callable[[Sequence[DeadWorker]], None]:
     from .members import Removal
 
     drop_info_logs()
-    return Removal().remove
+    return Removal()
 
 
 def _stop_with_workers(reaper: Reaper) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import struct
 import sys
 from dataclasses import dataclass
@@ -77,6 +78,20 @@ class ProcessWatch:
             if (wait_status := look_up()) is not None:
                 return Exit.from_wait_status(wait_status)
         return Exit()
+
+    def kill(self) -> None:
+        """Kill the process with SIGKILL, which it cannot refuse. One that has ended is left alone.
+
+        Raises:
+          OSError: When the system refuses it.
+        """
+        try:
+            if self._file is not None and hasattr(signal, "pidfd_send_signal"):
+                signal.pidfd_send_signal(self._file, signal.SIGKILL)
+            else:
+                os.kill(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            self.has_ended = True
 
     def close(self) -> None:
         if self._file is not None:

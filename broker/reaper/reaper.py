@@ -13,7 +13,18 @@ from ..process import clock
 from . import addresses
 from .dead_worker import DeadWorker
 from .process_watch import ProcessWatch
-from .wire import Goodbye, Introduction, Joined, Left, LineBuffer, WireError, decode
+from .wire import (
+    Goodbye,
+    Introduction,
+    Joined,
+    Left,
+    Limited,
+    LineBuffer,
+    Unlimited,
+    WireError,
+    decode,
+    excess_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +43,8 @@ class Registration:
     Attributes:
       memberships: Its members by the number of its consumer.
       said_goodbye: Whether its end needs no attention.
+      limited: Its running tasks with a hard time limit, by their numbers.
+      culprit: The task for which it was killed.
     """
 
     connection: socket.socket
@@ -40,6 +53,15 @@ class Registration:
     introduction: Introduction | None = None
     memberships: dict[int, Membership] = field(default_factory=dict)
     said_goodbye: bool = False
+    limited: dict[int, Limited] = field(default_factory=dict)
+    culprit: Limited | None = None
+
+    @property
+    def next_limited(self) -> Limited | None:
+        """The task that exceeds its limit first; None when there is none, or the worker is killed already."""
+        if self.culprit is not None or self.introduction is None:
+            return None
+        return min(self.limited.values(), key=lambda limited: limited.until_s, default=None)
 
 
 class Reaper:
@@ -52,6 +74,7 @@ class Reaper:
       command: The name of the command in death notes.
       bury: Called with the workers that died.
       prepare: Called once, after PREPARE_AFTER_S.
+      announce: Called with a worker's introduction and its task, before the worker is killed for that task.
 
     Attributes:
       registrations: Of the workers that have not ended.
@@ -64,10 +87,12 @@ class Reaper:
         command: str,
         bury: Callable[[Sequence[DeadWorker]], object],
         prepare: Callable[[], object] = lambda: None,
+        announce: Callable[[Introduction, Limited], object] = lambda introduction, limited: None,
     ) -> None:
         self._listener = listener
         self._end_of_command = end_of_command
         self._bury = bury
+        self._announce = announce
         self._prepare: Callable[[], object] | None = prepare
         self._command = command
         self._is_orphaned = False
@@ -95,12 +120,45 @@ class Reaper:
         """Serve until the command ends and no registered worker is left."""
         prepare_s = clock.monotonic_s() + PREPARE_AFTER_S
         while self.registrations or not self._stopping:
-            self._step(None if self._prepare is None else max(0.0, prepare_s - clock.monotonic_s()))
+            self._step(self._seconds_until_due(prepare_s))
             if self._dead:
                 self._bury_dead()
             elif self._prepare is not None and clock.monotonic_s() >= prepare_s:
                 self._prepare()
                 self._prepare = None
+            self._kill_overdue()
+
+    def _seconds_until_due(self, prepare_s: float) -> float | None:
+        due_s = [limited.until_s for r in self.registrations if (limited := r.next_limited) is not None]
+        if self._prepare is not None:
+            due_s.append(prepare_s)
+        return max(0.0, min(due_s) - clock.monotonic_s()) if due_s else None
+
+    def _kill_overdue(self) -> None:
+        """Kill each worker with a task that exceeds its hard time limit, once Kafka knows which one it is."""
+        for registration in list(self.registrations):
+            limited = self._overdue(registration)
+            if limited is None:
+                continue
+            assert registration.introduction is not None
+            logger.error("Process %d is killed: %s.", registration.watch.pid, excess_of(limited))
+            self._announce(registration.introduction, limited)
+            if self._overdue(registration) is not limited:
+                logger.warning("Process %d lives on: the task has ended meanwhile.", registration.watch.pid)
+                continue
+            registration.culprit = limited
+            try:
+                registration.watch.kill()
+            except OSError as e:
+                logger.error("Process %d could not be killed: %s", registration.watch.pid, e)
+
+    def _overdue(self, registration: Registration) -> Limited | None:
+        """The task of a worker that has exceeded its limit, by what the worker has sent up to now."""
+        limited = registration.next_limited
+        if limited is None or limited.until_s > clock.monotonic_s():
+            return None
+        self._read_available(registration)
+        return limited if registration.limited.get(limited.number) is limited else None
 
     def close(self) -> None:
         """Close the connections; the listener stays the caller's."""
@@ -170,6 +228,7 @@ class Reaper:
             return
         except OSError as e:
             logger.debug("A connection of process %d was reset: %r", registration.watch.pid, e)
+        registration.limited.clear()  # the ends of its tasks are not known any more
         self._selector.unregister(registration.connection)
         if registration.watch.has_ended or not registration.watch.can_watch:
             self._end(registration)
@@ -188,17 +247,29 @@ class Reaper:
                 case Goodbye():
                     registration.said_goodbye = True
                     registration.memberships.clear()
+                    registration.limited.clear()
+                case Limited() as limited:
+                    registration.limited[limited.number] = limited
+                case Unlimited(number):
+                    registration.limited.pop(number, None)
 
     def _note_death(self, registration: Registration) -> None:
         if registration not in self.registrations:
             return
-        # What it sent before its death is still in the socket.
+        self._read_available(registration)  # what it sent before its death is still in the socket
+        self._end(registration)
+
+    def _read_available(self, registration: Registration) -> None:
+        """Read what is in the socket of a worker."""
         try:
             while data := registration.connection.recv(RECEIVE_BYTES):
                 self._read(registration, data)
-        except (BlockingIOError, ConnectionError, WireError) as e:
+        except BlockingIOError:
+            return
+        except (OSError, WireError) as e:
             logger.debug("The last messages of process %d end: %r", registration.watch.pid, e)
-        self._end(registration)
+        # Of a worker that says nothing more, the end of a task is not known.
+        registration.limited.clear()
 
     def _end(self, registration: Registration) -> None:
         if registration.introduction is not None and not registration.said_goodbye:
@@ -208,6 +279,7 @@ class Reaper:
                     registration.watch.exit(),
                     set(registration.memberships.values()),
                     self._command,
+                    culprit=registration.culprit,
                 )
             )
         self._forget(registration)

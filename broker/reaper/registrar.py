@@ -15,7 +15,17 @@ from ..process import clock
 from ..process.backoff import Backoff
 from ..process.forks import reset_on_fork
 from . import addresses
-from .wire import Goodbye, Introduction, Joined, Left, WorkerMessage, encode, not_transferable
+from .wire import (
+    Goodbye,
+    Introduction,
+    Joined,
+    Left,
+    Limited,
+    Unlimited,
+    WorkerMessage,
+    encode,
+    not_transferable,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +34,9 @@ FIRST_PAUSE_S = 0.05
 MAX_PAUSE_S = 0.2
 #: The time after which a worker stops trying: it was not started by Dramatiq's command line.
 CONNECT_TIMEOUT_S = 600.0
+#: The time for which a task with a hard time limit waits for that at the boot of a worker.
+AWAIT_TIMEOUT_S = 15.0
+AWAIT_POLL_S = 0.02
 #: The timeout of the first messages, which are secrets and memberships of some kilobytes.
 SEND_TIMEOUT_S = 5.0
 #: The buffer of a connection: the memberships of a thousand queues.
@@ -66,6 +79,8 @@ class Registrar:
         self._lock = threading.Lock()
         self._numbers = itertools.count()
         self._memberships: dict[int, Membership] = {}
+        self._limited: dict[int, Limited] = {}
+        self._is_without_reaper = self._is_absence_logged = False
         self._connection: socket.socket | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -89,6 +104,51 @@ class Registrar:
         shown = ", ".join(f"{name!r} ({type(options[name]).__name__})" for name in sorted(names))
         return f"client_options has {shown}, which cannot be given to another process"
 
+    def absence(self) -> str:
+        """The reason why this process has no reaper, as far as it is known at the boot; empty otherwise."""
+        if multiprocessing.parent_process() is None:
+            return "it was not started by the dramatiq command, and has no reaper"
+        refusal = self.transfer_refusal()
+        return f"its command has no reaper, as {refusal}" if refusal else ""
+
+    # Hard time limits
+
+    def await_reaper(self) -> None:
+        """Wait until the reaper knows this process, for AWAIT_TIMEOUT_S at most, and once.
+
+        A task that holds the interpreter's lock before that would never be known. A process that has no
+        reaper does not wait.
+        """
+        if self._connection is not None or self._is_without_reaper or self._thread is None:
+            return
+        give_up_s = clock.monotonic_s() + AWAIT_TIMEOUT_S
+        while self._connection is None and not self._stop.is_set() and self._thread.is_alive():
+            if clock.monotonic_s() >= give_up_s:
+                break
+            clock.sleep(AWAIT_POLL_S)
+        if self._connection is None:
+            self._is_without_reaper = True
+
+    def limit(self, limited: Limited) -> None:
+        """Tell the reaper that a task with a hard time limit has begun. It does not wait."""
+        with self._lock:
+            self._limited[limited.number] = limited
+            self._send_locked(limited)
+            is_news = self._is_without_reaper and not self._is_absence_logged
+            self._is_absence_logged |= is_news
+        if is_news:
+            logger.error(
+                "The hard time limit of %s, and of the other tasks of this worker, is not enforced: it has "
+                "no connection to the reaper of its command.",
+                limited.actor_name,
+            )
+
+    def end_limit(self, number: int) -> None:
+        """Tell the reaper that such a task has ended. A second call for a number changes nothing."""
+        with self._lock:
+            self._limited.pop(number, None)
+            self._send_locked(Unlimited(number))
+
     # A worker's life
 
     def start(self) -> None:
@@ -109,6 +169,7 @@ class Registrar:
         with self._lock:
             connection, self._connection = self._connection, None
             self._memberships.clear()
+            self._limited.clear()
         if connection is not None:
             connection.close()
         self._thread = None
@@ -140,6 +201,7 @@ class Registrar:
             if stop.wait(backoff.fail()):
                 return None
         logger.debug("No reaper of process %d was found.", master_pid)
+        self._is_without_reaper = True
         return None
 
     def _register(self, connection: socket.socket, stop: threading.Event) -> bool:
@@ -149,7 +211,7 @@ class Registrar:
             if stop.is_set():
                 return False
             known = [Joined(slot, *membership) for slot, membership in self._memberships.items()]
-            messages: list[WorkerMessage] = [self._introduce(), *known]
+            messages: list[WorkerMessage] = [self._introduce(), *known, *self._limited.values()]
             try:
                 connection.sendall(b"".join(map(encode, messages)))
             except OSError as e:
@@ -157,6 +219,7 @@ class Registrar:
                 return False
             connection.settimeout(None)
             self._connection = connection
+            self._is_without_reaper = False
         logger.debug("Process %d has registered with the reaper of its command.", os.getpid())
         return True
 
@@ -167,6 +230,7 @@ class Registrar:
                 return
             self._connection.close()
             self._connection = None
+            self._is_without_reaper = True
         logger.warning(
             "The reaper of this command has ended. Until the command is restarted, the partitions of a "
             "killed worker move only after the session timeout."
@@ -190,6 +254,7 @@ class Registrar:
             logger.warning("The reaper of this command does not answer; this worker ends its registration.")
             self._connection.close()
             self._connection = None
+            self._is_without_reaper = True
 
 
 def _has_ended(connection: socket.socket) -> bool:

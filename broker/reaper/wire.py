@@ -61,8 +61,52 @@ class Goodbye:
     """The worker has stopped in good order. Its end needs no attention."""
 
 
-WorkerMessage = Introduction | Joined | Left | Goodbye
+@dataclass(frozen=True, slots=True)
+class Limited:
+    """A task with a hard time limit has begun.
+
+    Attributes:
+      number: Distinguishes the runs of the worker.
+      until_s: The time at which the worker is to be killed, by the monotonic clock of the machine, which both
+        processes read.
+      limit_ms: The limit.
+      message_id, actor_name: The task's message.
+      group_id: The ``group_id`` of the worker's consumer groups.
+      topic, partition, offset: The task's record.
+      crashes: Its crash count if the worker is killed for it.
+      partitions: The partitions of all queues that the worker has.
+    """
+
+    number: int
+    until_s: float
+    limit_ms: int
+    message_id: str
+    actor_name: str
+    group_id: str
+    topic: str
+    partition: int
+    offset: int
+    crashes: int
+    partitions: list[tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Unlimited:
+    """The run with that number has ended."""
+
+    number: int
+
+
+WorkerMessage = Introduction | Joined | Left | Goodbye | Limited | Unlimited
 _KINDS: dict[str, type[WorkerMessage]] = {kind.__name__: kind for kind in get_args(WorkerMessage)}
+
+
+def excess_of(limited: Limited) -> str:
+    """What a task has done, for a text."""
+    return (
+        f"the task {limited.message_id} of {limited.actor_name} ran for longer than its hard time limit of "
+        f"{limited.limit_ms} ms"
+    )
 
 
 class WireError(ValueError):

@@ -15,6 +15,7 @@ from ..kafka.types import ConsumedRecord
 from ..kafka.watermarks import high_watermarks
 from ..process import clock
 from ..reaper.death_note import DeathNote
+from ..reaper.kill_note import KillNote
 from .report import UnknownVersion, UnreadableReport, decode
 from .worker_states import LastRecord, WorkerInfo, judge
 
@@ -60,7 +61,7 @@ class WorkerReader:
         return found
 
     def _take(self, record: ConsumedRecord, found: dict[str, LastRecord]) -> None:
-        if record.value is None:
+        if record.value is None or KillNote.decode(record.value) is not None:
             return
         try:
             content = decode(record.value)

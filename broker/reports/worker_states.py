@@ -179,6 +179,8 @@ def _groups_with(
 
 
 def _end_of(note: DeathNote) -> str:
+    if note.culprit:
+        return f"its reaper ended it, since {note.culprit},"
     if note.signal is not None:
         try:
             name = signal.Signals(note.signal).name

@@ -27,6 +27,7 @@ from ..errors import Abort, MessageExpired, NotNow
 from ..expiry import is_expired, shown_expiry
 from ..reports.runs import Runs
 from .aborts import Aborts
+from .hard_limits import HardLimits
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ class HookCaller:
       broker: Passed to the hooks, as Dramatiq does.
       runs: Is told of the beginning and the end of each run.
       aborts: Is told of the same, and ends the runs of aborted messages.
+      hard_limits: Is told of the same, for the reaper.
       requeue: Adds the message to the outbox of the current delivery, as its retry without a delay.
     """
 
@@ -90,6 +92,7 @@ class HookCaller:
         current: CurrentDelivery,
         runs: Runs,
         aborts: Aborts,
+        hard_limits: HardLimits,
         *,
         requeue: Callable[[MessageProxy], object],
     ) -> None:
@@ -99,6 +102,7 @@ class HookCaller:
         self._current = current
         self._runs = runs
         self._aborts = aborts
+        self._hard_limits = hard_limits
         self._requeue = requeue
 
     def emit_before(self, signal: str, *args: Any, **kwargs: Any) -> None:
@@ -140,6 +144,7 @@ class HookCaller:
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
         if signal in ("process_message", "skip_message") and isinstance(args[0], Delivery):
             self._aborts.end(args[0])
+            self._hard_limits.end(args[0])
             if isinstance(kwargs.get("exception"), Abort):
                 # Nothing follows from it, and no attempt is counted.
                 args[0].is_aborted = True
@@ -173,6 +178,7 @@ class HookCaller:
             message.withdrawn = True
             raise SkipMessage("its partition was revoked, or it was flushed, before it began")
         self._runs.begin(message)
+        self._hard_limits.begin(message)
         self._aborts.begin(message)
 
     def _call_before(self, listeners: list[Middleware], hook: str, *args: Any, **kwargs: Any) -> None:

@@ -24,6 +24,7 @@ from ..reaper.process import run_reaper
 from ..reaper.registrar import Registrar
 from ..reports.reporter import Reporter
 from ..schedules import Scheduler
+from .hard_limits import HardLimits
 from .identity import WorkerIdentity
 from .policy_watch import PolicyWatch
 from .shutdown import Shutdown
@@ -65,9 +66,11 @@ class WorkerLifecycle(Middleware):
         has_schedules: Callable[[], bool],
         consumers: Callable[[], Iterable[Consumer]],
         registrar: Registrar,
+        hard_limits: HardLimits,
         new_death_note_reader: NewDeathNoteReader,
     ) -> None:
         self._registrar = registrar
+        self._hard_limits = hard_limits
         self.death_notes = new_death_note_reader(lambda: self._forwarder, lambda: self._scheduler)
         self._shutdown = shutdown
         self._control = control
@@ -120,6 +123,8 @@ class WorkerLifecycle(Middleware):
         self._notices.start()  # beside the consumers, which wait for their groups meanwhile
         self.death_notes.start()
         self._registrar.start()
+        if (actors := self._hard_limits.actors) and (reason := self._registrar.absence()):
+            logger.error("The hard_time_limit= of %s is not enforced in this worker: %s.", actors, reason)
         self._shutdown.begin_working()  # before the worker's consumers read it
 
     def after_worker_boot(self, broker: Broker, worker: Worker) -> None:

@@ -8,6 +8,7 @@ import ctypes
 import json
 import logging
 import os
+import re
 import signal
 import ssl
 import threading
@@ -75,6 +76,13 @@ def hold_python(number: int, seconds: int) -> None:
     ledger.write("start", number)
     ctypes.PyDLL(None).sleep(seconds)
     ledger.write("done", number)
+
+
+@dramatiq.actor(queue_name=default_queue, max_retries=0, hard_time_limit=1_500)
+def search_for_ever(number: int) -> None:
+    """A task whose regular expression takes longer than a life, and holds Python's lock meanwhile."""
+    ledger.write("start", number)
+    re.match(r"(a+)+$", "a" * 64 + "b")
 
 
 @dramatiq.actor(queue_name=default_queue, max_retries=0)

@@ -9,17 +9,19 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
 
 import pytest
 
 from broker.kafka.types import Membership
+from broker.process import clock
+from broker.process.clock import SystemClock
 from broker.reaper import addresses
 from broker.reaper.dead_worker import DeadWorker
 from broker.reaper.process_watch import Exit, ProcessWatch
 from broker.reaper.reaper import Reaper
-from broker.reaper.wire import Introduction, Joined, encode
+from broker.reaper.wire import Introduction, Joined, Limited, encode
 from dev.stack import ROOT
 from tests.waiting import wait_until
 
@@ -34,9 +36,17 @@ class Command:
     def __init__(self) -> None:
         self.dead: SimpleQueue[DeadWorker] = SimpleQueue()
         self.buried: list[int] = []
+        self.announced: SimpleQueue[str] = SimpleQueue()
+        self.on_announce: Callable[[], None] = lambda: None
         self.master = subprocess.Popen(["sleep", "600"])
         self._listener = addresses.listen(self.master.pid)
-        self.reaper = Reaper(self._listener.socket, ProcessWatch(self.master.pid), "host:1", self._bury)
+        self.reaper = Reaper(
+            self._listener.socket,
+            ProcessWatch(self.master.pid),
+            "host:1",
+            self._bury,
+            announce=self._announce,
+        )
         self.thread = threading.Thread(target=self.reaper.run, daemon=True)
         self.thread.start()
 
@@ -44,6 +54,10 @@ class Command:
         self.buried.append(len(dead))
         for worker in dead:
             self.dead.put(worker)
+
+    def _announce(self, introduction: Introduction, limited: Limited) -> None:
+        self.on_announce()
+        self.announced.put(limited.message_id)
 
     @property
     def registered(self) -> int:
@@ -81,12 +95,16 @@ class Worker:
             text=True,
         )
 
-    def do(self, what: str) -> None:
-        """Let it do something, and wait until it has."""
+    def begin(self, what: str) -> None:
+        """Let it do something, without waiting for it."""
         assert self.process.stdin is not None
-        assert self.process.stdout is not None
         self.process.stdin.write(f"{what}\n")
         self.process.stdin.flush()
+
+    def do(self, what: str) -> None:
+        """Let it do something, and wait until it has."""
+        self.begin(what)
+        assert self.process.stdout is not None
         assert self.process.stdout.readline() == f"{what}\n"
 
     def kill(self) -> None:
@@ -249,3 +267,102 @@ def test_a_closed_connection_is_a_death_where_processes_cannot_be_watched(
     dead = command.dead.get(timeout=DEADLINE_S)
     assert dead.memberships == {Membership("g.work", "first")}
     assert dead.exit == Exit()
+
+
+# Hard time limits
+
+LIMIT_MS = 600_000
+
+
+class ShiftedClock(SystemClock):
+    """The system's clock, and the time that a test has let pass. Workers have the system's clock alone."""
+
+    def __init__(self) -> None:
+        self.shift_s = 0.0
+
+    def monotonic_s(self) -> float:
+        return SystemClock.monotonic_s() + self.shift_s
+
+
+@pytest.fixture
+def let_limits_pass(command: Command) -> Iterator[Callable[[], None]]:
+    """Lets the time of the reaper pass beyond each limit of the tasks so far."""
+    shifted = ShiftedClock()
+
+    def let_pass() -> None:
+        shifted.shift_s += LIMIT_MS / 1000
+        command.reaper.waker.send(b"\0")
+
+    with clock.use(shifted):
+        yield let_pass
+
+
+def test_a_worker_whose_task_holds_the_interpreters_lock_is_killed_at_its_hard_limit(
+    command: Command, workers: list[Worker], let_limits_pass: Callable[[], None]
+) -> None:
+    stuck, other = workers
+    stuck.do(f"limit 1 {LIMIT_MS * 3}")
+    stuck.do(f"limit 2 {LIMIT_MS}")
+    other.do(f"limit 1 {LIMIT_MS * 3}")
+    stuck.begin(f"hold {DEADLINE_S * 2}")
+    let_limits_pass()
+    dead = command.dead.get(timeout=DEADLINE_S)
+    assert dead.exit == KILLED
+    assert dead.culprit is not None
+    assert (dead.culprit.message_id, dead.culprit.offset) == ("message-2", 102)
+    assert command.announced.get_nowait() == "message-2"
+    assert command.announced.empty()
+    assert other.process.poll() is None
+
+
+def test_a_worker_is_killed_when_the_time_of_a_limit_has_passed_and_nothing_else_happens(
+    command: Command, workers: list[Worker]
+) -> None:
+    workers[0].begin("limit 1 50")  # it may be killed before it has answered
+    assert command.dead.get(timeout=DEADLINE_S).culprit is not None
+
+
+def test_a_frozen_worker_is_killed_at_the_hard_limit_of_its_task(
+    command: Command, workers: list[Worker], let_limits_pass: Callable[[], None]
+) -> None:
+    frozen, _ = workers
+    frozen.do(f"limit 1 {LIMIT_MS}")
+    frozen.process.send_signal(signal.SIGSTOP)
+    let_limits_pass()
+    assert command.dead.get(timeout=DEADLINE_S).culprit is not None
+
+
+def test_a_worker_whose_tasks_have_ended_or_that_has_said_goodbye_is_not_killed(
+    command: Command, workers: list[Worker], let_limits_pass: Callable[[], None]
+) -> None:
+    living, killed = workers
+    for task in ("1", "2"):
+        living.do(f"limit {task} {LIMIT_MS}")
+    living.do("end 2")
+    living.do("end 1")
+    stopped = Worker(command)
+    wait_until(lambda: command.registered == 3, deadline_s=DEADLINE_S, what="the third registration")
+    stopped.do(f"limit 1 {LIMIT_MS}")
+    stopped.do("goodbye")
+    killed.do(f"limit 1 {LIMIT_MS}")
+    let_limits_pass()
+    assert command.dead.get(timeout=DEADLINE_S).introduction.worker_id == f"host:{killed.process.pid}"
+    assert [command.announced.get_nowait(), command.announced.empty()] == ["message-1", True]
+    assert [living.process.poll(), stopped.process.poll()] == [None, None]
+    stopped.kill()
+
+
+def test_a_task_that_ends_while_kafka_is_told_of_it_kills_no_worker(
+    command: Command, workers: list[Worker], let_limits_pass: Callable[[], None]
+) -> None:
+    living, killed = workers
+    living.do(f"limit 1 {LIMIT_MS}")
+    command.on_announce = lambda: living.do("end 1")
+    let_limits_pass()
+    assert command.announced.get(timeout=DEADLINE_S) == "message-1"
+    command.on_announce = lambda: None
+    killed.do(f"limit 7 {LIMIT_MS}")
+    let_limits_pass()
+    assert command.announced.get(timeout=DEADLINE_S) == "message-7"
+    assert command.dead.get(timeout=DEADLINE_S).introduction.worker_id == f"host:{killed.process.pid}"
+    assert living.process.poll() is None

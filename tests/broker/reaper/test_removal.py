@@ -17,12 +17,14 @@ from broker.kafka.types import Membership, TopicPartition
 from broker.reaper.dead_worker import DeadWorker
 from broker.reaper.death_note import DeathNote, command_name
 from broker.reaper.death_note_reader import DeathNoteReader
+from broker.reaper.kill_note_reader import KillNoteReader
 from broker.reaper.members import Removal
 from broker.reaper.process_watch import Exit
 from broker.reaper.wire import Introduction
 from broker.testing import MemoryCluster, Request
 from broker.testing.memory.clients import MemoryClients
 from broker.testing.memory.cluster import MemoryProcess
+from tests.broker.reaper.worker import limited
 from tests.waiting import wait_until
 
 NOTES = "dramatiq_workers"
@@ -280,3 +282,30 @@ def test_an_expired_note_is_ignored(cluster: MemoryCluster, successor: tuple[Mem
 
     wait_until(is_removed, deadline_s=DEADLINE_S, what="the removal")
     assert dead.member_id in members(cluster)
+
+
+def test_the_note_about_a_task_is_read_by_the_workers_of_its_group(
+    cluster: MemoryCluster, removal: Removal, caplog: pytest.LogCaptureFixture
+) -> None:
+    introduction = Introduction("host:1", ["memory:9092"], {}, NOTES, TIMEOUT_MS)
+    task = limited(7, 1_500)
+    removal.announce(introduction, task)
+    reader = KillNoteReader(MemoryClients(cluster), NOTES)
+    (note,) = reader.read("g")
+    assert (note.worker_id, note.message_id, note.limit_ms) == ("host:1", "message-7", 1_500)
+    assert (note.culprit, note.offset, note.crashes) == (TopicPartition("work", 0), 107, 1)
+    assert note.partitions == {TopicPartition("work", 0), TopicPartition("work", 1)}
+    assert reader.read("another group") == []
+    # And without the topic, the reaper kills the worker all the same, and its successor reads nothing
+    cluster.delete_topic(NOTES)
+    with caplog.at_level(logging.WARNING):
+        removal.announce(introduction, task)
+    assert "could not be written" in caplog.text
+    assert reader.read("g") == []
+
+
+def test_the_death_note_of_a_killed_worker_names_the_task(cluster: MemoryCluster, removal: Removal) -> None:
+    dead = replace(Member(cluster).kill(), culprit=limited(7, 1_500))
+    removal.remove([dead])
+    (note,) = notes(cluster)
+    assert note.culprit == ("the task message-7 of work ran for longer than its hard time limit of 1500 ms")
