@@ -175,7 +175,7 @@ def test_a_stopped_worker_ends_in_good_order_and_its_command_with_it(arena: Call
     worker = play.start_worker(processes=2, threads=2)
     play.send("work", range(40), seconds=0.1)
     play.wait_until_started_any(4)
-    wait_until(lambda: len(worker_ids(worker)) == 2, deadline_s=START_DEADLINE_S, what="two ids")
+    wait_until(lambda: len(play.broker.workers()) == 2, deadline_s=START_DEADLINE_S, what="two reports")
     # When one of them is stopped
     play.broker.stop(worker_ids(worker)[0], reason=REASON)
     # Then both end, and none of their tasks runs again

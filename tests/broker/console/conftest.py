@@ -49,8 +49,10 @@ def kit() -> Iterator[Kit]:
 
 
 @pytest.fixture
-def interrupt_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+def interrupt_after(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
     """Lets Ctrl-C come when the progress of a change has reached that number."""
+    # A shell without job control lets its background processes ignore it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def interrupt_after(count: int) -> None:
         def call(progress: ScanProgress, done: int, total: int) -> None:
@@ -60,7 +62,8 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
         monkeypatch.setattr(ScanProgress, "__call__", call)
 
-    return interrupt_after
+    yield interrupt_after
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
