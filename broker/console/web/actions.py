@@ -32,10 +32,19 @@ TOLD = {
     "unknown": "No worker knows the message as a delayed one.",
     "undecided": "No worker has decided yet. The request stands.",
     "sent": "The message is sent, as a new one.",
+    "schedule-paused": "The schedule is paused: it enqueues nothing until it is resumed.",
+    "schedule-resumed": "The schedule is resumed. The occurrences of the pause do not run.",
+    "schedule-run": "A message of the schedule is enqueued, beside its occurrences.",
+    "schedule-deleted": "The schedule is deleted. A worker writes one of code again.",
 }
 
 
-def _reason(look: Look) -> str:
+def reason_of(look: Look) -> str:
+    """The reason of a change, which the audit keeps.
+
+    Raises:
+      Unusable: When the form has none.
+    """
     reason = look.get("reason")
     if reason is None:
         raise Unusable("A reason is needed: the audit keeps it.")
@@ -49,7 +58,7 @@ def _known_queue(look: Look, name: str | None) -> str:
     return name
 
 
-def _done(look: Look, what: str, subject: str, why: str, action: Callable[[], Any]) -> Any:
+def carry_out(look: Look, what: str, subject: str, why: str, action: Callable[[], Any]) -> Any:
     """Carry out a change whose beginning and end are in the audit."""
     audit, who = look.console.audit, look.user.name
     audit.note(who, what, subject, why=why, outcome="begun")
@@ -65,8 +74,8 @@ def _done(look: Look, what: str, subject: str, why: str, action: Callable[[], An
 
 def pause(look: Look) -> Redirect:
     """Let no task of a queue begin."""
-    queue, reason, broker = _known_queue(look, look.path["queue"]), _reason(look), look.console.broker
-    result = _done(
+    queue, reason, broker = _known_queue(look, look.path["queue"]), reason_of(look), look.console.broker
+    result = carry_out(
         look, "pause", queue, reason, lambda: broker.pause(queue, reason=reason, by=look.user.name)
     )
     look.console.collector.read_pauses()
@@ -77,7 +86,7 @@ def resume(look: Look) -> Redirect:
     """End the pause of a queue."""
     queue, reason = _known_queue(look, look.path["queue"]), look.get("reason") or ""
     broker = look.console.broker
-    command: Command = _done(
+    command: Command = carry_out(
         look, "resume", queue, reason, lambda: broker.resume(queue, reason=reason, by=look.user.name)
     )
     look.console.collector.read_pauses()
@@ -99,10 +108,12 @@ def stop(look: Look) -> Redirect:
 
 
 def _command(look: Look, what: str, give: Callable[..., Command]) -> Redirect:
-    worker, reason = look.get("id"), _reason(look)
+    worker, reason = look.get("id"), reason_of(look)
     if all(row["worker"] != worker for row in look.console.store.get("workers", [])):
         raise NotFound(f"No worker {worker!r} has reported within the last hour.")
-    command = _done(look, what, str(worker), reason, lambda: give(worker, reason=reason, by=look.user.name))
+    command = carry_out(
+        look, what, str(worker), reason, lambda: give(worker, reason=reason, by=look.user.name)
+    )
     return Redirect(look.url("/worker", id=str(worker), told=what), {"command": command_row(command)})
 
 
@@ -112,7 +123,7 @@ def _command(look: Look, what: str, give: Callable[..., Command]) -> Redirect:
 def cancel(look: Look) -> Redirect:
     """Drop a delayed message, or one that waits for its retry."""
     broker, message_id = look.console.broker, _message_id(look)
-    outcome = _done(
+    outcome = carry_out(
         look, "cancel", message_id, look.get("reason") or "",
         lambda: broker.cancel(message_id, timeout_s=DECISION_S),
     )  # fmt: skip
@@ -122,7 +133,7 @@ def cancel(look: Look) -> Redirect:
 def run_now(look: Look) -> Redirect:
     """Run a delayed message, or one that waits for its retry, now."""
     broker, message_id = look.console.broker, _message_id(look)
-    outcomes = _done(
+    outcomes = carry_out(
         look, "run now", message_id, look.get("reason") or "",
         lambda: broker.run_now(message_id, timeout_s=DECISION_S),
     )  # fmt: skip
@@ -170,7 +181,7 @@ def send_again(look: Look) -> Redirect:
     if (key := message["options"].get("partition_key")) is not None:
         options["partition_key"] = key
     new = message_to(session, str(row["actor"]), args, kwargs, queue, options)
-    sent = _done(
+    sent = carry_out(
         look, "send again", f"{row['message_id']} as {new.message_id}", look.get("reason") or "",
         lambda: broker.enqueue(new),
     )  # fmt: skip

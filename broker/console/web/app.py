@@ -17,7 +17,7 @@ from sanic.response import BaseHTTPResponse, HTTPResponse
 
 from ...process.strict_json import dumps
 from ..session import EXPECTED, Refused
-from . import actions, dead_letter_actions, dead_letter_pages, pages, task_pages
+from . import actions, dead_letter_actions, dead_letter_pages, pages, schedule_pages, task_pages
 from .guard import SAFE_METHODS, Asked, Refusal, refusal
 from .looks import Console, Look, NotFound, Redirect, Unusable, View
 from .rendering import HEADERS, HERE, Renderer, document_of
@@ -81,6 +81,7 @@ PAGES = (
     Route("GET", "/actor", Access.VIEW, pages.actor, "One actor."),
     Route("GET", "/workers", Access.VIEW, pages.workers, "All workers and what they run."),
     Route("GET", "/worker", Access.VIEW, pages.worker, "One worker."),
+    Route("GET", "/schedules", Access.VIEW, schedule_pages.schedules, "All schedules."),
     Route("GET", "/audit", Access.VIEW, pages.audit, "All changes."),
     Route("GET", "/health", Access.VIEW, pages.health, "The findings of the health check."),
 )
@@ -90,6 +91,10 @@ CHANGES = (
     Route("POST", "/queues/<queue:str>/resume", Access.OPERATE, actions.resume, "Resumes a queue."),
     Route("POST", "/worker/quiet", Access.OPERATE, actions.quiet, "Lets a worker take no more work."),
     Route("POST", "/worker/stop", Access.ADMINISTER, actions.stop, "Ends a worker."),
+    Route("POST", "/schedules/pause", Access.OPERATE, schedule_pages.pause, "Pauses a schedule."),
+    Route("POST", "/schedules/resume", Access.OPERATE, schedule_pages.resume, "Resumes a schedule."),
+    Route("POST", "/schedules/run", Access.OPERATE, schedule_pages.run_now, "Runs a schedule now."),
+    Route("POST", "/schedules/delete", Access.ADMINISTER, schedule_pages.delete, "Deletes a schedule."),
     Route("POST", "/task/cancel", Access.ADMINISTER, actions.cancel, "Drops a delayed message."),
     Route("POST", "/task/run-now", Access.OPERATE, actions.run_now, "Runs a delayed message now."),
     Route("GET", "/send-again", Access.OPERATE, actions.edit, "The form to send a message again."),

@@ -23,6 +23,7 @@ from ..documents import QueueRow
 from ..findings import ERROR
 from ..output import Output
 from ..queue_rows import LedgerWatch, Sample, partition_rows, queue_rows
+from ..schedule_verbs import schedule_row
 from ..session import EXPECTED, Session
 from ..target import Target
 from ..task_search import of_delayed
@@ -37,9 +38,11 @@ T = TypeVar("T")
 
 #: The least pause between two rounds. After a long round it is PAUSE_RATIO times the round.
 INTERVAL_S = 2.0
-PAUSE_RATIO = 3.0
-#: The interval of checks, delayed messages, and of dead letters whose number has not changed.
+PAUSE_RATIO = 1.0
+#: The interval of delayed messages, and of dead letters whose number has not changed.
 SLOW_INTERVAL_S = 20.0
+#: The interval of checks, which ask Kafka for settings and records of every queue.
+CHECK_INTERVAL_S = 60.0
 #: The time for which samples, and events of the history, are kept.
 SAMPLES_S = 3_600
 SAMPLE_STEP_MS = 5_000
@@ -65,6 +68,7 @@ class Condition:
     Attributes:
       revision: Grows with each round, so that browsers know that there is something new.
       read_ms: When the last round ended well, in milliseconds since 1970; None before the first.
+      as_of_ms: When that round began. All dead letters until then are in the store.
       failing_since_ms: When the first of the rounds that failed did; None while they end well.
       error: Why the last round failed.
       took_s: The duration of the last round.
@@ -72,6 +76,7 @@ class Condition:
 
     revision: int = 0
     read_ms: int | None = None
+    as_of_ms: int | None = None
     failing_since_ms: int | None = None
     error: str = ""
     took_s: float = 0.0
@@ -88,6 +93,7 @@ class _Before:
     dead: dict[str, int] = field(default_factory=dict)
     events_ms: int | None = None
     slow_s: float | None = None
+    checked_s: float | None = None
 
 
 class Collector:
@@ -122,7 +128,7 @@ class Collector:
         self._wanted.set()
 
     def read_soon(self) -> None:
-        """Read again now, and what changes slowly as well: something was changed."""
+        """Read again now, and what changes slowly as well, but for the checks: something was changed."""
         self._before.slow_s = None
         self._wanted.set()
 
@@ -131,9 +137,20 @@ class Collector:
         rows = {name: command_row(command) for name, command in (self._paused() or {}).items()}
         self._store.put(clock.wall_ms(), {"paused": rows})
 
+    def read_schedules(self) -> None:
+        """Bring the schedules to the present ones. Their arguments are not kept."""
+        try:
+            rows: list[dict[str, Any]] = [dict(schedule_row(one)) for one in self._broker.schedules.list()]
+        except NotAuthorized as e:
+            self._store.put(clock.wall_ms(), {"schedules": {"rows": [], "missing": [str(e)]}})
+            return
+        for row in rows:
+            del row["args"], row["kwargs"]
+        self._store.put(clock.wall_ms(), {"schedules": {"rows": rows, "missing": []}})
+
     def read_once(self) -> None:
         """One round. Errors are in :attr:`condition`."""
-        began_s, condition = clock.monotonic_s(), self.condition
+        began_s, began_ms, condition = clock.monotonic_s(), clock.wall_ms(), self.condition
         try:
             self._read()
         except EXPECTED as e:
@@ -143,6 +160,7 @@ class Collector:
             self._note_failure(f"a defect of the console: {e!r}")
         else:
             condition.read_ms, condition.failing_since_ms, condition.error = clock.wall_ms(), None, ""
+            condition.as_of_ms = began_ms
             self._store.put(condition.read_ms, {"condition": {"read_ms": condition.read_ms}})
         condition.took_s = clock.monotonic_s() - began_s
         condition.revision += 1
@@ -191,7 +209,7 @@ class Collector:
         if is_slow:
             self._read_slowly(names)
         elif changed:
-            self._read_audit(names)
+            self._read_resolutions(changed)
 
     def _paused(self) -> Mapping[str, Command] | None:
         """The pauses; None without the right to read them."""
@@ -321,8 +339,6 @@ class Collector:
     def _read_slowly(self, names: Sequence[str]) -> None:
         broker = self._broker
         session = Session(Target(), Output(as_json=True), 10.0, broker)
-        examination = Examination(session)
-        findings = sorted(examination.run(), key=lambda row: (row["severity"] != ERROR, row["check"]))
         delayed = {}
         for name in names:
             pending = session.declared(name).delayed(name, limit=DELAYED_SHOWN)
@@ -333,18 +349,33 @@ class Collector:
                 except DecodeError:
                     logger.debug("A delayed message of %r is not readable", name)
             delayed[name] = {"count": pending.count, "messages": shown}
-        now_ms = clock.wall_ms()
-        self._store.put(now_ms, {"findings": findings, "checked": examination.passed, "delayed": delayed})
-        self._read_audit(names)
+        self._store.put(clock.wall_ms(), {"delayed": delayed})
+        self.read_schedules()
+        self._read_resolutions(names)
+        self._read_replays()
+        checked_s = self._before.checked_s
+        if checked_s is None or clock.monotonic_s() - checked_s >= CHECK_INTERVAL_S:
+            self._check(session)
 
-    def _read_audit(self, names: Sequence[str]) -> None:
-        """The changes that Kafka has records of."""
+    def _check(self, session: Session) -> None:
+        examination = Examination(session)
+        findings = sorted(examination.run(), key=lambda row: (row["severity"] != ERROR, row["check"]))
+        self._store.put(clock.wall_ms(), {"findings": findings, "checked": examination.passed})
+        self._before.checked_s = clock.monotonic_s()
+
+    def _read_resolutions(self, names: Sequence[str]) -> None:
+        """The redrives and discards that some queues have records of, beside those of the others."""
+        resolutions = [row for row in self._store.get("resolutions", []) if row["queue"] not in names]
+        for name in names:
+            for one in self._broker.dead_letter_queue.history(name):
+                row = resolution_row(name, one)
+                row["message_ids"] = row["message_ids"][:1]
+                resolutions.append(row)
+        resolutions.sort(key=lambda row: row["at_ms"])
+        self._store.put(clock.wall_ms(), {"resolutions": resolutions[-2_000:]})
+
+    def _read_replays(self) -> None:
         broker = self._broker
-        resolutions = [
-            resolution_row(name, one) for name in names for one in broker.dead_letter_queue.history(name)
-        ]
-        for row in resolutions:
-            row["message_ids"] = row["message_ids"][:1]
         try:
             replays: list[dict[str, Any]] = [
                 {
@@ -355,8 +386,7 @@ class Collector:
             ]  # fmt: skip
         except NotAuthorized:
             replays = []
-        resolutions.sort(key=lambda row: row["at_ms"])
-        self._store.put(clock.wall_ms(), {"resolutions": resolutions[-2_000:], "replays": replays[-500:]})
+        self._store.put(clock.wall_ms(), {"replays": replays[-500:]})
 
 
 def _batches(items: Iterable[T]) -> Iterator[list[T]]:

@@ -92,8 +92,11 @@ def confirm(look: Look) -> View:
     action = look.get("action")
     if action not in ("redrive", "discard"):
         raise Unusable("The action is redrive or discard.")
-    read_ms = look.console.collector.condition.read_ms
-    before_ms = (read_ms or 0) + 1
+    # Not its end: a dead letter that came during the round may not be in the store yet.
+    as_of_ms = look.console.collector.condition.as_of_ms
+    if as_of_ms is None:
+        raise Unusable("The first reading is under way: try again in a moment.")
+    before_ms = as_of_ms + 1
     chosen = _chosen(look, before_ms)
     if not chosen.count:
         raise NotFound("No dead letter matches any more.")

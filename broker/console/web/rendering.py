@@ -40,6 +40,7 @@ NAVIGATION = (
     ("dead-letters", "/dead-letters", "Dead letters"),
     ("actors", "/actors", "Actors"),
     ("workers", "/workers", "Workers"),
+    ("schedules", "/schedules", "Schedules"),
     ("audit", "/audit", "Audit"),
     ("health", "/health", "Health"),
 )

@@ -11,6 +11,12 @@
   };
   let charts = [];
 
+  // The label of a time in seconds since 1970: with seconds where the ticks are less than a minute apart.
+  function clock(ticks) {
+    const end = ticks.length > 1 && ticks[1] - ticks[0] < 60 ? 19 : 16;
+    return (at) => new Date(at * 1000).toISOString().slice(11, end);
+  }
+
   function draw(box) {
     const { unit, labels, data } = JSON.parse(box.dataset.chart);
     if (!window.uPlot || data[0].length < 2) return;
@@ -24,7 +30,7 @@
       tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC"),
       scales: { y: { range: (u, min, max) => [0, max > 0 ? max * 1.1 : 1] } },
       series: [{}, ...labels.map((label, i) => ({ label, stroke: color(`--l${i + 1}`), width: 1.5, spanGaps: true, points: { show: false } }))],
-      axes: [{ ...axis, size: 22, space: 70, values: "{HH}:{mm}" }, { ...axis, size: 52, space: 30, values: (u, ticks) => ticks.map(text) }],
+      axes: [{ ...axis, size: 22, space: 70, values: (u, at) => at.map(clock(at)) }, { ...axis, size: 52, space: 30, values: (u, ticks) => ticks.map(text) }],
       hooks: { setCursor: [(u) => {
         const keys = box.closest("figure").querySelectorAll(".key b");
         const at = u.cursor.idx ?? data[0].length - 1;
