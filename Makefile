@@ -14,7 +14,7 @@ export PIP_PROGRESS_BAR := off
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test-fast test test-real test-chaos test-cluster test-package test-ecosystem soak-memory coverage soak bench bench-smoke bench-moderation bench-plans bench-migrations migrate train evaluate bench-model check lint types imports format clean
+.PHONY: help run demo screenshots test-browser test-fast test test-real test-chaos test-cluster test-package test-ecosystem soak-memory coverage soak bench bench-smoke bench-moderation bench-plans bench-migrations migrate train evaluate bench-model check lint types imports format clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "make %-16s %s\n", $$1, $$2 }'
@@ -39,6 +39,15 @@ test-cluster: .venv/runtime.stamp ## harm single nodes of three Apache Kafkas th
 
 test-package: .venv/dev.stamp ## build the broker's wheel, install it alone, and run an application on it
 	$(BIN)/python -m pytest tests/package -v --package-index
+
+test-browser: .venv/dev.stamp ## drive the web console with the system's Chromium (apt-get install chromium)
+	$(BIN)/python -m pytest tests/browser -v --stack=real --browser
+
+demo: .venv/runtime.stamp ## start a shop whose tasks fail in every way, with its web console, until Ctrl-C
+	$(BIN)/python -m dev.demo
+
+screenshots: .venv/dev.stamp ## recreate the pictures of docs/web-console/ from the demo
+	$(BIN)/python -m dev.demo.screenshots
 
 test-ecosystem: .venv/ecosystem.stamp ## drive packages that people use Dramatiq with: flask-dramatiq, django_dramatiq, Sentry...
 	$(BIN)/python -m pytest tests/ecosystem -v --stack=real

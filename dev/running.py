@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import secrets
 import sys
 import time
 from collections.abc import Sequence
@@ -18,6 +20,7 @@ from dev.console import say, step
 from dev.embedded_kafka import EmbeddedKafkaServer
 from dev.first_run import ApiClient, verdict_table
 from dev.local_servers import LocalServers
+from dev.ports import HOST, free_port, is_listening, is_taken
 from dev.stack import EMBEDDED_ENV, ROOT, embedded_postgres, migrate
 from dev.waiting import wait_until
 from settings import get_settings
@@ -28,6 +31,14 @@ from training.sample_ads import sample_ads
 SAMPLE_ADS = 300
 SAMPLE_SEED = 1
 SHOWN_ADS = 12
+#: The web console's own default.
+CONSOLE_PORT = 9180
+#: An ad to try the web console with: its id is none of the sample ads.
+TRIED_AD = {
+    "item_id": 1001, "seller_id": 1, "is_verified_seller": False, "name": "Bicycle",
+    "description": "Almost new", "category": 19, "images_qty": 2,
+}  # fmt: skip
+CONSOLE_TIMEOUT_S = 60.0
 
 #: Ctrl-C ends everything within 10 s: first the API and the worker, then the servers.
 SERVICE_STOP_TIMEOUT_S = 6.0
@@ -35,7 +46,7 @@ SERVERS_STOP_TIMEOUT_S = 2.5
 
 
 class Running:
-    """PostgreSQL, Kafka, the worker and the API, as children of this process."""
+    """PostgreSQL, Kafka, the worker, the API and the web console, as children of this process."""
 
     def __init__(self, servers: LocalServers) -> None:
         self._servers = servers
@@ -51,6 +62,19 @@ class Running:
             cwd=ROOT,
         )
         self._api = Child("the API", [sys.executable, "main.py"], log=self._logs / "api.log", cwd=ROOT)
+        # Where another console runs already, any other port does.
+        self._console_port = free_port() if is_taken(CONSOLE_PORT) else CONSOLE_PORT
+        self._console_password = secrets.token_urlsafe(9)
+        self._console = Child(
+            "the console",
+            [
+                *(sys.executable, "-m", "broker.console", "--app", "tasks", "console"),
+                *("--port", str(self._console_port), "--data", servers.dev_dir / "console"),
+            ],
+            log=self._logs / "console.log",
+            env={**EMBEDDED_ENV, **os.environ, "DKB_CONSOLE_PASSWORD": self._console_password},
+            cwd=ROOT,
+        )
         self._database_url = self._postgres.url(servers.database)
         self._client = ApiClient(servers.api_url, self.check)
         self._key: str | None = None
@@ -70,10 +94,12 @@ class Running:
             waiting = self._fill_database()
         if waiting:
             say(f"  tasks that still waited and are published again: {waiting}")
-        with step("worker and API"):
+        with step("worker, API and web console"):
             self._worker.start()
             self._api.start()
+            self._console.start()
             self._client.wait_until_ready()
+            wait_until(self._console_listens, deadline_s=CONSOLE_TIMEOUT_S, what="the web console")
             if self._servers.needs_keys:
                 self._key = self._new_key()
                 self._client.use_key(self._key)
@@ -98,7 +124,28 @@ class Running:
             say("API keys are on; KEY is valid for an hour. More: python -m submissions.keys create --help")
         else:
             say("API keys are off: whoever reaches this address may use all of it. API_KEYS=on needs them.")
+        self._show_console(header)
         say("Ctrl-C stops everything and keeps the data.")
+
+    def _show_console(self, header: str) -> None:
+        """Print the web console's address and what to try there.
+
+        Parameters:
+          header: The option of curl that has the API's key.
+        """
+        number, python = TRIED_AD["item_id"], _shown(Path(sys.executable))
+        say()
+        say(f"Web console  http://{HOST}:{self._console_port}/")
+        say(f"  Log in as admin with the password {self._console_password}")
+        say(f"Break it, see the dead letter, redrive it: moderate ad {number}, which does not exist,")
+        say(f"    {python} -m broker.console --app tasks enqueue moderate_item '[{number}]'")
+        say("  open its dead letter in the web console, store the ad,")
+        say(f"    curl{header} {self._servers.api_url}/items --json '{json.dumps(TRIED_AD)}'")
+        say("  and redrive the dead letter.")
+
+    def _console_listens(self) -> bool:
+        self._console.check()
+        return is_listening(self._console_port)
 
     def watch(self) -> None:
         """Watch the children for ever. Raises `ChildDied` when a child ends."""
@@ -108,14 +155,14 @@ class Running:
 
     def check(self) -> None:
         """Raise `ChildDied` when a started child has ended."""
-        for child in (self._postgres.child, self._kafka.child, self._worker, self._api):
+        for child in (self._postgres.child, self._kafka.child, self._worker, self._api, self._console):
             child.check()
 
     def stop(self) -> None:
         """Stop all processes."""
         with step("Stopping"):
             for children, timeout_s in (
-                ((self._api, self._worker), SERVICE_STOP_TIMEOUT_S),
+                ((self._api, self._worker, self._console), SERVICE_STOP_TIMEOUT_S),
                 ((self._kafka.child, self._postgres.child), SERVERS_STOP_TIMEOUT_S),
             ):
                 for child in children:
@@ -129,7 +176,9 @@ class Running:
         """Create a key for the ads that this command shows, and for the next commands."""
         keys = ApiKeys(Database(get_settings().model_copy(update={"database_url": self._database_url})))
         expires_at = datetime.now(UTC) + timedelta(hours=1)
-        return keys.create("make run", scopes=["submit", "read"], limits=KeyLimits(expires_at=expires_at))[0]
+        return keys.create(
+            "make run", scopes=["submit", "read", "items"], limits=KeyLimits(expires_at=expires_at)
+        )[0]
 
     def _fill_database(self) -> int:
         """Load the sample ads, and publish pending tasks again: the embedded Kafka lost their messages."""

@@ -82,6 +82,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="how many orders of events tests/broker/memory tries, each of up to 40 steps",
     )
     parser.addoption(
+        "--browser", action="store_true", help="only the tests of the web console in the system's Chromium"
+    )
+    parser.addoption(
         "--fast",
         action="store_true",
         help="few examples of each property, and none of the tests that are marked as slow",
@@ -106,6 +109,8 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    is_of_browser = config.getoption("--browser")
+    _deselect(config, items, lambda item: (item.get_closest_marker("browser") is not None) != is_of_browser)
     if config.getoption("--without-servers"):
         _deselect(config, items, _needs_servers)
     if config.getoption("--only-with-servers"):

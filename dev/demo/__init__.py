@@ -1,0 +1,1 @@
+"""A shop whose tasks succeed, fail, are retried, wait and are delayed, for the web console: `make demo`."""
