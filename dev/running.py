@@ -19,7 +19,7 @@ from dev.child import Child
 from dev.console import say, step
 from dev.embedded_kafka import EmbeddedKafkaServer
 from dev.first_run import ApiClient, verdict_table
-from dev.local_servers import LocalServers
+from dev.local_servers import CannotRun, LocalServers
 from dev.ports import HOST, free_port, is_listening, is_taken
 from dev.stack import EMBEDDED_ENV, ROOT, embedded_postgres, migrate
 from dev.waiting import wait_until
@@ -62,8 +62,7 @@ class Running:
             cwd=ROOT,
         )
         self._api = Child("the API", [sys.executable, "main.py"], log=self._logs / "api.log", cwd=ROOT)
-        # Where another console runs already, any other port does.
-        self._console_port = free_port() if is_taken(CONSOLE_PORT) else CONSOLE_PORT
+        self._console_port = _console_port()
         self._console_password = secrets.token_urlsafe(9)
         self._console = Child(
             "the console",
@@ -189,6 +188,16 @@ class Running:
                 return publish_pending_again(connection)
         finally:
             engine.dispose()
+
+
+def _console_port() -> int:
+    """The port that CONSOLE_PORT names. Without it the default one, or any other while that is taken."""
+    named = os.environ.get("CONSOLE_PORT")
+    if named is None:
+        return free_port() if is_taken(CONSOLE_PORT) else CONSOLE_PORT
+    if not named.isdecimal():
+        raise CannotRun("CONSOLE_PORT must be a port's number here: change or unset it")
+    return int(named)
 
 
 def _wait_for_end(children: Sequence[Child], timeout_s: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -63,13 +63,23 @@ def no_complaint(page: Page) -> Iterator[None]:
     assert complaints == []
 
 
+@pytest.fixture(scope="module")
+def session(browser: Browser, demo: Demo) -> Any:
+    """The cookies of an administrator who has logged in."""
+    page = browser.new_page()
+    log_in(page, demo.url)
+    state = page.context.storage_state()
+    page.context.close()
+    return state
+
+
 @pytest.fixture
-def page(browser: Browser, demo: Demo) -> Iterator[Page]:
-    """A page of the console on which the administrator has logged in. Its scripts must not fail."""
-    context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT})
+def page(browser: Browser, demo: Demo, session: Any) -> Iterator[Page]:
+    """The overview, as an administrator sees it. The scripts of a test's pages must not fail."""
+    context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT}, storage_state=session)
     page = context.new_page()
     with no_complaint(page):
-        log_in(page, demo.url)
+        page.goto(demo.url)
         yield page
     context.close()
 

@@ -63,6 +63,7 @@ def shell(server_home: Callable[[], Path]) -> Iterator[Shell]:
         "DATABASE_URL": f"postgresql://user@localhost:{free_port()}/moderation",
         "KAFKA_BOOTSTRAP_SERVERS": f"localhost:{free_port()}",
         "API_PORT": str(free_port()),
+        "CONSOLE_PORT": str(free_port()),
         "DEV_DIR": str(home),
     }
     run = Child(
@@ -110,7 +111,7 @@ def test_what_make_run_proposes_breaks_a_task_and_redrives_its_dead_letter(
         page.get_by_text("1 redriven").wait_for(timeout=DEADLINE_MS)
         page.get_by_role("link", name="Overview").click()
         page.get_by_text("All is well").wait_for(timeout=DEADLINE_MS)
-        page.get_by_role("link", name="Tasks").click()
+        page.get_by_role("link", name="Tasks", exact=True).click()
         row = page.get_by_role("row").filter(has_text="moderate_item").first
         row.locator(".s-succeeded").wait_for(timeout=DEADLINE_MS)
     page.close()

@@ -35,6 +35,7 @@ class Dev:
     postgres_port: int
     kafka_port: int
     api_port: int
+    console_port: int
     runs: int = 0
 
     @property
@@ -57,6 +58,7 @@ class Dev:
                 "DATABASE_URL": self.database_url,
                 "KAFKA_BOOTSTRAP_SERVERS": f"localhost:{self.kafka_port}",
                 "API_PORT": str(self.api_port),
+                "CONSOLE_PORT": str(self.console_port),
                 "DEV_DIR": str(self.home),
                 **variables,
             },
@@ -104,7 +106,7 @@ def dev(request: pytest.FixtureRequest, server_home: Callable[[], Path]) -> Iter
         pytest.skip(
             "python -m dev has the embedded servers whatever the tests run on: run with --stack=embedded"
         )
-    newcomer = Dev(server_home(), free_port(), free_port(), free_port())
+    newcomer = Dev(server_home(), *(free_port() for _ in range(4)))
     yield newcomer
     for process in newcomer.processes():
         process.kill()
@@ -142,6 +144,23 @@ def test_the_urls_and_a_line_to_try_are_printed(dev: Dev, first_run: Child) -> N
     assert f"Serving  {dev.api_url}" in text(first_run)
     assert f"curl -X POST '{dev.api_url}/async_predict?item_id=13'" in text(first_run)
     assert "KEY=" not in text(first_run)
+
+
+def test_the_web_console_answers_where_it_is_printed(dev: Dev, second_run: Child) -> None:
+    assert f"Web console  http://127.0.0.1:{dev.console_port}/" in text(second_run)
+    password = re.search(r"^  Log in as admin with the password (\S+)$", text(second_run), re.MULTILINE)
+    assert password
+    url = f"http://127.0.0.1:{dev.console_port}"
+    with httpx.Client(base_url=url, headers={"Origin": url}) as client:
+        form = {"user": "admin", "password": password[1]}
+        assert client.post("/log-in", data=form).status_code == 303
+
+        def queues() -> list[str]:
+            document = client.get("/", headers={"Accept": "application/json"}).json()
+            return [row["queue"] for row in document["queues"]]
+
+        wait_until(queues, deadline_s=60, what="the first reading")
+        assert "moderation" in queues()
 
 
 def test_what_goes_into_a_pipe_is_plain(first_run: Child) -> None:
