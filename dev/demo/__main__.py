@@ -1,4 +1,7 @@
-"""`make demo`: a shop with its web console on this machine, until Ctrl-C."""
+"""`make demo`: a shop with its web console on this machine, until Ctrl-C.
+
+DEMO_SERVERS names a Kafka; without it one in memory is started.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ def main() -> int:
     for number in STOP_SIGNALS:
         signal.signal(number, signal.default_int_handler)  # each raises KeyboardInterrupt
     home = Path(os.environ.get("DEV_DIR", ROOT / ".dev")).resolve() / "demo"
-    demo = Demo(home)
+    demo = Demo(home, servers=os.environ.get("DEMO_SERVERS"))
     try:
         say(f"Starting; data and logs are in {home}")
         demo.start()

@@ -7,7 +7,7 @@ import time
 
 import dramatiq
 
-from broker import Every
+from broker import EnqueueFailed, Every
 from dev.demo import shop
 
 #: The messages a second, about.
@@ -30,14 +30,22 @@ def seed() -> None:
     shop.broker.enqueue(dramatiq.Message("payments", "charge", (), {"invoice": 7}, {"max_retries": 0}))
 
 
+def send(order: int) -> None:
+    """Send the messages of one order."""
+    shop.send_mail.send(order, f"customer-{order}@shop.example", api_key="k-1f2e3d")
+    shop.charge.send(order, cents=1_000 + order % 900)
+    shop.reserve.send(order)
+    if order % 60 == 1:
+        shop.resize.send(f"photo-{order}.jpg", seconds=20)
+
+
 def main() -> None:
     seed()
     for order in itertools.count(1):
-        shop.send_mail.send(order, f"customer-{order}@shop.example", api_key="k-1f2e3d")
-        shop.charge.send(order, cents=1_000 + order % 900)
-        shop.reserve.send(order)
-        if order % 60 == 1:
-            shop.resize.send(f"photo-{order}.jpg", seconds=20)
+        try:
+            send(order)
+        except EnqueueFailed as e:
+            print(e, flush=True)  # the next order is tried
         time.sleep(3 / RATE_PER_S)
 
 

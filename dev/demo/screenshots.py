@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -113,7 +114,7 @@ def _picture(
 def main() -> int:
     """Exit codes: 0 with all pictures, 1 when something is missing or has failed."""
     home = Path(tempfile.mkdtemp(prefix="demo-"))
-    demo = Demo(home, port=free_port())
+    demo = Demo(home, servers=os.environ.get("DEMO_SERVERS"), port=free_port())
     PICTURES.mkdir(parents=True, exist_ok=True)
     try:
         with chromium() as browser:

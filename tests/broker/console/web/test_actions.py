@@ -11,7 +11,7 @@ import pytest
 
 from broker.console.web.collector import MAX_MESSAGE_CHARS
 from broker.console.web.looks import Console
-from broker.testing import Kit, drain, kafka_away
+from broker.testing import Kit, advance, drain, kafka_away
 from tests.broker.console.test_worker_verbs import Tell, tell
 from tests.broker.console.web.conftest import Browser, Open
 from tests.broker.reports.samples import report
@@ -247,3 +247,22 @@ def test_a_message_that_the_cache_has_cut_is_not_sent_again(
     (row,) = open_as("anna").document("/dead-letters")["dead_letters"]
     place = {"queue": "mail", "partition": str(row["part"]), "offset": str(row["place"])}
     assert open_as("anna").post("/send-again", place).status_code == 400
+
+
+def test_a_dead_letter_that_came_during_the_last_round_is_left_out_of_a_redrive(
+    kit: Kit, console: Console, open_as: Open, fail: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail(2)
+    names = kit.broker.queue_names
+
+    def meanwhile() -> list[str]:
+        advance(seconds=5)
+        kit.broker.actors["send_mail"].send(9)
+        drain(raise_errors=False)
+        return names()
+
+    monkeypatch.setattr(kit.broker, "queue_names", meanwhile)
+    console.collector.read_once()
+    otto = open_as("otto")
+    assert otto.document("/dead-letters?queue=mail")["count"] == 3
+    assert otto.document("/dead-letters/resolve?action=redrive&queue=mail")["count"] == 2
