@@ -14,7 +14,7 @@ export PIP_PROGRESS_BAR := off
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo screenshots test-browser test-fast test test-real test-chaos test-cluster test-package test-ecosystem soak-memory coverage soak bench bench-smoke bench-moderation bench-plans bench-migrations migrate train evaluate bench-model check lint types imports format clean
+.PHONY: help run test-fast test test-real test-chaos test-cluster test-package test-browser demo screenshots test-ecosystem soak-memory coverage soak bench bench-smoke bench-moderation bench-plans bench-migrations migrate train evaluate bench-model check lint types imports format clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "make %-16s %s\n", $$1, $$2 }'

@@ -25,8 +25,8 @@ MAX_BYTES = 200_000
 WIDTH, HEIGHT = 1280, 800
 PHONE_WIDTH = 390
 #: Enough for a chart, and for each kind of dead letter.
-FILLED_DEADLINE_S = 300.0
-SAMPLES = 12
+FILLED_DEADLINE_S = 600.0
+SAMPLES = 5
 
 
 def log_in(page: Page, url: str, password: str = PASSWORD) -> None:
