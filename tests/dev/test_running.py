@@ -146,23 +146,6 @@ def test_the_urls_and_a_line_to_try_are_printed(dev: Dev, first_run: Child) -> N
     assert "KEY=" not in text(first_run)
 
 
-def test_the_web_console_answers_where_it_is_printed(dev: Dev, second_run: Child) -> None:
-    assert f"Web console  http://127.0.0.1:{dev.console_port}/" in text(second_run)
-    password = re.search(r"^  Log in as admin with the password (\S+)$", text(second_run), re.MULTILINE)
-    assert password
-    url = f"http://127.0.0.1:{dev.console_port}"
-    with httpx.Client(base_url=url, headers={"Origin": url}) as client:
-        form = {"user": "admin", "password": password[1]}
-        assert client.post("/log-in", data=form).status_code == 303
-
-        def queues() -> list[str]:
-            document = client.get("/", headers={"Accept": "application/json"}).json()
-            return [row["queue"] for row in document["queues"]]
-
-        wait_until(queues, deadline_s=60, what="the first reading")
-        assert "moderation" in queues()
-
-
 def test_what_goes_into_a_pipe_is_plain(first_run: Child) -> None:
     assert not re.search(r"[\x00-\x09\x0b-\x1f]", text(first_run))
 
@@ -189,6 +172,23 @@ def test_a_second_run_finishes_what_waited(dev: Dev, second_run: Child) -> None:
 def test_a_second_run_still_has_the_first_ones_verdicts(dev: Dev, second_run: Child) -> None:
     first_verdict = httpx.get(f"{dev.api_url}/moderation_result/1").json()
     assert first_verdict["status"] == "completed"
+
+
+def test_the_web_console_answers_where_it_is_printed(dev: Dev, second_run: Child) -> None:
+    assert f"Web console  http://127.0.0.1:{dev.console_port}/" in text(second_run)
+    password = re.search(r"^  Log in as admin with the password (\S+)$", text(second_run), re.MULTILINE)
+    assert password
+    url = f"http://127.0.0.1:{dev.console_port}"
+    with httpx.Client(base_url=url, headers={"Origin": url}) as client:
+        form = {"user": "admin", "password": password[1]}
+        assert client.post("/log-in", data=form).status_code == 303
+
+        def queues() -> list[str]:
+            document = client.get("/", headers={"Accept": "application/json"}).json()
+            return [row["queue"] for row in document["queues"]]
+
+        wait_until(queues, deadline_s=60, what="the first reading")
+        assert "moderation" in queues()
 
 
 def test_sigterm_stops_everything_and_leaves_no_process(dev: Dev, second_run: Child) -> None:
