@@ -90,6 +90,8 @@ def _arguments(arguments: str, kwargs: str) -> tuple[list[Any], dict[str, Any]]:
     if not isinstance(named, dict):
         raise Refused("--kwargs is no JSON object.")
     if isinstance(positional, dict):
+        if twice := sorted(positional.keys() & named.keys()):
+            raise Refused(f"ARGS and --kwargs both have {twice[0]!r}: keep one of them.")
         return [], {**positional, **named}
     if not isinstance(positional, list):
         raise Refused('ARGS is neither a JSON list nor a JSON object: write ["a.png"] for one argument.')

@@ -51,6 +51,7 @@ def test_enqueue_without_the_application_needs_an_existing_queue(kit: Kit, dkb: 
         (("resize", "a.png"), "ARGS is not JSON"),
         (("resize", '"a.png"'), "ARGS is neither a JSON list nor a JSON object"),
         (("resize", "[]", "--kwargs", "[]"), "--kwargs is no JSON object"),
+        (("resize", '{"path": "a"}', "--kwargs", '{"path": "b"}'), "ARGS and --kwargs both have 'path'"),
         (("resise", "[]"), "The application has no actor 'resise': it has resize."),
         (("resize", "[]", "--delay", "soon"), "'soon' is no duration"),
         (("resize", "[]", "--delay", "99999999999h"), "'99999999999h' is too long"),
