@@ -98,7 +98,7 @@ class Commands:
             workers = self._confirmations.of(queue_name)
             result = _result(command, age_s, workers)
             left_s = timeout_s - age_s
-            may_report = bool(workers.strangers) and age_s < IN_FORCE_AFTER_S + JOINED_REPORTS_WITHIN_S
+            may_report = bool(workers.unreported) and age_s < IN_FORCE_AFTER_S + JOINED_REPORTS_WITHIN_S
             if (result.in_force and not may_report) or left_s <= 0:
                 return result
             clock.sleep(min(POLL_INTERVAL_S, left_s))
@@ -218,7 +218,7 @@ def _result(command: Command, age_s: float, workers: QueueWorkers) -> PauseResul
     others = sorted(said.keys() - set(confirmed))
     unable = tuple(w for w in others if said[w].pauses_unknown)
     unconfirmed = tuple(w for w in others if w not in unable)
-    strangers = tuple(sorted(map(str, workers.strangers or ())))
-    members_known = workers.strangers is not None
-    in_force = is_old or (members_known and not unconfirmed and not strangers)
-    return PauseResult(command, in_force, confirmed, unconfirmed, unable + strangers, members_known)
+    unreported = tuple(sorted(map(str, workers.unreported or ())))
+    members_known = workers.unreported is not None
+    in_force = is_old or (members_known and not unconfirmed and not unreported)
+    return PauseResult(command, in_force, confirmed, unconfirmed, unable + unreported, members_known)

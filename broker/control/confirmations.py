@@ -28,13 +28,13 @@ class QueueWorkers:
     Attributes:
       living: The reports of the queue's workers that have not ended, frozen ones included; None when this
         client cannot read them.
-      strangers: The members of the queue's consumer group that are in no report: workers of an earlier
+      unreported: The members of the queue's consumer group that are in no report: workers of an earlier
         version, those without reports, and for a moment those that have just joined. None when this client
         cannot read the members or the reports.
     """
 
     living: Sequence[WorkerReport] | None
-    strangers: Sequence[GroupMember] | None
+    unreported: Sequence[GroupMember] | None
 
 
 class Confirmations:
