@@ -22,7 +22,8 @@ DECISION_S = 8.0
 ORIGIN = "origin_message_id"
 #: The sentences after a change, by their key in the URL.
 TOLD = {
-    "paused": "The pause is recorded. Running tasks continue, and no further one begins.",
+    "paused": "The pause is recorded: within seconds, no further task begins. Running tasks continue, and so "
+    "do workers of an earlier version, which do not read it.",
     "resumed": "The queue is resumed.",
     "quiet": "The command is recorded: the worker takes no more work, and its running tasks continue.",
     "stop": "The command is recorded: the worker ends in good order.",
