@@ -78,11 +78,14 @@ def hold_python(number: int, seconds: int) -> None:
     ledger.write("done", number)
 
 
-@dramatiq.actor(queue_name=default_queue, max_retries=0, hard_time_limit=1_500)
 def search_for_ever(number: int) -> None:
     """A task whose regular expression takes longer than a life, and holds Python's lock meanwhile."""
     ledger.write("start", number)
     re.match(r"(a+)+$", "a" * 64 + "b")
+
+
+if "hard_time_limit" in broker.actor_options:  # not on the earlier version of test_earlier_version.py
+    dramatiq.actor(queue_name=default_queue, max_retries=0, hard_time_limit=1_500)(search_for_ever)
 
 
 @dramatiq.actor(queue_name=default_queue, max_retries=0)
