@@ -32,10 +32,12 @@ def suspects(play: Arena) -> dict[tuple[str, int], int]:
 
 
 def run_again(play: Arena, bystanders: set[int]) -> bool:
-    """Whether the bystanders run in a worker that has not run the culprit."""
+    """Whether a bystander runs in a worker that has not run the culprit.
+
+    That worker may hold the other bystanders back, to run the culprit alone.
+    """
     processes = play.ledger.read().processes
-    last = {processes[number][-1] for number in bystanders}
-    return len(last) == 1 and not last & set(processes[CULPRIT])
+    return bool({processes[number][-1] for number in bystanders} - set(processes[CULPRIT]))
 
 
 def test_the_culprit_is_dead_lettered_at_its_third_kill_and_what_ran_beside_it_is_no_suspect(
@@ -55,8 +57,10 @@ def test_the_culprit_is_dead_lettered_at_its_third_kill_and_what_ran_beside_it_i
     wait_until(lambda: supervisor.deaths >= 2, deadline_s=DEADLINE_S, what="the second kill")
 
     # Then it alone is a suspect, from the first crash on
-    wait_until(lambda: run_again(play, bystanders), deadline_s=DEADLINE_S, what="the bystanders to run again")
-    assert suspects(play) == {("work", 3): 2}
+    wait_until(lambda: run_again(play, bystanders), deadline_s=DEADLINE_S, what="a bystander to run again")
+    wait_until(
+        lambda: suspects(play) == {("work", 3): 2}, deadline_s=DEADLINE_S, what="its count in a commit"
+    )
     killed = [worker for worker in play.broker.workers() if worker.state is WorkerState.GONE]
     assert sum("hard time limit of 1500 ms" in worker.reason for worker in killed) >= 2
 
