@@ -389,7 +389,8 @@ class KafkaBroker(OperatorMethods, Broker):
     def flush(self, queue_name: str) -> None:
         """Drop the waiting messages of a queue, delayed messages included.
 
-        Running messages continue, and :meth:`join` waits for them. After this call no message starts that had
+        Running messages continue, and :meth:`join` waits for them. Their records are deleted with the others:
+        one whose worker is killed afterwards does not run again. After this call no message starts that had
         waited. The call takes about a second while workers hold some of the messages.
 
         Raises:
