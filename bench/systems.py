@@ -79,6 +79,10 @@ def _program(module: str, processes: int, threads: int) -> list[list[str]]:
     return [_python(module, str(threads)) for _ in range(processes)]
 
 
+def _loops(module: str, processes: int, threads: int) -> list[list[str]]:
+    return [_python(module, str(number), str(processes)) for number in range(processes)]
+
+
 def _python(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", module, *arguments]
 
@@ -182,7 +186,7 @@ YARDSTICKS = [
         "bench.apps.plain_loop",
         "kafka",
         "none: offsets committed on a timer",
-        _program,
+        _loops,
     ),
 ]
 BY_KEY = {system.key: system for system in (*SYSTEMS, *YARDSTICKS)}

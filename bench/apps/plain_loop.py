@@ -1,4 +1,4 @@
-"""A hand-written loop without a broker: poll, decode, call. `python -m bench.apps.plain_loop 1`.
+"""A loop without a broker: poll, decode, call. `python -m bench.apps.plain_loop NUMBER PROCESSES`.
 
 It sends the messages of the Dramatiq brokers, so that the bytes are the same.
 """
@@ -6,10 +6,11 @@ It sends the messages of the Dramatiq brokers, so that the bytes are the same.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable
 from typing import Any
 
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
 from bench.place import Place
 from bench.work import TASKS
@@ -18,10 +19,16 @@ _place = Place.from_env()
 _topic = f"{_place.queue}-work"
 
 
-def main() -> None:
+def main(number: int, processes: int) -> None:
+    """Run the tasks of every partition of this process.
+
+    The partitions are divided here. A process that joins a group first gets all of them, and its first task
+    waits for the other processes, which wait for its next poll.
+    """
     consumer = KafkaConsumer(
-        _topic, bootstrap_servers=_place.address, group_id=_place.queue, auto_offset_reset="earliest"
+        bootstrap_servers=_place.address, group_id=_place.queue, auto_offset_reset="earliest"
     )
+    consumer.assign([TopicPartition(_topic, p) for p in range(number, _place.partitions, processes)])
     for record in consumer:
         message = json.loads(record.value)
         TASKS[message["actor_name"]](*message["args"])
@@ -45,4 +52,4 @@ def close() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]), int(sys.argv[2]))
