@@ -33,7 +33,7 @@ SAMPLE_SEED = 1
 SHOWN_ADS = 12
 #: The web console's own default.
 CONSOLE_PORT = 9180
-#: An ad to try the web console with: its id is none of the sample ads.
+#: An ad to try the web console with. No sample ad has its id.
 TRIED_AD = {
     "item_id": 1001, "seller_id": 1, "is_verified_seller": False, "name": "Bicycle",
     "description": "Almost new", "category": 19, "images_qty": 2,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from types import MappingProxyType
 from typing import Any
 
@@ -10,6 +11,7 @@ from ..process import clock
 from .clients import Clients
 from .errors import KafkaTimeoutError
 from .types import ConsumedRecord, TopicPartition
+from .watermarks import high_watermarks
 
 #: The time for which Kafka may show an earlier end than it has acknowledged.
 STALE_TIMEOUT_S = 1.0
@@ -133,3 +135,39 @@ class TopicReader:
             if position is None or position < wanted:
                 behind[partition] = position
         return behind
+
+
+def records_since(
+    clients: Clients, topic: str, since_ms: int, *, stall_timeout_s: float, request_timeout_ms: int
+) -> Iterator[ConsumedRecord]:
+    """Read the records of a topic from a time on; none when the topic does not exist.
+
+    Parameters:
+      since_ms: The least timestamp, in milliseconds since 1970.
+      stall_timeout_s, request_timeout_ms: Those of TopicReader.
+
+    Raises:
+      KafkaError: When Kafka does not answer.
+    """
+    reader = TopicReader(
+        clients,
+        topic,
+        stall_timeout_s=stall_timeout_s,
+        request_timeout_ms=request_timeout_ms,
+        auto_offset_reset="earliest",
+        fetch_max_wait_ms=10,
+    )
+    with closing(reader):
+        reader.add(reader.kafka.partitions_for_topic(topic))
+        if not reader.partitions:
+            return
+        ends = high_watermarks(reader.kafka, reader.partitions)
+        starts = reader.kafka.offsets_for_times(
+            dict.fromkeys(reader.partitions, since_ms), timeout_ms=request_timeout_ms
+        )
+        for partition in reader.partitions:
+            start = starts.get(partition)
+            reader.kafka.seek(partition, ends[partition] if start is None else start.offset)
+        for batches in reader.read(ends):
+            for records in batches.values():
+                yield from records

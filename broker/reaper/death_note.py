@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..kafka.types import Membership
+from .note_format import decode_note
 
 #: The field ``kind``: the topic has reports and goodbyes, too, most of them compressed.
 KIND = "death"
 VERSION = 1
-_MARK = f'"{KIND}"'.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +75,7 @@ class DeathNote:
     @classmethod
     def decode(cls, value: bytes | None) -> DeathNote | None:
         """Decode a record's value; None when it is no death note of a version that this code knows."""
-        if value is None or not value.startswith(b"{") or _MARK not in value:
-            return None
-        try:
-            fields = json.loads(value)
-            if fields.get("kind") != KIND or fields.get("v") != VERSION:
-                return None
-            return cls.from_fields(fields)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return None
+        return decode_note(value, KIND, VERSION, cls.from_fields)
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> DeathNote:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..kafka.types import TopicPartition
+from .note_format import decode_note
 
 #: The field ``kind``: the topic has reports and death notes, too.
 KIND = "kill"
 VERSION = 1
-_MARK = f'"{KIND}"'.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +73,7 @@ class KillNote:
     @classmethod
     def decode(cls, value: bytes | None) -> KillNote | None:
         """Decode a record's value; None when it is no such note of a version that this code knows."""
-        if value is None or not value.startswith(b"{") or _MARK not in value:
-            return None
-        try:
-            fields = json.loads(value)
-            if fields.get("kind") != KIND or fields.get("v") != VERSION:
-                return None
-            return cls._from_fields(fields)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return None
+        return decode_note(value, KIND, VERSION, cls._from_fields)
 
     @classmethod
     def _from_fields(cls, fields: Mapping[str, Any]) -> KillNote:

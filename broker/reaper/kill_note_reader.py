@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import closing
 
 from dramatiq.errors import BrokerConnectionError
 
 from ..kafka.clients import Clients
 from ..kafka.errors import KafkaError
-from ..kafka.topic_reader import TopicReader
+from ..kafka.topic_reader import records_since
 from ..kafka.types import ConsumedRecord
-from ..kafka.watermarks import high_watermarks
 from ..process import clock
 from .kill_note import KillNote
 
@@ -53,26 +51,10 @@ class KillNoteReader:
         return [note for note in notes if note is not None and note.group_id == group_id]
 
     def _records(self) -> Iterator[ConsumedRecord]:
-        reader = TopicReader(
+        return records_since(
             self._clients,
             self._topic,
+            clock.wall_ms() - READ_BACK_MS,
             stall_timeout_s=STALL_TIMEOUT_S,
             request_timeout_ms=REQUEST_TIMEOUT_MS,
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=10,
         )
-        with closing(reader):
-            reader.add(reader.kafka.partitions_for_topic(self._topic))
-            if not reader.partitions:
-                return
-            ends = high_watermarks(reader.kafka, reader.partitions)
-            since_ms = clock.wall_ms() - READ_BACK_MS
-            starts = reader.kafka.offsets_for_times(
-                dict.fromkeys(reader.partitions, since_ms), timeout_ms=REQUEST_TIMEOUT_MS
-            )
-            for partition in reader.partitions:
-                start = starts.get(partition)
-                reader.kafka.seek(partition, ends[partition] if start is None else start.offset)
-            for batches in reader.read(ends):
-                for records in batches.values():
-                    yield from records

@@ -58,7 +58,7 @@ class Registration:
 
     @property
     def next_limited(self) -> Limited | None:
-        """The task that exceeds its limit first; None when there is none, or the worker is killed already."""
+        """The task that exceeds its limit first; None without such a task, and once the worker is killed."""
         if self.culprit is not None or self.introduction is None:
             return None
         return min(self.limited.values(), key=lambda limited: limited.until_s, default=None)

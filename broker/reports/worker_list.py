@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator
-from contextlib import closing
 
 from dramatiq.errors import BrokerConnectionError
 
 from ..kafka.clients import Clients
 from ..kafka.rights import reading
-from ..kafka.topic_reader import TopicReader
+from ..kafka.topic_reader import records_since
 from ..kafka.types import ConsumedRecord
-from ..kafka.watermarks import high_watermarks
 from ..process import clock
 from ..reaper.death_note import DeathNote
 from ..reaper.kill_note import KillNote
@@ -85,29 +83,13 @@ class WorkerReader:
             logger.warning("A record of the topic %r is skipped: %s", self._topic, error)
 
     def _records(self, within_s: float) -> Iterator[ConsumedRecord]:
-        reader = TopicReader(
+        return records_since(
             self._clients,
             self._topic,
+            clock.wall_ms() - int(within_s * 1000),
             stall_timeout_s=STALL_TIMEOUT_S,
             request_timeout_ms=REQUEST_TIMEOUT_MS,
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=10,
         )
-        with closing(reader):
-            reader.add(reader.kafka.partitions_for_topic(self._topic))
-            if not reader.partitions:
-                return
-            ends = high_watermarks(reader.kafka, reader.partitions)
-            since_ms = clock.wall_ms() - int(within_s * 1000)
-            starts = reader.kafka.offsets_for_times(
-                dict.fromkeys(reader.partitions, since_ms), timeout_ms=REQUEST_TIMEOUT_MS
-            )
-            for partition in reader.partitions:
-                start = starts.get(partition)
-                reader.kafka.seek(partition, ends[partition] if start is None else start.offset)
-            for batches in reader.read(ends):
-                for records in batches.values():
-                    yield from records
 
 
 class _Members:
