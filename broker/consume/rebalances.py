@@ -48,7 +48,7 @@ class Rebalances:
             on_assigned=self._on_assigned,
             on_revoked=self._on_revoked,
             on_lost=self._on_lost,
-            is_busy=self._runs_keyed,
+            is_busy=self._runs,
             on_membership=self._slot.join,
         )
 
@@ -58,17 +58,17 @@ class Rebalances:
         self._takeover.expect(partitions)
         self._capacity.changed.set()
 
-    def _runs_keyed(self, partitions: Collection[TopicPartition]) -> bool:
-        """Whether a keyed message is still running; the next owner would run it again concurrently.
+    def _runs(self, partitions: Collection[TopicPartition]) -> bool:
+        """Whether a message is still running; the next owner would run it again concurrently.
 
-        The partitions are marked as leaving, so no further message of a key starts.
+        The partitions are marked as leaving, so no further message of them begins.
         """
         owned = self._dispatcher.assigned_partitions
         with self._in_flight.lock:
             leaving = [owned[partition] for partition in partitions if partition in owned]
             for assigned in leaving:
                 assigned.leaving = True
-            return any(a.lane_entries and a.runs_keyed() for a in leaving)
+            return any(assigned.runs() for assigned in leaving)
 
     def _on_revoked(self, partitions: Collection[TopicPartition]) -> Awaitable[object] | None:
         self._counters().revoked += len(partitions)

@@ -64,7 +64,7 @@ class AssignedPartition:
       lanes: The order of the records that have a partition key.
       lane_entries: The lane entries of dispatched records, by offset.
       crash_counts: The crash counts of incomplete offsets, and the end of the probation.
-      leaving: Whether a revoke is about to follow. Nothing more of the partition is dispatched.
+      leaving: Whether a revoke is about to follow. Nothing more of the partition is dispatched or begins.
       revoked: Whether the partition was revoked or lost.
       log_start: The log start at the last check for flushed records.
       dirty: Whether the state has changed since the last commit.
@@ -270,9 +270,9 @@ class AssignedPartition:
         self.dirty = True
         return dropped
 
-    def runs_keyed(self) -> bool:
-        """Whether a delivery of a keyed message runs or is being settled."""
-        return any(delivery.begun and delivery.lane_entry is not None for delivery in self.in_flight.values())
+    def runs(self) -> bool:
+        """Whether a delivery runs or is being settled."""
+        return any(delivery.begun for delivery in self.in_flight.values())
 
     def revoke(self) -> list[Delivery]:
         """End the assignment and return the deliveries in flight.

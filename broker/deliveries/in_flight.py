@@ -75,13 +75,13 @@ class InFlightDeliveries:
         return True
 
     def begin(self, delivery: Delivery) -> bool:
-        """Note that a worker thread begins ``delivery``; False when its partition was revoked, or it was
-        flushed, or the gate is closed for its queue. In the last case it returns to its partition.
+        """Note that a worker thread begins ``delivery``; False when its partition was or will be revoked, or
+        it was flushed, or the gate is closed for its queue. An owned partition gets it back.
         """
         with self.lock:
             if delivery.completed or delivery.assigned_partition.revoked:
                 return False
-            if not self.gate.admits(delivery.queue_name):
+            if delivery.assigned_partition.leaving or not self.gate.admits(delivery.queue_name):
                 self._give_back(delivery)
                 return False
             delivery.begun = True

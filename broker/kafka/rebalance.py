@@ -17,8 +17,7 @@ from .types import TopicPartition
 
 logger = logging.getLogger(__name__)
 
-#: The longest time for which a revoke waits for running keyed messages. The partition dispatches nothing
-#: meanwhile.
+#: The longest time for which a revoke waits for running messages. The partition dispatches nothing meanwhile.
 REVOKE_TIMEOUT_S = 5.0
 _POLL_INTERVAL_S = 0.02
 #: The timeout of the metadata of one topic, before the metadata of all topics is requested.
