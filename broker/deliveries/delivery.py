@@ -31,6 +31,7 @@ class Owner(Protocol):
 
     partition: TopicPartition
     revoked: bool
+    leaving: bool
     lane_entries: dict[int, LaneEntry[ConsumedRecord]]
     crash_counts: CrashCounts
 
