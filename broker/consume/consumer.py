@@ -213,8 +213,7 @@ class QueueConsumer(Consumer):
     def _runs(self) -> bool:
         """Whether a message of the queue runs here, or is being settled."""
         with self._parts.in_flight.lock:
-            assigned_partitions = list(self._assigned_partitions.values())
-            return any(d.begun for assigned in assigned_partitions for d in assigned.in_flight.values())
+            return any(assigned.runs() for assigned in list(self._assigned_partitions.values()))
 
     def _leave_for_good(self) -> None:
         """Leave the group while the worker lives on: it was told to take no more work."""

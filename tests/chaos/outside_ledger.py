@@ -50,6 +50,11 @@ class Entries:
         """Executions beyond the first of each task."""
         return sum(self.started.values()) - len(self.started)
 
+    @property
+    def workers(self) -> set[int]:
+        """The processes that any task was started in."""
+        return {process for processes in self.processes.values() for process in processes}
+
 
 class OutsideLedger:
     """Reads what the workers have written, each time from where it left off.
