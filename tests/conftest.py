@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 from hypothesis import settings
-from sqlalchemy import Engine, make_url, text
+from sqlalchemy import Engine, make_url
 
 from db.engine import make_engine
 from dev.apache_kafka import ApacheKafkaCluster, ApacheKafkaServer, fetch_apache_kafka
@@ -25,6 +25,7 @@ from dev.ports import free_port
 from dev.postgres import FOR_TESTS, PostgresServer, create_database, drop_database
 from dev.server import Server
 from dev.stack import ROOT, Stack, embedded_postgres, migrate, system_postgres
+from tests.db.rows import empty
 from tests.examples import FAST, FULL
 from tests.pgbouncer import PgBouncer
 
@@ -239,10 +240,7 @@ def _engine(database_url: str) -> Iterator[Engine]:
 @pytest.fixture
 def database(_engine: Engine) -> Engine:
     """The run's database without a row in it; identities start at 1. It starts no Kafka."""
-    with _engine.begin() as connection:
-        rows = connection.execute(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"))
-        tables = ", ".join(f'"{name}"' for (name,) in rows if "yoyo" not in name)
-        connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
+    empty(_engine)
     return _engine
 
 

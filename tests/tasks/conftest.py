@@ -1,9 +1,9 @@
 """Workers and interpreters on topics of their own, as a user starts them; and the actor in this process.
 
 A test of what becomes of a message uses ``kafka_broker``, the worker's broker with its Kafka in memory.
-A test that harms nothing shares ``worker`` with the others of this package, and uses ``run_python`` and
-``kafka``. One that does harm uses ``start_worker`` with ``env``, ``own_kafka`` and ``own_database``: nobody
-else's relay or worker comes near its tasks.
+A test that harms nothing shares ``worker`` with the others of this package, and uses ``run_python``,
+``kafka`` and ``shared_database``. One that does harm uses ``start_worker`` with ``env``, ``own_kafka`` and
+``own_database``: nobody else's relay or worker comes near its tasks.
 """
 
 import gc
@@ -11,7 +11,7 @@ import importlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import ModuleType
 from uuid import uuid4
@@ -25,8 +25,9 @@ from db.engine import make_engine
 from dev.postgres import create_database, drop_database
 from dev.stack import ROOT, Stack, migrate
 from settings import get_settings
-from tests.db.rows import load_sample_ads
+from tests.db.rows import empty, load_sample_ads
 from tests.service import Worker
+from tests.tasks.waits import wait_until_all_done
 
 
 def environment(stack: Stack, namespace: str) -> dict[str, str]:
@@ -41,8 +42,25 @@ def environment(stack: Stack, namespace: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="package")
-def shared_env(stack: Stack, new_namespace: Callable[[], str]) -> dict[str, str]:
-    return environment(stack, new_namespace())
+def _shared_database(stack: Stack) -> Iterator[Engine]:
+    with new_database(stack) as engine:
+        yield engine
+
+
+@pytest.fixture
+def shared_database(_shared_database: Engine) -> Engine:
+    """The shared worker's database with nothing but the ads 1, 2 and 3; identities start at 1.
+
+    It is not ``database``, whose rows the worker's relay would publish while a test looks at them.
+    """
+    empty(_shared_database)
+    load_sample_ads(_shared_database, 3)
+    return _shared_database
+
+
+@pytest.fixture(scope="package")
+def shared_env(stack: Stack, _shared_database: Engine, new_namespace: Callable[[], str]) -> dict[str, str]:
+    return {**environment(stack, new_namespace()), "DATABASE_URL": url_of(_shared_database)}
 
 
 @pytest.fixture(scope="package")
@@ -54,9 +72,10 @@ def shared_worker(shared_env: dict[str, str], server_home: Callable[[], Path]) -
 
 
 @pytest.fixture
-def worker(shared_worker: Worker, ads: None) -> Worker:
-    """A running ``dramatiq tasks`` over the ads 1, 2 and 3."""
-    return shared_worker
+def worker(shared_worker: Worker, shared_database: Engine, kafka: KafkaBroker) -> Iterator[Worker]:
+    """A running ``dramatiq tasks`` over ``shared_database``, which ends each message before the next test."""
+    yield shared_worker
+    wait_until_all_done(kafka)
 
 
 @pytest.fixture
@@ -117,22 +136,15 @@ def ads(database: Engine) -> None:
 @pytest.fixture
 def own_database(stack: Stack) -> Iterator[Engine]:
     """A database of the test's own, with the ads 1, 2 and 3."""
-    name = f"moderation_{uuid4().hex[:8]}"
-    create_database(stack.database_url, name)
-    url = make_url(stack.database_url).set(database=name).render_as_string(hide_password=False)
-    migrate(url)
-    engine = make_engine(url)
-    load_sample_ads(engine, 3)
-    yield engine
-    engine.dispose()
-    drop_database(stack.database_url, name)
+    with new_database(stack) as engine:
+        load_sample_ads(engine, 3)
+        yield engine
 
 
 @pytest.fixture
 def env(stack: Stack, namespace: str, own_database: Engine) -> dict[str, str]:
     """The environment of a test that starts processes of its own."""
-    own_url = own_database.url.render_as_string(hide_password=False)
-    return {**environment(stack, namespace), "DATABASE_URL": own_url}
+    return {**environment(stack, namespace), "DATABASE_URL": url_of(own_database)}
 
 
 @pytest.fixture
@@ -156,6 +168,23 @@ def own_kafka(env: dict[str, str]) -> Iterator[KafkaBroker]:
     """A broker on the topics of a test that starts processes of its own."""
     with closing(broker_in(env)) as broker:
         yield broker
+
+
+@contextmanager
+def new_database(stack: Stack) -> Iterator[Engine]:
+    """A migrated database beside the run's, for the time of the block."""
+    name = f"moderation_{uuid4().hex[:8]}"
+    create_database(stack.database_url, name)
+    url = make_url(stack.database_url).set(database=name).render_as_string(hide_password=False)
+    migrate(url)
+    engine = make_engine(url)
+    yield engine
+    engine.dispose()
+    drop_database(stack.database_url, name)
+
+
+def url_of(engine: Engine) -> str:
+    return engine.url.render_as_string(hide_password=False)
 
 
 def broker_in(env: dict[str, str], *, group_id: str = "") -> KafkaBroker:

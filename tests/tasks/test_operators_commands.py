@@ -57,15 +57,15 @@ def command(shared_env: dict[str, str], worker: object) -> Command:
 
 
 @pytest.fixture
-def failed(kafka: KafkaBroker, database: Engine) -> str:
+def failed(kafka: KafkaBroker, shared_database: Engine) -> str:
     """The message of submission 1, which failed as its ad was missing; the ad is back."""
-    [message_id] = submit(database, [2])
-    execute(database, "DELETE FROM items WHERE id = 2")
+    [message_id] = submit(shared_database, [2])
+    execute(shared_database, "DELETE FROM items WHERE id = 2")
     kafka.enqueue(message_of(Unpublished(message_id, 0, 2)))
-    assert wait_for_outcome(database, message_id).status == "failed"
+    assert wait_for_outcome(shared_database, message_id).status == "failed"
     wait_for_dead_letter(kafka, message_id)
     wait_until_all_done(kafka)
-    load_sample_ads(database, 3)
+    load_sample_ads(shared_database, 3)
     return message_id
 
 
@@ -87,21 +87,21 @@ def audited(engine: Engine) -> list[tuple[object, ...]]:
 
 
 def test_a_redriven_submission_gets_its_verdict_and_its_dead_letter_is_discarded(
-    command: Command, kafka: KafkaBroker, database: Engine, failed: str
+    command: Command, kafka: KafkaBroker, shared_database: Engine, failed: str
 ) -> None:
     redrive = ("redrive", "1", "--apply", "--reason", "the ad is back", "--by", "ann")
     assert command(*redrive, typed="2\n").returncode == 6
-    assert submission_of(database, failed).status == "failed"  # type: ignore[union-attr]
+    assert submission_of(shared_database, failed).status == "failed"  # type: ignore[union-attr]
     done = command(*redrive, typed="1\n")
     assert done.returncode == 0, done.stderr
     assert "This will redrive 1 submission. Type 1 to confirm" in done.stderr
     assert "Redriven: 1 submission. Discarded: 1 dead letter." in done.stdout
     assert "There is no ad with item_id 2" in done.stdout
-    assert wait_for_verdict(database, failed).generation == 1
+    assert wait_for_verdict(shared_database, failed).generation == 1
     assert dead_letters_of(kafka, failed) == []
-    [past] = history_of(database, 1)
+    [past] = history_of(shared_database, 1)
     assert (past.status, past.redriven_by, past.reason) == ("failed", "ann", "the ad is back")
-    assert audited(database) == [("redrive", "ann", [1], "the ad is back")]
+    assert audited(shared_database) == [("redrive", "ann", [1], "the ad is back")]
     listed = command("audit", "--task", "1", "--json", program=("-m", "submissions.keys"))
     assert [entry["action"] for entry in json.loads(listed.stdout)["entries"]] == ["redrive"]
     # The history is in the order of the partitions, and other tests' resolutions may come last.
@@ -110,42 +110,44 @@ def test_a_redriven_submission_gets_its_verdict_and_its_dead_letter_is_discarded
 
 
 def test_without_apply_it_says_what_it_would_do_and_does_nothing(
-    command: Command, kafka: KafkaBroker, database: Engine, failed: str
+    command: Command, kafka: KafkaBroker, shared_database: Engine, failed: str
 ) -> None:
-    before = submission_of(database, failed)
+    before = submission_of(shared_database, failed)
     said = command("redrive", "1", "7")
     assert said.returncode == 0, said.stderr
     assert "Would redrive 1 submission, and discard 1 dead letter." in said.stdout
     assert "left as they are: 7" in said.stdout
     assert "nothing was changed" in said.stderr
-    assert submission_of(database, failed) == before
-    assert audited(database) == []
+    assert submission_of(shared_database, failed) == before
+    assert audited(shared_database) == []
     assert len(dead_letters_of(kafka, failed)) == 1
 
 
 def test_killed_half_way_and_run_again_it_has_its_effect_once(
-    command: Command, kafka: KafkaBroker, database: Engine, failed: str
+    command: Command, kafka: KafkaBroker, shared_database: Engine, failed: str
 ) -> None:
     assert command(DIES_HALF_WAY, program=("-c",)).returncode == -9
-    assert wait_for_verdict(database, failed).generation == 1
+    assert wait_for_verdict(shared_database, failed).generation == 1
     assert len(dead_letters_of(kafka, failed)) == 1
     done = command("redrive", "--all", "--apply", "--yes", "--reason", "once more")
     assert "Redriven: 0 submissions. Discarded: 1 dead letter." in done.stdout
     assert dead_letters_of(kafka, failed) == []
-    found = submission_of(database, failed)
+    found = submission_of(shared_database, failed)
     assert found is not None
     assert (found.status, found.generation) == ("completed", 1)
-    assert [past.reason for past in history_of(database, 1)] == ["interrupted"]
-    assert [(action, reason) for action, _, _, reason in audited(database)] == [("redrive", "interrupted")]
+    assert [past.reason for past in history_of(shared_database, 1)] == ["interrupted"]
+    assert [(action, reason) for action, _, _, reason in audited(shared_database)] == [
+        ("redrive", "interrupted")
+    ]
 
 
 def test_what_fails_again_has_a_dead_letter_again(
-    command: Command, kafka: KafkaBroker, database: Engine, failed: str
+    command: Command, kafka: KafkaBroker, shared_database: Engine, failed: str
 ) -> None:
-    execute(database, "DELETE FROM items WHERE id = 2")
+    execute(shared_database, "DELETE FROM items WHERE id = 2")
     command("redrive", "--all", "--apply", "--yes", "--reason", "hope")
     found = wait_until(
-        lambda: one if (one := submission_of(database, failed)) and one.status == "failed" else None,
+        lambda: one if (one := submission_of(shared_database, failed)) and one.status == "failed" else None,
         deadline_s=60,
         what="the second failure",
     )
@@ -161,26 +163,26 @@ def test_what_fails_again_has_a_dead_letter_again(
 
 
 def test_a_late_failure_of_the_old_generation_changes_nothing(
-    command: Command, kafka: KafkaBroker, database: Engine, failed: str
+    command: Command, kafka: KafkaBroker, shared_database: Engine, failed: str
 ) -> None:
     command("redrive", "1", "--apply", "--yes", "--reason", "the ad is back")
-    first = wait_for_verdict(database, failed)
-    execute(database, "DELETE FROM items WHERE id = 2")
+    first = wait_for_verdict(shared_database, failed)
+    execute(shared_database, "DELETE FROM items WHERE id = 2")
     kafka.enqueue(message_of(Unpublished(failed, 0, 2)))
     wait_for_dead_letter(kafka, failed)
     wait_until_all_done(kafka)
-    assert submission_of(database, failed) == first
-    assert len(history_of(database, 1)) == 1
+    assert submission_of(shared_database, failed) == first
+    assert len(history_of(shared_database, 1)) == 1
 
 
 def test_show_has_the_verdict_and_the_earlier_failures_of_a_submission(
-    command: Command, kafka: KafkaBroker, database: Engine, failed: str
+    command: Command, kafka: KafkaBroker, shared_database: Engine, failed: str
 ) -> None:
     text = command("show", "1").stdout
     assert "There is no ad with item_id 2" in text
     assert "Traceback" in text
     command("redrive", "1", "--apply", "--yes", "--reason", "the ad is back", "--by", "ann")
-    wait_for_verdict(database, failed)
+    wait_for_verdict(shared_database, failed)
     ran = command("show", "1", "--json")
     document = json.loads(ran.stdout)
     assert (document["verb"], document["submission"]["status"]) == ("show", "completed")
@@ -195,12 +197,12 @@ def test_show_has_the_verdict_and_the_earlier_failures_of_a_submission(
 
 
 def test_requeue_publishes_a_submission_whose_message_is_lost_and_leaves_the_others(
-    command: Command, kafka: KafkaBroker, database: Engine
+    command: Command, kafka: KafkaBroker, shared_database: Engine
 ) -> None:
-    lost, delayed = submit(database, [1, 2])
+    lost, delayed = submit(shared_database, [1, 2])
     # Kafka has had both messages, and the first one is gone.
     execute(
-        database,
+        shared_database,
         "UPDATE moderation_results SET publish_after = NULL, created_at = now() - interval '1 hour'",
     )
     kafka.enqueue(message_of(Unpublished(delayed, 0, 2)), delay=3_600_000)
@@ -208,24 +210,24 @@ def test_requeue_publishes_a_submission_whose_message_is_lost_and_leaves_the_oth
     document = json.loads(ran.stdout)
     assert [row["message_id"] for row in document["lost"]] == [lost]
     assert document["left"] == {"its message is delayed, or waits for its retry": 1}
-    assert submission_of(database, lost).status == "pending"  # type: ignore[union-attr]
+    assert submission_of(shared_database, lost).status == "pending"  # type: ignore[union-attr]
     assert "Would publish 0 submissions again." in command("requeue", "--all", "--older-than", "2h").stdout
-    assert audited(database) == []
+    assert audited(shared_database) == []
     done = command("requeue", "--all", "--apply", "--by", "ann", typed="1\n")
     assert done.returncode == 0, done.stderr
     assert "Due to be published again: 1 submission." in done.stdout
-    assert audited(database) == [("requeue", "ann", [1], None)]
-    assert wait_for_verdict(database, lost).generation == 0
-    assert submission_of(database, delayed).status == "pending"  # type: ignore[union-attr]
+    assert audited(shared_database) == [("requeue", "ann", [1], None)]
+    assert wait_for_verdict(shared_database, lost).generation == 0
+    assert submission_of(shared_database, delayed).status == "pending"  # type: ignore[union-attr]
     kafka.cancel(delayed)
 
 
 def test_stats_count_submissions_by_status_error_and_decision(
-    command: Command, kafka: KafkaBroker, database: Engine, failed: str
+    command: Command, kafka: KafkaBroker, shared_database: Engine, failed: str
 ) -> None:
-    [message_id] = submit(database, [1])
+    [message_id] = submit(shared_database, [1])
     kafka.enqueue(message_of(Unpublished(message_id, 0, 1)))
-    wait_for_verdict(database, message_id)
+    wait_for_verdict(shared_database, message_id)
     ran = command("stats", "--json")
     assert ran.returncode == 0, ran.stderr
     document = json.loads(ran.stdout)
@@ -239,7 +241,9 @@ def test_stats_count_submissions_by_status_error_and_decision(
     assert "Failed, by error" in command("stats").stdout
 
 
-def test_an_unreachable_server_is_one_sentence_and_exit_code_3(command: Command, database: Engine) -> None:
+def test_an_unreachable_server_is_one_sentence_and_exit_code_3(
+    command: Command, shared_database: Engine
+) -> None:
     away = command("show", "1", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
     assert (away.returncode, away.stdout, len(away.stderr.splitlines())) == (3, "", 1)
     partly = command("stats", "--json", KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")

@@ -25,18 +25,20 @@ ENDLESS_LEASE_S = "3600"
 
 
 @pytest.mark.usefixtures("worker")
-def test_what_its_inserter_never_sent_a_workers_relay_publishes(database: Engine) -> None:
-    message_ids = submit(database, [1, 2, 3], lease_s=0)  # as if the inserter had died after its commit
+def test_what_its_inserter_never_sent_a_workers_relay_publishes(shared_database: Engine) -> None:
+    message_ids = submit(
+        shared_database, [1, 2, 3], lease_s=0
+    )  # as if the inserter had died after its commit
     for message_id in message_ids:
-        assert wait_for_outcome(database, message_id).status == "completed"
+        assert wait_for_outcome(shared_database, message_id).status == "completed"
 
 
 @pytest.mark.usefixtures("worker")
-def test_a_row_inserted_with_sql_is_moderated(database: Engine) -> None:
+def test_a_row_inserted_with_sql_is_moderated(shared_database: Engine) -> None:
     [(message_id,)] = execute(
-        database, "INSERT INTO moderation_results (item_id) VALUES (3) RETURNING message_id"
+        shared_database, "INSERT INTO moderation_results (item_id) VALUES (3) RETURNING message_id"
     )
-    assert wait_for_outcome(database, str(message_id)).status == "completed"
+    assert wait_for_outcome(shared_database, str(message_id)).status == "completed"
 
 
 def test_relays_side_by_side_send_each_submission_once(

@@ -15,7 +15,7 @@ RunPython = Callable[[str], str]
 
 @pytest.mark.usefixtures("worker")
 def test_a_task_sent_from_plain_python_makes_its_own_row_and_gives_its_verdict(
-    run_python: RunPython, database: Engine
+    run_python: RunPython, shared_database: Engine
 ) -> None:
     printed = run_python(
         "import json; from tasks import moderate_item\n"
@@ -25,7 +25,8 @@ def test_a_task_sent_from_plain_python_makes_its_own_row_and_gives_its_verdict(
     result = json.loads(printed)
     assert list(result) == ["is_violation", "probability"]
     [row] = execute(
-        database, "SELECT item_id, status, is_violation, probability, publish_after FROM moderation_results"
+        shared_database,
+        "SELECT item_id, status, is_violation, probability, publish_after FROM moderation_results",
     )
     assert row == (2, "completed", result["is_violation"], result["probability"], None)
 
@@ -40,7 +41,7 @@ def test_the_result_of_a_failed_task_raises_with_its_error(run_python: RunPython
     assert "There is no ad with item_id 77" in printed
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("shared_database")
 def test_a_result_that_is_not_there_yet_is_missing(run_python: RunPython) -> None:
     printed = run_python(
         "from dramatiq.results import ResultMissing, ResultTimeout; from tasks import moderate_item\n"
@@ -53,12 +54,12 @@ def test_a_result_that_is_not_there_yet_is_missing(run_python: RunPython) -> Non
     assert printed.split() == ["missing", "timeout"]
 
 
-@pytest.mark.usefixtures("ads")
+@pytest.mark.usefixtures("shared_database")
 def test_the_result_of_a_cancelled_task_is_a_failure_that_says_so(
-    run_python: RunPython, database: Engine
+    run_python: RunPython, shared_database: Engine
 ) -> None:
-    [message_id] = submit(database)
-    with transaction(database) as connection:
+    [message_id] = submit(shared_database)
+    with transaction(shared_database) as connection:
         assert cancelling.cancel(connection, 1)
     printed = run_python(
         "from dramatiq.results import ResultFailure\n"
@@ -74,7 +75,7 @@ def test_the_result_of_a_cancelled_task_is_a_failure_that_says_so(
 
 @pytest.mark.usefixtures("worker")
 def test_submissions_made_from_plain_python_are_published_at_once_and_know_unknown_ads(
-    run_python: RunPython, database: Engine
+    run_python: RunPython, shared_database: Engine
 ) -> None:
     printed = run_python(
         "from settings import get_settings\n"
@@ -85,14 +86,16 @@ def test_submissions_made_from_plain_python_are_published_at_once_and_know_unkno
         "print(accepted.task_ids)"
     )
     assert printed == "(1, None, 2)"
-    assert execute(database, "SELECT count(*) FROM moderation_results WHERE publish_after IS NULL") == [(2,)]
+    assert execute(
+        shared_database, "SELECT count(*) FROM moderation_results WHERE publish_after IS NULL"
+    ) == [(2,)]
 
 
-@pytest.mark.usefixtures("ads")
-def test_the_actor_called_as_a_function_only_scores(run_python: RunPython, database: Engine) -> None:
+@pytest.mark.usefixtures("shared_database")
+def test_the_actor_called_as_a_function_only_scores(run_python: RunPython, shared_database: Engine) -> None:
     printed = run_python("import json; from tasks import moderate_item; print(json.dumps(moderate_item(1)))")
     assert list(json.loads(printed)) == ["is_violation", "probability"]
-    assert execute(database, "SELECT count(*) FROM moderation_results") == [(0,)]
+    assert execute(shared_database, "SELECT count(*) FROM moderation_results") == [(0,)]
 
 
 @pytest.mark.parametrize(
