@@ -35,6 +35,7 @@ def main() -> int:
         sizes=sizes_of(given),
         rounds=given.rounds or (1 if given.smoke else 3),
         rest_s=given.rest_s,
+        most_others=given.most_others,
         only=frozenset(given.only or ()),
     )
     home = Path(tempfile.mkdtemp(prefix="bench-"))

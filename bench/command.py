@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Collection, Sequence
 from dataclasses import fields, replace
@@ -24,6 +25,13 @@ def arguments(program: str, description: str, names: Sequence[str]) -> argparse.
     parser.add_argument("--only", nargs="+", metavar="KEY", help="these contestants")
     parser.add_argument("--rounds", type=int, help="3 by default")
     parser.add_argument("--rest-s", type=float, default=0.0, help="a pause after each measurement")
+    parser.add_argument(
+        "--most-others",
+        type=float,
+        default=math.inf,
+        metavar="CORES",
+        help="repeat a measurement during which other processes used more cores; only some rows tell",
+    )
     parser.add_argument("--keep", type=Path, metavar="DIRECTORY", help="write JSON, Markdown and SVG there")
     for size in fields(FULL):
         kind = type(getattr(FULL, size.name))

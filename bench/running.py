@@ -5,6 +5,7 @@ alike.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -26,6 +27,8 @@ from dev.child import ChildDied
 
 #: The errors of a contestant that could not do the work; any other error is a defect of the bench.
 FAILURES = (Stalled, SendingFailed, ChildDied, TimeoutError)
+#: The repeats of a disturbed measurement. The last one counts; its figures say how much others used.
+MAX_REPEATS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,8 @@ class Plan:
     Parameters:
       rest_s: The pause after each measurement, in which the machine is free for others.
       only: The keys of the contestants to measure; all when empty.
+      most_others: The cores that other processes may use meanwhile. A measurement with more is repeated,
+        at most MAX_REPEATS times. Only some rows measure it.
     """
 
     rows: list[Row]
@@ -42,6 +47,7 @@ class Plan:
     rounds: int
     rest_s: float
     only: frozenset[str] = frozenset()
+    most_others: float = math.inf
 
     def contestants(self, row: Row) -> list[Contestant]:
         return [c for c in row.contestants if not self.only or c.key in self.only]
@@ -75,9 +81,13 @@ def _measure(
     if missing := contestant.missing or ground.servers.missing.get(contestant.server, ""):
         result.left_out[contestant.key] = missing
         return
-    load_before = load()
     try:
-        measured = row.measure(ground, plan.sizes, contestant.key)
+        for _ in range(1 + MAX_REPEATS):
+            load_before = load()
+            measured = row.measure(ground, plan.sizes, contestant.key)
+            if (others := measured.get("others_cores", 0.0)) <= plan.most_others:
+                break
+            say(f"{row.name}, {when}: {contestant.title}: disturbed, others used {others:.2f} cores")
     except FAILURES as error:
         result.left_out[contestant.key] = result.failed[contestant.key] = str(error).splitlines()[0]
         say(f"{row.name}, {when}: {contestant.title} FAILED: {error}")
