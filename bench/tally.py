@@ -56,8 +56,8 @@ def _begin() -> _Slot:
 def note() -> None:
     """Count one finished task of this thread."""
     numbers = (_own.slot or _begin()).numbers
-    numbers[0] += 1.0
     numbers[1] = time.monotonic()
+    numbers[0] += 1.0  # last: a reader that sees the count sees the time
 
 
 def sample(value: float) -> None:
@@ -101,9 +101,10 @@ class Tally:
         self._slots: dict[str, memoryview] = {}
 
     def open_gate(self) -> float:
-        """Let the tasks that wait begin, and return the time."""
+        """Let the tasks that wait begin, and return the time before the first of them."""
+        opened_at_s = time.monotonic()
         (self.directory / GATE).touch()
-        return time.monotonic()
+        return opened_at_s
 
     def total(self) -> Total:
         for path in self.directory.iterdir():
