@@ -130,7 +130,7 @@ def test_the_contract_suite_passes_on_it_in_memory(environment_for_tests: Path, 
     printed = run(
         *(environment_for_tests / "bin" / "python", "-m", "pytest", "-p", "tests.package.installed_broker"),
         *("-p", "no:dramatiq_kafka_broker"),  # the entry point: tests/conftest.py loads the same plugin
-        *("tests/broker/contract", "--without-servers", "-rfE", "--tb=short"),
+        *("tests/broker/contract", "--without-servers", "-rfE", "--tb=short", "-n", "2"),
         cwd=tmp_path,
         env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
     )
