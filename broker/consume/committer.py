@@ -62,6 +62,9 @@ class Committer:
     Parameters:
       on_denial: Called with the error of a commit that Kafka denies to this client.
       counters: Returns the present counters of the queue.
+
+    Attributes:
+      next_at_s: The time (``clock.monotonic_s()``) before which only a forced commit is due.
     """
 
     def __init__(
@@ -78,7 +81,7 @@ class Committer:
         self._kafka = kafka
         self._in_flight = in_flight
         self._interval_s = interval_s
-        self._next_at_s = 0.0
+        self.next_at_s = 0.0
         self._under_way = False
         self._failing = False
 
@@ -94,9 +97,9 @@ class Committer:
           force: Commit before the interval has passed, too.
         """
         now_s = clock.monotonic_s()
-        if self._under_way or (now_s < self._next_at_s and not force):
+        if self._under_way or (now_s < self.next_at_s and not force):
             return
-        self._next_at_s = now_s + self._interval_s
+        self.next_at_s = now_s + self._interval_s
         with self._in_flight.lock:
             changed = [
                 assigned

@@ -260,7 +260,9 @@ class QueueConsumer(Consumer):
           KafkaError: When Kafka refuses a request, or does not answer.
         """
         now_s = clock.monotonic_s()
-        self._committer.commit_when_due(self._assigned_partitions.values(), force=self._shutdown.stopping)
+        stopping = self._shutdown.stopping
+        if stopping or now_s >= self._committer.next_at_s:
+            self._committer.commit_when_due(self._assigned_partitions.values(), force=stopping)
         if self._takeover.unrestored:
             self._takeover.step()
         if now_s >= self._lane_releaser.next_step_s:

@@ -79,7 +79,7 @@ class Forwarding:
         add_dead_letter: WriteDeadLetter | None = None,
         *,
         note_forward: NoteForward = lambda lateness_s: None,
-        clock: Callable[[], float] = clock.monotonic_s,
+        clock: Callable[[], float] = lambda: clock.monotonic_s(),
     ) -> None:
         self._clock = clock
         self._note_forward = note_forward

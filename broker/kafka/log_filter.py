@@ -25,7 +25,7 @@ class RateLimitFilter(logging.Filter):
       clock: Seconds that never go back.
     """
 
-    def __init__(self, clock: Callable[[], float] = clock.monotonic_s) -> None:
+    def __init__(self, clock: Callable[[], float] = lambda: clock.monotonic_s()) -> None:
         super().__init__()
         self._clock = clock
         self.reset_after_fork()

@@ -1,6 +1,6 @@
 """The one place where the broker reads a clock or sleeps.
 
-The functions ask the clock of this process, which is the system's until a test replaces it with :func:`use`.
+The functions are those of this process's clock, the system's until a test replaces it with :func:`use`.
 Lint forbids the functions of ``time`` elsewhere in the broker.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -32,7 +32,6 @@ class Clock(Protocol):
 class SystemClock:
     """The operating system's clocks. ``monotonic_s`` is unaffected by changes of the wall clock."""
 
-    # Not a function of its own around it: a send and a dispatch ask for the time several times.
     monotonic_s = staticmethod(time.monotonic)
 
     def wall_ms(self) -> int:
@@ -45,35 +44,28 @@ class SystemClock:
         return event.wait(timeout_s)
 
 
-_current: Clock = SystemClock()
+def _set(clock: Clock) -> None:
+    global _current, monotonic_s, wall_ms, sleep, wait
+    _current = clock
+    monotonic_s, wall_ms, sleep, wait = clock.monotonic_s, clock.wall_ms, clock.sleep, clock.wait
 
 
-def monotonic_s() -> float:
-    """Seconds that never go back; see :class:`Clock`."""
-    return _current.monotonic_s()
-
-
-def wall_ms() -> int:
-    """Milliseconds since 1970; see :class:`Clock`."""
-    return _current.wall_ms()
-
-
-def sleep(duration_s: float) -> None:
-    """Let ``duration_s`` pass; see :class:`Clock`."""
-    _current.sleep(duration_s)
-
-
-def wait(event: threading.Event, timeout_s: float) -> bool:
-    """Wait until ``event`` is set, for ``timeout_s`` at most; see :class:`Clock`."""
-    return _current.wait(event, timeout_s)
+_current: Clock
+#: The methods of the clock in use; see :class:`Clock`. They are no functions around it, since a task asks for
+#: the time eight times. Call them as ``clock.monotonic_s()``: a reference that is kept stays with its clock.
+monotonic_s: Callable[[], float]
+wall_ms: Callable[[], int]
+sleep: Callable[[float], None]
+wait: Callable[[threading.Event, float], bool]
+_set(SystemClock())
 
 
 @contextmanager
 def use(clock: Clock) -> Iterator[None]:
     """Use ``clock`` in the whole process for a while. For tests."""
-    global _current
-    before, _current = _current, clock
+    before = _current
+    _set(clock)
     try:
         yield
     finally:
-        _current = before
+        _set(before)

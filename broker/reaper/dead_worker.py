@@ -28,7 +28,7 @@ class DeadWorker:
     command: str = ""
     siblings: set[Membership] = field(default_factory=set)
     culprit: Limited | None = None
-    died_ms: int = field(default_factory=clock.wall_ms)
+    died_ms: int = field(default_factory=lambda: clock.wall_ms())
 
     @property
     def expires_ms(self) -> int:

@@ -46,11 +46,13 @@ def check_hard_limit(actor_name: str, options: Mapping[str, object]) -> int | No
 
 
 class HardLimits:
-    """The hard limits of the tasks that run in this process. A task without one costs two look-ups.
+    """The hard limits of the tasks that run in this process. They cost nothing while no actor has one.
 
     Parameters:
-      limits_ms: The limits by the actor's name. The broker adds to them.
       group_id: Of the consumer groups of this process.
+
+    Attributes:
+      limits_ms: The limits by the actor's name. The broker adds to them.
     """
 
     def __init__(
@@ -63,18 +65,18 @@ class HardLimits:
     ) -> None:
         self._registrar = registrar
         self._in_flight = in_flight
-        self._limits_ms = limits_ms
+        self.limits_ms = limits_ms
         self._group_id = group_id
         self._numbers = itertools.count(1)
 
     @property
     def actors(self) -> list[str]:
         """The names of the actors with a limit."""
-        return sorted(self._limits_ms)
+        return sorted(self.limits_ms)
 
     def begin(self, delivery: Delivery) -> None:
         """Announce the run of a delivery that is about to begin, if its actor has a limit."""
-        limit_ms = self._limits_ms.get(delivery.actor_name)
+        limit_ms = self.limits_ms.get(delivery.actor_name)
         if limit_ms is not None:
             self._registrar.await_reaper()
             number = delivery.limit_number = next(self._numbers)

@@ -24,7 +24,7 @@ from ..deliveries.delivery import Delivery
 from ..deliveries.in_flight import InFlightDeliveries
 from ..error_text import error_text
 from ..errors import Abort, MessageExpired, NotNow
-from ..expiry import is_expired, shown_expiry
+from ..expiry import EXPIRES_AT, is_expired, shown_expiry
 from ..reports.runs import Runs
 from .aborts import Aborts
 from .hard_limits import HardLimits
@@ -106,22 +106,22 @@ class HookCaller:
         self._requeue = requeue
 
     def emit_before(self, signal: str, *args: Any, **kwargs: Any) -> None:
-        if signal == "process_message":
-            self._begin(args[0])
         hook = f"before_{signal}"
         listeners = self.listeners.of(self._broker.middleware, hook)
-        if listeners and signal in ("ack", "nack"):
-            if _is_withdrawn(args[0]):
-                return
-            with self._current.of(args[0]):
-                self._call_before(listeners, hook, *args, **kwargs)
+        if signal == "process_message":
+            message = args[0]
+            self._begin(message)
+            self._call_before(listeners, hook, message, **kwargs)
+            if self._in_flight.gate.aborted:
+                self._refuse_aborted(message)
+            if EXPIRES_AT in message.options and is_expired(message.options):
+                self._refuse_expired(message)
+        elif listeners and signal in ("ack", "nack"):
+            if not _is_withdrawn(args[0]):
+                with self._current.of(args[0]):
+                    self._call_before(listeners, hook, *args, **kwargs)
         else:
             self._call_before(listeners, hook, *args, **kwargs)
-        if signal == "process_message":
-            if self._in_flight.gate.aborted:
-                self._refuse_aborted(args[0])
-            if is_expired(args[0].options):
-                self._refuse_expired(args[0])
 
     def _refuse_aborted(self, message: MessageProxy) -> None:
         """Skip a message that was aborted. The hooks before it were called, as those after it will be."""
@@ -142,26 +142,11 @@ class HookCaller:
         raise MessageExpired(f"the message expired at {expired_at}, before it ran")
 
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
-        if signal in ("process_message", "skip_message") and isinstance(args[0], Delivery):
-            self._aborts.end(args[0])
-            self._hard_limits.end(args[0])
-            if isinstance(kwargs.get("exception"), Abort):
-                # Nothing follows from it, and no attempt is counted.
-                args[0].is_aborted = True
-                signal, kwargs = "skip_message", {}
+        if signal in ("process_message", "skip_message"):
+            self._end(signal, args[0], **kwargs)
+            return
         hook = f"after_{signal}"
         listeners = self.listeners.of(self._broker.middleware, hook)
-        if signal in ("process_message", "skip_message"):
-            message = args[0]
-            if not _is_withdrawn(message):
-                try:
-                    with self._current.of(message):
-                        self._call_following(listeners, hook, message, **kwargs)
-                finally:
-                    if isinstance(message, Delivery):
-                        error = kwargs.get("exception")
-                        self._runs.end(message, error, skipped=signal == "skip_message")
-            return
         if listeners and signal in ("ack", "nack") and _is_withdrawn(args[0]):
             return
         for middleware in reversed(listeners):
@@ -169,6 +154,30 @@ class HookCaller:
                 getattr(middleware, hook)(self._broker, *args, **kwargs)
             except Exception:
                 logger.critical(_HOOK_FAILED, hook, middleware, exc_info=True)
+
+    def _end(self, signal: str, message: MessageProxy, **kwargs: Any) -> None:
+        """Call the hooks after a run, or after a message that was skipped, and note the end."""
+        delivery = message if isinstance(message, Delivery) else None
+        error = kwargs.get("exception")
+        if delivery is not None:
+            self._aborts.end(delivery)
+            if delivery.limit_number is not None:
+                self._hard_limits.end(delivery)
+            if isinstance(error, Abort):
+                # Nothing follows from it, and no attempt is counted.
+                delivery.is_aborted = True
+                signal, kwargs, error = "skip_message", {}, None
+            if delivery.withdrawn:
+                return
+        hook = f"after_{signal}"
+        try:
+            with self._current.of(message):
+                self._call_following(
+                    self.listeners.of(self._broker.middleware, hook), hook, message, **kwargs
+                )
+        finally:
+            if delivery is not None:
+                self._runs.end(delivery, error, skipped=signal == "skip_message")
 
     def _begin(self, message: MessageProxy) -> None:
         if not isinstance(message, Delivery):
@@ -178,7 +187,8 @@ class HookCaller:
             message.withdrawn = True
             raise SkipMessage("its partition was revoked, or it was flushed, before it began")
         self._runs.begin(message)
-        self._hard_limits.begin(message)
+        if self._hard_limits.limits_ms:
+            self._hard_limits.begin(message)
         self._aborts.begin(message)
 
     def _call_before(self, listeners: list[Middleware], hook: str, *args: Any, **kwargs: Any) -> None:

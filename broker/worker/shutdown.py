@@ -20,6 +20,8 @@ class Shutdown:
 
     Attributes:
       asked: Set while the process stops, for threads that wait for Kafka.
+      stopping: The same, for those that ask at every message. Nothing more is dispatched then, and each
+        completed offset is committed immediately.
       close_timeout_s: The time for which each consumer may wait for Kafka while it closes.
     """
 
@@ -31,18 +33,13 @@ class Shutdown:
     def reset_after_fork(self) -> None:
         """Forget a stop: the workers belong to the parent of a fork."""
         self.asked = threading.Event()
+        self.stopping = False
         self._spent_on_closing_s = 0.0
         self._settle_deadline_s: float | None = None
 
-    @property
-    def stopping(self) -> bool:
-        """Whether the process stops: it dispatches nothing more and commits each completed offset
-        immediately.
-        """
-        return self.asked.is_set()
-
     def begin_working(self) -> None:
         """Let a worker run, also after an earlier worker of this process has stopped."""
+        self.stopping = False
         self.asked.clear()
 
     def begin_stopping(self, *, timeout_s: float | None = None) -> None:
@@ -56,6 +53,7 @@ class Shutdown:
         if timeout_s is not None:
             self._settle_deadline_s = clock.monotonic_s() + timeout_s
             self.close_timeout_s = timeout_s
+        self.stopping = True
         self.asked.set()
 
     def leave_group_timeout_s(self) -> float:

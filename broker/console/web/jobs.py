@@ -44,7 +44,7 @@ class Job:
     done: int = 0
     state: str = "waiting"
     outcome: str = ""
-    began_ms: int = field(default_factory=clock.wall_ms)
+    began_ms: int = field(default_factory=lambda: clock.wall_ms())
     ended_ms: int | None = None
 
 
