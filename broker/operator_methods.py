@@ -312,16 +312,23 @@ class OperatorMethods:
         self._check_known([queue_name])
         return self.parts.arrival_counter.count(queue_name, since, interval_s)
 
-    def queue_names(self) -> list[str]:
+    def queue_names(self, *wanted: str) -> list[str]:
         """The queues of the namespace whose topics exist, whether they are declared here or not.
+
+        Kafka lists only the topics that a client may see: queues that are neither declared here nor wanted
+        may be missing.
 
         Without a namespace, a topic counts as a queue's when the queue is declared, or when its
         dead-letter or lanes topic exists, too.
 
+        Parameters:
+          wanted: Names of queues that must not be missing because this client may not see them.
+
         Raises:
           KafkaUnavailable: When Kafka does not answer.
+          NotAuthorized: When this client may not see a declared or a wanted queue, or any of the namespace.
         """
-        return self.parts.topics.queue_names(self.queues)
+        return self.parts.topics.queue_names(self.queues, wanted=wanted)
 
     def find(
         self,

@@ -16,7 +16,7 @@ from .documents import FindingRow
 from .exits import ExitCode
 from .findings import ERROR, FINDING_COLUMNS, WARNING, finding
 from .output import Answer, Table
-from .session import Session, ending
+from .session import Session, ending, served_queues
 
 T = TypeVar("T")
 
@@ -83,9 +83,12 @@ def _unhealthy_queues(
 ) -> list[FindingRow]:
     names = session.queue_names(wanted)
     states = session.broker.queues(*names) if names else []
+    workers = session.broker.workers()
+    if not wanted:
+        session.check_served(names, workers)
     served = {
         name
-        for worker in session.broker.workers()
+        for worker in workers
         if worker.report and worker.state in (WorkerState.BUSY, WorkerState.IDLE)
         for name in worker.report.queues
     }
@@ -162,8 +165,11 @@ class Examination:
             self._found += findings.of_index_files(faults)
             self.passed.append("index files of this machine")
         retention = {topic.name: topic.settings.get("retention.ms") for topic in topics}
-        for name in self._session.queue_names():
+        names = self._ask("queues", self._session.queue_names) or []
+        for name in names:
             self._examine_queue(name, workers, now_ms, retention)
+        for name in sorted(served_queues(workers).difference(names)):
+            self._ask(f"queue {name}", lambda name=name: broker.queue_names(name))  # type: ignore[misc]
         return self._found
 
     def _examine_queue(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .. import Command, NotAuthorized
+from .. import Command, NotAuthorized, WorkerInfo
 from ..process import clock
 from . import texts
 from .live import watch
@@ -71,15 +71,31 @@ def _statuses(
     while True:
         now = _sample(session, wanted)
         workers = session.broker.workers()
-        paused = _paused(session)
+        missing = [] if wanted else list(_unseen(session, now, workers))
+        try:
+            paused: Mapping[str, Command] | None = session.broker.paused_queues()
+        except NotAuthorized as e:
+            paused = None
+            missing.append(str(e).rstrip("."))
         rows = queue_rows(before, now, workers, ledgers, paused)
         states = Counter(str(worker.state) for worker in workers)
         elapsed_s = None if before is None else (now.at_ms - before.at_ms) / 1000
         yield Answer(
             "status",
-            {"at_ms": now.at_ms, "sample_s": elapsed_s, "queues": rows, "workers": dict(states)},
+            {
+                "at_ms": now.at_ms,
+                "sample_s": elapsed_s,
+                "queues": rows,
+                "workers": dict(states),
+                "missing": missing,
+            },
             [Table(QUEUE_COLUMNS, rows, empty=NO_QUEUE)],
-            [_workers_line(states), *_pause_lines(paused or {}), *_ledger_lines(rows)],
+            [
+                _workers_line(states),
+                *_pause_lines(paused or {}),
+                *_ledger_lines(rows),
+                *(f"Incomplete: {sentence}." for sentence in missing),
+            ],
         )
         before = now
 
@@ -90,12 +106,12 @@ def _sample(session: Session, wanted: list[str] | None) -> Sample:
     return Sample(at_ms, session.broker.queues(*names) if names else ())
 
 
-def _paused(session: Session) -> Mapping[str, Command] | None:
-    """The pauses; None without the right to read them."""
+def _unseen(session: Session, sample: Sample, workers: Sequence[WorkerInfo]) -> Iterator[str]:
+    """A sentence about the queues of living workers that this client may not see."""
     try:
-        return session.broker.paused_queues()
-    except NotAuthorized:
-        return None
+        session.check_served([state.name for state in sample.states], workers)
+    except NotAuthorized as e:
+        yield str(e).rstrip(".")
 
 
 def _pause_lines(paused: Mapping[str, Command]) -> Iterator[str]:

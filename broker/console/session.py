@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -25,6 +25,8 @@ from .. import (
     TopicMisconfigured,
     UnknownWorker,
     UnreadableResolution,
+    WorkerInfo,
+    WorkerState,
 )
 from .exits import ExitCode
 from .output import Output, OutputFailed
@@ -89,13 +91,23 @@ class Session:
 
         Raises:
           Refused: When there is no queue of a wanted name. To ask for its state would create its topics.
+          NotAuthorized: When this client may not see a queue of a wanted name, or any queue.
         """
-        known = self.broker.queue_names()
+        known = self.broker.queue_names(*(wanted or ()))
         for name in wanted or ():
             if name not in known:
                 there = f"there are {', '.join(known)}" if known else "the namespace has no queue yet"
                 raise Refused(f"There is no queue {name!r}: {there}.", ExitCode.FINDING)
         return list(wanted or known)
+
+    def check_served(self, names: Collection[str], workers: Iterable[WorkerInfo]) -> None:
+        """Raise NotAuthorized when living workers serve a queue that this client may not see.
+
+        Parameters:
+          names: The queues that it may see.
+        """
+        if hidden := served_queues(workers).difference(names):
+            self.broker.queue_names(*hidden)
 
     def declared(self, queue_name: str) -> KafkaBroker:
         """The broker, to which an existing queue is declared."""
@@ -106,6 +118,16 @@ class Session:
     def close(self) -> None:
         if self._broker is not None and self.given is None:
             self._broker.close()
+
+
+def served_queues(workers: Iterable[WorkerInfo]) -> set[str]:
+    """The queues of living workers."""
+    return {
+        name
+        for worker in workers
+        if worker.report and worker.state is not WorkerState.GONE
+        for name in worker.report.queues
+    }
 
 
 def session_of(context: typer.Context) -> Session:

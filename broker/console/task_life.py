@@ -25,6 +25,7 @@ class Traces:
       ends: The workers that are gone, each with the time in ms and the reason.
       left: The queues and partitions of workers that are gone, and that no living worker has.
       missing: Sentences that say why something may be missing.
+      is_denied: Whether a missing right is among these reasons.
     """
 
     message_id: str
@@ -37,6 +38,7 @@ class Traces:
     ends: dict[str, tuple[int, str]] = field(default_factory=dict)
     left: set[tuple[str, int]] = field(default_factory=set)
     missing: list[str] = field(default_factory=list)
+    is_denied: bool = False
 
     @property
     def is_empty(self) -> bool:

@@ -62,7 +62,8 @@ def show(
         if traces.is_empty:
             reasons = "; ".join(traces.missing)
             raise Refused(
-                f"Nothing is known of {message_id}" + (f": {reasons}." if reasons else "."), ExitCode.FINDING
+                f"Nothing is known of {message_id}" + (f": {reasons}." if reasons else "."),
+                ExitCode.FORBIDDEN if traces.is_denied else ExitCode.FINDING,
             )
         session.output.show(_life(traces))
         for sentence in traces.missing:
@@ -131,6 +132,7 @@ def _tolerating(traces: Traces, question: Callable[[], Any]) -> Any:
         return question()
     except NotAuthorized as e:
         traces.missing.append(str(e).rstrip("."))
+        traces.is_denied = True
         return None
 
 

@@ -25,7 +25,7 @@ from .log_filter import limit_kafka_python_logs
 from .producer_client import Producer
 from .protocol import AdminClient, ConsumerClient, ProducerClient
 from .refused_connections import ADVICE, LastFailure, refusal_text
-from .rights import Right, Rights, translated, with_all
+from .rights import Right, Rights, refusal, translated, with_all
 from .unreadable_batches import check_compression_type
 
 T = TypeVar("T")
@@ -168,6 +168,10 @@ class Clients:
     ) -> BrokerConnectionError:
         """An error of a client as an error of this broker; see ``rights``."""
         return translated(error, doing, rights, self._options)
+
+    def refusal(self, doing: str, *needs: Right) -> NotAuthorized:
+        """The error about missing rights; see ``rights``."""
+        return refusal(doing, needs, self._options)
 
     @contextmanager
     def naming_all(self, doing: str, needs: Iterable[Right]) -> Iterator[None]:

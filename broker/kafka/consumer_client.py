@@ -178,6 +178,14 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]
 
     # Metadata
 
+    def partitions_for_topic(self, topic: str) -> set[int]:
+        # kafka-python asks for all topics, where Kafka leaves out each that this client may not see.
+        if self.known_partitions(topic) is None:
+            if not self.existing_topics([topic], self.config["request_timeout_ms"]):
+                return set()
+            super().partitions_for_topic(topic)
+        return self.known_partitions(topic) or set()
+
     def known_partitions(self, topic: str) -> set[int] | None:
         known: set[int] | None = internals.cluster(self).partitions_for_topic(topic)
         return known

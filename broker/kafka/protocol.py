@@ -244,7 +244,11 @@ class ConsumerClient(Protocol):
     # Metadata
 
     def partitions_for_topic(self, topic: str) -> set[int]:
-        """The partitions of a topic, requested unless they are known; empty when there is no such topic."""
+        """The partitions of a topic, requested unless they are known; empty when there is no such topic.
+
+        Raises:
+          TopicAuthorizationFailedError: When this client may not see the topic, whether there is one or not.
+        """
 
     def known_partitions(self, topic: str) -> set[int] | None:
         """The partitions of a topic as far as is known, without asking; None when nothing is."""

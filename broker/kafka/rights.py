@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,13 +30,20 @@ _NO_PRODUCER_ID = re.compile(r"InitProducerId.*ClusterAuthorizationFailed", re.D
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """One right: an operation on a topic, a group or (without a name) the cluster."""
+    """One right: an operation on a topic, a group or (without a name) the cluster.
+
+    Attributes:
+      is_prefix: Whether ``name`` is the beginning of the names of several.
+    """
 
     operation: str
     kind: str
     name: str | None
+    is_prefix: bool = False
 
     def __str__(self) -> str:
+        if self.is_prefix:
+            return f"{self.operation} on the {self.kind}s {f'{self.name}*'!r}"
         return f"{self.operation} on the {self.kind}{f' {self.name!r}' if self.name else ''}"
 
 
@@ -104,11 +111,21 @@ def translated(
         needs = [Right("DESCRIBE", "cluster", None)]
     else:
         return NotAuthorized(f"{doing}: Kafka does not allow it: {type(error).__name__}.")
-    who = options.get("sasl_plain_username")
     old = " (before Kafka 2.8 also IDEMPOTENT_WRITE on the cluster)" if rights.on_topic == "WRITE" else ""
+    return refusal(doing, needs, options, old)
+
+
+def refusal(doing: str, needs: Sequence[Right], options: Mapping[str, Any], also: str = "") -> NotAuthorized:
+    """The error about missing rights, with the command that grants them.
+
+    Parameters:
+      doing: See :func:`translated`.
+      also: What is to be said about the rights.
+    """
+    who = options.get("sasl_plain_username")
     return NotAuthorized(
         f"{doing}: Kafka does not allow it{f' to {who!r}' if who else ''}. It takes the right "
-        f"{' and '.join(map(str, needs))}{old}, for example: {commands(needs, options)}"
+        f"{' and '.join(map(str, needs))}{also}, for example: {commands(needs, options)}"
     )
 
 
@@ -122,12 +139,17 @@ def command_list(needs: Iterable[Right], options: Mapping[str, Any]) -> list[str
 
     kafka-acls.sh grants every operation that it is given on every resource.
     """
-    operations: dict[tuple[str, str | None], list[str]] = {}
+    operations: dict[tuple[str, str | None, bool], list[str]] = {}
     for need in needs:
-        operations.setdefault((need.kind, need.name), []).append(need.operation)
+        operations.setdefault((need.kind, need.name, need.is_prefix), []).append(need.operation)
     resources: dict[tuple[str, ...], list[str]] = {}
-    for (kind, name), wanted in operations.items():
-        resource = f"--{kind}{f' {shlex.quote(name)}' if name else ''}"
+    for (kind, name, is_prefix), wanted in operations.items():
+        if is_prefix:
+            resource = f"--{kind} " + (
+                f"{shlex.quote(name)} --resource-pattern-type prefixed" if name else "'*'"
+            )
+        else:
+            resource = f"--{kind}{f' {shlex.quote(name)}' if name else ''}"
         resources.setdefault(tuple(dict.fromkeys(wanted)), []).append(resource)
     who = options.get("sasl_plain_username") or "<this client>"
     # The name of a user by certificate has spaces: "CN=web, O=Shop".

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .errors import TopicAuthorizationFailedError, UnknownTopicOrPartitionError, for_code
 from .protocol import AdminClient
 from .topic_policies import Role, TopicPolicies, command
 
@@ -61,17 +62,27 @@ def read_topic_states(
     """Read topics. Those that do not exist are left out.
 
     Raises:
+      TopicAuthorizationFailedError: When this client may not see one of them.
       KafkaError: When Kafka does not answer.
     """
-    described = {
-        found["name"]: found
-        for found in admin.describe_topics(sorted(topics))
-        if found.get("error_code", 0) == 0
-    }
+    described = existing(admin, topics)
     policies.check(admin, described)
     return [
         _state_of(name, role_of(name)[0], found, policies, list(servers)) for name, found in described.items()
     ]
+
+
+def existing(admin: AdminClient, topics: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+    """The descriptions of those of ``topics`` that exist, by name; raises as :func:`read_topic_states`."""
+    answers = {found["name"]: found for found in admin.describe_topics(sorted(topics))}
+    errors = {name: for_code(found.get("error_code", 0)) for name, found in answers.items()}
+    denied = {name for name, error in errors.items() if error is TopicAuthorizationFailedError}
+    if denied:
+        raise TopicAuthorizationFailedError(denied)
+    for name, error in errors.items():
+        if error is not UnknownTopicOrPartitionError and answers[name].get("error_code", 0) != 0:
+            raise error(name)
+    return {name: found for name, found in answers.items() if found.get("error_code", 0) == 0}
 
 
 def _state_of(

@@ -21,12 +21,12 @@ from .errors import (
     for_code,
 )
 from .protocol import AdminClient
-from .rights import Rights, denied_topics
+from .rights import Right, Rights, denied_topics
 from .single_flight import SingleFlight
 from .topic_layout import TopicLayout
 from .topic_names import DEAD_LETTER_SUFFIX, LANES_SUFFIX, TopicNames
 from .topic_policies import RECHECK_S, Role, TopicPolicies
-from .topic_states import TopicState, read_topic_states
+from .topic_states import TopicState, existing, read_topic_states
 
 logger = logging.getLogger(__name__)
 
@@ -228,24 +228,62 @@ class Topics(TopicNames):
         for refusal in refusals.values():
             self.log_refusal(refusal)
 
-    def queue_names(self, declared: Collection[str]) -> list[str]:
+    def queue_names(self, declared: Collection[str], *, wanted: Iterable[str] = ()) -> list[str]:
         """The queues of this namespace whose topics exist and are visible, by name; see ``queues_among``.
+
+        Parameters:
+          declared, wanted: Queues that are known by name. Each is visible, or does not exist.
 
         Raises:
           KafkaUnavailable: When Kafka does not answer.
+          NotAuthorized: When this client may not see one of them, or nothing of this namespace.
         """
-        return self.queues_among(self._names(), declared=declared)
+        return self._queues_among(self._names(), declared, wanted)
+
+    def _queues_among(
+        self, names: Collection[str], declared: Collection[str] = (), wanted: Iterable[str] = ()
+    ) -> list[str]:
+        """``queues_among`` of a list of all topics, where Kafka leaves out those that may not be seen."""
+        found = self.queues_among(names, declared=declared)
+        # Each client of a queue may see this topic. If this one may not, the list tells nothing.
+        if not found and self._denied([self.delayed]):
+            of_namespace = f" of the namespace {self._namespace!r}" if self._namespace else ""
+            raise self._clients.refusal(
+                f"The queues{of_namespace} could not be listed",
+                Right("DESCRIBE", "topic", self._namespace, is_prefix=True),
+            )
+        known = {name for name in {*declared, *wanted} if self._may_be_queue(name)}
+        unseen = {self.queue(queue_name) for queue_name in known}.difference(names)
+        if unseen and (denied := self._denied(unseen)):
+            raise self._clients.refusal(
+                f"The topics {sorted(denied)} do not exist, or this client may not see them",
+                *(Right("DESCRIBE", "topic", topic) for topic in sorted(denied)),
+            )
+        return found
+
+    def _denied(self, topics: Collection[str]) -> set[str]:
+        """Those of ``topics`` of which Kafka does not tell this client whether they exist."""
+
+        def read() -> set[str]:
+            with self._clients.admin() as admin:
+                try:
+                    existing(admin, topics)
+                except TopicAuthorizationFailedError as e:
+                    return denied_topics(e)
+                return set()
+
+        return self._clients.ask(read, f"The topics {sorted(topics)} could not be looked up")
 
     def states(self) -> list[TopicState]:
         """The topics of this namespace's queues, and those beside them, as they are, by name.
 
         Raises:
           KafkaUnavailable: When Kafka does not answer.
-          NotAuthorized: When this client may not describe one of them.
+          NotAuthorized: When this client may not describe one of them, or see any of a queue.
         """
         names = set(self._names())
         wanted = names & set(self.of_namespace())
-        for queue_name in self.queues_among(names):
+        for queue_name in self._queues_among(names):
             wanted |= names & {*self.of_worker(queue_name), self.lanes(queue_name)}
 
         return self.states_of(wanted)

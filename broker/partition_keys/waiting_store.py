@@ -6,7 +6,12 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from ..kafka.clients import Clients
-from ..kafka.errors import KafkaError, LogTruncationError, UnknownTopicOrPartitionError
+from ..kafka.errors import (
+    KafkaError,
+    LogTruncationError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+)
 from ..kafka.metadata import partitions_now
 from ..kafka.topic_reader import StaleRead, TopicReader
 from ..kafka.types import ConsumedRecord, TopicPartition
@@ -310,7 +315,9 @@ class WaitingStore:
     # The connection
 
     def _connected(self) -> TopicReader | None:
-        """The reader of the topic; None when the topic does not exist."""
+        """The reader of the topic; None when the topic does not exist, or may not be seen: the commits of a
+        queue's workers tell then that something waits there.
+        """
         if self._reader is None:
             self._reader = TopicReader(
                 self._clients,
@@ -323,7 +330,10 @@ class WaitingStore:
         if self._reader.partitions:
             return self._reader
         kafka = self._reader.kafka
-        numbers = kafka.partitions_for_topic(self._topic)
+        try:
+            numbers = kafka.partitions_for_topic(self._topic)
+        except TopicAuthorizationFailedError:
+            return None
         if not numbers:
             return None
         topic_id = kafka.topic_id(self._topic)

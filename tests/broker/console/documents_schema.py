@@ -31,6 +31,7 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
         "sample_s": float | None,
         "queues": list[documents.QueueRow],
         "workers": dict[str, int],
+        "missing": list[str],
     },
     "queues": {"partitions": list[documents.PartitionRow]},
     "workers": {"workers": list[documents.WorkerRow]},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,10 +12,14 @@ import dramatiq
 import pytest
 from dramatiq.errors import BrokerConnectionError
 from kafka import KafkaAdminClient
+from typer.testing import CliRunner, Result
 
 from broker import CancelUndecided, ClientKind, KafkaBroker, PlannedRight
+from broker.console.command import app
+from broker.console.exits import ExitCode
 from broker.kafka.rights import logger as rights_logger
 from dev.apache_kafka import ApacheKafkaServer
+from tests.broker.contract.backends import KafkaBackend
 from tests.broker.contract.conftest import StartWorker
 from tests.broker.contract.test_rights import Client, MakeBroker, kafka, make_broker, message, users
 from tests.broker.dead_letters.samples import QUEUE, add_dead_letter
@@ -39,10 +44,12 @@ class Planned(Client):
         plan = self.owner.plan_topics(QUEUE)
         return [right for right in plan.rights if right.client is kind and not right.is_optional]
 
-    def grant_planned(self, kind: ClientKind, *, but: PlannedRight | None = None) -> None:
+    def grant_planned(
+        self, kind: ClientKind, *, but: PlannedRight | None = None, may_see: bool = True
+    ) -> None:
+        """Grant what is planned, without the right ``but``; ``may_see`` its resource nevertheless."""
         rights = [(r.operation, r.kind, r.name) for r in self.planned(kind) if r != but]
-        if but is not None and but.operation != "DESCRIBE":
-            # It may see the resource: a lanes topic that cannot be seen counts as one that is not there.
+        if but is not None and but.operation != "DESCRIBE" and may_see:
             rights.append(("DESCRIBE", but.kind, but.name))
         self.grant(*rights)
 
@@ -125,9 +132,10 @@ def is_of_lanes(right: PlannedRight) -> bool:
     return right.name.endswith("_lanes")
 
 
+@pytest.mark.parametrize("may_see", [True, False], ids=["may see the topics", "may not"])
 @pytest.mark.parametrize("kind", QUESTIONS)
 def test_a_client_needs_each_of_its_planned_rights_and_no_other_one(
-    make_client: Callable[[], Planned], make_broker: MakeBroker, kind: ClientKind
+    make_client: Callable[[], Planned], make_broker: MakeBroker, kind: ClientKind, may_see: bool
 ) -> None:
     client = make_client()
     client.grant_planned(kind)
@@ -142,9 +150,132 @@ def test_a_client_needs_each_of_its_planned_rights_and_no_other_one(
         client.owner.enqueue(message(), delay=LATER_MS)
         add_dead_letter(client.owner, [message()])
         without = make_client()
-        without.grant_planned(kind, but=missing)
+        without.grant_planned(kind, but=missing, may_see=may_see)
         texts = refusals(make_broker(without), kind)
         assert any(missing.name in text for text in texts), missing
+
+
+#: Verbs that look at everything, or at what a client without a queue's topics may not see.
+VERBS = (
+    ("status", "--sample", "0"),
+    ("queues",),
+    ("workers",),
+    ("actors",),
+    ("top",),
+    ("tasks",),
+    ("dlq", "list"),
+    ("dlq", "errors"),
+    ("dlq", "history"),
+    ("dlq", "list", QUEUE),
+    ("schedules", "list"),
+    ("replays",),
+    ("healthcheck",),
+    ("healthcheck", "--worker"),
+    ("topics", "check"),
+    ("topics", "plan"),
+)
+
+
+def dkb(broker: KafkaBroker, *arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments), obj=broker, prog_name="dkb")
+
+
+@pytest.mark.parametrize("declares", [True, False], ids=["with the application", "without"])
+def test_a_verb_says_which_right_is_missing_and_never_that_there_is_nothing(
+    make_client: Callable[[], Planned],
+    server_backend: KafkaBackend,
+    declares: bool,
+) -> None:
+    client = make_client()
+    add_dead_letter(client.owner, [message()])
+    for verb in VERBS:
+        broker = server_backend.broker(**client.settings())
+        if declares:
+            broker.declare_queue(QUEUE)
+        ran = dkb(broker, *verb)
+        broker.close()
+        assert ran.exit_code == ExitCode.FORBIDDEN, (verb, ran.stdout, ran.stderr)
+        assert ran.stdout == "", verb
+        assert "It takes the right" in ran.stderr, verb
+        assert f"--allow-principal User:{client.user} --operation" in ran.stderr, verb
+        assert f"--topic {client.namespace}" in ran.stderr, verb
+
+
+def test_a_doctor_without_rights_finds_each_of_them(
+    make_client: Callable[[], Planned], server_backend: KafkaBackend
+) -> None:
+    broker = server_backend.broker(**make_client().settings())
+    ran = dkb(broker, "doctor", "--json")
+    broker.close()
+    assert ran.exit_code == ExitCode.FINDING, ran.stderr
+    document = json.loads(ran.stdout)
+    denied = {row["subject"] for row in document["findings"] if row["check"] == "rights"}
+    assert {"topics", "queues", "workers", "history", "pauses"} <= denied
+    assert not denied & set(document["checked"])
+
+
+def test_a_queue_that_may_not_be_seen_is_not_called_missing(
+    make_client: Callable[[], Planned], server_backend: KafkaBackend
+) -> None:
+    # Given a client that may see another queue of the namespace
+    client = make_client()
+    client.owner.parts.topics.ensure([f"{client.namespace}other"])
+    client.grant(("DESCRIBE", "topic", f"{client.namespace}other"))
+    for verb in (("status", QUEUE), ("dlq", "list", QUEUE), ("tasks", "--queue", QUEUE, "--arg", "x")):
+        broker = server_backend.broker(**client.settings())
+        ran = dkb(broker, *verb)
+        assert ran.exit_code == ExitCode.FORBIDDEN, (verb, ran.stdout, ran.stderr)
+        assert f"--topic {client.namespace}{QUEUE}" in ran.stderr, verb
+        # One that is not there is.
+        client.grant(("DESCRIBE", "topic", f"{client.namespace}none"))
+        ran = dkb(broker, *(name.replace(QUEUE, "none") for name in verb))
+        broker.close()
+        assert ran.exit_code == ExitCode.FINDING, (verb, ran.stdout, ran.stderr)
+        assert "There is no queue 'none': there are other." in ran.stderr
+
+
+def test_a_queue_that_workers_serve_and_a_client_may_not_see_is_named(
+    make_client: Callable[[], Planned], server_backend: KafkaBackend, start_worker: StartWorker
+) -> None:
+    # Given a console that may see one of two queues
+    client = make_client()
+    client.grant_planned(ClientKind.CONSOLE)
+    hidden = "hidden"
+    client.owner.declare_queue(hidden)
+    start_worker(client.owner)
+    wait_until(
+        lambda: any(w.report and hidden in w.report.queues for w in client.owner.workers()),
+        deadline_s=DEADLINE_S,
+        what="a report",
+    )
+    topic = f"--topic {client.namespace}{hidden}"
+
+    # When it asks about all queues, or about the one
+    def ask(*arguments: str) -> Result:
+        broker = server_backend.broker(**client.settings())
+        try:
+            return dkb(broker, *arguments)
+        finally:
+            broker.close()
+
+    # Then the other one is named
+    status = ask("status", "--sample", "0", "--json")
+    assert [row["queue"] for row in json.loads(status.stdout)["queues"]] == [QUEUE]
+    (missing,) = json.loads(status.stdout)["missing"]
+    assert topic in missing
+    assert status.exit_code == ExitCode.OK
+    doctor = ask("doctor", "--json")
+    rights = {
+        row["subject"]: row["finding"]
+        for row in json.loads(doctor.stdout)["findings"]
+        if row["check"] == "rights"
+    }
+    assert topic in rights[f"queue {hidden}"]
+    health = ask("healthcheck")
+    assert health.exit_code == ExitCode.FORBIDDEN
+    assert topic in health.stderr
+    assert ask("healthcheck", "--queue", QUEUE).exit_code == ExitCode.OK
+    assert json.loads(ask("status", QUEUE, "--sample", "0", "--json").stdout)["missing"] == []
 
 
 def test_a_worker_with_the_planned_rights_runs_everything_and_creates_nothing(

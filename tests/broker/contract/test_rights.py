@@ -44,7 +44,7 @@ DEADLINE_S = 90
 JOIN_TIMEOUT_MS = 90_000
 KAFKA_JARS = Path(os.environ.get("DEV_DIR", ROOT / ".dev"))
 PASSWORD = "open-sesame"
-USERS = [f"user{number}" for number in range(40)]
+USERS = [f"user{number}" for number in range(160)]
 KINDS = {"topic": ResourceType.TOPIC, "group": ResourceType.GROUP, "cluster": ResourceType.CLUSTER}
 
 
