@@ -13,6 +13,7 @@ from dramatiq.middleware import (
     Middleware,
 )
 
+from .admin.flush_markers import FlushNote
 from .complete.current_delivery import CurrentDelivery
 from .consume.consumer import QueueConsumer
 from .dead_letters import default_middleware
@@ -29,6 +30,7 @@ from .parameters import check_ranges
 from .partition_keys import PartitionKeys
 from .parts import Settings, assemble
 from .process import clock
+from .process.caller import caller
 from .produce.record import Record
 from .retries import TenacityRetries
 from .schedules import check_timing
@@ -386,19 +388,25 @@ class KafkaBroker(OperatorMethods, Broker):
             if error is not None:
                 raise error
 
-    def flush(self, queue_name: str) -> None:
+    def flush(self, queue_name: str, *, reason: str = "", by: str | None = None) -> None:
         """Drop the waiting messages of a queue, delayed messages included.
 
         Running messages continue, and :meth:`join` waits for them. Their records are deleted with the others:
         one whose worker is killed afterwards does not run again. After this call no message starts that had
         waited. The call takes about a second while workers hold some of the messages.
 
+        Parameters:
+          reason: Why, which Kafka keeps for a week beside the offsets up to which the queue was flushed; at
+            most 500 characters.
+          by: Who; this system's user and host by default.
+
         Raises:
           QueueNotFound: When the queue was not declared.
           KafkaUnavailable: When Kafka does not answer. The remaining messages stay.
         """
         self._check_declared(queue_name)
-        self.parts.unfinished.drop(queue_name)
+        note = FlushNote(clock.wall_ms(), caller() if by is None else by, reason)
+        self.parts.unfinished.drop(queue_name, note)
         self.parts.failures.forget(queue_name)
 
     def flush_all(self) -> None:

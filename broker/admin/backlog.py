@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..kafka.clients import Clients
+from ..kafka.errors import GroupAuthorizationFailedError
 from ..kafka.leader_epochs import EpochEnds
 from ..kafka.protocol import AdminClient, ConsumerClient
 from ..kafka.types import TopicPartition
@@ -15,7 +16,7 @@ from ..offsets.commit_metadata import CommitState
 from ..offsets.committed_state import RESTORE_TIMEOUT_MS, read_committed, read_metadata
 from ..offsets.truncation import PartitionLog, believe
 from ..process import clock
-from .flush_markers import FlushMarkers
+from .flush_markers import FlushMarker, FlushMarkers, FlushNote
 from .partition_counts import PartitionCounts, count_records
 
 logger = logging.getLogger(__name__)
@@ -39,16 +40,19 @@ class PartitionBacklog:
     Attributes:
       state: The committed state, corrected for truncations; None without a commit.
       beginning, end: The bounds of the log.
+      flushed: The records that flushes have deleted; None without a marker, and until it is read.
     """
 
     state: CommitState | None
     beginning: int
     end: int
+    flushed: FlushMarker | None = None
 
     @property
     def counts(self) -> PartitionCounts:
         """Its records."""
-        return count_records(self.state, self.beginning, self.end)
+        flushed = range(0) if self.flushed is None else range(self.flushed.start, self.flushed.end)
+        return count_records(self.state, self.beginning, self.end, flushed)
 
     @property
     def next_undelivered(self) -> int:
@@ -112,6 +116,21 @@ class Backlog:
         self.states = states = self._believed(ranges)
         return {p: PartitionBacklog(states.get(p), *ranges[p]) for p in ranges}
 
+    def with_flushes(
+        self, partitions: Mapping[TopicPartition, PartitionBacklog]
+    ) -> dict[TopicPartition, PartitionBacklog]:
+        """The same, with the markers of those partitions whose ledgers have a difference without them. A
+        client that may not read the markers gets none.
+        """
+        asked = [partition for partition, found in partitions.items() if found.counts.difference]
+        if not asked:
+            return dict(partitions)
+        try:
+            markers = FlushMarkers(self._clients, self._group).read(asked)
+        except GroupAuthorizationFailedError:
+            markers = {}
+        return {p: replace(found, flushed=markers.get(p)) for p, found in partitions.items()}
+
     def timestamps(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         """The timestamp of the first record at or above an offset, in milliseconds since 1970.
 
@@ -139,12 +158,13 @@ class Backlog:
         """The ends of the partitions that have records."""
         return {partition: end for partition, (beginning, end) in self._ranges().items() if end > beginning}
 
-    def drop(self, ends: Mapping[TopicPartition, int]) -> None:
+    def drop(self, ends: Mapping[TopicPartition, int], note: FlushNote) -> None:
         """Delete every record below ``ends``, and wait until the topic's workers have dropped those that they
         have read and not begun.
         """
         if ends:
-            FlushMarkers(self._clients, self._group).write(ends)
+            beginnings = self._kafka.beginning_offsets(list(ends))
+            FlushMarkers(self._clients, self._group).write(ends, beginnings, note)
             with self._clients.admin() as admin:
                 admin.delete_records(ends)
                 self._wait_for_owners(admin, ends)

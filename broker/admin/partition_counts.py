@@ -6,7 +6,7 @@ Every record that was ever written to a partition is in one of four sets::
     completed    | completed, or incomplete    | waiting
 
 and a waiting or incomplete record below the beginning of the log was *removed*: retention or a flush deleted
-it before it was known to be complete.
+it before it was known to be complete. One of a flush is *purged*, too.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..offsets.commit_metadata import CommitState
+
+NOTHING = range(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class PartitionCounts:
       waiting: The records in the log that were not delivered.
       removed: The records that were deleted before they were known to be complete. A worker that has read
         them still runs them.
+      purged: The records that flushes have deleted before they were known to be complete.
     """
 
     written: int = 0
@@ -34,6 +37,7 @@ class PartitionCounts:
     incomplete: int = 0
     waiting: int = 0
     removed: int = 0
+    purged: int = 0
 
     @property
     def left(self) -> int:
@@ -43,9 +47,9 @@ class PartitionCounts:
     @property
     def difference(self) -> int:
         """The records of which no commit and no log knows anything: written, and neither completed nor
-        incomplete nor waiting. Without lost or flushed records it is 0.
+        incomplete nor waiting nor purged. Without lost records it is 0.
         """
-        return self.written - self.completed - self.incomplete - self.waiting
+        return self.written - self.completed - self.incomplete - self.waiting - self.purged
 
     def __add__(self, other: PartitionCounts) -> PartitionCounts:
         return PartitionCounts(
@@ -54,19 +58,24 @@ class PartitionCounts:
             self.incomplete + other.incomplete,
             self.waiting + other.waiting,
             self.removed + other.removed,
+            self.purged + other.purged,
         )
 
 
-def count_records(state: CommitState | None, beginning: int, end: int) -> PartitionCounts:
+def count_records(
+    state: CommitState | None, beginning: int, end: int, flushed: range = NOTHING
+) -> PartitionCounts:
     """Count the records of a partition.
 
     Parameters:
       state: The committed state, corrected for truncations; None without a commit. Without one, all records
         of the log wait, and those below it are unknown.
       beginning, end: The bounds of its log.
+      flushed: The offsets of the records that flushes have deleted.
     """
+    gone = range(flushed.start, min(flushed.stop, beginning))
     if state is None:
-        return PartitionCounts(written=end, waiting=end - beginning)
+        return PartitionCounts(written=end, waiting=end - beginning, purged=len(gone))
     delivered_end = min(max(state.highest + 1, state.next_offset), end)
     incomplete = sum(beginning <= offset < end for offset in state.incomplete)
     below = sum(offset < beginning for offset in state.incomplete)
@@ -76,4 +85,6 @@ def count_records(state: CommitState | None, beginning: int, end: int) -> Partit
         incomplete=incomplete,
         waiting=max(0, end - max(delivered_end, beginning)),
         removed=below + max(0, beginning - delivered_end),
+        purged=sum(offset in gone for offset in state.incomplete)
+        + len(range(max(gone.start, delivered_end), gone.stop)),
     )

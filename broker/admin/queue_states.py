@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 
 from ..dead_letters import DeadLetterQueue
@@ -15,6 +16,7 @@ from ..kafka.topics import Topics
 from ..offsets.commit_metadata import CommitState
 from ..process import clock
 from .backlog import Backlog, PartitionBacklog
+from .flush_markers import FlushMarker, FlushNote
 from .lane_backlog import LaneBacklog
 from .partition_counts import PartitionCounts
 
@@ -51,7 +53,7 @@ class PartitionState:
       is_on_probation: Whether records have crash counts or running marks since an owner ended without a
         handover.
       suspects: Those records.
-      removed_before_s: The age of the oldest record that is left, in seconds, when records were removed:
+      removed_before_s: The age of the oldest record that is left, in seconds, when records were lost:
         those are older. None otherwise, and when no record is left.
     """
 
@@ -84,8 +86,12 @@ class QueueState:
       partitions: Its partitions.
       delayed: The messages in the delayed topic, retries included.
       in_lanes: The messages that wait in the lanes topic for earlier ones of their key, or for their retry.
+      overdue_s: The time since the most overdue delayed message was due, in seconds; None without an overdue
+        one. A forwarder takes seconds at most: more means that none forwards it.
       dead: The dead letters that were neither redriven nor discarded.
       dead_by_error: The same by the class name of the error; an empty name for those without an error.
+      purge: Who purged it last, while records of a purge are in ``counts.purged``; None without one, and
+        when that is not known.
       is_paused: Whether an operator has paused it; None when that is not known.
     """
 
@@ -99,6 +105,8 @@ class QueueState:
     dead: int
     is_paused: bool | None = None
     dead_by_error: Mapping[str, int] = field(default_factory=dict)
+    purge: FlushNote | None = None
+    overdue_s: float | None = None
 
     @property
     def waiting(self) -> int:
@@ -181,13 +189,15 @@ class QueueStates:
     def _read(self, queue_name: str, topic: str, group: str, is_paused: bool | None) -> QueueState:
         self._topics.ensure(self._topics.of_worker(queue_name), for_reading=True)
         with Backlog(self._clients, topic, group) as backlog:
-            partitions = backlog.read()
+            partitions = backlog.with_flushes(backlog.read())
             now_ms = clock.wall_ms()
             waiting_ms = backlog.timestamps({p: b.next_undelivered for p, b in partitions.items()})
             incomplete_ms = backlog.timestamps(
                 {p: oldest for p, b in partitions.items() if (oldest := b.oldest_incomplete) is not None}
             )
-            left_ms = backlog.timestamps({p: b.beginning for p, b in partitions.items() if b.counts.removed})
+            left_ms = backlog.timestamps(
+                {p: b.beginning for p, b in partitions.items() if b.counts.difference}
+            )
         states = tuple(
             _state_of(
                 p.partition,
@@ -199,18 +209,31 @@ class QueueStates:
             for p, b in sorted(partitions.items())
         )
         dead_by_error = self._dead_letters.count_by_error(queue_name)
+        delayed = self._delays.pending(queue_name, limit=0)
         return QueueState(
             queue_name,
             topic,
             group,
             sum((b.counts for b in partitions.values()), start=PartitionCounts()),
             states,
-            delayed=self._delays.count(queue_name),
+            delayed=delayed.count,
             in_lanes=self._lanes.count(queue_name, backlog.states),
             dead=sum(dead_by_error.values()),
             is_paused=is_paused,
             dead_by_error=dead_by_error,
+            purge=_last_note(b.flushed for b in partitions.values() if b.counts.purged),
+            overdue_s=_overdue_s(delayed.next_due),
         )
+
+
+def _last_note(markers: Iterable[FlushMarker | None]) -> FlushNote | None:
+    notes = [marker.note for marker in markers if marker is not None and marker.note is not None]
+    return max(notes, key=lambda note: note.at_ms, default=None)
+
+
+def _overdue_s(next_due: datetime | None) -> float | None:
+    overdue_s = 0.0 if next_due is None else clock.wall_ms() / 1000 - next_due.timestamp()
+    return overdue_s if overdue_s > 0 else None
 
 
 def _age_s(written_ms: int | None, now_ms: int) -> float | None:

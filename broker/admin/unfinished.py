@@ -12,6 +12,7 @@ from ..kafka.topics import Topics
 from ..kafka.types import TopicPartition
 from ..process import clock
 from .backlog import Backlog
+from .flush_markers import FlushNote
 from .lane_backlog import LaneBacklog
 
 JOIN_POLL_S = 0.1
@@ -85,8 +86,11 @@ class UnfinishedMessages:
         left = max(before.count, after.count) + waiting
         return left if before.log_ends == after.log_ends else max(1, left)
 
-    def drop(self, queue_name: str) -> None:
+    def drop(self, queue_name: str, note: FlushNote) -> None:
         """Drop the messages that have not begun.
+
+        Parameters:
+          note: Who does it and why.
 
         Raises:
           KafkaUnavailable: When Kafka does not answer. Messages that were not dropped by then stay.
@@ -95,15 +99,15 @@ class UnfinishedMessages:
             self._topics.ensure(self._topics.of_worker(queue_name), for_reading=True)
             self._delays.flush(queue_name)
             self._lanes.flush(queue_name)
-            self._drop_backlog(queue_name)
+            self._drop_backlog(queue_name, note)
             if self._lanes.flush(queue_name):
                 # Messages of a worker moved there meanwhile, and some may return as requeue records.
-                self._drop_backlog(queue_name)
+                self._drop_backlog(queue_name, note)
 
     def _operations(self, queue_name: str) -> Operations:
         return Operations(self._topics, queue_name, self._topics.group(self._group_id, queue_name))
 
-    def _drop_backlog(self, queue_name: str) -> None:
+    def _drop_backlog(self, queue_name: str, note: FlushNote) -> None:
         topic, group = self._topics.queue(queue_name), self._topics.group(self._group_id, queue_name)
 
         def find_ends() -> dict[TopicPartition, int]:
@@ -112,7 +116,7 @@ class UnfinishedMessages:
 
         def drop() -> None:
             with self._backlog(queue_name) as backlog:
-                backlog.drop(ends)
+                backlog.drop(ends, note)
 
         doing = f"The queue {queue_name!r} could not be flushed"
         ends = self._clients.ask(find_ends, doing, rights=Rights((topic,), group=group))

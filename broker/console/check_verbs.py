@@ -40,7 +40,8 @@ def healthcheck(
 ) -> None:
     """Answer an orchestrator by the exit code: 0 healthy, 1 unhealthy, 3 Kafka does not answer.
 
-    Without --worker: no queue has waiting messages without a living worker, or exceeds a limit. With
+    Without --worker: no queue has waiting messages without a living worker, or a delayed message that is due
+    for 30 s, or exceeds a limit. With
     --worker: this host has a busy or idle worker, and none that is stuck or silent. A worker with some
     threads in tasks past their limits is healthy, with a warning.
 
@@ -104,6 +105,7 @@ def _unhealthy_queues(
         if max_dead is not None and state.dead > max_dead:
             text = f"it has {texts.plural(state.dead, 'dead letter')}, above {max_dead:,}"
             found.append(finding("dead letters", ERROR, state.name, text, "see dkb dlq errors"))
+        found += findings.of_overdue_delays(state)
     return found
 
 
@@ -167,22 +169,19 @@ class Examination:
         retention = {topic.name: topic.settings.get("retention.ms") for topic in topics}
         names = self._ask("queues", self._session.queue_names) or []
         for name in names:
-            self._examine_queue(name, workers, now_ms, retention)
+            self._examine_queue(name, workers, retention)
         for name in sorted(served_queues(workers).difference(names)):
             self._ask(f"queue {name}", lambda name=name: broker.queue_names(name))  # type: ignore[misc]
         return self._found
 
-    def _examine_queue(
-        self, name: str, workers: list[WorkerInfo], now_ms: int, retention: dict[str, str | None]
-    ) -> None:
+    def _examine_queue(self, name: str, workers: list[WorkerInfo], retention: dict[str, str | None]) -> None:
         broker = self._session.declared(name)
         states = self._ask(f"queue {name}", lambda: broker.queues(name))
-        pending = self._ask(f"delays of {name}", lambda: broker.delayed(name))
-        if states is None or pending is None:
+        if states is None:
             return
         (state,) = states
         kept_ms = int(retention.get(state.topic) or 0)
-        self._found += findings.of_queue(state, workers, pending, now_ms, kept_ms)
+        self._found += findings.of_queue(state, workers, kept_ms)
 
     def _ask(self, part: str, question: Callable[[], T]) -> T | None:
         """The answer; a missing right is a finding, and the other parts are checked nevertheless."""

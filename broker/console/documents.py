@@ -16,6 +16,7 @@ class QueueRow(TypedDict):
     running: int
     delayed: int
     in_lanes: int
+    delay_overdue_s: float | None
     dead: int
     oldest_waiting_s: float | None
     oldest_running_s: float | None
@@ -24,6 +25,7 @@ class QueueRow(TypedDict):
     drain_s: float | None
     workers: int
     paused: bool | None
+    purged: int
     ledger_difference: int
     ledger_since_ms: int | None
     ledger_before_ms: int | None
@@ -43,6 +45,7 @@ class PartitionRow(TypedDict):
     holes: int
     written: int
     removed: int
+    purged: int
     handed_over: bool
     on_probation: bool
     suspects: list[SuspectRow]

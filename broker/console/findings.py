@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from .. import Command, IndexFileFinding, Pending, QueueState, TopicState, WorkerInfo, WorkerState
+from .. import Command, IndexFileFinding, QueueState, TopicState, WorkerInfo, WorkerState
 from . import texts
 from .documents import FindingRow, TopicRow
 from .output import Column
@@ -93,7 +93,7 @@ def of_replication(topics: Sequence[TopicState]) -> Iterator[FindingRow]:
 
 
 def of_queue(
-    state: QueueState, workers: Iterable[WorkerInfo], pending: Pending, now_ms: int, retention_ms: int | None
+    state: QueueState, workers: Iterable[WorkerInfo], retention_ms: int | None
 ) -> Iterator[FindingRow]:
     """The findings about one queue."""
     alive = [w for w in workers if w.report and w.state is not WorkerState.GONE]
@@ -112,7 +112,7 @@ def of_queue(
             state.name,
             f"{texts.plural(state.counts.difference, 'record')} were deleted before they were known to be "
             "complete",
-            "unless it was a purge: raise retention.ms of the topic above the longest backlog",
+            "raise retention.ms of the topic above the longest backlog",
         )
     yield from _of_partitions(state)
     if state.lag_s is not None and retention_ms and state.lag_s * 1000 > retention_ms * RETENTION_SHARE:
@@ -124,15 +124,23 @@ def of_queue(
             f"{texts.age(retention_ms / 1000)}",
             f"raise retention.ms of the topic {state.topic!r}, then work the backlog off",
         )
-    if pending.next_due is not None and now_ms / 1000 - pending.next_due.timestamp() > LATE_FORWARD_S:
-        late_s = now_ms / 1000 - pending.next_due.timestamp()
+    yield from of_overdue_delays(state)
+
+
+def of_overdue_delays(state: QueueState) -> Iterator[FindingRow]:
+    """The finding about delayed messages that nobody forwards."""
+    if state.overdue_s is not None and state.overdue_s > LATE_FORWARD_S:
         yield finding(
             "delays",
             ERROR,
             state.name,
-            f"a delayed message is due for {texts.age(late_s)} and was not forwarded",
+            overdue_text(state.overdue_s),
             "start a worker of the namespace; its log says why its forwarder has no partition",
         )
+
+
+def overdue_text(overdue_s: float) -> str:
+    return f"a delayed message is due for {texts.age(overdue_s)} and was not forwarded"
 
 
 def _of_partitions(state: QueueState) -> Iterator[FindingRow]:

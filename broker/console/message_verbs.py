@@ -16,6 +16,7 @@ from .confirm import confirm_count
 from .documents import AbortRow, RetryRow
 from .exits import ExitCode
 from .output import Answer, Column, Table
+from .queue_rows import Served
 from .session import Refused, Session, ending
 
 #: The interval in which the history is read while the caller waits for an abort.
@@ -275,32 +276,50 @@ def purge(
     is_confirmed: Annotated[
         bool, typer.Option("--yes", help="Do not ask for the number of messages.")
     ] = False,
+    reason: Annotated[str, typer.Option(help="Why, for status.")] = "",
 ) -> None:
     """Drop all messages of a queue that wait or are delayed. Running tasks continue; dead letters stay.
 
-    They cannot be restored. A dry run, unless --apply is given.
+    They cannot be restored. The records of running tasks are deleted, too: the tasks end, and do not run
+    again when their workers are killed. A dry run, unless --apply is given.
 
     \b
     Example:
-      dkb shop.tasks purge mail --apply
+      dkb shop.tasks purge mail --apply --reason "the addresses were wrong"
     """
     with ending(context) as session:
         broker = session.declared(queue)
         (state,) = broker.queues(queue)
-        count = state.waiting + state.delayed + state.in_lanes
+        try:
+            workers = broker.workers()
+        except NotAuthorized:
+            workers = []  # the commits tell what workers have
+        waiting, running = Served(workers).split(state)
+        count = waiting + running + state.delayed + state.in_lanes
         what = f"drop {texts.plural(count, 'message')} of {queue!r} for good"
+        if running:
+            what += f", {running:,} of them running"
         if is_applied and count and not is_confirmed:
             confirm_count(session.output, count, what)
         if is_applied:
-            broker.flush(queue)
+            broker.flush(queue, reason=reason)
         document = {
             "queue": queue,
             "dry_run": not is_applied,
-            "waiting": state.waiting,
+            "waiting": waiting,
+            "running": running,
             "delayed": state.delayed,
             "in_lanes": state.in_lanes,
         }
         text = f"Dropped the messages of {queue!r}; it had {count:,}." if is_applied else f"Would {what}."
         session.output.show(Answer("purge", document, lines=[text]))
+        if running:
+            verb = ("has" if running == 1 else "have") if is_applied else "would have"
+            task = "the task" if running == 1 else "each task"
+            messages = texts.plural(running, "running message")
+            session.output.say(
+                f"{messages} {verb} no record any more: {task} continues, and does not run again when its "
+                "worker is killed."
+            )
         if not is_applied:
             session.output.say("A dry run: nothing was changed. --apply does it.")

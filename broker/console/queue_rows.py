@@ -54,7 +54,7 @@ def queue_rows(
       before: An earlier sample, for the rates; None for no rates.
       paused: The paused queues; None when they are not known.
     """
-    served = _Served(workers)
+    served = Served(workers)
     earlier = {state.name: state for state in before.states} if before else {}
     elapsed_s = (now.at_ms - before.at_ms) / 1000 if before else 0.0
     rows = []
@@ -71,6 +71,7 @@ def queue_rows(
                 running=running,
                 delayed=state.delayed,
                 in_lanes=state.in_lanes,
+                delay_overdue_s=state.overdue_s,
                 dead=state.dead,
                 oldest_waiting_s=state.lag_s if waiting else None,
                 oldest_running_s=served.oldest_s.get(state.name, state.oldest_incomplete_s),
@@ -79,6 +80,7 @@ def queue_rows(
                 drain_s=time_to_drain(waiting, rate_in, rate_out),
                 workers=served.workers[state.name],
                 paused=None if paused is None else state.name in paused,
+                purged=state.counts.purged,
                 ledger_difference=state.counts.difference,
                 ledger_since_ms=ledgers.since_ms(state, now.at_ms),
                 ledger_before_ms=None
@@ -89,7 +91,7 @@ def queue_rows(
     return rows
 
 
-class _Served:
+class Served:
     """What the workers that are not gone say of the queues.
 
     Attributes:
@@ -153,6 +155,7 @@ def partition_rows(states: Iterable[QueueState]) -> list[PartitionRow]:
             holes=p.holes,
             written=p.counts.written,
             removed=p.counts.removed,
+            purged=p.counts.purged,
             handed_over=p.was_handed_over,
             on_probation=p.is_on_probation,
             suspects=[
@@ -210,7 +213,7 @@ PARTITION_COLUMNS: Sequence[Column] = (
     ),
     Column("HOLES", lambda r: texts.number(r["holes"]), is_number=True),
     Column("WRITTEN", lambda r: texts.number(r["written"]), is_number=True),
-    Column("LOST", lambda r: texts.number(r["removed"]), is_number=True),
+    Column("LOST", lambda r: texts.number(max(0, r["removed"] - r["purged"])), is_number=True),
     Column(
         "OWNER", lambda r: "none" if r["next_offset"] is None else "left" if r["handed_over"] else "has it"
     ),

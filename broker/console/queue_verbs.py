@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated
 
 import typer
 
-from .. import Command, NotAuthorized, WorkerInfo
+from .. import Command, NotAuthorized, QueueState, WorkerInfo
 from ..process import clock
 from . import texts
+from .findings import LATE_FORWARD_S, overdue_text
 from .live import watch
 from .output import Answer, Table
 from .queue_rows import (
@@ -93,6 +94,8 @@ def _statuses(
             [
                 _workers_line(states),
                 *_pause_lines(paused or {}),
+                *_overdue_lines(now.states),
+                *_purge_lines(now.states),
                 *_ledger_lines(rows),
                 *(f"Incomplete: {sentence}." for sentence in missing),
             ],
@@ -125,6 +128,21 @@ def _workers_line(states: Counter[str]) -> str:
     return "Workers of the last hour: " + (", ".join(parts) or "none")
 
 
+def _overdue_lines(states: Iterable[QueueState]) -> Iterator[str]:
+    for state in states:
+        if state.overdue_s is not None and state.overdue_s > LATE_FORWARD_S:
+            yield f"{state.name}: {overdue_text(state.overdue_s)}."
+
+
+def _purge_lines(states: Iterable[QueueState]) -> Iterator[str]:
+    for state in states:
+        if state.counts.purged:
+            by = ""
+            if (note := state.purge) is not None:
+                by = f" by {note.by} at {texts.moment(note.at_ms)}" + (f": {note.reason}" * bool(note.reason))
+            yield f"{state.name}: a purge deleted {texts.plural(state.counts.purged, 'record')}{by}."
+
+
 def _ledger_lines(rows: Sequence[object]) -> Iterator[str]:
     for row in rows:
         assert isinstance(row, dict)
@@ -135,7 +153,7 @@ def _ledger_lines(rows: Sequence[object]) -> Iterator[str]:
             older = f" They were enqueued before {texts.moment(before)}." if before else ""
             yield (
                 f"{row['queue']}: {texts.plural(row['ledger_difference'], 'record')} were deleted before "
-                f"they were known to be complete (retention, or a purge){seen}.{older}"
+                f"they were known to be complete (retention){seen}.{older}"
             )
 
 

@@ -73,7 +73,8 @@ class FlushWatcher:
             return
         for assigned in moved:
             assigned.log_start = starts[assigned.partition]
-            self._drop(assigned, min(flushed[assigned.partition], assigned.log_start))
+            marker = flushed.get(assigned.partition)
+            self._drop(assigned, 0 if marker is None else min(marker.end, assigned.log_start))
 
     def _drop(self, assigned: AssignedPartition, flushed: int) -> None:
         if assigned.revoked:

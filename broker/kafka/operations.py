@@ -84,6 +84,10 @@ class Operations:
             *_on_groups(f"{self._group}.flushed"),
         ]
 
+    def auditing(self) -> list[Right]:
+        """The right to tell flushed records from lost ones. Everything else works without it."""
+        return [Right("DESCRIBE", "group", f"{self._group}.flushed")]
+
     def scheduling(self) -> list[Right]:
         """The rights for schedules, for a worker that enqueues them and an operator who changes them."""
         return [

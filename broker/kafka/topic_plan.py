@@ -5,7 +5,7 @@ For clusters whose administrators create the topics, so that applications create
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -40,7 +40,8 @@ class PlannedRight:
       operation: ``"READ"``, for example.
       kind: ``"topic"`` or ``"group"``.
       name: The topic or the group.
-      is_optional: Whether everything works without it but the check of the settings, or schedules.
+      is_optional: Whether everything works without it but the check of the settings, schedules, or the
+        distinction of purged records from lost ones.
     """
 
     client: ClientKind
@@ -261,11 +262,8 @@ def _rights(
         operations = Operations(topics, queue_name, topics.group(group_id, queue_name))
         for right in _RIGHTS[client](operations):
             needed.setdefault(right, False)
-        if client in (ClientKind.WORKER, ClientKind.OPERATOR):
-            for right in operations.scheduling():
-                needed.setdefault(right, True)
-        if client is not ClientKind.WEB:
-            for right in operations.checking():
+        for optional in _OPTIONAL[client]:
+            for right in optional(operations):
                 needed.setdefault(right, True)
     for right, is_optional in needed.items():
         # READ and WRITE include DESCRIBE.
@@ -281,4 +279,11 @@ _RIGHTS = {
     ClientKind.WORKER: Operations.working_and_reporting,
     ClientKind.OPERATOR: Operations.operating,
     ClientKind.CONSOLE: Operations.observing,
+}
+
+_OPTIONAL: Mapping[ClientKind, tuple[Callable[[Operations], list[Right]], ...]] = {
+    ClientKind.WEB: (),
+    ClientKind.WORKER: (Operations.scheduling, Operations.checking),
+    ClientKind.OPERATOR: (Operations.scheduling, Operations.checking),
+    ClientKind.CONSOLE: (Operations.auditing, Operations.checking),
 }

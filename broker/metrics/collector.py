@@ -174,6 +174,7 @@ _QUEUE_METRICS: dict[str, Callable[[QueueState], float]] = {
     "dramatiq_kafka_waiting_messages": lambda state: state.waiting,
     "dramatiq_kafka_incomplete_messages": lambda state: state.incomplete,
     "dramatiq_delayed_messages_inprogress": lambda state: state.delayed,
+    "dramatiq_kafka_delay_overdue_seconds": lambda state: state.overdue_s or 0.0,
     "dramatiq_kafka_lane_messages": lambda state: state.in_lanes,
     "dramatiq_kafka_oldest_waiting_seconds": lambda state: state.lag_s or 0.0,
     "dramatiq_kafka_oldest_incomplete_seconds": lambda state: state.oldest_incomplete_s or 0.0,

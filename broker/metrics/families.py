@@ -78,6 +78,10 @@ _GAUGES = {
     "dramatiq_delayed_messages_inprogress": ("Messages in the delayed topic, retries included.", QUEUE),
     "dramatiq_kafka_waiting_messages": ("Records that no commit calls dispatched.", QUEUE),
     "dramatiq_kafka_incomplete_messages": ("Dispatched records that are not complete.", QUEUE),
+    "dramatiq_kafka_delay_overdue_seconds": (
+        "The time since the most overdue delayed message was due; 0 without one.",
+        QUEUE,
+    ),
     "dramatiq_kafka_lane_messages": ("Messages that wait for others of their key.", QUEUE),
     "dramatiq_kafka_dead_letters": (
         "Dead letters that were neither redriven nor discarded, by the error's class.",
@@ -89,7 +93,7 @@ _GAUGES = {
         QUEUE,
     ),
     "dramatiq_kafka_ledger_difference": (
-        "Records that were deleted before they were known to be complete.",
+        "Records that were deleted before they were known to be complete, other than by a purge.",
         QUEUE,
     ),
     "dramatiq_kafka_queue_paused": ("Whether an operator has paused the queue.", QUEUE),

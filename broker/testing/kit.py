@@ -273,9 +273,9 @@ class Kit:
         with self._attended():
             return type(self.broker).run_now(self.broker, *message_ids, **options)
 
-    def _flush(self, queue_name: str) -> None:
+    def _flush(self, queue_name: str, **options: Any) -> None:
         with self._attended():
-            type(self.broker).flush(self.broker, queue_name)
+            type(self.broker).flush(self.broker, queue_name, **options)
 
     @contextmanager
     def _attended(self) -> Iterator[None]:

@@ -101,7 +101,14 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
     "retry": {"messages": list[documents.RetryRow]},
     "abort": {"messages": list[documents.AbortRow]},
     "cancel": {"message_id": str, "outcome": str},
-    "purge": {"queue": str, "dry_run": bool, "waiting": int, "delayed": int, "in_lanes": int},
+    "purge": {
+        "queue": str,
+        "dry_run": bool,
+        "waiting": int,
+        "running": int,
+        "delayed": int,
+        "in_lanes": int,
+    },
     "healthcheck": {"healthy": bool, "findings": list[documents.FindingRow]},
     "doctor": {"findings": list[documents.FindingRow], "checked": list[str]},
     "topics check": {

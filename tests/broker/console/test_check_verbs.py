@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import dramatiq
@@ -45,6 +46,22 @@ def test_a_queue_with_messages_and_no_living_worker_is_unhealthy(kit: Kit, dkb: 
     ran = dkb("healthcheck", "--max-age", "1m")
     assert (ran.code, "its oldest message is 1m30s old, above 1m00s" in ran.out) == (1, True)
     assert dkb("healthcheck", "--max-age", "2m", "--max-dead", "0").code == 0
+
+
+def test_a_queue_whose_delayed_messages_nobody_forwards_is_unhealthy(kit: Kit, dkb: Dkb) -> None:
+    kit.broker.declare_queue("mail")
+    kit.broker.enqueue(dramatiq.Message("mail", "task", (), {}, {}), delay=60_000)
+    assert dkb("healthcheck").out == "healthy\n"
+    kit.clock.advance(timedelta(seconds=90))  # as time passes without a worker
+    assert dkb("healthcheck").out == "healthy\n"
+    kit.clock.advance(timedelta(seconds=60))
+    ran = dkb("healthcheck", "--json")
+    assert (ran.code, ran.document["healthy"]) == (1, False)
+    (row,) = ran.document["findings"]
+    assert (row["check"], row["subject"]) == ("delays", "mail")
+    assert row["finding"] == "a delayed message is due for 1m30s and was not forwarded"
+    status = dkb("status", "--sample", "0")
+    assert "mail: a delayed message is due for 1m30s and was not forwarded." in status.out
 
 
 def test_the_worker_of_a_host_is_healthy_while_it_is_busy_or_idle(kit: Kit, dkb: Dkb, tell: Tell) -> None:

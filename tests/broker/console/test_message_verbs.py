@@ -10,9 +10,14 @@ import pytest
 
 from broker import CancelUndecided, Outcome
 from broker.kafka.errors import KafkaError, NotEnoughReplicasAfterAppendError, TopicAuthorizationFailedError
+from broker.reports.report import RunningTask
 from broker.testing import Kit, delayed, drain, pending
 from broker.testing.memory.faults import Request
 from tests.broker.console.conftest import Dkb
+from tests.broker.console.test_worker_verbs import Tell, tell
+from tests.broker.reports.samples import report
+
+__all__ = ["tell"]
 
 
 def test_enqueue_sends_to_the_applications_actor_with_its_options(kit: Kit, dkb: Dkb) -> None:
@@ -204,3 +209,22 @@ def test_purge_is_a_dry_run_and_then_asks_for_the_number(kit: Kit, dkb: Dkb) -> 
     assert (ran.code, ran.out) == (0, "Dropped the messages of 'mail'; it had 3.\n")
     assert pending("mail") == []
     assert delayed("mail") == []
+
+
+def test_purge_counts_what_runs_and_says_that_it_loses_its_record(kit: Kit, dkb: Dkb, tell: Tell) -> None:
+    @dramatiq.actor(queue_name="mail")
+    def task() -> None: ...
+
+    first = task.send()
+    task.send()
+    now_ms = kit.clock.wall_ms()
+    running = RunningTask(first.message_id, "task", "mail", 1, since_ms=now_ms)
+    tell(report(queues=("mail",), running=(running,), running_count=1, at_ms=now_ms))
+    ran = dkb("purge", "mail")
+    assert ran.out == "Would drop 2 messages of 'mail' for good, 1 of them running.\n"
+    assert "1 running message would have no record any more" in ran.err
+    assert dkb("purge", "mail", "--apply", typed="1\n").code == 6
+    ran = dkb("purge", "mail", "--apply", "--json", "--yes")
+    document = ran.document
+    assert (document["waiting"], document["running"]) == (1, 1)
+    assert "1 running message has no record any more: the task continues" in ran.err

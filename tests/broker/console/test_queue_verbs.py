@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import dramatiq
 import pytest
 
@@ -117,6 +119,27 @@ def test_records_that_were_deleted_before_they_ran_are_in_the_ledger(kit: Kit, d
     (row,) = dkb("status", "--sample", "0", "--json").document["queues"]
     assert (row["ledger_difference"], row["ledger_before_ms"]) == (2, left_ms)
     assert "They were enqueued before" in dkb("status", "--sample", "0").out
+
+
+def test_a_purge_is_no_loss_in_any_view(kit: Kit, dkb: Dkb) -> None:
+    # Given a queue without a worker, so that no commit has passed the purge
+    kit.broker.declare_queue("mail")
+    for _ in range(2):
+        kit.broker.enqueue(dramatiq.Message("mail", "task", (), {}, {}))
+    assert dkb("purge", "mail", "--apply", "--yes", "--reason", "a test").code == 0
+    ran = dkb("status", "--sample", "0")
+    assert "lost" not in ran.out
+    assert re.search(r"mail: a purge deleted 2 records by .* at .*Z: a test\.\n", ran.out)
+    (row,) = dkb("status", "--sample", "0", "--json").document["queues"]
+    assert (row["ledger_difference"], row["ledger_before_ms"], row["purged"]) == (0, None, 2)
+    (partition,) = dkb("queues", "--json").document["partitions"]
+    assert partition["purged"] == 2
+    assert not [row for row in dkb("doctor", "--json").document["findings"] if row["check"] == "ledger"]
+    # Retention after it is one.
+    kit.broker.enqueue(dramatiq.Message("mail", "task", (), {}, {}))
+    advance(days=8)
+    (row,) = dkb("status", "--sample", "0", "--json").document["queues"]
+    assert (row["ledger_difference"], row["purged"]) == (1, 2)
 
 
 def test_a_message_that_runs_by_a_report_does_not_wait_although_no_commit_has_it(

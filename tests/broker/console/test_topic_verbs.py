@@ -59,6 +59,7 @@ def test_the_rights_of_each_client_are_planned_and_a_web_process_only_writes(kit
     assert {name for operation, name in optional if operation != "DESCRIBE_CONFIGS"} == {
         "shop-dramatiq_schedules",
         "shop-dramatiq_schedules.owners",
+        "dramatiq.shop-mail.flushed",
     }
     assert any("--allow-principal User:worker" in line for line in document["acl_commands"])
 

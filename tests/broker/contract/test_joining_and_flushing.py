@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import cast
 
 import dramatiq
 import pytest
@@ -13,6 +14,7 @@ from dramatiq.middleware import Middleware
 from dramatiq.results import ResultMissing, Results
 from dramatiq.results.backends import StubBackend as ResultsBackend
 
+from broker import KafkaBroker
 from tests.broker.contract.backends import Backend, KafkaBackend
 from tests.broker.contract.conftest import MakeBroker, StartWorker
 from tests.waiting import wait_until
@@ -132,6 +134,40 @@ def test_a_flush_drops_what_a_worker_holds_and_has_not_begun_without_a_result(
         if number not in ran:
             with pytest.raises(ResultMissing):
                 message.get_result(backend=results)
+
+
+@pytest.mark.usefixtures("flushable")
+def test_what_a_flush_has_deleted_is_purged_and_not_lost_while_a_worker_runs_some_of_it(
+    backend: Backend, make_broker: MakeBroker, start_worker: StartWorker
+) -> None:
+    if backend.name != "kafka":
+        pytest.skip("it has no ledger")
+    broker = cast(KafkaBroker, make_broker())
+    started, gate = threading.Event(), threading.Event()
+
+    @dramatiq.actor(broker=broker)
+    def task(number: int) -> None:
+        started.set()
+        gate.wait(DEADLINE_S)
+
+    for number in range(20):
+        task.send(number)
+    start_worker(broker, worker_threads=1)
+    assert started.wait(DEADLINE_S)
+    broker.flush("default", reason="a test", by="ada")
+    (state,) = broker.queues("default")
+    assert (state.lag, state.counts.difference) == (0, 0)
+    assert state.counts.purged >= 1  # the running one, and others until a commit says that they were dropped
+    assert state.purge is not None
+    assert (state.purge.by, state.purge.reason) == ("ada", "a test")
+    gate.set()
+    broker.join("default", timeout=JOIN_TIMEOUT_MS)
+
+    def is_passed() -> bool:
+        (state,) = broker.queues("default")
+        return state.counts.purged == state.counts.difference == 0
+
+    wait_until(is_passed, deadline_s=DEADLINE_S, what="a commit behind the flush")
 
 
 @pytest.mark.usefixtures("flushable")

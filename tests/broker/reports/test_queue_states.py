@@ -64,6 +64,51 @@ def test_every_record_is_counted_once(partition: tuple[CommitState | None, int, 
         assert counts.removed == sum(o in incomplete or o >= delivered_end for o in gone)
 
 
+@given(partitions(), st.integers(0, 50), st.integers(0, 50))
+def test_the_records_of_a_flush_are_purged_and_not_lost(
+    partition: tuple[CommitState | None, int, int], start: int, stop: int
+) -> None:
+    state, beginning, end = partition
+    flushed = range(start, min(stop, end))
+    before, counts = count_records(state, beginning, end), count_records(state, beginning, end, flushed)
+    incomplete = set() if state is None else set(state.incomplete)
+    delivered_end = 0 if state is None else state.highest + 1
+    gone = [o for o in range(beginning) if o in incomplete or o >= delivered_end]
+    assert counts.purged == sum(o in flushed for o in gone)
+    assert counts.difference == before.difference - counts.purged == len(gone) - counts.purged
+    assert (counts.left, counts.completed, counts.removed) == (before.left, before.completed, before.removed)
+
+
+def test_a_flush_is_no_loss_and_says_who_when_and_why(kit: Kit) -> None:
+    # Given a queue that has lost records to retention
+    kit.broker.declare_queue("mail")
+    send = lambda: kit.broker.enqueue(dramatiq.Message("mail", "task", (), {}, {}))  # noqa: E731
+    for _ in range(3):
+        send()
+    advance(days=8)
+    send()
+    assert state_of(kit, "mail").counts.difference == 3
+
+    # When it is flushed, twice
+    kit.broker.flush("mail", reason="a test", by="ada")
+    send()
+    kit.broker.flush("mail", reason="again", by="bob")
+
+    # Then the flushed records are no loss, and the others still are
+    state = state_of(kit, "mail")
+    assert (state.counts.purged, state.counts.difference, state.waiting) == (2, 3, 0)
+    assert state.purge is not None
+    assert (state.purge.by, state.purge.reason) == ("bob", "again")
+    assert state.purge.at_ms <= kit.clock.wall_ms()
+
+    # And a topic of the same name that is recreated has been flushed by nobody
+    kit.cluster.delete_topic("mail")
+    send()
+    advance(days=8)
+    state = state_of(kit, "mail")
+    assert (state.counts.purged, state.counts.difference, state.purge) == (0, 1, None)
+
+
 def test_the_states_of_the_declared_queues_are_read_and_of_any_queue_by_name(kit: Kit) -> None:
     for name in ("b", "a"):
         kit.broker.declare_queue(name)
