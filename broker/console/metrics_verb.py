@@ -53,7 +53,7 @@ def metrics(
             exporter.refresh()
             write(exporter.text())
             if not exporter.is_up:
-                raise typer.Exit(ExitCode.UNREACHABLE)
+                raise typer.Exit(ExitCode.FORBIDDEN if exporter.is_denied else ExitCode.UNREACHABLE)
             return
         with _stopped_by_sigterm() as stop:
             try:

@@ -88,6 +88,10 @@ class Operations:
         """The right to tell flushed records from lost ones. Everything else works without it."""
         return [Right("DESCRIBE", "group", f"{self._group}.flushed")]
 
+    def observing_schedules(self) -> list[Right]:
+        """The right to look at schedules, for applications that have some."""
+        return [*_on_topics("READ", self._schedules)]
+
     def scheduling(self) -> list[Right]:
         """The rights for schedules, for a worker that enqueues them and an operator who changes them."""
         return [

@@ -285,5 +285,5 @@ _OPTIONAL: Mapping[ClientKind, tuple[Callable[[Operations], list[Right]], ...]] 
     ClientKind.WEB: (),
     ClientKind.WORKER: (Operations.scheduling, Operations.checking),
     ClientKind.OPERATOR: (Operations.scheduling, Operations.checking),
-    ClientKind.CONSOLE: (Operations.auditing, Operations.checking),
+    ClientKind.CONSOLE: (Operations.observing_schedules, Operations.auditing, Operations.checking),
 }

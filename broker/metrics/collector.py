@@ -19,7 +19,7 @@ from .. import KafkaBroker, QueueState, Schedule, WorkerInfo, WorkerState
 from ..process import clock
 from .distribution import Distribution
 from .families import FAMILIES, MetricKind
-from .state import State
+from .state import SCHEDULES, State
 from .totals import MAX_ACTORS, OTHERS, ActorTotals, QueueTotals, bounded_error
 
 T = TypeVar("T")
@@ -50,7 +50,7 @@ class StateCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from self._metrics
-        sources = self._state.sources
+        sources = {n: source for n, source in self._state.sources.items() if not source.is_left_out}
         yield _plain("dramatiq_kafka_up", (((n,), float(s.is_up or False)) for n, s in sources.items()))
         yield _plain("dramatiq_kafka_state_age_seconds", _of(sources, lambda source: source.age_s))
         yield _plain("dramatiq_kafka_read_seconds", _of(sources, lambda source: source.took_s))
@@ -64,7 +64,8 @@ class StateCollector(Collector):
         yield from _of_queues(queues)
         yield from _of_partitions(queues)
         yield from _of_workers(workers, queues)
-        yield from _of_schedules(self._state.schedules)
+        if not self._state.sources[SCHEDULES].is_left_out:
+            yield from _of_schedules(self._state.schedules)
         yield _plain("dramatiq_kafka_run_errors_total", totals.run_errors.items())
         yield _plain("dramatiq_kafka_dead_lettered_total", totals.dead_letter_errors.items())
         yield _histogram("dramatiq_kafka_forward_lateness_seconds", [((), totals.forward_lateness)])

@@ -36,6 +36,11 @@ class Exporter:
         """Whether the last reads of all sources have succeeded."""
         return all(source.is_up for source in self._state.sources.values())
 
+    @property
+    def is_denied(self) -> bool:
+        """Whether a right was missing at one of the last reads."""
+        return any(source.is_denied for source in self._state.sources.values())
+
     def refresh(self) -> None:
         """Read the state from Kafka. It waits for Kafka's answers, and raises no error of Kafka."""
         self._state.refresh()

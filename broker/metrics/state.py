@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from dramatiq.errors import BrokerConnectionError
 
-from .. import KafkaBroker, QueueState, Schedule, WorkerInfo
+from .. import KafkaBroker, NotAuthorized, QueueState, Schedule, WorkerInfo
 from ..process import clock
 from .totals import Totals
 
@@ -35,12 +35,16 @@ class Source:
       read_at_s: The time of the last success (``clock.monotonic_s()``); that of the start before one.
       took_s: The duration of the last one, in seconds.
       failures: The number of failed ones.
+      is_denied: Whether the last one failed because a right is missing.
+      is_left_out: Whether this client may not read the source, and need not.
     """
 
     read_at_s: float
     is_up: bool | None = None
     took_s: float = 0.0
     failures: int = 0
+    is_denied: bool = False
+    is_left_out: bool = False
     _said: str = ""
 
     @property
@@ -55,6 +59,7 @@ class Source:
             step()
         except (BrokerConnectionError, ValueError) as e:
             self.is_up, self.failures = False, self.failures + 1
+            self.is_denied = isinstance(e, NotAuthorized)
             if str(e) != self._said:
                 logger.warning("The %s cannot be read, so their metrics keep the last values: %s", name, e)
             self._said = str(e)
@@ -66,6 +71,7 @@ class Source:
             if self._said:
                 logger.warning("The %s can be read again.", name)
             self._said = ""
+            self.is_denied = False
             self.is_up, self.read_at_s = True, clock.monotonic_s()
         self.took_s = clock.monotonic_s() - began_s
 
@@ -103,7 +109,20 @@ class State:
         self.queues = self._broker.queues(*names) if names else ()
 
     def _read_schedules(self) -> None:
-        self.schedules = self._broker.schedules.list()
+        """Read the schedules. Without the right to their topic, which only applications with schedules have,
+        they are left out; Kafka does not tell such a client whether there is one.
+        """
+        source = self.sources[SCHEDULES]
+        try:
+            self.schedules = self._broker.schedules.list()
+        except NotAuthorized as e:
+            if source.is_up and not source.is_left_out:
+                raise
+            if not source.is_left_out:
+                logger.warning("The metrics of schedules are left out: %s", e)
+            source.is_left_out = True
+        else:
+            source.is_left_out = False
 
     def _read_workers(self) -> None:
         within_s = min(max(WITHIN_S, self.sources[REPORTS].age_s + WITHIN_S / 2), MAX_WITHIN_S)

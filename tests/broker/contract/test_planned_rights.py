@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -276,6 +277,42 @@ def test_a_queue_that_workers_serve_and_a_client_may_not_see_is_named(
     assert topic in health.stderr
     assert ask("healthcheck", "--queue", QUEUE).exit_code == ExitCode.OK
     assert json.loads(ask("status", QUEUE, "--sample", "0", "--json").stdout)["missing"] == []
+
+
+def test_an_exporter_with_the_planned_rights_is_up(
+    make_client: Callable[[], Planned], server_backend: KafkaBackend, kafka: ApacheKafkaServer
+) -> None:
+    client = make_client()
+    client.grant_planned(ClientKind.CONSOLE)
+    client.owner.enqueue(message())
+    admin = KafkaAdminClient(bootstrap_servers=kafka.address)
+    admin.delete_topics([f"{client.namespace}dramatiq_schedules"])
+
+    def export() -> Result:
+        broker = server_backend.broker(**client.settings())
+        try:
+            return dkb(broker, "metrics", "--once")
+        finally:
+            broker.close()
+
+    # Without the optional right to the schedules' topic, they are left out, whether there is one or not
+    ran = export()
+    assert ran.exit_code == ExitCode.OK, ran.stderr
+    assert set(re.findall(r'dramatiq_kafka_up\{source="(\w+)"\} 1.0', ran.stdout)) == {"queues", "reports"}
+    assert 'dramatiq_kafka_state_age_seconds{source="schedules"}' not in ran.stdout
+    assert "dramatiq_kafka_schedules{" not in ran.stdout
+
+    # With it, no schedules are no error
+    optional = [right for right in client.owner.plan_topics(QUEUE).rights if right.is_optional]
+    client.grant(*((r.operation, r.kind, r.name) for r in optional if r.client is ClientKind.CONSOLE))
+    ran = export()
+    assert ran.exit_code == ExitCode.OK, ran.stderr
+    assert 'dramatiq_kafka_up{source="schedules"} 1.0' in ran.stdout
+    assert 'dramatiq_kafka_schedules{state="active"} 0.0' in ran.stdout
+
+    # And a missing right is no unreachable Kafka
+    client = make_client()
+    assert export().exit_code == ExitCode.FORBIDDEN
 
 
 def test_a_worker_with_the_planned_rights_runs_everything_and_creates_nothing(
