@@ -32,6 +32,8 @@ MAX_DELAYED_BYTES = 1_048_588 + HEADER_ROOM_BYTES
 DEAD_LETTER_ROOM_BYTES = 4_096
 #: A shorter retention of a queue counts as a mistake.
 SHORT_RETENTION_MS = 3_600_000
+#: The same for dead letters, which wait for a person: over a long weekend.
+SHORT_DEAD_LETTER_RETENTION_MS = 3 * 24 * 3600 * 1000
 #: The remedy for one, when the application itself asks for such a retention.
 DEFAULT_RETENTION_MS = 7 * 24 * 3600 * 1000
 #: The interval of the checks of a refused topic, and so the time until a correction is noticed.
@@ -107,7 +109,7 @@ def findings(
         return []  # a lost report is replaced by the next one
     found = [_cleanup(role, settings), _limit(role, settings, queue_limits)]
     if role in (Role.QUEUE, Role.DEAD_LETTERS):
-        found += [_retention(settings, retention_ms), _retention_bytes(settings)]
+        found += [_retention(role, settings, retention_ms), _retention_bytes(settings)]
     return [finding for finding in found if finding is not None]
 
 
@@ -147,11 +149,14 @@ def _limit(role: Role, settings: Settings, queue_limits: Mapping[str, int]) -> F
     return None
 
 
-def _retention(settings: Settings, remedy_ms: int) -> Finding | None:
+def _retention(role: Role, settings: Settings, remedy_ms: int) -> Finding | None:
     value = settings.get(RETENTION_MS)
-    if value is None or not 0 <= int(value) < SHORT_RETENTION_MS:
+    short_ms = SHORT_DEAD_LETTER_RETENTION_MS if role is Role.DEAD_LETTERS else SHORT_RETENTION_MS
+    if value is None or not 0 <= int(value) < short_ms:
         return None
     effect = "after which Kafka deletes a message, done or not"
+    if role is Role.DEAD_LETTERS:
+        effect = "after which Kafka deletes a dead letter, whether anybody has seen it or not"
     if 0 <= remedy_ms < SHORT_RETENTION_MS:
         remedy_ms = DEFAULT_RETENTION_MS
     return Finding(RETENTION_MS, value, effect, str(remedy_ms), certain=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from broker.kafka.topic_layout import DEAD_LETTER_RETENTION_MS
 from broker.kafka.topic_policies import MAX_DEAD_LETTER_BYTES, MAX_DELAYED_BYTES, Role, findings, limit_for
 
 FOR_EVER = {"retention.ms": "-1", "retention.bytes": "-1"}
@@ -84,6 +85,17 @@ def test_what_may_lose_messages_is_doubted(role: Role, settings: dict[str, str],
     (found,) = findings(role, settings, MIB)
     assert found.setting == setting
     assert not found.certain
+
+
+def test_dead_letters_that_are_kept_for_less_than_three_days_are_doubted() -> None:
+    for days, count in ((0.5, 1), (2.9, 1), (3, 0), (7, 0)):
+        settings = {"retention.ms": str(int(days * 86_400_000)), "retention.bytes": "-1"}
+        found = findings(Role.DEAD_LETTERS, settings, MIB, DEAD_LETTER_RETENTION_MS)
+        assert len(found) == count, days
+        assert findings(Role.QUEUE, settings, MIB) == []
+        for one in found:
+            assert (one.setting, one.remedy, one.certain) == ("retention.ms", "2592000000", False)
+            assert "deletes a dead letter, whether anybody has seen it or not" in one.effect
 
 
 @pytest.mark.parametrize(("own_ms", "remedy"), [(86_400_000, "86400000"), (-1, "-1"), (1_000, "604800000")])
