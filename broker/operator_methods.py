@@ -485,6 +485,16 @@ class OperatorMethods:
         """
         return self.parts.commands.paused()
 
+    def pauses(self) -> dict[str, PauseResult]:
+        """The same with the workers of each queue: those that have applied the pause, and in ``unknown``
+        those that may run tasks nevertheless. Any process can call this, also long after the pause.
+
+        Raises:
+          KafkaUnavailable: When Kafka does not answer.
+          NotAuthorized: When this client may not read the commands.
+        """
+        return self.parts.commands.pauses()
+
     def quiet(
         self, worker_id: str, *, reason: str = "", by: str | None = None, allow_unseen: bool = False
     ) -> Command:

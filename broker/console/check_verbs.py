@@ -161,8 +161,8 @@ class Examination:
         workers = self._ask("workers", broker.workers) or []
         self._found += findings.of_workers(workers, now_ms)
         self._ask("history", lambda: broker.history(limit=1, scan_limit=1))
-        paused = self._ask("pauses", broker.paused_queues) or {}
-        self._found += findings.of_pauses(paused, now_ms)
+        pauses = self._ask("pauses", broker.pauses) or {}
+        self._found += findings.of_pauses(pauses, now_ms)
         if (faults := broker.check_index_files()) is not None:
             self._found += findings.of_index_files(faults)
             self.passed.append("index files of this machine")

@@ -12,6 +12,7 @@ from . import texts
 from .documents import CommandRow
 from .exits import ExitCode
 from .output import Answer
+from .pauses import disobedience, unknown_members
 from .session import Refused, Session, ending
 
 #: After Kafka's acknowledgement of a pause, no worker begins a task without having read it after 11 s.
@@ -72,18 +73,9 @@ def pause(
             lines.append(f"Confirmed by {', '.join(result.confirmed)}.")
         session.output.show(Answer("pause", document, lines=lines))
         if result.unknown:
-            raise Refused(
-                f"Tasks of {queue!r} may still begin on {', '.join(result.unknown)}: a worker that cannot "
-                "read commands, or one that is in no report, as a worker of an earlier version. A worker "
-                "with reports=False obeys, and is named, too.",
-                ExitCode.UNDECIDED,
-            )
+            raise Refused(disobedience(queue, result), ExitCode.UNDECIDED)
         if not result.members_known:
-            raise Refused(
-                f"Whether other workers run tasks of {queue!r} is not known: that needs READ on the reports, "
-                "and DESCRIBE on the consumer group of the queue; see dkb --verbose pause.",
-                ExitCode.UNDECIDED,
-            )
+            raise Refused(f"{unknown_members(queue)}; see dkb --verbose pause.", ExitCode.UNDECIDED)
         if not result.in_force:
             raise typer.Exit(ExitCode.UNDECIDED)
 

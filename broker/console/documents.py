@@ -25,6 +25,7 @@ class QueueRow(TypedDict):
     drain_s: float | None
     workers: int
     paused: bool | None
+    disobeying: list[str] | None
     purged: int
     ledger_difference: int
     ledger_since_ms: int | None
@@ -79,6 +80,7 @@ class WorkerRow(TypedDict):
     quiet: bool | None
     paused_queues: list[str]
     pauses_unknown: bool | None
+    disobeys: list[str]
     history_dropped: int | None
     signal: int | None
     exit_code: int | None

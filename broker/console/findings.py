@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from .. import Command, IndexFileFinding, QueueState, TopicState, WorkerInfo, WorkerState
+from .. import IndexFileFinding, PauseResult, QueueState, TopicState, WorkerInfo, WorkerState
 from . import texts
 from .documents import FindingRow, TopicRow
 from .output import Column
+from .pauses import disobedience
 
 ERROR, WARNING = "error", "warning"
 #: A record that was taken so long ago is worth a look: the longest tasks should be shorter.
@@ -267,8 +268,12 @@ def of_index_files(faults: Iterable[IndexFileFinding]) -> Iterator[FindingRow]:
         yield finding("index files", severity, fault.path, text, fault.remedy)
 
 
-def of_pauses(paused: Mapping[str, Command], now_ms: int) -> Iterator[FindingRow]:
-    for name, command in sorted(paused.items()):
+def of_pauses(pauses: Mapping[str, PauseResult], now_ms: int) -> Iterator[FindingRow]:
+    for name, pause in sorted(pauses.items()):
+        command = pause.command
+        if pause.unknown:
+            remedy = "grant them READ on the topic dramatiq_control, or run this version there"
+            yield finding("pauses", ERROR, name, disobedience(name, pause), remedy)
         age_s = (now_ms - command.at_ms) / 1000
         if age_s > LONG_PAUSE_S:
             yield finding(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .. import QueueState, WorkerInfo, WorkerState
+from .. import PauseResult, QueueState, WorkerInfo, WorkerState
 from . import texts
 from .documents import PartitionRow, QueueRow
 from .output import Column
@@ -46,13 +46,13 @@ def queue_rows(
     now: Sample,
     workers: Iterable[WorkerInfo],
     ledgers: LedgerWatch,
-    paused: Collection[str] | None,
+    pauses: Mapping[str, PauseResult] | None,
 ) -> list[QueueRow]:
     """The rows of ``status``.
 
     Parameters:
       before: An earlier sample, for the rates; None for no rates.
-      paused: The paused queues; None when they are not known.
+      pauses: The pauses, by queue; None when they are not known.
     """
     served = Served(workers)
     earlier = {state.name: state for state in before.states} if before else {}
@@ -79,7 +79,12 @@ def queue_rows(
                 out_per_s=rate_out,
                 drain_s=time_to_drain(waiting, rate_in, rate_out),
                 workers=served.workers[state.name],
-                paused=None if paused is None else state.name in paused,
+                paused=None if pauses is None else state.name in pauses,
+                disobeying=None
+                if pauses is None
+                else list(pauses[state.name].unknown)
+                if state.name in pauses
+                else [],
                 purged=state.counts.purged,
                 ledger_difference=state.counts.difference,
                 ledger_since_ms=ledgers.since_ms(state, now.at_ms),

@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
-from .. import Command, NotAuthorized, QueueState, WorkerInfo
+from .. import NotAuthorized, PauseResult, QueueState, WorkerInfo
 from ..process import clock
 from . import texts
 from .findings import LATE_FORWARD_S, overdue_text
 from .live import watch
 from .output import Answer, Table
+from .pauses import disobedience, unknown_members
 from .queue_rows import (
     PARTITION_COLUMNS,
     QUEUE_COLUMNS,
@@ -74,11 +75,11 @@ def _statuses(
         workers = session.broker.workers()
         missing = [] if wanted else list(_unseen(session, now, workers))
         try:
-            paused: Mapping[str, Command] | None = session.broker.paused_queues()
+            pauses: Mapping[str, PauseResult] | None = session.broker.pauses()
         except NotAuthorized as e:
-            paused = None
+            pauses = None
             missing.append(str(e).rstrip("."))
-        rows = queue_rows(before, now, workers, ledgers, paused)
+        rows = queue_rows(before, now, workers, ledgers, pauses)
         states = Counter(str(worker.state) for worker in workers)
         elapsed_s = None if before is None else (now.at_ms - before.at_ms) / 1000
         yield Answer(
@@ -93,7 +94,7 @@ def _statuses(
             [Table(QUEUE_COLUMNS, rows, empty=NO_QUEUE)],
             [
                 _workers_line(states),
-                *_pause_lines(paused or {}),
+                *_pause_lines(pauses or {}),
                 *_overdue_lines(now.states),
                 *_purge_lines(now.states),
                 *_ledger_lines(rows),
@@ -117,9 +118,14 @@ def _unseen(session: Session, sample: Sample, workers: Sequence[WorkerInfo]) -> 
         yield str(e).rstrip(".")
 
 
-def _pause_lines(paused: Mapping[str, Command]) -> Iterator[str]:
-    for name, command in sorted(paused.items()):
+def _pause_lines(pauses: Mapping[str, PauseResult]) -> Iterator[str]:
+    for name, pause in sorted(pauses.items()):
+        command = pause.command
         yield f"{name} is paused by {command.by} since {texts.moment(command.at_ms)}: {command.reason}"
+        if pause.unknown:
+            yield disobedience(name, pause)
+        elif not pause.members_known:
+            yield f"{unknown_members(name)}."
 
 
 def _workers_line(states: Counter[str]) -> str:

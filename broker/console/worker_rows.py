@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from .. import ActorCounters, WorkerInfo, WorkerState
+from .. import ActorCounters, PauseResult, WorkerInfo, WorkerState
 from . import texts
 from .documents import ActorRow, RunningRow, WorkerRow
 from .output import Column
@@ -13,11 +13,16 @@ from .output import Column
 _STYLES = {"busy": "green", "idle": "", "stuck": "bold red", "silent": "bold yellow", "gone": "dim"}
 
 
-def worker_rows(workers: Iterable[WorkerInfo]) -> list[WorkerRow]:
-    return [_worker_row(worker) for worker in workers]
+def worker_rows(workers: Iterable[WorkerInfo], pauses: Mapping[str, PauseResult]) -> list[WorkerRow]:
+    """The rows of ``workers``.
+
+    Parameters:
+      pauses: The pauses, by queue, as far as they are known.
+    """
+    return [_worker_row(worker, pauses) for worker in workers]
 
 
-def _worker_row(worker: WorkerInfo) -> WorkerRow:
+def _worker_row(worker: WorkerInfo, pauses: Mapping[str, PauseResult]) -> WorkerRow:
     report = worker.report
     host, pid = _host_and_pid(worker.worker_id)
     return WorkerRow(
@@ -38,6 +43,7 @@ def _worker_row(worker: WorkerInfo) -> WorkerRow:
         quiet=report.control.quiet if report else None,
         paused_queues=list(report.control.paused_queues) if report else [],
         pauses_unknown=report.control.pauses_unknown if report else None,
+        disobeys=[queue for queue, pause in sorted(pauses.items()) if worker.worker_id in pause.unknown],
         history_dropped=report.history.dropped if report else None,
         signal=worker.signal,
         exit_code=worker.exit_code,
@@ -155,6 +161,12 @@ def _errors(row: ActorRow) -> str:
     return ", ".join(f"{name} {count}" for name, count in most) or texts.NONE
 
 
+def _reason(row: WorkerRow) -> str:
+    """The reason of the state, after the pauses that the worker does not obey."""
+    parts = [f"it cannot read commands and does not obey the pause of {', '.join(row['disobeys'])}"]
+    return texts.line("; ".join([*(parts if row["disobeys"] else ()), row["reason"]]))
+
+
 WORKER_COLUMNS: Sequence[Column] = (
     Column("WORKER", lambda r: r["worker"], is_id=True),
     Column(
@@ -167,7 +179,7 @@ WORKER_COLUMNS: Sequence[Column] = (
     Column("RSS", lambda r: texts.size(r["rss_bytes"]), is_number=True),
     Column("QUEUES", lambda r: ",".join(r["queues"]) or texts.NONE),
     Column("VERSION", lambda r: r["versions"].get("app") or r["versions"].get("broker") or texts.NONE),
-    Column("REASON", lambda r: texts.line(r["reason"])),
+    Column("REASON", _reason),
 )
 
 RUNNING_COLUMNS: Sequence[Column] = (

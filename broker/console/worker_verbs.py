@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from .. import WorkerState
+from .. import NotAuthorized, PauseResult, WorkerInfo, WorkerState
 from ..process import clock
 from . import texts
 from .documents import RunningRow
 from .live import watch
 from .output import Answer, Table
+from .pauses import disobedience
 from .session import ending
 from .worker_rows import (
     ACTOR_COLUMNS,
@@ -56,14 +57,32 @@ def workers(
     """
     with ending(context) as session:
         found = session.broker.workers(within_s=texts.parse_duration(within).total_seconds())
+        try:
+            pauses = session.broker.pauses()
+        except NotAuthorized as e:
+            session.output.say(f"Incomplete: whether the workers obey pauses is not known: {e}")
+            pauses = {}
         rows = [
             row
-            for row in worker_rows(found)
+            for row in worker_rows(found, pauses)
             if (not state or row["state"] in state) and (queue is None or queue in row["queues"])
         ]
         session.output.show(
-            Answer("workers", {"workers": rows}, [Table(WORKER_COLUMNS, rows, empty=NO_WORKER)])
+            Answer(
+                "workers",
+                {"workers": rows},
+                [Table(WORKER_COLUMNS, rows, empty=NO_WORKER)],
+                list(_disobedience(found, pauses)),
+            )
         )
+
+
+def _disobedience(workers: Iterable[WorkerInfo], pauses: Mapping[str, PauseResult]) -> Iterator[str]:
+    """Sentences about members of the groups of paused queues that are no row, as they are in no report."""
+    reported = {worker.worker_id for worker in workers}
+    for name, pause in sorted(pauses.items()):
+        if not reported.issuperset(pause.unknown):
+            yield disobedience(name, pause)
 
 
 def actors(context: typer.Context, within: Within = "1h") -> None:

@@ -125,6 +125,14 @@ class Commands:
         """The pauses that stand, by queue."""
         return {c.target: c for c in self.standing().values() if c.kind is CommandKind.PAUSE}
 
+    def pauses(self) -> dict[str, PauseResult]:
+        """The pauses that stand, by queue, with the workers that obey them; see ``KafkaBroker.pauses``."""
+        found = {}
+        for queue_name, command in self.paused().items():
+            age_s = (clock.wall_ms() - command.at_ms) / 1000
+            found[queue_name] = _result(command, age_s, self._confirmations.of(queue_name), is_standing=True)
+        return found
+
     def standing(self) -> dict[str, Command]:
         """The last command of each key, expired ones included. A record that cannot be read is left out."""
         standing: dict[str, Command] = {}
@@ -210,11 +218,24 @@ class Commands:
         ]
 
 
-def _result(command: Command, age_s: float, workers: QueueWorkers) -> PauseResult:
-    """The result of a pause ``age_s`` after Kafka has acknowledged it."""
+def _result(
+    command: Command, age_s: float, workers: QueueWorkers, *, is_standing: bool = False
+) -> PauseResult:
+    """The result of a pause ``age_s`` after Kafka has acknowledged it.
+
+    Parameters:
+      is_standing: Whether a report that names the paused queue confirms it, too: a report has the ids of the
+        last commands only. A report from before the pause may name the queue for an earlier one.
+    """
     is_old = age_s >= IN_FORCE_AFTER_S
     said = {report.worker_id: report.control for report in workers.living or ()}
-    confirmed = tuple(sorted(w for w, control in said.items() if command.id in control.applied))
+    confirmed = tuple(
+        sorted(
+            worker
+            for worker, control in said.items()
+            if command.id in control.applied or (is_standing and command.target in control.paused_queues)
+        )
+    )
     others = sorted(said.keys() - set(confirmed))
     unable = tuple(w for w in others if said[w].pauses_unknown)
     unconfirmed = tuple(w for w in others if w not in unable)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from dramatiq.errors import DecodeError
 
-from ... import Command, DeadLetter, HistoryEvent, KafkaBroker, NotAuthorized, WorkerInfo
+from ... import DeadLetter, HistoryEvent, KafkaBroker, NotAuthorized, PauseResult, WorkerInfo
 from ...process import clock
 from ...process.strict_json import dumps
 from ..check_verbs import Examination
@@ -134,7 +134,7 @@ class Collector:
 
     def read_pauses(self) -> None:
         """Bring the pauses to the present ones, for the page that follows a change."""
-        rows = {name: command_row(command) for name, command in (self._paused() or {}).items()}
+        rows = {name: command_row(pause.command) for name, pause in (self._pauses() or {}).items()}
         self._store.put(clock.wall_ms(), {"paused": rows})
 
     def read_schedules(self) -> None:
@@ -178,18 +178,18 @@ class Collector:
         names = broker.queue_names()
         now = Sample(clock.wall_ms(), broker.queues(*names) if names else ())
         workers = broker.workers()
-        paused = self._paused()
-        rows = queue_rows(before.sample, now, workers, self._ledgers, paused)
+        pauses = self._pauses()
+        rows = queue_rows(before.sample, now, workers, self._ledgers, pauses)
         before.sample = now
         self._store.put(
             now.at_ms,
             {
                 "queues": rows,
                 "partitions": partition_rows(now.states),
-                "workers": worker_rows(workers),
+                "workers": worker_rows(workers, pauses or {}),
                 "running": running_rows(workers),
                 "actors": actor_rows(workers, broker.actors),
-                "paused": {name: command_row(command) for name, command in (paused or {}).items()},
+                "paused": {name: command_row(pause.command) for name, pause in (pauses or {}).items()},
             },
         )
         self._write_samples(now.at_ms, self._samples(now.at_ms, rows, workers))
@@ -211,10 +211,10 @@ class Collector:
         elif changed:
             self._read_resolutions(changed)
 
-    def _paused(self) -> Mapping[str, Command] | None:
+    def _pauses(self) -> Mapping[str, PauseResult] | None:
         """The pauses; None without the right to read them."""
         try:
-            return self._broker.paused_queues()
+            return self._broker.pauses()
         except NotAuthorized:
             return None
 

@@ -7,10 +7,12 @@ import pytest
 
 from broker.console.control_verbs import find_worker
 from broker.console.session import Refused
+from broker.reports.report import ControlState
 from broker.reports.worker_states import WorkerInfo, WorkerState
 from broker.testing import Kit, drain, pending
 from tests.broker.console.conftest import Dkb
 from tests.broker.console.test_worker_verbs import Tell, four_workers, tell
+from tests.broker.reports.samples import report
 
 __all__ = ["tell"]
 
@@ -66,6 +68,35 @@ def test_a_pause_without_workers_promises_that_nothing_begins(kit: Kit, dkb: Dkb
     ran = dkb("pause", "mail", "--reason", "the server is down")
     assert (ran.code, ran.err) == (0, "")
     assert ran.out == "The queue 'mail' is paused: no task of it begins any more.\n"
+
+
+def test_every_view_names_the_workers_that_do_not_obey_a_pause(kit: Kit, dkb: Dkb, tell: Tell) -> None:
+    # Given a pause that one worker has applied and another one cannot read
+    kit.broker.declare_queue("mail")
+    kit.broker.enqueue(dramatiq.Message("mail", "task", (), {}, {}))
+    kit.broker.pause("mail", reason="a test")
+    obeys = ControlState(paused_queues=("mail",))
+    tell(report(worker_id="a:1:obeys", queues=("mail",), control=obeys))
+    tell(report(worker_id="b:2:cannot", queues=("mail",), control=ControlState(pauses_unknown=True)))
+    tell(report(worker_id="c:3:other", queues=("images",), control=ControlState(pauses_unknown=True)))
+
+    ran = dkb("status", "--sample", "0")
+    assert "Tasks of 'mail' may still begin on b:2:cannot: " in ran.out
+    assert "obeys" not in ran.out.partition("may still begin")[2].partition(":")[0]
+    (row,) = dkb("status", "--sample", "0", "--json").document["queues"]
+    assert (row["paused"], row["disobeying"]) == (True, ["b:2:cannot"])
+
+    rows = dkb("workers", "--json").document["workers"]
+    assert [row["disobeys"] for row in rows] == [[], ["mail"], []]
+    (line,) = (line for line in dkb("workers").out.splitlines() if line.startswith("b:2:cannot"))
+    assert "it cannot read commands and does not obey the pause of mail; " in line
+
+    found = dkb("doctor", "--json").document["findings"]
+    assert [row["subject"] for row in found if row["check"] == "pauses"] == ["mail"]
+
+    kit.broker.resume("mail")
+    assert "may still begin" not in dkb("status", "--sample", "0").out
+    assert [row["disobeys"] for row in dkb("workers", "--json").document["workers"]] == [[], [], []]
 
 
 def test_quiet_and_stop_take_a_unique_part_of_a_living_workers_id(kit: Kit, dkb: Dkb, tell: Tell) -> None:
