@@ -1,4 +1,4 @@
-"""Tasks that hold their worker until a gate opens, and note each of their runs; for measurements that kill.
+"""Tasks that note each of their runs, for measurements that kill or stop workers.
 
 A run is one record in one file, which all processes append to: it survives the SIGKILL of its writer. Times
 are CLOCK_MONOTONIC, which all processes of a machine share.
@@ -35,12 +35,23 @@ class Run:
 
 def hold(number: int, gate: str) -> None:
     """Note the run, and wait until the file ``gate`` exists."""
+    directory = _note(number)
+    while not (directory / gate).exists():
+        time.sleep(_GATE_POLL_S)
+
+
+def last(number: int, duration_ms: float) -> None:
+    """Note the run, and wait."""
+    _note(number)
+    time.sleep(duration_ms / 1000)
+
+
+def _note(number: int) -> Path:
     directory = Path(os.environ[VARIABLE])
     file = os.open(directory / _FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.write(file, _RUN.pack(number, os.getpid(), time.monotonic()))
     os.close(file)
-    while not (directory / gate).exists():
-        time.sleep(_GATE_POLL_S)
+    return directory
 
 
 def runs(directory: Path) -> list[Run]:

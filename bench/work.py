@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from bench import tally
-from bench.holding import hold
+from bench.holding import hold, last
 
 
 def noop() -> None:
@@ -35,7 +35,9 @@ def stamp(due_s: float) -> None:
     tally.sample(time.monotonic() - due_s)
 
 
-TASKS: dict[str, Callable[..., None]] = {task.__name__: task for task in (noop, sleep, spin, stamp, hold)}
+TASKS: dict[str, Callable[..., None]] = {
+    task.__name__: task for task in (noop, sleep, spin, stamp, hold, last)
+}
 
 
 def iterations_for(duration_ms: float) -> int:

@@ -13,6 +13,7 @@ from bench.rows.processes import PROCESSES
 from bench.rows.queues import QUEUES
 from bench.rows.recovery import RECOVERY
 from bench.rows.reports import REPORTS
+from bench.rows.restarting import RESTART
 from bench.rows.sends import SENDS
 from bench.rows.spinning import SPINNING
 from bench.rows.starting import START
@@ -34,5 +35,6 @@ ROWS: list[Row] = [
     OBSERVING,
     DELAYED,
     *RECOVERY,
+    RESTART,
     START,
 ]
