@@ -183,6 +183,12 @@ EXPECTED: tuple[type[BaseException], ...] = (Refused, TargetRefused, *_CODES)
 def _code_of(error: BaseException) -> ExitCode:
     if isinstance(error, Refused):
         return error.code
+    if isinstance(error, EnqueueFailed) and error.failures:
+        # Nothing was acknowledged for one reason, which has a code of its own.
+        codes = {_code_of(reason) for reason in error.failures.values() if isinstance(reason, EXPECTED)}
+        others = [reason for reason in error.failures.values() if not isinstance(reason, EXPECTED)]
+        if not others and len(codes) == 1 and codes <= {ExitCode.FORBIDDEN, ExitCode.FINDING}:
+            return codes.pop()
     return next((code for kind, code in _CODES.items() if isinstance(error, kind)), ExitCode.USAGE)
 
 

@@ -7,6 +7,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import dramatiq
@@ -15,7 +16,7 @@ from dramatiq.errors import BrokerConnectionError
 from kafka import KafkaAdminClient
 from typer.testing import CliRunner, Result
 
-from broker import CancelUndecided, ClientKind, KafkaBroker, PlannedRight
+from broker import CancelUndecided, ClientKind, Every, KafkaBroker, PlannedRight
 from broker.console.command import app
 from broker.console.exits import ExitCode
 from broker.kafka.rights import logger as rights_logger
@@ -200,6 +201,65 @@ def test_a_verb_says_which_right_is_missing_and_never_that_there_is_nothing(
         assert "It takes the right" in ran.stderr, verb
         assert f"--allow-principal User:{client.user} --operation" in ran.stderr, verb
         assert f"--topic {client.namespace}" in ran.stderr, verb
+
+
+#: Verbs that change something.
+CHANGES = (
+    ("pause", QUEUE, "--reason", "x", "--wait", "0"),
+    ("resume", QUEUE),
+    ("quiet", "WORKER"),
+    ("stop", "WORKER"),
+    ("abort", "some-message", "--reason", "x", "--wait", "0.1"),
+    ("cancel", "some-message", "--wait", "0.1"),
+    ("retry", "DELAYED", "--wait", "0.1"),
+    ("enqueue", "task", "--queue", QUEUE),
+    ("enqueue", "task", "--queue", QUEUE, "--delay", "1h"),
+    ("purge", QUEUE, "--apply", "--yes"),
+    ("dlq", "redrive", QUEUE, "--all", "--apply", "--yes", "--reason", "x"),
+    ("dlq", "discard", QUEUE, "--all", "--apply", "--yes", "--reason", "x"),
+    ("dlq", "import", QUEUE, "FILE", "--resolved", "--apply", "--yes", "--reason", "x"),
+    ("replay", QUEUE, "--all", "--apply", "--yes", "--reason", "x"),
+    ("schedules", "pause", "nightly", "--reason", "x"),
+    ("schedules", "resume", "nightly"),
+    ("schedules", "run", "nightly"),
+    ("schedules", "delete", "nightly", "--yes"),
+)
+
+
+def test_a_verb_that_may_not_change_anything_names_the_right(
+    make_client: Callable[[], Planned],
+    server_backend: KafkaBackend,
+    start_worker: StartWorker,
+    tmp_path: Path,
+) -> None:
+    # Given something to change, and a client that may look at everything
+    client = make_client()
+    owner = client.owner
+    dramatiq.actor(broker=owner, actor_name="task", queue_name=QUEUE)(lambda: None)
+    owner.schedules.put("nightly", "task", Every(days=1))
+    delayed = owner.enqueue(message(), delay=LATER_MS)
+    owner.enqueue(message())
+    start_worker(owner)
+    wait_until(lambda: owner.workers(), deadline_s=DEADLINE_S, what="a report")
+    wait_until(lambda: owner.count(QUEUE) == 1, deadline_s=DEADLINE_S, what="a completed message")
+    (worker,) = owner.workers()
+    add_dead_letter(owner, [message()])
+    file = tmp_path / "dead_letters.jsonl"
+    file.write_text(dkb(owner, "dlq", "export", QUEUE).stdout)
+    owner.discard(QUEUE, dry_run=False, reason="a test")
+    add_dead_letter(owner, [message()])
+    client.grant_planned(ClientKind.CONSOLE)
+    client.grant(("READ", "topic", f"{client.namespace}dramatiq_schedules"))
+
+    failed = {}
+    for verb in CHANGES:
+        broker = server_backend.broker(**client.settings())
+        replaced = {"DELAYED": delayed.message_id, "FILE": str(file), "WORKER": worker.worker_id}
+        ran = dkb(broker, *(replaced.get(word, word) for word in verb))
+        broker.close()
+        if ran.exit_code != ExitCode.FORBIDDEN or "It takes the right" not in ran.stderr:
+            failed[verb] = (ran.exit_code, ran.stdout, ran.stderr)
+    assert failed == {}
 
 
 def test_a_doctor_without_rights_finds_each_of_them(
