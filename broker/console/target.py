@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from .. import KafkaBroker
 
@@ -42,6 +42,13 @@ class Target:
             parts = urlsplit(self.url)
             return f"{parts.hostname or ''}{parts.path}"
         return " ".join(filter(None, (self.namespace, self.bootstrap))) or "dkb"
+
+    @property
+    def settings(self) -> set[str]:
+        """The parameters of ``KafkaBroker`` that it tells: those that decide how topics are created."""
+        if self.url is not None:
+            return set(parse_qs(urlsplit(self.url).query))
+        return set() if self.bootstrap is not None else {"partitions", "retention_ms"}
 
     def broker(self) -> KafkaBroker:
         """The broker. Nothing connects yet.

@@ -76,8 +76,13 @@ def _plan(
     retention: str | None,
 ) -> TopicPlan:
     kept = None if retention is None else int(texts.parse_duration(retention).total_seconds() * 1000)
-    return session.broker.plan_topics(
+    found = session.broker.plan_topics(
         *(queues or ()), partitions=partitions, replication_factor=replication, retention_ms=kept
+    )
+    told = session.target.settings
+    return found.as_found(
+        partitions=partitions is None and "partitions" not in told,
+        retention=retention is None and "retention_ms" not in told,
     )
 
 
@@ -104,7 +109,9 @@ def plan(
 ) -> None:
     """Show the topics and the least rights that an application needs, and how the cluster differs.
 
-    For clusters where applications create nothing. Nothing is changed.
+    For clusters where applications create nothing. Nothing is changed. Without the application, the
+    partitions and the retention of an existing queue are as planned, unless --partitions or --retention tells
+    others.
 
     \b
     Examples:

@@ -6,7 +6,7 @@ For clusters whose administrators create the topics, so that applications create
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from .operations import Operations
@@ -115,6 +115,30 @@ class TopicPlan:
     def differences(self) -> tuple[TopicDifference, ...]:
         """The differences of all topics."""
         return tuple(difference for topic in self.topics for difference in topic.differences)
+
+    def as_found(self, *, partitions: bool = False, retention: bool = False) -> TopicPlan:
+        """The same without differences in what nobody has planned: a caller that does not know the
+        application has the defaults of this broker for its values.
+
+        Parameters:
+          partitions: Whether fewer partitions are as planned.
+          retention: Whether any retention of the queues is as planned.
+        """
+
+        def is_planned(topic: PlannedTopic, difference: TopicDifference) -> bool:
+            if difference.subject == "partitions" and partitions:
+                return not difference.command
+            is_of_queue = topic.role == Role.QUEUE.value and difference.subject in (
+                "retention.ms",
+                "segment.ms",
+            )
+            return not (is_of_queue and retention and difference.subject in ("retention.ms", "segment.ms"))
+
+        topics = [
+            replace(topic, differences=tuple(d for d in topic.differences if is_planned(topic, d)))
+            for topic in self.topics
+        ]
+        return replace(self, topics=tuple(topics))
 
     def topic_commands(self) -> list[str]:
         """The commands that create the missing topics, and correct the others."""

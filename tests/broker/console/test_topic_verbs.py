@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 
 import dramatiq
 import pytest
+from typer.testing import CliRunner
 
+from broker import KafkaBroker
+from broker.console.command import app
 from broker.testing import Kit, drain
 from tests.broker.console.conftest import Dkb
 
@@ -177,3 +181,28 @@ def test_a_plan_that_makes_no_sense_is_refused(
 ) -> None:
     ran = dkb("topics", *arguments)
     assert (ran.code, said in ran.err) == (2, True), ran.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "differences"),
+    [
+        (["--bootstrap", "kafka:9092", "--namespace", "shop-"], set()),
+        (["--bootstrap", "kafka:9092", "--partitions", "4"], {"partitions"}),
+        (["--bootstrap", "kafka:9092", "--retention", "7d"], {"retention.ms"}),
+        (["--url", "kafka://kafka:9092/shop-?partitions=4"], {"partitions"}),
+        (["--url", "kafka://kafka:9092/shop-?group_id=shop"], set()),
+        (["--app", "shop.tasks"], {"partitions", "retention.ms"}),
+    ],
+)
+def test_who_does_not_know_the_application_does_not_plan_its_partitions_and_its_retention(
+    kit: Kit, arguments: list[str], differences: set[str]
+) -> None:
+    # Given a queue with values of its own, and a broker with the defaults
+    others = KafkaBroker(namespace="shop-")
+    with Kit(others, cluster=kit.cluster).use():
+        kit.cluster.create_topic("shop-mail", 3, settings={"retention.ms": "259200000"})
+        for verb in ("plan", "check"):
+            ran = CliRunner().invoke(app, ["topics", verb, "mail", "--json", *arguments], obj=others)
+            found = [row for row in json.loads(ran.stdout)["differences"] if row["topic"] == "shop-mail"]
+            mine = {"partitions", "retention.ms"}
+            assert {row["subject"] for row in found if row["subject"] in mine} == differences
