@@ -90,6 +90,15 @@ _READ_PUBLISHED = text(
     """
 )
 
+_COUNT_YOUNGER = text(
+    """
+    SELECT count(*) FROM moderation_results
+    WHERE status = 'pending' AND publish_after IS NULL
+        AND (CAST(:task_ids AS bigint[]) IS NULL OR id = ANY (:task_ids))
+        AND created_at >= now() - make_interval(secs => :than_s)
+    """
+)
+
 _PUBLISH_THESE_AGAIN = text(
     """
     WITH chosen AS (
@@ -139,6 +148,12 @@ def read_published(
         "limit": limit,
     }
     return [Published(*row) for row in connection.execute(_READ_PUBLISHED, parameters)]
+
+
+def count_younger(connection: Connection, *, task_ids: Iterable[int] | None = None, than_s: float) -> int:
+    """The number of submissions that :func:`read_published` leaves out for their age."""
+    parameters = {"task_ids": None if task_ids is None else list(task_ids), "than_s": than_s}
+    return int(connection.execute(_COUNT_YOUNGER, parameters).scalar_one())
 
 
 def publish_again(connection: Connection, task_ids: Iterable[int]) -> list[int]:

@@ -31,6 +31,7 @@ SCAN_LIMIT = 10_000_000
 #: Where a message is; such a submission is left alone.
 IN_QUEUE = "its message waits or runs"
 DELAYED = "its message is delayed, or waits for its retry"
+YOUNG = "it is younger than --older-than: its message may be on its way"
 DEAD = "its message is a dead letter: redrive the submission once it has failed"
 
 
@@ -81,6 +82,9 @@ class Requeuer:
         # The rows first: a message that comes to Kafka afterwards belongs to none of them.
         rows = list(self._rows(task_ids, older_than_s))
         done = Requeued(dry_run)
+        with self._database.transaction() as connection:
+            if young := outbox.count_younger(connection, task_ids=task_ids, than_s=older_than_s):
+                done.left[YOUNG] = young
         if not rows:
             return done
         places = self._places({row.message_id: row.generation for row in rows}, on_progress)

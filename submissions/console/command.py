@@ -258,8 +258,9 @@ def requeue(
             if not is_confirmed:
                 noun = texts.plural(len(done.lost), "submission")
                 confirm_count(session.output, len(done.lost), f"publish {noun} again")
-            lost = [row.task_id for row in done.lost]
+            lost, left = [row.task_id for row in done.lost], done.left
             done = requeuer.requeue(lost, older_than_s=older_than_s, by=by, dry_run=False)
+            done.left += left
         _show_requeued(session, done, is_applied=is_applied)
 
 
