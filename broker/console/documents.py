@@ -48,6 +48,8 @@ class PartitionRow(TypedDict):
     removed: int
     purged: int
     handed_over: bool
+    owner: str | None
+    owner_state: str | None
     on_probation: bool
     suspects: list[SuspectRow]
 

@@ -146,7 +146,16 @@ def drain_text(row: QueueRow) -> str:
     return "grows" if row["in_per_s"] > row["out_per_s"] else "never"
 
 
-def partition_rows(states: Iterable[QueueState]) -> list[PartitionRow]:
+def partition_rows(states: Iterable[QueueState], workers: Iterable[WorkerInfo]) -> list[PartitionRow]:
+    """The rows of ``queues``.
+
+    Parameters:
+      workers: The workers, as far as they are known. Their reports have their partitions.
+    """
+    owners: dict[tuple[str, int], WorkerInfo] = {}
+    for worker in sorted(workers, key=_ownership):
+        for queue, numbers in (worker.report.partitions if worker.report else {}).items():
+            owners.update(((queue, number), worker) for number in numbers)
     return [
         PartitionRow(
             queue=state.name,
@@ -162,6 +171,8 @@ def partition_rows(states: Iterable[QueueState]) -> list[PartitionRow]:
             removed=p.counts.removed,
             purged=p.counts.purged,
             handed_over=p.was_handed_over,
+            owner=owner.worker_id if (owner := owners.get((state.name, p.partition))) else None,
+            owner_state=str(owner.state) if owner else None,
             on_probation=p.is_on_probation,
             suspects=[
                 {"offset": s.offset, "crashes": s.crashes, "running": s.is_running} for s in p.suspects
@@ -170,6 +181,21 @@ def partition_rows(states: Iterable[QueueState]) -> list[PartitionRow]:
         for state in states
         for p in state.partitions
     ]
+
+
+def _ownership(worker: WorkerInfo) -> tuple[bool, float]:
+    """The order in which one of several workers that report a partition has it: the last one."""
+    return worker.state is not WorkerState.GONE, -worker.silent_s
+
+
+def _owner(row: PartitionRow) -> str:
+    if row["owner"] is not None and row["owner_state"] != WorkerState.GONE:
+        return row["owner"]
+    if row["next_offset"] is None:
+        return "none"
+    if row["handed_over"]:
+        return "left"
+    return f"gone: {row['owner']}" if row["owner"] is not None else "not known"
 
 
 def _warns(row: QueueRow) -> str:
@@ -219,8 +245,6 @@ PARTITION_COLUMNS: Sequence[Column] = (
     Column("HOLES", lambda r: texts.number(r["holes"]), is_number=True),
     Column("WRITTEN", lambda r: texts.number(r["written"]), is_number=True),
     Column("LOST", lambda r: texts.number(max(0, r["removed"] - r["purged"])), is_number=True),
-    Column(
-        "OWNER", lambda r: "none" if r["next_offset"] is None else "left" if r["handed_over"] else "has it"
-    ),
+    Column("OWNER", _owner, style=lambda r: "red" if r["owner_state"] in ("gone", "silent") else ""),
     Column("PROBATION", lambda r: f"{len(r['suspects'])} suspects" if r["on_probation"] else texts.NONE),
 )

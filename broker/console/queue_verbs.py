@@ -176,7 +176,12 @@ def queues(
     with ending(context) as session:
         names = session.queue_names(queue)
         states = session.broker.queues(*names) if names else []
-        rows = partition_rows(states)
+        try:
+            workers = session.broker.workers()
+        except NotAuthorized as e:
+            session.output.say(f"Incomplete: the owners are not known: {e}")
+            workers = []
+        rows = partition_rows(states, workers)
         session.output.show(
             Answer("queues", {"partitions": rows}, [Table(PARTITION_COLUMNS, rows, empty=NO_QUEUE)])
         )

@@ -185,7 +185,7 @@ class Collector:
             now.at_ms,
             {
                 "queues": rows,
-                "partitions": partition_rows(now.states),
+                "partitions": partition_rows(now.states, workers),
                 "workers": worker_rows(workers, pauses or {}),
                 "running": running_rows(workers),
                 "actors": actor_rows(workers, broker.actors),

@@ -8,6 +8,7 @@ import dramatiq
 import pytest
 
 from broker.console.queue_rows import LedgerWatch, time_to_drain
+from broker.reaper.death_note import DeathNote
 from broker.reports.report import RunningTask
 from broker.testing import Kit, advance, drain
 from tests.broker.console.conftest import Dkb
@@ -102,6 +103,24 @@ def test_queues_shows_each_partition(kit: Kit, dkb: Dkb) -> None:
     (row,) = dkb("queues", "--json").document["partitions"]
     assert (row["partition"], row["waiting"], row["written"], row["next_offset"]) == (0, 2, 3, 1)
     assert dkb("queues", "mail").out.splitlines()[0].split()[:3] == ["QUEUE", "PARTITION", "WAITING"]
+
+
+def test_queues_names_the_owner_of_each_partition_and_tells_a_dead_one_from_a_living_one(
+    kit: Kit, dkb: Dkb, tell: Tell
+) -> None:
+    fail_once_delay_one_and_let_two_wait()
+    tell(report(worker_id="a:1:first", queues=("mail",), partitions={"mail": (0,)}))
+    (row,) = dkb("queues", "--json").document["partitions"]
+    assert (row["owner"], row["owner_state"]) == ("a:1:first", "idle")
+    assert "a:1:first" in dkb("queues").out
+    tell(DeathNote("a:1:first", kit.clock.wall_ms(), signal=9))
+    (row,) = dkb("queues", "--json").document["partitions"]
+    assert (row["owner"], row["owner_state"]) == ("a:1:first", "gone")
+    assert "gone: a:1:first" in dkb("queues").out
+    tell(report(worker_id="b:2:second", queues=("mail",), partitions={"mail": (0,)}))
+    (row,) = dkb("queues", "--json").document["partitions"]
+    assert (row["owner"], row["owner_state"]) == ("b:2:second", "idle")
+    assert "gone" not in dkb("queues").out
 
 
 def test_records_that_were_deleted_before_they_ran_are_in_the_ledger(kit: Kit, dkb: Dkb) -> None:
