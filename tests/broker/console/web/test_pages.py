@@ -6,9 +6,12 @@ import dramatiq
 import pytest
 
 from broker.console.web.looks import Console
+from broker.reaper.death_note import DeathNote
+from broker.reports.report import ControlState
 from broker.testing import Kit, advance, drain, kafka_away
 from tests.broker.console.test_worker_verbs import Tell, four_workers, tell
 from tests.broker.console.web.conftest import Open
+from tests.broker.reports.samples import report
 
 __all__ = ["tell"]
 
@@ -75,6 +78,23 @@ def test_the_overview_says_what_is_not_well(
 def test_all_is_well_when_nothing_is_wrong(console: Console, open_as: Open) -> None:
     console.collector.read_once()
     assert "All is well" in open_as("vera").get("/").text
+
+
+def test_a_queue_page_names_dead_owners_and_workers_that_do_not_obey_its_pause(
+    kit: Kit, console: Console, open_as: Open, failed: str, tell: Tell
+) -> None:
+    kit.broker.pause("mail", reason="a test")
+    deaf = ControlState(pauses_unknown=True)
+    tell(report(worker_id="a:1:deaf", queues=("mail",), partitions={"mail": (0,)}, control=deaf))
+    console.collector.read_once()
+    page = open_as("vera").get("/queues/mail").text
+    assert "Tasks may still begin on a:1:deaf" in page
+    assert '<span class="dot s-idle">idle</span> <a class="id" href="/worker?id=a%3A1%3Adeaf">' in page
+    tell(DeathNote("a:1:deaf", kit.clock.wall_ms(), signal=9))
+    console.collector.read_once()
+    page = open_as("vera").get("/queues/mail").text
+    assert "may still begin on a:1:deaf" not in page
+    assert '<span class="dot s-idle">' not in page.partition("<h2>Partitions</h2>")[2].partition("<h2>")[0]
 
 
 def test_an_unknown_queue_worker_task_or_dead_letter_is_not_found(
