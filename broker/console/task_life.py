@@ -166,6 +166,7 @@ def _runs(traces: Traces, known: Collection[tuple[str, int]]) -> Iterable[EventR
       known: The kinds and attempts of the history.
     """
     for one in traces.history:
+        yield from _before_end(traces, one, known)
         yield _event(
             one.at_ms,
             str(one.kind),
@@ -186,6 +187,18 @@ def _runs(traces: Traces, known: Collection[tuple[str, int]]) -> Iterable[EventR
         if one.kind == EventKind.STARTED and is_last and one.worker_id in traces.ends:
             at_ms, reason = traces.ends[one.worker_id]
             yield _event(at_ms, "worker gone", attempt=one.attempt, worker=one.worker_id, error=reason)
+
+
+def _before_end(traces: Traces, end: HistoryEvent, known: Collection[tuple[str, int]]) -> Iterable[EventRow]:
+    """When an attempt that has ended came to its queue, and began: the history has the durations alone."""
+    if end.kind == EventKind.STARTED:
+        return
+    began_ms = end.at_ms - round((end.run_s or 0.0) * 1000)
+    # A record that is still in the log has that time itself.
+    if end.queue_s is not None and not traces.records:
+        yield _event(began_ms - round(end.queue_s * 1000), "queued", attempt=end.attempt)
+    if end.run_s is not None and (EventKind.STARTED, end.attempt) not in known:
+        yield _event(began_ms, "started", attempt=end.attempt, worker=end.worker_id)
 
 
 def _ms(value: Any) -> int | None:

@@ -10,7 +10,7 @@ import dramatiq
 import pytest
 
 from broker import EventKind, FoundRecord, HistoryEvent, RecordState, current_task
-from broker.console.task_life import Traces
+from broker.console.task_life import Traces, event_rows
 from broker.console.task_search import argument_condition
 from broker.delays.record_format import delay_record
 from broker.kafka.types import OffsetAndMetadata, TopicPartition
@@ -125,6 +125,39 @@ def test_a_run_that_began_on_a_worker_that_is_gone_was_interrupted() -> None:
     assert traces.status() == "taken"
     traces.ends["a:1:x"] = (3_000, "SIGKILL ended it 1 s ago")
     assert traces.status() == "interrupted"
+
+
+def test_an_attempt_that_has_ended_shows_when_it_came_to_its_queue_and_began() -> None:
+    # Given the end of a completed message, which was delayed before: its records are not looked for
+    end = HistoryEvent(
+        EventKind.SUCCEEDED,
+        "m",
+        "task",
+        "mail",
+        at_ms=9_000,
+        worker_id="a:1:x",
+        attempt=1,
+        run_s=2.0,
+        queue_s=1.5,
+    )
+    traces = Traces("m", history=[end])
+    events = [(row["at_ms"], row["event"], row["attempt"], row["worker"]) for row in event_rows(traces)]
+    assert events == [
+        (5_500, "queued", 1, None),
+        (7_000, "started", 1, "a:1:x"),
+        (9_000, "succeeded", 1, "a:1:x"),
+    ]
+    # What the history and the log have is told once.
+    message: dramatiq.Message[Any] = dramatiq.Message("mail", "task", (), {}, {}, message_timestamp=1_000)
+    traces.history.insert(0, replace(end, kind=EventKind.STARTED, at_ms=7_000, run_s=None, queue_s=None))
+    traces.records.append(FoundRecord(RecordState.COMPLETED, "mail", "shop-mail", 0, 1, 5_500, message))
+    events = [(row["at_ms"], row["event"], row["attempt"], row["worker"]) for row in event_rows(traces)]
+    assert events == [
+        (1_000, "enqueued", None, None),
+        (5_500, "record (completed)", None, None),
+        (7_000, "started", 1, "a:1:x"),
+        (9_000, "succeeded", 1, "a:1:x"),
+    ]
 
 
 def test_a_completed_message_without_a_history_is_found_in_the_log(kit: Kit, dkb: Dkb) -> None:
