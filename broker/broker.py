@@ -175,6 +175,7 @@ class KafkaBroker(OperatorMethods, Broker):
             self.parts.runs,
             self.parts.aborts,
             self.parts.hard_limits,
+            self.parts.unique_marks,
             requeue=self._requeue,
         )
 

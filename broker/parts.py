@@ -19,6 +19,8 @@ from .admin.unfinished import UnfinishedMessages
 from .complete.completer import Completer, PendingDeadLetter
 from .complete.lane_writer import LaneWriter
 from .complete.outgoing import Outgoing
+from .complete.queue_end import QueueEnd
+from .complete.unique_marks import UniqueMarks
 from .consume.config import ConsumerConfig, ConsumerParts
 from .consume.consumer import QueueConsumer
 from .control.commands import Commands
@@ -133,6 +135,8 @@ class Parts:
     dead_letter_queue: DeadLetterQueue
     failures: Failures
     lane_writer: LaneWriter
+    unique_marks: UniqueMarks
+    queue_end: QueueEnd
     lane_backlog: LaneBacklog
     unfinished: UnfinishedMessages
     queue_states: QueueStates
@@ -219,6 +223,7 @@ class Parts:
         self.completer.stop(timeout_s=self.shutdown.settle_time_left_s())
         self.delays.close()
         self.lane_backlog.close()
+        self.queue_end.close()
         self.publisher.close()
         self.completion_publisher.close()
         self.report_publisher.close()
@@ -294,6 +299,10 @@ def assemble(
         note_forward=consumption.note_forward,
     )
     acknowledged_ends = AcknowledgedEnds()
+    queue_end = QueueEnd(clients)
+    unique_marks = UniqueMarks(
+        topics, completion_publisher, in_flight, acknowledged_ends, queue_end, group=settings.group_id
+    )
     lane_writer = LaneWriter(
         topics,
         completion_publisher,
@@ -301,6 +310,7 @@ def assemble(
         acknowledged_ends,
         group=settings.group_id,
         give_up=dead_letters.replace_refused,
+        unique_marks=unique_marks,
     )
     lane_backlog = LaneBacklog(clients, topics, publisher, group=settings.group_id, written=acknowledged_ends)
     dead_letter_queue = DeadLetterQueue(clients, topics, publisher)
@@ -357,6 +367,8 @@ def assemble(
         dead_letter_queue=dead_letter_queue,
         failures=failures,
         lane_writer=lane_writer,
+        unique_marks=unique_marks,
+        queue_end=queue_end,
         lane_backlog=lane_backlog,
         unfinished=UnfinishedMessages(clients, topics, delays, lane_backlog, group_id=settings.group_id),
         queue_states=QueueStates(
@@ -393,6 +405,7 @@ def assemble(
             completer=completer,
             completion_publisher=completion_publisher,
             lane_writer=lane_writer,
+            queue_end=queue_end,
             acknowledged_ends=acknowledged_ends,
             dead_letters=dead_letters,
             failures=failures,
@@ -404,6 +417,7 @@ def assemble(
             hooks=hooks,
             consumption=consumption,
             is_paused=is_paused,
+            note_duplicate=runs.note_duplicate,
         ),
     )
     reset_on_fork(parts)

@@ -16,11 +16,19 @@ from ..errors import RECORD_ERRORS
 from ..kafka.topics import Topics
 from ..partition_keys.acknowledged_ends import AcknowledgedEnds
 from ..partition_keys.lane import LaneEntry
-from ..partition_keys.options import ORDER, ORDERED
-from ..partition_keys.record_format import Place, Waiting, tombstone, waiting_record, without_own
+from ..partition_keys.options import ORDER, ORDERED, with_key_headers
+from ..partition_keys.record_format import (
+    Headers,
+    Place,
+    Waiting,
+    tombstone,
+    waiting_record,
+    without_own,
+)
 from ..process import clock
 from ..produce.publisher import Publisher
 from ..produce.record import Record
+from .unique_marks import UniqueMarks
 
 
 class LaneWriter:
@@ -43,7 +51,9 @@ class LaneWriter:
         *,
         group: str,
         give_up: Callable[[Delivery, BaseException], None],
+        unique_marks: UniqueMarks,
     ) -> None:
+        self._unique_marks = unique_marks
         self._publisher = publisher
         self._acknowledged_ends = acknowledged_ends
         self._topics = topics
@@ -69,17 +79,22 @@ class LaneWriter:
         if delivery.lane_entry is None or message.message_id != delivery.message_id:
             return False
         actor = actors.get(message.actor_name)
-        if actor is None or actor.options.get(ORDER) != ORDERED or message.queue_name != delivery.queue_name:
+        # A unique message keeps its key until it is done: nothing could pass its retry.
+        unique = delivery.lane_entry.unique
+        waits = unique is not None and not unique.until_started
+        waits = waits or (actor is not None and actor.options.get(ORDER) == ORDERED)
+        if actor is None or not waits or message.queue_name != delivery.queue_name:
             return False
         due_ms = clock.wall_ms() + check_delay_ms(delay_ms or 0)
-        delivery.wait = self._waiting(delivery, message.encode(), due_ms)
+        _, headers = with_key_headers(message, delivery.headers, is_retry=True)
+        delivery.wait = self._waiting(delivery, message.encode(), due_ms, headers)
         return True
 
     def move(self, delivery: Delivery) -> None:
         """Move a record that did not run to the lanes topic, where it waits for the earlier ones of its key.
         Many records move in one publish.
         """
-        delivery.wait = self._waiting(delivery, delivery.raw, 0)
+        delivery.wait = self._waiting(delivery, delivery.raw, 0, delivery.headers)
         delivery.outbox.append(self._record(delivery, delivery.wait))
         delivery.follow_ups.append(partial(self._forget_flushed, delivery))
 
@@ -91,7 +106,11 @@ class LaneWriter:
     def append_lane_update(self, delivery: Delivery) -> None:
         """Append the lane update to a delivery, after everything else that follows from it."""
         entry = delivery.lane_entry
-        if entry is not None and (delivery.wait is not None or entry.kept):
+        if entry is None:
+            return
+        if entry.holds:
+            delivery.follow_ups.append(partial(self._unique_marks.release_at_end, delivery))
+        if delivery.wait is not None or entry.kept:
             delivery.follow_ups.append(partial(self._write_update, delivery))
 
     def _write_update(self, delivery: Delivery) -> None:
@@ -110,6 +129,8 @@ class LaneWriter:
             if delivery.wait is not None:
                 self._give_up(delivery, e)
                 delivery.wait = None
+                if delivery.lane_entry.holds:
+                    delivery.follow_ups.append(partial(self._unique_marks.release_at_end, delivery))
                 delivery.follow_ups.append(delivery.follow_ups.pop(0))  # the lane update stays the last
             raise
 
@@ -149,10 +170,10 @@ class LaneWriter:
         if failure is not None:
             raise failure
 
-    def _waiting(self, delivery: Delivery, value: bytes, due_ms: int) -> Waiting:
+    def _waiting(self, delivery: Delivery, value: bytes, due_ms: int, headers: Headers) -> Waiting:
         assert delivery.lane_entry is not None
-        headers = without_own(delivery.headers)
-        return Waiting(self._place_of(delivery), delivery.lane_entry.key, due_ms, value, headers)
+        key = delivery.lane_entry.key
+        return Waiting(self._place_of(delivery), key, due_ms, value, without_own(headers))
 
     def _place_of(self, delivery: Delivery) -> Place:
         assert delivery.lane_entry is not None

@@ -11,8 +11,8 @@ from ..delays import Delays
 from ..deliveries.delivery import Delivery
 from ..error_text import NOTES, shorten_notes
 from ..kafka.topics import Topics
-from ..partition_keys import key_of
-from ..partition_keys.record_format import REQUEUE_HEADERS_BYTES, lane_header
+from ..partition_keys import with_key_headers
+from ..partition_keys.record_format import REQUEUE_HEADERS_BYTES
 from ..produce.publisher import Publisher
 from ..produce.record import Record
 
@@ -45,9 +45,9 @@ class Outgoing:
         if not self._is_declared(message.queue_name):
             self._topics.check_queue_name(message.queue_name)
         # A retry is enqueued as the delivery itself, whose headers it keeps.
-        headers = list(getattr(message, "headers", ()))
-        if (key := key_of(message)) is not None:
-            headers.append(lane_header(key))
+        key, headers = with_key_headers(
+            message, getattr(message, "headers", ()), is_retry=isinstance(message, Delivery)
+        )
         if delay is not None:
             return self._delays.record(message, delay, headers=headers, key=key)
         reserved_bytes = 0 if key is None else REQUEUE_HEADERS_BYTES

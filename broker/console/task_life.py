@@ -114,6 +114,7 @@ STATUSES = {
     "it again",
     "aborted": "an operator has aborted it: it did not run, or its run was ended",
     "expired": "its time was over before it ran",
+    "duplicate": "it is unique, and an earlier one of its key had not released the key: it did not run",
     "resolved": "it was a dead letter, which was redriven or discarded",
     "completed": "its record is complete, and the history does not have its run",
     "started": "its run had begun, and no end of it is known",

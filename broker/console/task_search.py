@@ -22,6 +22,7 @@ PAST = (
     "interrupted",
     "aborted",
     "expired",
+    "duplicate",
     "started",
     "dead_lettered",
 )

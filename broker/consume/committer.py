@@ -46,6 +46,7 @@ class Snapshot:
         for assigned, counted in self._counted:
             assigned.unanswered -= 1
             assigned.uncommitted -= counted
+            assigned.committed_offset = self.offsets[assigned.partition].offset
 
     def refused(self) -> None:
         for assigned, _ in self._counted:

@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dramatiq.message import Message
+
 from ..complete.completer import Completer
 from ..complete.lane_writer import LaneWriter
+from ..complete.queue_end import QueueEnd
 from ..dead_letters.failures import Failures
 from ..dead_letters.writer import DeadLetterWriter, Hooks
 from ..deliveries.in_flight import InFlightDeliveries
@@ -62,6 +65,8 @@ class ConsumerParts:
       hooks: Calls middleware, and knows the declared actors.
       consumption: Counts commits, rebalances and repeated deliveries.
       is_paused: Whether dispatching is paused, as while a task's database is unreachable.
+      queue_end: Asks for the ends of the queues' partitions.
+      note_duplicate: Notes a unique message that does not run, as it is a duplicate.
       silent_since_s: The time of Kafka's last answer to the heartbeats of a silent queue
         (``clock.monotonic_s()``), by queue. It outlives a consumer, which Dramatiq replaces after an error.
     """
@@ -72,6 +77,7 @@ class ConsumerParts:
     completer: Completer
     completion_publisher: Publisher
     lane_writer: LaneWriter
+    queue_end: QueueEnd
     acknowledged_ends: AcknowledgedEnds
     dead_letters: DeadLetterWriter
     failures: Failures
@@ -83,4 +89,5 @@ class ConsumerParts:
     hooks: Hooks
     consumption: ConsumptionCounters
     is_paused: Callable[[], bool]
+    note_duplicate: Callable[[Message[Any]], None]
     silent_since_s: dict[str, float] = field(default_factory=dict)

@@ -25,6 +25,7 @@ from .config import ConsumerConfig, ConsumerParts
 from .dispatcher import Dispatcher
 from .flush_watcher import FlushWatcher
 from .lane_releaser import LaneReleaser
+from .mark_cleaner import MarkCleaner
 from .open_transactions import OpenTransactions
 from .owned_lanes import OwnedLanes
 from .poller import MAX_BUFFERED_BYTES, Poller
@@ -91,6 +92,7 @@ class QueueConsumer(Consumer):
         self._assigned_partitions = assigned_partitions = dispatcher.assigned_partitions
         self._owned_lanes = owned_lanes = OwnedLanes(config, parts, kafka, assigned_partitions)
         self._lane_releaser = LaneReleaser(config, parts, kafka, assigned_partitions, owned_lanes)
+        self._mark_cleaner = MarkCleaner(config, parts, assigned_partitions)
         self._takeover = takeover = Takeover(
             parts,
             kafka,
@@ -267,6 +269,7 @@ class QueueConsumer(Consumer):
             self._takeover.step()
         if now_s >= self._lane_releaser.next_step_s:
             self._lane_releaser.step(now_s)
+        self._mark_cleaner.step(now_s)
         if now_s - self._poller.polled_at_s > MAX_POLL_GAP_S:
             self._poll(0.0)
         delivery = self._dispatcher.next()

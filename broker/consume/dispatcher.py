@@ -7,8 +7,10 @@ from collections import deque
 from functools import partial
 from typing import Any
 
+from dramatiq.broker import MessageProxy
 from dramatiq.message import Message
 
+from ..complete.completer import PendingDeadLetter
 from ..deliveries.assigned_partition import CERTAINLY_FITS, AssignedPartition, Capacity
 from ..deliveries.delivery import Delivery, make_delivery
 from ..errors import InvalidMessage
@@ -181,7 +183,10 @@ class Dispatcher:
                 self._let_leave(assigned)
                 if self._capacity.free <= 0:
                     return None
-            if not self.has_next(assigned):
+            has_next = self.has_next(assigned)
+            if assigned.duplicates:
+                self._report_duplicates(assigned)
+            if not has_next:
                 if lanes.leaving:
                     continue
                 return None
@@ -196,6 +201,25 @@ class Dispatcher:
             if delivery is not None:
                 return delivery
         return None
+
+    def _report_duplicates(self, assigned: AssignedPartition) -> None:
+        """Tell the history, and the middleware on the completer's thread, of duplicates that do not run."""
+        with self._in_flight.lock:
+            records, assigned.duplicates = assigned.duplicates, []
+        for record in records:
+            try:
+                message = self._read(record)
+            except InvalidMessage as e:
+                logger.error("The record %s-%d at %d was a duplicate, and is no message: %s",
+                    record.topic, record.partition, record.offset, e,
+                )  # fmt: skip
+                continue
+            self._parts.note_duplicate(message)
+            skipped = PendingDeadLetter(self._config.queue_name, [])
+            skipped.follow_ups.append(
+                partial(self._parts.hooks.emit_after, "skip_message", MessageProxy(message))
+            )
+            self._parts.completer.write(skipped)
 
     def _next_cleared(self) -> Delivery | None:
         """A delivery of the next record on probation whose mark is committed."""
@@ -224,12 +248,7 @@ class Dispatcher:
     def _deliver(self, assigned: AssignedPartition, record: ConsumedRecord) -> Delivery | None:
         """Create a delivery of a record, or a dead letter if this worker cannot run it."""
         try:
-            message = read_message(
-                record.value,
-                queue_name=self._config.queue_name,
-                actors=self._parts.hooks.actors,
-                record=record,
-            )
+            message = self._read(record)
         except InvalidMessage as e:
             self.reject(assigned, record, e)
             return None
@@ -242,6 +261,14 @@ class Dispatcher:
             # The record waits: another consumer's suspect has started to run alone in the process.
             self._probation.cleared.appendleft((assigned, record))
         return None
+
+    def _read(self, record: ConsumedRecord) -> Message[Any]:
+        return read_message(
+            record.value,
+            queue_name=self._config.queue_name,
+            actors=self._parts.hooks.actors,
+            record=record,
+        )
 
     def _unrun(self, record: ConsumedRecord, assigned: AssignedPartition) -> Delivery:
         """Create a delivery of a record that is not decoded and that no worker thread gets."""

@@ -94,7 +94,18 @@ class OwnedLanes:
             doing = f"The queue cannot be consumed, as the topic {self._topic!r} could not be read"
             raise self._parts.clients.translated(e, doing, reading(self._topic)) from e
         for partition, lanes in restored.items():
-            lanes.restore(self._store.waiting(partition.partition))
+            number = partition.partition
+            topic_id = self._kafka.topic_id(partition.topic)
+            lanes.restore(
+                self._store.waiting(number),
+                uniques=self._store.uniques(number),
+                # A recreated topic has other records at the offsets below a mark.
+                marks={
+                    lane: mark
+                    for lane, mark in self._store.marks(number).items()
+                    if not mark.topic_id or topic_id is None or mark.topic_id == str(topic_id)
+                },
+            )
         for partition in restored:
             self._unread.pop(partition, None)
         return restored

@@ -10,8 +10,8 @@ from dramatiq.errors import DecodeError
 from dramatiq.message import Message
 
 from ..expiry import EXPIRES_AT, renewed_expiry
-from ..partition_keys import key_of
-from ..partition_keys.record_format import REQUEUE_HEADERS_BYTES, lane_header
+from ..partition_keys import with_key_headers
+from ..partition_keys.record_format import REQUEUE_HEADERS_BYTES
 from ..process import clock
 from ..produce.record import Record
 from .dead_letter import REDRIVES, DeadLetter
@@ -54,9 +54,7 @@ def redriven(dead_letter: DeadLetter, topic: str) -> Record:
     assert message is not None
     _, generation = next_generation(dead_letter)
     again = renewed(message, **{REDRIVES: generation})
-    headers = carried(dead_letter.headers)
-    if (key := key_of(again)) is not None:
-        headers.append(lane_header(key))
+    key, headers = with_key_headers(again, carried(dead_letter.headers), is_again=True)
     reserved_bytes = 0 if key is None else REQUEUE_HEADERS_BYTES
     return Record(topic, again.encode(), key=key, headers=headers, reserved_bytes=reserved_bytes)
 

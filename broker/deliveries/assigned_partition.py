@@ -17,6 +17,7 @@ from ..offsets.crash_counts import CrashCounts
 from ..partition_keys.lane import LaneEntry, SequenceNumber
 from ..partition_keys.lanes import Lanes
 from ..partition_keys.record_format import lane_of, read_requeue_headers
+from ..partition_keys.unique import read_unique
 from ..process import clock
 from .delivery import Delivery
 
@@ -72,6 +73,8 @@ class AssignedPartition:
       uncommitted: The number of records dispatched since the last acknowledged commit.
       dispatched_s: The time of the first dispatch since the last commit; infinite without one.
       sent_commits: Its last commits, as (offset, metadata), whether or not Kafka accepted them.
+      committed_offset: The next offset of the last acknowledged commit.
+      duplicates: Records of unique messages that were completed without a run, and not reported yet.
       restored_end: The end of the offsets that earlier owners have dispatched.
     """
 
@@ -116,6 +119,8 @@ class AssignedPartition:
         self.uncommitted = 0
         self.dispatched_s = math.inf
         self.sent_commits: deque[tuple[int, str]] = deque(maxlen=REMEMBERED_COMMITS)
+        self.committed_offset = 0
+        self.duplicates: list[ConsumedRecord] = []
         self._capacity = capacity
 
     def take_in(self, polled: Sequence[ConsumedRecord]) -> None:
@@ -141,6 +146,16 @@ class AssignedPartition:
         if polled[0].offset > highest or leader_epoch < 0:
             return None  # the usual case
         return next((r for r in polled if r.offset <= highest and r.leader_epoch > leader_epoch), None)
+
+    @property
+    def first_unread(self) -> int:
+        """The offset of the next record that goes into a lane, or is dispatched."""
+        return self.buffer[0].offset if self.buffer else self.expected
+
+    @property
+    def topic_text(self) -> str:
+        """The id of the topic as a text; empty when Kafka did not report one."""
+        return "" if self.topic_id is None else str(self.topic_id)
 
     @property
     def has_ready(self) -> bool:
@@ -173,7 +188,18 @@ class AssignedPartition:
         sequence, due_ms = _sequence_number_of(record)
         key = lane_of(record.headers)
         assert key is not None
-        self.lanes.take_in(key, sequence, record, size=record.serialized_value_size, requeued_due_ms=due_ms)
+        is_new = self.lanes.take_in(
+            key,
+            sequence,
+            record,
+            size=record.serialized_value_size,
+            requeued_due_ms=due_ms,
+            unique=read_unique(record.headers),
+        )
+        if not is_new:
+            # Now, and with no commit in between: the message of which it is a duplicate may be done before.
+            self.complete_unrun(record.offset)
+            self.duplicates.append(record)
 
     def adopt(self, record: ConsumedRecord) -> None:
         """Take the next record out of the buffer: a delivery in flight runs it, or has run it."""
@@ -181,7 +207,12 @@ class AssignedPartition:
         self.tracker.deliver(record.offset, record.leader_epoch)
         if record.key is not None and (key := lane_of(record.headers)) is not None:
             entry = self.lanes.adopt(key, _sequence_number_of(record)[0])
-            self.lane_entries[record.offset] = self.in_flight[record.offset].lane_entry = entry
+            delivery = self.in_flight[record.offset]
+            self.lane_entries[record.offset] = delivery.lane_entry = entry
+            if (unique := read_unique(record.headers)) is not None:
+                self.lanes.set_unique(entry, unique)
+                if delivery.mark is not None:
+                    self.lanes.release_key(entry, delivery.mark)
 
     def complete_unrun(self, offset: int) -> None:
         """Complete a record without a run: another record has its message, or a flush dropped it."""

@@ -15,7 +15,9 @@ from ..produce.record import Record
 if TYPE_CHECKING:
     from ..offsets.crash_counts import CrashCounts
     from ..partition_keys.lane import LaneEntry
+    from ..partition_keys.lanes import Lanes
     from ..partition_keys.record_format import Waiting
+    from ..partition_keys.unique import Mark
 
 
 class Origin(NamedTuple):
@@ -34,6 +36,13 @@ class Owner(Protocol):
     leaving: bool
     lane_entries: dict[int, LaneEntry[ConsumedRecord]]
     crash_counts: CrashCounts
+    lanes: Lanes[ConsumedRecord]
+
+    @property
+    def first_unread(self) -> int: ...
+
+    @property
+    def topic_text(self) -> str: ...
 
     def dispatch(self, delivery: Delivery) -> None: ...
 
@@ -77,11 +86,13 @@ class Delivery(MessageProxy):
       limit_number: The number of its run for the reaper; None without a hard time limit.
       dead_letter: The record of its dead letter; None while it has none.
       lane_entry: Its lane entry; None when it has no partition key.
+      mark: The release of its unique key; None before that.
       wait: The lane entry that is written to the lanes topic after the outbox is in Kafka: an ordered retry,
         or a record that moves.
     """
 
     lane_entry: LaneEntry[ConsumedRecord] | None = None
+    mark: Mark | None = None
     wait: Waiting | None = None
     withdrawn = False
     unrun = False

@@ -87,6 +87,21 @@ class InFlightDeliveries:
             delivery.begun = True
             return True
 
+    def admits(self, delivery: Delivery) -> bool:
+        """Whether :meth:`begin` would let ``delivery`` begin now."""
+        with self.lock:
+            assigned = delivery.assigned_partition
+            is_ours = not (delivery.completed or assigned.revoked or assigned.leaving)
+            return is_ours and self.gate.admits(delivery.queue_name)
+
+    def give_back(self, delivery: Delivery) -> None:
+        """Return the record of a delivery that no thread has begun, and that cannot begin now, to its
+        partition.
+        """
+        with self.lock:
+            if not delivery.completed and not delivery.assigned_partition.revoked:
+                self._give_back(delivery)
+
     def _give_back(self, delivery: Delivery) -> None:
         """Let the record of a dispatched delivery be dispatched again, in another delivery."""
         delivery.completed = True

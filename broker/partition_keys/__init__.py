@@ -7,6 +7,14 @@ a delivery ends; ``consume/lane_releaser`` returns waiting messages to their que
 
 from .lane import LaneEntry, SequenceNumber
 from .lanes import Lanes
-from .options import PartitionKeys, key_of, why_refused
+from .options import PartitionKeys, key_of, why_refused, with_key_headers
 
-__all__ = ["LaneEntry", "Lanes", "PartitionKeys", "SequenceNumber", "key_of", "why_refused"]
+__all__ = [
+    "LaneEntry",
+    "Lanes",
+    "PartitionKeys",
+    "SequenceNumber",
+    "key_of",
+    "why_refused",
+    "with_key_headers",
+]

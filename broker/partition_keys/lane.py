@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from enum import Enum, auto
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from .unique import Unique
 
 
 class SequenceNumber(NamedTuple):
@@ -42,9 +45,14 @@ class LaneEntry(Generic[R]):
         before it.
       released: Whether its requeue record was sent and not read yet.
       kept_in: The partition of the lanes topic that has its records; None before the first was sent.
+      unique: The rules of a unique message; None for another one.
+      holds: Whether a later unique message of the key is a duplicate of this one, wherever the log has it.
     """
 
-    __slots__ = ("due_ms", "kept", "kept_in", "key", "record", "released", "sequence", "size", "state")
+    __slots__ = (
+        "due_ms", "holds", "kept", "kept_in", "key", "record", "released", "sequence", "size", "state",
+        "unique",
+    )  # fmt: skip
 
     def __init__(self, key: bytes, sequence: SequenceNumber, state: LaneEntryState) -> None:
         self.key = key
@@ -56,6 +64,8 @@ class LaneEntry(Generic[R]):
         self.kept_in: int | None = None
         self.due_ms = 0
         self.released = False
+        self.unique: Unique | None = None
+        self.holds = False
 
     def __lt__(self, other: LaneEntry[R]) -> bool:
         return self.sequence < other.sequence

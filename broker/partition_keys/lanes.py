@@ -16,10 +16,12 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Generic
 
 from .lane import Lane, LaneEntry, LaneEntryState, R, SequenceNumber
+from .unique import Mark, Unique
 
 #: The number of records of one key that are parked in memory before the next ones move to the lanes topic.
 MAX_PARKED_OF_A_KEY = 64
@@ -41,6 +43,7 @@ class Lanes(Generic[R]):
         the message is done.
       parked: The number of parked records.
       kept_offsets: The first offsets of the messages in the lanes topic, ascending.
+      marks: The releases of unique keys, by lane. Duplicates below them may still be read.
     """
 
     def __init__(self) -> None:
@@ -48,6 +51,7 @@ class Lanes(Generic[R]):
         self.leaving: deque[tuple[R, LaneEntry[R] | None]] = deque()
         self.parked = 0
         self.kept_offsets: list[int] = []
+        self.marks: dict[bytes, Mark] = {}
         self._parked_bytes = 0
         self._lanes: dict[bytes, Lane[R]] = {}
         self._retries: list[tuple[int, bytes]] = []  # a heap: due time of a lane's first entry, key
@@ -77,11 +81,24 @@ class Lanes(Generic[R]):
 
     # Records that arrive
 
-    def restore(self, waiting: Iterable[tuple[bytes, SequenceNumber, int, int | None]]) -> None:
-        """Add waiting entries, as (key, sequence number, due time, partition of the lanes topic)."""
+    def restore(
+        self,
+        waiting: Iterable[tuple[bytes, SequenceNumber, int, int | None]],
+        *,
+        uniques: Mapping[SequenceNumber, Unique] = MappingProxyType({}),
+        marks: Mapping[bytes, Mark] = MappingProxyType({}),
+    ) -> None:
+        """Add waiting entries, as (key, sequence number, due time, partition of the lanes topic).
+
+        Parameters:
+          uniques: The rules of those that are unique.
+          marks: The releases of unique keys.
+        """
+        self.marks.update(marks)
         for key, sequence, due_ms, kept_in in sorted(waiting, key=lambda found: found[1]):
             entry: LaneEntry[R] = LaneEntry(key, sequence, LaneEntryState.WAITING)
             entry.kept_in = kept_in
+            self.set_unique(entry, uniques.get(sequence))
             lane = self._lanes.setdefault(key, Lane())
             lane.lane_entries.append(entry)
             self._keep(lane, entry, due_ms)
@@ -94,12 +111,17 @@ class Lanes(Generic[R]):
         *,
         size: int = 0,
         requeued_due_ms: int | None = None,
-    ) -> None:
+        unique: Unique | None = None,
+    ) -> bool:
         """Take in a record that was read. Records arrive in the order of their offsets.
 
         Parameters:
           requeued_due_ms: None for a first record; for a requeue record, the due time of the wait that it
             ends.
+          unique: The rules of a unique message.
+
+        Returns:
+          False for a duplicate, which is not taken in.
         """
         lane = self._lanes.get(key)
         entry = lane.find(sequence) if lane is not None else None
@@ -108,10 +130,13 @@ class Lanes(Generic[R]):
             self._take_in_again(lane, entry, record, size, requeued_due_ms)
         elif requeued_due_ms is not None:
             self.leaving.append((record, None))  # its message is done
+        elif unique is not None and self._is_duplicate(key, sequence, unique):
+            return False
         else:
             if lane is None:
                 lane = self._lanes[key] = Lane()
             entry = LaneEntry(key, sequence, LaneEntryState.PARKED)
+            self.set_unique(entry, unique)
             insort(lane.lane_entries, entry)
             may_run = lane.running is None and lane.first is entry
             if lane.is_blocked or (self._is_full(lane) and not may_run):
@@ -119,6 +144,38 @@ class Lanes(Generic[R]):
             else:
                 self._park(lane, entry, record, size)
                 self._advance(lane)
+        return True
+
+    def _is_duplicate(self, key: bytes, sequence: SequenceNumber, unique: Unique) -> bool:
+        if unique.is_never_duplicate:
+            return False
+        if (mark := self.marks.get(key)) is not None and mark.covers(sequence):
+            return True
+        lane = self._lanes.get(key)
+        return lane is not None and any(
+            entry.holds and entry.sequence < sequence for entry in lane.lane_entries
+        )
+
+    def set_unique(self, entry: LaneEntry[R], unique: Unique | None) -> None:
+        """Set the rules of an entry."""
+        entry.unique = unique
+        mark = self.marks.get(entry.key)
+        has_started = (
+            unique is not None
+            and unique.until_started
+            and (unique.is_retry or (mark is not None and mark.holder == entry.sequence))
+        )
+        entry.holds = unique is not None and not has_started
+
+    def release_key(self, entry: LaneEntry[R], mark: Mark | None) -> None:
+        """Note that a unique message has released its key.
+
+        Parameters:
+          mark: None when every record before the release was read.
+        """
+        entry.holds = False
+        if mark is not None:
+            self.marks[entry.key] = mark
 
     def _is_full(self, lane: Lane[R]) -> bool:
         return (

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from dramatiq.actor import Actor
-from dramatiq.broker import Broker
+from dramatiq.broker import Broker, MessageProxy
 from dramatiq.message import Message
 from dramatiq.middleware import Middleware
 
-from ..errors import PartitionKeyRefused
+from ..errors import PartitionKeyRefused, UniqueRefused
+from .record_format import MAX_KEY_BYTES, lane_header
+from .unique import HEADER as UNIQUE_HEADER
+from .unique_options import UNIQUE, UNIQUE_BY, check_unique, set_unique, unique_of
 
-#: In UTF-8. Every record of a message contains its key.
-MAX_KEY_BYTES = 255
 KEY = "partition_key"
 ORDER = "key_order"
 RELAXED, ORDERED = "relaxed", "ordered"
@@ -29,13 +31,16 @@ class PartitionKeys(Middleware):
     ``@dramatiq.actor(key_order=...)`` sets the behaviour of the key's later messages while a retry of this
     actor waits: ``"relaxed"``, the default, lets them pass; ``"ordered"`` keeps them behind it.
 
+    ``@dramatiq.actor(unique_by=..., unique=...)`` makes messages unique: see ``docs/unique.md``.
+
     Raises:
       PartitionKeyRefused: For a key that is not a text, is empty, or is longer than 255 bytes in UTF-8.
+      UniqueRefused: For ``unique_by``, ``unique`` or ``unique_key`` that cannot be.
     """
 
     @property
     def actor_options(self) -> set[str]:
-        return {KEY, ORDER}
+        return {KEY, ORDER, UNIQUE, UNIQUE_BY}
 
     def before_declare_actor(self, broker: Broker, actor: Actor[Any, Any]) -> None:
         make_key, key_order = actor.options.get(KEY), actor.options.get(ORDER)
@@ -48,6 +53,7 @@ class PartitionKeys(Middleware):
             raise PartitionKeyRefused(
                 f"The key_order= of actor {actor.actor_name!r} is {key_order!r}: pass 'relaxed' or 'ordered'."
             )
+        check_unique(actor, has_partition_key=make_key is not None)
 
     def before_enqueue(self, broker: Broker, message: Message[Any], delay: int | None) -> None:
         options = message.options
@@ -55,8 +61,17 @@ class PartitionKeys(Middleware):
             raise PartitionKeyRefused(
                 f"key_order= was given to one message of {message.actor_name!r}; declare it on the actor."
             )
-        if KEY not in options:
-            actor = broker.actors.get(message.actor_name)
+        actor = broker.actors.get(message.actor_name)
+        # A retry has the options of its message.
+        unique_key = None if isinstance(message, MessageProxy) else set_unique(message, actor)
+        if unique_key is not None:
+            if options.get(KEY) not in (None, unique_key):
+                raise UniqueRefused(
+                    f"A message of {message.actor_name!r} was not sent: it has a partition_key= beside a "
+                    "unique key, which decides about the partition; give it one of the two."
+                )
+            options[KEY] = unique_key
+        elif KEY not in options:
             make_key = None if actor is None else actor.options.get(KEY)
             if make_key is None:
                 return
@@ -92,6 +107,30 @@ def key_of(message: Message[Any]) -> bytes | None:
     """The key of a message's record; None when the message has no valid partition key."""
     key = message.options.get(KEY)
     return key.encode(errors="replace") if key and isinstance(key, str) else None
+
+
+def with_key_headers(
+    message: Message[Any],
+    headers: Iterable[tuple[str, bytes]],
+    *,
+    is_retry: bool = False,
+    is_again: bool = False,
+) -> tuple[bytes | None, list[tuple[str, bytes]]]:
+    """The key and the headers of a message's record.
+
+    Parameters:
+      headers: Its other headers.
+      is_retry: Whether the record is a retry of its message.
+      is_again: Whether an operator sends the message again.
+    """
+    with_own = [header for header in headers if header[0] != UNIQUE_HEADER]
+    key = key_of(message)
+    if key is not None:
+        with_own.append(lane_header(key))
+        unique = unique_of(message, is_retry=is_retry, is_again=is_again)
+        if unique is not None:
+            with_own.append(unique.header)
+    return key, with_own
 
 
 def _made(make_key: Any, message: Message[Any]) -> Any:

@@ -6,6 +6,8 @@ Each queue has one compacted topic, ``{queue}_lanes``. The latest record of a ke
     {group}:{partition}:{offset}:{timestamp}   the encoded message    it waits in the lane named by
                                                                       ``lane-key``
                                                none (tombstone)       it is done, or was flushed
+    {group}:{partition}:{hash of the key}:     a unique mark, in      its messages before the mark are
+    unique                                     JSON                   duplicates (see ``unique``)
 
 All records of a key are in the partition of its first one, also when partitions are added later. An *end
 mark* is a tombstone that belongs to no message (``{group}:{partition of the lanes topic}:-1:-1``): a reader
@@ -21,12 +23,16 @@ message is done.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..produce.record import Record, Watch
 from .lane import SequenceNumber
+from .unique import Mark, decode_mark
 
+#: Of a partition key, in UTF-8. Every record of a message contains its key.
+MAX_KEY_BYTES = 255
 KEY = "lane-key"
 DUE = "lane-due-ms"
 TICKET_HEADER = "lane-ticket"
@@ -37,6 +43,8 @@ Headers = Sequence[tuple[str, bytes]]
 
 #: The sequence number of end marks, which no message has.
 NOWHERE = SequenceNumber(-1, -1)
+#: The end of the key of a unique mark. An earlier version leaves such a record alone, with an error line.
+_MARK_END = b":unique"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +167,56 @@ def read(key: bytes | None, value: bytes | None, headers: Headers) -> tuple[Plac
         return place, None
     own = dict(headers)
     return place, Waiting(place, own[KEY], int(own[DUE]), value, without_own(headers))
+
+
+def is_mark(key: bytes | None) -> bool:
+    """Whether a record of a lanes topic is a unique mark, or the tombstone of one."""
+    return key is not None and key.endswith(_MARK_END)
+
+
+def mark_record(
+    topic: str, group: str, partition: int, key: bytes, mark: Mark, *, watch: Watch | None = None
+) -> Record:
+    """The record of a unique mark.
+
+    Parameters:
+      partition: That of the queue.
+      key: The lane of the unique messages.
+    """
+    return Record(
+        topic,
+        mark.encode(),
+        key=_mark_key(group, partition, key),
+        headers=[lane_header(key)],
+        partition=mark.kept_in,
+        watch=watch,
+    )
+
+
+def mark_tombstone(
+    topic: str, group: str, partition: int, key: bytes, mark: Mark, *, watch: Watch | None = None
+) -> Record:
+    record_key = _mark_key(group, partition, key)
+    return Record(topic, None, key=record_key, partition=mark.kept_in, watch=watch)
+
+
+def _mark_key(group: str, partition: int, key: bytes) -> bytes:
+    return f"{group}:{partition}:{hashlib.sha256(key).hexdigest()}".encode() + _MARK_END
+
+
+def read_mark(
+    record_key: bytes, value: bytes | None, headers: Headers, kept_in: int
+) -> tuple[str, int, bytes | None, Mark | None]:
+    """Decode a unique mark: its group, its partition of the queue, its lane, and the mark. The last two are
+    None for a tombstone.
+
+    Raises:
+      ValueError, KeyError: When this broker did not write it.
+    """
+    group, partition, _, _ = record_key.decode().rsplit(":", 3)
+    if value is None:
+        return group, int(partition), None, None
+    return group, int(partition), dict(headers)[KEY], decode_mark(value, kept_in)
 
 
 def read_requeue_headers(headers: Headers) -> tuple[SequenceNumber, int] | None:

@@ -22,8 +22,9 @@ from ..produce.publisher import Publisher, publish_all
 from .acknowledged_ends import AcknowledgedEnds
 from .known_ends import KnownEnds, highest
 from .lane import SequenceNumber
-from .record_format import Place, Waiting, end_mark, read
+from .record_format import Place, Waiting, end_mark, is_mark, read, read_mark
 from .store_repair import Repair, StoreRepair
+from .unique import Mark, Unique
 from .waiting_table import WaitingTable
 
 logger = logging.getLogger(__name__)
@@ -180,6 +181,9 @@ class WaitingStore:
 
     def _apply(self, record: ConsumedRecord) -> None:
         try:
+            if is_mark(record.key):
+                self._apply_mark(record)
+                return
             place, waiting = read(record.key, record.value, record.headers)
         except (KeyError, ValueError) as e:
             logger.error("%s-%d at %d is left alone: %r", record.topic, record.partition, record.offset, e)
@@ -194,6 +198,16 @@ class WaitingStore:
         if (key := self._table.remove(place)) is not None:
             self.ended[place] = key
 
+    def _apply_mark(self, record: ConsumedRecord) -> None:
+        assert record.key is not None
+        group, number, lane, mark = read_mark(record.key, record.value, record.headers, record.partition)
+        if group != self._group:
+            return
+        if lane is None or mark is None:
+            self._table.remove_mark(number, record.key)
+        else:
+            self._table.put_mark(number, record.key, lane, mark)
+
     # The entries
 
     def waiting(self, partition: int) -> list[tuple[bytes, SequenceNumber, int, int]]:
@@ -201,6 +215,14 @@ class WaitingStore:
         partition of the lanes topic).
         """
         return self._table.of_partition(partition)
+
+    def uniques(self, partition: int) -> dict[SequenceNumber, Unique]:
+        """The rules of the waiting entries of a partition of the queue that are unique messages."""
+        return self._table.uniques(partition)
+
+    def marks(self, partition: int) -> dict[bytes, Mark]:
+        """The unique marks of a partition of the queue, by lane."""
+        return self._table.marks(partition)
 
     def get(self, place: Place) -> Waiting | None:
         """The message that waits at ``place``, or None."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..process.sqlite_cache import SqliteCache, pack_headers, unpack_headers
 from .lane import SequenceNumber
 from .record_format import Place, Waiting
+from .unique import HEADER, Mark, Unique, decode_mark, read_unique
 
 _SCHEMA = """
 CREATE TABLE waiting (
@@ -12,6 +13,13 @@ CREATE TABLE waiting (
     key BLOB NOT NULL, due_ms INTEGER NOT NULL, value BLOB NOT NULL, headers TEXT,
     kept_in INTEGER NOT NULL,
     PRIMARY KEY (partition, first_offset, timestamp)
+) WITHOUT ROWID
+"""
+_MARKS_SCHEMA = """
+CREATE TABLE marks (
+    partition INTEGER NOT NULL, record_key BLOB NOT NULL, lane BLOB NOT NULL, value BLOB NOT NULL,
+    kept_in INTEGER NOT NULL,
+    PRIMARY KEY (partition, record_key)
 ) WITHOUT ROWID
 """
 _PLACE = "partition, first_offset, timestamp"
@@ -29,7 +37,7 @@ class WaitingTable(SqliteCache):
         "The messages are safe in Kafka, and wait until the table is writable: free disk space, or set "
         "TMPDIR to another directory."
     )
-    SCHEMA = _SCHEMA
+    SCHEMA = f"{_SCHEMA};{_MARKS_SCHEMA}"
 
     def __init__(self, group: str) -> None:
         super().__init__()
@@ -37,6 +45,7 @@ class WaitingTable(SqliteCache):
 
     def clear(self) -> None:
         self._query("DELETE FROM waiting")
+        self._query("DELETE FROM marks")
 
     def put(self, waiting: Waiting, kept_in: int) -> None:
         """Add an entry, or replace the one at its place.
@@ -75,6 +84,30 @@ class WaitingTable(SqliteCache):
         )
         return self._waiting(found[0]) if found else None
 
+    def uniques(self, partition: int) -> dict[SequenceNumber, Unique]:
+        """The rules of the waiting messages of a partition that are unique."""
+        found = self._query(
+            "SELECT first_offset, timestamp, headers FROM waiting WHERE partition = ? AND headers LIKE ?",
+            (partition, f"%{HEADER}%"),
+        )
+        rules = {SequenceNumber(o, t): read_unique(unpack_headers(packed)) for o, t, packed in found}
+        return {sequence: unique for sequence, unique in rules.items() if unique is not None}
+
+    def put_mark(self, partition: int, record_key: bytes, lane: bytes, mark: Mark) -> None:
+        """Add the unique mark of a lane, or replace it."""
+        self._query(
+            "INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?, ?)",
+            (partition, record_key, lane, mark.encode(), mark.kept_in),
+        )
+
+    def remove_mark(self, partition: int, record_key: bytes) -> None:
+        self._query("DELETE FROM marks WHERE partition = ? AND record_key = ?", (partition, record_key))
+
+    def marks(self, partition: int) -> dict[bytes, Mark]:
+        """The unique marks of a partition of the queue, by lane."""
+        found = self._query("SELECT lane, value, kept_in FROM marks WHERE partition = ?", (partition,))
+        return {lane: decode_mark(value, kept_in) for lane, value, kept_in in found}
+
     def places(self) -> list[tuple[Place, int]]:
         """See ``WaitingStore.places``."""
         found = self._query(f"SELECT {_PLACE}, kept_in FROM waiting")
@@ -91,6 +124,7 @@ class WaitingTable(SqliteCache):
         with self.transaction():
             self._db.execute("ALTER TABLE waiting RENAME TO earlier")
             self._db.execute(_SCHEMA)
+            self._db.execute("DELETE FROM marks")  # they are read again
 
     def drop_earlier(self) -> list[Waiting]:
         """Forget the earlier entries; return those that are not present ones."""

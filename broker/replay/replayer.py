@@ -35,10 +35,9 @@ from ..kafka.operations import Operations
 from ..kafka.rights import not_published, reading
 from ..kafka.topics import Topics
 from ..kafka.types import ConsumedRecord, TopicPartition
-from ..partition_keys import key_of
+from ..partition_keys import with_key_headers
 from ..partition_keys.record_format import (
     REQUEUE_HEADERS_BYTES,
-    lane_header,
     without_own,
 )
 from ..process import clock
@@ -221,10 +220,8 @@ class Replayer:
                 if name in again.options and name not in (REDRIVES, "first_sent_timestamp")
             }
             again = replace(again, message_id=str(uuid.uuid4()), options=options)
-        key = key_of(again)
-        headers = without_marks(without_own(record.headers)) + marks(replay_id, identity)
-        if key is not None:
-            headers.append(lane_header(key))
+        own = without_marks(without_own(record.headers)) + marks(replay_id, identity)
+        key, headers = with_key_headers(again, own, is_again=True)
         return Record(
             self._topics.queue(request.queue_name),
             again.encode(),

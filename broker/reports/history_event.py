@@ -18,6 +18,7 @@ class EventKind(StrEnum):
     SKIPPED: a middleware skipped the message.
     ABORTED: an operator has aborted the message. It did not run, or its run was ended.
     EXPIRED: the time of the message was over before it ran.
+    DUPLICATE: a unique message did not run, as an earlier one of its key had not released the key.
     INTERRUPTED: the run was ended from outside, as by a shutdown. No attempt is counted, and the message runs
       again.
     """
@@ -30,6 +31,7 @@ class EventKind(StrEnum):
     SKIPPED = "skipped"
     ABORTED = "aborted"
     EXPIRED = "expired"
+    DUPLICATE = "duplicate"
     INTERRUPTED = "interrupted"
 
 

@@ -12,6 +12,9 @@ from bisect import bisect_right
 from collections import deque
 from contextvars import ContextVar
 from itertools import islice
+from typing import Any
+
+from dramatiq.message import Message
 
 from ..deliveries.delivery import Delivery, attempt_of
 from ..error_text import error_text
@@ -165,6 +168,27 @@ class Runs:
                 self.worker_id,
                 error_type=type(error).__name__,
                 error=first_line(error_text(error), MAX_ERROR_CHARS),
+            )
+            self._keep(thread, event)
+
+    def note_duplicate(self, message: Message[Any]) -> None:
+        """Note a unique message that does not run, as it is a duplicate."""
+        if not self.is_counting:
+            return
+        try:
+            thread: RunningThread = self._local.thread
+        except AttributeError:
+            thread = self._add_thread()
+        thread.of(message.actor_name, message.queue_name).skipped += 1
+        if self.is_recording:
+            event = HistoryEvent(
+                EventKind.DUPLICATE.value,
+                message.message_id,
+                message.actor_name,
+                message.queue_name,
+                attempt_of(message.options.get("retries")),
+                clock.wall_ms(),
+                self.worker_id,
             )
             self._keep(thread, event)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dramatiq.broker import Broker, MessageProxy
+from dramatiq.errors import BrokerConnectionError
 from dramatiq.middleware import (
     Callbacks,
     GroupCallbacks,
@@ -20,11 +21,14 @@ from dramatiq.middleware import (
 )
 
 from ..complete.current_delivery import CurrentDelivery
+from ..complete.unique_marks import UniqueMarks
 from ..deliveries.delivery import Delivery
 from ..deliveries.in_flight import InFlightDeliveries
 from ..error_text import error_text
 from ..errors import Abort, MessageExpired, NotNow
 from ..expiry import EXPIRES_AT, is_expired, shown_expiry
+from ..kafka.errors import KafkaError
+from ..process import clock
 from ..reports.runs import Runs
 from .aborts import Aborts
 from .hard_limits import HardLimits
@@ -36,6 +40,8 @@ logger = logging.getLogger(__name__)
 _FOLLOW_UP_MIDDLEWARE = (Retries, Pipelines, Callbacks, GroupCallbacks)
 #: Errors that end a run which does not count as an attempt.
 _NO_ATTEMPT = (Shutdown, NotNow)
+#: The pause of a thread that cannot release a unique key, before it gives the message back.
+RELEASE_PAUSE_S = 0.5
 _HOOK_FAILED = "Unexpected failure in %s of %r."
 
 
@@ -82,6 +88,7 @@ class HookCaller:
       runs: Is told of the beginning and the end of each run.
       aborts: Is told of the same, and ends the runs of aborted messages.
       hard_limits: Is told of the same, for the reaper.
+      unique_marks: Releases the keys of unique messages.
       requeue: Adds the message to the outbox of the current delivery, as its retry without a delay.
     """
 
@@ -93,6 +100,7 @@ class HookCaller:
         runs: Runs,
         aborts: Aborts,
         hard_limits: HardLimits,
+        unique_marks: UniqueMarks,
         *,
         requeue: Callable[[MessageProxy], object],
     ) -> None:
@@ -104,6 +112,7 @@ class HookCaller:
         self._aborts = aborts
         self._hard_limits = hard_limits
         self._requeue = requeue
+        self._unique_marks = unique_marks
 
     def emit_before(self, signal: str, *args: Any, **kwargs: Any) -> None:
         hook = f"before_{signal}"
@@ -182,6 +191,9 @@ class HookCaller:
     def _begin(self, message: MessageProxy) -> None:
         if not isinstance(message, Delivery):
             return
+        if message.lane_entry is not None and self._unique_marks.is_due_at_start(message):
+            if self._in_flight.admits(message):
+                self._release_key(message)
         if not self._in_flight.begin(message):
             # The partition's new owner runs it and calls the hooks. For a flushed one no hook is called.
             message.withdrawn = True
@@ -190,6 +202,21 @@ class HookCaller:
         if self._hard_limits.limits_ms:
             self._hard_limits.begin(message)
         self._aborts.begin(message)
+
+    def _release_key(self, delivery: Delivery) -> None:
+        """Release the key of a unique message. Without Kafka's answer its partition gets the record back.
+
+        No hook was called yet, so no middleware interrupts this thread.
+        """
+        try:
+            self._unique_marks.release_at_start(delivery)
+        except (BrokerConnectionError, KafkaError) as e:
+            logger.warning(
+                "Message %r of %r does not begin yet, since its unique key cannot be released: %r",
+                delivery.message_id, delivery.actor_name, e,
+            )  # fmt: skip
+            clock.sleep(RELEASE_PAUSE_S)
+            self._in_flight.give_back(delivery)
 
     def _call_before(self, listeners: list[Middleware], hook: str, *args: Any, **kwargs: Any) -> None:
         for middleware in listeners:

@@ -13,8 +13,7 @@ from broker import PartitionKeyRefused, default_middleware
 from broker.consume.decoding import read_message
 from broker.errors import InvalidMessage
 from broker.partition_keys.lane import SequenceNumber
-from broker.partition_keys.options import MAX_KEY_BYTES
-from broker.partition_keys.record_format import TICKET_HEADER, read_requeue_headers
+from broker.partition_keys.record_format import MAX_KEY_BYTES, TICKET_HEADER, read_requeue_headers
 
 
 @pytest.fixture

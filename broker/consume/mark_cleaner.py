@@ -1,0 +1,94 @@
+"""Drops unique marks of which every record below was read and committed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from dramatiq.errors import BrokerConnectionError
+
+from ..deliveries.assigned_partition import AssignedPartition
+from ..kafka.errors import KafkaError
+from ..kafka.types import TopicPartition
+from ..partition_keys.record_format import mark_tombstone
+from ..partition_keys.unique import Mark
+from ..process import clock
+from ..produce.record import Record
+from .config import ConsumerConfig, ConsumerParts
+
+logger = logging.getLogger(__name__)
+
+#: The interval in which marks are dropped.
+CLEAN_INTERVAL_S = 2.0
+
+
+class MarkCleaner:
+    """Drops the marks of one consumer's partitions. The consumer's thread calls all methods."""
+
+    def __init__(
+        self,
+        config: ConsumerConfig,
+        parts: ConsumerParts,
+        assigned_partitions: Mapping[TopicPartition, AssignedPartition],
+    ) -> None:
+        self._config = config
+        self._parts = parts
+        self._assigned_partitions = assigned_partitions
+        self._next_s = 0.0
+
+    def step(self, now_s: float) -> None:
+        """Drop the marks that no unread record needs, if that is due."""
+        if now_s < self._next_s:
+            return
+        self._next_s = now_s + CLEAN_INTERVAL_S
+        for assigned in list(self._assigned_partitions.values()):
+            if not assigned.lanes.marks:
+                continue
+            try:
+                self._end_spans(assigned)
+                self._drop(assigned)
+            except (KafkaError, BrokerConnectionError) as e:
+                logger.info("The unique marks of %s are not dropped yet: %r", assigned.partition, e)
+
+    def _end_spans(self, assigned: AssignedPartition) -> None:
+        """Note the end of the log after the spans of marks that are over: no record beyond it is covered."""
+        now_ms = clock.wall_ms()
+        with self._parts.in_flight.lock:
+            over = [mark for mark in assigned.lanes.marks.values() if 0 < mark.until_ms <= now_ms]
+            over = [mark for mark in over if not mark.span_is_over]
+        if over:
+            end = self._parts.queue_end.read(assigned.partition)
+            for mark in over:
+                mark.drop_from = max(end, mark.until_offset)
+                mark.span_is_over = True
+
+    def _drop(self, assigned: AssignedPartition) -> None:
+        with self._parts.in_flight.lock:
+            committed = assigned.committed_offset
+            passed = {
+                key: mark
+                for key, mark in assigned.lanes.marks.items()
+                if (mark.span_is_over or not mark.until_ms)
+                and committed >= max(mark.drop_from, mark.until_offset)
+            }
+        if not passed:
+            return
+        failures = self._parts.completion_publisher.publish(
+            [self._tombstone(assigned, key, mark) for key, mark in passed.items()]
+        )
+        with self._parts.in_flight.lock:
+            for number, (key, mark) in enumerate(passed.items()):
+                if number not in failures and assigned.lanes.marks.get(key) is mark:
+                    del assigned.lanes.marks[key]
+        for failure in failures.values():
+            logger.info("A unique mark of %s is not dropped yet: %r", assigned.partition, failure)
+            break
+
+    def _tombstone(self, assigned: AssignedPartition, key: bytes, mark: Mark) -> Record:
+        topic, number = self._config.lanes_topic, assigned.partition.partition
+
+        def note(partition: int, offset: int | None, leader_epoch: int = -1) -> None:
+            if offset is not None:
+                self._parts.acknowledged_ends.note(topic, partition, offset, leader_epoch)
+
+        return mark_tombstone(topic, self._config.application_group, number, key, mark, watch=note)
