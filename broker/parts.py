@@ -406,6 +406,7 @@ def assemble(
             completion_publisher=completion_publisher,
             lane_writer=lane_writer,
             queue_end=queue_end,
+            unique_marks=unique_marks,
             acknowledged_ends=acknowledged_ends,
             dead_letters=dead_letters,
             failures=failures,

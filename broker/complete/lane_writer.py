@@ -110,6 +110,8 @@ class LaneWriter:
             return
         if entry.holds:
             delivery.follow_ups.append(partial(self._unique_marks.release_at_end, delivery))
+        if delivery.wait is not None and delivery.mark is not None:
+            delivery.follow_ups.append(partial(self._unique_marks.write_before_wait, delivery))
         if delivery.wait is not None or entry.kept:
             delivery.follow_ups.append(partial(self._write_update, delivery))
 

@@ -11,6 +11,7 @@ from dramatiq.message import Message
 from ..complete.completer import Completer
 from ..complete.lane_writer import LaneWriter
 from ..complete.queue_end import QueueEnd
+from ..complete.unique_marks import UniqueMarks
 from ..dead_letters.failures import Failures
 from ..dead_letters.writer import DeadLetterWriter, Hooks
 from ..deliveries.in_flight import InFlightDeliveries
@@ -66,6 +67,7 @@ class ConsumerParts:
       consumption: Counts commits, rebalances and repeated deliveries.
       is_paused: Whether dispatching is paused, as while a task's database is unreachable.
       queue_end: Asks for the ends of the queues' partitions.
+      unique_marks: Writes the releases of unique keys, and drops them.
       note_duplicate: Notes a unique message that does not run, as it is a duplicate.
       silent_since_s: The time of Kafka's last answer to the heartbeats of a silent queue
         (``clock.monotonic_s()``), by queue. It outlives a consumer, which Dramatiq replaces after an error.
@@ -78,6 +80,7 @@ class ConsumerParts:
     completion_publisher: Publisher
     lane_writer: LaneWriter
     queue_end: QueueEnd
+    unique_marks: UniqueMarks
     acknowledged_ends: AcknowledgedEnds
     dead_letters: DeadLetterWriter
     failures: Failures

@@ -92,7 +92,7 @@ class QueueConsumer(Consumer):
         self._assigned_partitions = assigned_partitions = dispatcher.assigned_partitions
         self._owned_lanes = owned_lanes = OwnedLanes(config, parts, kafka, assigned_partitions)
         self._lane_releaser = LaneReleaser(config, parts, kafka, assigned_partitions, owned_lanes)
-        self._mark_cleaner = MarkCleaner(config, parts, assigned_partitions)
+        self._mark_cleaner = MarkCleaner(parts, config.lanes_topic, assigned_partitions)
         self._takeover = takeover = Takeover(
             parts,
             kafka,

@@ -10,11 +10,8 @@ from dramatiq.errors import BrokerConnectionError
 from ..deliveries.assigned_partition import AssignedPartition
 from ..kafka.errors import KafkaError
 from ..kafka.types import TopicPartition
-from ..partition_keys.record_format import mark_tombstone
-from ..partition_keys.unique import Mark
 from ..process import clock
-from ..produce.record import Record
-from .config import ConsumerConfig, ConsumerParts
+from .config import ConsumerParts
 
 logger = logging.getLogger(__name__)
 
@@ -27,12 +24,12 @@ class MarkCleaner:
 
     def __init__(
         self,
-        config: ConsumerConfig,
         parts: ConsumerParts,
+        lanes_topic: str,
         assigned_partitions: Mapping[TopicPartition, AssignedPartition],
     ) -> None:
-        self._config = config
         self._parts = parts
+        self._lanes_topic = lanes_topic
         self._assigned_partitions = assigned_partitions
         self._next_s = 0.0
 
@@ -71,24 +68,5 @@ class MarkCleaner:
                 if (mark.span_is_over or not mark.until_ms)
                 and committed >= max(mark.drop_from, mark.until_offset)
             }
-        if not passed:
-            return
-        failures = self._parts.completion_publisher.publish(
-            [self._tombstone(assigned, key, mark) for key, mark in passed.items()]
-        )
-        with self._parts.in_flight.lock:
-            for number, (key, mark) in enumerate(passed.items()):
-                if number not in failures and assigned.lanes.marks.get(key) is mark:
-                    del assigned.lanes.marks[key]
-        for failure in failures.values():
-            logger.info("A unique mark of %s is not dropped yet: %r", assigned.partition, failure)
-            break
-
-    def _tombstone(self, assigned: AssignedPartition, key: bytes, mark: Mark) -> Record:
-        topic, number = self._config.lanes_topic, assigned.partition.partition
-
-        def note(partition: int, offset: int | None, leader_epoch: int = -1) -> None:
-            if offset is not None:
-                self._parts.acknowledged_ends.note(topic, partition, offset, leader_epoch)
-
-        return mark_tombstone(topic, self._config.application_group, number, key, mark, watch=note)
+        if passed:
+            self._parts.unique_marks.drop(self._lanes_topic, assigned, passed)

@@ -159,13 +159,9 @@ class Lanes(Generic[R]):
     def set_unique(self, entry: LaneEntry[R], unique: Unique | None) -> None:
         """Set the rules of an entry."""
         entry.unique = unique
-        mark = self.marks.get(entry.key)
-        has_started = (
-            unique is not None
-            and unique.until_started
-            and (unique.is_retry or (mark is not None and mark.holder == entry.sequence))
-        )
-        entry.holds = unique is not None and not has_started
+        # One that has released its key, and begins again after a crash, releases it again: the crash may have
+        # come between the release and the run.
+        entry.holds = unique is not None and not (unique.until_started and unique.is_retry)
 
     def release_key(self, entry: LaneEntry[R], mark: Mark | None) -> None:
         """Note that a unique message has released its key.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from itertools import count
 
 MAX_RETRIES = 2
 
@@ -17,6 +18,10 @@ class Plan:
       key: Its partition key.
       is_acknowledged: Whether its enqueue returned without an error.
       may_be_dropped: Whether a flush or a cancel was asked for, so that it need not run.
+      unique_key: Its unique key.
+      until_started: Whether it releases that key when its run begins, and not when it is done.
+      sent_at: The number of the event of its send; the end of the send when it is acknowledged.
+      starts, ends: The numbers of the events at which it began, and was done or given up.
     """
 
     fails: int
@@ -24,6 +29,16 @@ class Plan:
     is_delayed: bool
     is_acknowledged: bool = False
     may_be_dropped: bool = False
+    unique_key: str | None = None
+    until_started: bool = False
+    sent_at: int = 0
+    starts: list[int] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
+
+    @property
+    def releases(self) -> list[int]:
+        """The events at which it may have released its key."""
+        return self.starts if self.until_started else self.ends
 
 
 @dataclass
@@ -40,6 +55,11 @@ class Ledger:
     successes: Counter[int] = field(default_factory=Counter)
     first_runs: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     is_disturbed: bool = False
+    events: count[int] = field(default_factory=lambda: count(1))
+
+    def note_start(self, number: int) -> None:
+        """Note that a run begins, also one that its process does not survive."""
+        self.plans[number].starts.append(next(self.events))
 
     def note_run(self, number: int, retries: int) -> None:
         """Note a run; raise the error that is planned for it."""
@@ -47,6 +67,8 @@ class Ledger:
         if plan.key is not None and not plan.is_delayed and not self.runs[number]:
             self.first_runs[plan.key].append(number)
         self.runs[number] += 1
+        if retries >= min(plan.fails, MAX_RETRIES):
+            plan.ends.append(next(self.events))
         if retries < plan.fails:
             raise RuntimeError(f"run {retries} of {number} is to fail")
         self.successes[number] += 1
@@ -61,13 +83,45 @@ class Ledger:
             dies = plan.fails > MAX_RETRIES
             reached = dead[number] if dies else self.successes[number]
             if plan.is_acknowledged and not plan.may_be_dropped:
-                assert reached, f"message {number} is lost: {plan}"
+                assert reached or self._is_duplicate(plan), f"message {number} is lost: {plan}"
             if self.is_disturbed:
                 continue
             assert reached <= 1, f"message {number} came to its end {reached} times: {plan}"
             assert self.runs[number] <= min(plan.fails, MAX_RETRIES) + 1, f"{number} ran too often: {plan}"
             if not dies:
                 assert not dead[number], f"message {number} succeeded and is a dead letter: {plan}"
+        self._check_duplicates()
         if not self.is_disturbed:
             for key, numbers in self.first_runs.items():
                 assert numbers == sorted(numbers), f"the messages of {key!r} began out of order: {numbers}"
+
+    def _is_duplicate(self, plan: Plan) -> bool:
+        """Whether another message of its unique key released the key after this one was sent."""
+        return plan.unique_key is not None and any(
+            other is not plan
+            and other.unique_key == plan.unique_key
+            and max(other.releases, default=0) > plan.sent_at
+            for other in self.plans.values()
+        )
+
+    def _check_duplicates(self) -> None:
+        """No message ran that was sent before an earlier one of its unique key released the key.
+
+        That holds through crashes, too. A delayed message takes its place when it is due.
+        """
+        unique = [
+            (number, plan)
+            for number, plan in self.plans.items()
+            if plan.unique_key is not None and plan.is_acknowledged and not plan.is_delayed
+        ]
+        for number, plan in unique:
+            for earlier, holder in unique:
+                if (
+                    earlier < number
+                    and holder.unique_key == plan.unique_key
+                    and holder.releases
+                    and plan.starts
+                ):
+                    assert plan.sent_at > holder.releases[0], (
+                        f"message {number} ran, a duplicate of {earlier}: {plan}, {holder}"
+                    )

@@ -93,6 +93,7 @@ class Process:
                 return  # a killed process runs nothing; its thread is the machine's, and goes on
             message = CurrentMessage.get_current_message()
             assert message is not None
+            ledger.note_start(number)
             harm.strike(self)
             ledger.note_run(number, message.options.get("retries", 0))
 
@@ -178,17 +179,39 @@ class Machine(RuleBasedStateMachine):
         key=st.sampled_from([None, None, "a", "b"]),
         ordered=st.booleans(),
         delay_s=st.sampled_from([None, None, None, 1, 600]),
+        unique=st.sampled_from([None, None, "until_started", "until_done"]),
     )
-    def send(self, who: int, fails: int, key: str | None, ordered: bool, delay_s: int | None) -> None:
-        self.send_one(who, fails, key, ordered=ordered, delay_s=delay_s)
+    def send(
+        self, who: int, fails: int, key: str | None, ordered: bool, delay_s: int | None, unique: str | None
+    ) -> None:
+        self.send_one(who, fails, key, ordered=ordered, delay_s=delay_s, unique=unique)
 
-    def send_one(self, who: int, fails: int, key: str | None, *, ordered: bool, delay_s: int | None) -> None:
+    def send_one(
+        self,
+        who: int,
+        fails: int,
+        key: str | None,
+        *,
+        ordered: bool,
+        delay_s: int | None,
+        unique: str | None = None,
+    ) -> None:
         process = self._pick(who)
         number = len(self.ledger.plans)
-        plan = Plan(fails, key, is_delayed=delay_s is not None)
+        options: dict[str, Any]
+        if unique is not None:
+            # One rule for a key. Each actor has keys of its own.
+            unique_key = f"{unique} {key} {ordered}"
+            plan = Plan(fails, None, delay_s is not None, unique_key=unique_key)
+            plan.until_started = unique == "until_started"
+            options = {"unique": unique, "unique_key": unique_key}
+        else:
+            plan = Plan(fails, key, is_delayed=delay_s is not None)
+            options = {} if key is None else {"partition_key": key}
+        plan.sent_at = next(self.ledger.events)
         self.ledger.plans[number] = plan
-        options: dict[str, Any] = {} if key is None else {"partition_key": key}
-        actor = process.ordered if ordered and key is not None else process.task
+        is_keyed = key is not None or unique is not None
+        actor = process.ordered if ordered and is_keyed else process.task
         message = actor.message_with_options(args=(number,), **options)
         self.ids[number] = message.message_id
         delay_ms = None if delay_s is None else delay_s * 1000
@@ -209,6 +232,19 @@ class Machine(RuleBasedStateMachine):
     def send_several_of_a_key(self, who: int, count: int, ordered: bool) -> None:
         for number in range(count):
             self.send_one(who, int(number == 0), "a", ordered=ordered, delay_s=None)
+
+    @rule(
+        who=st.integers(0, 9),
+        count=st.integers(2, 5),
+        fails=st.sampled_from([0, 1, MAX_RETRIES + 1]),
+        ordered=st.booleans(),
+        unique=st.sampled_from(["until_started", "until_done"]),
+    )
+    def send_several_of_a_unique_key(
+        self, who: int, count: int, fails: int, ordered: bool, unique: str
+    ) -> None:
+        for _ in range(count):
+            self.send_one(who, fails, "a", ordered=ordered, delay_s=None, unique=unique)
 
     @rule(who=st.integers(0, 9))
     @precondition(lambda self: any(plan.is_delayed for plan in self.ledger.plans.values()))
