@@ -109,7 +109,7 @@ class LaneWriter:
         if entry is None:
             return
         if entry.holds:
-            delivery.follow_ups.append(partial(self._unique_marks.release_at_end, delivery))
+            delivery.follow_ups.append(partial(self._unique_marks.free_at_end, delivery))
         if delivery.wait is not None and delivery.mark is not None:
             delivery.follow_ups.append(partial(self._unique_marks.write_before_wait, delivery))
         if delivery.wait is not None or entry.kept:
@@ -132,7 +132,7 @@ class LaneWriter:
                 self._give_up(delivery, e)
                 delivery.wait = None
                 if delivery.lane_entry.holds:
-                    delivery.follow_ups.append(partial(self._unique_marks.release_at_end, delivery))
+                    delivery.follow_ups.append(partial(self._unique_marks.free_at_end, delivery))
                 delivery.follow_ups.append(delivery.follow_ups.pop(0))  # the lane update stays the last
             raise
 

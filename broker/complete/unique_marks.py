@@ -1,4 +1,4 @@
-"""Releases the keys of unique messages: when a run begins, and when a message is done."""
+"""Frees the keys of unique messages: when a run begins, and when a message is done."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .queue_end import QueueEnd
 
 
 class UniqueMarks:
-    """Determines the end of the log at which a unique message releases its key, and writes it to the lanes
+    """Determines the end of the log at which a unique message frees its key, and writes it to the lanes
     topic. That precedes the run, or the completion.
 
     The write is left out while no crash can need it: every record below the end was read, so its duplicates
@@ -55,20 +55,20 @@ class UniqueMarks:
         self._writing = threading.Lock()
 
     def is_due_at_start(self, delivery: Delivery) -> bool:
-        """Whether the message releases its key when its run begins."""
+        """Whether the message frees its key when its run begins."""
         entry = delivery.lane_entry
         return entry is not None and entry.holds and entry.unique is not None and entry.unique.until_started
 
-    def release_at_start(self, delivery: Delivery) -> None:
-        """Release the key of a message that is about to run.
+    def free_at_start(self, delivery: Delivery) -> None:
+        """Free the key of a message that is about to run.
 
         Raises:
           BrokerConnectionError: When Kafka does not answer. The message must not run then.
         """
-        self._release(delivery)
+        self._free(delivery)
 
-    def release_at_end(self, delivery: Delivery) -> None:
-        """Release the key of a delivery that is about to complete, unless its retry waits in the lane.
+    def free_at_end(self, delivery: Delivery) -> None:
+        """Free the key of a delivery that is about to complete, unless its retry waits in the lane.
 
         Raises:
           BrokerConnectionError: When Kafka does not answer. The caller repeats the call.
@@ -77,7 +77,7 @@ class UniqueMarks:
         if entry is None or not entry.holds or delivery.wait is not None:
             return
         if self._in_flight.answers_for(delivery):
-            self._release(delivery)
+            self._free(delivery)
 
     def write_before_wait(self, delivery: Delivery) -> None:
         """Write the mark of a message whose retry is about to wait in its lane, if it is not written.
@@ -91,7 +91,7 @@ class UniqueMarks:
         if self._in_flight.answers_for(delivery):
             self._write(delivery, mark)
 
-    def _release(self, delivery: Delivery) -> None:
+    def _free(self, delivery: Delivery) -> None:
         entry, assigned = delivery.lane_entry, delivery.assigned_partition
         assert entry is not None
         assert entry.unique is not None
@@ -124,7 +124,7 @@ class UniqueMarks:
           BrokerConnectionError: When Kafka does not acknowledge their tombstones. They stay then.
         """
         number = assigned.partition.partition
-        # No release of the same key comes in between: its mark would get this tombstone.
+        # The same key is not freed in between: its mark would get this tombstone.
         with self._writing:
             with self._in_flight.lock:
                 present = assigned.lanes.marks
@@ -163,10 +163,10 @@ class UniqueMarks:
                 mark,
                 watch=partial(self._note, topic, mark),
             )
-            publish_all(self._publisher, [record], f"The unique key of {delivery} could not be released")
+            publish_all(self._publisher, [record], f"The unique key of {delivery} could not be freed")
             with self._in_flight.lock:
                 if not assigned.revoked:
-                    assigned.lanes.release_key(entry, mark)
+                    assigned.lanes.free_key(entry, mark)
 
     def _note(
         self, topic: str, mark: Mark, partition: int, offset: int | None, leader_epoch: int = -1

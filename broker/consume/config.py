@@ -67,7 +67,7 @@ class ConsumerParts:
       consumption: Counts commits, rebalances and repeated deliveries.
       is_paused: Whether dispatching is paused, as while a task's database is unreachable.
       queue_end: Asks for the ends of the queues' partitions.
-      unique_marks: Writes the releases of unique keys, and drops them.
+      unique_marks: Writes where unique keys were freed, and drops them.
       note_duplicate: Notes a unique message that does not run, as it is a duplicate.
       silent_since_s: The time of Kafka's last answer to the heartbeats of a silent queue
         (``clock.monotonic_s()``), by queue. It outlives a consumer, which Dramatiq replaces after an error.

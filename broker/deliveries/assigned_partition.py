@@ -212,7 +212,7 @@ class AssignedPartition:
             if (unique := read_unique(record.headers)) is not None:
                 self.lanes.set_unique(entry, unique)
                 if delivery.mark is not None:
-                    self.lanes.release_key(entry, delivery.mark)
+                    self.lanes.free_key(entry, delivery.mark)
 
     def complete_unrun(self, offset: int) -> None:
         """Complete a record without a run: another record has its message, or a flush dropped it."""

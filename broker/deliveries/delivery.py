@@ -86,7 +86,7 @@ class Delivery(MessageProxy):
       limit_number: The number of its run for the reaper; None without a hard time limit.
       dead_letter: The record of its dead letter; None while it has none.
       lane_entry: Its lane entry; None when it has no partition key.
-      mark: The release of its unique key; None before that.
+      mark: The point at which its unique key was freed; None before that.
       wait: The lane entry that is written to the lanes topic after the outbox is in Kafka: an ordered retry,
         or a record that moves.
     """

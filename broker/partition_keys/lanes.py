@@ -43,7 +43,7 @@ class Lanes(Generic[R]):
         the message is done.
       parked: The number of parked records.
       kept_offsets: The first offsets of the messages in the lanes topic, ascending.
-      marks: The releases of unique keys, by lane. Duplicates below them may still be read.
+      marks: The points at which unique keys were freed, by lane. Duplicates below them may still be read.
     """
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ class Lanes(Generic[R]):
 
         Parameters:
           uniques: The rules of those that are unique.
-          marks: The releases of unique keys.
+          marks: The points at which unique keys were freed, by lane.
         """
         self.marks.update(marks)
         for key, sequence, due_ms, kept_in in sorted(waiting, key=lambda found: found[1]):
@@ -159,15 +159,15 @@ class Lanes(Generic[R]):
     def set_unique(self, entry: LaneEntry[R], unique: Unique | None) -> None:
         """Set the rules of an entry."""
         entry.unique = unique
-        # One that has released its key, and begins again after a crash, releases it again: the crash may have
-        # come between the release and the run.
+        # One that has freed its key, and begins again after a crash, frees it again: the crash may have
+        # come between that and the run.
         entry.holds = unique is not None and not (unique.until_started and unique.is_retry)
 
-    def release_key(self, entry: LaneEntry[R], mark: Mark | None) -> None:
-        """Note that a unique message has released its key.
+    def free_key(self, entry: LaneEntry[R], mark: Mark | None) -> None:
+        """Note that a unique message has freed its key.
 
         Parameters:
-          mark: None when every record before the release was read.
+          mark: None when every record before that was read.
         """
         entry.holds = False
         if mark is not None:

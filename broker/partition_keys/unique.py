@@ -1,16 +1,16 @@
 """What the owner of a partition knows of unique messages. Pure: no I/O, no clock, no lock.
 
 A unique message has a lane of its own key. The first one of the key that is not a duplicate is its *holder*.
-A later one is a duplicate of the holder when it was written before the holder released the key:
+A later one is a duplicate of the holder when it was written before the holder freed the key:
 
-    unique            the holder releases its key
+    unique            the holder frees its key
     "until_started"   when its run begins
     "until_done"      when it is done, or a dead letter
     seconds           so many seconds later
 
-"Before" is a position in the log: the end of the partition at the moment of the release (a *unique mark*).
-So a duplicate that is read long after the holder's end is recognised. A mark is in the lanes topic while an
-offset below it may be read.
+"Before" is a position in the log: the end of the partition when the key is freed (a *unique mark*). So a
+duplicate that is read long after the holder's end is recognised. A mark is in the lanes topic while an offset
+below it may be read.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Unique:
     """The rules of one unique message.
 
     Attributes:
-      until_started: Whether it releases its key when its run begins.
+      until_started: Whether it frees its key when its run begins.
       span_ms: The time for which the key stays taken after the message is done.
       is_retry: Whether the record is a retry: its message has begun before.
       is_again: Whether an operator has sent the message again: a redrive, or a replay.
@@ -71,13 +71,13 @@ def read_unique(headers: object) -> Unique | None:
 
 @dataclass(slots=True, eq=False)
 class Mark:
-    """The release of a unique key.
+    """The point of the log at which a unique key was freed.
 
     Attributes:
       since: The message after which duplicates begin: the holder, or an earlier one whose mark this one
         replaces while records below that mark may still be read.
-      holder: The message that has released the key. It is no duplicate of its own.
-      until_offset: The end of the partition at the release. A message of the key below it is a duplicate.
+      holder: The message that has freed the key. It is no duplicate of its own.
+      until_offset: The end of the partition at that moment. A message of the key below it is a duplicate.
       until_ms: The time, in milliseconds since 1970, before which a message's record makes it a duplicate,
         too; 0 for none.
       topic_id: The id of the queue's topic; empty when Kafka does not report one.

@@ -40,8 +40,8 @@ logger = logging.getLogger(__name__)
 _FOLLOW_UP_MIDDLEWARE = (Retries, Pipelines, Callbacks, GroupCallbacks)
 #: Errors that end a run which does not count as an attempt.
 _NO_ATTEMPT = (Shutdown, NotNow)
-#: The pause of a thread that cannot release a unique key, before it gives the message back.
-RELEASE_PAUSE_S = 0.5
+#: The pause of a thread that cannot free a unique key, before it gives the message back.
+FREE_PAUSE_S = 0.5
 _HOOK_FAILED = "Unexpected failure in %s of %r."
 
 
@@ -88,7 +88,7 @@ class HookCaller:
       runs: Is told of the beginning and the end of each run.
       aborts: Is told of the same, and ends the runs of aborted messages.
       hard_limits: Is told of the same, for the reaper.
-      unique_marks: Releases the keys of unique messages.
+      unique_marks: Frees the keys of unique messages.
       requeue: Adds the message to the outbox of the current delivery, as its retry without a delay.
     """
 
@@ -191,9 +191,12 @@ class HookCaller:
     def _begin(self, message: MessageProxy) -> None:
         if not isinstance(message, Delivery):
             return
-        if message.lane_entry is not None and self._unique_marks.is_due_at_start(message):
-            if self._in_flight.admits(message):
-                self._release_key(message)
+        if (
+            message.lane_entry is not None
+            and self._unique_marks.is_due_at_start(message)
+            and self._in_flight.admits(message)
+        ):
+            self._free_key(message)
         if not self._in_flight.begin(message):
             # The partition's new owner runs it and calls the hooks. For a flushed one no hook is called.
             message.withdrawn = True
@@ -203,19 +206,19 @@ class HookCaller:
             self._hard_limits.begin(message)
         self._aborts.begin(message)
 
-    def _release_key(self, delivery: Delivery) -> None:
-        """Release the key of a unique message. Without Kafka's answer its partition gets the record back.
+    def _free_key(self, delivery: Delivery) -> None:
+        """Free the key of a unique message. Without Kafka's answer its partition gets the record back.
 
         No hook was called yet, so no middleware interrupts this thread.
         """
         try:
-            self._unique_marks.release_at_start(delivery)
+            self._unique_marks.free_at_start(delivery)
         except (BrokerConnectionError, KafkaError) as e:
             logger.warning(
-                "Message %r of %r does not begin yet, since its unique key cannot be released: %r",
+                "Message %r of %r does not begin yet, since its unique key cannot be freed: %r",
                 delivery.message_id, delivery.actor_name, e,
             )  # fmt: skip
-            clock.sleep(RELEASE_PAUSE_S)
+            clock.sleep(FREE_PAUSE_S)
             self._in_flight.give_back(delivery)
 
     def _call_before(self, listeners: list[Middleware], hook: str, *args: Any, **kwargs: Any) -> None:

@@ -152,3 +152,54 @@ def report_memory() -> None:
 
 if os.environ.get("CHAOS_REPORT_MEMORY"):
     threading.Thread(target=report_memory, daemon=True).start()
+
+
+def stop_at(step: str, signal_number: int, marker: Path) -> None:
+    """Send this process a signal when it reaches a step of a unique message, once in all workers.
+
+    ``mark-before`` and ``mark-after``: the write of its mark; ``running``: its run; ``complete``: it is
+    complete, and not committed.
+    """
+    parts = broker.parts
+    is_unique = re.compile(rb":unique$")
+
+    def reach(reached: str) -> None:
+        if reached == step and not marker.exists():
+            marker.write_text(str(os.getpid()))
+            os.kill(os.getpid(), signal_number)
+
+    publish = parts.completion_publisher.publish
+
+    def publish_marks(records):
+        has_mark = any(is_unique.search(record.key or b"") and record.value for record in records)
+        if has_mark:
+            reach("mark-before")
+        failures = publish(records)
+        if has_mark:
+            reach("mark-after")
+        return failures
+
+    parts.completion_publisher.publish = publish_marks  # type: ignore[method-assign]
+    complete = parts.in_flight.complete
+
+    def complete_unique(delivery):
+        complete(delivery)
+        if delivery.options.get("unique_key"):
+            reach("complete")
+
+    parts.in_flight.complete = complete_unique  # type: ignore[method-assign]
+
+    @dramatiq.actor(queue_name=default_queue, max_retries=0)
+    def unique(number: int) -> None:
+        """A task with a unique key."""
+        ledger.write("start", number)
+        reach("running")
+        ledger.write("done", number)
+
+
+if os.environ.get("CHAOS_STOP_AT"):
+    stop_at(
+        **json.loads(
+            os.environ["CHAOS_STOP_AT"], object_hook=lambda found: found | {"marker": Path(found["marker"])}
+        )
+    )

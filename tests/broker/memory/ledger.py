@@ -19,7 +19,7 @@ class Plan:
       is_acknowledged: Whether its enqueue returned without an error.
       may_be_dropped: Whether a flush or a cancel was asked for, so that it need not run.
       unique_key: Its unique key.
-      until_started: Whether it releases that key when its run begins, and not when it is done.
+      until_started: Whether it frees that key when its run begins, and not when it is done.
       sent_at: The number of the event of its send; the end of the send when it is acknowledged.
       starts, ends: The numbers of the events at which it began, and was done or given up.
     """
@@ -36,8 +36,8 @@ class Plan:
     ends: list[int] = field(default_factory=list)
 
     @property
-    def releases(self) -> list[int]:
-        """The events at which it may have released its key."""
+    def frees(self) -> list[int]:
+        """The events at which it may have freed its key."""
         return self.starts if self.until_started else self.ends
 
 
@@ -96,16 +96,16 @@ class Ledger:
                 assert numbers == sorted(numbers), f"the messages of {key!r} began out of order: {numbers}"
 
     def _is_duplicate(self, plan: Plan) -> bool:
-        """Whether another message of its unique key released the key after this one was sent."""
+        """Whether another message of its unique key freed the key after this one was sent."""
         return plan.unique_key is not None and any(
             other is not plan
             and other.unique_key == plan.unique_key
-            and max(other.releases, default=0) > plan.sent_at
+            and max(other.frees, default=0) > plan.sent_at
             for other in self.plans.values()
         )
 
     def _check_duplicates(self) -> None:
-        """No message ran that was sent before an earlier one of its unique key released the key.
+        """No message ran that was sent before an earlier one of its unique key freed the key.
 
         That holds through crashes, too. A delayed message takes its place when it is due.
         """
@@ -116,12 +116,7 @@ class Ledger:
         ]
         for number, plan in unique:
             for earlier, holder in unique:
-                if (
-                    earlier < number
-                    and holder.unique_key == plan.unique_key
-                    and holder.releases
-                    and plan.starts
-                ):
-                    assert plan.sent_at > holder.releases[0], (
+                if earlier < number and holder.unique_key == plan.unique_key and holder.frees and plan.starts:
+                    assert plan.sent_at > holder.frees[0], (
                         f"message {number} ran, a duplicate of {earlier}: {plan}, {holder}"
                     )

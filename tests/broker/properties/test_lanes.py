@@ -226,7 +226,9 @@ class Owner:
             completion_publisher=SimpleNamespace(publish=self.publish),
             acknowledged_ends=self.written,
         )
-        kafka = SimpleNamespace(existing_topics=lambda topics, timeout_ms: set(topics))
+        kafka = SimpleNamespace(
+            existing_topics=lambda topics, timeout_ms: set(topics), topic_id=lambda topic: None
+        )
         stubs: dict[str, Any] = {
             "config": config, "parts": parts, "kafka": kafka, "assigned_partitions": {PARTITION: self}
         }  # fmt: skip
