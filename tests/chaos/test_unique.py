@@ -35,9 +35,9 @@ def test_no_duplicate_runs_and_no_key_stays_locked_when_its_owner_is_stopped(
     # Given a hundred messages of one key behind a backlog, of which the owner has committed nothing
     play = arena(partitions=1, **NO_POISON)
     play.send("work", BACKLOG)
-    # And messages without a key between them, so that duplicates are not read when the key is freed.
+    # And slow ones without a key between them, so that duplicates are unread when the key is freed.
     send_unique(play, [HOLDER], unique)
-    play.send("work", BETWEEN)
+    play.send("work", BETWEEN, seconds=0.05)
     send_unique(play, [*DUPLICATES], unique)
     marker = play.home / "stopped"
     stop_at = {"step": step, "signal_number": int(number), "marker": str(marker)}
