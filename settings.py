@@ -48,7 +48,9 @@ class Settings(BaseSettings):
     kafka_namespace: str = Field(default="", description="prefix of every topic's name")
     kafka_group_id: str = "dramatiq"
     kafka_partitions: int = Field(default=4, ge=1, description="of a topic that does not exist yet")
-    kafka_replication: int = Field(default=1, ge=1, description="of a topic that does not exist yet")
+    kafka_replication: int = Field(
+        default=0, ge=0, description="of a topic that does not exist yet; 0: 3 on three nodes, or the default"
+    )
     kafka_session_timeout_ms: int = Field(
         default=10_000, ge=6_000, description="after which a worker that died without a word loses its work"
     )

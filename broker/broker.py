@@ -59,7 +59,8 @@ class KafkaBroker(OperatorMethods, Broker):
       namespace: The prefix of every topic's name, so that several applications can share a cluster.
       partitions: The partition count of created topics. It limits the number of processes that share one
         queue, but not the number of concurrent tasks.
-      replication_factor: The replication factor of created topics; 3 on a cluster of three or more nodes.
+      replication_factor: The copies of created topics. None: 3, with ``min.insync.replicas=2``, on a cluster
+        of three nodes or more, and otherwise the cluster's default.
       retention_ms: The time for which Kafka keeps the records of a created queue, done or not. A message that
         waits for longer is lost, with an error in the log.
       middleware: All middleware; by default Dramatiq's, with durable retries (see ``default_middleware``).
@@ -102,7 +103,7 @@ class KafkaBroker(OperatorMethods, Broker):
         group_id: str = "dramatiq",
         namespace: str = "",
         partitions: int = 4,
-        replication_factor: int = 1,
+        replication_factor: int | None = None,
         retention_ms: int = DEFAULT_RETENTION_MS,
         middleware: list[Middleware] | None = None,
         client_options: Mapping[str, Any] | None = None,

@@ -589,6 +589,7 @@ class OperatorMethods:
 
     def _plan(self, queue_names: Sequence[str], layout: TopicLayout) -> TopicPlan:
         topics, settings = self.parts.topics, self.parts.settings
+        layout = topics.fitted(layout)
         return plan_topics(
             topics,
             queue_names,

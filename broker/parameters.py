@@ -28,8 +28,8 @@ RANGES: Mapping[str, Range] = {
 }
 
 
-def check_ranges(**values: int) -> None:
-    """Check the numbers of a broker against RANGES.
+def check_ranges(**values: int | None) -> None:
+    """Check the numbers of a broker against RANGES. None is a default.
 
     Raises:
       ParameterRefused: When some are out of their range; it names all of them.
@@ -37,7 +37,7 @@ def check_ranges(**values: int) -> None:
     wrong = []
     for name, value in values.items():
         least, beside, reason = RANGES[name]
-        if value not in beside and value < least:
+        if value is not None and value not in beside and value < least:
             allowed = " or ".join([f"at least {least}", *map(str, beside)])
             wrong.append(f"{name} is {value}; it has to be {allowed}: {reason}")
     if wrong:

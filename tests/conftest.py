@@ -282,7 +282,7 @@ def apache_kafka(server_home: Callable[[], Path]) -> Iterator[Callable[..., Apac
         yield start
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def _harmed_cluster(server_home: Callable[[], Path]) -> Iterator[ApacheKafkaCluster]:
     with ExitStack() as homes:
         cluster = ApacheKafkaCluster(server_home, libs=fetch_apache_kafka(KAFKA_JARS))
@@ -295,7 +295,7 @@ def _harmed_cluster(server_home: Callable[[], Path]) -> Iterator[ApacheKafkaClus
 
 @pytest.fixture
 def kafka_cluster(_harmed_cluster: ApacheKafkaCluster) -> ApacheKafkaCluster:
-    """Three Apache Kafkas of the test module's own, for harm; all of them run when a test begins."""
+    """Three Apache Kafkas for harm, which tests share; all of them run when a test begins."""
     _harmed_cluster.start()
     return _harmed_cluster
 

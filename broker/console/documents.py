@@ -328,7 +328,7 @@ class PlannedTopicRow(TypedDict):
     role: str
     queue: str | None
     partitions: int
-    replication: int
+    replication: int | None
     settings: dict[str, str]
     exists: bool
     differences: int

@@ -87,7 +87,7 @@ PLANNED_TOPIC_COLUMNS: Sequence[Column] = (
     Column("TOPIC", lambda r: r["topic"]),
     Column("ROLE", lambda r: r["role"]),
     Column("PARTITIONS", lambda r: str(r["partitions"]), is_number=True),
-    Column("REPLICAS", lambda r: str(r["replication"]), is_number=True),
+    Column("REPLICAS", lambda r: texts.number(r["replication"]), is_number=True),
     Column("STATE", _state, style=_state_style),
     Column("SETTINGS", lambda r: " ".join(f"{k}={v}" for k, v in sorted(r["settings"].items()))),
 )

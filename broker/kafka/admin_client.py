@@ -40,6 +40,9 @@ class Admin(KafkaAdminClient):  # type: ignore[misc]
     def cluster_id(self) -> str:
         return str(self.describe_cluster()["cluster_id"])
 
+    def node_count(self) -> int:
+        return len(self.describe_cluster()["brokers"])
+
     def group_members(self, group_id: str) -> Sequence[str]:
         return [member.member_id for member in self.described_members(group_id)]
 

@@ -405,6 +405,9 @@ class AdminClient(Protocol):
 
     def cluster_id(self) -> str: ...
 
+    def node_count(self) -> int:
+        """The nodes of the cluster: from Kafka 4.0 on with those that are dead, before without them."""
+
     def group_members(self, group_id: str) -> Sequence[str]:
         """The ids of the members that a group has now."""
 

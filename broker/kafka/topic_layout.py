@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .topic_policies import CLEANUP_POLICY, MAX_MESSAGE_BYTES, RETENTION_BYTES, RETENTION_MS, Role, limit_for
+
+#: The copies of a partition on a cluster of so many nodes or more, and how many of them have to have a record
+#: before Kafka acknowledges it: a node may be lost without a failed send or a lost record.
+REPLICAS = 3
+MIN_INSYNC_REPLICAS = 2
+#: The value of Kafka's protocol for the cluster's ``default.replication.factor``.
+CLUSTERS_DEFAULT = -1
 
 DEAD_LETTER_RETENTION_MS = 30 * 24 * 3600 * 1000
 #: Tombstones in the delayed topic must outlive the longest absence of a forwarder that remembers its offset.
@@ -31,6 +38,7 @@ HISTORY_RETENTION_BYTES = 1024 * 1024 * 1024
 #: Kafka deletes whole segments, so a partition has up to one segment more than its retention.
 HISTORY_SEGMENT_BYTES = 128 * 1024 * 1024
 HISTORY_SEGMENT_MS = 3600 * 1000
+MIN_INSYNC = "min.insync.replicas"
 #: A cluster may have another default, with which Kafka refuses records without a key.
 KEPT_FOR_A_TIME = {CLEANUP_POLICY: "delete"}
 
@@ -40,12 +48,25 @@ class TopicLayout:
     """The properties of the topics that the broker creates.
 
     Attributes:
+      replication_factor: The copies of a partition; None: as the cluster suggests, see :meth:`fitted`.
       retention_ms: The retention of a queue's topic.
+      min_insync_replicas: The setting ``min.insync.replicas`` of each topic; None: that of the cluster.
     """
 
     partitions: int
-    replication_factor: int
+    replication_factor: int | None
     retention_ms: int
+    min_insync_replicas: int | None = None
+
+    def fitted(self, nodes: int) -> TopicLayout:
+        """This layout with the replication of a cluster of so many nodes, unless one was chosen.
+
+        Three nodes or more have REPLICAS copies, of which MIN_INSYNC_REPLICAS acknowledge. Fewer nodes have
+        the default of the cluster.
+        """
+        if self.replication_factor is not None or nodes < REPLICAS:
+            return self
+        return replace(self, replication_factor=REPLICAS, min_insync_replicas=MIN_INSYNC_REPLICAS)
 
     def spec(self, role: Role, queue_limit: int | None) -> dict[str, Any]:
         """The entry of a new topic for ``AdminClient.create_topics``.
@@ -54,13 +75,19 @@ class TopicLayout:
           queue_limit: The largest ``max.message.bytes`` of the queues whose messages the topic holds, as far
             as it is known.
         """
+        copies = CLUSTERS_DEFAULT if self.replication_factor is None else self.replication_factor
+        in_sync = self.min_insync_replicas
         return {
             # Every worker reads them, and those of one partition in their order.
             "num_partitions": 1 if role in (Role.WORKERS, Role.CONTROL, Role.SCHEDULES) else self.partitions,
-            "replication_factor": self.replication_factor,
+            "replication_factor": copies,
             # Kafka's clock stamps the records. By the clock of a producer, retention would delete the records
             # of one that is behind, and Kafka would refuse those of one that is an hour ahead.
-            "configs": {"message.timestamp.type": "LogAppendTime", **self._limits(role, queue_limit)},
+            "configs": {
+                "message.timestamp.type": "LogAppendTime",
+                **({} if in_sync is None else {MIN_INSYNC: str(in_sync)}),
+                **self._limits(role, queue_limit),
+            },
         }
 
     def retention_of(self, role: Role) -> int:

@@ -76,7 +76,8 @@ class PlannedTopic:
       name: Its name.
       role: Its role, such as ``"queue"`` or ``"dead letters"``.
       queue_name: The queue to which it belongs; None for a topic of the whole namespace.
-      partitions, replication_factor, settings: Its properties when it is created.
+      partitions, replication_factor, settings: Its properties when it is created. A ``replication_factor`` of
+        None is the default of the cluster.
       exists: Whether the cluster has it.
       differences: The differences from it.
     """
@@ -85,7 +86,7 @@ class PlannedTopic:
     role: str
     queue_name: str | None
     partitions: int
-    replication_factor: int
+    replication_factor: int | None
     settings: Mapping[str, str]
     exists: bool
     differences: tuple[TopicDifference, ...]
@@ -213,7 +214,7 @@ def _topic(
         role.value,
         queue_name,
         spec["num_partitions"],
-        spec["replication_factor"],
+        layout.replication_factor,
         spec["configs"],
         found is not None,
         (),
@@ -233,9 +234,12 @@ def _topic(
 
 def _missing(planned: PlannedTopic, server: str) -> Iterator[TopicDifference]:
     settings = " ".join(f"--config {name}={value}" for name, value in sorted(planned.settings.items()))
+    copies = (
+        "" if planned.replication_factor is None else f"--replication-factor {planned.replication_factor} "
+    )
     command = (
         f"kafka-topics.sh --bootstrap-server {server} --create --topic {planned.name} --partitions "
-        f"{planned.partitions} --replication-factor {planned.replication_factor} {settings}"
+        f"{planned.partitions} {copies}{settings}"
     )
     yield TopicDifference(planned.name, "topic", planned.role, "", command)
 
@@ -253,9 +257,10 @@ def _differences(
     if role in (Role.WORKERS, Role.CONTROL, Role.SCHEDULES) and found.partitions > planned.partitions:
         # Kafka removes no partition.
         yield TopicDifference(name, "partitions", str(planned.partitions), str(found.partitions))
-    if found.replication is not None and found.replication < planned.replication_factor:
+    copies = planned.replication_factor
+    if copies is not None and found.replication is not None and found.replication < copies:
         # It takes an assignment of replicas to nodes: kafka-reassign-partitions.sh.
-        yield TopicDifference(name, "replication", str(planned.replication_factor), str(found.replication))
+        yield TopicDifference(name, "replication", str(copies), str(found.replication))
     for setting, value in sorted(planned.settings.items()):
         there = found.settings.get(setting, "")
         if not found.settings or _is_as_planned(setting, value, there):

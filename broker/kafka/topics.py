@@ -48,6 +48,8 @@ class Topics(TopicNames):
         self._seen: set[str] = set()
         self._policies = TopicPolicies(clients.bootstrap_servers, self.role_of, layout.retention_of)
         self._attempts = SingleFlight()
+        self._nodes: int | None = None
+        self._single_copies_logged = False
 
     def ensure(
         self,
@@ -313,6 +315,50 @@ class Topics(TopicNames):
         """The properties of the topics that this broker creates."""
         return self._layout
 
+    def fitted(self, layout: TopicLayout) -> TopicLayout:
+        """A layout with the replication that this cluster suggests, unless one was chosen.
+
+        Raises:
+          KafkaUnavailable: When Kafka does not answer.
+        """
+        if layout.replication_factor is not None:
+            return layout
+
+        def read() -> TopicLayout:
+            with self._clients.admin() as admin:
+                return layout.fitted(admin.node_count())
+
+        return self._clients.ask(read, "The nodes of the cluster could not be read")
+
+    def warn_of_single_copies(self, topics: Collection[str]) -> None:
+        """Log, once in a process, which of ``topics`` have one copy on a cluster of several nodes. Without an
+        answer from Kafka, the next call looks.
+        """
+        if self._single_copies_logged or self._nodes == 1:
+            return
+
+        def read() -> set[str]:
+            with self._clients.admin() as admin:
+                self._nodes = admin.node_count()
+                return set() if self._nodes == 1 else _with_one_copy(admin, topics)
+
+        try:
+            until_s = clock.monotonic_s() + LOOK_UP_TIMEOUT_S
+            single = self._clients.ask(
+                read, "The copies of the topics could not be counted", deadline_s=until_s
+            )
+        except BrokerConnectionError as e:
+            logger.debug("%s", e)
+            return
+        if single and not self._single_copies_logged:
+            self._single_copies_logged = True
+            logger.warning(
+                "The topics %s have one copy on a cluster of %d nodes: they are unavailable while its node "
+                "is, and a lost disk loses their messages. Raise it with kafka-reassign-partitions.sh (three "
+                "copies, with min.insync.replicas=2). Further topics are not named.",
+                sorted(single), self._nodes,
+            )  # fmt: skip
+
     def create(self, topics: Collection[str], layout: TopicLayout) -> None:
         """Create missing topics, the queues' topics first: the limits of the others depend on theirs.
 
@@ -381,9 +427,12 @@ class Topics(TopicNames):
         self.ensure([topic], deadline_s=deadline_s)
 
     def _create(self, admin: AdminClient, topics: Collection[str], layout: TopicLayout | None = None) -> None:
-        specs = {topic: self._spec(topic, layout or self._layout) for topic in sorted(topics)}
-        if not specs:
+        if not topics:
             return
+        layout = layout or self._layout
+        if layout.replication_factor is None:
+            layout = layout.fitted(admin.node_count())
+        specs = {topic: self._spec(topic, layout) for topic in sorted(topics)}
         try:
             answer = admin.create_topics(specs, raise_errors=False)
         except RuntimeError as e:  # of kafka-python, when the controller has changed twice
@@ -429,6 +478,14 @@ def _is_refusal(error: BrokerConnectionError) -> bool:
     return isinstance(error, NotAuthorized) or (
         isinstance(cause, BrokerResponseError) and not cause.retriable
     )
+
+
+def _with_one_copy(admin: AdminClient, topics: Collection[str]) -> set[str]:
+    return {
+        found["name"]
+        for found in admin.describe_topics(sorted(topics))
+        if any(len(partition["replica_nodes"]) == 1 for partition in found.get("partitions", ()))
+    }
 
 
 def _present(admin: AdminClient, topics: set[str], beside: set[str]) -> set[str]:

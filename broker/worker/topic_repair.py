@@ -51,4 +51,5 @@ class TopicRepair:
             else:
                 if self._logged.pop(queue_name, None) is not None:
                     logger.warning("The topics of %r were corrected; the queue is consumed.", queue_name)
+                self._topics.warn_of_single_copies([*topics, lanes_topic])
                 return

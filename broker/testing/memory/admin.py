@@ -79,6 +79,9 @@ class MemoryAdmin:
     def cluster_id(self) -> str:
         return self._request(Request.METADATA, lambda: "memory")
 
+    def node_count(self) -> int:
+        return 1
+
     def group_members(self, group_id: str) -> Sequence[str]:
         return [member.member_id for member in self.described_members(group_id)]
 

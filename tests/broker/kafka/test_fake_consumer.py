@@ -64,6 +64,9 @@ class FakeAdmin:
     def cluster_id(self) -> str:
         return "memory"
 
+    def node_count(self) -> int:
+        return 1
+
     def group_members(self, group_id: str) -> Sequence[str]:
         return []
 
