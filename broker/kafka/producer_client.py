@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Event
 from typing import Any
 
 from kafka import KafkaProducer
 
 from . import internals
+from .errors import IllegalStateError, KafkaError
 from .producer_errors import ProducerErrors
 from .protocol import SendFuture
 from .types import TopicPartition
@@ -50,12 +53,25 @@ class Producer(KafkaProducer):  # type: ignore[misc]
         return internals.producer_leader_epoch(self, partition)
 
     def wait_for_topic(self, topic: str, timeout_ms: float) -> None:
-        internals.wait_for_topic(self, topic, timeout_ms)
+        with _open():
+            internals.wait_for_topic(self, topic, timeout_ms)
 
     def refresh_metadata(self, *, timeout_s: float) -> None:
         answered = Event()
-        internals.request_producer_metadata(self, lambda _: answered.set())
+        with _open():
+            internals.request_producer_metadata(self, lambda _: answered.set())
         answered.wait(timeout_s)
 
     def force_close(self) -> None:
         internals.force_close(self)
+
+
+@contextmanager
+def _open() -> Iterator[None]:
+    """Raise IllegalStateError, as send() does, when another thread has closed the producer meanwhile."""
+    try:
+        yield
+    except RuntimeError as e:  # of kafka-python's network, which is closed; KafkaError is a RuntimeError, too
+        if isinstance(e, KafkaError):
+            raise
+        raise IllegalStateError(f"The producer was closed meanwhile: {e}") from e

@@ -36,6 +36,7 @@ from broker.kafka.consumer_client import Consumer
 from broker.kafka.errors import (
     CorruptRecordError,
     GroupAuthorizationFailedError,
+    IllegalStateError,
     KafkaConnectionError,
     KafkaTimeoutError,
     UnknownMemberIdError,
@@ -625,6 +626,17 @@ def test_a_forced_close_ends_the_thread_of_a_producer(silent: dict[str, Any]) ->
     made._sender.join(DEADLINE_MS / 1000)
     assert not made._sender.is_alive()
     made.close(timeout=0)  # there is nothing left to close
+
+
+def test_a_question_to_a_producer_that_another_thread_has_closed_is_an_illegal_state(producer: Any) -> None:
+    def request_update() -> None:
+        raise RuntimeError("NetworkSelector closed!")  # as net/selector.py:377 has it
+
+    producer._metadata.request_update = request_update
+    with pytest.raises(IllegalStateError):
+        producer.wait_for_topic("work", 1)
+    with pytest.raises(IllegalStateError):
+        producer.refresh_metadata(timeout_s=0.0)
 
 
 def test_a_look_up_of_the_cluster_asks_for_the_topics_that_it_is_given() -> None:
