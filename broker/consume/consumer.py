@@ -107,7 +107,9 @@ class QueueConsumer(Consumer):
         self._poller = Poller(
             config.topic, kafka, skipper, parts.in_flight, assigned_partitions, takeover, self._rights
         )
-        self._flush_watcher = FlushWatcher(kafka, dispatcher, FlushMarkers(parts.clients, config.group))
+        self._flush_watcher = FlushWatcher(
+            kafka, dispatcher, FlushMarkers(parts.clients, config.group), self._rights
+        )
         self._open_transactions = OpenTransactions(kafka)
         self._heartbeat_monitor = HeartbeatMonitor(kafka, queue_name, parts.silent_since_s)
 
@@ -265,7 +267,7 @@ class QueueConsumer(Consumer):
         stopping = self._shutdown.stopping
         if stopping or now_s >= self._committer.next_at_s:
             self._committer.commit_when_due(self._assigned_partitions.values(), force=stopping)
-        if self._takeover.unrestored:
+        if self._takeover.is_due:
             self._takeover.step()
         if now_s >= self._lane_releaser.next_step_s:
             self._lane_releaser.step(now_s)

@@ -133,13 +133,13 @@ class Dispatcher:
                 record = assigned.buffer[0]
                 if not assigned.tracker.is_to_run(record.offset):
                     assigned.take_out()
-                elif self._in_flight.adopt(assigned, record.offset, record.value):
-                    assigned.adopt(record)
-                elif finished := self._in_flight.recall(assigned, record.offset, record.value):
-                    assigned.adopt(record)
-                    self._parts.lane_writer.append_lane_update(finished)
-                    self._parts.completer.settle(finished)
-                elif record.key is None or lane_of(record.headers) is None:
+                elif assigned.lanes_are_closed and _is_keyed(record):
+                    if not assigned.has_room_in_metadata():
+                        return False
+                    assigned.hold()
+                elif self._is_running_or_done(assigned, record):
+                    continue
+                elif not _is_keyed(record):
                     return True
                 elif lanes.leaving or not assigned.has_room_in_metadata():
                     return False
@@ -148,6 +148,18 @@ class Dispatcher:
                     if lanes.ready:
                         return True
             return False
+
+    def _is_running_or_done(self, assigned: AssignedPartition, record: ConsumedRecord) -> bool:
+        """Whether a delivery of an earlier assignment runs the next record, or has run it; it is adopted."""
+        if self._in_flight.adopt(assigned, record.offset, record.value):
+            assigned.adopt(record)
+        elif finished := self._in_flight.recall(assigned, record.offset, record.value):
+            assigned.adopt(record)
+            self._parts.lane_writer.append_lane_update(finished)
+            self._parts.completer.settle(finished)
+        else:
+            return False
+        return True
 
     def has_room(self, assigned: AssignedPartition) -> bool:
         """Whether one more incomplete offset fits into the commit metadata."""
@@ -278,3 +290,7 @@ class Dispatcher:
         delivery = make_delivery(message, record, assigned)
         delivery.unrun = True
         return delivery
+
+
+def _is_keyed(record: ConsumedRecord) -> bool:
+    return record.key is not None and lane_of(record.headers) is not None

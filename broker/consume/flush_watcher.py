@@ -16,14 +16,18 @@ from ..admin.flush_markers import FlushMarkers
 from ..deliveries.assigned_partition import AssignedPartition
 from ..kafka.errors import KafkaError
 from ..kafka.protocol import ConsumerClient, PendingOffsets
+from ..kafka.rights import is_denial
 from ..kafka.types import TopicPartition
 from .dispatcher import Dispatcher
+from .queue_rights import QueueRights
 
 logger = logging.getLogger(__name__)
 
 #: The interval in which the start of a log is polled while records of it are held.
 POLL_INTERVAL_S = 0.5
 POLL_TIMEOUT_MS = 5_000
+#: The same while the right to read the markers is missing.
+DENIED_INTERVAL_S = 2.0
 
 
 class FlushWatcher:
@@ -31,10 +35,13 @@ class FlushWatcher:
     for the markers.
     """
 
-    def __init__(self, kafka: ConsumerClient, dispatcher: Dispatcher, markers: FlushMarkers) -> None:
+    def __init__(
+        self, kafka: ConsumerClient, dispatcher: Dispatcher, markers: FlushMarkers, rights: QueueRights
+    ) -> None:
         self._kafka = kafka
         self._dispatcher = dispatcher
         self._markers = markers
+        self._rights = rights
         self._next_check_s = 0.0
         self._asked: PendingOffsets | None = None
 
@@ -52,9 +59,9 @@ class FlushWatcher:
             answer, self._asked = self._asked, None
             self._next_check_s = now_s + POLL_INTERVAL_S
             if answer.succeeded():
-                self._compare({partition: found.offset for partition, found in answer.value.items()})
+                self._compare({partition: found.offset for partition, found in answer.value.items()}, now_s)
 
-    def _compare(self, starts: dict[TopicPartition, int]) -> None:
+    def _compare(self, starts: dict[TopicPartition, int], now_s: float) -> None:
         moved: list[AssignedPartition] = []
         for partition, start in starts.items():
             assigned = self._dispatcher.assigned_partitions.get(partition)
@@ -69,8 +76,12 @@ class FlushWatcher:
         try:
             flushed = self._markers.read([assigned.partition for assigned in moved])
         except (KafkaError, BrokerConnectionError) as e:
+            if isinstance(e, KafkaError) and is_denial(e):
+                self._rights.note_flush_denial(e)
+                self._next_check_s = now_s + DENIED_INTERVAL_S
             logger.info("The flush markers of %s cannot be read yet: %r", starts, e)
             return
+        self._rights.note_flush_granted()
         for assigned in moved:
             assigned.log_start = starts[assigned.partition]
             marker = flushed.get(assigned.partition)

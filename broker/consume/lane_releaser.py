@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dramatiq.errors import BrokerConnectionError
 
 from ..deliveries.assigned_partition import AssignedPartition
+from ..errors import NotAuthorized
 from ..kafka.errors import KafkaError, MessageSizeTooLargeError
 from ..kafka.protocol import ConsumerClient
 from ..kafka.types import ConsumedRecord, TopicPartition
@@ -57,6 +58,9 @@ class LaneReleaser:
         self._checked_s = 0.0
         self._released_s = 0.0
         self._backoff = Backoff(BACKOFF_S)
+        self._requeuing = f"Messages in the lanes of {config.queue_name!r} cannot be requeued"
+        self._checking = f"Flushes of the lanes of {config.queue_name!r} cannot be noticed"
+        self._failing: set[str] = set()
 
     def step(self, now_s: float) -> None:
         """Release the messages that may be released."""
@@ -87,7 +91,7 @@ class LaneReleaser:
             self._owned_lanes.check()
         except (KafkaError, BrokerConnectionError) as e:
             failure = e
-        self._report(failure, now_s)
+        self._report(self._checking, failure, now_s)
 
     def release(
         self, assigned: AssignedPartition, entries: Sequence[LaneEntry[ConsumedRecord]], now_s: float
@@ -110,7 +114,7 @@ class LaneReleaser:
         else:
             failure = self._requeue(assigned, found)
         self._released_s = now_s
-        self._report(failure, now_s)
+        self._report(self._requeuing, failure, now_s)
 
     def _requeue(self, assigned: AssignedPartition, found: Found) -> BaseException | None:
         """Send requeue records; return the failure of one that is to be sent again, if there is one."""
@@ -158,13 +162,17 @@ class LaneReleaser:
             and (self._kafka.highwater(assigned.partition) or 0) <= assigned.expected
         )
 
-    def _report(self, failure: BaseException | None, now_s: float) -> None:
+    def _report(self, activity: str, failure: BaseException | None, now_s: float) -> None:
         if failure is not None:
-            if not self._backoff.has_failed:
-                logger.warning(
-                    "Messages in the lanes cannot be requeued at the moment: %s", explained(failure)
-                )
+            if isinstance(failure, NotAuthorized):
+                self._parts.denials.note(activity, NotAuthorized(f"{activity}: {failure}"))
+            elif activity not in self._failing:
+                logger.warning("%s at the moment: %s", activity, explained(failure))
+            self._failing.add(activity)
             self.next_step_s = now_s + self._backoff.fail()
-        elif self._backoff.has_failed:
-            logger.info("Messages in the lanes are requeued again.")
-            self._backoff.reset()
+        elif activity in self._failing:
+            self._failing.remove(activity)
+            self._parts.denials.is_over(activity)
+            logger.info("It is over: %s.", activity)
+            if not self._failing:
+                self._backoff.reset()

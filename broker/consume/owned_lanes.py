@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from ..deliveries.assigned_partition import AssignedPartition
+from ..errors import NotAuthorized
 from ..kafka.errors import KafkaError, TopicAuthorizationFailedError
 from ..kafka.protocol import ConsumerClient
 from ..kafka.rights import is_denial, reading
@@ -76,6 +77,9 @@ class OwnedLanes:
 
         Parameters:
           states: The committed states of partitions to compare with the lanes topic.
+
+        Raises:
+          NotAuthorized: When the lanes topic may not be read or written.
         """
         restored: dict[TopicPartition, Lanes[ConsumedRecord]] = {p: Lanes() for p in partitions}
         waited = any(state.lanes is not None and state.lanes.waiting for state in states.values())
@@ -83,15 +87,20 @@ class OwnedLanes:
         if not waited and not self._is_visible():
             self._unread.update((p, states[p].highest + 1 if p in states else math.inf) for p in restored)
             return restored
+        doing = (
+            f"Messages of the topic {self._queue_topic!r} that have a partition_key wait, as the topic "
+            f"{self._topic!r} cannot be read and written"
+        )
         try:
             # The last owner may have written its last records to a leader that another one has replaced.
             self._store.catch_up_with_all()
             self._catch_up()
             self._repair.repair_committed(self._store, states)
+        except NotAuthorized as e:
+            raise NotAuthorized(f"{doing}: {e}") from e
         except KafkaError as e:
             if not is_denial(e):
                 raise
-            doing = f"The queue cannot be consumed, as the topic {self._topic!r} could not be read"
             raise self._parts.clients.translated(e, doing, reading(self._topic)) from e
         for partition, lanes in restored.items():
             number = partition.partition

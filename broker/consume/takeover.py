@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 
 from dramatiq.errors import BrokerConnectionError
@@ -39,6 +39,9 @@ logger = logging.getLogger(__name__)
 
 #: The pause before a failed read of the committed offsets is repeated.
 RESTORE_BACKOFF_S = 0.5
+#: The pauses between two attempts to use a lanes topic without the right to it.
+LANES_DENIED_BACKOFF_S = 1.0
+MAX_LANES_DENIED_BACKOFF_S = 5.0
 
 
 class Takeover:
@@ -82,6 +85,7 @@ class Takeover:
         self._reported_replays: set[TopicPartition] = set()
         self._backoff = Backoff(RESTORE_BACKOFF_S)
         self._restore_failure = ""
+        self._lanes_backoff = Backoff(LANES_DENIED_BACKOFF_S, MAX_LANES_DENIED_BACKOFF_S)
 
     def expect(self, partitions: Iterable[TopicPartition]) -> None:
         """Note that Kafka has assigned partitions, and read nothing of them yet."""
@@ -99,13 +103,22 @@ class Takeover:
 
     def seconds_until_due(self) -> float:
         """The time until :meth:`step` is due; infinite when there is nothing to restore."""
-        return self._backoff.remaining_s if self.unrestored else math.inf
+        restore_s = self._backoff.remaining_s if self.unrestored else math.inf
+        return min(restore_s, self._lanes_backoff.remaining_s if self._with_closed_lanes() else math.inf)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether :meth:`step` is due."""
+        return self.seconds_until_due() <= 0
 
     def step(self) -> None:
         """Take the unrestored partitions over, unless the last attempt failed a moment ago.
 
-        None of their records is dispatched before this succeeds.
+        None of their records is dispatched before this succeeds. Partitions whose lanes are closed are taken
+        over again once the rights to the lanes topic are granted.
         """
+        if self._lanes_backoff.is_over and (closed := self._with_closed_lanes()):
+            self._open_lanes(closed)
         if not self.unrestored or not self._backoff.is_over:
             return
         with self._in_flight.lock:
@@ -138,9 +151,11 @@ class Takeover:
 
     def _take_over(self, restored: Mapping[TopicPartition, Restored]) -> None:
         states = {partition: found.state for partition, found in restored.items()}
-        lanes = self._owned_lanes.restore(restored, states)
+        lanes = self._restore_lanes(states)
         taken = {
-            partition: self._new_assigned_partition(partition, found, lanes[partition])
+            partition: self._new_assigned_partition(
+                partition, found, None if lanes is None else lanes[partition]
+            )
             for partition, found in restored.items()
         }
         for partition, state in states.items():
@@ -156,9 +171,59 @@ class Takeover:
                 self._dispatcher.add(taken[partition])
         self._kafka.resume(*ours)
 
+    def _restore_lanes(
+        self, states: Mapping[TopicPartition, CommitState]
+    ) -> dict[TopicPartition, Lanes[ConsumedRecord]] | None:
+        """The lanes of partitions; None when the rights to the lanes topic are missing."""
+        try:
+            lanes = self._owned_lanes.restore(states, states)
+        except NotAuthorized as e:
+            self._rights.note_lanes_denial(e)
+            self._lanes_backoff.fail()
+            return None
+        self._rights.note_lanes_granted()
+        self._lanes_backoff.reset()
+        return lanes
+
+    def _with_closed_lanes(self) -> list[AssignedPartition]:
+        return [a for a in list(self._dispatcher.assigned_partitions.values()) if a.lanes_are_closed]
+
+    def _open_lanes(self, closed: Sequence[AssignedPartition]) -> None:
+        """Take partitions over again whose lanes topic may be used now. Keyed records that were held are read
+        again, and running messages are adopted.
+        """
+        with self._in_flight.lock:
+            states = {assigned.partition: assigned.snapshot() for assigned in closed}
+        try:
+            lanes = self._restore_lanes(states)
+        except (KafkaError, BrokerConnectionError) as e:
+            logger.info("The lanes topic cannot be read yet: %s", explained(e))
+            self._lanes_backoff.fail()
+            return
+        if lanes is None:
+            return
+        with self._in_flight.lock:
+            for assigned in closed:
+                partition = assigned.partition
+                if self._dispatcher.assigned_partitions.get(partition) is not assigned:
+                    continue  # it was revoked meanwhile
+                state = assigned.snapshot()
+                self.take_away([partition])
+                restored = Restored(
+                    state,
+                    unclean=False,
+                    end_offset=state.highest + 1,
+                    probation_end=assigned.crash_counts.probation_end,
+                    topic_id=assigned.topic_id,
+                )
+                self._dispatcher.add(self._new_assigned_partition(partition, restored, lanes[partition]))
+                self._kafka.seek(partition, state.next_offset, state.leader_epoch)
+                self._kafka.resume(partition)
+
     def _new_assigned_partition(
-        self, partition: TopicPartition, restored: Restored, lanes: Lanes[ConsumedRecord]
+        self, partition: TopicPartition, restored: Restored, lanes: Lanes[ConsumedRecord] | None
     ) -> AssignedPartition:
+        """An assigned partition. Without ``lanes`` no keyed record of it is dispatched."""
         state, probation_end = restored.state, restored.probation_end
         if restored.unclean:
             probation_end = min(state.highest + 1 + MAX_UNCOMMITTED, restored.end_offset)
@@ -170,6 +235,7 @@ class Takeover:
             probation_end=probation_end,
             lanes=lanes,
             lane_ends=partial(self._owned_lanes.ends_for, partition),
+            lanes_are_closed=lanes is None,
             topic_id=restored.topic_id,
         )
 
@@ -186,7 +252,11 @@ class Takeover:
         """
         partition = assigned.partition
         self._kafka.refresh_metadata(RESTORE_TIMEOUT_MS)
-        lanes = self._owned_lanes.restore([partition])
+        lanes = (
+            self._restore_lanes({partition: assigned.snapshot()})
+            if assigned.lanes_are_closed
+            else (self._owned_lanes.restore([partition]))
+        )
         common = self._end_of_common_epoch(assigned)
         topic_id = self._kafka.topic_id(partition.topic)
         with self._in_flight.lock:
@@ -207,7 +277,9 @@ class Takeover:
                 probation_end=assigned.crash_counts.probation_end,
                 topic_id=topic_id,
             )
-            self._dispatcher.add(self._new_assigned_partition(partition, restored, lanes[partition]))
+            self._dispatcher.add(
+                self._new_assigned_partition(partition, restored, None if lanes is None else lanes[partition])
+            )
             self._kafka.seek(partition, state.next_offset, state.leader_epoch)
             self._kafka.resume(partition)
         if cut == ALL_OF_IT:

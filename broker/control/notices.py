@@ -400,8 +400,14 @@ class NoticeReader:
             for partition, end in ends.items()
         ):
             self._renewal = None
+            if self._is_unreadable_logged and not self._has_fetched(kafka):
+                return  # an empty topic is at its end without the right to read it
             self._standing.end_reading()
             self._note_read(asked_s)
+
+    def _has_fetched(self, kafka: ConsumerClient) -> bool:
+        """Whether this consumer was allowed to read each partition of the control topic."""
+        return all(kafka.highwater(partition) is not None for partition in self._control.partitions)
 
     def _note_read(self, asked_s: float) -> None:
         self._read_s, self._has_read = asked_s, True
@@ -431,6 +437,7 @@ class NoticeReader:
         if others := [f for f in self._followed if f is not self._control and f.topic in denied]:
             for followed in others:
                 followed.denied_until_s = now_s + OTHER_DENIED_BACKOFF_S
+                followed.positions.clear()  # a new consumer would read it at once, and be denied again
                 self._note_denial(f"The topic {followed.topic!r} cannot be followed", followed.topic, error)
         if not others or self._control.topic in denied:
             self._control.denied_until_s = now_s + DENIED_BACKOFF_S

@@ -63,6 +63,7 @@ class AssignedPartition:
         They are delivered offsets, and keep their lane entries and lanes.
       in_flight: Dispatched deliveries that are not complete, by offset.
       lanes: The order of the records that have a partition key.
+      lanes_are_closed: Whether the rights to the lanes topic are missing. No keyed record is dispatched then.
       lane_entries: The lane entries of dispatched records, by offset.
       crash_counts: The crash counts of incomplete offsets, and the end of the probation.
       leaving: Whether a revoke is about to follow. Nothing more of the partition is dispatched or begins.
@@ -88,6 +89,7 @@ class AssignedPartition:
         probation_end: int = 0,
         lanes: Lanes[ConsumedRecord] | None = None,
         lane_ends: Callable[[], Mapping[int, LogEnd]] = dict,
+        lanes_are_closed: bool = False,
         topic_id: object = None,
     ) -> None:
         self.partition = partition
@@ -107,6 +109,8 @@ class AssignedPartition:
         self.buffered_bytes = 0
         self.paused = False
         self.lanes: Lanes[ConsumedRecord] = Lanes() if lanes is None else lanes
+        self.lanes_are_closed = lanes_are_closed
+        self._restored_lanes = state.lanes
         self._lane_ends = lane_ends
         self.lane_entries: dict[int, LaneEntry[ConsumedRecord]] = {}
         self.returned: list[ConsumedRecord] = []
@@ -200,6 +204,12 @@ class AssignedPartition:
             # Now, and with no commit in between: the message of which it is a duplicate may be done before.
             self.complete_unrun(record.offset)
             self.duplicates.append(record)
+
+    def hold(self) -> None:
+        """Take the next record out of the buffer and leave it incomplete: it is read again later."""
+        record = self.take_out()
+        self.tracker.deliver(record.offset, record.leader_epoch)
+        self.dirty = True
 
     def adopt(self, record: ConsumedRecord) -> None:
         """Take the next record out of the buffer: a delivery in flight runs it, or has run it."""
@@ -351,6 +361,9 @@ class AssignedPartition:
 
     def _committed_lanes(self, state: CommitState) -> CommittedLanes | None:
         """The part of the lanes that fits beside ``state`` into the commit metadata."""
+        if self.lanes_are_closed:  # nothing has changed there
+            whole = encode(replace(state, lanes=self._restored_lanes))
+            return self._restored_lanes if len(whole) <= MAX_METADATA_CHARS else None
         if not (ends := self._lane_ends()):
             return None
         room = (MAX_METADATA_CHARS - len(encode(state))) * 3 // 4

@@ -58,7 +58,8 @@ class Operations:
         return [
             *_on_topics("READ", self._queue, self._delayed, self._lanes, self._control),
             *_on_topics("WRITE", self._queue, self._delayed, self._lanes, self._dead_letters),
-            *_on_groups(self._group, f"{self._group}.flushed", f"{self._delayed}.forwarders"),
+            *_on_groups(self._group, f"{self._delayed}.forwarders"),
+            Right("DESCRIBE", "group", f"{self._group}.flushed"),
         ]
 
     def working_and_reporting(self) -> list[Right]:
@@ -88,17 +89,15 @@ class Operations:
         """The right to tell flushed records from lost ones. Everything else works without it."""
         return [Right("DESCRIBE", "group", f"{self._group}.flushed")]
 
-    def observing_schedules(self) -> list[Right]:
-        """The right to look at schedules, for applications that have some."""
-        return [*_on_topics("READ", self._schedules)]
+    def firing_schedules(self) -> list[Right]:
+        """The rights of a worker that may become the owner of the schedules."""
+        return [*self.changing_schedules(), *_on_groups(f"{self._schedules}.owners")]
 
-    def scheduling(self) -> list[Right]:
-        """The rights for schedules, for a worker that enqueues them and an operator who changes them."""
-        return [
-            *_on_topics("READ", self._schedules),
-            *_on_topics("WRITE", self._schedules),
-            *_on_groups(f"{self._schedules}.owners"),
-        ]
+    def changing_schedules(self) -> list[Right]:
+        return [*self.seeing_schedules(), *_on_topics("WRITE", self._schedules)]
+
+    def seeing_schedules(self) -> list[Right]:
+        return [*_on_topics("READ", self._schedules)]
 
     def checking(self) -> list[Right]:
         """The rights to check the settings of the topics. Everything else works without them."""

@@ -291,8 +291,8 @@ def _rights(
         operations = Operations(topics, queue_name, topics.group(group_id, queue_name))
         for right in _RIGHTS[client](operations):
             needed.setdefault(right, False)
-        for optional in _OPTIONAL[client]:
-            for right in optional(operations):
+        for rights in _OPTIONAL_RIGHTS[client]:
+            for right in rights(operations):
                 needed.setdefault(right, True)
     for right, is_optional in needed.items():
         # READ and WRITE include DESCRIBE.
@@ -309,10 +309,9 @@ _RIGHTS = {
     ClientKind.OPERATOR: Operations.operating,
     ClientKind.CONSOLE: Operations.observing,
 }
-
-_OPTIONAL: Mapping[ClientKind, tuple[Callable[[Operations], list[Right]], ...]] = {
+_OPTIONAL_RIGHTS: Mapping[ClientKind, Sequence[Callable[[Operations], list[Right]]]] = {
     ClientKind.WEB: (),
-    ClientKind.WORKER: (Operations.scheduling, Operations.checking),
-    ClientKind.OPERATOR: (Operations.scheduling, Operations.checking),
-    ClientKind.CONSOLE: (Operations.observing_schedules, Operations.auditing, Operations.checking),
+    ClientKind.WORKER: (Operations.firing_schedules, Operations.checking),
+    ClientKind.OPERATOR: (Operations.changing_schedules, Operations.checking),
+    ClientKind.CONSOLE: (Operations.seeing_schedules, Operations.auditing, Operations.checking),
 }

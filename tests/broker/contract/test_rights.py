@@ -429,19 +429,21 @@ def test_a_worker_that_may_see_the_lanes_and_not_read_them_names_the_topic_and_t
     ran: list[str] = []
 
     @dramatiq.actor(broker=broker, max_retries=0)
-    def task() -> None:
-        ran.append("task")
+    def task(what: str) -> None:
+        ran.append(what)
 
-    client.owner.enqueue_many([message(), message(partition_key="a")])
+    keyed = message(partition_key="a").copy(args=("keyed",))
+    client.owner.enqueue_many([keyed, *(message().copy(args=("plain",)) for _ in range(8))])
     start_worker(broker)
     said = f"It takes the right READ on the topic {lanes!r}"
     wait_until(lambda: lines(caplog, said), deadline_s=DEADLINE_S, what="the worker to say what it lacks")
     (line,) = lines(caplog, said)
     assert f"--operation READ --topic {lanes}" in line
-    assert ran == []
+    wait_until(lambda: len(ran) == 8, deadline_s=DEADLINE_S, what="those without a key to run")
+    assert "keyed" not in ran
 
     client.grant(("READ", "topic", lanes))
-    wait_until(lambda: len(ran) == 2, deadline_s=DEADLINE_S, what="both of them to run")
+    wait_until(lambda: ran[8:] == ["keyed"], deadline_s=DEADLINE_S, what="the other one to run")
 
 
 def test_a_worker_that_may_not_see_lanes_in_which_something_waits_says_so_and_loses_nothing(

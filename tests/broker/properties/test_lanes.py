@@ -24,6 +24,7 @@ from broker.consume.lane_releaser import LaneReleaser
 from broker.consume.owned_lanes import OwnedLanes
 from broker.kafka import topic_reader
 from broker.kafka.clients import Clients
+from broker.kafka.rights import Denials
 from broker.kafka.topic_layout import TopicLayout
 from broker.kafka.topic_reader import StaleRead
 from broker.kafka.topics import Topics
@@ -221,6 +222,7 @@ class Owner:
             application_group=GROUP,
         )
         parts = SimpleNamespace(
+            denials=Denials(),
             clients=SimpleNamespace(consumer=lambda **options: LanesTopic(self.kafka, self.work_elsewhere)),
             in_flight=SimpleNamespace(lock=threading.RLock()),
             completion_publisher=SimpleNamespace(publish=self.publish),
