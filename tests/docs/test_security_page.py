@@ -40,7 +40,7 @@ def test_the_table_has_each_right_of_the_plan_once_and_no_other_one() -> None:
     assert set(rows) == planned(is_optional=False)
 
 
-def test_the_optional_rights_are_those_to_settings_and_schedules() -> None:
+def test_the_optional_rights_are_those_to_settings_schedules_and_flush_markers() -> None:
     optional = planned(is_optional=True)
     assert {right for right in optional if right[1] != "DESCRIBE_CONFIGS"} == {
         ("worker", "READ", "topic", "ns-dramatiq_schedules"),
@@ -49,6 +49,7 @@ def test_the_optional_rights_are_those_to_settings_and_schedules() -> None:
         ("operator", "READ", "topic", "ns-dramatiq_schedules"),
         ("operator", "WRITE", "topic", "ns-dramatiq_schedules"),
         ("console", "READ", "topic", "ns-dramatiq_schedules"),
+        ("console", "DESCRIBE", "group", "shop.ns-mail.flushed"),
     }
     settings = {(right[0], right[3]) for right in optional if right[1] == "DESCRIBE_CONFIGS"}
     topics = {name for _, name in settings}
