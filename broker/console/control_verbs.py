@@ -71,6 +71,11 @@ def pause(
         lines = [f"The queue {queue!r} is paused: {_effect(result)}."]
         if result.confirmed:
             lines.append(f"Confirmed by {', '.join(result.confirmed)}.")
+        if result.unconfirmed:
+            lines.append(
+                f"Not confirmed by {', '.join(result.unconfirmed)}: silent workers begin nothing before they "
+                "have read it."
+            )
         session.output.show(Answer("pause", document, lines=lines))
         if result.unknown:
             raise Refused(disobedience(queue, result), ExitCode.UNDECIDED)

@@ -122,8 +122,10 @@ class Served:
         """
         if not self.workers[state.name]:
             return state.waiting, state.incomplete
-        running = min(state.lag, self.running[state.name])
-        return state.lag - running, running
+        # A running message may have lost its record to a purge.
+        purged = state.counts.purged
+        running = min(state.lag + purged, self.running[state.name])
+        return state.lag - max(0, running - purged), running
 
 
 def time_to_drain(lag: int, rate_in: float | None, rate_out: float | None) -> float | None:

@@ -70,6 +70,15 @@ def test_a_pause_without_workers_promises_that_nothing_begins(kit: Kit, dkb: Dkb
     assert ran.out == "The queue 'mail' is paused: no task of it begins any more.\n"
 
 
+def test_a_pause_names_the_workers_that_have_not_confirmed_it(kit: Kit, dkb: Dkb, tell: Tell) -> None:
+    kit.broker.declare_queue("mail")
+    kit.broker.enqueue(dramatiq.Message("mail", "task", (), {}, {}))
+    tell(report(worker_id="a:1:frozen", queues=("mail",), control=ControlState()))
+    ran = dkb("pause", "mail", "--reason", "a test", "--wait", "0")
+    assert ran.code == 5
+    assert "Not confirmed by a:1:frozen: " in ran.out
+
+
 def test_every_view_names_the_workers_that_do_not_obey_a_pause(kit: Kit, dkb: Dkb, tell: Tell) -> None:
     # Given a pause that one worker has applied and another one cannot read
     kit.broker.declare_queue("mail")

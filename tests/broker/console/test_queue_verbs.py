@@ -161,6 +161,21 @@ def test_a_purge_is_no_loss_in_any_view(kit: Kit, dkb: Dkb) -> None:
     assert (row["ledger_difference"], row["purged"]) == (1, 2)
 
 
+def test_a_message_whose_record_a_purge_has_deleted_runs_nevertheless(kit: Kit, dkb: Dkb, tell: Tell) -> None:
+    kit.broker.declare_queue("mail")
+    kit.broker.enqueue(dramatiq.Message("mail", "task", (), {}, {}))
+    now_ms = kit.clock.wall_ms()
+    task = RunningTask("m", "task", "mail", 1, since_ms=now_ms - 7_000)
+    tell(report(queues=("mail",), running=(task,), running_count=1, at_ms=now_ms))
+    kit.broker.flush("mail")
+    (row,) = dkb("status", "--json", "--sample", "0").document["queues"]
+    assert (row["waiting"], row["running"]) == (0, 1)
+    for _ in range(3):
+        kit.broker.enqueue(dramatiq.Message("mail", "task", (), {}, {}))
+    (row,) = dkb("status", "--json", "--sample", "0").document["queues"]
+    assert (row["waiting"], row["running"]) == (3, 1)
+
+
 def test_a_message_that_runs_by_a_report_does_not_wait_although_no_commit_has_it(
     kit: Kit, dkb: Dkb, tell: Tell
 ) -> None:
