@@ -29,14 +29,17 @@ class Verdict:
     violations: list[str] = field(default_factory=list)
 
 
-def judge(ledger: Path, *, relaxed: bool = False) -> Verdict:
+def judge(ledger: Path, *, relaxed: bool = False, only: range | None = None) -> Verdict:
     """Read the ledger in the order in which it was written, key by key.
 
     Parameters:
       relaxed: Whether a retry waits elsewhere: later messages of its key may begin meanwhile, and a kill may
         have made it twice.
+      only: The numbers of keyed tasks; by default all are.
     """
     events = [json.loads(line) for line in ledger.read_bytes().splitlines()]
+    if only is not None:
+        events = [event for event in events if event[1] in only]
     last_seen = {pid: place for place, (_, _, pid) in enumerate(events)}
     done_by: dict[int, int] = {}
     running: dict[int, tuple[int, int]] = {}
