@@ -14,7 +14,7 @@ export PIP_PROGRESS_BAR := off
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test-fast test test-real test-chaos test-cluster test-package test-browser demo screenshots test-ecosystem soak-memory coverage soak bench bench-smoke bench-moderation bench-plans bench-migrations migrate train evaluate bench-model check lint types imports format clean
+.PHONY: help run test-fast test test-real test-chaos test-cluster test-harm test-package test-browser demo screenshots test-ecosystem soak-memory coverage soak bench bench-smoke bench-moderation bench-plans bench-migrations migrate train evaluate bench-model check lint types imports format clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{ printf "make %-16s %s\n", $$1, $$2 }'
@@ -36,6 +36,9 @@ test-chaos: .venv/runtime.stamp ## kill workers and an Apache Kafka in every way
 
 test-cluster: .venv/runtime.stamp ## harm single nodes of three Apache Kafkas that replicate
 	$(BIN)/python -m pytest tests/cluster -v --stack=real
+
+test-harm: .venv/runtime.stamp ## the tests of test-chaos and test-cluster, two files at a time
+	$(BIN)/python -m pytest tests/chaos tests/cluster -v --stack=real -n 2 --dist loadfile
 
 test-package: .venv/dev.stamp ## build the broker's wheel, install it alone, and run an application on it
 	$(BIN)/python -m pytest tests/package -v --package-index
