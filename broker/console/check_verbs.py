@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable
+from functools import partial
 from importlib.util import find_spec
 from typing import Annotated, TypeVar
 
@@ -171,7 +172,7 @@ class Examination:
         for name in names:
             self._examine_queue(name, workers, retention)
         for name in sorted(served_queues(workers).difference(names)):
-            self._ask(f"queue {name}", lambda name=name: broker.queue_names(name))  # type: ignore[misc]
+            self._ask(f"queue {name}", partial(broker.queue_names, name))
         return self._found
 
     def _examine_queue(self, name: str, workers: list[WorkerInfo], retention: dict[str, str | None]) -> None:
