@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import shutil
-import subprocess
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from broker import WorkerState
+from dev.earlier_version import VersionMissing, extract_version
 from dev.stack import ROOT
 from tests.chaos.arena import START_DEADLINE_S, Arena, Worker
 from tests.waiting import wait_until
@@ -29,14 +27,11 @@ RETRIES = 3 * 2 * (20 + 6)
 @pytest.fixture(scope="module")
 def earlier_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the broker of the earlier version, and with the tasks of this one."""
-    archive = subprocess.run(
-        ["git", "archive", EARLIER, "broker"], cwd=ROOT, capture_output=True, check=False
-    )
-    if archive.returncode:
-        pytest.skip(f"the history of the repository has no {EARLIER} here")
     root = tmp_path_factory.mktemp("earlier")
-    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
-        files.extractall(root, filter="data")
+    try:
+        extract_version(EARLIER, root, "broker")
+    except VersionMissing as error:
+        pytest.skip(str(error))
     chaos = root / "tests" / "chaos"
     chaos.mkdir(parents=True)
     for name in ("app.py", "outside_ledger.py"):
