@@ -339,7 +339,9 @@ def test_a_long_key_is_unique_too(kit: Kit) -> None:
         ({"unique_by": 7}, "is 7: pass the name of a parameter"),
         ({"unique_by": ()}, r"is \(\): pass the name"),
         ({"unique_by": ["key", 3]}, "pass the name of a parameter"),
-        ({"partition_key": lambda key, number: key}, "stands beside partition_key="),
+        pytest.param(
+            {"partition_key": lambda key, number: key}, "stands beside partition_key=", id="partition_key"
+        ),
     ],
     ids=str,
 )
