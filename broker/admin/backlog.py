@@ -14,7 +14,7 @@ from ..kafka.types import TopicPartition
 from ..kafka.watermarks import high_watermarks
 from ..offsets.commit_metadata import CommitState
 from ..offsets.committed_state import RESTORE_TIMEOUT_MS, read_committed, read_metadata
-from ..offsets.truncation import PartitionLog, believe
+from ..offsets.truncation import ALL_OF_IT, PartitionLog, believe
 from ..process import clock
 from .flush_markers import FlushMarker, FlushMarkers, FlushNote
 from .partition_counts import PartitionCounts, count_records
@@ -41,12 +41,15 @@ class PartitionBacklog:
       state: The committed state, corrected for truncations; None without a commit.
       beginning, end: The bounds of the log.
       flushed: The records that flushes have deleted; None without a marker, and until it is read.
+      lost_tail: The records that workers have had and that the log has lost at its end since, until a worker
+        takes the partition over again.
     """
 
     state: CommitState | None
     beginning: int
     end: int
     flushed: FlushMarker | None = None
+    lost_tail: int = 0
 
     @property
     def counts(self) -> PartitionCounts:
@@ -113,8 +116,12 @@ class Backlog:
     def read(self) -> dict[TopicPartition, PartitionBacklog]:
         """The records and the committed state of each partition."""
         ranges = self._ranges()
-        self.states = states = self._believed(ranges)
-        return {p: PartitionBacklog(states.get(p), *ranges[p]) for p in ranges}
+        believed = self._believed(ranges)
+        self.states = states = {p: state for p, (state, _) in believed.items()}
+        return {
+            p: PartitionBacklog(states.get(p), *ranges[p], lost_tail=believed[p][1] if p in believed else 0)
+            for p in ranges
+        }
 
     def with_flushes(
         self, partitions: Mapping[TopicPartition, PartitionBacklog]
@@ -197,15 +204,23 @@ class Backlog:
 
     def _believed(
         self, ranges: Mapping[TopicPartition, tuple[int, int]]
-    ) -> dict[TopicPartition, CommitState]:
-        """The committed states, corrected for truncations, as a worker would restore them."""
+    ) -> dict[TopicPartition, tuple[CommitState, int]]:
+        """The committed states, corrected for truncations, as a worker would restore them, and the numbers of
+        records that the logs have lost at their ends.
+        """
         states = self._committed(ranges)
         epochs = {partition: state.leader_epoch for partition, state in states.items()}
         answers = EpochEnds(self._kafka, epochs, timeout_ms=RESTORE_TIMEOUT_MS).answers()
-        return {
-            p: believe(state, PartitionLog(*ranges[p], self._kafka.leader_epoch(p)), answers.get(p))[0]
-            for p, state in states.items()
-        }
+        found = {}
+        for p, state in states.items():
+            log = PartitionLog(*ranges[p], self._kafka.leader_epoch(p))
+            believed, cut = believe(state, log, answers.get(p))
+            end = log.end if cut == ALL_OF_IT else cut
+            # Without an answer, the log may have grown between the look at its end and the commit.
+            if end is None or answers.get(p) is None:
+                end = state.highest + 1
+            found[p] = believed, max(0, state.highest + 1 - end)
+        return found
 
     def _has_owners(self, admin: AdminClient) -> bool:
         return bool(admin.group_members(self._group))

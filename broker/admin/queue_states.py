@@ -55,6 +55,8 @@ class PartitionState:
       suspects: Those records.
       removed_before_s: The age of the oldest record that is left, in seconds, when records were lost:
         those are older. None otherwise, and when no record is left.
+      lost_tail: The records that workers have had and that the log has lost at its end since, as in an
+        unclean election. 0 again once a worker has taken the partition over.
     """
 
     partition: int
@@ -68,6 +70,7 @@ class PartitionState:
     is_on_probation: bool
     suspects: tuple[SuspectRecord, ...]
     removed_before_s: float | None = None
+    lost_tail: int = 0
 
     @property
     def lag(self) -> int:
@@ -260,6 +263,7 @@ def _state_of(
         is_on_probation=state is not None and bool(state.suspicions),
         suspects=_suspects(state),
         removed_before_s=removed_before_s,
+        lost_tail=backlog.lost_tail,
     )
 
 

@@ -47,6 +47,7 @@ class PartitionRow(TypedDict):
     written: int
     removed: int
     purged: int
+    lost_tail: int
     handed_over: bool
     owner: str | None
     owner_state: str | None

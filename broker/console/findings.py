@@ -147,6 +147,16 @@ def overdue_text(overdue_s: float) -> str:
 def _of_partitions(state: QueueState) -> Iterator[FindingRow]:
     for p in state.partitions:
         subject = f"{state.name}, partition {p.partition}"
+        if p.lost_tail:
+            yield finding(
+                "ledger",
+                ERROR,
+                subject,
+                f"its log has lost {texts.plural(p.lost_tail, 'record')} at its end that workers have had: "
+                "an unclean election, or a topic that was recreated",
+                "a worker of the queue takes the partition over again; keep three replicas, "
+                "min.insync.replicas=2 and unclean.leader.election.enable=false",
+            )
         for suspect in p.suspects:
             running = ", and runs" if suspect.is_running else ""
             yield finding(

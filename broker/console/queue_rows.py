@@ -172,6 +172,7 @@ def partition_rows(states: Iterable[QueueState], workers: Iterable[WorkerInfo]) 
             written=p.counts.written,
             removed=p.counts.removed,
             purged=p.counts.purged,
+            lost_tail=p.lost_tail,
             handed_over=p.was_handed_over,
             owner=owner.worker_id if (owner := owners.get((state.name, p.partition))) else None,
             owner_state=str(owner.state) if owner else None,

@@ -97,6 +97,7 @@ def _statuses(
                 *_pause_lines(pauses or {}),
                 *_overdue_lines(now.states),
                 *_purge_lines(now.states),
+                *_tail_lines(now.states),
                 *_ledger_lines(rows),
                 *(f"Incomplete: {sentence}." for sentence in missing),
             ],
@@ -138,6 +139,15 @@ def _overdue_lines(states: Iterable[QueueState]) -> Iterator[str]:
     for state in states:
         if state.overdue_s is not None and state.overdue_s > LATE_FORWARD_S:
             yield f"{state.name}: {overdue_text(state.overdue_s)}."
+
+
+def _tail_lines(states: Iterable[QueueState]) -> Iterator[str]:
+    for state in states:
+        if lost := sum(p.lost_tail for p in state.partitions):
+            yield (
+                f"{state.name}: its logs have lost {texts.plural(lost, 'record')} at their ends that workers "
+                "have had; see dkb doctor."
+            )
 
 
 def _purge_lines(states: Iterable[QueueState]) -> Iterator[str]:

@@ -8,6 +8,7 @@ import dramatiq
 import pytest
 
 from broker.console.queue_rows import LedgerWatch, time_to_drain
+from broker.kafka.types import TopicPartition
 from broker.reaper.death_note import DeathNote
 from broker.reports.report import RunningTask
 from broker.testing import Kit, advance, drain
@@ -159,6 +160,26 @@ def test_a_purge_is_no_loss_in_any_view(kit: Kit, dkb: Dkb) -> None:
     advance(days=8)
     (row,) = dkb("status", "--sample", "0", "--json").document["queues"]
     assert (row["ledger_difference"], row["purged"]) == (1, 2)
+
+
+def test_a_lost_tail_of_a_log_is_told_until_a_worker_has_taken_it_over(kit: Kit, dkb: Dkb) -> None:
+    @dramatiq.actor(queue_name="mail")
+    def task() -> None: ...
+
+    for _ in range(3):
+        task.send()
+    drain()
+    kit.cluster.log(TopicPartition("shop-mail", 0)).truncate(1)
+    (row,) = dkb("queues", "--json").document["partitions"]
+    assert (row["lost_tail"], row["written"]) == (2, 1)
+    assert "mail: its logs have lost 2 records at their ends" in dkb("status", "--sample", "0").out
+    found = dkb("doctor", "--json").document["findings"]
+    assert [row["subject"] for row in found if row["check"] == "ledger"] == ["mail, partition 0"]
+    task.send()
+    drain()
+    (row,) = dkb("queues", "--json").document["partitions"]
+    assert (row["lost_tail"], row["written"]) == (0, 2)
+    assert "at their ends" not in dkb("status", "--sample", "0").out
 
 
 def test_a_message_whose_record_a_purge_has_deleted_runs_nevertheless(kit: Kit, dkb: Dkb, tell: Tell) -> None:
