@@ -20,8 +20,11 @@ from ..kafka.types import OffsetAndMetadata, TopicPartition
 from ..offsets.committed_state import read_committed
 
 REQUEST_TIMEOUT_MS = 5_000
-#: Kafka takes 4,096 characters beside an offset, and the JSON of a character may have six.
+MAX_BY_CHARS = 200
 MAX_REASON_CHARS = 500
+#: Kafka takes 4,096 bytes beside an offset by default. The JSON of a character may have twelve: the author
+#: and the reason are shortened then.
+MAX_TEXT_CHARS = 3_500
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +111,17 @@ def _learn_topics(kafka: ConsumerClient, partitions: Iterable[TopicPartition]) -
 
 
 def _encode(start: int, topic_id: object, note: FlushNote) -> str:
-    return json.dumps(
-        {
-            "start": start,
-            "topic": None if topic_id is None else str(topic_id),
-            "at_ms": note.at_ms,
-            "by": note.by[:200],
-            "reason": note.reason[:MAX_REASON_CHARS],
-        },
-        separators=(",", ":"),
-    )
+    fields = {
+        "start": start,
+        "topic": None if topic_id is None else str(topic_id),
+        "at_ms": note.at_ms,
+        "by": note.by[:MAX_BY_CHARS],
+        "reason": note.reason[:MAX_REASON_CHARS],
+    }
+    text = json.dumps(fields, separators=(",", ":"))
+    if len(text) <= MAX_TEXT_CHARS:
+        return text
+    return _encode(start, topic_id, FlushNote(note.at_ms, note.by[:50], note.reason[: MAX_REASON_CHARS // 3]))
 
 
 def _decode(commit: OffsetAndMetadata, topic_id: object) -> FlushMarker | None:

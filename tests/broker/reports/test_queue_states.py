@@ -109,6 +109,17 @@ def test_a_flush_is_no_loss_and_says_who_when_and_why(kit: Kit) -> None:
     assert (state.counts.purged, state.counts.difference, state.purge) == (0, 1, None)
 
 
+def test_a_reason_that_kafka_would_not_keep_is_shortened(kit: Kit) -> None:
+    kit.broker.declare_queue("mail")
+    kit.broker.enqueue(dramatiq.Message("mail", "task", (), {}, {}))
+    kit.broker.flush("mail", reason="\N{PILE OF POO}" * 5_000, by="\N{PILE OF POO}" * 5_000)
+    commits = kit.cluster.group("dramatiq.mail.flushed").offsets.values()
+    assert 1_000 < max(len(commit.metadata) for commit in commits) < 4_096
+    purge = state_of(kit, "mail").purge
+    assert purge is not None
+    assert set(purge.reason) == set(purge.by) == {"\N{PILE OF POO}"}
+
+
 def test_the_states_of_the_declared_queues_are_read_and_of_any_queue_by_name(kit: Kit) -> None:
     for name in ("b", "a"):
         kit.broker.declare_queue(name)
