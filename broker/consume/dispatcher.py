@@ -189,6 +189,16 @@ class Dispatcher:
     # Deliveries
 
     def _next_of(self, assigned: AssignedPartition) -> Delivery | None:
+        while not assigned.leaving and not self._in_flight.excludes(self._probation):
+            record = self._in_flight.take_plain(assigned, MAX_UNCOMMITTED)
+            if record is None:
+                return self._next_unusual(assigned)
+            if (delivery := self._deliver(assigned, record)) is not None:
+                return delivery
+        return None
+
+    def _next_unusual(self, assigned: AssignedPartition) -> Delivery | None:
+        """The same where the next record has a key, or waits for more than the ones before it."""
         lanes = assigned.lanes
         while not assigned.leaving and not self._in_flight.excludes(self._probation):
             if lanes.leaving:

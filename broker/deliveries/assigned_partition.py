@@ -185,6 +185,32 @@ class AssignedPartition:
         self.lane_entries[record.offset] = entry
         return record
 
+    def take_plain(self, max_uncommitted: int) -> ConsumedRecord | None:
+        """Take the next record and count it as delivered, in the usual case: it has no key, and nothing of
+        the partition comes before it. None in any other case, about which the dispatcher decides.
+
+        Parameters:
+          max_uncommitted: The most records that may be dispatched after the last acknowledged commit.
+        """
+        tracker, lanes, counts = self.tracker, self.lanes, self.crash_counts
+        if (
+            not self.buffer
+            or self.returned
+            or lanes.ready
+            or lanes.leaving
+            or counts.probation_end
+            or counts.suspicions
+            or self.uncommitted >= max_uncommitted
+            or len(tracker) >= CERTAINLY_FITS
+        ):
+            return None
+        record = self.buffer[0]
+        if record.key is not None or record.offset <= tracker.highest:
+            return None
+        self.take_out()
+        tracker.deliver(record.offset, record.leader_epoch)
+        return record
+
     def take_into_lane(self) -> None:
         """Move the next record of the buffer into its lane."""
         record = self.take_out()

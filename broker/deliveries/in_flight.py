@@ -6,7 +6,7 @@ import itertools
 import threading
 from collections.abc import Collection, Iterable
 
-from ..kafka.types import TopicPartition
+from ..kafka.types import ConsumedRecord, TopicPartition
 from ..offsets.remembered import Remembered
 from ..process.forks import reset_on_fork
 from .assigned_partition import AssignedPartition
@@ -51,6 +51,15 @@ class InFlightDeliveries:
 
     def next_epoch(self) -> int:
         return next(self._epochs)
+
+    def take_plain(self, assigned: AssignedPartition, max_uncommitted: int) -> ConsumedRecord | None:
+        """The next record of a partition in the usual case, counted as delivered; None in any other one. See
+        ``AssignedPartition.take_plain``.
+        """
+        with self.lock:
+            if self._orphans or self._finished or assigned.revoked:
+                return None
+            return assigned.take_plain(max_uncommitted)
 
     def dispatch(self, delivery: Delivery, consumer: object) -> bool:
         """Count ``delivery`` as dispatched; False when its partition was revoked, or another consumer's
