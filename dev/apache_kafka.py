@@ -23,6 +23,8 @@ from dev.server import Server
 from dev.waiting import wait_until
 
 CONFIG = Path(__file__).with_name("kafka")
+#: Names the version of Apache Kafka that is fetched and started, in place of that of the pom.
+VERSION_VARIABLE = "KAFKA_VERSION"
 #: For one node in tests: little memory, a quick start, and few compiler threads on two cores.
 JVM_OPTIONS = [
     "-Xms128m",
@@ -104,7 +106,8 @@ class ApacheKafkaServer(Server):
         if controllers is not None:
             self._ports["CONTROLLER"] = int(controllers[node].rpartition(":")[2])
         self._cluster_id = cluster_id or new_cluster_id()
-        self._java = [java_program(), "-cp", f"{CONFIG}{os.pathsep}{libs}/*", *jvm_options]
+        self._jvm_options = jvm_options
+        self._java = self._java_of(libs)
         self._properties = {
             **PROPERTIES,
             "log.dirs": str(home / "log"),
@@ -118,9 +121,37 @@ class ApacheKafkaServer(Server):
             "listener.security.protocol.map": ",".join(f"{name}:{kind}" for name, kind in protocols.items()),
             **(properties or {}),
         }
+        super().__init__(self._child_in(home), home=home, port=port)
+
+    def install(self, libs: Path) -> None:
+        """Let the next start use the jars of another version. The server must be stopped."""
+        assert not self.is_running
+        self._java = self._java_of(libs)
+        self.child = self._child_in(self.home)
+
+    def raise_features(self, version: str) -> None:
+        """Let the cluster use the formats of a version that all of its nodes run, as kafka-features.sh does.
+
+        Raises:
+          RuntimeError: Kafka refuses it; the text has its answer.
+        """
+        command = ["org.apache.kafka.tools.FeatureCommand", "--bootstrap-server", self.address, "upgrade"]
+        done = subprocess.run(
+            [*self._java, *command, "--release-version", version],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+
+    def _java_of(self, libs: Path) -> list[str]:
+        return [java_program(), "-cp", f"{CONFIG}{os.pathsep}{libs}/*", *self._jvm_options]
+
+    def _child_in(self, home: Path) -> Child:
         command = [*self._java, "kafka.Kafka", str(home / "server.properties")]
-        child = Child(self.name, command, log=home / "kafka.log", cwd=home, orphan_signal=signal.SIGKILL)
-        super().__init__(child, home=home, port=port)
+        return Child(self.name, command, log=home / "kafka.log", cwd=home, orphan_signal=signal.SIGKILL)
 
     def address_of(self, listener: str) -> str:
         """``host:port`` of one listener."""
@@ -165,6 +196,7 @@ class ApacheKafkaCluster:
       make_home: Makes a directory for one node.
       libs: Directory of jars, see `fetch_apache_kafka`.
       size: The number of nodes; fewer than three do not survive the loss of one.
+      listeners: Further listeners of every node, as those of `ApacheKafkaServer`.
       properties: Further lines of every node's server.properties.
 
     Attributes:
@@ -177,6 +209,7 @@ class ApacheKafkaCluster:
         *,
         libs: Path,
         size: int = 3,
+        listeners: Mapping[str, str] | None = None,
         properties: Mapping[str, str] | None = None,
     ) -> None:
         controllers = {node: f"{HOST}:{free_port()}" for node in range(1, size + 1)}
@@ -186,6 +219,7 @@ class ApacheKafkaCluster:
                 make_home(),
                 libs=libs,
                 port=free_port(),
+                listeners=listeners,
                 properties={**CLUSTER_PROPERTIES, **(properties or {})},
                 node=node,
                 controllers=controllers,
@@ -198,6 +232,10 @@ class ApacheKafkaCluster:
     def address(self) -> str:
         """``host:port`` of every node, separated by commas."""
         return ",".join(server.address for server in self.nodes.values())
+
+    def address_of(self, listener: str) -> str:
+        """The same of one listener."""
+        return ",".join(server.address_of(listener) for server in self.nodes.values())
 
     def start(self) -> None:
         """Start the stopped nodes, resume the paused ones, and return once every node knows all others.
@@ -247,14 +285,22 @@ def java_program() -> str:
     return program
 
 
-def fetch_apache_kafka(cache: Path) -> Path:
+def fetch_apache_kafka(cache: Path, version: str | None = None) -> Path:
     """Return the directory of the jars. The first call fetches about 120 MB from Maven Central into `cache`.
+
+    Parameters:
+      version: Of Apache Kafka; by default that of the variable KAFKA_VERSION, or of dev/kafka/pom.xml.
 
     Raises:
       RuntimeError: Maven is missing or failed; the text has its last lines.
     """
     pom = CONFIG / "pom.xml"
-    libs = cache / f"kafka-{hashlib.sha256(pom.read_bytes()).hexdigest()[:12]}"
+    version = version or os.environ.get(VERSION_VARIABLE)
+    text = pom.read_text(encoding="utf-8")
+    if version and f"<kafka.version>{version}<" in text:
+        version = None  # it is the default
+    name = f"kafka-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    libs = cache / (f"{name}-{version}" if version else name)
     if libs.exists():
         return libs
     maven = shutil.which("mvn")
@@ -270,6 +316,7 @@ def fetch_apache_kafka(cache: Path) -> Path:
         str(pom),
         "dependency:copy-dependencies",
         f"-DoutputDirectory={half_done}",
+        *([f"-Dkafka.version={version}"] if version else []),
     ]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
