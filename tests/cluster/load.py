@@ -1,4 +1,4 @@
-"""Messages of every kind, sent without a pause, and the books about them."""
+"""Messages of every kind, sent without a pause and counted, and the books about them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ from tests.waiting import wait_until
 
 KEYS = 8
 #: Tasks without a key have numbers above those of all keys. A key with a failed send is not used any more.
-FIRST_UNKEYED = 100 * STRIDE
+MAX_KEYS = 100
+FIRST_UNKEYED = MAX_KEYS * STRIDE
 #: The pause between two rounds. A round has a message of each kind.
 ROUND_S = 0.06
+#: The rounds between two counts of what waits.
+ROUNDS_OF_COUNT = 10
 DELAY_MS = 300
 DEADLINE_S = 120.0
 
@@ -31,21 +34,28 @@ class Phase:
     Attributes:
       sent: The numbers that Kafka has acknowledged.
       failures: The errors of sends.
+      failed_counts: The errors of counts.
       longest_s: The longest send, in seconds.
     """
 
     sent: set[int] = field(default_factory=set)
     failures: list[str] = field(default_factory=list)
+    failed_counts: list[str] = field(default_factory=list)
     longest_s: float = 0.0
 
 
 class Load:
-    """Sends plain, delayed, retried and keyed messages from a thread, while a phase lasts."""
+    """Sends plain, delayed, retried and keyed messages from a thread, while a phase lasts.
 
-    def __init__(self, play: Arena) -> None:
+    Parameters:
+      after: The load on the same ledger that this one follows. It has other keys, and other numbers.
+    """
+
+    def __init__(self, play: Arena, *, after: Load | None = None) -> None:
         self.play = play
-        self._numbers = count(FIRST_UNKEYED)
-        self._new_keys = count()
+        first_key = 0 if after is None else MAX_KEYS // 2
+        self._numbers = count(FIRST_UNKEYED + first_key * STRIDE)
+        self._new_keys = count(first_key)
         #: The next number of each key in use.
         self._next_of_key = [next(self._new_keys) * STRIDE for _ in range(KEYS)]
         self._turns = count()
@@ -53,7 +63,7 @@ class Load:
         self._thread: threading.Thread | None = None
         self.phase = Phase()
         #: The executions that the tasks' own failures cause.
-        self._retries = 0
+        self._retries: int = 0 if after is None else after._retries
 
     def start(self) -> None:
         self.phase = Phase()
@@ -107,7 +117,16 @@ class Load:
             self._send([self.play.message("work", number)], delay=DELAY_MS)
             number = next(self._numbers)
             self._send([self.play.message("flaky", number, failures=1)], retries=1)
-            self._send_keyed(next(self._turns) % KEYS)
+            turn = next(self._turns)
+            self._send_keyed(turn % KEYS)
+            if turn % ROUNDS_OF_COUNT == 0:
+                self._count()
+
+    def _count(self) -> None:
+        try:
+            self.play.waiting()
+        except BrokerConnectionError as e:
+            self.phase.failed_counts.append(str(e))
 
     def _send_keyed(self, turn: int) -> None:
         number = self._next_of_key[turn]
