@@ -21,6 +21,9 @@ class Sizes:
       delayed: Messages with a delay of up to `delayed_window_s`; as many more are due in an hour.
       submitting_s: The duration of the load on an API.
       verdicts: Submissions in the backlog of the moderation service.
+      console_queues, dead, events: The queues, dead letters and events that the web console shows, beside
+        `backlog` waiting messages.
+      browsers, crowd_s: The browsers that look at it at once, and for how long.
       kills: Kills of a worker, each with a recovery.
       load_per_s, steady_s: Submissions per second, and their duration.
     """
@@ -37,6 +40,11 @@ class Sizes:
     delayed_window_s: float = 60.0
     submitting_s: float = 10.0
     verdicts: int = 40_000
+    console_queues: int = 60
+    dead: int = 100_000
+    events: int = 1_000_000
+    browsers: int = 50
+    crowd_s: float = 30.0
     kills: int = 30
     load_per_s: float = 80.0
     steady_s: float = 15.0
@@ -56,6 +64,11 @@ SMOKE = Sizes(
     delayed_window_s=3.0,
     submitting_s=3.0,
     verdicts=8_000,
+    console_queues=6,
+    dead=2_000,
+    events=20_000,
+    browsers=10,
+    crowd_s=5.0,
     kills=2,
     steady_s=5.0,
 )

@@ -3,6 +3,7 @@
 from bench.row import Row
 from bench.rows.backlog import BACKLOG
 from bench.rows.bulk import BULK
+from bench.rows.console import CONSOLE
 from bench.rows.delayed import DELAYED
 from bench.rows.exporting import EXPORTING
 from bench.rows.idle import IDLE
@@ -32,6 +33,7 @@ ROWS: list[Row] = [
     QUEUES,
     REPORTS,
     EXPORTING,
+    CONSOLE,
     OBSERVING,
     DELAYED,
     *RECOVERY,
