@@ -180,6 +180,12 @@ _CODES: dict[type[BaseException], ExitCode] = {
 
 #: The errors that are told in one sentence. Any other is a defect, with its traceback; see ``DEFECT``.
 EXPECTED: tuple[type[BaseException], ...] = (Refused, TargetRefused, *_CODES)
+#: Those of them that what was typed is wrong.
+WRONG_INPUT: tuple[type[BaseException], ...] = (
+    Refused,
+    TargetRefused,
+    *(error for error, code in _CODES.items() if code is ExitCode.USAGE),
+)
 
 
 def _code_of(error: BaseException) -> ExitCode:

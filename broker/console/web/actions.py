@@ -12,7 +12,7 @@ from ..message_verbs import message_to
 from ..output import Output
 from ..session import Session
 from ..target import Target
-from .looks import Look, NotFound, Redirect, Unusable, View
+from .looks import Look, NotFound, Redirect, Unusable, View, number_of
 from .masking import MASK, without_secrets
 from .store import Row
 
@@ -198,7 +198,7 @@ def _original(look: Look) -> tuple[Row, dict[str, Any]]:
     """
     if not look.user.may_see_arguments:
         raise Unusable("To send a message again needs the right to see arguments.")
-    place = (look.get("queue"), look.get("partition"), look.get("offset"))
+    place = (look.get("queue"), number_of(look.get("partition") or ""), number_of(look.get("offset") or ""))
     found = look.console.store.query(
         "SELECT * FROM dead_letter WHERE queue = ? AND part = ? AND place = ?", place
     )
@@ -214,7 +214,7 @@ def _original(look: Look) -> tuple[Row, dict[str, Any]]:
 def _edited(text: str | None, kind: type, empty: str) -> Any:
     try:
         value = json.loads(text or empty)
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise Unusable(f"The arguments are no JSON: {e}") from e
     if not isinstance(value, kind):
         raise Unusable("Arguments are a JSON list, and keyword arguments a JSON object.")

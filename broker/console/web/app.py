@@ -16,7 +16,7 @@ from sanic.exceptions import SanicException
 from sanic.response import BaseHTTPResponse, HTTPResponse
 
 from ...process.strict_json import dumps
-from ..session import EXPECTED, Refused
+from ..session import EXPECTED, WRONG_INPUT
 from . import actions, dead_letter_actions, dead_letter_pages, pages, schedule_pages, task_pages
 from .guard import SAFE_METHODS, Asked, Refusal, refusal
 from .looks import Console, Look, NotFound, Redirect, Unusable, View
@@ -239,7 +239,7 @@ class WebConsole:
             request.ctx.user = self._user_of(request)
         if isinstance(error, NotFound):
             refused = Refusal(404, str(error))
-        elif isinstance(error, Unusable | Refused | ValueError):
+        elif isinstance(error, (Unusable, *WRONG_INPUT)):
             refused = Refusal(400, str(error))
         elif isinstance(error, SanicException):
             refused = Refusal(error.status_code, str(error))

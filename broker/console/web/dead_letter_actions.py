@@ -11,7 +11,7 @@ from ... import KafkaBroker, Resolved
 from .. import texts
 from ..dead_letter_rows import Counted, Place
 from .dead_letter_pages import Filter
-from .looks import Look, NotFound, Redirect, Unusable, View
+from .looks import Look, NotFound, Redirect, Unusable, View, number_of
 
 #: The places of selected dead letters have this form in forms: partition, offset, queue.
 SEPARATOR = ":"
@@ -82,9 +82,9 @@ def _chosen(look: Look, before_ms: int) -> Chosen:
 
 def _place(text: str) -> tuple[int, int, str]:
     parts = text.split(SEPARATOR, 2)
-    if len(parts) != 3 or not parts[0].isdecimal() or not parts[1].isdecimal():
+    if len(parts) != 3:
         raise Unusable(f"{text!r} is no place of a dead letter.")
-    return int(parts[0]), int(parts[1]), parts[2]
+    return number_of(parts[0]), number_of(parts[1]), parts[2]
 
 
 def confirm(look: Look) -> View:
@@ -145,11 +145,11 @@ def discard(look: Look) -> Redirect:
 def _resolve(look: Look, action: str, act: Callable[[KafkaBroker, str, Counted], Resolved]) -> Redirect:
     """Check the typed number against the present one, and begin."""
     before, typed, reason = look.get("before_ms"), look.get("count"), look.get("reason")
-    if before is None or not before.isdecimal():
+    if before is None:
         raise Unusable("The form is incomplete: open it again.")
     if reason is None:
         raise Unusable("A reason is needed: the audit keeps it.")
-    chosen = _chosen(look, int(before))
+    chosen = _chosen(look, number_of(before))
     if typed is None or typed.replace(",", "") != str(chosen.count):
         raise Unusable(
             f"{texts.plural(chosen.count, 'dead letter')} match now, and {typed or 'nothing'} was typed. "

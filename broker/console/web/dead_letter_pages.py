@@ -9,9 +9,9 @@ from typing import Any
 
 from ...process import clock
 from ..dead_letter_rows import DeadLetterFilter
-from ..texts import parse_moment
+from ..texts import BadText, parse_moment
 from .dead_letter_groups import groups_of
-from .looks import Look, Unusable, View
+from .looks import Look, Unusable, View, number_of
 from .store import StateCache
 
 #: The rows of a page of the list.
@@ -67,7 +67,7 @@ class Filter:
         try:
             since = None if self.since is None else parse_moment(self.since, now)
             until = None if self.until is None else parse_moment(self.until, now)
-        except ValueError as e:
+        except BadText as e:
             raise Unusable(str(e)) from e
         return since, until
 
@@ -138,6 +138,7 @@ def _before(text: str | None) -> dict[str, Any]:
     if text is None:
         return {}
     parts = text.split(":", 3)
-    if len(parts) != 4 or not all(part.isdecimal() for part in parts[:3]):
+    if len(parts) != 4:
         raise Unusable(f"{text!r} is no place in the list.")
-    return {"at": int(parts[0]), "part": int(parts[1]), "place": int(parts[2]), "name": parts[3]}
+    at, part, place = map(number_of, parts[:3])
+    return {"at": at, "part": part, "place": place, "name": parts[3]}

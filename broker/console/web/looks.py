@@ -14,6 +14,9 @@ from .jobs import Jobs
 from .store import StateCache
 from .users import User
 
+#: Each number of so many digits has 64 bits at most.
+MAX_DIGITS = 18
+
 
 class NotFound(Exception):
     """There is no such thing. The text is one sentence."""
@@ -21,6 +24,17 @@ class NotFound(Exception):
 
 class Unusable(Exception):
     """The request cannot be carried out as it is. The text is one sentence."""
+
+
+def number_of(text: str) -> int:
+    """The offset, partition or time that a URL or a form has.
+
+    Raises:
+      Unusable: When it is no number, or none that Kafka and SQLite can have.
+    """
+    if not text.isdecimal() or len(text) > MAX_DIGITS:
+        raise Unusable(f"{text[:40]!r} is no number of at most {MAX_DIGITS} digits.")
+    return int(text)
 
 
 @dataclass(frozen=True, slots=True)

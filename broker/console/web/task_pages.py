@@ -11,8 +11,8 @@ from ...process.strict_json import dumps
 from .. import task_search, texts
 from ..documents import TaskRow
 from ..task_life import STATUSES, Traces, event_rows
-from ..texts import parse_duration
-from .looks import Look, NotFound, Unusable, View
+from ..texts import BadText, parse_duration
+from .looks import Look, NotFound, Unusable, View, number_of
 from .masking import masked
 from .store import Row
 from .tracebacks import own_frames
@@ -45,7 +45,7 @@ def tasks(look: Look) -> View:
     since = look.get("since") or DEFAULT_SINCE
     try:
         since_ms = clock.wall_ms() - int(parse_duration(since).total_seconds() * 1000)
-    except ValueError as e:
+    except BadText as e:
         raise Unusable(str(e)) from e
     if wanted["status"] is not None and wanted["status"] not in task_search.STATUSES:
         raise Unusable(f"{wanted['status']!r} is no status: they are {', '.join(task_search.STATUSES)}.")
@@ -253,7 +253,7 @@ def _dead_letter_of(row: Row) -> DeadLetter:
 
 def dead_letter(look: Look) -> View:
     """One dead letter, by its place."""
-    place = (look.path["queue"], int(look.path["partition"]), int(look.path["offset"]))
+    place = (look.path["queue"], number_of(look.path["partition"]), number_of(look.path["offset"]))
     found = look.console.store.query(
         "SELECT * FROM dead_letter WHERE queue = ? AND part = ? AND place = ?", place
     )

@@ -262,3 +262,49 @@ def test_kafka_away_is_told_with_its_time_and_the_last_state_stays(
         assert "mail" in page
     console.collector.read_once()
     assert open_as("vera").document("/")["failing_since_ms"] is None
+
+
+def test_a_defect_is_a_500_whose_details_the_log_alone_has(
+    console: Console, open_as: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    browser = open_as("otto")
+
+    def fail(*_: object) -> None:
+        raise ValueError("a detail of the inside")
+
+    monkeypatch.setattr(console.store, "query", fail)
+    answers = [
+        browser.get("/queues/mail"),
+        browser.get("/tasks", headers={"Accept": "application/json"}),
+        browser.post("/queues/mail/resume", headers={"Accept": "application/json"}),
+    ]
+    for answer in answers:
+        assert answer.status_code == 500
+        assert "detail of the inside" not in answer.text
+    assert caplog.text.count("ValueError: a detail of the inside") >= len(answers)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/tasks?since=soon",
+        "/tasks?since=99999999999d",
+        "/tasks?status=other",
+        "/dead-letters?since=soon",
+        "/dead-letters?until=99999999999999999d",
+        "/dead-letters?before=1:1:99999999999999999999:mail",
+        "/dead-letters?before=1:1:mail",
+        f"/dead-letters?before={'9' * 5_000}:1:1:mail",
+        "/dead-letters/mail/0/99999999999999999999",
+        "/dead-letters/mail/-1/0",
+        "/dead-letters/resolve?action=redrive&place=0:99999999999999999999:mail",
+        "/dead-letters/resolve?action=redrive&place=0:٣:mail",
+        "/send-again?queue=mail&partition=0&offset=99999999999999999999",
+        "/send-again?queue=mail",
+    ],
+)
+def test_wrong_input_is_a_400_that_says_what_is_wrong(console: Console, open_as: Open, path: str) -> None:
+    console.collector.read_once()
+    answer = open_as("anna").get(path, headers={"Accept": "application/json"})
+    assert answer.status_code in (400, 404), answer.text
+    assert answer.json()["error"]
