@@ -65,7 +65,7 @@ class Running:
         self._console_port = _console_port()
         self._console_password = secrets.token_urlsafe(9)
         self._console = Child(
-            "the console",
+            "the web console",
             [
                 *(sys.executable, "-m", "broker.console", "--app", "tasks", "console"),
                 *("--port", str(self._console_port), "--data", servers.dev_dir / "console"),

@@ -202,6 +202,7 @@ def test_sigterm_stops_everything_and_leaves_no_process(dev: Dev, second_run: Ch
     [
         ("dramatiq tasks", "the worker"),
         ("main.py", "the API"),
+        ("broker.console", "the web console"),
         ("tansu", "Kafka"),
         ("postgres -D", "PostgreSQL"),
     ],
