@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ...process.allocator import return_freed_memory
 from ..session import Refused, Session
 from . import serving
 from .app import Identification, create_app
@@ -44,6 +45,7 @@ def run(session: Session, options: Options) -> None:
     Raises:
       Refused: When the file of users, the directory or the address cannot be used.
     """
+    return_freed_memory()
     broker = session.unasked_broker
     try:
         users = _users(options)
