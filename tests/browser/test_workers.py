@@ -26,6 +26,27 @@ DEADLINE_S = 180
 DEADLINE_MS = DEADLINE_S * 1_000
 
 
+def test_a_task_that_runs_is_aborted_and_its_timeline_says_so(page: Page, demo: Demo) -> None:
+    broker = KafkaBroker(demo.servers, namespace=demo.namespace)
+    try:
+        broker.declare_queue("images")
+        long = broker.enqueue(Message("images", "resize", ("poster.png", 110.0), {}, {}))
+    finally:
+        broker.close()
+    page.goto(f"{demo.url}queues/images")
+    # Nobody loads this page again: it follows by itself.
+    page.get_by_role("link", name=long.message_id).click(timeout=DEADLINE_MS)
+    page.get_by_text("Abort…").click()
+    page.get_by_label("Reason").fill("the wrong poster")
+    page.get_by_role("button", name="Abort the task").click()
+    page.get_by_text("The abort stands").wait_for(timeout=DEADLINE_MS)
+    row = page.get_by_role("row").filter(has_text=long.message_id)
+    row.locator(".s-aborted").wait_for(timeout=DEADLINE_MS)
+    row.get_by_role("link", name=long.message_id).click()
+    page.locator(".timeline .e-aborted").wait_for()
+    assert page.get_by_text("Abort…").count() == 0
+
+
 def test_a_hanging_worker_is_stuck_a_frozen_one_is_silent_and_a_killed_one_is_gone(
     page: Page, demo: Demo
 ) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from ... import Command, Outcome
+from ... import AbortOutcome, Command, Outcome
 from ..control_verbs import command_row
 from ..message_verbs import message_to
 from ..output import Output
@@ -32,6 +32,8 @@ TOLD = {
     "too_late": "It was too late: the message has run or is about to.",
     "unknown": "No worker knows the message as a delayed one.",
     "undecided": "No worker has decided yet. The request stands.",
+    "aborted": "The abort stands: a message that waits does not run, and a running task is ended. The "
+    "timeline shows when a worker has done so.",
     "sent": "The message is sent, as a new one.",
     "schedule-paused": "The schedule is paused: it enqueues nothing until it is resumed.",
     "schedule-resumed": "The schedule is resumed. The occurrences of the pause do not run.",
@@ -139,6 +141,15 @@ def run_now(look: Look) -> Redirect:
         lambda: broker.run_now(message_id, timeout_s=DECISION_S),
     )  # fmt: skip
     return _decided(look, outcomes[message_id])
+
+
+def abort(look: Look) -> Redirect:
+    """Let a message not run, wherever it is, or end its run."""
+    broker, message_id, reason = look.console.broker, _message_id(look), reason_of(look)
+    outcome: AbortOutcome = carry_out(
+        look, "abort", message_id, reason, lambda: broker.abort(message_id, reason=reason, by=look.user.name)
+    )
+    return Redirect(look.url("/tasks", id=message_id, told="aborted"), {"outcome": outcome.value})
 
 
 def _message_id(look: Look) -> str:

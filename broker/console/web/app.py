@@ -96,6 +96,7 @@ CHANGES = (
     Route("POST", "/schedules/run", Access.OPERATE, schedule_pages.run_now, "Runs a schedule now."),
     Route("POST", "/schedules/delete", Access.ADMINISTER, schedule_pages.delete, "Deletes a schedule."),
     Route("POST", "/task/cancel", Access.ADMINISTER, actions.cancel, "Drops a delayed message."),
+    Route("POST", "/task/abort", Access.ADMINISTER, actions.abort, "Ends a task, or lets it not run."),
     Route("POST", "/task/run-now", Access.OPERATE, actions.run_now, "Runs a delayed message now."),
     Route("GET", "/send-again", Access.OPERATE, actions.edit, "The form to send a message again."),
     Route("POST", "/send-again", Access.OPERATE, actions.send_again, "Sends a message again, as a new one."),

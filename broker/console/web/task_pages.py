@@ -20,6 +20,8 @@ from .tracebacks import own_frames
 DEFAULT_SINCE = "1h"
 LIMIT = 100
 PAST = task_search.PAST
+#: The states of a message that runs, or runs later by itself.
+ABORTABLE = frozenset({"running", "started", "delayed", "retried", "interrupted", "waiting", "taken"})
 
 
 def _event_of(row: Row) -> HistoryEvent:
@@ -192,6 +194,7 @@ def task(look: Look) -> View:
     document = {
         "message_id": message_id,
         "status": status,
+        "is_abortable": status in ABORTABLE,
         "status_text": STATUSES.get(status, "see its events"),
         "actor": last.actor_name if last else told[0]["actor"],
         "queue": last.queue_name if last else told[0]["queue"],

@@ -266,3 +266,45 @@ def test_a_dead_letter_that_came_during_the_last_round_is_left_out_of_a_redrive(
     otto = open_as("otto")
     assert otto.document("/dead-letters?queue=mail")["count"] == 3
     assert otto.document("/dead-letters/resolve?action=redrive&queue=mail")["count"] == 2
+
+
+def test_a_message_that_waits_is_aborted_by_an_admin_with_a_reason(
+    kit: Kit, console: Console, open_as: Open
+) -> None:
+    ran = []
+
+    @dramatiq.actor(queue_name="mail")
+    def task(number: int) -> None:
+        ran.append(number)
+
+    first, _ = task.send(1), task.send(2)
+    console.collector.read_once()
+    form = {"id": first.message_id, "reason": "the order was withdrawn"}
+    assert open_as("otto").post("/task/abort", form).status_code == 403
+    anna = open_as("anna")
+    assert anna.post("/task/abort", {**form, "reason": " "}).status_code == 400
+    assert anna.post("/task/abort", {"reason": "r"}).status_code == 400
+    assert anna.post("/task/abort", form, headers={"Origin": "http://elsewhere"}).status_code == 403
+    answer = anna.post("/task/abort", form)
+    assert answer.headers["location"] == f"/tasks?id={first.message_id}&told=aborted"
+    assert "The abort stands" in anna.get(answer.headers["location"]).text
+    drain()
+    assert ran == [2]
+    assert [row for row in audit_of(console) if row[1] == "abort"] == [
+        ("anna", "abort", "begun"), ("anna", "abort", "done"),
+    ]  # fmt: skip
+
+
+def test_the_task_page_offers_an_abort_while_the_task_runs_or_waits_to_run_again(
+    kit: Kit, console: Console, open_as: Open, fail: Callable[..., list[str]]
+) -> None:
+    @dramatiq.actor(queue_name="mail", min_backoff=60_000)
+    def task() -> None:
+        raise MailServerAway
+
+    retried = task.send().message_id
+    drain(raise_errors=False)
+    (dead,) = fail(1)
+    assert "Abort…" in open_as("anna").get(f"/task?id={retried}").text
+    assert "Abort…" not in open_as("otto").get(f"/task?id={retried}").text
+    assert "Abort…" not in open_as("anna").get(f"/task?id={dead}").text
