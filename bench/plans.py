@@ -130,6 +130,7 @@ CALLS: dict[str, Callable[[Connection], object]] = {
     "outbox.mark_published": lambda c: outbox.mark_published(
         c, [outbox.Unpublished(f"m{number}", 0, 1) for number in range(5)]
     ),
+    "outbox.count_younger": lambda c: outbox.count_younger(c, than_s=60),
     "outbox.publish_again": lambda c: outbox.publish_again(c, [1, 2, 3]),
     "outbox.read_published": lambda c: outbox.read_published(
         c, task_ids=[1, 2, 3], older_than_s=60, limit=500

@@ -177,6 +177,7 @@ class KafkaBroker(OperatorMethods, Broker):
             self.parts.aborts,
             self.parts.hard_limits,
             self.parts.unique_marks,
+            self.parts.key_paces,
             requeue=self._requeue,
         )
 

@@ -15,6 +15,7 @@
     ├── InvalidQueueName               Kafka allows no topic of that name
     ├── RetryPolicyRefused             a tenacity policy that cannot run durably
     ├── PartitionKeyRefused            a key that cannot name a lane
+    ├── KeyLimitRefused                a key_concurrency= or key_rate= that cannot be
     ├── UniqueRefused                  a unique_by=, unique= or unique_key= that cannot be
     ├── HardTimeLimitRefused           a hard time limit that is no time span, or is too short
     ├── ExpiryRefused                  an expiry that is no time span or no instant
@@ -241,6 +242,13 @@ class NoCurrentTask(RuntimeError):
 
 class PartitionKeyRefused(MiddlewareError, ValueError):
     """An invalid ``partition_key`` or ``key_order``; nothing was sent.
+
+    A MiddlewareError because Dramatiq swallows every other error of a hook.
+    """
+
+
+class KeyLimitRefused(MiddlewareError, ValueError):
+    """An invalid ``key_concurrency`` or ``key_rate``; nothing was sent.
 
     A MiddlewareError because Dramatiq swallows every other error of a hook.
     """

@@ -17,6 +17,7 @@ from .admin.message_search import MessageSearch
 from .admin.queue_states import QueueStates
 from .admin.unfinished import UnfinishedMessages
 from .complete.completer import Completer, PendingDeadLetter
+from .complete.key_paces import KeyPaces
 from .complete.lane_writer import LaneWriter
 from .complete.outgoing import Outgoing
 from .complete.queue_end import QueueEnd
@@ -136,6 +137,7 @@ class Parts:
     failures: Failures
     lane_writer: LaneWriter
     unique_marks: UniqueMarks
+    key_paces: KeyPaces
     queue_end: QueueEnd
     lane_backlog: LaneBacklog
     unfinished: UnfinishedMessages
@@ -303,6 +305,7 @@ def assemble(
     unique_marks = UniqueMarks(
         topics, completion_publisher, in_flight, acknowledged_ends, queue_end, group=settings.group_id
     )
+    key_paces = KeyPaces(topics, completion_publisher, in_flight, acknowledged_ends, group=settings.group_id)
     lane_writer = LaneWriter(
         topics,
         completion_publisher,
@@ -368,6 +371,7 @@ def assemble(
         failures=failures,
         lane_writer=lane_writer,
         unique_marks=unique_marks,
+        key_paces=key_paces,
         queue_end=queue_end,
         lane_backlog=lane_backlog,
         unfinished=UnfinishedMessages(clients, topics, delays, lane_backlog, group_id=settings.group_id),
@@ -407,6 +411,7 @@ def assemble(
             lane_writer=lane_writer,
             queue_end=queue_end,
             unique_marks=unique_marks,
+            key_paces=key_paces,
             acknowledged_ends=acknowledged_ends,
             dead_letters=dead_letters,
             failures=failures,

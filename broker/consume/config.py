@@ -9,6 +9,7 @@ from typing import Any
 from dramatiq.message import Message
 
 from ..complete.completer import Completer
+from ..complete.key_paces import KeyPaces
 from ..complete.lane_writer import LaneWriter
 from ..complete.queue_end import QueueEnd
 from ..complete.unique_marks import UniqueMarks
@@ -68,6 +69,7 @@ class ConsumerParts:
       is_paused: Whether dispatching is paused, as while a task's database is unreachable.
       queue_end: Asks for the ends of the queues' partitions.
       unique_marks: Writes where unique keys were freed, and drops them.
+      key_paces: Writes the paces of keys with a rate, and drops them.
       note_duplicate: Notes a unique message that does not run, as it is a duplicate.
       silent_since_s: The time of Kafka's last answer to the heartbeats of a silent queue
         (``clock.monotonic_s()``), by queue. It outlives a consumer, which Dramatiq replaces after an error.
@@ -81,6 +83,7 @@ class ConsumerParts:
     lane_writer: LaneWriter
     queue_end: QueueEnd
     unique_marks: UniqueMarks
+    key_paces: KeyPaces
     acknowledged_ends: AcknowledgedEnds
     dead_letters: DeadLetterWriter
     failures: Failures

@@ -214,6 +214,11 @@ class QueueConsumer(Consumer):
         finally:
             self._driving.release()
 
+    @property
+    def waits_for_rates(self) -> int:
+        """The number of records that are read and wait for the rate of their key."""
+        return sum(assigned.lanes.parked_for_rates for assigned in self._assigned_partitions.values())
+
     def _runs(self) -> bool:
         """Whether a message of the queue runs here, or is being settled."""
         with self._parts.in_flight.lock:
@@ -306,8 +311,9 @@ class QueueConsumer(Consumer):
             remaining_s = min(remaining_s, MAX_POLL_GAP_S)
             if due_s is not None:
                 remaining_s = min(remaining_s, due_s + LANE_POLL_GAP_S)
-            if any(assigned.lanes.parked for assigned in assigned_partitions):
-                # The parked records wait for worker threads, while poll() would wait for Kafka.
+            if any(assigned.lanes.parked and assigned.in_flight for assigned in assigned_partitions):
+                # The parked records wait for worker threads, while poll() would wait for Kafka. Without one
+                # they wait for the rate of their key.
                 clock.wait(self._capacity.changed, min(remaining_s, LANE_POLL_GAP_S))
                 remaining_s = 0.0
         self._poll(remaining_s)

@@ -72,6 +72,7 @@ class LaneReleaser:
             if not assigned.lanes:
                 continue
             with self._parts.in_flight.lock:
+                assigned.lanes.tick(now_ms)
                 if self._has_lost_requeues(assigned, now_s):
                     assigned.lanes.release_again()
                 entries = assigned.lanes.to_release(now_ms)

@@ -1,4 +1,4 @@
-"""Drops unique marks of which every record below was read and committed."""
+"""Drops unique marks of which every record below was read and committed, and paces whose time has come."""
 
 from __future__ import annotations
 
@@ -39,11 +39,12 @@ class MarkCleaner:
             return
         self._next_s = now_s + CLEAN_INTERVAL_S
         for assigned in list(self._assigned_partitions.values()):
-            if not assigned.lanes.marks:
+            if not assigned.lanes.marks and not assigned.lanes.paces:
                 continue
             try:
                 self._end_spans(assigned)
                 self._drop(assigned)
+                self._drop_paces(assigned)
             except (KafkaError, BrokerConnectionError) as e:
                 logger.info("The unique marks of %s are not dropped yet: %r", assigned.partition, e)
 
@@ -70,3 +71,10 @@ class MarkCleaner:
             }
         if passed:
             self._parts.unique_marks.drop(self._lanes_topic, assigned, passed)
+
+    def _drop_paces(self, assigned: AssignedPartition) -> None:
+        now_ms = clock.wall_ms()
+        with self._parts.in_flight.lock:
+            passed = {key: pace for key, pace in assigned.lanes.paces.items() if pace.next_ms <= now_ms}
+        if passed:
+            self._parts.key_paces.drop(self._lanes_topic, assigned, passed)

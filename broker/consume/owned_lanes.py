@@ -20,6 +20,7 @@ from ..partition_keys.lane import LaneEntry, LaneEntryState
 from ..partition_keys.lanes import Lanes
 from ..partition_keys.record_format import Place, Waiting
 from ..partition_keys.waiting_store import WaitingStore
+from ..process import clock
 from .config import ConsumerConfig, ConsumerParts
 from .lane_repair import LaneRepair
 
@@ -82,6 +83,8 @@ class OwnedLanes:
           NotAuthorized: When the lanes topic may not be read or written.
         """
         restored: dict[TopicPartition, Lanes[ConsumedRecord]] = {p: Lanes() for p in partitions}
+        for lanes in restored.values():
+            lanes.restore((), now_ms=clock.wall_ms())
         waited = any(state.lanes is not None and state.lanes.waiting for state in states.values())
         # A topic in which messages waited was deleted, or may not be seen any more.
         if not waited and not self._is_visible():
@@ -108,6 +111,8 @@ class OwnedLanes:
             lanes.restore(
                 self._store.waiting(number),
                 uniques=self._store.uniques(number),
+                paces=self._store.paces(number),
+                now_ms=clock.wall_ms(),
                 # A recreated topic has other records at the offsets below a mark.
                 marks={
                     lane: mark

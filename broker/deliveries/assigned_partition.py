@@ -16,6 +16,7 @@ from ..offsets.committed_lanes import CommittedLanes, LogEnd, summarize
 from ..offsets.crash_counts import CrashCounts
 from ..partition_keys.lane import LaneEntry, SequenceNumber
 from ..partition_keys.lanes import Lanes
+from ..partition_keys.limits import read_limit
 from ..partition_keys.record_format import lane_of, read_requeue_headers
 from ..partition_keys.unique import read_unique
 from ..process import clock
@@ -218,6 +219,9 @@ class AssignedPartition:
         sequence, due_ms = _sequence_number_of(record)
         key = lane_of(record.headers)
         assert key is not None
+        limit = read_limit(record.headers)
+        if limit.interval_ms:
+            self.lanes.tick(clock.wall_ms())
         is_new = self.lanes.take_in(
             key,
             sequence,
@@ -225,6 +229,7 @@ class AssignedPartition:
             size=record.serialized_value_size,
             requeued_due_ms=due_ms,
             unique=read_unique(record.headers),
+            limit=limit,
         )
         if not is_new:
             # Now, and with no commit in between: the message of which it is a duplicate may be done before.
@@ -245,6 +250,7 @@ class AssignedPartition:
             entry = self.lanes.adopt(key, _sequence_number_of(record)[0])
             delivery = self.in_flight[record.offset]
             self.lane_entries[record.offset] = delivery.lane_entry = entry
+            entry.limit = read_limit(record.headers)
             if (unique := read_unique(record.headers)) is not None:
                 self.lanes.set_unique(entry, unique)
                 if delivery.mark is not None:

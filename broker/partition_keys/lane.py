@@ -6,6 +6,8 @@ from bisect import bisect_left
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
+from .limits import NO_LIMIT, Limit
+
 if TYPE_CHECKING:
     from .unique import Unique
 
@@ -45,13 +47,14 @@ class LaneEntry(Generic[R]):
         before it.
       released: Whether its requeue record was sent and not read yet.
       kept_in: The partition of the lanes topic that has its records; None before the first was sent.
+      limit: The limits of its key, as the message has them.
       unique: The rules of a unique message; None for another one.
       holds: Whether a later unique message of the key is a duplicate of this one, wherever the log has it.
     """
 
     __slots__ = (
-        "due_ms", "holds", "kept", "kept_in", "key", "record", "released", "sequence", "size", "state",
-        "unique",
+        "due_ms", "holds", "kept", "kept_in", "key", "limit", "record", "released", "sequence", "size",
+        "state", "unique",
     )  # fmt: skip
 
     def __init__(self, key: bytes, sequence: SequenceNumber, state: LaneEntryState) -> None:
@@ -65,6 +68,7 @@ class LaneEntry(Generic[R]):
         self.due_ms = 0
         self.released = False
         self.unique: Unique | None = None
+        self.limit: Limit = NO_LIMIT
         self.holds = False
 
     def __lt__(self, other: LaneEntry[R]) -> bool:
@@ -76,13 +80,13 @@ class LaneEntry(Generic[R]):
 
 
 class Lane(Generic[R]):
-    """The entries of one key, in order. ``running`` is the one that was dispatched."""
+    """The entries of one key, in order. ``running`` is the number of those that were dispatched."""
 
     __slots__ = ("kept", "lane_entries", "parked", "running")
 
     def __init__(self) -> None:
         self.lane_entries: list[LaneEntry[R]] = []
-        self.running: LaneEntry[R] | None = None
+        self.running = 0
         self.parked = 0
         self.kept = 0
 
@@ -90,6 +94,18 @@ class Lane(Generic[R]):
         index = bisect_left(self.lane_entries, sequence, key=lambda entry: entry.sequence)
         found = self.lane_entries[index] if index < len(self.lane_entries) else None
         return found if found is not None and found.sequence == sequence else None
+
+    def next_to_run(self) -> LaneEntry[R] | None:
+        """The next entry to be dispatched, by the order of the lane and by how many run; None for none."""
+        smallest = None
+        for entry in self.lane_entries:
+            limit = entry.limit.concurrency
+            smallest = limit if smallest is None else min(smallest, limit)
+            if self.running >= smallest:
+                return None
+            if entry.state is not LaneEntryState.RUNNING:
+                return entry if entry.state is LaneEntryState.PARKED else None
+        return None
 
     @property
     def first(self) -> LaneEntry[R]:

@@ -1,9 +1,10 @@
 """The order in which the messages of one partition key run. Pure: no I/O, no clock, no lock.
 
 Every key of a partition has a *lane* while one of its messages is not done. The entries of a lane are in the
-order of their *sequence numbers*. At most one of them runs, and only the first may:
+order of their *sequence numbers*. At most one of them runs, or as many as ``key_concurrency`` says, and they
+begin in that order, no faster than ``key_rate`` says:
 
-    taken in ──► PARKED ───── first, and nothing of the lane runs ────► RUNNING ──► done
+    taken in ──► PARKED ───── the next, and within the limits ────────► RUNNING ──► done
                  │   ▲                                                     │
        too many, │   │ its requeue record was read                         │ its retry waits
        or the    ▼   │                                                     │
@@ -14,6 +15,7 @@ order of their *sequence numbers*. At most one of them runs, and only the first 
 from __future__ import annotations
 
 import heapq
+import math
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -21,6 +23,7 @@ from types import MappingProxyType
 from typing import Generic
 
 from .lane import Lane, LaneEntry, LaneEntryState, R, SequenceNumber
+from .limits import EARLY_MS, NO_LIMIT, Limit, Pace
 from .unique import Mark, Unique
 
 #: The number of records of one key that are parked in memory before the next ones move to the lanes topic.
@@ -43,6 +46,8 @@ class Lanes(Generic[R]):
         the message is done.
       parked: The number of parked records.
       kept_offsets: The first offsets of the messages in the lanes topic, ascending.
+      paces: The rates so far, by lane.
+      now_ms: The time of the last step, in milliseconds since 1970.
       marks: The points at which unique keys were freed, by lane. Duplicates below them may still be read.
     """
 
@@ -52,6 +57,11 @@ class Lanes(Generic[R]):
         self.parked = 0
         self.kept_offsets: list[int] = []
         self.marks: dict[bytes, Mark] = {}
+        self.paces: dict[bytes, Pace] = {}
+        self.now_ms = 0
+        self._restored_ms = 0
+        self._paced: list[tuple[float, bytes]] = []  # a heap: the time at which a lane may go on, key
+        self._paced_keys: set[bytes] = set()
         self._parked_bytes = 0
         self._lanes: dict[bytes, Lane[R]] = {}
         self._retries: list[tuple[int, bytes]] = []  # a heap: due time of a lane's first entry, key
@@ -75,7 +85,10 @@ class Lanes(Generic[R]):
     def lowest_offset(self) -> int | None:
         """The lowest offset of the records that were taken in and do not run."""
         entries = [
-            entry for lane in self._lanes.values() for entry in lane.lane_entries if entry is not lane.running
+            entry
+            for lane in self._lanes.values()
+            for entry in lane.lane_entries
+            if entry.state is not LaneEntryState.RUNNING
         ]
         return min((entry.record.offset for entry in (*entries, *self.ready) if entry.record), default=None)
 
@@ -87,6 +100,8 @@ class Lanes(Generic[R]):
         *,
         uniques: Mapping[SequenceNumber, Unique] = MappingProxyType({}),
         marks: Mapping[bytes, Mark] = MappingProxyType({}),
+        paces: Mapping[bytes, Pace] = MappingProxyType({}),
+        now_ms: int = 0,
     ) -> None:
         """Add waiting entries, as (key, sequence number, due time, partition of the lanes topic).
 
@@ -95,6 +110,8 @@ class Lanes(Generic[R]):
           marks: The points at which unique keys were freed, by lane.
         """
         self.marks.update(marks)
+        self.paces.update(paces)
+        self.now_ms = self._restored_ms = now_ms
         for key, sequence, due_ms, kept_in in sorted(waiting, key=lambda found: found[1]):
             entry: LaneEntry[R] = LaneEntry(key, sequence, LaneEntryState.WAITING)
             entry.kept_in = kept_in
@@ -112,6 +129,7 @@ class Lanes(Generic[R]):
         size: int = 0,
         requeued_due_ms: int | None = None,
         unique: Unique | None = None,
+        limit: Limit = NO_LIMIT,
     ) -> bool:
         """Take in a record that was read. Records arrive in the order of their offsets.
 
@@ -119,6 +137,7 @@ class Lanes(Generic[R]):
           requeued_due_ms: None for a first record; for a requeue record, the due time of the wait that it
             ends.
           unique: The rules of a unique message.
+          limit: The limits of its key.
 
         Returns:
           False for a duplicate, which is not taken in.
@@ -127,6 +146,7 @@ class Lanes(Generic[R]):
         entry = lane.find(sequence) if lane is not None else None
         if entry is not None:
             assert lane is not None
+            entry.limit = limit
             self._take_in_again(lane, entry, record, size, requeued_due_ms)
         elif requeued_due_ms is not None:
             self.leaving.append((record, None))  # its message is done
@@ -138,7 +158,8 @@ class Lanes(Generic[R]):
             entry = LaneEntry(key, sequence, LaneEntryState.PARKED)
             self.set_unique(entry, unique)
             insort(lane.lane_entries, entry)
-            may_run = lane.running is None and lane.first is entry
+            entry.limit = limit
+            may_run = lane.next_to_run() is entry and self._wait_ms(entry) <= 0
             if lane.is_blocked or (self._is_full(lane) and not may_run):
                 self._move(entry, record)
             else:
@@ -199,12 +220,14 @@ class Lanes(Generic[R]):
         """Note that a message runs since an earlier assignment."""
         lane = self._lanes.setdefault(key, Lane())
         entry = lane.find(sequence)
+        is_new = entry is None
         if entry is None:
             entry = LaneEntry(key, sequence, LaneEntryState.RUNNING)
             insort(lane.lane_entries, entry)
         self._on_the_way.discard(entry)
+        if entry.state is not LaneEntryState.RUNNING or is_new:
+            lane.running += 1
         entry.state = LaneEntryState.RUNNING
-        lane.running = lane.running or entry
         return entry
 
     # The end of an entry
@@ -217,8 +240,8 @@ class Lanes(Generic[R]):
             lane.kept -= 1
             del self.kept_offsets[bisect_left(self.kept_offsets, entry.sequence.offset)]
         self._on_the_way.discard(entry)
-        if lane.running is entry:
-            lane.running = None
+        if entry.state is LaneEntryState.RUNNING:
+            lane.running -= 1
         if lane.lane_entries:
             self._advance(lane)
         else:
@@ -259,8 +282,8 @@ class Lanes(Generic[R]):
         it.
         """
         lane = self._lanes[entry.key]
-        if lane.running is entry:
-            lane.running = None
+        if entry.state is LaneEntryState.RUNNING:
+            lane.running -= 1
         entry.state, entry.record = LaneEntryState.WAITING, None
         self._keep(lane, entry, due_ms)
         if lane.is_blocked:
@@ -309,13 +332,69 @@ class Lanes(Generic[R]):
         first = lane.first
         if lane.kept:
             self._changed.add(first.key)
-        if lane.running is None and first.state is LaneEntryState.PARKED:
-            record = first.record
-            self._unpark(lane, first)
-            first.record = record
-            first.state = LaneEntryState.RUNNING
-            lane.running = first
-            self.ready.append(first)
+        while (entry := lane.next_to_run()) is not None:
+            if (wait_ms := self._wait_ms(entry)) > 0:
+                if entry.key not in self._paced_keys:
+                    self._paced_keys.add(entry.key)
+                    heapq.heappush(self._paced, (self.now_ms + wait_ms, entry.key))
+                return
+            record = entry.record
+            self._unpark(lane, entry)
+            entry.record = record
+            entry.state = LaneEntryState.RUNNING
+            lane.running += 1
+            self._take_place(entry)
+            self.ready.append(entry)
+
+    # The rates of keys
+
+    def _wait_ms(self, entry: LaneEntry[R]) -> float:
+        """The time until the rate of its key lets an entry be dispatched; 0 or less for now."""
+        return self._next_ms(entry) - EARLY_MS - self.now_ms if entry.limit.interval_ms else 0.0
+
+    def _next_ms(self, entry: LaneEntry[R]) -> float:
+        """The place of the next run in the rate of its key."""
+        pace = self.paces.get(entry.key)
+        if pace is None:
+            # The last owner may have begun a run just before.
+            is_known = entry.limit.is_written
+            return 0.0 if is_known else min(self._restored_ms, self.now_ms) + entry.limit.interval_ms
+        # It is never further away, unless the clock was set back, which must not stop the key.
+        pace.next_ms = min(pace.next_ms, self.now_ms + pace.interval_ms + EARLY_MS)
+        return pace.next_ms
+
+    def _take_place(self, entry: LaneEntry[R]) -> None:
+        if interval_ms := entry.limit.interval_ms:
+            self._set_pace(entry, max(self._next_ms(entry), self.now_ms) + interval_ms)
+
+    def note_begin(self, entry: LaneEntry[R], now_ms: int) -> Pace:
+        """Note that the run of an entry with a rate begins, perhaps long after it was dispatched."""
+        pace = self.paces.get(entry.key)
+        # A short wait for a thread changes nothing: it would lower the rate.
+        next_ms = now_ms - EARLY_MS + entry.limit.interval_ms
+        return self._set_pace(entry, next_ms if pace is None else max(pace.next_ms, next_ms))
+
+    def _set_pace(self, entry: LaneEntry[R], next_ms: float) -> Pace:
+        pace = self.paces.setdefault(entry.key, Pace(0.0))
+        pace.next_ms, pace.interval_ms = next_ms, entry.limit.interval_ms
+        return pace
+
+    @property
+    def parked_for_rates(self) -> int:
+        """The number of records that are parked until the rate of their key lets them run."""
+        return sum(self._lanes[key].parked for key in self._paced_keys if key in self._lanes)
+
+    def tick(self, now_ms: int) -> None:
+        """Let lanes go on whose rate allows it by now."""
+        was_set_back = now_ms < self.now_ms
+        self.now_ms = now_ms
+        due = []
+        while self._paced and (was_set_back or self._paced[0][0] <= now_ms):
+            due.append(heapq.heappop(self._paced)[1])
+        self._paced_keys.difference_update(due)
+        for key in due:
+            if (lane := self._lanes.get(key)) is not None:
+                self._advance(lane)
 
     # Entries that return to the queue
 
@@ -333,7 +412,7 @@ class Lanes(Generic[R]):
             else:
                 found += [
                     entry
-                    for entry in lane.lane_entries[:MAX_RELEASED_OF_A_KEY]
+                    for entry in lane.lane_entries[: MAX_RELEASED_OF_A_KEY + lane.running]
                     if entry.state is LaneEntryState.WAITING and not entry.released and entry.due_ms <= now_ms
                 ]
         self._changed.clear()
@@ -345,7 +424,8 @@ class Lanes(Generic[R]):
         """
         if self._changed:
             return 0
-        return self._retries[0][0] if self._retries else None
+        times = [heap[0][0] for heap in (self._retries, self._paced) if heap]
+        return math.ceil(min(times)) if times else None
 
     def release(self, entry: LaneEntry[R]) -> None:
         """Note that the requeue record of an entry was sent."""

@@ -11,6 +11,8 @@ from dramatiq.message import Message
 from dramatiq.middleware import Middleware
 
 from ..errors import PartitionKeyRefused, UniqueRefused
+from .limit_options import CONCURRENCY, RATE, check_limits, limit_of, set_limits
+from .limits import HEADER as LIMIT_HEADER
 from .record_format import MAX_KEY_BYTES, lane_header
 from .unique import HEADER as UNIQUE_HEADER
 from .unique_options import UNIQUE, UNIQUE_BY, check_unique, set_unique, unique_of
@@ -31,20 +33,28 @@ class PartitionKeys(Middleware):
     ``@dramatiq.actor(key_order=...)`` sets the behaviour of the key's later messages while a retry of this
     actor waits: ``"relaxed"``, the default, lets them pass; ``"ordered"`` keeps them behind it.
 
+    ``@dramatiq.actor(key_concurrency=..., key_rate=...)`` limits the messages of a key: see
+    ``docs/key-limits.md``.
+
     ``@dramatiq.actor(unique_by=..., unique=...)`` makes messages unique: see ``docs/unique.md``.
 
     Raises:
       PartitionKeyRefused: For a key that is not a text, is empty, or is longer than 255 bytes in UTF-8.
+      KeyLimitRefused: For a ``key_concurrency`` or ``key_rate`` that cannot be.
       UniqueRefused: For ``unique_by``, ``unique`` or ``unique_key`` that cannot be.
     """
 
     @property
     def actor_options(self) -> set[str]:
-        return {KEY, ORDER, UNIQUE, UNIQUE_BY}
+        return {KEY, ORDER, UNIQUE, UNIQUE_BY, CONCURRENCY, RATE}
 
     def before_declare_actor(self, broker: Broker, actor: Actor[Any, Any]) -> None:
         make_key, key_order = actor.options.get(KEY), actor.options.get(ORDER)
-        if make_key is not None and not callable(make_key):
+        is_limited = any(actor.options.get(name) is not None for name in (CONCURRENCY, RATE))
+        is_constant = is_limited and isinstance(make_key, str)
+        if is_constant and (reason := why_refused(make_key)) is not None:
+            raise PartitionKeyRefused(f"The actor {actor.actor_name!r} is refused: {reason}.")
+        if make_key is not None and not callable(make_key) and not is_constant:
             raise PartitionKeyRefused(
                 f"The partition_key= of actor {actor.actor_name!r} is {make_key!r}. Pass a function that "
                 "makes the key of a message's arguments, or give each message its own in send_with_options()."
@@ -54,6 +64,12 @@ class PartitionKeys(Middleware):
                 f"The key_order= of actor {actor.actor_name!r} is {key_order!r}: pass 'relaxed' or 'ordered'."
             )
         check_unique(actor, has_partition_key=make_key is not None)
+        check_limits(
+            actor,
+            key=make_key,
+            is_ordered=key_order == ORDERED,
+            is_unique=actor.options.get(UNIQUE_BY) is not None,
+        )
 
     def before_enqueue(self, broker: Broker, message: Message[Any], delay: int | None) -> None:
         options = message.options
@@ -73,12 +89,14 @@ class PartitionKeys(Middleware):
             options[KEY] = unique_key
         elif KEY not in options:
             make_key = None if actor is None else actor.options.get(KEY)
-            if make_key is None:
-                return
-            key = _made(make_key, message)
-            if key is None:
-                return
-            options[KEY] = key
+            key = make_key if make_key is None or isinstance(make_key, str) else _made(make_key, message)
+            if key is not None:
+                options[KEY] = key
+        if not isinstance(message, MessageProxy):
+            is_ordered = actor is not None and actor.options.get(ORDER) == ORDERED
+            set_limits(message, actor, is_ordered=is_ordered)
+        if KEY not in options:
+            return
         if (reason := why_refused(options[KEY])) is not None:
             raise PartitionKeyRefused(f"A message of {message.actor_name!r} was not sent: {reason}.")
 
@@ -123,13 +141,15 @@ def with_key_headers(
       is_retry: Whether the record is a retry of its message.
       is_again: Whether an operator sends the message again.
     """
-    with_own = [header for header in headers if header[0] != UNIQUE_HEADER]
+    with_own = [header for header in headers if header[0] not in (UNIQUE_HEADER, LIMIT_HEADER)]
     key = key_of(message)
     if key is not None:
         with_own.append(lane_header(key))
         unique = unique_of(message, is_retry=is_retry, is_again=is_again)
         if unique is not None:
             with_own.append(unique.header)
+        if (limit := limit_of(message)) is not None:
+            with_own.append(limit.header)
     return key, with_own
 
 

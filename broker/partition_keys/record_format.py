@@ -8,6 +8,8 @@ Each queue has one compacted topic, ``{queue}_lanes``. The latest record of a ke
                                                none (tombstone)       it is done, or was flushed
     {group}:{partition}:{hash of the key}:     a unique mark, in      its messages before the mark are
     unique                                     JSON                   duplicates (see ``unique``)
+    {group}:{partition}:{hash of the key}:     a pace, in JSON        its next message has its place
+    pace                                                              in the rate then (``limits``)
 
 All records of a key are in the partition of its first one, also when partitions are added later. An *end
 mark* is a tombstone that belongs to no message (``{group}:{partition of the lanes topic}:-1:-1``): a reader
@@ -29,7 +31,8 @@ from dataclasses import dataclass
 
 from ..produce.record import Record, Watch
 from .lane import SequenceNumber
-from .unique import Mark, decode_mark
+from .limits import Pace
+from .unique import Mark
 
 #: Of a partition key, in UTF-8. Every record of a message contains its key.
 MAX_KEY_BYTES = 255
@@ -45,6 +48,8 @@ Headers = Sequence[tuple[str, bytes]]
 NOWHERE = SequenceNumber(-1, -1)
 #: The end of the key of a unique mark. An earlier version leaves such a record alone, with an error line.
 _MARK_END = b":unique"
+#: The end of the key of the pace of a key with a rate.
+_PACE_END = b":pace"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +179,32 @@ def is_mark(key: bytes | None) -> bool:
     return key is not None and key.endswith(_MARK_END)
 
 
+def is_pace(key: bytes | None) -> bool:
+    """Whether a record of a lanes topic is the pace of a key, or its tombstone."""
+    return key is not None and key.endswith(_PACE_END)
+
+
+def pace_record(
+    topic: str, group: str, partition: int, key: bytes, pace: Pace, *, watch: Watch | None = None
+) -> Record:
+    """The record of the pace of a key with a rate. See :func:`mark_record`."""
+    return Record(
+        topic,
+        pace.encode(),
+        key=_state_key(group, partition, key, _PACE_END),
+        headers=[lane_header(key)],
+        partition=pace.kept_in,
+        watch=watch,
+    )
+
+
+def pace_tombstone(
+    topic: str, group: str, partition: int, key: bytes, pace: Pace, *, watch: Watch | None = None
+) -> Record:
+    record_key = _state_key(group, partition, key, _PACE_END)
+    return Record(topic, None, key=record_key, partition=pace.kept_in, watch=watch)
+
+
 def mark_record(
     topic: str, group: str, partition: int, key: bytes, mark: Mark, *, watch: Watch | None = None
 ) -> Record:
@@ -186,7 +217,7 @@ def mark_record(
     return Record(
         topic,
         mark.encode(),
-        key=_mark_key(group, partition, key),
+        key=_state_key(group, partition, key, _MARK_END),
         headers=[lane_header(key)],
         partition=mark.kept_in,
         watch=watch,
@@ -196,27 +227,23 @@ def mark_record(
 def mark_tombstone(
     topic: str, group: str, partition: int, key: bytes, mark: Mark, *, watch: Watch | None = None
 ) -> Record:
-    record_key = _mark_key(group, partition, key)
+    record_key = _state_key(group, partition, key, _MARK_END)
     return Record(topic, None, key=record_key, partition=mark.kept_in, watch=watch)
 
 
-def _mark_key(group: str, partition: int, key: bytes) -> bytes:
-    return f"{group}:{partition}:{hashlib.sha256(key).hexdigest()}".encode() + _MARK_END
+def _state_key(group: str, partition: int, key: bytes, end: bytes) -> bytes:
+    return f"{group}:{partition}:{hashlib.sha256(key).hexdigest()}".encode() + end
 
 
-def read_mark(
-    record_key: bytes, value: bytes | None, headers: Headers, kept_in: int
-) -> tuple[str, int, bytes | None, Mark | None]:
-    """Decode a unique mark: its group, its partition of the queue, its lane, and the mark. The last two are
-    None for a tombstone.
+def read_key_state(record_key: bytes, headers: Headers) -> tuple[str, int, bytes | None]:
+    """The group of a unique mark or a pace, its partition of the queue, and its lane; None for a tombstone's
+    lane.
 
     Raises:
       ValueError, KeyError: When this broker did not write it.
     """
     group, partition, _, _ = record_key.decode().rsplit(":", 3)
-    if value is None:
-        return group, int(partition), None, None
-    return group, int(partition), dict(headers)[KEY], decode_mark(value, kept_in)
+    return group, int(partition), dict(headers).get(KEY)
 
 
 def read_requeue_headers(headers: Headers) -> tuple[SequenceNumber, int] | None:

@@ -22,9 +22,10 @@ from ..produce.publisher import Publisher, publish_all
 from .acknowledged_ends import AcknowledgedEnds
 from .known_ends import KnownEnds, highest
 from .lane import SequenceNumber
-from .record_format import Place, Waiting, end_mark, is_mark, read, read_mark
+from .limits import Pace, decode_pace
+from .record_format import Place, Waiting, end_mark, is_mark, is_pace, read, read_key_state
 from .store_repair import Repair, StoreRepair
-from .unique import Mark, Unique
+from .unique import Mark, Unique, decode_mark
 from .waiting_table import WaitingTable
 
 logger = logging.getLogger(__name__)
@@ -181,8 +182,8 @@ class WaitingStore:
 
     def _apply(self, record: ConsumedRecord) -> None:
         try:
-            if is_mark(record.key):
-                self._apply_mark(record)
+            if is_mark(record.key) or is_pace(record.key):
+                self._apply_key_state(record)
                 return
             place, waiting = read(record.key, record.value, record.headers)
         except (KeyError, ValueError) as e:
@@ -198,15 +199,16 @@ class WaitingStore:
         if (key := self._table.remove(place)) is not None:
             self.ended[place] = key
 
-    def _apply_mark(self, record: ConsumedRecord) -> None:
+    def _apply_key_state(self, record: ConsumedRecord) -> None:
         assert record.key is not None
-        group, number, lane, mark = read_mark(record.key, record.value, record.headers, record.partition)
+        group, number, lane = read_key_state(record.key, record.headers)
         if group != self._group:
             return
-        if lane is None or mark is None:
-            self._table.remove_mark(number, record.key)
+        if lane is None or record.value is None:
+            self._table.remove_key_state(number, record.key)
         else:
-            self._table.put_mark(number, record.key, lane, mark)
+            (decode_mark if is_mark(record.key) else decode_pace)(record.value, None)  # or it is left alone
+            self._table.put_key_state(number, record.key, lane, record.value, record.partition)
 
     # The entries
 
@@ -223,6 +225,10 @@ class WaitingStore:
     def marks(self, partition: int) -> dict[bytes, Mark]:
         """The unique marks of a partition of the queue, by lane."""
         return self._table.marks(partition)
+
+    def paces(self, partition: int) -> dict[bytes, Pace]:
+        """The paces of the keys with a rate in a partition of the queue, by lane."""
+        return self._table.paces(partition)
 
     def get(self, place: Place) -> Waiting | None:
         """The message that waits at ``place``, or None."""

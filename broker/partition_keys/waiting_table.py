@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..process.sqlite_cache import SqliteCache, pack_headers, unpack_headers
 from .lane import SequenceNumber
-from .record_format import Place, Waiting
+from .limits import Pace, decode_pace
+from .record_format import Place, Waiting, is_mark, is_pace
 from .unique import HEADER, Mark, Unique, decode_mark, read_unique
 
 _SCHEMA = """
@@ -15,8 +16,8 @@ CREATE TABLE waiting (
     PRIMARY KEY (partition, first_offset, timestamp)
 ) WITHOUT ROWID
 """
-_MARKS_SCHEMA = """
-CREATE TABLE marks (
+_KEY_STATES_SCHEMA = """
+CREATE TABLE key_states (
     partition INTEGER NOT NULL, record_key BLOB NOT NULL, lane BLOB NOT NULL, value BLOB NOT NULL,
     kept_in INTEGER NOT NULL,
     PRIMARY KEY (partition, record_key)
@@ -37,7 +38,7 @@ class WaitingTable(SqliteCache):
         "The messages are safe in Kafka, and wait until the table is writable: free disk space, or set "
         "TMPDIR to another directory."
     )
-    SCHEMA = f"{_SCHEMA};{_MARKS_SCHEMA}"
+    SCHEMA = f"{_SCHEMA};{_KEY_STATES_SCHEMA}"
 
     def __init__(self, group: str) -> None:
         super().__init__()
@@ -45,7 +46,7 @@ class WaitingTable(SqliteCache):
 
     def clear(self) -> None:
         self._query("DELETE FROM waiting")
-        self._query("DELETE FROM marks")
+        self._query("DELETE FROM key_states")
 
     def put(self, waiting: Waiting, kept_in: int) -> None:
         """Add an entry, or replace the one at its place.
@@ -93,20 +94,38 @@ class WaitingTable(SqliteCache):
         rules = {SequenceNumber(o, t): read_unique(unpack_headers(packed)) for o, t, packed in found}
         return {sequence: unique for sequence, unique in rules.items() if unique is not None}
 
-    def put_mark(self, partition: int, record_key: bytes, lane: bytes, mark: Mark) -> None:
-        """Add the unique mark of a lane, or replace it."""
+    def put_key_state(
+        self, partition: int, record_key: bytes, lane: bytes, value: bytes, kept_in: int
+    ) -> None:
+        """Add the unique mark or the pace of a lane, or replace it."""
         self._query(
-            "INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?, ?)",
-            (partition, record_key, lane, mark.encode(), mark.kept_in),
+            "INSERT OR REPLACE INTO key_states VALUES (?, ?, ?, ?, ?)",
+            (partition, record_key, lane, value, kept_in),
         )
 
-    def remove_mark(self, partition: int, record_key: bytes) -> None:
-        self._query("DELETE FROM marks WHERE partition = ? AND record_key = ?", (partition, record_key))
+    def remove_key_state(self, partition: int, record_key: bytes) -> None:
+        self._query("DELETE FROM key_states WHERE partition = ? AND record_key = ?", (partition, record_key))
 
     def marks(self, partition: int) -> dict[bytes, Mark]:
         """The unique marks of a partition of the queue, by lane."""
-        found = self._query("SELECT lane, value, kept_in FROM marks WHERE partition = ?", (partition,))
-        return {lane: decode_mark(value, kept_in) for lane, value, kept_in in found}
+        return {
+            lane: decode_mark(value, kept_in)
+            for record_key, lane, value, kept_in in self._key_states(partition)
+            if is_mark(record_key)
+        }
+
+    def paces(self, partition: int) -> dict[bytes, Pace]:
+        """The paces of a partition of the queue, by lane."""
+        return {
+            lane: decode_pace(value, kept_in)
+            for record_key, lane, value, kept_in in self._key_states(partition)
+            if is_pace(record_key)
+        }
+
+    def _key_states(self, partition: int) -> list[tuple[bytes, bytes, bytes, int]]:
+        return self._query(
+            "SELECT record_key, lane, value, kept_in FROM key_states WHERE partition = ?", (partition,)
+        )
 
     def places(self) -> list[tuple[Place, int]]:
         """See ``WaitingStore.places``."""
@@ -124,7 +143,7 @@ class WaitingTable(SqliteCache):
         with self.transaction():
             self._db.execute("ALTER TABLE waiting RENAME TO earlier")
             self._db.execute(_SCHEMA)
-            self._db.execute("DELETE FROM marks")  # they are read again
+            self._db.execute("DELETE FROM key_states")  # they are read again
 
     def drop_earlier(self) -> list[Waiting]:
         """Forget the earlier entries; return those that are not present ones."""

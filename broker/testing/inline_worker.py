@@ -347,7 +347,9 @@ class InlineWorker:
         for queue_name in self.broker.queues:
             if queue_name in gate.paused or gate.is_quiet:
                 continue
-            count = self._incomplete(queue_name) + self._due(queue_name)
+            consumer = self._consumers.get(queue_name)
+            for_rates = 0 if consumer is None else consumer.waits_for_rates  # as a delayed one waits
+            count = max(0, self._incomplete(queue_name) - for_rates) + self._due(queue_name)
             if count:
                 left[queue_name] = count
         return left

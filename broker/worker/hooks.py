@@ -21,6 +21,7 @@ from dramatiq.middleware import (
 )
 
 from ..complete.current_delivery import CurrentDelivery
+from ..complete.key_paces import KeyPaces
 from ..complete.unique_marks import UniqueMarks
 from ..deliveries.delivery import Delivery
 from ..deliveries.in_flight import InFlightDeliveries
@@ -40,7 +41,7 @@ logger = logging.getLogger(__name__)
 _FOLLOW_UP_MIDDLEWARE = (Retries, Pipelines, Callbacks, GroupCallbacks)
 #: Errors that end a run which does not count as an attempt.
 _NO_ATTEMPT = (Shutdown, NotNow)
-#: The pause of a thread that cannot free a unique key, before it gives the message back.
+#: The pause of a thread that cannot prepare a keyed message, before it gives the message back.
 FREE_PAUSE_S = 0.5
 _HOOK_FAILED = "Unexpected failure in %s of %r."
 
@@ -88,6 +89,7 @@ class HookCaller:
       runs: Is told of the beginning and the end of each run.
       aborts: Is told of the same, and ends the runs of aborted messages.
       hard_limits: Is told of the same, for the reaper.
+      key_paces: Notes the runs of keys with a rate.
       unique_marks: Frees the keys of unique messages.
       requeue: Adds the message to the outbox of the current delivery, as its retry without a delay.
     """
@@ -101,6 +103,7 @@ class HookCaller:
         aborts: Aborts,
         hard_limits: HardLimits,
         unique_marks: UniqueMarks,
+        key_paces: KeyPaces,
         *,
         requeue: Callable[[MessageProxy], object],
     ) -> None:
@@ -113,6 +116,7 @@ class HookCaller:
         self._hard_limits = hard_limits
         self._requeue = requeue
         self._unique_marks = unique_marks
+        self._key_paces = key_paces
 
     def emit_before(self, signal: str, *args: Any, **kwargs: Any) -> None:
         hook = f"before_{signal}"
@@ -191,12 +195,8 @@ class HookCaller:
     def _begin(self, message: MessageProxy) -> None:
         if not isinstance(message, Delivery):
             return
-        if (
-            message.lane_entry is not None
-            and self._unique_marks.is_due_at_start(message)
-            and self._in_flight.admits(message)
-        ):
-            self._free_key(message)
+        if message.lane_entry is not None and self._in_flight.admits(message):
+            self._prepare_keyed(message)
         if not self._in_flight.begin(message):
             # The partition's new owner runs it and calls the hooks. For a flushed one no hook is called.
             message.withdrawn = True
@@ -206,16 +206,20 @@ class HookCaller:
             self._hard_limits.begin(message)
         self._aborts.begin(message)
 
-    def _free_key(self, delivery: Delivery) -> None:
-        """Free the key of a unique message. Without Kafka's answer its partition gets the record back.
+    def _prepare_keyed(self, delivery: Delivery) -> None:
+        """Write what must be in Kafka before the run of a keyed message. Without Kafka's answer its partition
+        gets the record back.
 
         No hook was called yet, so no middleware interrupts this thread.
         """
         try:
-            self._unique_marks.free_at_start(delivery)
+            if self._key_paces.has_pace(delivery):
+                self._key_paces.begin(delivery)
+            if self._unique_marks.is_due_at_start(delivery):
+                self._unique_marks.free_at_start(delivery)
         except (BrokerConnectionError, KafkaError) as e:
             logger.warning(
-                "Message %r of %r does not begin yet, since its unique key cannot be freed: %r",
+                "Message %r of %r does not begin yet, as its key needs Kafka: %r",
                 delivery.message_id, delivery.actor_name, e,
             )  # fmt: skip
             clock.sleep(FREE_PAUSE_S)

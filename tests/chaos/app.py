@@ -154,6 +154,22 @@ if os.environ.get("CHAOS_REPORT_MEMORY"):
     threading.Thread(target=report_memory, daemon=True).start()
 
 
+@dramatiq.actor(queue_name=default_queue, max_retries=0)
+def timed(number: int, seconds: float) -> None:
+    """A task that notes when it begins and ends, in a file beside the ledger."""
+    times = Path(os.environ["CHAOS_LEDGER"]).with_name("times")
+
+    def note(event: str) -> None:
+        with times.open("ab", buffering=0) as file:
+            file.write(json.dumps([event, number, os.getpid(), time.time()]).encode() + b"\n")
+
+    ledger.write("start", number)
+    note("start")
+    time.sleep(seconds)
+    note("end")
+    ledger.write("done", number)
+
+
 def stop_at(step: str, signal_number: int, marker: Path) -> None:
     """Send this process a signal when it reaches a step of a unique message, once in all workers.
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, pairwise
+
+from broker.partition_keys.limits import EARLY_MS
 
 MAX_RETRIES = 2
+#: Of the messages with a rate.
+RATE, INTERVAL_MS = "60/m", 1_000
 
 
 @dataclass
@@ -18,6 +22,7 @@ class Plan:
       key: Its partition key.
       is_acknowledged: Whether its enqueue returned without an error.
       may_be_dropped: Whether a flush or a cancel was asked for, so that it need not run.
+      limited_key: Its partition key, if that has a rate.
       unique_key: Its unique key.
       until_started: Whether it frees that key when its run begins, and not when it is done.
       sent_at: The number of the event of its send; the end of the send when it is acknowledged.
@@ -29,6 +34,7 @@ class Plan:
     is_delayed: bool
     is_acknowledged: bool = False
     may_be_dropped: bool = False
+    limited_key: str | None = None
     unique_key: str | None = None
     until_started: bool = False
     sent_at: int = 0
@@ -48,6 +54,8 @@ class Ledger:
     Attributes:
       is_disturbed: Whether something happened after which a message may run again: a crash, a lost membership
         or a lost answer.
+      began_ms: When runs of a key with a rate began.
+      rates_may_be_exceeded: Whether two processes may have run messages of one key, or a clock was set.
     """
 
     plans: dict[int, Plan] = field(default_factory=dict)
@@ -55,11 +63,16 @@ class Ledger:
     successes: Counter[int] = field(default_factory=Counter)
     first_runs: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     is_disturbed: bool = False
+    began_ms: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    rates_may_be_exceeded: bool = False
     events: count[int] = field(default_factory=lambda: count(1))
 
-    def note_start(self, number: int) -> None:
+    def note_start(self, number: int, now_ms: int) -> None:
         """Note that a run begins, also one that its process does not survive."""
-        self.plans[number].starts.append(next(self.events))
+        plan = self.plans[number]
+        plan.starts.append(next(self.events))
+        if plan.limited_key is not None:
+            self.began_ms[plan.limited_key].append(now_ms)
 
     def note_run(self, number: int, retries: int) -> None:
         """Note a run; raise the error that is planned for it."""
@@ -91,6 +104,7 @@ class Ledger:
             if not dies:
                 assert not dead[number], f"message {number} succeeded and is a dead letter: {plan}"
         self._check_duplicates()
+        self._check_rates()
         if not self.is_disturbed:
             for key, numbers in self.first_runs.items():
                 assert numbers == sorted(numbers), f"the messages of {key!r} began out of order: {numbers}"
@@ -103,6 +117,13 @@ class Ledger:
             and max(other.frees, default=0) > plan.sent_at
             for other in self.plans.values()
         )
+
+    def _check_rates(self) -> None:
+        """The runs of a key keep their distance, also those of the next process after a crash."""
+        if not self.rates_may_be_exceeded:
+            for key, began_ms in self.began_ms.items():
+                for earlier, later in pairwise(began_ms):
+                    assert later - earlier >= INTERVAL_MS - EARLY_MS, f"{key!r} began too soon: {began_ms}"
 
     def _check_duplicates(self) -> None:
         """No message ran that was sent before an earlier one of its unique key freed the key.

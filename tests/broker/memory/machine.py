@@ -28,7 +28,7 @@ from broker.kafka.errors import (
 )
 from broker.testing import Kit, ManualClock, MemoryCluster
 from broker.testing.memory.faults import ProcessKilled, Request
-from tests.broker.memory.ledger import MAX_RETRIES, Ledger, Plan
+from tests.broker.memory.ledger import MAX_RETRIES, RATE, Ledger, Plan
 
 QUEUE = "work"
 COORDINATOR_NOT_AVAILABLE, NOT_LEADER = 15, 6
@@ -61,7 +61,7 @@ class Harm:
             self._cluster.reachable.clear()
         elif harm == "its membership is lost":
             self._cluster.expel(f"dramatiq.{QUEUE}")
-            self._ledger.is_disturbed = True
+            self._ledger.is_disturbed = self._ledger.rates_may_be_exceeded = True
         elif harm == "a send is lost":
             self._cluster.refuse(Request.PRODUCE, lambda: KafkaTimeoutError("it was never sent"))
         elif harm == "its queue is paused":
@@ -93,7 +93,7 @@ class Process:
                 return  # a killed process runs nothing; its thread is the machine's, and goes on
             message = CurrentMessage.get_current_message()
             assert message is not None
-            ledger.note_start(number)
+            ledger.note_start(number, self.kit.clock.wall_ms())
             harm.strike(self)
             ledger.note_run(number, message.options.get("retries", 0))
 
@@ -180,11 +180,26 @@ class Machine(RuleBasedStateMachine):
         ordered=st.booleans(),
         delay_s=st.sampled_from([None, None, None, 1, 600]),
         unique=st.sampled_from([None, None, "until_started", "until_done"]),
+        limited=st.booleans(),
     )
     def send(
-        self, who: int, fails: int, key: str | None, ordered: bool, delay_s: int | None, unique: str | None
+        self,
+        who: int,
+        fails: int,
+        key: str | None,
+        ordered: bool,
+        delay_s: int | None,
+        unique: str | None,
+        limited: bool,
     ) -> None:
-        self.send_one(who, fails, key, ordered=ordered, delay_s=delay_s, unique=unique)
+        self.send_one(
+            who, fails, key, ordered=ordered, delay_s=delay_s, unique=unique, limited=limited and key == "b"
+        )
+
+    @rule(who=st.integers(0, 9), count=st.integers(2, 4), fails=st.sampled_from([0, 1]))
+    def send_several_with_limits(self, who: int, count: int, fails: int) -> None:
+        for _ in range(count):
+            self.send_one(who, fails, "b", ordered=False, delay_s=None, limited=True)
 
     def send_one(
         self,
@@ -195,6 +210,7 @@ class Machine(RuleBasedStateMachine):
         ordered: bool,
         delay_s: int | None,
         unique: str | None = None,
+        limited: bool = False,
     ) -> None:
         process = self._pick(who)
         number = len(self.ledger.plans)
@@ -208,6 +224,9 @@ class Machine(RuleBasedStateMachine):
         else:
             plan = Plan(fails, key, is_delayed=delay_s is not None)
             options = {} if key is None else {"partition_key": key}
+            if limited and not ordered:
+                plan.key = plan.limited_key = f"{key} limited"
+                options = {"partition_key": plan.key, "key_rate": RATE, "key_concurrency": 2}
         plan.sent_at = next(self.ledger.events)
         self.ledger.plans[number] = plan
         is_keyed = key is not None or unique is not None
@@ -339,6 +358,7 @@ class Machine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([-3_600, -5, 5]))
     def jump(self, seconds: float) -> None:
         self.clock.jump(timedelta(seconds=seconds))
+        self.ledger.rates_may_be_exceeded = True
 
     @rule()
     @precondition(lambda self: len(self.alive) < MAX_PROCESSES)
@@ -381,7 +401,7 @@ class Machine(RuleBasedStateMachine):
     @rule(group=st.sampled_from([f"dramatiq.{QUEUE}", "delayed.forwarders"]))
     def expel(self, group: str) -> None:
         self.cluster.expel(group)
-        self.ledger.is_disturbed = True
+        self.ledger.is_disturbed = self.ledger.rates_may_be_exceeded = True
 
     @rule(
         kind=st.sampled_from([Request.PRODUCE, Request.COMMIT, Request.FETCH, Request.LIST_OFFSETS]),
