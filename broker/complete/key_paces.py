@@ -11,7 +11,7 @@ from ..deliveries.delivery import Delivery
 from ..deliveries.in_flight import InFlightDeliveries
 from ..kafka.topics import Topics
 from ..partition_keys.acknowledged_ends import AcknowledgedEnds
-from ..partition_keys.limits import Pace
+from ..partition_keys.limits import EARLY_MS, Pace
 from ..partition_keys.record_format import pace_record, pace_tombstone
 from ..process import clock
 from ..process.forks import reset_on_fork
@@ -47,7 +47,8 @@ class KeyPaces:
         return delivery.lane_entry is not None and delivery.lane_entry.limit.interval_ms > 0
 
     def begin(self, delivery: Delivery) -> None:
-        """Note that the run of a message is about to begin.
+        """Note that the run of a message is about to begin. One that would begin too soon after another is
+        parked again.
 
         Raises:
           BrokerConnectionError: When Kafka does not answer. The message must not run then.
@@ -55,16 +56,28 @@ class KeyPaces:
         entry, assigned = delivery.lane_entry, delivery.assigned_partition
         assert entry is not None
         with self._in_flight.lock:
-            pace = assigned.lanes.note_begin(entry, clock.wall_ms())
-        if not entry.limit.is_written:
-            return
+            now_ms = clock.wall_ms()
+            if not assigned.lanes.may_begin(entry, now_ms):
+                self._in_flight.park_again(delivery)
+                return
+            pace = assigned.lanes.note_begin(entry, now_ms)
+        while entry.limit.is_written:
+            self._write(delivery, pace)
+            with self._in_flight.lock:
+                began_ms, now_ms = now_ms, clock.wall_ms()
+                if now_ms - began_ms <= EARLY_MS:
+                    return
+                assigned.lanes.note_begin(entry, now_ms)  # the first write creates the topic, for example
+
+    def _write(self, delivery: Delivery, pace: Pace) -> None:
+        assert delivery.lane_entry is not None
         topic = self._topics.lanes(delivery.queue_name)
         with self._writing:
             record = pace_record(
                 topic,
                 self._group,
                 delivery.origin.partition,
-                entry.key,
+                delivery.lane_entry.key,
                 pace,
                 watch=partial(self._note, topic, pace),
             )

@@ -298,6 +298,16 @@ class AssignedPartition:
         self.put_back(delivery.record)
         self._capacity.give_back(1)
 
+    def park_again(self, delivery: Delivery) -> None:
+        """Take back the record of a dispatched delivery for which the rate of its key has no place yet."""
+        record, offset = delivery.record, delivery.origin.offset
+        assert record is not None
+        del self.in_flight[offset]
+        self.lanes.park_again(self.lane_entries.pop(offset), record, record.serialized_value_size)
+        self.crash_counts.unmark(offset)
+        self.dirty = True
+        self._capacity.give_back(1)
+
     def put_back(self, record: ConsumedRecord) -> None:
         """Let a record that counts as delivered be dispatched later."""
         insort(self.returned, record, key=lambda each: each.offset)

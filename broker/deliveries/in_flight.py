@@ -111,6 +111,14 @@ class InFlightDeliveries:
             if not delivery.completed and not delivery.assigned_partition.revoked:
                 self._give_back(delivery)
 
+    def park_again(self, delivery: Delivery) -> None:
+        """Let the record of a dispatched delivery wait for its place in the rate of its key."""
+        with self.lock:
+            if not delivery.completed and not delivery.assigned_partition.revoked:
+                delivery.completed = True
+                self._running -= 1
+                delivery.assigned_partition.park_again(delivery)
+
     def _give_back(self, delivery: Delivery) -> None:
         """Let the record of a dispatched delivery be dispatched again, in another delivery."""
         delivery.completed = True

@@ -372,7 +372,26 @@ class Lanes(Generic[R]):
         pace = self.paces.get(entry.key)
         # A short wait for a thread changes nothing: it would lower the rate.
         next_ms = now_ms - EARLY_MS + entry.limit.interval_ms
-        return self._set_pace(entry, next_ms if pace is None else max(pace.next_ms, next_ms))
+        pace = self._set_pace(entry, next_ms if pace is None else max(pace.next_ms, next_ms))
+        pace.begun_ms = now_ms
+        return pace
+
+    def may_begin(self, entry: LaneEntry[R], now_ms: int) -> bool:
+        """Whether the run of a dispatched entry may begin: no other one of its key has just begun, as after a
+        pause or a crash, during which both were held back.
+        """
+        pace = self.paces.get(entry.key)
+        is_too_soon = pace is not None and now_ms + EARLY_MS < pace.begun_ms + entry.limit.interval_ms
+        return not is_too_soon or (pace is not None and now_ms < pace.begun_ms)  # the clock was set back
+
+    def park_again(self, entry: LaneEntry[R], record: R, size: int) -> None:
+        """Take back an entry that was dispatched, and must not begin yet."""
+        lane, pace = self._lanes[entry.key], self.paces[entry.key]
+        pace.next_ms = max(pace.next_ms, pace.begun_ms + entry.limit.interval_ms)
+        lane.running -= 1
+        entry.state = LaneEntryState.PARKED
+        self._park(lane, entry, record, size)
+        self._advance(lane)
 
     def _set_pace(self, entry: LaneEntry[R], next_ms: float) -> Pace:
         pace = self.paces.setdefault(entry.key, Pace(0.0))

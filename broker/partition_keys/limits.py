@@ -61,11 +61,13 @@ class Pace:
       next_ms: The time at which the next run has its place, in milliseconds since 1970.
       interval_ms: The interval that led to it.
       kept_in: The partition of the lanes topic that has its record; None when there is none.
+      begun_ms: The time at which the last run began here; 0 for none.
     """
 
     next_ms: float
     interval_ms: float = 0.0
     kept_in: int | None = None
+    begun_ms: int = 0
 
     def encode(self) -> bytes:
         return json.dumps({"next_ms": self.next_ms, "interval_ms": self.interval_ms}).encode()
