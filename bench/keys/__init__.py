@@ -1,0 +1,1 @@
+"""Measures unique messages, and the limits of keys, on Apache Kafka."""
