@@ -29,13 +29,16 @@ class Verdict:
     violations: list[str] = field(default_factory=list)
 
 
-def judge(ledger: Path, *, relaxed: bool = False, only: range | None = None) -> Verdict:
+def judge(
+    ledger: Path, *, relaxed: bool = False, only: range | None = None, may_repeat: bool = False
+) -> Verdict:
     """Read the ledger in the order in which it was written, key by key.
 
     Parameters:
       relaxed: Whether a retry waits elsewhere: later messages of its key may begin meanwhile, and a kill may
         have made it twice.
       only: The numbers of keyed tasks; by default all are.
+      may_repeat: Whether living workers may have lost their partitions, with acks that were not committed.
     """
     events = [json.loads(line) for line in ledger.read_bytes().splitlines()]
     if only is not None:
@@ -61,7 +64,11 @@ def judge(ledger: Path, *, relaxed: bool = False, only: range | None = None) -> 
             if number in done_by:
                 verdict.repeated.append(number)
                 # A kill after a retry was published and before its ack makes two of it.
-                if last_seen[done_by[number]] > place and not (relaxed and number in failed):
+                if (
+                    not may_repeat
+                    and last_seen[done_by[number]] > place
+                    and not (relaxed and number in failed)
+                ):
                     verdict.violations.append(f"{number} ran again, and the process that did it lives")
             running[key] = (number, pid)
         elif event in ("done", "failed"):
