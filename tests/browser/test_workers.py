@@ -33,7 +33,7 @@ def test_a_task_that_runs_is_aborted_and_its_timeline_says_so(page: Page, demo: 
         long = broker.enqueue(Message("images", "resize", ("poster.png", 110.0), {}, {}))
     finally:
         broker.close()
-    page.goto(f"{demo.url}queues/images")
+    page.get_by_role("link", name="Workers").click()
     # Nobody loads this page again: it follows by itself.
     page.get_by_role("link", name=long.message_id).click(timeout=DEADLINE_MS)
     page.get_by_text("Abort…").click()

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from dramatiq.errors import DecodeError
 
-from ... import DeadLetter, HistoryEvent, KafkaBroker, NotAuthorized, PauseResult, WorkerInfo
+from ... import DeadLetter, HistoryEvent, KafkaBroker, NotAuthorized, PauseResult, QueueState, WorkerInfo
 from ...process import clock
 from ...process.strict_json import dumps
 from ..check_verbs import Examination
@@ -52,6 +52,8 @@ MAX_EVENTS = 1_000_000
 EVENTS_PER_ROUND = 20_000
 #: The clocks of workers differ: a round reads the end of the last one again.
 OVERLAP_MS = 10_000
+#: The queues that are read before pages without a state show them.
+QUEUES_AT_ONCE = 5
 #: The number of rows that are written at once.
 BATCH = 500
 #: Longer texts of dead letters are cut in the cache.
@@ -176,22 +178,19 @@ class Collector:
         broker, before = self._broker, self._before
         self._round += 1
         names = broker.queue_names()
-        now = Sample(clock.wall_ms(), broker.queues(*names) if names else ())
         workers = broker.workers()
         pauses = self._pauses()
-        rows = queue_rows(before.sample, now, workers, self._ledgers, pauses)
-        before.sample = now
         self._store.put(
-            now.at_ms,
+            clock.wall_ms(),
             {
-                "queues": rows,
-                "partitions": partition_rows(now.states, workers),
                 "workers": worker_rows(workers, pauses or {}),
                 "running": running_rows(workers),
                 "actors": actor_rows(workers, broker.actors),
                 "paused": {name: command_row(pause.command) for name, pause in (pauses or {}).items()},
             },
         )
+        now, rows = self._read_queues(names, workers, pauses)
+        before.sample = now
         self._write_samples(now.at_ms, self._samples(now.at_ms, rows, workers))
         self._read_history(now.at_ms)
         is_slow = before.slow_s is None or clock.monotonic_s() - before.slow_s >= SLOW_INTERVAL_S
@@ -210,6 +209,26 @@ class Collector:
             self._read_slowly(names)
         elif changed:
             self._read_resolutions(changed)
+
+    def _read_queues(
+        self, names: Sequence[str], workers: Sequence[WorkerInfo], pauses: Mapping[str, PauseResult] | None
+    ) -> tuple[Sample, list[QueueRow]]:
+        """Bring the queues to the present ones.
+
+        The first time, all dead letters are counted. Meanwhile the pages show the queues that were read, if
+        they know no state of an earlier process.
+        """
+        is_new = self._store.get("queues") is None
+        at_ms, states = clock.wall_ms(), list[QueueState]()
+        now, rows = Sample(at_ms, states), list[QueueRow]()
+        for begin in range(0, len(names), QUEUES_AT_ONCE if is_new else max(1, len(names))):
+            end = begin + QUEUES_AT_ONCE if is_new else None
+            states += self._broker.queues(*names[begin:end])
+            rows = queue_rows(self._before.sample, now, workers, self._ledgers, pauses)
+            self._store.put(at_ms, {"queues": rows, "partitions": partition_rows(states, workers)})
+        if not names:
+            self._store.put(at_ms, {"queues": [], "partitions": []})
+        return now, rows
 
     def _pauses(self) -> Mapping[str, PauseResult] | None:
         """The pauses; None without the right to read them."""

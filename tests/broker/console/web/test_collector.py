@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import dramatiq
 import pytest
@@ -115,3 +117,25 @@ def test_a_defect_of_one_round_is_told_and_the_next_round_reads(
     assert "ZeroDivisionError" in console.collector.condition.error
     console.collector.read_once()
     assert console.collector.condition.error == ""
+
+
+def test_pages_show_the_first_queues_while_the_first_reading_is_under_way(
+    kit: Kit, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"queue-{number}" for number in range(12)]
+    for name in names:
+        kit.broker.declare_queue(name)
+        kit.broker.enqueue(dramatiq.Message(name, "task", (), {}, {}))
+    put, shown = console.store.put, []
+
+    def note(at_ms: int, documents: Mapping[str, Any]) -> None:
+        if "queues" in documents:
+            shown.append(len(documents["queues"]))
+        put(at_ms, documents)
+
+    monkeypatch.setattr(console.store, "put", note)
+    console.collector.read_once()
+    assert shown == [5, 10, 12]
+    assert [row["queue"] for row in console.store.get("queues")] == sorted(names)
+    console.collector.read_once()
+    assert shown == [5, 10, 12, 12]
