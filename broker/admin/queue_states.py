@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import partial
 
 from ..dead_letters import DeadLetterQueue
+from ..dead_letters.topic_log import LogBounds
 from ..delays import Delays
 from ..kafka.clients import Clients
 from ..kafka.operations import Operations
@@ -93,6 +94,7 @@ class QueueState:
         one. A forwarder takes seconds at most: more means that none forwards it.
       dead: The dead letters that were neither redriven nor discarded.
       dead_by_error: The same by the class name of the error; an empty name for those without an error.
+      dead_log: The bounds of the dead-letter topic's log. While they are equal, so are the dead letters.
       purge: Who purged it last, while records of a purge are in ``counts.purged``; None without one, and
         when that is not known.
       is_paused: Whether an operator has paused it; None when that is not known.
@@ -110,6 +112,7 @@ class QueueState:
     dead_by_error: Mapping[str, int] = field(default_factory=dict)
     purge: FlushNote | None = None
     overdue_s: float | None = None
+    dead_log: LogBounds = field(default_factory=LogBounds)
 
     @property
     def waiting(self) -> int:
@@ -211,7 +214,7 @@ class QueueStates:
             )
             for p, b in sorted(partitions.items())
         )
-        dead_by_error = self._dead_letters.count_by_error(queue_name)
+        dead_by_error, dead_log = self._dead_letters.tally(queue_name)
         delayed = self._delays.pending(queue_name, limit=0)
         return QueueState(
             queue_name,
@@ -224,6 +227,7 @@ class QueueStates:
             dead=sum(dead_by_error.values()),
             is_paused=is_paused,
             dead_by_error=dead_by_error,
+            dead_log=dead_log,
             purge=_last_note(b.flushed for b in partitions.values() if b.counts.purged),
             overdue_s=_overdue_s(delayed.next_due),
         )

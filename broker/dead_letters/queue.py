@@ -18,7 +18,7 @@ from .importing import Imported, Importer, ImportRequest, OnProgress
 from .redriving import History, RedriveRequest, Resolved, Resolver, open_dead_letters
 from .resolution import Action, Resolution, ResolutionState, is_resolution, read_resolution
 from .tally import DeadLetterTally
-from .topic_log import DeadLetterTopic
+from .topic_log import DeadLetterTopic, LogBounds
 
 
 class DeadLetterQueue:
@@ -65,9 +65,13 @@ class DeadLetterQueue:
 
     def count_by_error(self, queue_name: str) -> dict[str, int]:
         """The same by the class name of the error, which is empty for a message that failed without one."""
+        return self.tally(queue_name)[0]
+
+    def tally(self, queue_name: str) -> tuple[dict[str, int], LogBounds]:
+        """The same, and the bounds of the log that was counted."""
         tally = self._tallies.setdefault(queue_name, DeadLetterTally())
         with self._log(queue_name) as log:
-            return tally.count(log)
+            return tally.count(log), log.bounds
 
     def redrive(
         self,

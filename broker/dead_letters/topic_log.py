@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from ..kafka.clients import Clients
 from ..kafka.errors import KafkaError
@@ -14,6 +15,24 @@ from ..kafka.watermarks import high_watermarks
 #: The time without progress, before the end of the topic, after which a read fails.
 STALL_TIMEOUT_S = 30.0
 REQUEST_TIMEOUT_MS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class LogBounds:
+    """The bounds of a topic's log. While they are equal, so are its records.
+
+    Attributes:
+      topic_id: The id of the topic; None when Kafka does not report one. A recreated topic has another.
+      partitions: The number, the first offset and the end of each partition.
+    """
+
+    topic_id: str | None = None
+    partitions: tuple[tuple[int, int, int], ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the log has no record."""
+        return all(begin >= end for _, begin, end in self.partitions)
 
 
 class DeadLetterTopic:
@@ -39,6 +58,12 @@ class DeadLetterTopic:
         self.beginnings: dict[int, int] = {p.partition: beginnings[p] for p in sorted(ends)}
         self.ends: dict[int, int] = {p.partition: ends[p] for p in sorted(ends)}
         self.topic_id = self._reader.kafka.topic_id(topic)
+
+    @property
+    def bounds(self) -> LogBounds:
+        """The bounds of the log when this object was created."""
+        topic_id = None if self.topic_id is None else str(self.topic_id)
+        return LogBounds(topic_id, tuple((p, self.beginnings[p], end) for p, end in self.ends.items()))
 
     def _open(self) -> tuple[TopicReader, dict[TopicPartition, int], dict[TopicPartition, int]]:
         reader = TopicReader(

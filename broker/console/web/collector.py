@@ -39,7 +39,7 @@ T = TypeVar("T")
 #: The least pause between two rounds. After a long round it is PAUSE_RATIO times the round.
 INTERVAL_S = 2.0
 PAUSE_RATIO = 1.0
-#: The interval of delayed messages, and of dead letters whose number has not changed.
+#: The interval of delayed messages, schedules and replays.
 SLOW_INTERVAL_S = 20.0
 #: The interval of checks, which ask Kafka for settings and records of every queue.
 CHECK_INTERVAL_S = 60.0
@@ -92,7 +92,7 @@ class _Before:
     counters: measures.Counters = field(default_factory=dict)
     counted_ms: int = 0
     cpu: dict[str, tuple[int, float]] = field(default_factory=dict)
-    dead: dict[str, int] = field(default_factory=dict)
+    dead: Mapping[str, object] = field(default_factory=dict)
     events_ms: int | None = None
     slow_s: float | None = None
     checked_s: float | None = None
@@ -197,18 +197,19 @@ class Collector:
         if is_slow:
             # First of all: a change meanwhile asks for one more.
             before.slow_s = clock.monotonic_s()
-        dead = {row["queue"]: row["dead"] for row in rows}
-        changed = [name for name in names if is_slow or dead[name] != before.dead.get(name)]
-        for name in changed:
+        dead = {state.name: state.dead_log for state in now.states}
+        changed = [name for name in names if dead[name] != before.dead.get(name)]
+        filled = [name for name in changed if not dead[name].is_empty]
+        for name in filled:
             self._read_dead_letters(name)
-        self._forget_queues(names)
-        if changed:
+        self._forget_dead_letters_but_of([name for name in names if not dead[name].is_empty])
+        if changed or is_slow:
             self._store.put(clock.wall_ms(), {"groups": groups_of(self._store, "dead_letter", "TRUE", {})})
+        if changed:
+            self._read_resolutions(filled, names)
         before.dead = dead
         if is_slow:
             self._read_slowly(names)
-        elif changed:
-            self._read_resolutions(changed)
 
     def _read_queues(
         self, names: Sequence[str], workers: Sequence[WorkerInfo], pauses: Mapping[str, PauseResult] | None
@@ -348,7 +349,7 @@ class Collector:
         with self._store.writing() as db:
             db.execute("DELETE FROM dead_letter WHERE queue = ? AND round != ?", (queue, self._round))
 
-    def _forget_queues(self, names: Sequence[str]) -> None:
+    def _forget_dead_letters_but_of(self, names: Sequence[str]) -> None:
         known = {row["queue"] for row in self._store.query("SELECT DISTINCT queue FROM dead_letter")}
         with self._store.writing() as db:
             db.executemany("DELETE FROM dead_letter WHERE queue = ?", [(name,) for name in known - {*names}])
@@ -370,7 +371,6 @@ class Collector:
             delayed[name] = {"count": pending.count, "messages": shown}
         self._store.put(clock.wall_ms(), {"delayed": delayed})
         self.read_schedules()
-        self._read_resolutions(names)
         self._read_replays()
         checked_s = self._before.checked_s
         if checked_s is None or clock.monotonic_s() - checked_s >= CHECK_INTERVAL_S:
@@ -382,10 +382,11 @@ class Collector:
         self._store.put(clock.wall_ms(), {"findings": findings, "checked": examination.passed})
         self._before.checked_s = clock.monotonic_s()
 
-    def _read_resolutions(self, names: Sequence[str]) -> None:
-        """The redrives and discards that some queues have records of, beside those of the others."""
-        resolutions = [row for row in self._store.get("resolutions", []) if row["queue"] not in names]
-        for name in names:
+    def _read_resolutions(self, changed: Sequence[str], names: Sequence[str]) -> None:
+        """The redrives and discards that some queues have records of, beside those of all others."""
+        others = {*names} - {*changed}
+        resolutions = [row for row in self._store.get("resolutions", []) if row["queue"] in others]
+        for name in changed:
             for one in self._broker.dead_letter_queue.history(name):
                 row = resolution_row(name, one)
                 row["message_ids"] = row["message_ids"][:1]

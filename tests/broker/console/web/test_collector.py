@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import dramatiq
 import pytest
 
+from broker import DeadLetter
 from broker.console.web.collector import Collector
 from broker.console.web.looks import Console
 from broker.console.web.store import StateCache
@@ -139,3 +140,27 @@ def test_pages_show_the_first_queues_while_the_first_reading_is_under_way(
     assert [row["queue"] for row in console.store.get("queues")] == sorted(names)
     console.collector.read_once()
     assert shown == [5, 10, 12, 12]
+
+
+def test_dead_letters_are_read_again_only_when_their_log_has_changed(
+    kit: Kit, console: Console, failed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    dead_letters = kit.broker.dead_letters
+
+    def note(name: str) -> Iterator[DeadLetter]:
+        read.append(name)
+        return dead_letters(name)
+
+    monkeypatch.setattr(kit.broker, "dead_letters", note)
+    kit.broker.declare_queue("empty")
+    kit.broker.enqueue(dramatiq.Message("empty", "task", (), {}, {}))
+    console.collector.read_once()
+    assert read == ["mail"]
+    advance(seconds=30)
+    console.collector.read_once()
+    assert read == ["mail"]
+    kit.broker.discard("mail", dry_run=False, reason="a test")
+    console.collector.read_once()
+    assert read == ["mail", "mail"]
+    assert dead_of(console.store) == []
