@@ -19,6 +19,7 @@ from ...process.strict_json import dumps
 from ..session import EXPECTED, WRONG_INPUT
 from . import actions, dead_letter_actions, dead_letter_pages, pages, schedule_pages, task_pages
 from .guard import SAFE_METHODS, Asked, Refusal, refusal
+from .kept_pages import KeptPages
 from .looks import Console, Look, NotFound, Redirect, Unusable, View
 from .rendering import HEADERS, HERE, Renderer, document_of
 from .sessions import COOKIE, LIFETIME_S, Attempts, Sessions
@@ -54,6 +55,8 @@ class Route:
     Attributes:
       right: The right that it needs.
       summary: One sentence, for the description of the interface.
+      is_kept: Whether its page depends on the URL, the user, the named documents of the store and the last
+        round alone, and on nothing that the audit notes.
     """
 
     method: str
@@ -61,12 +64,15 @@ class Route:
     right: Access
     handler: Handler
     summary: str
+    is_kept: bool = False
 
 
 PAGES = (
-    Route("GET", "/", Access.VIEW, pages.overview, "Whether all is well, and the last hour."),
-    Route("GET", "/queues", Access.VIEW, pages.queues, "All queues."),
-    Route("GET", "/queues/<queue:str>", Access.VIEW, pages.queue, "A queue and its partitions."),
+    Route("GET", "/", Access.VIEW, pages.overview, "Whether all is well, and the last hour.", is_kept=True),
+    Route("GET", "/queues", Access.VIEW, pages.queues, "All queues.", is_kept=True),
+    Route(
+        "GET", "/queues/<queue:str>", Access.VIEW, pages.queue, "A queue and its partitions.", is_kept=True
+    ),
     Route("GET", "/tasks", Access.VIEW, task_pages.tasks, "Search for messages."),
     Route("GET", "/task", Access.VIEW, task_pages.task, "The life of a message."),
     Route("GET", "/dead-letters", Access.VIEW, dead_letter_pages.dead_letters, "Dead letters by error."),
@@ -77,13 +83,13 @@ PAGES = (
         task_pages.dead_letter,
         "One dead letter.",
     ),
-    Route("GET", "/actors", Access.VIEW, pages.actors, "All actors."),
+    Route("GET", "/actors", Access.VIEW, pages.actors, "All actors.", is_kept=True),
     Route("GET", "/actor", Access.VIEW, pages.actor, "One actor."),
-    Route("GET", "/workers", Access.VIEW, pages.workers, "All workers and what they run."),
-    Route("GET", "/worker", Access.VIEW, pages.worker, "One worker."),
+    Route("GET", "/workers", Access.VIEW, pages.workers, "All workers and what they run.", is_kept=True),
+    Route("GET", "/worker", Access.VIEW, pages.worker, "One worker.", is_kept=True),
     Route("GET", "/schedules", Access.VIEW, schedule_pages.schedules, "All schedules."),
     Route("GET", "/audit", Access.VIEW, pages.audit, "All changes."),
-    Route("GET", "/health", Access.VIEW, pages.health, "The findings of the health check."),
+    Route("GET", "/health", Access.VIEW, pages.health, "The findings of the health check.", is_kept=True),
 )
 
 CHANGES = (
@@ -148,6 +154,7 @@ class WebConsole:
         self._passwords = ThreadPoolExecutor(1, "console-passwords")
         self._changes = ThreadPoolExecutor(4, "console-changes")
         self._looks = ThreadPoolExecutor(3, "console-looks")
+        self._kept = KeptPages()
         self._streams = 0
         self._static = {
             path.relative_to(HERE / "static").as_posix(): path.read_bytes()
@@ -263,14 +270,27 @@ class WebConsole:
 
     def _made(self, request: Request, route: Route, look: Look) -> HTTPResponse:
         """The answer of a route. It is made on a thread of its own: a slow page does not hold the others."""
-        found = route.handler(look)
-        if _wants_json(request):
-            if isinstance(found, View):
-                return response.text(document_of(found, self.console), content_type="application/json")
-            return _json(found.document, 200)
-        if isinstance(found, Redirect):
-            return response.redirect(found.to, status=303)
-        return response.html(self._renderer.page(found, user=look.user, url=_url_of(request)))
+        is_json, url = _wants_json(request), _url_of(request)
+        if not route.is_kept:
+            found = route.handler(look)
+            if isinstance(found, Redirect):
+                return _json(found.document, 200) if is_json else response.redirect(found.to, status=303)
+            page = self._page_of(found, look, url, is_json=is_json)
+        else:
+            # Before it is made: what changes meanwhile is in the next one.
+            state = (self.console.store.version, self.console.collector.condition.revision)
+            page = self._kept.get(
+                (url, look.user, is_json),
+                state,
+                lambda: self._page_of(route.handler(look), look, url, is_json=is_json),
+            )
+        return response.text(page, content_type="application/json") if is_json else response.html(page)
+
+    def _page_of(self, found: View | Redirect, look: Look, url: str, *, is_json: bool) -> str:
+        assert isinstance(found, View)  # only a change redirects
+        if is_json:
+            return document_of(found, self.console)
+        return self._renderer.page(found, user=look.user, url=url)
 
     async def _events(self, request: Request) -> HTTPResponse | None:
         """Server-sent events: one for each round of the collector."""

@@ -54,12 +54,16 @@ class StateCache:
 
     Parameters:
       path: The file. A damaged one, and one of another version, is deleted and created anew.
+
+    Attributes:
+      version: Grows after each change of a named document.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._writing = threading.Lock()
+        self.version = 0
         self._local = threading.local()
         self._readers: list[sqlite3.Connection] = []
         try:
@@ -121,6 +125,7 @@ class StateCache:
         rows = [(name, at_ms, dumps(document)) for name, document in documents.items()]
         with self.writing() as db:
             db.executemany("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", rows)
+        self.version += 1
 
     # Reading
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dramatiq
 import pytest
 
-from broker.console.web.looks import Console
+from broker.console.web.looks import Console, View
+from broker.console.web.rendering import Renderer
+from broker.console.web.users import User
 from broker.reaper.death_note import DeathNote
 from broker.reports.report import ControlState
 from broker.testing import Kit, advance, drain, kafka_away
@@ -308,3 +310,28 @@ def test_wrong_input_is_a_400_that_says_what_is_wrong(console: Console, open_as:
     answer = open_as("anna").get(path, headers={"Accept": "application/json"})
     assert answer.status_code in (400, 404), answer.text
     assert answer.json()["error"]
+
+
+def test_a_page_is_made_once_for_all_browsers_of_a_user_until_something_changes(
+    kit: Kit, console: Console, open_as: Open, failed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console.collector.read_once()
+    made: list[str] = []
+    page = Renderer.page
+
+    def note(renderer: Renderer, view: View, *, user: User, url: str) -> str:
+        made.append(f"{user.name} {url}")
+        return page(renderer, view, user=user, url=url)
+
+    monkeypatch.setattr(Renderer, "page", note)
+    otto, vera = open_as("otto"), open_as("vera")
+    first = otto.get("/")
+    assert otto.get("/").text == first.text
+    assert "Log out" in vera.get("/").text
+    assert made == ["otto /", "vera /"]
+    assert otto.document("/")["queues"]
+    otto.post("/queues/mail/pause", {"reason": "r"})
+    assert "mail is paused" in otto.get("/").text
+    console.collector.read_once()
+    otto.get("/")
+    assert made == ["otto /", "vera /", "otto /", "otto /"]
