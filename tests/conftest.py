@@ -110,6 +110,8 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if changing := [item.nodeid for item in items if " at 0x" in item.nodeid]:
+        raise pytest.UsageError(f"names that differ from process to process, give ids: {', '.join(changing)}")
     is_of_browser = config.getoption("--browser")
     _deselect(config, items, lambda item: (item.get_closest_marker("browser") is not None) != is_of_browser)
     if config.getoption("--without-servers"):

@@ -145,7 +145,11 @@ def test_a_retry_and_a_unique_message_are_spaced_too(kit: Kit) -> None:
         ({"key_concurrency": 2, "key_order": "ordered"}, "beside key_order='ordered'"),
         ({"key_concurrency": 2, "partition_key": None, "unique_by": "key"}, "beside a unique key"),
         ({"key_concurrency": 17, "partition_key": "all"}, "is the same for all messages"),
-        ({"key_concurrency": 17, "partition_key": lambda *_: "all"}, "is the same for all messages"),
+        pytest.param(
+            {"key_concurrency": 17, "partition_key": lambda *_: "all"},
+            "is the same for all messages",
+            id="a constant key",
+        ),
     ],
     ids=str,
 )
