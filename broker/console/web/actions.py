@@ -14,12 +14,11 @@ from ..session import Session
 from ..target import Target
 from .looks import Look, NotFound, Redirect, Unusable, View, number_of
 from .masking import MASK, without_secrets
+from .related import ORIGIN, SENT_AGAIN, SENT_AS
 from .store import Row
 
 #: The time within which a worker decides about one message.
 DECISION_S = 8.0
-#: The option of a message that was sent again.
-ORIGIN = "origin_message_id"
 #: The sentences after a change, by their key in the URL.
 TOLD = {
     "paused": "The pause is recorded: within seconds, no further task begins. Running tasks continue, and so "
@@ -194,7 +193,7 @@ def send_again(look: Look) -> Redirect:
         options["partition_key"] = key
     new = message_to(session, str(row["actor"]), args, kwargs, queue, options)
     sent = carry_out(
-        look, "send again", f"{row['message_id']} as {new.message_id}", look.get("reason") or "",
+        look, SENT_AGAIN, SENT_AS.format(row["message_id"], new.message_id), look.get("reason") or "",
         lambda: broker.enqueue(new),
     )  # fmt: skip
     return Redirect(look.url("/tasks", told="sent"), {"message_id": sent.message_id})

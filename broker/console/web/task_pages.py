@@ -14,6 +14,7 @@ from ..task_life import STATUSES, Traces, event_rows
 from ..texts import BadText, parse_duration
 from .looks import Look, NotFound, Unusable, View, number_of
 from .masking import masked
+from .related import related
 from .store import Row
 from .tracebacks import own_frames
 
@@ -201,6 +202,7 @@ def task(look: Look) -> View:
         "events": event_rows(traces)[::-1],
         "running": traces.running,
         "delayed": delayed,
+        "related": related(message_id, dead, look.console.audit.rows()),
         "dead_letters": [detail(row, is_shown=is_shown) for row in dead],
         "missing": store.get("history", {}).get("missing", []),
         "may_see_arguments": look.user.may_see_arguments,

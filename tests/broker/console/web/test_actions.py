@@ -234,6 +234,13 @@ def test_a_message_is_sent_again_with_edited_arguments_and_names_its_origin(
     assert (sent.args, sent.kwargs) == ((7,), {"text": "good bye", "password": "swordfish"})
     assert sent.message_id != origin
     assert sent.options["origin_message_id"] == origin
+    known = [{"relation": "sent again as", "message_id": sent.message_id, "actor": ""}]
+    assert anna.document(f"/task?id={origin}")["related"] == known
+    drain(raise_errors=False)
+    console.collector.read_once()
+    known = [{"relation": "sent again from", "message_id": origin, "actor": ""}]
+    assert anna.document(f"/task?id={sent.message_id}")["related"] == known
+    assert f'<a class="id" href="/task?id={origin}">' in anna.get(f"/task?id={sent.message_id}").text
     for edited in ({"args": "7"}, {"args": "["}, {"kwargs": "[]"}, {"offset": "999"}):
         assert anna.post("/send-again", {**form, **edited}).status_code in (400, 404), edited
     assert open_as("otto").post("/send-again", form).status_code == 400

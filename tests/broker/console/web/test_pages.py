@@ -335,3 +335,21 @@ def test_a_page_is_made_once_for_all_browsers_of_a_user_until_something_changes(
     console.collector.read_once()
     otto.get("/")
     assert made == ["otto /", "vera /", "otto /", "otto /"]
+
+
+def test_a_task_names_what_follows_it(kit: Kit, console: Console, open_as: Open) -> None:
+    @dramatiq.actor(queue_name="mail", max_retries=0)
+    def fail() -> None:
+        raise MailServerAway
+
+    @dramatiq.actor(queue_name="mail")
+    def tell(*_: object) -> None: ...
+
+    first, second = fail.message_with_options(on_failure=tell), tell.message()
+    (first | second).run()
+    drain(raise_errors=False)
+    console.collector.read_once()
+    assert open_as("vera").document(f"/task?id={first.message_id}")["related"] == [
+        {"relation": "its pipeline continues with", "message_id": second.message_id, "actor": "tell"},
+        {"relation": "its failure calls", "message_id": None, "actor": "tell"},
+    ]
