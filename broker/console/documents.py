@@ -123,7 +123,10 @@ class ActorRow(TypedDict):
     run_mean_s: float | None
     run_p50_s: float | None
     run_p95_s: float | None
+    run_p99_s: float | None
+    queue_p50_s: float | None
     queue_p95_s: float | None
+    queue_p99_s: float | None
 
 
 class TaskRow(TypedDict):

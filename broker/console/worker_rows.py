@@ -125,7 +125,10 @@ def actor_rows(workers: Sequence[WorkerInfo], declared: Iterable[str]) -> list[A
             run_mean_s=found.run_time.mean_s,
             run_p50_s=found.run_time.quantile_s(0.5),
             run_p95_s=found.run_time.quantile_s(0.95),
+            run_p99_s=found.run_time.quantile_s(0.99),
+            queue_p50_s=found.queue_time.quantile_s(0.5),
             queue_p95_s=found.queue_time.quantile_s(0.95),
+            queue_p99_s=found.queue_time.quantile_s(0.99),
         )
         for name, found in sorted(sums.items())
     ]

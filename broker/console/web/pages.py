@@ -10,6 +10,8 @@ from .collector import SAMPLES_S
 from .looks import Look, NotFound, View
 from .measures import problems
 
+#: An older rate is not shown as the present one.
+RATE_MS = 60_000
 QUANTILES = ("p50", "p95", "p99")
 
 
@@ -114,9 +116,19 @@ def worker(look: Look) -> View:
 
 def actors(look: Look) -> View:
     """All actors: their runs since the boots of their workers."""
-    rows = look.console.store.get("actors", [])
+    store = look.console.store
+    rows = [{**row, "per_s": _rate(look, row["actor"])} for row in store.get("actors", [])]
     document = {"actors": rows, "history": look.console.store.get("history", {})}
     return View("actors.html", "actors", "Actors", document)
+
+
+def _rate(look: Look, actor: str) -> float | None:
+    """The runs of an actor a second, by the last two reports of its workers; None before those."""
+    since_ms = clock.wall_ms() - RATE_MS
+    ended = [
+        look.console.store.points(f"actor:{actor}:{name}_per_s", since_ms) for name in ("succeeded", "failed")
+    ]
+    return sum(points[-1][1] for points in ended if points) if any(ended) else None
 
 
 def actor(look: Look) -> View:

@@ -9,6 +9,8 @@ from broker.console.web.looks import Console, View
 from broker.console.web.rendering import Renderer
 from broker.console.web.users import User
 from broker.reaper.death_note import DeathNote
+from broker.reports.counters import ActorCounters
+from broker.reports.histogram import Histogram
 from broker.reports.report import ControlState
 from broker.testing import Kit, advance, drain, kafka_away
 from tests.broker.console.test_worker_verbs import Tell, four_workers, tell
@@ -353,3 +355,28 @@ def test_a_task_names_what_follows_it(kit: Kit, console: Console, open_as: Open)
         {"relation": "its pipeline continues with", "message_id": second.message_id, "actor": "tell"},
         {"relation": "its failure calls", "message_id": None, "actor": "tell"},
     ]
+
+
+def test_a_queue_names_the_worker_of_each_partition(
+    kit: Kit, console: Console, open_as: Open, tell: Tell, failed: str
+) -> None:
+    tell(report(worker_id="h:1:a", at_ms=kit.clock.wall_ms(), partitions={"mail": (0,)}))
+    console.collector.read_once()
+    (partition,) = open_as("vera").document("/queues/mail")["partitions"]
+    assert partition["owner"] == "h:1:a"
+    assert '<a class="id" href="/worker?id=h%3A1%3Aa">' in open_as("vera").get("/queues/mail").text
+
+
+def test_actors_have_their_rate_and_their_quantiles(
+    kit: Kit, console: Console, open_as: Open, tell: Tell
+) -> None:
+    for succeeded in (100, 150):
+        times = Histogram(0, (succeeded,), float(succeeded))
+        counters = ActorCounters(succeeded=succeeded, run_time=times, queue_time=times)
+        tell(report(worker_id="h:1:a", actors={"pay": counters}, at_ms=kit.clock.wall_ms()))
+        console.collector.read_once()
+        advance(seconds=10)
+    (row,) = open_as("vera").document("/actors")["actors"]
+    assert row["per_s"] == pytest.approx(5.0)
+    assert row["run_p99_s"] == row["queue_p50_s"] == row["queue_p99_s"] == row["run_p50_s"]
+    assert "Queued p50" in open_as("vera").get("/actors").text
