@@ -11,6 +11,7 @@ from dramatiq.errors import QueueNotFound
 from dramatiq.message import Message
 
 from .admin.arrivals import Arrivals
+from .admin.lane_backlog import LaneState
 from .admin.message_search import SearchResult
 from .admin.queue_states import QueueState
 from .control import AbortOutcome, Command, PauseResult
@@ -89,6 +90,20 @@ class OperatorMethods:
         """
         self._check_declared(queue_name)
         return self.parts.delays.pending(queue_name, limit=limit)
+
+    def lanes(self, queue_name: str, *, limit: int = 20) -> list[LaneState]:
+        """The partition keys with the most messages that wait in Kafka for an earlier one of their key, or
+        for a retry that keeps its order; the longest first.
+
+        Messages behind a key that a worker has read ahead are not in Kafka, and not counted. Any process can
+        call this.
+
+        Raises:
+          QueueNotFound: When the queue was not declared.
+          KafkaUnavailable: When Kafka does not answer.
+        """
+        self._check_declared(queue_name)
+        return self.parts.lane_backlog.longest(queue_name, limit)
 
     def cancel(self, message_id: str, *, timeout_s: float = 10.0) -> Outcome:
         """Drop a delayed message, or one that waits for its retry; see ``Delays.cancel``.

@@ -1,6 +1,7 @@
 """The public names of the package, which imports this module with the first use of one of them."""
 
 from .admin.arrivals import Arrivals
+from .admin.lane_backlog import LaneState
 from .admin.message_search import FoundRecord, RecordState, SearchResult
 from .admin.partition_counts import PartitionCounts
 from .admin.queue_states import PartitionState, QueueState, SuspectRecord
@@ -80,6 +81,7 @@ __all__ = [
     "KafkaBroker",
     "KafkaUnavailable",
     "KeyLimitRefused",
+    "LaneState",
     "MessageExpired",
     "MessageFailed",
     "MessageOfUnknownActor",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import TypeVar
@@ -21,6 +22,22 @@ from ..process.forks import check_for_fork, reset_on_fork
 from ..produce.publisher import Publisher
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class LaneState:
+    """The messages of one partition key in the lanes topic.
+
+    Attributes:
+      key: The partition key.
+      count: The messages that wait there for an earlier one or for their retry, or run and have waited there.
+      due_ms: The time of the earliest waiting retry, in milliseconds since 1970; None when one waits for an
+        earlier message alone.
+    """
+
+    key: str
+    count: int
+    due_ms: int | None
 
 
 class LaneBacklog:
@@ -64,6 +81,15 @@ class LaneBacklog:
         with self._lock:
             log = self._log(queue_name)
             return self._ask(log, partial(_count, log, states), queue_name)
+
+    def longest(self, queue_name: str, limit: int) -> list[LaneState]:
+        """The lanes with the most messages, the longest first."""
+        check_for_fork()
+        with self._lock:
+            log = self._log(queue_name)
+            self._ask(log, partial(log.catch_up, ask_for_partitions=True), queue_name)
+            found = log.longest(limit)
+        return [LaneState(key.decode(errors="replace"), n, due_ms or None) for key, n, due_ms in found]
 
     def waiting(self, queue_name: str) -> list[Waiting]:
         """The messages of a queue that wait in their lanes, or run and have waited there.

@@ -241,6 +241,10 @@ class WaitingStore:
     def count(self) -> int:
         return self._table.count()
 
+    def longest(self, limit: int) -> list[tuple[bytes, int, int]]:
+        """The keys with the most waiting entries, each with their number and the least due time."""
+        return self._table.longest(limit)
+
     def close(self) -> None:
         self._disconnect()
         self._table.close()

@@ -136,6 +136,13 @@ class WaitingTable(SqliteCache):
         ((counted,),) = self._query("SELECT count(*) FROM waiting")
         return int(counted)
 
+    def longest(self, limit: int) -> list[tuple[bytes, int, int]]:
+        """See ``WaitingStore.longest``."""
+        return self._query(
+            "SELECT key, count(*) AS n, min(due_ms) FROM waiting GROUP BY key ORDER BY n DESC, key LIMIT ?",
+            (limit,),
+        )
+
     # Two states of the topic
 
     def set_aside(self) -> None:

@@ -6,7 +6,7 @@ import json
 import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, TypeVar
@@ -369,7 +369,12 @@ class Collector:
                 except DecodeError:
                     logger.debug("A delayed message of %r is not readable", name)
             delayed[name] = {"count": pending.count, "messages": shown}
-        self._store.put(clock.wall_ms(), {"delayed": delayed})
+        lanes = {
+            state.name: [asdict(one) for one in session.declared(state.name).lanes(state.name)]
+            for state in (self._before.sample.states if self._before.sample else ())
+            if state.in_lanes
+        }
+        self._store.put(clock.wall_ms(), {"delayed": delayed, "lanes": lanes})
         self.read_schedules()
         self._read_replays()
         checked_s = self._before.checked_s

@@ -61,6 +61,7 @@ def queue(look: Look) -> View:
         "pause": store.get("paused", {}).get(name),
         "partitions": [one for one in store.get("partitions", []) if one["queue"] == name],
         "running": [one for one in store.get("running", []) if one["queue"] == name],
+        "lanes": store.get("lanes", {}).get(name, []),
         "delayed": store.get("delayed", {}).get(name, {"count": row["delayed"], "messages": []}),
         "workers": [
             one for one in store.get("workers", []) if name in one["queues"] and one["state"] != "gone"

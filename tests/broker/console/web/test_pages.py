@@ -380,3 +380,20 @@ def test_actors_have_their_rate_and_their_quantiles(
     assert row["per_s"] == pytest.approx(5.0)
     assert row["run_p99_s"] == row["queue_p50_s"] == row["queue_p99_s"] == row["run_p50_s"]
     assert "Queued p50" in open_as("vera").get("/actors").text
+
+
+def test_a_queue_has_its_lanes_that_wait_the_longest_first(kit: Kit, console: Console, open_as: Open) -> None:
+    @dramatiq.actor(queue_name="mail", key_order="ordered", min_backoff=3_600_000, max_backoff=3_600_000)
+    def task(key: str) -> None:
+        raise MailServerAway(key)
+
+    for key, count in (("short", 1), ("<b>long</b>", 3)):
+        for _ in range(count):
+            task.send_with_options(args=(key,), partition_key=key)
+    drain(raise_errors=False)
+    console.collector.read_once()
+    lanes = open_as("vera").document("/queues/mail")["lanes"]
+    assert [(lane["key"], lane["count"]) for lane in lanes] == [("<b>long</b>", 3), ("short", 1)]
+    page = open_as("vera").get("/queues/mail").text
+    assert "&lt;b&gt;long&lt;/b&gt;" in page
+    assert "<b>long" not in page
