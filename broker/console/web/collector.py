@@ -122,8 +122,15 @@ class Collector:
         """Read until :meth:`stop`. An error is noted, and the next round tries again."""
         while not self._stopping.is_set():
             self.read_once()
-            self._wanted.wait(max(INTERVAL_S, PAUSE_RATIO * self.condition.took_s))
+            self._wanted.wait(self.pause_s)
             self._wanted.clear()
+
+    @property
+    def pause_s(self) -> float:
+        """The pause after the last round, in seconds. The first round reads what later ones do not."""
+        if self.condition.revision <= 1:
+            return INTERVAL_S
+        return max(INTERVAL_S, PAUSE_RATIO * self.condition.took_s)
 
     def stop(self) -> None:
         self._stopping.set()

@@ -10,7 +10,7 @@ import dramatiq
 import pytest
 
 from broker import DeadLetter
-from broker.console.web.collector import Collector
+from broker.console.web.collector import INTERVAL_S, Collector
 from broker.console.web.looks import Console
 from broker.console.web.store import StateCache
 from broker.reports.counters import ActorCounters
@@ -164,3 +164,19 @@ def test_dead_letters_are_read_again_only_when_their_log_has_changed(
     console.collector.read_once()
     assert read == ["mail", "mail"]
     assert dead_of(console.store) == []
+
+
+def test_the_pause_after_a_round_is_as_long_as_the_round_but_not_after_the_first(
+    kit: Kit, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = kit.broker.queue_names
+
+    def slowly() -> list[str]:
+        advance(seconds=100)
+        return names()
+
+    monkeypatch.setattr(kit.broker, "queue_names", slowly)
+    console.collector.read_once()
+    assert console.collector.pause_s == INTERVAL_S
+    console.collector.read_once()
+    assert console.collector.pause_s >= 100
