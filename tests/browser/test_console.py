@@ -199,4 +199,6 @@ def test_the_keyboard_reaches_the_content_the_pages_and_a_form(page: Page, demo:
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Abort…"
+    page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.name") == "id"
