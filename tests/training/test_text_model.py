@@ -26,6 +26,7 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # two trainings, each of a minute of processor time beside other tests
 def test_the_same_seed_gives_the_same_bytes_whatever_the_order_of_hashes(
     small_model: Path, tmp_path: Path
 ) -> None:
@@ -35,7 +36,6 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_order_of_hashes(
         cwd=ROOT,
         env={"PYTHONHASHSEED": "12345", "PATH": ""},
         check=True,
-        timeout=150,
         capture_output=True,
     )
     assert again.read_bytes() == small_model.read_bytes()
