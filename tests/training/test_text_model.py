@@ -1,9 +1,11 @@
 """A small model: the same every time, and able to learn from people's own ads."""
 
 import csv
+import os
 import subprocess
 import sys
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -26,7 +28,6 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)  # two trainings, each of a minute of processor time beside other tests
 def test_the_same_seed_gives_the_same_bytes_whatever_the_order_of_hashes(
     small_model: Path, tmp_path: Path
 ) -> None:
@@ -34,11 +35,14 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_order_of_hashes(
     subprocess.run(
         [sys.executable, "-m", "training", *SMALL, "--out", str(again)],
         cwd=ROOT,
-        env={"PYTHONHASHSEED": "12345", "PATH": ""},
+        # Of the same environment: OPENBLAS_CORETYPE, for example, changes the last bits of sums.
+        env={**os.environ, "PYTHONHASHSEED": "12345"},
         check=True,
+        timeout=150,
         capture_output=True,
     )
-    assert again.read_bytes() == small_model.read_bytes()
+    # Digests: pytest would compare two differing models line by line, for minutes.
+    assert sha256(again.read_bytes()).digest() == sha256(small_model.read_bytes()).digest()
 
 
 def test_even_a_small_model_tells_most_violations_from_fine_ads(small_model: Path) -> None:
