@@ -38,8 +38,9 @@ RENEWAL_GAP_S = 2.0
 REQUEST_TIMEOUT_MS = 4_000
 #: A topic counts as deleted after this time: a node that has just started may not know it for a moment.
 GONE_AFTER_S = 5.0
-#: The topic counts as unreadable after this time without a read, while Kafka answers. After an earlier read
-#: it is longer than the lease: the election of a leader takes seconds, and the earlier pauses stay in force.
+#: The topic counts as unreadable after this time without a read, while Kafka answers: the time of an outage, or
+#: in which this process was frozen, does not count. After an earlier read it is longer than the lease: the
+#: election of a leader takes seconds, and the earlier pauses stay in force.
 UNREADABLE_AFTER_S = 3 * LEASE_S
 NEVER_READ_AFTER_S = LEASE_S
 #: The first and the longest pause after a failure.
@@ -119,7 +120,7 @@ class NoticeReader:
         self._renewal: tuple[float, dict[TopicPartition, int]] | None = None
         self._next_renewal_s = float("-inf")
         self._read_s = clock.monotonic_s()
-        self._answered_s = float("-inf")
+        self._answered_s = self._answers_since_s = float("-inf")
         self._has_read = False
         self._is_unreadable_logged = False
         self._is_lapse_logged = False
@@ -223,7 +224,7 @@ class NoticeReader:
             request_timeout_ms=REQUEST_TIMEOUT_MS,
         )
         self._kafka, self._skipper = kafka, UnreadableBatchSkipper(kafka)
-        self._answered_s = clock.monotonic_s()
+        self._note_answer(clock.monotonic_s())
         self._looked_up_s = self._next_renewal_s = float("-inf")
         for followed in self._followed:
             self._resume(kafka, followed)
@@ -255,7 +256,7 @@ class NoticeReader:
         if missing and now_s - self._looked_up_s >= LOOK_UP_GAP_S:
             self._looked_up_s = now_s
             existing = kafka.existing_topics([followed.topic for followed in missing], REQUEST_TIMEOUT_MS)
-            self._answered_s = now_s
+            self._note_answer(now_s)
             for followed in missing:
                 if followed.topic in existing:
                     kafka.partitions_for_topic(followed.topic)  # known from now on
@@ -388,7 +389,7 @@ class NoticeReader:
             (asked_s, answer), self._asked = self._asked, None
             if not answer.succeeded():
                 raise KafkaTimeoutError(f"no answer about the end of {self._control.topic!r}")
-            self._answered_s = asked_s
+            self._note_answer(asked_s)
             if self._renewal is None:
                 self._renewal = asked_s, {p: found.offset for p, found in answer.value.items()}
         if self._renewal is None:
@@ -408,6 +409,12 @@ class NoticeReader:
     def _has_fetched(self, kafka: ConsumerClient) -> bool:
         """Whether this consumer was allowed to read each partition of the control topic."""
         return all(kafka.highwater(partition) is not None for partition in self._control.partitions)
+
+    def _note_answer(self, asked_s: float) -> None:
+        """Note that Kafka has answered a request of that time."""
+        if asked_s - self._answered_s >= LEASE_S:
+            self._answers_since_s = asked_s
+        self._answered_s = max(self._answered_s, asked_s)
 
     def _note_read(self, asked_s: float) -> None:
         self._read_s, self._has_read = asked_s, True
@@ -454,9 +461,9 @@ class NoticeReader:
     def _judge(self) -> None:
         """Let tasks begin although the topic cannot be read, if Kafka answers; log the end of the lease."""
         now_s = clock.monotonic_s()
-        unread_s = now_s - self._read_s
+        answered_s = now_s - max(self._read_s, self._answers_since_s)
         limit_s = UNREADABLE_AFTER_S if self._has_read else NEVER_READ_AFTER_S
-        if unread_s >= limit_s and now_s - self._answered_s < LEASE_S:
+        if answered_s >= limit_s and now_s - self._answered_s < LEASE_S:
             self._standing.note_unreadable(self._answered_s)
             if not self._is_unreadable_logged:
                 self._is_unreadable_logged = True
@@ -465,5 +472,5 @@ class NoticeReader:
             self._is_lapse_logged = True
             logger.warning(
                 "Kafka has not told this worker the operators' commands for %.0f s. No task begins until it "
-                "does, as a queue may be paused.", unread_s,
+                "does, as a queue may be paused.", now_s - self._read_s,
             )  # fmt: skip

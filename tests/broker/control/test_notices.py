@@ -145,6 +145,31 @@ def test_a_worker_that_kafka_does_not_answer_begins_nothing_after_its_lease_unti
     assert caplog.text.count("commands are read again") == 1
 
 
+@pytest.mark.parametrize("silence_s", [2 * NEVER_READ_AFTER_S, 2 * UNREADABLE_AFTER_S])
+@pytest.mark.parametrize("has_read", [True, False], ids=["had read", "booted meanwhile"])
+@pytest.mark.parametrize("silence", ["away", "frozen worker"])
+def test_after_a_long_silence_nothing_of_a_queue_begins_that_was_paused_in_it(
+    kit: Kit, parts: Parts, operator: KafkaBroker, silence_s: float, has_read: bool, silence: str
+) -> None:
+    operator.resume(QUEUE)
+    if has_read:
+        pass_time(kit, parts, 1.0)
+        assert admits(parts)
+    if silence == "away":
+        with kit.kafka_away():
+            pass_time(kit, parts, silence_s)
+    else:
+        kit.clock.tick(silence_s)
+    operator.pause(QUEUE, reason=REASON)
+    # When the answers about the topic's end take a while
+    kit.cluster.refuse(Request.LIST_OFFSETS, lambda: KafkaTimeoutError("busy"), times=4)
+    for _ in range(int(4 * NEVER_READ_AFTER_S)):
+        pass_time(kit, parts, 0.25)
+        assert not admits(parts)
+    assert status(parts).paused_queues == (QUEUE,)
+    assert not status(parts).pauses_unknown
+
+
 def test_a_worker_without_the_right_to_read_commands_works_and_says_so_once(
     kit: Kit, parts: Parts, operator: KafkaBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
