@@ -38,8 +38,8 @@ RENEWAL_GAP_S = 2.0
 REQUEST_TIMEOUT_MS = 4_000
 #: A topic counts as deleted after this time: a node that has just started may not know it for a moment.
 GONE_AFTER_S = 5.0
-#: The topic counts as unreadable after this time without a read, while Kafka answers: the time of an outage, or
-#: in which this process was frozen, does not count. After an earlier read it is longer than the lease: the
+#: The topic counts as unreadable after this time without a read, while Kafka answers: the time of an outage,
+#: or in which this process was frozen, does not count. After an earlier read it is longer than the lease: the
 #: election of a leader takes seconds, and the earlier pauses stay in force.
 UNREADABLE_AFTER_S = 3 * LEASE_S
 NEVER_READ_AFTER_S = LEASE_S

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -118,7 +117,7 @@ def test_nothing_of_a_paused_queue_begins_while_workers_are_killed_and_kafka_res
     assert not ordered, ordered[:5]
 
 
-# Shorter than a lease, and longer than the time after which a worker does without a topic that Kafka withholds.
+# Longer, too, than the time after which a worker does without a topic of which Kafka tells nothing.
 @pytest.mark.parametrize("frozen_s", [0.0, UNREADABLE_AFTER_S + 5.0])
 def test_a_frozen_worker_begins_nothing_of_a_queue_that_was_paused_meanwhile(
     arena: Callable[..., Arena], frozen_s: float
