@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlencode
@@ -34,6 +34,8 @@ LOADS = 40
 #: The events that are written before the console has read the ones before, as many as it reads in a round.
 EVENTS_AT_ONCE = 20_000
 MEMORY_INTERVAL_S = 0.2
+#: The interval in which a page is asked for whether it shows what is awaited.
+POLL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,25 +181,12 @@ def _measured(broker: KafkaBroker, queues: list[str], child: _ConsoleChild, size
     wait_until(child.listens, deadline_s=START_TIMEOUT_S, what="the console")
     visitor = Visitor(child.port, PASSWORD)
     with closing(visitor), _Resources(child.pid) as resources:
-        wait_until(
-            lambda: visitor.document("/queues")["queues"],
-            deadline_s=START_TIMEOUT_S,
-            what="a queue on a page",
+        starting_s = time.monotonic() - began_s
+        data_s = starting_s + _seconds_until(lambda: visitor.document("/queues")["queues"], "a queue")
+        read_s = data_s + _seconds_until(lambda: visitor.document("/queues")["read_ms"], "a whole reading")
+        filled_s = read_s + _seconds_until(
+            lambda: visitor.document("/dead-letters")["count"] >= sizes.dead, "all dead letters"
         )
-        data_s = time.monotonic() - began_s
-        wait_until(
-            lambda: visitor.document("/queues")["read_ms"],
-            deadline_s=FILL_TIMEOUT_S,
-            what="the end of the first reading",
-        )
-        read_s = time.monotonic() - began_s
-
-        def has_all() -> bool:
-            child.check()
-            return bool(visitor.document("/dead-letters?since=9h")["count"] >= sizes.dead)
-
-        wait_until(has_all, deadline_s=FILL_TIMEOUT_S, what="the dead letters")
-        filled_s = time.monotonic() - began_s
         _fill_history(broker, queues, visitor, sizes.events)
         alone = _alone(child, sizes)
         pages = _pages(visitor)
@@ -226,17 +215,29 @@ def _measured(broker: KafkaBroker, queues: list[str], child: _ConsoleChild, size
     }
 
 
+def _seconds_until(condition: Callable[[], object], what: str) -> float:
+    """Ask for a page every POLL_S until it shows something; return the seconds that it took.
+
+    A console that is asked without a pause is busy with that.
+    """
+    began_s = time.monotonic()
+
+    def after_a_pause() -> object:
+        time.sleep(POLL_S)
+        return condition()
+
+    wait_until(after_a_pause, deadline_s=FILL_TIMEOUT_S, what=f"{what} on a page")
+    return time.monotonic() - began_s
+
+
 def _fill_history(broker: KafkaBroker, queues: list[str], visitor: Visitor, count: int) -> None:
     """Let events happen as fast as the console reads them."""
     for first in range(0, count, EVENTS_AT_ONCE):
         number = min(EVENTS_AT_ONCE, count - first)
         write_history(broker, queues, first, number)
         last = f"{first + number - 1:012}"
-        wait_until(
-            lambda last=last: visitor.document(f"/tasks?{urlencode({'id': last})}")["tasks"],  # type: ignore[misc]
-            deadline_s=FILL_TIMEOUT_S,
-            what="the events on a page",
-        )
+        path = f"/tasks?{urlencode({'id': last})}"
+        _seconds_until(lambda path=path: visitor.document(path)["tasks"], "the events")  # type: ignore[misc]
 
 
 def _alone(child: _ConsoleChild, sizes: Sizes) -> _Seen:
