@@ -88,8 +88,14 @@ def test_the_hooks_of_a_message_that_moves_run_only_in_the_worker_that_runs_it(
         deadline_s=DEADLINE_S,
         what="both partitions",
     )
+    assigned = first.broker.parts.in_flight._assigned_partitions
+    wait_until(
+        lambda: sum(len(one.buffer) for one in assigned) == MESSAGES and all(one.buffer for one in assigned),
+        deadline_s=DEADLINE_S,
+        what="the records of both",
+    )
     first.broker.consumption_paused = False
-    # Of both partitions, in turn: four run, and four are at hand.
+    # Of both partitions, in turn: four run, and four are at hand. Else the one that moves may have none.
     wait_until(lambda: worker.work_queue.qsize() == 4, deadline_s=DEADLINE_S, what="four to be at hand")
     second.gate.set()
     start_worker(second.broker, worker_threads=1, queues={"default"})
