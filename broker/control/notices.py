@@ -65,7 +65,8 @@ class _Followed:
       positions: The next offset of each partition that is read.
       end: The request for the ends from which the topic is read.
       was_there: Whether it existed, and does not count as deleted.
-      missing_since_s: The time of the first look-up that did not find the topic; None while it exists.
+      missing_since_s: The time of the first look-up that did not find the topic, since Kafka answers; None
+        while it exists.
       denied_until_s: The time until which a missing right is not tried again.
     """
 
@@ -414,6 +415,8 @@ class NoticeReader:
         """Note that Kafka has answered a request of that time."""
         if asked_s - self._answered_s >= LEASE_S:
             self._answers_since_s = asked_s
+            for followed in self._followed:
+                followed.missing_since_s = None
         self._answered_s = max(self._answered_s, asked_s)
 
     def _note_read(self, asked_s: float) -> None:

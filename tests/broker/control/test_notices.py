@@ -170,6 +170,27 @@ def test_after_a_long_silence_nothing_of_a_queue_begins_that_was_paused_in_it(
     assert not status(parts).pauses_unknown
 
 
+def test_the_time_of_an_outage_does_not_make_a_topic_count_as_deleted(
+    kit: Kit, parts: Parts, operator: KafkaBroker
+) -> None:
+    operator.pause(QUEUE, reason=REASON)
+    pass_time(kit, parts, 1.0)
+    # When nodes do not know the topic for a moment, before and after an outage
+    topic = kit.cluster.topics.pop(parts.topics.control)
+    with kit.kafka_away():
+        pass_time(kit, parts, LEASE_S)
+    pass_time(kit, parts, GONE_AFTER_S / 2)
+    with kit.kafka_away():
+        pass_time(kit, parts, 2 * LEASE_S)
+    pass_time(kit, parts, GONE_AFTER_S / 2)
+    # Then its pauses stand
+    assert status(parts).paused_queues == (QUEUE,)
+    assert not admits(parts)
+    kit.cluster.topics[parts.topics.control] = topic
+    pass_time(kit, parts, 2.0)
+    assert status(parts).paused_queues == (QUEUE,)
+
+
 def test_a_worker_without_the_right_to_read_commands_works_and_says_so_once(
     kit: Kit, parts: Parts, operator: KafkaBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
