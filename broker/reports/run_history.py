@@ -91,6 +91,8 @@ class _Found:
     Attributes:
       left_out: The number of older events beyond the limit.
       begins_ms: The time of the first record of the log, when that is later than wanted.
+      emptied: The number of partitions whose records Kafka has deleted without exception. Nothing tells the
+        times of those.
     """
 
     events: list[HistoryEvent] = field(default_factory=list)
@@ -102,6 +104,7 @@ class _Found:
     is_cut_off: bool = False
     has_topic: bool = True
     begins_ms: int | None = None
+    emptied: int = 0
     seen: set[HistoryEvent] = field(default_factory=set)
 
 
@@ -177,6 +180,8 @@ class HistoryReader:
                 kafka.seek(partition, end if start is None else start.offset)
                 if start is not None and start.offset == beginnings[partition] > 0:
                     found.begins_ms = max(found.begins_ms or 0, start.timestamp)
+                if beginnings[partition] == end > 0:
+                    found.emptied += 1
             for batches in reader.read(ends):
                 yield from _below(batches, ends)
 
@@ -202,6 +207,8 @@ def _missing(found: _Found, query: HistoryQuery) -> Iterator[str]:
         yield "no worker has written a history"
     if found.begins_ms is not None:
         yield f"the history begins at {_time(found.begins_ms)}: Kafka has deleted what was before"
+    if found.emptied:
+        yield f"Kafka has deleted all records of {found.emptied:,} partitions, of unknown times"
     if found.is_cut_off:
         yield f"the search ended after {found.scanned:,} events; a later since= reads fewer"
     if found.left_out:

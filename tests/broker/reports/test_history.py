@@ -277,6 +277,17 @@ def test_a_history_that_begins_later_than_asked_and_foreign_records_are_named(ki
     assert missing[1] == "1 records could not be read by this version"
 
 
+def test_a_history_whose_records_were_all_deleted_is_not_complete(kit: Kit) -> None:
+    write(kit, [event(1)])
+    write(kit, [event(2)], partition=1)
+    for partition in (0, 1):
+        kit.cluster.log(TopicPartition("shop-dramatiq_history", partition)).delete_below(1)
+    history = kit.broker.history()
+    assert list(history) == []
+    assert not history.is_complete
+    assert history.missing == ("Kafka has deleted all records of 2 partitions, of unknown times",)
+
+
 def test_only_the_records_since_the_given_time_are_read(kit: Kit) -> None:
     write(kit, [event(1)])
     kit.clock.advance(timedelta(hours=2))
