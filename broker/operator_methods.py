@@ -24,7 +24,14 @@ from .errors import NotAuthorized, ParameterRefused, UnknownWorker
 from .kafka.topic_layout import TopicLayout
 from .kafka.topic_plan import TopicPlan, names_of, plan_topics
 from .kafka.topic_states import TopicState
-from .parameters import check_ranges
+from .parameters import (
+    check_counts,
+    check_moments,
+    check_names,
+    check_ranges,
+    check_seconds,
+    check_texts,
+)
 from .parts import Parts
 from .process import clock
 from .process.caller import caller
@@ -89,6 +96,7 @@ class OperatorMethods:
           KafkaUnavailable: When Kafka does not answer.
         """
         self._check_declared(queue_name)
+        check_counts(0, limit=limit)
         return self.parts.delays.pending(queue_name, limit=limit)
 
     def lanes(self, queue_name: str, *, limit: int = 20) -> list[LaneState]:
@@ -103,6 +111,7 @@ class OperatorMethods:
           KafkaUnavailable: When Kafka does not answer.
         """
         self._check_declared(queue_name)
+        check_counts(0, limit=limit)
         return self.parts.lane_backlog.longest(queue_name, limit)
 
     def cancel(self, message_id: str, *, timeout_s: float = 10.0) -> Outcome:
@@ -114,6 +123,8 @@ class OperatorMethods:
           CancelUndecided: When no worker decided within ``timeout_s``. The request stands.
           KafkaUnavailable: When Kafka does not answer. The request may stand.
         """
+        check_names(message_id=message_id)
+        check_seconds(timeout_s=timeout_s)
         return self.parts.delays.cancel(message_id, timeout_s=timeout_s)
 
     def run_now(self, *message_ids: str, timeout_s: float = 10.0) -> dict[str, Outcome | None]:
@@ -129,6 +140,9 @@ class OperatorMethods:
         Raises:
           KafkaUnavailable: When Kafka does not answer. The request may stand.
         """
+        for message_id in message_ids:
+            check_names(message_id=message_id)
+        check_seconds(timeout_s=timeout_s)
         return self.parts.delays.run_now(message_ids, timeout_s=timeout_s)
 
     def cancel_outcome(self, message_id: str) -> Outcome | None:
@@ -137,6 +151,7 @@ class OperatorMethods:
         Raises:
           KafkaUnavailable: When Kafka does not answer.
         """
+        check_names(message_id=message_id)
         return self.parts.delays.outcome(message_id)
 
     @property
@@ -267,6 +282,7 @@ class OperatorMethods:
           KafkaUnavailable: When Kafka does not answer.
           NotAuthorized: When this client may not read the reports.
         """
+        check_seconds(within_s=within_s)
         return self.parts.worker_reader.read(within_s)
 
     def history(
@@ -291,17 +307,17 @@ class OperatorMethods:
           scan_limit: The number of events to read at most; a million takes some ten seconds.
 
         Raises:
-          ParameterRefused: When ``since`` has no time zone, or a limit is below 1.
+          ParameterRefused: When a parameter is of another type, ``since`` has no time zone, or a limit is
+            below 1.
           KafkaUnavailable: When Kafka does not answer.
           NotAuthorized: When this client may not read the history.
         """
-        if since is not None and since.tzinfo is None:
-            raise ParameterRefused(
-                f"since={since!r} has no time zone: pass datetime.now(UTC) - ..., for example"
-            )
-        if limit < 1 or scan_limit < 1:
-            raise ParameterRefused(f"limit={limit}, scan_limit={scan_limit}: both are at least 1")
-        since_ms = clock.wall_ms() - DEFAULT_HISTORY_MS if since is None else int(since.timestamp() * 1000)
+        check_texts(message_id=message_id, actor=actor, error_type=error_type)
+        check_moments(since=since)
+        check_counts(limit=limit, scan_limit=scan_limit)
+        since_ms = clock.wall_ms() - DEFAULT_HISTORY_MS
+        if since is not None:
+            since_ms = max(0, int(since.timestamp() * 1000))
         query = HistoryQuery(message_id, actor, error_type, since_ms, limit, scan_limit)
         return self.parts.history_reader.read(query)
 
@@ -320,10 +336,10 @@ class OperatorMethods:
           KafkaUnavailable: When Kafka does not answer.
           NotAuthorized: When this client may not read the queue.
         """
-        if since.tzinfo is None:
-            raise ParameterRefused(
-                f"since={since!r} has no time zone: pass datetime.now(UTC) - ..., for example"
-            )
+        if since is None:
+            raise ParameterRefused("since=None: pass the begin of the period, a datetime with a time zone")
+        check_moments(since=since)
+        check_seconds(interval_s=interval_s)
         self._check_known([queue_name])
         return self.parts.arrival_counter.count(queue_name, since, interval_s)
 
@@ -343,6 +359,8 @@ class OperatorMethods:
           KafkaUnavailable: When Kafka does not answer.
           NotAuthorized: When this client may not see a declared or a wanted queue, or any of the namespace.
         """
+        for queue_name in wanted:
+            check_names(queue_name=queue_name)
         return self.parts.topics.queue_names(self.queues, wanted=wanted)
 
     def find(
@@ -374,6 +392,9 @@ class OperatorMethods:
           KafkaUnavailable: When Kafka does not answer.
           NotAuthorized: When this client may not read the queue.
         """
+        check_names(queue_name=queue_name)
+        check_texts(message_id=message_id)
+        check_counts(limit=limit, scan_limit=scan_limit)
         self.parts.topics.check_queue_name(queue_name)
         return self.parts.message_search.find(
             queue_name,
@@ -463,13 +484,12 @@ class OperatorMethods:
           KafkaUnavailable: When Kafka does not answer. The abort may stand.
           NotAuthorized: When this client may not write to the control topic.
         """
+        check_names(message_id=message_id)
+        check_moments(expires_at=expires_at)
+        check_seconds(timeout_s=timeout_s)
         now_ms = clock.wall_ms()
         expires_at_ms = now_ms + ABORT_EXPIRES_AFTER_MS
         if expires_at is not None:
-            if expires_at.tzinfo is None:
-                raise ParameterRefused(
-                    f"expires_at={expires_at!r} has no time zone: pass datetime.now(UTC) + ..."
-                )
             expires_at_ms = int(expires_at.timestamp() * 1000)
         if expires_at_ms <= now_ms:
             raise ParameterRefused(f"expires_at={expires_at} is over")
@@ -527,6 +547,7 @@ class OperatorMethods:
           UnknownWorker: When no worker of that id has reported within a day. Nothing was recorded.
           KafkaUnavailable, NotAuthorized, TopicMisconfigured: As :meth:`pause`.
         """
+        check_names(worker_id=worker_id)
         if not allow_unseen:
             self._check_has_reported(worker_id)
         return self.parts.commands.quiet(worker_id, reason=reason, by=by)
@@ -539,6 +560,7 @@ class OperatorMethods:
         Dramatiq's command line stops all its processes when one of them ends. The parameters and errors are
         those of :meth:`quiet`.
         """
+        check_names(worker_id=worker_id)
         if not allow_unseen:
             self._check_has_reported(worker_id)
         return self.parts.commands.stop(worker_id, reason=reason, by=by)
@@ -583,6 +605,7 @@ class OperatorMethods:
         if not names:
             raise ParameterRefused("name the queues of the plan: none is declared, and none exists")
         for name in names:
+            check_names(queue_name=name)
             if name not in self.queues:
                 topics.check_queue_name(name)
         return self._plan(names, replace(topics.layout, **changes))
@@ -628,6 +651,7 @@ class OperatorMethods:
     def _check_known(self, names: Sequence[str]) -> None:
         """Raise unless each queue is declared here, or has a topic."""
         for name in names:
+            check_names(queue_name=name)
             if name not in self.queues:
                 self.parts.topics.check_queue_name(name)
         if self.queues.keys() >= set(names):
@@ -639,5 +663,6 @@ class OperatorMethods:
                 raise QueueNotFound(f"No queue {name!r} is known; the queues of the namespace: {there}.")
 
     def _check_declared(self, queue_name: str) -> None:
+        check_names(queue_name=queue_name)
         if queue_name not in self.queues:
             raise QueueNotFound(queue_name)

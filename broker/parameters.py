@@ -1,9 +1,11 @@
-"""The ranges of a broker's numbers."""
+"""The ranges of a broker's numbers, and the types of an operator's parameters."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from datetime import datetime
+from typing import NamedTuple, TypeGuard
 
 from .errors import ParameterRefused
 
@@ -42,3 +44,98 @@ def check_ranges(**values: int | None) -> None:
             wrong.append(f"{name} is {value}; it has to be {allowed}: {reason}")
     if wrong:
         raise ParameterRefused(". ".join(wrong))
+
+
+#: The texts for which callers pass something else, and what is meant.
+_MEANT = {
+    "actor": "the name of the actor, as actor.actor_name",
+    "error_type": 'the name of the error\'s class, as "ValueError"',
+}
+
+
+def check_names(**values: object) -> None:
+    """Check texts that must be there.
+
+    Raises:
+      ParameterRefused: When one is no text. It names the first.
+    """
+    for name, value in values.items():
+        if not isinstance(value, str):
+            raise _refused(name, value, _MEANT.get(name, "a text"))
+
+
+def check_texts(**values: object) -> None:
+    """Check texts. None is a default, and a text may be blank.
+
+    Raises:
+      ParameterRefused: When one is no text. It names the first.
+    """
+    for name, value in values.items():
+        if value is not None and not isinstance(value, str):
+            raise _refused(name, value, _MEANT.get(name, "a text"))
+
+
+def check_moments(**values: object) -> None:
+    """Check times. None is a default.
+
+    Raises:
+      ParameterRefused: When one is no datetime, or has no time zone. It names the first.
+    """
+    for name, value in values.items():
+        if value is None:
+            continue
+        if not isinstance(value, datetime):
+            raise _refused(name, value, "a datetime with a time zone, as datetime.now(UTC) - ...")
+        if value.utcoffset() is None:
+            raise ParameterRefused(
+                f"{name}={value!r} has no time zone: pass an aware datetime, as datetime.now(UTC) - ..."
+            )
+
+
+def check_seconds(**values: object) -> None:
+    """Check durations in seconds: numbers from 0, or infinity.
+
+    Raises:
+      ParameterRefused: When one is something else. It names the first.
+    """
+    for name, value in values.items():
+        if not _is_number(value):
+            raise _refused(name, value, "a number of seconds")
+        if math.isnan(value) or value < 0:
+            raise ParameterRefused(f"{name}={value}: a number of seconds is at least 0")
+
+
+def check_rate(rate_per_s: object) -> None:
+    """Check a number of messages per second. None is no limit.
+
+    Raises:
+      ParameterRefused: When it is not positive and finite.
+    """
+    if rate_per_s is None:
+        return
+    if not _is_number(rate_per_s) or not 0 < rate_per_s < math.inf:
+        raise ParameterRefused(f"rate_per_s={rate_per_s!r}: pass a positive number, or None for no limit")
+
+
+def check_counts(least: int = 1, **values: object) -> None:
+    """Check whole numbers.
+
+    Parameters:
+      least: The least of their values.
+
+    Raises:
+      ParameterRefused: When one is something else. It names the first.
+    """
+    for name, value in values.items():
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise _refused(name, value, "a whole number")
+        if value < least:
+            raise ParameterRefused(f"{name}={value}: it is at least {least}")
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _refused(name: str, value: object, meant: str) -> ParameterRefused:
+    return ParameterRefused(f"{name}={repr(value)[:200]} is of the type {type(value).__name__}: pass {meant}")

@@ -15,7 +15,7 @@ from dramatiq.errors import DecodeError
 from dramatiq.message import Message
 
 from ..deliveries.delivery import Origin
-from ..errors import ParameterRefused
+from ..parameters import check_moments, check_texts
 from ..produce.record import Record
 from .record_format import (
     IMPORTED,
@@ -197,10 +197,8 @@ class Selection:
     where: Callable[[DeadLetter], bool] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("since", "until"):
-            moment = getattr(self, name)
-            if moment is not None and moment.tzinfo is None:
-                raise ParameterRefused(f"{name}={moment!r} has no time zone: pass an aware datetime")
+        check_texts(error_type=self.error_type, message_id=self.message_id, actor=self.actor)
+        check_moments(since=self.since, until=self.until)
 
     @classmethod
     def of(cls, filters: Filters) -> Selection:

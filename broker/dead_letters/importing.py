@@ -17,6 +17,7 @@ from ..kafka.clients import Clients
 from ..kafka.errors import MessageSizeTooLargeError
 from ..kafka.rights import not_published
 from ..kafka.topics import Topics
+from ..parameters import check_names, check_texts
 from ..process import clock
 from ..process.caller import caller
 from ..produce.publisher import Publisher
@@ -75,6 +76,8 @@ class ImportRequest:
     include_resolved: bool
 
     def __post_init__(self) -> None:
+        check_names(queue_name=self.queue_name)
+        check_texts(reason=self.reason, by=self.by)
         if not self.dry_run and not self.reason.strip():
             raise ParameterRefused("an import needs reason=, which the imported dead letters keep")
 

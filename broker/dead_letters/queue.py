@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from typing import Unpack
@@ -10,6 +9,7 @@ from typing import Unpack
 from ..errors import ParameterRefused
 from ..kafka.clients import Clients
 from ..kafka.topics import Topics
+from ..parameters import check_names, check_rate, check_texts
 from ..process.caller import caller
 from ..process.forks import reset_on_fork
 from ..produce.publisher import Publisher
@@ -47,6 +47,7 @@ class DeadLetterQueue:
         Parameters:
           filters: See Filters. A dead letter must match all of them.
         """
+        check_names(queue_name=queue_name)
         selection = Selection.of(filters)
         return self._read(queue_name, selection)
 
@@ -196,10 +197,11 @@ class DeadLetterQueue:
 def _request(
     action: Action, queue_name: str, dry_run: bool, reason: str, by: str | None, rate_per_s: float | None
 ) -> RedriveRequest:
+    check_names(queue_name=queue_name)
+    check_texts(reason=reason, by=by)
     if not dry_run and not reason.strip():
         raise ParameterRefused(f"a {action.value} needs reason=, which the history keeps")
-    if rate_per_s is not None and not 0 < rate_per_s < math.inf:
-        raise ParameterRefused(f"rate_per_s={rate_per_s}: pass a positive number, or None for no limit")
+    check_rate(rate_per_s)
     return RedriveRequest(
         operation=secrets.token_hex(8),
         action=action,

@@ -80,7 +80,7 @@ class QueueLog:
         """The offset of each partition below which all records are older than ``since_ms``."""
         if since_ms is None:
             return dict(self.beginnings)
-        wanted = {TopicPartition(self._topic, partition): since_ms for partition in self.ends}
+        wanted = {TopicPartition(self._topic, partition): max(0, since_ms) for partition in self.ends}
         found = self._clients.ask(
             lambda: self._kafka.offsets_for_times(wanted, timeout_ms=REQUEST_TIMEOUT_MS),
             self._doing,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from datetime import datetime
 from typing import Literal
 
 from ..errors import ParameterRefused
+from ..parameters import check_counts, check_moments, check_rate, check_texts
 
 Ids = Literal["same", "new"]
 
@@ -37,19 +37,15 @@ class ReplayRequest:
     by: str
 
     def __post_init__(self) -> None:
-        for name, moment in (("since", self.since), ("until", self.until)):
-            if moment is not None and moment.tzinfo is None:
-                raise ParameterRefused(f"{name}={moment!r} has no time zone: pass an aware datetime")
+        check_texts(actor=self.actor, reason=self.reason, by=self.by)
+        check_moments(since=self.since, until=self.until)
         if self.since is not None and self.until is not None and self.since >= self.until:
             raise ParameterRefused(f"since={self.since} is not before until={self.until}")
         if self.ids not in ("same", "new"):
             raise ParameterRefused(f"ids={self.ids!r}: pass 'same' or 'new'")
-        if self.rate_per_s is not None and not 0 < self.rate_per_s < math.inf:
-            raise ParameterRefused(
-                f"rate_per_s={self.rate_per_s}: pass a positive number, or None for no limit"
-            )
-        if self.limit is not None and self.limit < 1:
-            raise ParameterRefused(f"limit={self.limit}: it is at least 1")
+        check_rate(self.rate_per_s)
+        if self.limit is not None:
+            check_counts(limit=self.limit)
         if not self.dry_run and not self.reason.strip():
             raise ParameterRefused("a replay needs reason=, which its record keeps")
 

@@ -305,3 +305,9 @@ def test_a_time_without_a_zone_and_a_limit_of_none_are_refused(kit: Kit) -> None
         kit.broker.history(limit=0)
     with pytest.raises(ValueError, match="at least 1"):
         kit.broker.history(scan_limit=0)
+
+
+def test_a_history_since_before_1970_is_all_of_it(kit: Kit) -> None:
+    write(kit, [event(1)])
+    history = kit.broker.history(since=datetime(1960, 1, 1, tzinfo=UTC))
+    assert [found.message_id for found in history] == ["m1"]
