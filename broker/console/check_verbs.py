@@ -41,8 +41,8 @@ def healthcheck(
 ) -> None:
     """Answer an orchestrator by the exit code: 0 healthy, 1 unhealthy, 3 Kafka does not answer.
 
-    Without --worker: no queue has waiting messages without a living worker, or a delayed message that is due
-    for 30 s, or exceeds a limit. With
+    Without --worker: there is a queue, and none has waiting messages without a living worker, or a delayed
+    message that is due for 30 s, or exceeds a limit. With
     --worker: this host has a busy or idle worker, and none that is stuck or silent. A worker with some
     threads in tasks past their limits is healthy, with a warning.
 
@@ -88,6 +88,8 @@ def _unhealthy_queues(
     workers = session.broker.workers()
     if not wanted:
         session.check_served(names, workers)
+    if not names:
+        return [findings.of_no_queue(session.target.name)]
     served = {
         name
         for worker in workers
@@ -168,7 +170,10 @@ class Examination:
             self._found += findings.of_index_files(faults)
             self.passed.append("index files of this machine")
         retention = {topic.name: topic.settings.get("retention.ms") for topic in topics}
-        names = self._ask("queues", self._session.queue_names) or []
+        found = self._ask("queues", self._session.queue_names)
+        names = found or []
+        if found == [] and not served_queues(workers):
+            self._found.append(findings.of_no_queue(self._session.target.name))
         for name in names:
             self._examine_queue(name, workers, retention)
         for name in sorted(served_queues(workers).difference(names)):

@@ -32,6 +32,21 @@ def finding(check: str, severity: str, subject: str, text: str, remedy: str) -> 
     return FindingRow(check=check, severity=severity, subject=subject, finding=text, remedy=remedy)
 
 
+def of_no_queue(target: str) -> FindingRow:
+    """The finding about a namespace without a queue: its name may be misspelt.
+
+    Parameters:
+      target: The name of the application, or of the namespace.
+    """
+    return finding(
+        "queues",
+        ERROR,
+        target,
+        "the namespace has no queue",
+        "check the namespace; the first message or worker creates the topics of a queue",
+    )
+
+
 def of_topics(topics: Iterable[TopicState]) -> Iterator[FindingRow]:
     for topic in topics:
         if topic.leaderless:

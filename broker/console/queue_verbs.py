@@ -25,7 +25,10 @@ from .queue_rows import (
 )
 from .session import Session, ending
 
-NO_QUEUE = "The namespace has no queue yet: its topics are created with the first message or worker."
+NO_QUEUE = (
+    "The namespace has no queue yet: its topics are created with the first message or worker. Or its name is "
+    "not the application's: see --namespace, DKB_NAMESPACE and DKB_URL."
+)
 
 
 def register(app: typer.Typer) -> None:

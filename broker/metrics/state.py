@@ -95,6 +95,7 @@ class State:
         self.schedules: Sequence[Schedule] = ()
         self.totals = Totals(clock.wall_ms())
         self.sources = {name: Source(now_s) for name in (QUEUES, REPORTS, SCHEDULES)}
+        self._has_said_empty = False
 
     def refresh(self) -> None:
         """Read everything again. It raises nothing that Kafka causes: ``sources`` has the result."""
@@ -107,6 +108,12 @@ class State:
     def _read_queues(self) -> None:
         names = self._broker.queue_names()
         self.queues = self._broker.queues(*names) if names else ()
+        if not names and not self._has_said_empty:
+            logger.warning(
+                "The namespace has no queue, so there are no metrics of queues: check its name; the first "
+                "message or worker creates the topics of a queue."
+            )
+        self._has_said_empty = not names
 
     def _read_schedules(self) -> None:
         """Read the schedules. Without the right to their topic, which only applications with schedules have,

@@ -48,6 +48,16 @@ def test_a_queue_with_messages_and_no_living_worker_is_unhealthy(kit: Kit, dkb: 
     assert dkb("healthcheck", "--max-age", "2m", "--max-dead", "0").code == 0
 
 
+def test_a_namespace_without_a_queue_is_unhealthy_and_a_finding_of_doctor(kit: Kit, dkb: Dkb) -> None:
+    for verb in ("healthcheck", "doctor"):
+        ran = dkb(verb, "--json")
+        assert ran.code == 1
+        (row,) = ran.document["findings"]
+        assert (row["check"], row["severity"]) == ("queues", "error")
+        assert row["finding"] == "the namespace has no queue"
+    assert kit.cluster.topics == {}
+
+
 def test_a_queue_whose_delayed_messages_nobody_forwards_is_unhealthy(kit: Kit, dkb: Dkb) -> None:
     kit.broker.declare_queue("mail")
     kit.broker.enqueue(dramatiq.Message("mail", "task", (), {}, {}), delay=60_000)

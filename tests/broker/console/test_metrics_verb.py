@@ -36,6 +36,12 @@ def test_metrics_once_prints_the_exposition(kit: Kit, dkb: Dkb) -> None:
     assert found["dramatiq_kafka_waiting_messages", frozenset({("queue_name", "mail")})] == 1
 
 
+def test_metrics_of_a_namespace_without_a_queue_say_so(dkb: Dkb, caplog: pytest.LogCaptureFixture) -> None:
+    ran = dkb("metrics", "--once")
+    assert ran.code == 0
+    assert "The namespace has no queue" in caplog.text
+
+
 def test_metrics_once_of_an_unreachable_kafka_says_so_in_a_metric_and_the_exit_code(
     kit: Kit, dkb: Dkb
 ) -> None:

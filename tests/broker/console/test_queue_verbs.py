@@ -95,6 +95,7 @@ def test_an_empty_namespace_is_said_on_stderr_and_no_topic_is_created(kit: Kit, 
     ran = dkb("status", "--sample", "0")
     assert ran.code == 0
     assert "no queue yet" in ran.err
+    assert "--namespace" in ran.err
     assert kit.cluster.topics == {}
     assert dkb("status", "--sample", "0", "--json").document["queues"] == []
 
