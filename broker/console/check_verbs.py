@@ -44,7 +44,7 @@ def healthcheck(
     Without --worker: there is a queue, and none has waiting messages without a living worker, or a delayed
     message that is due for 30 s, or exceeds a limit. With
     --worker: this host has a busy or idle worker, and none that is stuck or silent. A worker with some
-    threads in tasks past their limits is healthy, with a warning.
+    threads in tasks past their limits, or that is quiet, is healthy, with a warning.
 
     \b
     Examples:
@@ -77,7 +77,15 @@ def _unhealthy_workers(workers: Iterable[WorkerInfo], host: str) -> list[Finding
     return [
         finding("workers", ERROR, worker.worker_id, f"{worker.state}: {worker.reason}", "restart it")
         for worker in ill
-    ] + [findings.of_overdue(worker) for worker in here if worker not in ill and worker.overdue]
+    ] + [
+        found
+        for worker in here
+        if worker not in ill
+        for found in (
+            *([findings.of_overdue(worker)] if worker.overdue else []),
+            *([findings.of_quiet(worker)] if worker.is_quiet else []),
+        )
+    ]
 
 
 def _unhealthy_queues(
@@ -93,7 +101,7 @@ def _unhealthy_queues(
     served = {
         name
         for worker in workers
-        if worker.report and worker.state in (WorkerState.BUSY, WorkerState.IDLE)
+        if worker.report and worker.state in (WorkerState.BUSY, WorkerState.IDLE) and not worker.is_quiet
         for name in worker.report.queues
     }
     found = []

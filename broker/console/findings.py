@@ -112,13 +112,13 @@ def of_queue(
     state: QueueState, workers: Iterable[WorkerInfo], retention_ms: int | None
 ) -> Iterator[FindingRow]:
     """The findings about one queue."""
-    alive = [w for w in workers if w.report and w.state is not WorkerState.GONE]
+    alive = [w for w in workers if w.report and w.state is not WorkerState.GONE and not w.is_quiet]
     if state.lag and not any(state.name in w.report.queues for w in alive if w.report):
         yield finding(
             "workers",
             ERROR,
             state.name,
-            f"{texts.plural(state.lag, 'message')} wait, and no worker of the queue has reported",
+            f"{texts.plural(state.lag, 'message')} wait, and no worker of the queue takes any",
             "start a worker of the queue",
         )
     if state.counts.difference:
@@ -151,7 +151,7 @@ def of_overdue_delays(state: QueueState) -> Iterator[FindingRow]:
             ERROR,
             state.name,
             overdue_text(state.overdue_s),
-            "start a worker of the namespace; its log says why its forwarder has no partition",
+            "start a worker of the namespace, or restart a quiet one; its log says why it forwards nothing",
         )
 
 
@@ -215,6 +215,8 @@ def of_workers(workers: Sequence[WorkerInfo], now_ms: int) -> Iterator[FindingRo
             yield finding("workers", severity, worker.worker_id, worker.reason, remedies[worker.state])
         elif worker.overdue:
             yield of_overdue(worker)
+        if worker.is_quiet and worker.state is not WorkerState.GONE:
+            yield of_quiet(worker)
         if worker.signal is not None and worker.signal not in (2, 15):
             yield finding(
                 "crashes",
@@ -237,6 +239,17 @@ def of_overdue(worker: WorkerInfo) -> FindingRow:
         f"{len(worker.overdue)} of its {texts.plural(threads, 'thread')} cannot take tasks: "
         f"{task.actor_name} {task.message_id} is past its limit of {texts.age((task.limit_ms or 0) / 1000)}",
         "dkb top shows them; give their calls timeouts, and stop the worker to get its threads back",
+    )
+
+
+def of_quiet(worker: WorkerInfo) -> FindingRow:
+    """The finding about a worker that takes no more work."""
+    return finding(
+        "workers",
+        WARNING,
+        worker.worker_id,
+        "it is quiet: it takes no more work, and forwards no delayed messages, until it is restarted",
+        f"dkb stop {worker.worker_id}, or restart it",
     )
 
 

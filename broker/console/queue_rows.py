@@ -100,14 +100,15 @@ class Served:
     """What the workers that are not gone say of the queues.
 
     Attributes:
-      workers: Their number, by queue.
+      workers: The number of those that take work, by queue: a quiet worker takes none.
       running: Their running tasks, by queue.
       oldest_s: The age of the oldest running task, by queue.
     """
 
     def __init__(self, workers: Iterable[WorkerInfo]) -> None:
         alive = [w for w in workers if w.state is not WorkerState.GONE and w.report]
-        self.workers = Counter(name for w in alive if w.report for name in w.report.queues)
+        self.workers = Counter(name for w in alive if w.report and not w.is_quiet for name in w.report.queues)
+        self._reported = {name for w in alive if w.report for name in w.report.queues}
         rows = running_rows(alive)
         self.running = Counter(row["queue"] for row in rows)
         self.oldest_s: dict[str, float] = {}
@@ -120,7 +121,7 @@ class Served:
         A commit is made when something completes, so that a first long task is not in it; and it counts
         messages that a worker has only read ahead. Reports know what runs.
         """
-        if not self.workers[state.name]:
+        if state.name not in self._reported:
             return state.waiting, state.incomplete
         # A running message may have lost its record to a purge.
         purged = state.counts.purged

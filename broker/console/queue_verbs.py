@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .. import NotAuthorized, PauseResult, QueueState, WorkerInfo
+from .. import NotAuthorized, PauseResult, QueueState, WorkerInfo, WorkerState
 from ..process import clock
 from . import texts
 from .findings import LATE_FORWARD_S, overdue_text
@@ -96,7 +96,7 @@ def _statuses(
             },
             [Table(QUEUE_COLUMNS, rows, empty=NO_QUEUE)],
             [
-                _workers_line(states),
+                _workers_line(states, sum(w.is_quiet for w in workers if w.state is not WorkerState.GONE)),
                 *_pause_lines(pauses or {}),
                 *_overdue_lines(now.states),
                 *_purge_lines(now.states),
@@ -132,10 +132,11 @@ def _pause_lines(pauses: Mapping[str, PauseResult]) -> Iterator[str]:
             yield f"{unknown_members(name)}."
 
 
-def _workers_line(states: Counter[str]) -> str:
+def _workers_line(states: Counter[str], quiet: int) -> str:
     order = ("busy", "idle", "stuck", "silent", "gone")
     parts = [f"{states[name]} {name}" for name in order if states[name]]
-    return "Workers of the last hour: " + (", ".join(parts) or "none")
+    among = f"; {quiet:,} of them quiet, which take no more work" if quiet else ""
+    return "Workers of the last hour: " + (", ".join(parts) or "none") + among
 
 
 def _overdue_lines(states: Iterable[QueueState]) -> Iterator[str]:

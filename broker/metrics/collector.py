@@ -31,6 +31,8 @@ _MILLISECOND_S = 0.001
 _CAUSES = ("SIGKILL", "SIGSEGV", "SIGABRT", "SIGBUS", "exit", "unknown")
 #: The states of a worker that is not gone.
 _ALIVE = (WorkerState.BUSY, WorkerState.IDLE, WorkerState.STUCK, WorkerState.SILENT)
+#: Whether the workers that a metric counts by queue are quiet.
+_QUEUE_WORKERS = {"dramatiq_kafka_queue_workers": False, "dramatiq_kafka_queue_quiet_workers": True}
 
 
 class StateCollector(Collector):
@@ -120,12 +122,14 @@ def _of_partitions(queues: Sequence[QueueState]) -> Iterator[Metric]:
 
 
 def _of_workers(workers: Sequence[WorkerInfo], queues: Sequence[QueueState]) -> Iterator[Metric]:
-    reports = [w.report for w in workers if w.report is not None and w.state is not WorkerState.GONE]
+    alive = [w for w in workers if w.state is not WorkerState.GONE]
+    reports = [w.report for w in alive if w.report is not None]
     states = Counter(worker.state for worker in workers)
     yield _plain("dramatiq_kafka_workers", (((str(state),), states[state]) for state in _ALIVE))
-    of_queue = Counter(name for report in reports for name in report.queues)
-    names = {state.name for state in queues} | of_queue.keys()
-    yield _plain("dramatiq_kafka_queue_workers", (((name,), of_queue[name]) for name in sorted(names)))
+    names = {state.name for state in queues}.union(*(report.queues for report in reports))
+    for metric, is_quiet in _QUEUE_WORKERS.items():
+        of_queue = Counter(n for w in alive if w.report and w.is_quiet == is_quiet for n in w.report.queues)
+        yield _plain(metric, (((name,), of_queue[name]) for name in sorted(names)))
     yield _plain("dramatiq_kafka_worker_threads", [((), sum(r.threads for r in reports))])
     yield _plain("dramatiq_kafka_running_tasks", [((), sum(r.running_count for r in reports))])
     overdue = Counter(task.queue_name for worker in workers for task in worker.overdue)

@@ -97,7 +97,11 @@ _GAUGES = {
         QUEUE,
     ),
     "dramatiq_kafka_queue_paused": ("Whether an operator has paused the queue.", QUEUE),
-    "dramatiq_kafka_queue_workers": ("Workers of the queue that are not gone.", QUEUE),
+    "dramatiq_kafka_queue_workers": ("Workers of the queue that take work: neither gone nor quiet.", QUEUE),
+    "dramatiq_kafka_queue_quiet_workers": (
+        "Workers of the queue that are quiet: they take no more work, and their running tasks continue.",
+        QUEUE,
+    ),
     "dramatiq_kafka_suspect_records": ("Records that may have killed a worker.", QUEUE),
     "dramatiq_kafka_probation_partitions": ("Partitions whose last owner ended without a handover.", QUEUE),
     "kafka_consumergroup_lag": (

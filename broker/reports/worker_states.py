@@ -80,6 +80,11 @@ class WorkerInfo:
     exit_code: int | None = None
 
     @property
+    def is_quiet(self) -> bool:
+        """Whether it was told to take no more work. Its running tasks continue."""
+        return self.report is not None and self.report.control.quiet
+
+    @property
     def overdue(self) -> tuple[RunningTask, ...]:
         """The tasks that were past their time limits, by more than LIMIT_GRACE_MS, when it last reported.
 

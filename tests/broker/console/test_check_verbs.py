@@ -14,6 +14,7 @@ from broker.delays.index_files import IndexFiles
 from broker.kafka.errors import TopicAuthorizationFailedError
 from broker.kafka.types import OffsetAndMetadata, TopicPartition
 from broker.offsets.commit_metadata import CommitState, Suspicion, encode
+from broker.reports.report import ControlState
 from broker.testing import Kit, advance, drain
 from broker.testing.memory.faults import Request
 from tests.broker.console.conftest import Dkb
@@ -46,6 +47,31 @@ def test_a_queue_with_messages_and_no_living_worker_is_unhealthy(kit: Kit, dkb: 
     ran = dkb("healthcheck", "--max-age", "1m")
     assert (ran.code, "its oldest message is 1m30s old, above 1m00s" in ran.out) == (1, True)
     assert dkb("healthcheck", "--max-age", "2m", "--max-dead", "0").code == 0
+
+
+QUIET = ControlState(quiet=True)
+
+
+@pytest.mark.usefixtures("waiting")
+def test_a_queue_whose_workers_are_all_quiet_is_unhealthy(kit: Kit, dkb: Dkb, tell: Tell) -> None:
+    tell(report(host="h", queues=("mail",), control=QUIET, at_ms=kit.clock.wall_ms()))
+    assert dkb("healthcheck").code == 1
+    assert {("workers", "error", "mail"), ("workers", "warning", "host:1:aa")} <= found_by_doctor(dkb)
+    status = dkb("status", "--sample", "0", "--json").document
+    assert [(row["waiting"], row["workers"]) for row in status["queues"]] == [(1, 0)]
+    assert "1 idle; 1 of them quiet" in dkb("status", "--sample", "0").out
+    tell(report(host="h", worker_id="b", queues=("mail",), at_ms=kit.clock.wall_ms()))
+    assert dkb("healthcheck").out == "healthy\n"
+    assert ("workers", "error", "mail") not in found_by_doctor(dkb)
+
+
+def test_a_quiet_worker_of_a_host_is_healthy_with_a_warning(dkb: Dkb, tell: Tell) -> None:
+    tell(report(host="h", control=QUIET))
+    ran = dkb("healthcheck", "--worker", "--host", "h", "--json")
+    assert (ran.code, ran.document["healthy"]) == (0, True)
+    (row,) = ran.document["findings"]
+    assert (row["severity"], row["subject"]) == ("warning", "host:1:aa")
+    assert "it takes no more work" in row["finding"]
 
 
 def test_a_namespace_without_a_queue_is_unhealthy_and_a_finding_of_doctor(kit: Kit, dkb: Dkb) -> None:

@@ -19,6 +19,7 @@ from broker.metrics.state import State
 from broker.offsets.commit_metadata import CommitState, Suspicion, encode
 from broker.reports.counters import ActorCounters
 from broker.reports.histogram import Histogram
+from broker.reports.report import ControlState
 from broker.testing import Kit, advance, drain
 from broker.testing.memory.faults import Request
 from tests.broker.metrics.conftest import Tell, Value, series
@@ -118,6 +119,16 @@ def test_a_scrape_shows_the_workers_from_their_reports(exporter: Exporter, value
     assert value("dramatiq_message_duration_milliseconds_bucket", **ACTOR, le="2000.0") == 4
     assert value("dramatiq_kafka_run_errors_total", queue_name="mail", error_type="OSError") == 1
     assert value("dramatiq_kafka_worker_memory_bytes") == 1000
+
+
+def test_a_quiet_worker_does_not_serve_its_queues(exporter: Exporter, value: Value, tell: Tell) -> None:
+    tell(report(queues=("mail",), control=ControlState(quiet=True)))
+    exporter.refresh()
+    assert value("dramatiq_kafka_queue_workers", queue_name="mail") == 0
+    assert value("dramatiq_kafka_queue_quiet_workers", queue_name="mail") == 1
+    tell(report(worker_id="b", queues=("mail",)))
+    exporter.refresh()
+    assert value("dramatiq_kafka_queue_workers", queue_name="mail") == 1
 
 
 def test_tasks_past_their_limits_are_counted_by_queue(
