@@ -42,7 +42,8 @@ def healthcheck(
     """Answer an orchestrator by the exit code: 0 healthy, 1 unhealthy, 3 Kafka does not answer.
 
     Without --worker: there is a queue, and none has waiting messages without a living worker, or a delayed
-    message that is due for 30 s, or exceeds a limit. With
+    message that is due for 30 s, or exceeds a limit. A stuck or silent worker of a queue that others serve is
+    a warning. With
     --worker: this host has a busy or idle worker, and none that is stuck or silent. A worker with some
     threads in tasks past their limits, or that is quiet, is healthy, with a warning.
 
@@ -98,17 +99,10 @@ def _unhealthy_queues(
         session.check_served(names, workers)
     if not names:
         return [findings.of_no_queue(session.target.name)]
-    served = {
-        name
-        for worker in workers
-        if worker.report and worker.state in (WorkerState.BUSY, WorkerState.IDLE) and not worker.is_quiet
-        for name in worker.report.queues
-    }
     found = []
     for state in states:
-        if state.lag and state.name not in served:
-            text = f"{texts.plural(state.lag, 'message')} wait, and no worker of the queue is busy or idle"
-            found.append(finding("workers", ERROR, state.name, text, "start a worker"))
+        if (unserved := findings.of_unserved(state, workers)) is not None:
+            found.append(unserved)
         age_s = max(state.lag_s or 0.0, state.oldest_incomplete_s or 0.0)
         if max_age_s is not None and age_s > max_age_s:
             text = f"its oldest message is {texts.age(age_s)} old, above {texts.age(max_age_s)}"
@@ -117,6 +111,9 @@ def _unhealthy_queues(
             text = f"it has {texts.plural(state.dead, 'dead letter')}, above {max_dead:,}"
             found.append(finding("dead letters", ERROR, state.name, text, "see dkb dlq errors"))
         found += findings.of_overdue_delays(state)
+    of_these = [w for w in workers if w.report and not set(names).isdisjoint(w.report.queues)]
+    # Whether a queue suffers from them, the findings about queues tell.
+    found += [row | {"severity": WARNING} for row in findings.of_ill_workers(of_these)]
     return found
 
 

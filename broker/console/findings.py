@@ -10,6 +10,7 @@ from . import texts
 from .documents import FindingRow, TopicRow
 from .output import Column
 from .pauses import disobedience
+from .queue_rows import Served
 
 ERROR, WARNING = "error", "warning"
 #: A record that was taken so long ago is worth a look: the longest tasks should be shorter.
@@ -20,6 +21,14 @@ CLOCK_S = 5.0
 LATE_FORWARD_S = 30.0
 #: A message that has waited for this share of its queue's retention is about to be deleted.
 RETENTION_SHARE = 0.5
+#: The workers that a finding about a queue names.
+SHOWN_WORKERS = 3
+#: The remedies for a worker that does not do its work, by its state.
+ILL = {
+    WorkerState.STUCK: "look at the task; restart the worker if the task cannot end",
+    WorkerState.SILENT: "look at its process and its network; Kafka gives its work to others after the "
+    "session timeout",
+}
 LONG_PAUSE_S = 24 * 3_600.0
 #: A partition with so many unfinished records below its highest one is about to pause: its commit metadata,
 #: which lists them, may have 4,096 characters.
@@ -109,18 +118,11 @@ def of_replication(topics: Sequence[TopicState]) -> Iterator[FindingRow]:
 
 
 def of_queue(
-    state: QueueState, workers: Iterable[WorkerInfo], retention_ms: int | None
+    state: QueueState, workers: Sequence[WorkerInfo], retention_ms: int | None
 ) -> Iterator[FindingRow]:
     """The findings about one queue."""
-    alive = [w for w in workers if w.report and w.state is not WorkerState.GONE and not w.is_quiet]
-    if state.lag and not any(state.name in w.report.queues for w in alive if w.report):
-        yield finding(
-            "workers",
-            ERROR,
-            state.name,
-            f"{texts.plural(state.lag, 'message')} wait, and no worker of the queue takes any",
-            "start a worker of the queue",
-        )
+    if (unserved := of_unserved(state, workers)) is not None:
+        yield unserved
     if state.counts.difference:
         yield finding(
             "ledger",
@@ -141,6 +143,46 @@ def of_queue(
             f"raise retention.ms of the topic {state.topic!r}, then work the backlog off",
         )
     yield from of_overdue_delays(state)
+
+
+def of_unserved(state: QueueState, workers: Sequence[WorkerInfo]) -> FindingRow | None:
+    """The finding about a queue whose messages no worker takes, or runs, with what its workers do instead."""
+    own = [w for w in workers if w.report and state.name in w.report.queues]
+    alive = [w for w in own if w.state is not WorkerState.GONE]
+    able = [w for w in alive if w.state in (WorkerState.BUSY, WorkerState.IDLE)]
+    if any(not w.is_quiet for w in able):
+        return None
+    waiting, running = Served(own).split(state)
+    if waiting:
+        text = f"{texts.plural(waiting, 'message')} {'waits' if waiting == 1 else 'wait'}"
+    elif running and not able:
+        text = f"{texts.plural(running, 'message')} {'is' if running == 1 else 'are'} taken and not complete"
+    else:
+        return None
+    reasons = [f"{w.worker_id} is {_unable(w)}" for w in alive]
+    if not reasons:
+        reasons = ["its workers of the last hour are gone" if own else "no worker of it has reported"]
+    if len(reasons) > SHOWN_WORKERS:
+        reasons = [*reasons[:SHOWN_WORKERS], f"{len(reasons) - SHOWN_WORKERS:,} more workers do not, either"]
+    remedy = "start a worker of the queue"
+    if alive:
+        remedy += ", or restart those: dkb workers, dkb top"
+    text += f", and no worker of the queue is busy or idle and takes work: {'; '.join(reasons)}"
+    return finding("workers", ERROR, state.name, text, remedy)
+
+
+def _unable(worker: WorkerInfo) -> str:
+    """Why a worker does not take messages."""
+    return "quiet" if worker.is_quiet else f"{worker.state} ({worker.reason})"
+
+
+def of_ill_workers(workers: Iterable[WorkerInfo]) -> Iterator[FindingRow]:
+    """The stuck and silent workers."""
+    for worker in workers:
+        if worker.state in ILL:
+            severity = ERROR if worker.state is WorkerState.STUCK else WARNING
+            text = f"{worker.state}: {worker.reason}"
+            yield finding("workers", severity, worker.worker_id, text, ILL[worker.state])
 
 
 def of_overdue_delays(state: QueueState) -> Iterator[FindingRow]:
@@ -204,16 +246,9 @@ def _of_partitions(state: QueueState) -> Iterator[FindingRow]:
 
 
 def of_workers(workers: Sequence[WorkerInfo], now_ms: int) -> Iterator[FindingRow]:
-    remedies = {
-        WorkerState.STUCK: "look at the task; restart the worker if the task cannot end",
-        WorkerState.SILENT: "look at its process and its network; Kafka gives its work to others after the "
-        "session timeout",
-    }
+    yield from of_ill_workers(workers)
     for worker in workers:
-        if worker.state in remedies:
-            severity = ERROR if worker.state is WorkerState.STUCK else WARNING
-            yield finding("workers", severity, worker.worker_id, worker.reason, remedies[worker.state])
-        elif worker.overdue:
+        if worker.state not in ILL and worker.overdue:
             yield of_overdue(worker)
         if worker.is_quiet and worker.state is not WorkerState.GONE:
             yield of_quiet(worker)

@@ -14,7 +14,7 @@ from broker.delays.index_files import IndexFiles
 from broker.kafka.errors import TopicAuthorizationFailedError
 from broker.kafka.types import OffsetAndMetadata, TopicPartition
 from broker.offsets.commit_metadata import CommitState, Suspicion, encode
-from broker.reports.report import ControlState
+from broker.reports.report import ControlState, WorkerReport
 from broker.testing import Kit, advance, drain
 from broker.testing.memory.faults import Request
 from tests.broker.console.conftest import Dkb
@@ -47,6 +47,56 @@ def test_a_queue_with_messages_and_no_living_worker_is_unhealthy(kit: Kit, dkb: 
     ran = dkb("healthcheck", "--max-age", "1m")
     assert (ran.code, "its oldest message is 1m30s old, above 1m00s" in ran.out) == (1, True)
     assert dkb("healthcheck", "--max-age", "2m", "--max-dead", "0").code == 0
+
+
+def blocked(kit: Kit, *, state: str, worker_id: str = "h:1:a") -> WorkerReport:
+    """The report of a worker that is stuck or silent in a task of the queue mail."""
+    now_ms = kit.clock.wall_ms()
+    since_ms, limit_ms = now_ms - 38_000, 1_000 if state == "stuck" else None
+    task = RunningTask("m-1", "slow", "mail", 1, since_ms=since_ms, limit_ms=limit_ms)
+    return report(
+        worker_id=worker_id, host="h", queues=("mail",), running=(task,), running_count=1,
+        at_ms=now_ms, ended_ms=since_ms, next_s=2.0,
+    )  # fmt: skip
+
+
+@pytest.mark.usefixtures("waiting")
+@pytest.mark.parametrize("state", ["stuck", "silent"])
+@pytest.mark.parametrize("verb", ["healthcheck", "doctor"])
+def test_a_message_that_a_stuck_or_silent_worker_runs_does_not_wait_and_the_worker_is_named(
+    kit: Kit, dkb: Dkb, tell: Tell, state: str, verb: str
+) -> None:
+    tell(blocked(kit, state=state))
+    if state == "silent":
+        advance(seconds=30)
+    ran = dkb(verb, "--json")
+    assert ran.code == 1
+    (row,) = [row for row in ran.document["findings"] if row["subject"] == "mail"]
+    assert row["severity"] == "error"
+    assert row["finding"].startswith("1 message is taken and not complete")
+    assert f"h:1:a is {state} (" in row["finding"]
+    assert any(row["subject"] == "h:1:a" for row in ran.document["findings"])
+
+
+@pytest.mark.usefixtures("waiting")
+def test_a_stuck_worker_of_a_queue_that_another_one_serves_is_a_warning(
+    kit: Kit, dkb: Dkb, tell: Tell
+) -> None:
+    tell(blocked(kit, state="stuck"))
+    tell(report(worker_id="h:2:b", queues=("mail",), at_ms=kit.clock.wall_ms()))
+    ran = dkb("healthcheck", "--json")
+    assert (ran.code, ran.document["healthy"]) == (0, True)
+    (row,) = ran.document["findings"]
+    assert (row["severity"], row["subject"]) == ("warning", "h:1:a")
+    assert row["finding"].startswith("stuck: ")
+
+
+@pytest.mark.usefixtures("waiting")
+def test_a_message_that_waits_for_workers_that_are_gone_is_told_so(kit: Kit, dkb: Dkb, tell: Tell) -> None:
+    tell(report(host="h", queues=("mail",), kind="goodbye", at_ms=kit.clock.wall_ms()))
+    (row,) = dkb("healthcheck", "--json").document["findings"]
+    assert row["finding"].startswith("1 message waits, and no worker of the queue is busy or idle")
+    assert "its workers of the last hour are gone" in row["finding"]
 
 
 QUIET = ControlState(quiet=True)
