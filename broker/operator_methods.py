@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Unpack
@@ -14,7 +14,7 @@ from .admin.arrivals import Arrivals
 from .admin.lane_backlog import LaneState
 from .admin.message_search import SearchResult
 from .admin.queue_states import QueueState
-from .control import AbortOutcome, Command, PauseResult
+from .control import AbortOutcome, Command, PauseResult, Pauses
 from .dead_letters import DeadLetter, DeadLetterQueue, Imported, Resolved
 from .dead_letters.dead_letter import DiscardOptions, Filters, RedriveOptions
 from .declared_queues import DeclaredQueues
@@ -512,15 +512,18 @@ class OperatorMethods:
         self._check_declared(queue_name)
         return self.parts.commands.resume(queue_name, reason=reason, by=by)
 
-    def paused_queues(self) -> dict[str, Command]:
+    def paused_queues(self) -> Pauses[Command]:
         """The pauses that stand, by queue, read from Kafka. Queues that are not declared here are among them.
+
+        The dictionary's ``unreadable`` names the queues whose last command is damaged, or of a later version:
+        whether they are paused is unknown. ``is_complete`` is true without one.
 
         Raises:
           KafkaUnavailable: When Kafka does not answer.
         """
         return self.parts.commands.paused()
 
-    def pauses(self) -> dict[str, PauseResult]:
+    def pauses(self) -> Pauses[PauseResult]:
         """The same with the workers of each queue: those that have applied the pause, and in ``unknown``
         those that may run tasks nevertheless. Any process can call this, also long after the pause.
 
@@ -640,11 +643,14 @@ class OperatorMethods:
     def _queue_states(self, names: Sequence[str]) -> list[QueueState]:
         self._check_known(names)
         try:
-            paused: Collection[str] | None = self.parts.commands.paused()
+            paused: Pauses[Command] | None = self.parts.commands.paused()
         except NotAuthorized:
             paused = None
         return [
-            self.parts.queue_states.read(name, is_paused=None if paused is None else name in paused)
+            self.parts.queue_states.read(
+                name,
+                is_paused=None if paused is None or name in paused.unreadable else name in paused,
+            )
             for name in names
         ]
 

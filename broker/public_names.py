@@ -6,7 +6,7 @@ from .admin.message_search import FoundRecord, RecordState, SearchResult
 from .admin.partition_counts import PartitionCounts
 from .admin.queue_states import PartitionState, QueueState, SuspectRecord
 from .broker import KafkaBroker
-from .control import AbortOutcome, Command, PauseResult
+from .control import AbortOutcome, Command, PauseResult, Pauses
 from .dead_letters import DeadLetter, DeadLetters, Imported, ImportNote, Resolved, default_middleware
 from .dead_letters.dead_letter import Filters
 from .delays import CancelUndecided, DelayedMessage, Outcome, Pending
@@ -95,6 +95,7 @@ __all__ = [
     "PartitionKeys",
     "PartitionState",
     "PauseResult",
+    "Pauses",
     "Pending",
     "PermanentError",
     "PlannedRight",

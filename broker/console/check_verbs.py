@@ -169,8 +169,8 @@ class Examination:
         workers = self._ask("workers", broker.workers) or []
         self._found += findings.of_workers(workers, now_ms)
         self._ask("history", lambda: broker.history(limit=1, scan_limit=1))
-        pauses = self._ask("pauses", broker.pauses) or {}
-        self._found += findings.of_pauses(pauses, now_ms)
+        if pauses := self._ask("pauses", broker.pauses):
+            self._found += findings.of_pauses(pauses, now_ms)
         if (faults := broker.check_index_files()) is not None:
             self._found += findings.of_index_files(faults)
             self.passed.append("index files of this machine")

@@ -107,7 +107,8 @@ def resume(
     """
     with ending(context) as session:
         broker = session.declared(queue)
-        was_paused = queue in broker.paused_queues()
+        paused = broker.paused_queues()
+        was_paused = queue in paused or queue in paused.unreadable
         command = broker.resume(queue, reason=reason, by=by)
         session.output.show(
             Answer(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from .. import PauseResult, QueueState, WorkerInfo, WorkerState
+from .. import PauseResult, Pauses, QueueState, WorkerInfo, WorkerState
 from . import texts
 from .documents import PartitionRow, QueueRow
 from .output import Column
@@ -46,7 +46,7 @@ def queue_rows(
     now: Sample,
     workers: Iterable[WorkerInfo],
     ledgers: LedgerWatch,
-    pauses: Mapping[str, PauseResult] | None,
+    pauses: Pauses[PauseResult] | None,
 ) -> list[QueueRow]:
     """The rows of ``status``.
 
@@ -79,7 +79,7 @@ def queue_rows(
                 out_per_s=rate_out,
                 drain_s=time_to_drain(waiting, rate_in, rate_out),
                 workers=served.workers[state.name],
-                paused=None if pauses is None else state.name in pauses,
+                paused=None if pauses is None or state.name in pauses.unreadable else state.name in pauses,
                 disobeying=None
                 if pauses is None
                 else list(pauses[state.name].unknown)

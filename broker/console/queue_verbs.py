@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .. import NotAuthorized, PauseResult, QueueState, WorkerInfo, WorkerState
+from .. import NotAuthorized, PauseResult, Pauses, QueueState, WorkerInfo, WorkerState
 from ..process import clock
 from . import texts
 from .findings import LATE_FORWARD_S, overdue_text
@@ -78,10 +78,13 @@ def _statuses(
         workers = session.broker.workers()
         missing = [] if wanted else list(_unseen(session, now, workers))
         try:
-            pauses: Mapping[str, PauseResult] | None = session.broker.pauses()
+            pauses: Pauses[PauseResult] | None = session.broker.pauses()
         except NotAuthorized as e:
             pauses = None
             missing.append(str(e).rstrip("."))
+        if pauses is not None and not pauses.is_complete:
+            names = ", ".join(sorted(pauses.unreadable))
+            missing.append(f"this version cannot read the last command about {names}: it may be paused")
         rows = queue_rows(before, now, workers, ledgers, pauses)
         states = Counter(str(worker.state) for worker in workers)
         elapsed_s = None if before is None else (now.at_ms - before.at_ms) / 1000

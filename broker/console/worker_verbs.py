@@ -58,7 +58,7 @@ def workers(
     with ending(context) as session:
         found = session.broker.workers(within_s=texts.parse_duration(within).total_seconds())
         try:
-            pauses = session.broker.pauses()
+            pauses: Mapping[str, PauseResult] = session.broker.pauses()
         except NotAuthorized as e:
             session.output.say(f"Incomplete: whether the workers obey pauses is not known: {e}")
             pauses = {}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ..errors import ParameterRefused
 from ..kafka.clients import Clients
@@ -33,6 +35,27 @@ WORKER_COMMAND_EXPIRES_AFTER_MS = 24 * 3600 * 1000
 MAX_ABORTS = 100_000
 REQUEST_TIMEOUT_MS = 10_000
 STALL_TIMEOUT_S = 10.0
+
+
+T = TypeVar("T")
+
+
+class Pauses(dict[str, T]):
+    """The pauses that stand, by queue.
+
+    Attributes:
+      unreadable: The queues whose last command this version cannot read, as it is damaged or of a later
+        version: they may be paused, and an earlier pause of theirs may be over.
+    """
+
+    def __init__(self, pauses: Mapping[str, T], unreadable: Iterable[str] = ()) -> None:
+        super().__init__(pauses)
+        self.unreadable = frozenset(unreadable)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether each command was read."""
+        return not self.unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,31 +144,46 @@ class Commands:
         """Let a message not run; see ``KafkaBroker.abort``."""
         return self._give(CommandKind.ABORT, message_id, reason, by, expires_at_ms=expires_at_ms)
 
-    def paused(self) -> dict[str, Command]:
+    def paused(self) -> Pauses[Command]:
         """The pauses that stand, by queue."""
-        return {c.target: c for c in self.standing().values() if c.kind is CommandKind.PAUSE}
+        standing, unreadable = self._read()
+        scope = f"{CommandKind.PAUSE.scope}:"
+        return Pauses(
+            {c.target: c for c in standing.values() if c.kind is CommandKind.PAUSE},
+            (key.removeprefix(scope) for key in unreadable if key.startswith(scope)),
+        )
 
-    def pauses(self) -> dict[str, PauseResult]:
+    def pauses(self) -> Pauses[PauseResult]:
         """The pauses that stand, by queue, with the workers that obey them; see ``KafkaBroker.pauses``."""
         found = {}
-        for queue_name, command in self.paused().items():
+        paused = self.paused()
+        for queue_name, command in paused.items():
             age_s = (clock.wall_ms() - command.at_ms) / 1000
             found[queue_name] = _result(command, age_s, self._confirmations.of(queue_name), is_standing=True)
-        return found
+        return Pauses(found, paused.unreadable)
 
     def standing(self) -> dict[str, Command]:
         """The last command of each key, expired ones included. A record that cannot be read is left out."""
+        return self._read()[0]
+
+    def _read(self) -> tuple[dict[str, Command], set[str]]:
+        """The same, and the keys whose last record cannot be read."""
         standing: dict[str, Command] = {}
+        unreadable: set[str] = set()
         for key, value in self.records():
             try:
-                if value is None:
-                    standing.pop(read_key(key), None)
-                else:
-                    command = read(key, value)
-                    standing[command.key] = command
+                name = read_key(key)
             except UnreadableCommand:
                 continue  # each worker logs it
-        return standing
+            unreadable.discard(name)
+            if value is None:
+                standing.pop(name, None)
+                continue
+            try:
+                standing[name] = read(key, value)
+            except UnreadableCommand:
+                unreadable.add(name)
+        return standing, unreadable
 
     def records(self) -> list[tuple[bytes | None, bytes | None]]:
         """The key and the value of each record of the control topic; none while it does not exist."""

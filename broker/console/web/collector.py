@@ -13,7 +13,16 @@ from typing import Any, TypeVar
 
 from dramatiq.errors import DecodeError
 
-from ... import DeadLetter, HistoryEvent, KafkaBroker, NotAuthorized, PauseResult, QueueState, WorkerInfo
+from ... import (
+    DeadLetter,
+    HistoryEvent,
+    KafkaBroker,
+    NotAuthorized,
+    PauseResult,
+    Pauses,
+    QueueState,
+    WorkerInfo,
+)
 from ...process import clock
 from ...process.strict_json import dumps
 from ..check_verbs import Examination
@@ -219,7 +228,7 @@ class Collector:
             self._read_slowly(names)
 
     def _read_queues(
-        self, names: Sequence[str], workers: Sequence[WorkerInfo], pauses: Mapping[str, PauseResult] | None
+        self, names: Sequence[str], workers: Sequence[WorkerInfo], pauses: Pauses[PauseResult] | None
     ) -> tuple[Sample, list[QueueRow]]:
         """Bring the queues to the present ones.
 
@@ -238,7 +247,7 @@ class Collector:
             self._store.put(at_ms, {"queues": [], "partitions": []})
         return now, rows
 
-    def _pauses(self) -> Mapping[str, PauseResult] | None:
+    def _pauses(self) -> Pauses[PauseResult] | None:
         """The pauses; None without the right to read them."""
         try:
             return self._broker.pauses()

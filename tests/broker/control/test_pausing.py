@@ -331,6 +331,26 @@ def test_the_pauses_that_stand_say_who_paused_what_and_why(kit: Kit, task: drama
     assert kit.broker.paused_queues() == {}
 
 
+def test_a_queue_whose_last_command_is_of_a_later_version_may_be_paused(
+    kit: Kit, task: dramatiq.Actor[..., Any]
+) -> None:
+    kit.broker.declare_queue("other")
+    kit.broker.pause("other", reason=REASON)
+    assert kit.broker.paused_queues().is_complete
+    control = TopicPartition(kit.broker.parts.topics.control, 0)
+    kit.cluster.append(control, f"pause:{QUEUE}".encode(), b'{"v": 99}')
+    kit.cluster.append(control, b"worker:w1", b'{"v": 99}')
+    # Then nobody claims to know
+    paused, pauses = kit.broker.paused_queues(), kit.broker.pauses()
+    assert (list(paused), paused.unreadable, paused.is_complete) == (["other"], frozenset([QUEUE]), False)
+    assert (list(pauses), pauses.unreadable, pauses.is_complete) == (["other"], frozenset([QUEUE]), False)
+    assert [state.is_paused for state in kit.broker.queues(QUEUE, "other")] == [None, True]
+    # Until a command that can be read replaces it
+    kit.broker.resume(QUEUE)
+    assert kit.broker.paused_queues().is_complete
+    assert [state.is_paused for state in kit.broker.queues(QUEUE, "other")] == [False, True]
+
+
 def test_an_undeclared_queue_cannot_be_paused(kit: Kit) -> None:
     with pytest.raises(QueueNotFound):
         kit.broker.pause("misspelt", reason=REASON)
