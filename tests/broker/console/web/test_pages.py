@@ -79,9 +79,15 @@ def test_the_overview_says_what_is_not_well(
     assert "m-2" in page.text
 
 
-def test_all_is_well_when_nothing_is_wrong(console: Console, open_as: Open) -> None:
+def test_all_is_well_when_nothing_is_wrong(kit: Kit, console: Console, open_as: Open) -> None:
+    kit.broker.apply_topics(kit.broker.plan_topics("mail"))
     console.collector.read_once()
     assert "All is well" in open_as("vera").get("/").text
+
+
+def test_a_namespace_without_a_queue_is_not_called_well(console: Console, open_as: Open) -> None:
+    console.collector.read_once()
+    assert "All is well" not in open_as("vera").get("/").text
 
 
 def test_a_queue_page_names_dead_owners_and_workers_that_do_not_obey_its_pause(
