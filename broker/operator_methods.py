@@ -449,6 +449,7 @@ class OperatorMethods:
 
         Raises:
           QueueNotFound: When the queue was not declared.
+          ParameterRefused: When the reason is blank, or a parameter is of another type.
           KafkaUnavailable: When Kafka does not answer. The pause may stand.
           NotAuthorized: When this client may not write to the control topic.
           TopicMisconfigured: When the settings of the control topic lose commands.

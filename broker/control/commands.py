@@ -13,6 +13,7 @@ from ..kafka.clients import Clients
 from ..kafka.rights import reading
 from ..kafka.topic_reader import TopicReader
 from ..kafka.topics import Topics
+from ..parameters import check_names, check_seconds, check_texts
 from ..process import clock
 from ..process.caller import caller
 from ..produce.publisher import Publisher, publish_all
@@ -114,6 +115,10 @@ class Commands:
         self, queue_name: str, *, reason: str, by: str | None = None, timeout_s: float = 0.0
     ) -> PauseResult:
         """Let no task of a queue begin; see ``KafkaBroker.pause``."""
+        check_names(reason=reason)
+        if not reason.strip():
+            raise ParameterRefused("a pause needs reason=, which each worker logs")
+        check_seconds(timeout_s=timeout_s)
         command = self._give(CommandKind.PAUSE, queue_name, reason, by)
         acknowledged_s = clock.monotonic_s()
         while True:
@@ -220,6 +225,8 @@ class Commands:
         *,
         expires_at_ms: int | None = None,
     ) -> Command:
+        check_names(reason=reason)
+        check_texts(by=by)
         now_ms = clock.wall_ms()
         if kind.scope == "worker":
             expires_at_ms = now_ms + WORKER_COMMAND_EXPIRES_AFTER_MS

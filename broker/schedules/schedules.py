@@ -20,6 +20,7 @@ from ..kafka.clients import Clients
 from ..kafka.rights import reading
 from ..kafka.topic_reader import TopicReader
 from ..kafka.topics import Topics
+from ..parameters import check_names, check_texts
 from ..partition_keys import PartitionKeys
 from ..process import clock
 from ..process.caller import caller
@@ -269,6 +270,8 @@ class Schedules:
     # The topic
 
     def _set_paused(self, name: str, is_paused: bool, reason: str, by: str | None) -> None:
+        check_names(name=name, reason=reason)
+        check_texts(by=by)
         self._existing(self._read(), name)
         self._write(Pause(name, is_paused, clock.wall_ms(), caller() if by is None else by, reason))
 

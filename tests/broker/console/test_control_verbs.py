@@ -23,6 +23,8 @@ def test_a_paused_queue_is_shown_with_who_and_why_until_it_is_resumed(kit: Kit, 
 
     task.send()
     drain()
+    ran = dkb("pause", "mail", "--reason", "")
+    assert (ran.code, "a pause needs reason=" in ran.err) == (2, True)
     ran = dkb("pause", "mail", "--reason", "the server is down", "--by", "ops", "--wait", "0", "--json")
     assert ran.code in (0, 5)  # 5: not in force yet
     assert (ran.document["command"]["by"], ran.document["command"]["kind"]) == ("ops", "pause")
