@@ -9,6 +9,7 @@ from collections.abc import Callable
 from ..deliveries.in_flight import InFlightDeliveries
 from ..kafka.types import ConsumedRecord
 from ..process import clock
+from ..process.one_line import one_line
 from ..reports.sources import ControlStatus
 from .record_format import Command, CommandKind, UnknownKind, UnreadableCommand, read, read_key
 
@@ -172,14 +173,18 @@ class StandingCommands:
                 logger.warning("The queue %r is %s: its pause was removed.", queue_name, how)
             else:
                 logger.warning(
-                    "The queue %r is %s by %s: %s", queue_name, how, command.by, command.reason or "no reason"
+                    "The queue %r is %s by %s: %s",
+                    queue_name,
+                    how,
+                    one_line(command.by),
+                    one_line(command.reason or "no reason"),
                 )
 
     def _obey(self, command: Command) -> None:
         logger.warning(
             "%s asks this worker to %s: %s",
-            command.by,
+            one_line(command.by),
             "end" if command.kind is CommandKind.STOP else "take no more work",
-            command.reason or "no reason",
+            one_line(command.reason or "no reason"),
         )
         (self.on_stop if command.kind is CommandKind.STOP else self.on_quiet)()

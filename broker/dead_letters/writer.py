@@ -25,6 +25,7 @@ from ..errors import DeadLetterNotMade
 from ..kafka.errors import KafkaError
 from ..kafka.topics import Topics
 from ..process import clock
+from ..process.one_line import one_line
 from .dead_letter import DeadLetter, read_dead_letter
 from .middleware import DeadLetters
 from .record_format import dead_letter_record, shortened
@@ -172,7 +173,9 @@ class DeadLetterWriter:
           headers: The headers of the record that its queue refuses.
           then: The last follow-up. When it raises, the call is repeated.
         """
-        logger.error("The message %s of %r is dead-lettered: %s", message_id, queue_name, error)
+        logger.error(
+            "The message %s of %r is dead-lettered: %s", one_line(message_id), queue_name, one_line(error)
+        )
         record = dead_letter_record(
             self._topics,
             queue_name=queue_name,

@@ -292,6 +292,20 @@ def test_a_record_that_cannot_be_read_is_logged_once_and_skipped(
     assert caplog.text.count("is skipped") == 2
 
 
+def test_line_ends_in_the_texts_of_a_command_begin_no_line_of_the_log(
+    kit: Kit, parts: Parts, operator: KafkaBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker_id = parts.identity.worker_id
+    forged = "a reason\nERROR all is lost\x1b[2J"
+    operator.pause(QUEUE, reason=forged, by="ops\r\nme")
+    operator.quiet(worker_id, reason=forged, by="ops\u2028me", allow_unseen=True)
+    pass_time(kit, parts, 1.0)
+    lines = [record.getMessage() for record in caplog.records if "a reason" in record.getMessage()]
+    assert len(lines) == 2
+    assert all(line.isprintable() for line in lines)
+    assert r"by ops\r\nme: a reason\nERROR all is lost\x1b[2J" in lines[0]
+
+
 def test_a_tombstone_ends_a_pause(kit: Kit, parts: Parts, operator: KafkaBroker) -> None:
     operator.pause(QUEUE, reason=REASON)
     pass_time(kit, parts, 1.0)
