@@ -39,7 +39,7 @@ from .replay import Replay, ReplayResult
 from .replay.request import DEFAULT_RATE_PER_S, Ids, OnProgress, ReplayRequest
 from .reports.history_event import EventKind
 from .reports.run_history import HistoryQuery, RunHistory
-from .reports.worker_states import WorkerInfo
+from .reports.worker_states import WorkerInfo, other_groups
 from .schedules import Schedules
 
 #: The period of a question for the history that names none.
@@ -284,6 +284,17 @@ class OperatorMethods:
         """
         check_seconds(within_s=within_s)
         return self.parts.worker_reader.read(within_s)
+
+    def other_groups(self, workers: Iterable[WorkerInfo]) -> dict[str, tuple[str, ...]]:
+        """The queues whose workers consume with another ``group_id`` than this broker's, each with theirs.
+
+        The commits of this broker's group say nothing of such a queue: completed messages count as waiting.
+        A queue of which a living worker is in this broker's group is left out.
+
+        Parameters:
+          workers: The workers, as :meth:`workers` returns them.
+        """
+        return other_groups(workers, self.parts.topics.queue, self.parts.group_of)
 
     def history(
         self,

@@ -163,8 +163,8 @@ def common_options(
     \b
     Examples:
       dkb shop.tasks status
-      dkb --bootstrap kafka:9092 --namespace shop- status --watch
-      DKB_URL=kafka://kafka:9092/shop- dkb workers --json
+      dkb --bootstrap kafka:9092 --namespace shop- --group shop status --watch
+      DKB_URL="kafka://kafka:9092/shop-?group_id=shop" dkb workers --json
     """
     try:
         prepare_streams()

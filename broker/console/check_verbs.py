@@ -99,7 +99,8 @@ def _unhealthy_queues(
         session.check_served(names, workers)
     if not names:
         return [findings.of_no_queue(session.target.name)]
-    found = []
+    others = session.broker.other_groups(workers)
+    found = list(findings.of_groups({name: others[name] for name in names if name in others}))
     for state in states:
         if (unserved := findings.of_unserved(state, workers)) is not None:
             found.append(unserved)
@@ -168,6 +169,7 @@ class Examination:
         self._found += findings.of_codecs(topics, lambda name: find_spec(name) is not None)
         workers = self._ask("workers", broker.workers) or []
         self._found += findings.of_workers(workers, now_ms)
+        self._found += findings.of_groups(broker.other_groups(workers))
         self._ask("history", lambda: broker.history(limit=1, scan_limit=1))
         if pauses := self._ask("pauses", broker.pauses):
             self._found += findings.of_pauses(pauses, now_ms)

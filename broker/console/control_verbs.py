@@ -59,7 +59,9 @@ def pause(
       dkb shop.tasks pause mail --reason "the mail server is down"
     """
     with ending(context) as session:
-        result = session.declared(queue).pause(queue, reason=reason, by=by, timeout_s=wait)
+        broker = session.declared(queue)
+        session.warn_of_groups([queue])
+        result = broker.pause(queue, reason=reason, by=by, timeout_s=wait)
         document = {
             "command": command_row(result.command),
             "in_force": result.in_force,

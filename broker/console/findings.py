@@ -56,6 +56,34 @@ def of_no_queue(target: str) -> FindingRow:
     )
 
 
+def of_groups(others: Mapping[str, Sequence[str]]) -> Iterator[FindingRow]:
+    """The findings about queues whose workers have another ``group_id``; see ``KafkaBroker.other_groups``."""
+    queues: dict[tuple[str, ...], list[str]] = {}
+    for queue, ids in sorted(others.items()):
+        queues.setdefault(tuple(ids), []).append(queue)
+    for ids, names in queues.items():
+        yield finding(
+            "group", ERROR, ", ".join(names), group_text(ids), f"name --group {ids[0]}, {OR_IN_URL}"
+        )
+
+
+#: Where a group_id is told instead.
+OR_IN_URL = "DKB_GROUP, or group_id in the URL"
+
+
+def group_text(ids: Sequence[str]) -> str:
+    return (
+        f"its workers have the group_id {' and '.join(map(repr, ids))}, which is not this command's: what "
+        "waits and what is complete is not known"
+    )
+
+
+def group_warnings(others: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """The same as sentences."""
+    for row in of_groups(others):
+        yield f"{row['subject']}: {row['finding']}; {row['remedy']}."
+
+
 def of_topics(topics: Iterable[TopicState]) -> Iterator[FindingRow]:
     for topic in topics:
         if topic.leaderless:

@@ -53,7 +53,7 @@ def enqueue(
     \b
     Examples:
       dkb shop.tasks enqueue resize '["a.png", 200]' --delay 15m
-      dkb --bootstrap kafka:9092 enqueue resize '{"path": "a.png"}' --queue images
+      dkb --bootstrap kafka:9092 --group shop enqueue resize '{"path": "a.png"}' --queue images
     """
     with ending(context) as session:
         args, named = _arguments(arguments, kwargs)
@@ -289,6 +289,7 @@ def purge(
     """
     with ending(context) as session:
         broker = session.declared(queue)
+        session.warn_of_groups([queue])
         (state,) = broker.queues(queue)
         try:
             workers = broker.workers()

@@ -42,7 +42,7 @@ def metrics(
 
     \b
     Examples:
-      dkb --bootstrap kafka:9092 --namespace shop- metrics --port 9191
+      dkb --bootstrap kafka:9092 --namespace shop- --group shop metrics --port 9191
       dkb shop.tasks metrics --once
     """
     with ending(context) as session:

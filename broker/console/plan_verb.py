@@ -163,6 +163,7 @@ def plan_queue(
 
 def _measure(session: Session, queue: str, since: str) -> Measured:
     session.queue_names([queue])
+    session.warn_of_groups([queue])
     broker = session.broker
     begin = texts.parse_moment(since, datetime.fromtimestamp(clock.wall_ms() / 1000, UTC))
     runs = [

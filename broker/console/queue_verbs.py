@@ -11,7 +11,7 @@ import typer
 from .. import NotAuthorized, PauseResult, Pauses, QueueState, WorkerInfo, WorkerState
 from ..process import clock
 from . import texts
-from .findings import LATE_FORWARD_S, overdue_text
+from .findings import LATE_FORWARD_S, group_warnings, overdue_text
 from .live import watch
 from .output import Answer, Table
 from .pauses import disobedience, unknown_members
@@ -54,7 +54,7 @@ def status(
     \b
     Examples:
       dkb shop.tasks status
-      dkb --bootstrap kafka:9092 status mail --watch
+      dkb --bootstrap kafka:9092 --group shop status mail --watch
     """
     with ending(context) as session:
         answers = _statuses(session, queue, sample or None, is_watched)
@@ -100,6 +100,7 @@ def _statuses(
             [Table(QUEUE_COLUMNS, rows, empty=NO_QUEUE)],
             [
                 _workers_line(states, sum(w.is_quiet for w in workers if w.state is not WorkerState.GONE)),
+                *(f"Warning: {line}" for line in group_warnings(session.broker.other_groups(workers))),
                 *_pause_lines(pauses or {}),
                 *_overdue_lines(now.states),
                 *_purge_lines(now.states),
@@ -192,6 +193,7 @@ def queues(
     """
     with ending(context) as session:
         names = session.queue_names(queue)
+        session.warn_of_groups(names)
         states = session.broker.queues(*names) if names else []
         try:
             workers = session.broker.workers()

@@ -79,6 +79,7 @@ def replay(
         if is_applied and not reason.strip():
             raise Refused("--apply needs --reason, which the record of the replay keeps.")
         name = _queue_of(session, queue, actor)
+        session.warn_of_groups([name])
         if not everything and (actor, since, until, limit) == (None, None, None, None):
             raise Refused(f"Without a condition this would replay the whole log of {name!r}: add --all.")
         now = datetime.fromtimestamp(clock.wall_ms() / 1000, UTC)

@@ -31,6 +31,7 @@ from .. import (
     WorkerState,
 )
 from .exits import ExitCode
+from .findings import group_warnings
 from .output import Output, OutputFailed
 from .target import Target, TargetRefused
 from .texts import BadText
@@ -110,6 +111,20 @@ class Session:
         """
         if hidden := served_queues(workers).difference(names):
             self.broker.queue_names(*hidden)
+
+    def warn_of_groups(self, queues: Collection[str] | None = None) -> None:
+        """Say on stderr when workers have another ``group_id``: the state of their queues is then not known.
+
+        Parameters:
+          queues: The queues that matter; None for all.
+        """
+        try:
+            others = self.broker.other_groups(self.broker.workers())
+        except NotAuthorized:
+            return  # nobody knows, and the verb is possible without the right
+        shown = {name: ids for name, ids in others.items() if queues is None or name in queues}
+        for sentence in group_warnings(shown):
+            self.output.say(f"Warning: {sentence}")
 
     def declared(self, queue_name: str) -> KafkaBroker:
         """The broker, to which an existing queue is declared."""

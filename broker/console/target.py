@@ -72,7 +72,8 @@ class Target:
         if self.bootstrap is None:
             raise TargetRefused(
                 "Which Kafka? Name an application (dkb shop.tasks status), a URL "
-                "(dkb kafka://host:9092/shop- status) or servers (dkb --bootstrap host:9092 status), or set "
+                "(dkb 'kafka://host:9092/shop-?group_id=shop' status) or servers "
+                "(dkb --bootstrap host:9092 --namespace shop- --group shop status), or set "
                 "DKB_URL or DKB_BOOTSTRAP."
             )
         options = {"namespace": self.namespace, "group_id": self.group}

@@ -58,6 +58,7 @@ def show(
       dkb shop.tasks task show 7c1ea0d6-2f0f-4e8e-9a57-6b8f0b7b0b51
     """
     with ending(context) as session:
+        session.warn_of_groups(None if queue is None else [queue])
         traces = _trace(session, message_id, queue, _since(since), is_deep, scan)
         if traces.is_empty:
             reasons = "; ".join(traces.missing)
@@ -228,6 +229,7 @@ def tasks(
         if unknown := set(status or ()) - set(task_search.STATUSES):
             raise Refused(f"{min(unknown)!r} is no status: they are {', '.join(task_search.STATUSES)}.")
         wanted = set(status or task_search.STATUSES)
+        session.warn_of_groups(queue)
         search = _Search(session, session.queue_names(queue), actor, error, _since(since), arg, scan)
         rows = [
             row

@@ -116,9 +116,10 @@ def plan(
     \b
     Examples:
       dkb shop.tasks topics plan
-      dkb --bootstrap kafka:9092 --namespace shop- topics plan mail images --replication 3 --as commands
+      dkb --bootstrap kafka:9092 --namespace shop- --group shop topics plan mail --as commands
     """
     with ending(context) as session:
+        session.warn_of_groups(queues)
         found = _plan(session, queues, partitions, replication, retention)
         document = _document(found, principals_of(principals or ()))
         if form is Form.COMMANDS:

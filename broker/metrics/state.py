@@ -96,6 +96,7 @@ class State:
         self.totals = Totals(clock.wall_ms())
         self.sources = {name: Source(now_s) for name in (QUEUES, REPORTS, SCHEDULES)}
         self._has_said_empty = False
+        self._said_groups: dict[str, tuple[str, ...]] = {}
 
     def refresh(self) -> None:
         """Read everything again. It raises nothing that Kafka causes: ``sources`` has the result."""
@@ -135,3 +136,12 @@ class State:
         within_s = min(max(WITHIN_S, self.sources[REPORTS].age_s + WITHIN_S / 2), MAX_WITHIN_S)
         self.workers = self._broker.workers(within_s=within_s)
         self.totals.add(self.workers, clock.monotonic_s())
+        others = self._broker.other_groups(self.workers)
+        if others and others != self._said_groups:
+            groups = "; ".join(f"{queue}: {', '.join(ids)}" for queue, ids in others.items())
+            logger.warning(
+                "Workers have another group_id than the exporter (%s), so its metrics of these queues are "
+                "wrong: name --group, DKB_GROUP, or group_id in the URL.",
+                groups,
+            )
+        self._said_groups = others

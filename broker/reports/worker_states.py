@@ -15,7 +15,7 @@ GONE         a goodbye, a death note, or silent for GONE_AFTER_S and in none of 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -94,6 +94,29 @@ class WorkerInfo:
         if self.report is None or self.state is WorkerState.GONE:
             return ()
         return _overdue(self.report)
+
+
+def other_groups(
+    workers: Iterable[WorkerInfo], topic_of: Callable[[str], str], group_of: Callable[[str], str]
+) -> dict[str, tuple[str, ...]]:
+    """The queues whose living workers are in consumer groups of other ``group_id``s alone, each with these.
+
+    Parameters:
+      topic_of: Returns the topic of a queue.
+      group_of: Returns the consumer group of a queue that counts as the right one.
+    """
+    found: dict[str, set[str]] = {}
+    for worker in workers:
+        if worker.report is None or worker.state is WorkerState.GONE:
+            continue
+        for queue in worker.report.queues:
+            suffix = "." + topic_of(queue)
+            found.setdefault(queue, set()).update(g for g in worker.report.members if g.endswith(suffix))
+    return {
+        queue: tuple(sorted(group.removesuffix("." + topic_of(queue)) for group in groups))
+        for queue, groups in sorted(found.items())
+        if groups and group_of(queue) not in groups
+    }
 
 
 def judge(last: LastRecord, now_ms: int, members_of: Callable[[str], Collection[str] | None]) -> WorkerInfo:

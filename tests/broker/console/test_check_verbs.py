@@ -99,6 +99,28 @@ def test_a_message_that_waits_for_workers_that_are_gone_is_told_so(kit: Kit, dkb
     assert "its workers of the last hour are gone" in row["finding"]
 
 
+@pytest.mark.usefixtures("waiting")
+def test_workers_of_another_group_are_named(kit: Kit, dkb: Dkb, tell: Tell) -> None:
+    worker = report(queues=("mail",), members={"shopw.shop-mail": "m-1"}, at_ms=kit.clock.wall_ms())
+    tell(worker)
+    for verb in ("doctor", "healthcheck"):
+        ran = dkb(verb, "--json")
+        assert ran.code == 1
+        (row,) = [row for row in ran.document["findings"] if row["check"] == "group"]
+        assert (row["severity"], row["subject"]) == ("error", "mail")
+        assert "'shopw'" in row["finding"]
+        assert "--group shopw" in row["remedy"]
+    assert "Warning: mail: its workers have the group_id 'shopw'" in dkb("status", "--sample", "0").out
+    verbs = (
+        ["queues"], ["task", "show", "m-1"], ["tasks"], ["pause", "mail", "--reason", "r", "--wait", "0"],
+        ["purge", "mail"], ["replay", "mail", "--all"], ["topics", "plan", "mail"],
+    )  # fmt: skip
+    for verb_line in verbs:
+        assert "--group shopw" in dkb(*verb_line).err, verb_line
+    tell(report(worker_id="b", queues=("mail",), members={"dramatiq.shop-mail": "m-2"}))
+    assert "--group" not in dkb("queues").err
+
+
 QUIET = ControlState(quiet=True)
 
 

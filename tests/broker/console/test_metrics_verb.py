@@ -19,8 +19,12 @@ from broker.testing import Kit
 from dev.ports import free_port
 from dev.stack import ROOT, Stack
 from tests.broker.console.conftest import Dkb
+from tests.broker.console.test_worker_verbs import Tell, tell
 from tests.broker.metrics.conftest import series
+from tests.broker.reports.samples import report
 from tests.waiting import wait_until
+
+__all__ = ["tell"]
 
 DEADLINE_S = 60.0
 
@@ -40,6 +44,14 @@ def test_metrics_of_a_namespace_without_a_queue_say_so(dkb: Dkb, caplog: pytest.
     ran = dkb("metrics", "--once")
     assert ran.code == 0
     assert "The namespace has no queue" in caplog.text
+
+
+def test_metrics_name_the_group_of_workers_when_it_is_another(
+    kit: Kit, dkb: Dkb, tell: Tell, caplog: pytest.LogCaptureFixture
+) -> None:
+    tell(report(queues=("mail",), members={"shopw.shop-mail": "m-1"}, at_ms=kit.clock.wall_ms()))
+    assert dkb("metrics", "--once").code == 0
+    assert "another group_id than the exporter (mail: shopw)" in caplog.text
 
 
 def test_metrics_once_of_an_unreachable_kafka_says_so_in_a_metric_and_the_exit_code(
