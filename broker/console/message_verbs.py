@@ -280,8 +280,9 @@ def purge(
 ) -> None:
     """Drop all messages of a queue that wait or are delayed. Running tasks continue; dead letters stay.
 
-    They cannot be restored. The records of running tasks are deleted, too: the tasks end, and do not run
-    again when their workers are killed. A dry run, unless --apply is given.
+    They cannot be restored, and completed messages cannot be replayed any more. The records of running tasks
+    are deleted, too: the tasks end, and do not run again when their workers are killed. A dry run, unless
+    --apply is given.
 
     \b
     Example:
@@ -302,7 +303,8 @@ def purge(
             what += f", {running:,} of them running"
         if is_applied and count and not is_confirmed:
             confirm_count(session.output, count, what)
-        if is_applied:
+        # A flush deletes the log, with the completed messages that a replay could run again.
+        if is_applied and count:
             broker.flush(queue, reason=reason)
         document = {
             "queue": queue,
@@ -313,7 +315,12 @@ def purge(
             "in_lanes": state.in_lanes,
         }
         text = f"Dropped the messages of {queue!r}; it had {count:,}." if is_applied else f"Would {what}."
+        if not count:
+            text = f"Nothing of {queue!r} waits or is delayed: there is nothing to drop, and its log is kept."
         session.output.show(Answer("purge", document, lines=[text]))
+        if count and state.counts.completed:
+            done = "is deleted" if is_applied else "would be deleted"
+            session.output.say(f"The log of its completed messages {done}, too: a replay does not find them.")
         if running:
             verb = ("has" if running == 1 else "have") if is_applied else "would have"
             task = "the task" if running == 1 else "each task"

@@ -211,6 +211,21 @@ def test_purge_is_a_dry_run_and_then_asks_for_the_number(kit: Kit, dkb: Dkb) -> 
     assert delayed("mail") == []
 
 
+def test_purge_of_nothing_keeps_the_log_and_another_one_says_that_it_does_not(kit: Kit, dkb: Dkb) -> None:
+    @dramatiq.actor(queue_name="mail")
+    def task() -> None: ...
+
+    task.send()
+    drain()
+    ran = dkb("purge", "mail", "--apply")
+    assert (ran.code, "its log is kept" in ran.out) == (0, True)
+    assert dkb("replay", "mail", "--all", "--json").document["selected"] == 1
+    task.send()
+    assert "a replay does not find them" in dkb("purge", "mail").err
+    dkb("purge", "mail", "--apply", "--yes")
+    assert dkb("replay", "mail", "--all", "--json").document["selected"] == 0
+
+
 def test_purge_counts_what_runs_and_says_that_it_loses_its_record(kit: Kit, dkb: Dkb, tell: Tell) -> None:
     @dramatiq.actor(queue_name="mail")
     def task() -> None: ...
