@@ -169,7 +169,7 @@ def test_nothing_that_a_message_holds_becomes_markup(page: Page, demo: Demo) -> 
     assert shown >= 8  # all but the two that repeat what is selected, and the list of tasks
     page.goto(demo.url)
     page.get_by_role("link", name="Tasks").click()
-    page.get_by_label("Id").fill(HOSTILE)
+    page.get_by_label("Id", exact=True).fill(HOSTILE)
     page.get_by_role("button", name="Search").click()
     page.locator("tbody a.id").first.click()
     page.get_by_text("onerror").first.wait_for()
