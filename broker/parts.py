@@ -18,6 +18,7 @@ from .admin.queue_states import QueueStates
 from .admin.unfinished import UnfinishedMessages
 from .complete.completer import Completer, PendingDeadLetter
 from .complete.key_paces import KeyPaces
+from .complete.key_state_writer import KeyStateWriter
 from .complete.lane_writer import LaneWriter
 from .complete.outgoing import Outgoing
 from .complete.queue_end import QueueEnd
@@ -302,10 +303,11 @@ def assemble(
     )
     acknowledged_ends = AcknowledgedEnds()
     queue_end = QueueEnd(clients)
-    unique_marks = UniqueMarks(
-        topics, completion_publisher, in_flight, acknowledged_ends, queue_end, group=settings.group_id
+    marks, paces = (
+        KeyStateWriter(completion_publisher, acknowledged_ends, group=settings.group_id) for _ in range(2)
     )
-    key_paces = KeyPaces(topics, completion_publisher, in_flight, acknowledged_ends, group=settings.group_id)
+    unique_marks = UniqueMarks(topics, marks, in_flight, queue_end)
+    key_paces = KeyPaces(topics, paces, in_flight)
     lane_writer = LaneWriter(
         topics,
         completion_publisher,

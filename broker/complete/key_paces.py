@@ -2,45 +2,28 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
-from functools import partial
 
 from ..deliveries.assigned_partition import AssignedPartition
 from ..deliveries.delivery import Delivery
 from ..deliveries.in_flight import InFlightDeliveries
 from ..kafka.topics import Topics
-from ..partition_keys.acknowledged_ends import AcknowledgedEnds
 from ..partition_keys.limits import EARLY_MS, Pace
-from ..partition_keys.record_format import pace_record, pace_tombstone
 from ..process import clock
-from ..process.forks import reset_on_fork
-from ..produce.publisher import Publisher, publish_all
+from .key_state_writer import KeyStateWriter
 
 
 class KeyPaces:
-    """Notes the beginnings of runs of keys with a rate. See ``UniqueMarks`` for the parameters."""
+    """Notes the beginnings of runs of keys with a rate.
 
-    def __init__(
-        self,
-        topics: Topics,
-        publisher: Publisher,
-        in_flight: InFlightDeliveries,
-        acknowledged_ends: AcknowledgedEnds,
-        *,
-        group: str,
-    ) -> None:
+    Parameters:
+      writer: Writes the paces, and nothing else.
+    """
+
+    def __init__(self, topics: Topics, writer: KeyStateWriter, in_flight: InFlightDeliveries) -> None:
         self._topics = topics
-        self._publisher = publisher
+        self._writer = writer
         self._in_flight = in_flight
-        self._acknowledged_ends = acknowledged_ends
-        self._group = group
-        self.reset_after_fork()
-        reset_on_fork(self)
-
-    def reset_after_fork(self) -> None:
-        """Replace the lock: another thread of the parent may have held it."""
-        self._writing = threading.Lock()
 
     def has_pace(self, delivery: Delivery) -> bool:
         """Whether a rate limits the message."""
@@ -71,17 +54,10 @@ class KeyPaces:
 
     def _write(self, delivery: Delivery, pace: Pace) -> None:
         assert delivery.lane_entry is not None
-        topic = self._topics.lanes(delivery.queue_name)
-        with self._writing:
-            record = pace_record(
-                topic,
-                self._group,
-                delivery.origin.partition,
-                delivery.lane_entry.key,
-                pace,
-                watch=partial(self._note, topic, pace),
-            )
-            publish_all(self._publisher, [record], f"The rate of the key of {delivery} could not be noted")
+        topic, number = self._topics.lanes(delivery.queue_name), delivery.origin.partition
+        failure = f"The rate of the key of {delivery} could not be noted"
+        with self._writer.lock:
+            self._writer.write(topic, number, delivery.lane_entry.key, pace, failure)
 
     def drop(self, lanes_topic: str, assigned: AssignedPartition, passed: Mapping[bytes, Pace]) -> None:
         """Forget paces whose time has come.
@@ -89,8 +65,7 @@ class KeyPaces:
         Raises:
           BrokerConnectionError: When Kafka does not acknowledge their tombstones. They stay then.
         """
-        number = assigned.partition.partition
-        with self._writing:
+        with self._writer.lock:
             with self._in_flight.lock:
                 now_ms, present = clock.wall_ms(), assigned.lanes.paces
                 dropped = {
@@ -98,30 +73,9 @@ class KeyPaces:
                     for key, pace in passed.items()
                     if present.get(key) is pace and pace.next_ms <= now_ms
                 }
-            publish_all(
-                self._publisher,
-                [
-                    pace_tombstone(
-                        lanes_topic,
-                        self._group,
-                        number,
-                        key,
-                        pace,
-                        watch=partial(self._note, lanes_topic, pace),
-                    )
-                    for key, pace in dropped.items()
-                    if pace.kept_in is not None
-                ],
-                f"The paces of {assigned.partition} could not be dropped",
-            )
+            failure = f"The paces of {assigned.partition} could not be dropped"
+            self._writer.drop(lanes_topic, assigned.partition, dropped, failure)
             with self._in_flight.lock:
                 for key, pace in dropped.items():
                     if pace.next_ms <= now_ms and present.get(key) is pace:
                         del present[key]
-
-    def _note(
-        self, topic: str, pace: Pace, partition: int, offset: int | None, leader_epoch: int = -1
-    ) -> None:
-        pace.kept_in = partition
-        if offset is not None:
-            self._acknowledged_ends.note(topic, partition, offset, leader_epoch)

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
-from functools import partial
 
 from ..deliveries.assigned_partition import AssignedPartition
 from ..deliveries.delivery import Delivery
 from ..deliveries.in_flight import InFlightDeliveries
 from ..kafka.topics import Topics
-from ..partition_keys.acknowledged_ends import AcknowledgedEnds
-from ..partition_keys.record_format import mark_record, mark_tombstone
 from ..partition_keys.unique import Mark
 from ..process import clock
-from ..process.forks import reset_on_fork
-from ..produce.publisher import Publisher, publish_all
+from .key_state_writer import KeyStateWriter
 from .queue_end import QueueEnd
 
 
@@ -28,31 +23,16 @@ class UniqueMarks:
     is complete there before the commit.
 
     Parameters:
-      group: The ``group_id`` of the workers.
+      writer: Writes the marks, and nothing else.
     """
 
     def __init__(
-        self,
-        topics: Topics,
-        publisher: Publisher,
-        in_flight: InFlightDeliveries,
-        acknowledged_ends: AcknowledgedEnds,
-        queue_end: QueueEnd,
-        *,
-        group: str,
+        self, topics: Topics, writer: KeyStateWriter, in_flight: InFlightDeliveries, queue_end: QueueEnd
     ) -> None:
         self._topics = topics
-        self._publisher = publisher
+        self._writer = writer
         self._in_flight = in_flight
-        self._acknowledged_ends = acknowledged_ends
         self._queue_end = queue_end
-        self._group = group
-        self.reset_after_fork()
-        reset_on_fork(self)
-
-    def reset_after_fork(self) -> None:
-        """Replace the lock: another thread of the parent may have held it."""
-        self._writing = threading.Lock()
 
     def is_due_at_start(self, delivery: Delivery) -> bool:
         """Whether the message frees its key when its run begins."""
@@ -123,28 +103,12 @@ class UniqueMarks:
         Raises:
           BrokerConnectionError: When Kafka does not acknowledge their tombstones. They stay then.
         """
-        number = assigned.partition.partition
-        # The same key is not freed in between: its mark would get this tombstone.
-        with self._writing:
+        with self._writer.lock:
             with self._in_flight.lock:
                 present = assigned.lanes.marks
                 dropped = {key: mark for key, mark in passed.items() if present.get(key) is mark}
-            publish_all(
-                self._publisher,
-                [
-                    mark_tombstone(
-                        lanes_topic,
-                        self._group,
-                        number,
-                        key,
-                        mark,
-                        watch=partial(self._note, lanes_topic, mark),
-                    )
-                    for key, mark in dropped.items()
-                    if mark.kept_in is not None
-                ],
-                f"The unique marks of {assigned.partition} could not be dropped",
-            )
+            failure = f"The unique marks of {assigned.partition} could not be dropped"
+            self._writer.drop(lanes_topic, assigned.partition, dropped, failure)
             with self._in_flight.lock:
                 for key in dropped:
                     del assigned.lanes.marks[key]
@@ -153,24 +117,10 @@ class UniqueMarks:
         """Write a mark, and note it."""
         entry, assigned = delivery.lane_entry, delivery.assigned_partition
         assert entry is not None
-        topic = self._topics.lanes(delivery.queue_name)
-        with self._writing:
-            record = mark_record(
-                topic,
-                self._group,
-                delivery.origin.partition,
-                entry.key,
-                mark,
-                watch=partial(self._note, topic, mark),
-            )
-            publish_all(self._publisher, [record], f"The unique key of {delivery} could not be freed")
+        topic, number = self._topics.lanes(delivery.queue_name), delivery.origin.partition
+        with self._writer.lock:
+            failure = f"The unique key of {delivery} could not be freed"
+            self._writer.write(topic, number, entry.key, mark, failure)
             with self._in_flight.lock:
                 if not assigned.revoked:
                     assigned.lanes.free_key(entry, mark)
-
-    def _note(
-        self, topic: str, mark: Mark, partition: int, offset: int | None, leader_epoch: int = -1
-    ) -> None:
-        mark.kept_in = partition
-        if offset is not None:
-            self._acknowledged_ends.note(topic, partition, offset, leader_epoch)

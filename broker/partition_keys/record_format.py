@@ -43,6 +43,8 @@ TICKET_HEADER = "lane-ticket"
 REQUEUE_HEADERS_BYTES = 80
 
 Headers = Sequence[tuple[str, bytes]]
+#: What is kept of a key beside its messages.
+KeyState = Mark | Pace
 
 #: The sequence number of end marks, which no message has.
 NOWHERE = SequenceNumber(-1, -1)
@@ -184,54 +186,35 @@ def is_pace(key: bytes | None) -> bool:
     return key is not None and key.endswith(_PACE_END)
 
 
-def pace_record(
-    topic: str, group: str, partition: int, key: bytes, pace: Pace, *, watch: Watch | None = None
+def key_state_record(
+    topic: str, group: str, partition: int, key: bytes, state: KeyState, *, watch: Watch | None = None
 ) -> Record:
-    """The record of the pace of a key with a rate. See :func:`mark_record`."""
-    return Record(
-        topic,
-        pace.encode(),
-        key=_state_key(group, partition, key, _PACE_END),
-        headers=[lane_header(key)],
-        partition=pace.kept_in,
-        watch=watch,
-    )
-
-
-def pace_tombstone(
-    topic: str, group: str, partition: int, key: bytes, pace: Pace, *, watch: Watch | None = None
-) -> Record:
-    record_key = _state_key(group, partition, key, _PACE_END)
-    return Record(topic, None, key=record_key, partition=pace.kept_in, watch=watch)
-
-
-def mark_record(
-    topic: str, group: str, partition: int, key: bytes, mark: Mark, *, watch: Watch | None = None
-) -> Record:
-    """The record of a unique mark.
+    """The record of a unique mark or of a pace.
 
     Parameters:
       partition: That of the queue.
-      key: The lane of the unique messages.
+      key: The lane.
     """
     return Record(
         topic,
-        mark.encode(),
-        key=_state_key(group, partition, key, _MARK_END),
+        state.encode(),
+        key=_state_key(group, partition, key, state),
         headers=[lane_header(key)],
-        partition=mark.kept_in,
+        partition=state.kept_in,
         watch=watch,
     )
 
 
-def mark_tombstone(
-    topic: str, group: str, partition: int, key: bytes, mark: Mark, *, watch: Watch | None = None
+def key_state_tombstone(
+    topic: str, group: str, partition: int, key: bytes, state: KeyState, *, watch: Watch | None = None
 ) -> Record:
-    record_key = _state_key(group, partition, key, _MARK_END)
-    return Record(topic, None, key=record_key, partition=mark.kept_in, watch=watch)
+    """The tombstone of such a record."""
+    record_key = _state_key(group, partition, key, state)
+    return Record(topic, None, key=record_key, partition=state.kept_in, watch=watch)
 
 
-def _state_key(group: str, partition: int, key: bytes, end: bytes) -> bytes:
+def _state_key(group: str, partition: int, key: bytes, state: KeyState) -> bytes:
+    end = _MARK_END if isinstance(state, Mark) else _PACE_END
     return f"{group}:{partition}:{hashlib.sha256(key).hexdigest()}".encode() + end
 
 

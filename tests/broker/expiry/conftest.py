@@ -1,27 +1,5 @@
-"""A worker process on a Kafka in memory, with results."""
+"""The worker process of these tests."""
 
-from __future__ import annotations
+from tests.broker.kit_with_results import QUEUE, kit, results
 
-from collections.abc import Iterator
-
-import pytest
-from dramatiq.results import Results
-from dramatiq.results.backends import StubBackend
-
-from broker import KafkaBroker, default_middleware
-from broker.testing import Kit
-
-QUEUE = "mail"
-
-
-@pytest.fixture
-def results() -> StubBackend:
-    return StubBackend()
-
-
-@pytest.fixture
-def kit(results: StubBackend) -> Iterator[Kit]:
-    """A worker process of a queue with one partition."""
-    broker = KafkaBroker(partitions=1, middleware=[*default_middleware(), Results(backend=results)])
-    with Kit(broker).use() as kit:
-        yield kit
+__all__ = ["QUEUE", "kit", "results"]
