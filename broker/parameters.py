@@ -70,9 +70,7 @@ def check_texts(**values: object) -> None:
     Raises:
       ParameterRefused: When one is no text. It names the first.
     """
-    for name, value in values.items():
-        if value is not None and not isinstance(value, str):
-            raise _refused(name, value, _MEANT.get(name, "a text"))
+    check_names(**{name: value for name, value in values.items() if value is not None})
 
 
 def check_moments(**values: object) -> None:

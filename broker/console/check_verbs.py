@@ -43,9 +43,8 @@ def healthcheck(
 
     Without --worker: there is a queue, and none has waiting messages without a living worker, or a delayed
     message that is due for 30 s, or exceeds a limit. A stuck or silent worker of a queue that others serve is
-    a warning. With
-    --worker: this host has a busy or idle worker, and none that is stuck or silent. A worker with some
-    threads in tasks past their limits, or that is quiet, is healthy, with a warning.
+    a warning. With --worker: this host has a busy or idle worker, and none that is stuck or silent. A worker
+    with some threads in tasks past their limits, or that is quiet, is healthy, with a warning.
 
     \b
     Examples:

@@ -276,7 +276,8 @@ class QueueConsumer(Consumer):
             self._takeover.step()
         if now_s >= self._lane_releaser.next_step_s:
             self._lane_releaser.step(now_s)
-        self._mark_cleaner.step(now_s)
+        if now_s >= self._mark_cleaner.next_step_s:
+            self._mark_cleaner.step(now_s)
         if now_s - self._poller.polled_at_s > MAX_POLL_GAP_S:
             self._poll(0.0)
         delivery = self._dispatcher.next()

@@ -20,7 +20,11 @@ CLEAN_INTERVAL_S = 2.0
 
 
 class MarkCleaner:
-    """Drops the marks of one consumer's partitions. The consumer's thread calls all methods."""
+    """Drops the marks of one consumer's partitions. The consumer's thread calls all methods.
+
+    Attributes:
+      next_step_s: The time (``clock.monotonic_s()``) at which a step is due.
+    """
 
     def __init__(
         self,
@@ -31,13 +35,11 @@ class MarkCleaner:
         self._parts = parts
         self._lanes_topic = lanes_topic
         self._assigned_partitions = assigned_partitions
-        self._next_s = 0.0
+        self.next_step_s = 0.0
 
     def step(self, now_s: float) -> None:
-        """Drop the marks that no unread record needs, if that is due."""
-        if now_s < self._next_s:
-            return
-        self._next_s = now_s + CLEAN_INTERVAL_S
+        """Drop the marks that no unread record needs."""
+        self.next_step_s = now_s + CLEAN_INTERVAL_S
         for assigned in list(self._assigned_partitions.values()):
             if not assigned.lanes.marks and not assigned.lanes.paces:
                 continue

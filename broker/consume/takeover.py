@@ -86,6 +86,8 @@ class Takeover:
         self._backoff = Backoff(RESTORE_BACKOFF_S)
         self._restore_failure = ""
         self._lanes_backoff = Backoff(LANES_DENIED_BACKOFF_S, MAX_LANES_DENIED_BACKOFF_S)
+        #: Whether a partition may have closed lanes. It is asked at every message, and set on one thread.
+        self._has_closed_lanes = False
 
     def expect(self, partitions: Iterable[TopicPartition]) -> None:
         """Note that Kafka has assigned partitions, and read nothing of them yet."""
@@ -104,12 +106,12 @@ class Takeover:
     def seconds_until_due(self) -> float:
         """The time until :meth:`step` is due; infinite when there is nothing to restore."""
         restore_s = self._backoff.remaining_s if self.unrestored else math.inf
-        return min(restore_s, self._lanes_backoff.remaining_s if self._with_closed_lanes() else math.inf)
+        return min(restore_s, self._lanes_backoff.remaining_s if self._has_closed_lanes else math.inf)
 
     @property
     def is_due(self) -> bool:
         """Whether :meth:`step` is due."""
-        return self.seconds_until_due() <= 0
+        return bool(self.unrestored or self._has_closed_lanes) and self.seconds_until_due() <= 0
 
     def step(self) -> None:
         """Take the unrestored partitions over, unless the last attempt failed a moment ago.
@@ -117,8 +119,9 @@ class Takeover:
         None of their records is dispatched before this succeeds. Partitions whose lanes are closed are taken
         over again once the rights to the lanes topic are granted.
         """
-        if self._lanes_backoff.is_over and (closed := self._with_closed_lanes()):
-            self._open_lanes(closed)
+        if self._has_closed_lanes and self._lanes_backoff.is_over:
+            self._open_lanes(self._with_closed_lanes())
+            self._has_closed_lanes = bool(self._with_closed_lanes())
         if not self.unrestored or not self._backoff.is_over:
             return
         with self._in_flight.lock:
@@ -192,6 +195,8 @@ class Takeover:
         """Take partitions over again whose lanes topic may be used now. Keyed records that were held are read
         again, and running messages are adopted.
         """
+        if not closed:
+            return
         with self._in_flight.lock:
             states = {assigned.partition: assigned.snapshot() for assigned in closed}
         try:
@@ -225,6 +230,7 @@ class Takeover:
     ) -> AssignedPartition:
         """An assigned partition. Without ``lanes`` no keyed record of it is dispatched."""
         state, probation_end = restored.state, restored.probation_end
+        self._has_closed_lanes = self._has_closed_lanes or lanes is None
         if restored.unclean:
             probation_end = min(state.highest + 1 + MAX_UNCOMMITTED, restored.end_offset)
         return AssignedPartition(
@@ -255,7 +261,7 @@ class Takeover:
         lanes = (
             self._restore_lanes({partition: assigned.snapshot()})
             if assigned.lanes_are_closed
-            else (self._owned_lanes.restore([partition]))
+            else self._owned_lanes.restore([partition])
         )
         common = self._end_of_common_epoch(assigned)
         topic_id = self._kafka.topic_id(partition.topic)

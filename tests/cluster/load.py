@@ -21,7 +21,7 @@ MAX_KEYS = 100
 FIRST_UNKEYED = MAX_KEYS * STRIDE
 #: The pause between two rounds. A round has a message of each kind.
 ROUND_S = 0.06
-#: The rounds between two counts of what waits.
+#: The rounds between two counts of waiting messages.
 ROUNDS_OF_COUNT = 10
 DELAY_MS = 300
 DEADLINE_S = 120.0

@@ -177,7 +177,7 @@ def test_a_client_needs_each_of_its_planned_rights_and_no_other_one(
     unnamed = []
     for missing in client.planned(kind):
         if missing.name.endswith("_lanes") and not may_see:
-            continue  # it counts as absent, unless the commits of workers tell what waits there
+            continue  # it counts as absent, unless the commits of workers list messages in it
         # A topic without records is not read, and a redrive needs something to send.
         client.owner.resume(QUEUE)
         client.owner.enqueue(message(), delay=LATER_MS)
