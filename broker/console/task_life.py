@@ -65,7 +65,7 @@ class Traces:
 
     def status(self) -> str:
         """Where the message is now."""
-        if self.running:
+        if not all(map(self._has_ended, self.running)):
             return "running"
         if self.delayed:
             return "delayed"
@@ -82,6 +82,15 @@ class Traces:
         if last is not None:
             return str(last.kind)
         return "completed" if states else "unknown"
+
+    def _has_ended(self, run: RunningRow) -> bool:
+        """Whether the history has the end of a run that is in the worker's last report."""
+        return any(
+            event.worker_id == run["worker"]
+            and event.kind != EventKind.STARTED
+            and event.at_ms >= run["since_ms"]
+            for event in self.history
+        )
 
     def _has_lost_its_worker(self) -> bool:
         """Whether the worker is gone that had taken the message, and no other one has begun it."""
@@ -127,9 +136,9 @@ def _event(at_ms: int | None, event: str, **fields: Any) -> EventRow:
 
 
 def event_rows(traces: Traces) -> list[EventRow]:
-    """The steps, by their time."""
+    """The steps, by their time. The first is the send: the other times are rounded, and of other clocks."""
     rows = list(_events(traces))
-    return sorted(rows, key=lambda row: row["at_ms"] or 0)
+    return sorted(rows, key=lambda row: (row["event"] != "enqueued", row["at_ms"] or 0))
 
 
 def _events(traces: Traces) -> Iterable[EventRow]:

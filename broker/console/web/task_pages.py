@@ -91,13 +91,7 @@ def _rows(look: Look, wanted: dict[str, str | None], since_ms: int) -> list[Task
     if status is None or status in PAST:
         rows += [task_search.of_event(_event_of(row)) for row in _past(look, wanted, since_ms)]
     if status in (None, "running"):
-        rows += [
-            task_search.task_row(
-                message_id=one["message_id"], actor=one["actor"], queue=one["queue"], status="running",
-                attempt=one["attempt"], at_ms=one["since_ms"], worker=one["worker"], run_s=one["for_s"],
-            )
-            for one in store.get("running", [])
-        ]  # fmt: skip
+        rows += [task_search.of_running(one) for one in store.get("running", [])]
     if status in (None, "dead"):
         rows += [_of_dead(row) for row in _dead(look, wanted, since_ms)]
     if status in (None, "delayed"):

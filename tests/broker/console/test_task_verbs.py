@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import dramatiq
 import pytest
 
 from broker import EventKind, FoundRecord, HistoryEvent, RecordState, current_task
+from broker.console.documents import RunningRow
 from broker.console.task_life import Traces, event_rows
 from broker.console.task_search import argument_condition
 from broker.delays.record_format import delay_record
@@ -125,6 +126,16 @@ def test_a_run_that_began_on_a_worker_that_is_gone_was_interrupted() -> None:
     assert traces.status() == "taken"
     traces.ends["a:1:x"] = (3_000, "SIGKILL ended it 1 s ago")
     assert traces.status() == "interrupted"
+
+
+def test_a_run_whose_end_is_known_is_over_though_the_last_report_of_its_worker_has_it() -> None:
+    event = HistoryEvent(EventKind.STARTED, "m", "task", "mail", 1, 2_000, "a:1:x")
+    run = cast(RunningRow, {"worker": "a:1:x", "since_ms": 2_000, "attempt": 1})
+    assert Traces("m", running=[run], history=[event]).status() == "running"
+    ended = replace(event, kind=EventKind.ABORTED, at_ms=4_000)
+    assert Traces("m", running=[run], history=[event, ended]).status() == "aborted"
+    again = run | {"since_ms": 5_000, "attempt": 2}
+    assert Traces("m", running=[again], history=[event, ended]).status() == "running"
 
 
 def test_an_attempt_that_has_ended_shows_when_it_came_to_its_queue_and_began() -> None:
