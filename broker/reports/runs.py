@@ -141,7 +141,7 @@ class Runs:
             _count(counters, kind, error)
         if self.is_recording:
             self._keep(
-                thread, self._event(delivery, kind, error, began_s, None if skipped else run_s, queue_s)
+                thread, self._event(delivery, kind, error, ended_s, None if skipped else run_s, queue_s)
             )
 
     def note_dead_letter(
@@ -209,7 +209,7 @@ class Runs:
         delivery: Delivery,
         kind: EventKind,
         error: BaseException | None,
-        began_s: float,
+        at_s: float,
         run_s: float | None,
         queue_s: float | None,
     ) -> HistoryEvent:
@@ -219,7 +219,7 @@ class Runs:
             delivery.actor_name,
             delivery.queue_name,
             delivery.attempt,
-            self.wall_ms(began_s + (run_s or 0.0)),
+            self.wall_ms(at_s),
             self.worker_id,
             run_s=run_s,
             queue_s=None if queue_s is None else max(0.0, queue_s),

@@ -13,6 +13,7 @@ import pytest
 from dramatiq.middleware import SkipMessage
 
 from broker import HistoryEvent, KafkaBroker, RunHistory
+from broker.errors import Abort
 from broker.kafka.errors import TopicAuthorizationFailedError
 from broker.kafka.types import TopicPartition
 from broker.reports import runs as runs_module
@@ -111,6 +112,23 @@ def test_a_run_that_lasts_is_an_event_before_it_ends(kit: Kit) -> None:
         kit.broker.join("default", timeout=JOIN_MS)
     assert kinds(kit.broker.history(message_id=sent.message_id)) == ["started", "succeeded"]
     assert kinds(kit.broker.history(actor="short")) == ["succeeded"]
+
+
+def test_the_event_of_an_aborted_run_has_the_time_of_its_end(kit: Kit) -> None:
+    began_ms: list[int] = []
+
+    @dramatiq.actor(broker=kit.broker)
+    def task() -> None:
+        began_ms.append(kit.clock.wall_ms())
+        kit.clock.tick(3.0)
+        raise Abort
+
+    with kit.threads():
+        task.send()
+        kit.broker.join("default", timeout=JOIN_MS)
+    event = list(kit.broker.history())[-1]
+    assert (event.kind, event.run_s) == ("aborted", None)
+    assert event.at_ms >= began_ms[0] + 3_000
 
 
 def test_successes_beyond_the_rate_are_counted_and_failures_are_recorded_always() -> None:
