@@ -152,10 +152,7 @@ class Runs:
         """
         if not self.is_counting:
             return
-        try:
-            thread: RunningThread = self._local.thread
-        except AttributeError:
-            thread = self._add_thread()
+        thread = self._own_thread()
         thread.of(actor_name, queue_name).note_dead_letter(error)
         if self.is_recording:
             event = HistoryEvent(
@@ -175,10 +172,7 @@ class Runs:
         """Note a unique message that does not run, as it is a duplicate."""
         if not self.is_counting:
             return
-        try:
-            thread: RunningThread = self._local.thread
-        except AttributeError:
-            thread = self._add_thread()
+        thread = self._own_thread()
         thread.of(message.actor_name, message.queue_name).skipped += 1
         if self.is_recording:
             event = HistoryEvent(
@@ -191,6 +185,10 @@ class Runs:
                 self.worker_id,
             )
             self._keep(thread, event)
+
+    def _own_thread(self) -> RunningThread:
+        found: RunningThread | None = getattr(self._local, "thread", None)
+        return self._add_thread() if found is None else found
 
     def _add_thread(self) -> RunningThread:
         thread = self._local.thread = RunningThread()
