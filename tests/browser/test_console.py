@@ -41,7 +41,7 @@ def wait_for_dead(page: Page, demo: Demo, error: str) -> dict[str, Any]:
 def test_a_broken_mail_server_is_seen_live_and_its_dead_letters_are_redriven(page: Page, demo: Demo) -> None:
     # Nobody loads this page again: it follows by itself.
     dead = (
-        page.get_by_role("row").filter(has=page.get_by_role("link", name="mail", exact=True)).locator(".bad")
+        page.get_by_role("row").filter(has=page.get_by_role("link", name="mail", exact=True)).locator("a.bad")
     )
     dead.wait_for(timeout=DEADLINE_MS)  # of an actor that no worker knows
     before = int(dead.inner_text())
