@@ -269,9 +269,9 @@ class QueueConsumer(Consumer):
           KafkaError: When Kafka refuses a request, or does not answer.
         """
         now_s = clock.monotonic_s()
-        stopping = self._shutdown.stopping
-        if stopping or now_s >= self._committer.next_at_s:
-            self._committer.commit_when_due(self._assigned_partitions.values(), force=stopping)
+        at_once = self._shutdown.stopping or self._parts.in_flight.awaits_commits
+        if at_once or now_s >= self._committer.next_at_s:
+            self._committer.commit_when_due(self._assigned_partitions.values(), force=at_once)
         if self._takeover.is_due:
             self._takeover.step()
         if now_s >= self._lane_releaser.next_step_s:

@@ -31,6 +31,8 @@ class InFlightDeliveries:
     Attributes:
       lock: Guards the deliveries, the assigned partitions and the gate.
       gate: The state that each delivery must pass before it begins.
+      awaits_commits: Whether an isolation waits for nothing but commits. Each consumer of the process then
+        commits at once: the interval may be long.
     """
 
     def __init__(self) -> None:
@@ -48,6 +50,7 @@ class InFlightDeliveries:
         self._remembered: dict[TopicPartition, Remembered] = {}
         self._running = 0
         self._isolated_for: object | None = None
+        self.awaits_commits = False
 
     def next_epoch(self) -> int:
         return next(self._epochs)
@@ -287,9 +290,13 @@ class InFlightDeliveries:
         with self.lock:
             if self._isolated_for is None:
                 self._isolated_for = consumer
-            return self._isolated_for is consumer and self._running == 0 and self.is_committed()
+            if self._isolated_for is not consumer or self._running:
+                return False
+            self.awaits_commits = not self.is_committed()
+            return not self.awaits_commits
 
     def end_isolation(self, consumer: object) -> None:
         with self.lock:
             if self._isolated_for is consumer:
                 self._isolated_for = None
+                self.awaits_commits = False
