@@ -34,8 +34,8 @@ test-real: .venv/runtime.stamp ## run them on Apache Kafka and this machine's Po
 test-chaos: .venv/runtime.stamp ## kill workers and an Apache Kafka in every way that is known, one test at a time
 	$(BIN)/python -m pytest tests/chaos -v --stack=real
 
-test-cluster: .venv/runtime.stamp ## harm single nodes of three Apache Kafkas that replicate
-	$(BIN)/python -m pytest tests/cluster -v --stack=real
+test-cluster: .venv/runtime.stamp ## harm single nodes of three Apache Kafkas that replicate, two files at a time
+	$(BIN)/python -m pytest tests/cluster -v --stack=real -n 2 --dist loadfile
 
 test-harm: .venv/runtime.stamp ## the tests of test-chaos and test-cluster, two files at a time
 	$(BIN)/python -m pytest tests/chaos tests/cluster -v --stack=real -n 2 --dist loadfile
