@@ -110,6 +110,12 @@ class Ground:
         finally:
             workers.kill()
 
+    def directory(self) -> Path:
+        """A new directory for files of one measurement."""
+        directory = self.home / f"files{next(self._numbers)}"
+        directory.mkdir(parents=True)
+        return directory
+
     def commands(self, system: System, place: Place, **how: Any) -> Commands:
         """The commands of a system's workers; see :class:`Commands`."""
         return Commands(system, place, home=self.home / f"commands{next(self._numbers)}", **how)

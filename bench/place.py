@@ -22,6 +22,7 @@ class Place:
       preload: The number of tasks that each worker process gives itself, in a system without a server.
       window_s: The time, in seconds, within which delayed messages are due.
       reports: Whether this broker's workers write reports and the history: 1 or 0.
+      stages: The directory for the events of ``stages.py``; empty for none.
       observed: The middleware that observes this broker's tasks; see ``apps/observing.py``.
       task: The task and its arguments (JSON).
     """
@@ -33,6 +34,7 @@ class Place:
     preload: int = 0
     window_s: int = 60
     reports: int = 1
+    stages: str = ""
     observed: str = ""
     task: str = "noop"
     args: str = "[]"

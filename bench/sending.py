@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
 
+from bench import stages
 from bench.place import Place
 
 #: The time in which all threads must connect.
@@ -91,7 +92,9 @@ def _spaced(app: ModuleType, count: int, task: str) -> None:
     app.send("noop", ())  # connects
     for _ in range(count):
         time.sleep(random.uniform(0.05, 0.15))
+        stages.note(stages.Stage.CALLED)
         app.send(task, (time.monotonic(),))
+        stages.note(stages.Stage.ACKNOWLEDGED)
 
 
 def _due(app: ModuleType, count: int, task: str, first: int, gate: str, due_s: float, step_s: float) -> None:

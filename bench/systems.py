@@ -181,6 +181,14 @@ SYSTEMS = [
 YARDSTICKS = [
     System("bare-threads", "bare threads", "bench.apps.bare_threads", "", "none", _program),
     System(
+        "bare-client",
+        "bare kafka-python producer and consumer",
+        "bench.apps.bare_client",
+        "kafka",
+        "acks=all, idempotent; nothing is committed",
+        _program,
+    ),
+    System(
         "plain-loop",
         "plain kafka-python loop",
         "bench.apps.plain_loop",

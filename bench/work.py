@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from bench import tally
+from bench import stages, tally
 from bench.holding import hold, last
 
 
@@ -32,6 +32,7 @@ def spin(iterations: int) -> None:
 
 def stamp(due_s: float) -> None:
     """Store the delay of this task's begin after `due_s`, a time of the machine's monotonic clock."""
+    stages.note(stages.Stage.ENTERED)
     tally.sample(time.monotonic() - due_s)
 
 

@@ -6,12 +6,15 @@ from collections.abc import Iterable
 from itertools import cycle
 from typing import Any
 
+from bench import stages
 from bench.apps.dramatiq_tasks import DramatiqApp
 from bench.apps.observing import observers
 from bench.place import Place
 from broker import KafkaBroker, default_middleware
 
 _place = Place.from_env()
+stages.watch_client()
+stages.watch_worker()
 broker = KafkaBroker(
     _place.address,
     namespace=f"{_place.queue}-",

@@ -1,6 +1,7 @@
 """The rows of the table, in its order."""
 
 from bench.row import Row
+from bench.rows.anatomy import ANATOMY
 from bench.rows.backlog import BACKLOG
 from bench.rows.bulk import BULK
 from bench.rows.console import CONSOLE
@@ -25,6 +26,7 @@ ROWS: list[Row] = [
     *SENDS,
     BULK,
     IDLE,
+    ANATOMY,
     *WAITING,
     SPINNING,
     BACKLOG,
