@@ -53,6 +53,7 @@ class GroupPoll:
         self._interrupted = False
         self._watched: set[Any] = set()
         self._look_up: Any = None
+        self._sending: Any = None
         self._retry_s = -math.inf
         self._fetch_wait_ms = int(client.config["fetch_max_wait_ms"])
         self._last_records_s = clock.monotonic_s()
@@ -91,12 +92,13 @@ class GroupPoll:
             and internals.reads_all(self._client)
         ):
             fetch_wait_ms = max(fetch_wait_ms, IDLE_FETCH_WAIT_MS)
-        records = internals.read(
+        records, sending = internals.read(
             self._client,
             self._max_records,
             timeout_ms=max(0.0, deadline_s - now_s) * 1000,
             fetch_wait_ms=fetch_wait_ms,
         )
+        self._sending = sending or self._sending
         if records:
             self._last_records_s = now_s
         return records
@@ -128,6 +130,8 @@ class GroupPoll:
         """Let the end of each request set the event, and return the time after which nothing may set it."""
         of_group = [*internals.group_requests(self._client), *([self._look_up] if self._look_up else ())]
         requests = {*of_group, *internals.reads_under_way(self._client)}
+        if self._sending is not None:
+            requests.add(self._sending)  # once it is made, its fetch is under way
         # Each is watched once, also if it has ended already.
         for request in requests - self._watched:
             request.add_both(self._note)

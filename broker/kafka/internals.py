@@ -396,16 +396,24 @@ def reads_all(client: Client) -> bool:
     return len(subscription.fetchable_partitions()) == len(subscription.assigned_partitions())
 
 
-def read(client: Client, max_records: int, *, timeout_ms: float, fetch_wait_ms: int) -> dict[Any, list[Any]]:
+def read(
+    client: Client, max_records: int, *, timeout_ms: float, fetch_wait_ms: int
+) -> tuple[dict[Any, list[Any]], Any]:
     """The fetched records, and a request for more. It waits for no record.
 
     KafkaConsumer._poll_once and Fetcher.fetch_records do the same, and then wait by another task of the I/O
-    thread: consumer/group.py:830-874, consumer/fetcher.py:197-266.
+    thread: consumer/group.py:830-874, consumer/fetcher.py:197-266. Records that are there do not wait for
+    the I/O thread to make the request: Fetcher.send_fetches does, consumer/fetcher.py:269. The request may
+    then ask for records that this thread takes meanwhile; Fetcher._append drops those: :626.
 
     Parameters:
       timeout_ms: Of a request for the committed offset of a partition without a position.
       fetch_wait_ms: The time for which Kafka may hold the next fetch back until there are records.
         Fetcher._create_fetch_requests reads the setting for each: consumer/fetcher.py:1328.
+
+    Returns:
+      The records by partition, and the future of making the request, unless that is done. When it fails, the
+      next read without records makes the request, and raises the error.
     """
     fetcher = client._fetcher
     fetcher.config["fetch_max_wait_ms"] = fetch_wait_ms
@@ -415,10 +423,12 @@ def read(client: Client, max_records: int, *, timeout_ms: float, fetch_wait_ms: 
     fetcher.validate_offsets_if_needed()
     records, partial = fetcher.fetched_records(max_records)
     # One fetch for each node at a time.
-    if not partial and len(fetcher._nodes_with_pending_fetch_requests) < len(cluster(client).brokers()):
-        fetcher.send_fetches()
-    found: dict[Any, list[Any]] = records
-    return found
+    if partial or len(fetcher._nodes_with_pending_fetch_requests) >= len(cluster(client).brokers()):
+        return records, None
+    if records:
+        return records, client._manager.call_soon(fetcher._send_fetches_async)
+    fetcher.send_fetches()
+    return records, None
 
 
 def group_requests(client: Client) -> list[Any]:

@@ -495,12 +495,34 @@ def test_the_error_of_a_join_that_nobody_waited_for_is_taken_once(consumer: Any)
 def test_a_read_returns_fetched_records_and_waits_for_none(consumer: Any) -> None:
     consumer.assign([WORK])
     consumer.seek(WORK, 5)
-    assert internals.read(consumer, 10, timeout_ms=0, fetch_wait_ms=7) == {}
+    assert internals.read(consumer, 10, timeout_ms=0, fetch_wait_ms=7) == ({}, None)
     assert "max_wait_ms=self.config['fetch_max_wait_ms']" in inspect.getsource(Fetcher._create_fetch_requests)
     assert consumer._fetcher.config["fetch_max_wait_ms"] == 7
     consumer._fetcher._completed_fetches.append(_fetched(_batch()))
-    found = internals.read(consumer, 10, timeout_ms=0, fetch_wait_ms=7)
+    found, _ = internals.read(consumer, 10, timeout_ms=0, fetch_wait_ms=7)
     assert [record.value for record in found[KafkaPartition(*WORK)]] == [b"a value"]
+
+
+def test_fetched_records_do_not_wait_for_the_next_request(
+    consumer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consumer.assign([WORK])
+    consumer.seek(WORK, 5)
+    consumer._fetcher._completed_fetches.append(_fetched(_batch()))
+    monkeypatch.setattr(internals, "cluster", lambda client: SimpleNamespace(brokers=lambda: [0]))
+    may_send, sent = threading.Event(), []
+
+    async def send_fetches() -> None:
+        may_send.wait(10)
+        sent.append(threading.current_thread().name)
+
+    monkeypatch.setattr(consumer._fetcher, "_send_fetches_async", send_fetches)
+    found, sending = internals.read(consumer, 10, timeout_ms=0, fetch_wait_ms=7)
+    assert found
+    assert sent == []
+    may_send.set()
+    internals.wait(consumer, sending, timeout_ms=10_000)
+    assert len(sent) == 1
 
 
 def test_a_paused_partition_is_not_read(consumer: Any) -> None:
