@@ -82,7 +82,8 @@ def _duration_s(command: list[str]) -> float:
 def _until_running(ground: Ground, system: System, *, processes: int, threads: int) -> float:
     """The time until each thread of each process has begun a task; no task ends before."""
     with ground.place(system) as place:
-        ground.send(system, place, WAITING)
+        # A process of Celery on RabbitMQ takes all that it may read ahead.
+        ground.send(system, place, WAITING + system.read_ahead)
         with ground.workers(system, place, processes=processes, threads=threads) as workers:
             began_s = workers.started_s
             workers.wait_until_all_hold_a_task()
