@@ -102,10 +102,26 @@ def test_the_glossary_has_each_term_once_in_alphabetical_order() -> None:
     assert terms == sorted(set(terms))
 
 
+def test_the_page_has_each_lock_of_the_broker() -> None:
+    named = code_of(PAGES[0])
+    locks = {
+        f"{owner.name}.{node.targets[0].attr}"
+        for path, tree in trees().items()
+        if not {BROKER / "testing", BROKER / "console"} & {*path.parents}
+        for owner in ast.walk(tree)
+        if isinstance(owner, ast.ClassDef)
+        for node in ast.walk(owner)
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Attribute)
+        and ast.unparse(node.value) in {"threading.Lock()", "threading.RLock()"}
+    }
+    assert locks
+    assert locks - {*named} == set()
+
+
 def test_no_two_classes_of_the_broker_have_one_name() -> None:
-    product = [tree for path, tree in trees().items() if (BROKER / "testing") not in path.parents]
     names = Counter(
-        node.name for tree in product for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
+        node.name for tree in trees().values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
     )
     assert names
     assert [name for name, count in names.items() if count > 1] == []

@@ -24,7 +24,7 @@ from ...kafka.types import Headers, OffsetAndMetadata, TopicPartition
 from ...process import clock
 from .faults import Effect, Fault, Faults, ProcessKilled, Request
 from .groups import Group, Member
-from .log import MemoryRecord, PartitionLog
+from .log import MemoryLog, MemoryRecord
 
 T = TypeVar("T")
 
@@ -87,7 +87,7 @@ class Topic:
     name: str
     id: uuid.UUID
     settings: dict[str, str]
-    logs: list[PartitionLog]
+    logs: list[MemoryLog]
 
     @property
     def partitions(self) -> list[TopicPartition]:
@@ -192,7 +192,7 @@ class MemoryCluster:
         except KeyError:
             raise UnknownTopicOrPartitionError(f"there is no topic {name!r}") from None
 
-    def log(self, partition: TopicPartition) -> PartitionLog:
+    def log(self, partition: TopicPartition) -> MemoryLog:
         logs = self.topic(partition.topic).logs
         if not 0 <= partition.partition < len(logs):
             raise UnknownTopicOrPartitionError(f"there is no partition {partition}")
@@ -269,7 +269,7 @@ class MemoryCluster:
     ) -> Topic:
         with self.lock:
             self._topic_count += 1
-            logs = [PartitionLog(name, number) for number in range(partitions)]
+            logs = [MemoryLog(name, number) for number in range(partitions)]
             topic = Topic(name, uuid.UUID(int=self._topic_count), dict(settings or {}), logs)
             self.topics[name] = topic
             self._rebalance()
@@ -287,7 +287,7 @@ class MemoryCluster:
         """Let a topic have ``partitions`` partitions."""
         with self.lock:
             logs = self.topic(name).logs
-            logs.extend(PartitionLog(name, number) for number in range(len(logs), partitions))
+            logs.extend(MemoryLog(name, number) for number in range(len(logs), partitions))
             self._rebalance()
 
     def configure(self, name: str, **settings: str) -> None:

@@ -28,8 +28,8 @@ from ...process import clock
 from .cluster import MemoryCluster, MemoryProcess
 from .faults import Request
 from .groups import Group, Member
-from .log import PartitionLog
-from .pending import Pending
+from .log import MemoryLog
+from .pending_answer import PendingAnswer
 
 T = TypeVar("T")
 
@@ -82,7 +82,7 @@ class MemoryConsumer:
         self._group: Group | None = None
         self._member: Member | None = None
         self._keeping_until_s: float | None = None
-        self._commits: list[tuple[Pending[object], Offsets, CommitCallback]] = []
+        self._commits: list[tuple[PendingAnswer[object], Offsets, CommitCallback]] = []
         self._reset_at_poll: set[TopicPartition] = set()
         self._woken = threading.Event()
         self._interrupted = False
@@ -173,7 +173,7 @@ class MemoryConsumer:
         self._positions[partition] = position
         return position
 
-    def _initial_position(self, log: PartitionLog) -> Position:
+    def _initial_position(self, log: MemoryLog) -> Position:
         """The position of a partition without a valid one, by ``auto_offset_reset``."""
         return Position(log.start if self.config["auto_offset_reset"] == "earliest" else log.end)
 
@@ -265,12 +265,12 @@ class MemoryConsumer:
 
     def ask_beginnings(
         self, partitions: Collection[TopicPartition], timeout_ms: float
-    ) -> Pending[Mapping[TopicPartition, OffsetAndTimestamp]]:
+    ) -> PendingAnswer[Mapping[TopicPartition, OffsetAndTimestamp]]:
         return self._ask_offsets(self.beginning_offsets, partitions, timeout_ms)
 
     def ask_ends(
         self, partitions: Collection[TopicPartition], timeout_ms: float
-    ) -> Pending[Mapping[TopicPartition, OffsetAndTimestamp]]:
+    ) -> PendingAnswer[Mapping[TopicPartition, OffsetAndTimestamp]]:
         return self._ask_offsets(self.end_offsets, partitions, timeout_ms)
 
     def _ask_offsets(
@@ -278,22 +278,22 @@ class MemoryConsumer:
         offsets: Callable[..., Mapping[TopicPartition, int]],
         partitions: Collection[TopicPartition],
         timeout_ms: float,
-    ) -> Pending[Mapping[TopicPartition, OffsetAndTimestamp]]:
+    ) -> PendingAnswer[Mapping[TopicPartition, OffsetAndTimestamp]]:
         partitions = list(partitions)
 
         def ask(timeout_s: float) -> Mapping[TopicPartition, OffsetAndTimestamp]:
             found = offsets(partitions, timeout_ms=timeout_s * 1000)
             return {partition: OffsetAndTimestamp(offset, -1, -1) for partition, offset in found.items()}
 
-        return Pending(ask, timeout_ms)
+        return PendingAnswer(ask, timeout_ms)
 
     def ask_epoch_ends(
         self, epochs: Mapping[TopicPartition, int], timeout_ms: float
-    ) -> Pending[EpochEndsByPartition]:
+    ) -> PendingAnswer[EpochEndsByPartition]:
         def read() -> EpochEndsByPartition:
             return {p: self._cluster.log(p).end_of_epoch(epoch) for p, epoch in epochs.items()}
 
-        return Pending(
+        return PendingAnswer(
             lambda timeout_s: self._request(Request.EPOCH_ENDS, read, timeout_ms=timeout_s * 1000), timeout_ms
         )
 
@@ -318,6 +318,9 @@ class MemoryConsumer:
         return bool(self._topics) and (
             self._member is None or self._group is None or not self._group.is_stable()
         )
+
+    def generation(self) -> int:
+        return -1 if self._member is None or self._group is None else self._group.generation
 
     def heartbeat(self) -> Heartbeat:
         answered_s = self._cluster.last_answer_s
@@ -403,7 +406,7 @@ class MemoryConsumer:
                 Request.COMMIT, lambda: self._write_commit(offsets), timeout_ms=timeout_s * 1000
             )
 
-        pending = Pending[object](ask, self.config["request_timeout_ms"])
+        pending = PendingAnswer[object](ask, self.config["request_timeout_ms"])
         self._commits.append((pending, offsets, callback))
         pending.is_done  # noqa: B018 - sends it now, where the cluster can be reached
         return _Done()

@@ -32,6 +32,9 @@ class Group:
 
     Parameters:
       partitions_of: The partitions of a topic.
+
+    Attributes:
+      generation: The number of rebalances so far.
     """
 
     def __init__(self, partitions_of: Callable[[str], Collection[TopicPartition]]) -> None:
@@ -39,6 +42,7 @@ class Group:
         self.offsets: dict[TopicPartition, OffsetAndMetadata] = {}
         self._partitions_of = partitions_of
         self._number = 0
+        self.generation = 0
 
     def join(self, topics: Iterable[str], session_timeout_s: float) -> Member:
         self._number += 1
@@ -71,6 +75,7 @@ class Group:
 
     def rebalance(self) -> None:
         """Choose the targets: balanced within each topic, and with as few moves as possible."""
+        self.generation += 1
         targets: dict[str, set[TopicPartition]] = {member_id: set() for member_id in self.members}
         by_topic: dict[str, list[Member]] = defaultdict(list)
         for member in self.members.values():

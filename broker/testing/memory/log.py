@@ -33,7 +33,7 @@ class MemoryRecord:
 
 
 @dataclass
-class PartitionLog:
+class MemoryLog:
     """The log of one partition.
 
     Attributes:

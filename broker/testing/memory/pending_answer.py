@@ -11,7 +11,7 @@ from ...process import clock
 T = TypeVar("T")
 
 
-class Pending(Generic[T]):
+class PendingAnswer(Generic[T]):
     """A question that is answered once the cluster can be reached.
 
     Parameters:
