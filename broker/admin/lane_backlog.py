@@ -140,6 +140,7 @@ class LaneBacklog:
         doing = f"The topic {topic!r} could not be read"
         answer = self._clients.ask(question, doing, rights=reading(topic))
         log.ended.clear()  # the partitions' owners handle these
+        log.appeared.clear()
         return answer
 
 

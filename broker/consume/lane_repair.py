@@ -132,6 +132,19 @@ class LaneRepair:
         if lost or done:
             self._repair(store, Damage(lost_offsets=lost, done=done))
 
+    def end_late(self, late: Mapping[Place, int]) -> None:
+        """Write the tombstones of entries of done messages.
+
+        Parameters:
+          late: The places of the entries, each with its partition of the lanes topic.
+        """
+        self._publish([self._tombstone(place, kept_in) for place, kept_in in late.items()])
+        logger.warning(
+            "A worker that had lost its partitions wrote %d message(s) to the topic %r that are done. They "
+            "do not run again. The first one is %s.",
+            len(late), self._lanes_topic, next(iter(late)),
+        )  # fmt: skip
+
     def repair_committed(self, store: WaitingStore, states: Mapping[TopicPartition, CommitState]) -> None:
         """Repair the entries that the last owners of partitions had written or ended.
 

@@ -26,6 +26,9 @@ from .lane_repair import LaneRepair
 
 logger = logging.getLogger(__name__)
 
+#: The time after a rebalance until late entries are looked for. A worker that has lost its partitions notices
+#: that when it joins again, which is a rebalance; its last writes are acknowledged soon afterwards.
+LATE_AFTER_S = 10.0
 #: Lane entries to release, each with the message that waits in the lanes topic; None when it has none.
 Found = Sequence[tuple[LaneEntry[ConsumedRecord], Waiting | None]]
 
@@ -34,9 +37,10 @@ class OwnedLanes:
     """Reads the lanes topic for one consumer. The consumer's thread calls all methods.
 
     Only the owner of a partition writes the lane records of that partition. So its state is the records that
-    it read at the takeover, and those that it wrote since. Another process can only flush waiting messages:
-    their tombstones are read at intervals, and before each release. An absent record proves nothing: a leader
-    that was frozen returns an old state of its log.
+    it read at the takeover, and those that it wrote since. Another process can flush waiting messages: their
+    tombstones are read at intervals, and before each release. An absent record proves nothing: a leader that
+    was frozen returns an old state of its log. A former owner that does not know yet that it has lost the
+    partition can write *late* entries: those of done messages are ended.
 
     Raises (each method that sends requests): KafkaError and KafkaUnavailable when Kafka does not answer.
     """
@@ -66,6 +70,8 @@ class OwnedLanes:
         #: Partitions that were taken over while there was no lanes topic, or none that may be seen, each with
         #: the first offset that no earlier owner has read.
         self._unread: dict[TopicPartition, float] = {}
+        self._generation = -1
+        self._look_at_s = math.inf  # for late entries
 
     # A takeover
 
@@ -120,6 +126,9 @@ class OwnedLanes:
                     if not mark.topic_id or topic_id is None or mark.topic_id == str(topic_id)
                 },
             )
+        numbers = {partition.partition for partition in restored}
+        for place in [place for place in self._store.appeared if place.partition in numbers]:
+            del self._store.appeared[place]  # the lanes have it
         for partition in restored:
             self._unread.pop(partition, None)
         return restored
@@ -142,11 +151,25 @@ class OwnedLanes:
     def may_have_changed(self) -> bool:
         """Whether there is a reason to check the lanes topic. It sends no request."""
         kept = any(assigned.lanes.kept for assigned in self._assigned_partitions.values())
-        return kept or self._store.may_have_changed()
+        return kept or self._store.may_have_changed() or self._may_have_late_entries()
+
+    def _may_have_late_entries(self) -> bool:
+        """Whether a former owner may have written since the topic was read, or the message of a late entry is
+        not read yet.
+        """
+        if (generation := self._kafka.generation()) != self._generation:
+            self._generation, self._look_at_s = generation, clock.monotonic_s() + LATE_AFTER_S
+        return clock.monotonic_s() >= self._look_at_s or bool(self._store.appeared)
 
     def check(self) -> None:
-        """Read the new records of the lanes topic: forget flushed messages, and write lost records again."""
+        """Read the new records of the lanes topic: forget flushed messages, end late entries, and write lost
+        records again.
+        """
+        began_s = clock.monotonic_s()
         self._catch_up()
+        self._end_late()
+        if began_s >= self._look_at_s:
+            self._look_at_s = math.inf
         if self._unread:
             self._note_read()
 
@@ -185,6 +208,28 @@ class OwnedLanes:
             self._store.read_again = False
         if self._store.ended:
             self._forget_flushed()
+
+    def _end_late(self) -> None:
+        """End the late entries of done messages, and note those of messages that are not done."""
+        late: dict[Place, int] = {}
+        with self._parts.in_flight.lock:
+            for place, (key, kept_in) in list(self._store.appeared.items()):
+                assigned = self._assigned_partitions.get(TopicPartition(self._queue_topic, place.partition))
+                if (
+                    assigned is None
+                    or assigned.lanes_are_closed
+                    or place.sequence.offset < self._unread.get(assigned.partition, 0)
+                ):
+                    del self._store.appeared[place]  # it is another worker's, or may wait
+                elif (entry := assigned.lanes.find(key, place.sequence)) is not None:
+                    assigned.lanes.note_kept(entry, kept_in)
+                    del self._store.appeared[place]
+                elif assigned.tracker.is_complete(place.sequence.offset):
+                    late[place] = kept_in
+        if late:
+            self._repair.end_late(late)
+            for place in late:
+                self._store.appeared.pop(place, None)
 
     def _compare_with_memory(self) -> None:
         with self._parts.in_flight.lock:

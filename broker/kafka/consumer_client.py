@@ -155,6 +155,9 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]
     def is_joining(self) -> bool:
         return bool(self.group_metadata().state is not MemberState.STABLE)
 
+    def generation(self) -> int:
+        return int(self.group_metadata().generation_id)
+
     def heartbeat(self) -> Heartbeat:
         return internals.heartbeat(self)
 

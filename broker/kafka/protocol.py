@@ -211,6 +211,9 @@ class ConsumerClient(Protocol):
     def is_joining(self) -> bool:
         """Whether it is joining its group's next generation."""
 
+    def generation(self) -> int:
+        """The number of its group's generation: each rebalance has a higher one. -1 without a membership."""
+
     def heartbeat(self) -> Heartbeat:
         """The answers to its heartbeats so far."""
 

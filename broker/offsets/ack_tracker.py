@@ -65,6 +65,10 @@ class AckTracker:
         """Whether the record at ``offset`` was neither delivered here nor completed by an earlier owner."""
         return offset > self.highest or offset in self._restored
 
+    def is_complete(self, offset: int) -> bool:
+        """Whether the record at ``offset`` never runs here again."""
+        return offset <= self.highest and offset not in self._incomplete
+
     def deliver(self, offset: int, leader_epoch: int = -1) -> bool:
         """Note the delivery of the record at ``offset``, and return whether it is to be run.
 

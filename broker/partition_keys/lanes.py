@@ -291,6 +291,12 @@ class Lanes(Generic[R]):
         else:
             self._advance(lane)
 
+    def note_kept(self, entry: LaneEntry[R], kept_in: int) -> None:
+        """Note that the lanes topic has a message that does not wait here: its end is written there, too."""
+        if not entry.kept:
+            entry.kept_in = kept_in
+            self._keep(self._lanes[entry.key], entry, entry.due_ms)
+
     def _keep(self, lane: Lane[R], entry: LaneEntry[R], due_ms: int) -> None:
         if not entry.kept:
             lane.kept += 1

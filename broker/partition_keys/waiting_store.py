@@ -54,6 +54,8 @@ class WaitingStore:
     Attributes:
       ended: The places of entries that have ended, with their keys. The caller removes those it has handled;
         :meth:`catch_up` removes those that wait again.
+      appeared: The places of entries that were read and have not ended, with their keys and partitions of the
+        lanes topic. The caller removes those that it has looked at.
       read_again: Whether the topic was read again from its beginning, since it was recreated or truncated.
         The caller resets it.
 
@@ -83,6 +85,7 @@ class WaitingStore:
         self._leaders: dict[TopicPartition, int] = {}  # their epochs when it was last read
         self._topic_id: object = None
         self.ended: dict[Place, bytes] = {}
+        self.appeared: dict[Place, tuple[bytes, int]] = {}
         self.read_again = False
 
     # Reading
@@ -193,8 +196,10 @@ class WaitingStore:
             return
         if waiting is not None:
             self.ended.pop(place, None)
+            self.appeared[place] = waiting.key, record.partition
             self._table.put(waiting, record.partition)
             return
+        self.appeared.pop(place, None)
         self._repair.note_done(place)
         if (key := self._table.remove(place)) is not None:
             self.ended[place] = key

@@ -168,6 +168,9 @@ class FakeConsumer:
     def is_joining(self) -> bool:
         return bool(self._to_assign)
 
+    def generation(self) -> int:
+        return -1
+
     def heartbeat(self) -> Heartbeat:
         return Heartbeat(float("inf"), float("inf"))
 

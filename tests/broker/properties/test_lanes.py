@@ -193,8 +193,9 @@ class Owner:
         self.kafka, self.books, self.dice = kafka, books, dice
         self.written = written or AcknowledgedEnds()
         self.lanes: Lanes[Record] = Lanes()
-        self.revoked = False
+        self.revoked = self.lanes_are_closed = False
         self.partition = PARTITION
+        self.tracker = SimpleNamespace(is_complete=lambda offset: offset in self.complete)
         self.owned_lanes, self.releaser = self._lanes_of_a_consumer()
         self.position = kafka.log_start
         self.running: dict[bytes, tuple[Record, LaneEntry[Record]]] = {}
