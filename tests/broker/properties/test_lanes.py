@@ -195,7 +195,6 @@ class Owner:
         self.lanes: Lanes[Record] = Lanes()
         self.revoked = self.lanes_are_closed = False
         self.partition = PARTITION
-        self.tracker = SimpleNamespace(is_complete=lambda offset: offset in self.complete)
         self.owned_lanes, self.releaser = self._lanes_of_a_consumer()
         self.position = kafka.log_start
         self.running: dict[bytes, tuple[Record, LaneEntry[Record]]] = {}
@@ -203,6 +202,7 @@ class Owner:
         #: Follow-ups under way: (turn, record, due time or None when done), and whether Kafka has been told.
         self.ending: list[tuple[Record, LaneEntry[Record], int | None, bool]] = []
         self.complete = set(kafka.complete)
+        self.tracker = SimpleNamespace(is_complete=lambda offset: offset in self.complete)
         #: What an earlier assignment of this process still runs, by offset.
         self.orphans: dict[int, Record] = {}
         self.lanes = self._take_over()
