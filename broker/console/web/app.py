@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +20,9 @@ from ..session import EXPECTED, WRONG_INPUT
 from . import actions, dead_letter_actions, dead_letter_pages, pages, schedule_pages, task_pages
 from .guard import SAFE_METHODS, Asked, Refusal, refusal
 from .kept_pages import KeptPages
-from .looks import Console, Look, NotFound, Redirect, Unusable, View
+from .looks import Console, Look, NotFound, Redirect, Route, Unreachable, Unusable, View
 from .rendering import HEADERS, HERE, Renderer, document_of
+from .sections import Section, check
 from .sessions import COOKIE, LIFETIME_S, Attempts, Sessions
 from .users import Access, User, Users
 
@@ -42,30 +43,11 @@ CONTENT_TYPES = {
     ".svg": "image/svg+xml",
 }
 
+#: The first parts of the paths that no route of the tables below has.
+OTHER_PLACES = frozenset({"events", "log-in", "log-out", "static", "openapi.json"})
+
 #: Sanic wants another name for each application of a process.
 _numbers = itertools.count()
-
-Handler = Callable[[Look], View | Redirect]
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A route.
-
-    Attributes:
-      right: The right that it needs.
-      summary: One sentence, for the description of the interface.
-      is_kept: Whether its page depends on the URL, the user, the named documents of the store and the last
-        round alone, and on nothing that the audit notes.
-    """
-
-    method: str
-    path: str
-    right: Access
-    handler: Handler
-    summary: str
-    is_kept: bool = False
-
 
 PAGES = (
     Route("GET", "/", Access.VIEW, pages.overview, "Whether all is well, and the last hour.", is_kept=True),
@@ -143,17 +125,26 @@ class Identification:
 
 
 class WebConsole:
-    """The routes and the state of a console's HTTP side."""
+    """The routes and the state of a console's HTTP side.
 
-    def __init__(self, console: Console, identification: Identification) -> None:
+    Parameters:
+      sections: The pages of the application.
+    """
+
+    def __init__(
+        self, console: Console, identification: Identification, sections: Sequence[Section] = ()
+    ) -> None:
         self.console = console
         self._identification = identification
-        self._renderer = Renderer(console)
+        self._sections = sections
+        self._renderer = Renderer(console, sections)
         self._attempts = Attempts()
         # Passwords one at a time: each takes 19 MiB. Changes wait for Kafka.
         self._passwords = ThreadPoolExecutor(1, "console-passwords")
         self._changes = ThreadPoolExecutor(4, "console-changes")
         self._looks = ThreadPoolExecutor(3, "console-looks")
+        # What an application asks for its pages may hang.
+        self._of_sections = ThreadPoolExecutor(2, "console-sections")
         self._kept = KeptPages()
         self._streams = 0
         self._static = {
@@ -167,7 +158,9 @@ class WebConsole:
         app.register_middleware(self._guard, "request")
         app.register_middleware(self._add_headers, "response")
         for route in (*PAGES, *CHANGES):
-            self.add(app, route)
+            self.add(app, route, self._looks if route.method in SAFE_METHODS else self._changes)
+        for route in self._routes_of_sections:
+            self.add(app, route, self._of_sections)
         app.add_route(self._events, "/events", methods=["GET"], ctx_right=Access.VIEW, name="events")
         app.add_route(
             self._log_in_page, "/log-in", methods=["GET"], ctx_right=Access.PUBLIC, name="log_in_page"
@@ -180,11 +173,17 @@ class WebConsole:
         app.add_route(self._openapi, "/openapi.json", methods=["GET"], ctx_right=Access.VIEW, name="openapi")
         app.error_handler.add(Exception, self._on_error)
 
-    def add(self, app: Sanic[Any, Any], route: Route) -> None:
-        """Add a route."""
+    @property
+    def _routes_of_sections(self) -> list[Route]:
+        return [route for section in self._sections for route in section.routes]
+
+    def add(self, app: Sanic[Any, Any], route: Route, executor: ThreadPoolExecutor) -> None:
+        """Add a route, whose answers the executor makes: a slow page does not hold the others."""
 
         async def answer(request: Request, **path: Any) -> HTTPResponse:
-            return await self._answer(request, route, {name: str(value) for name, value in path.items()})
+            look = self._look(request, {name: str(value) for name, value in path.items()})
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(executor, self._made, request, route, look)
 
         app.add_route(
             answer,
@@ -251,7 +250,7 @@ class WebConsole:
             refused = Refusal(400, str(error))
         elif isinstance(error, SanicException):
             refused = Refusal(error.status_code, str(error))
-        elif isinstance(error, EXPECTED):
+        elif isinstance(error, (Unreachable, *EXPECTED)):
             refused = Refusal(502, str(error))
         else:
             logger.error("The request %s %s failed", request.method, request.path, exc_info=error)
@@ -260,16 +259,14 @@ class WebConsole:
 
     # Pages
 
-    async def _answer(self, request: Request, route: Route, path: dict[str, str]) -> HTTPResponse:
+    def _look(self, request: Request, path: dict[str, str]) -> Look:
         query = parse_qs(request.query_string, keep_blank_values=True, max_num_fields=5_000)
         if request.method not in SAFE_METHODS:
             query |= parse_qs(request.body.decode(errors="replace"), keep_blank_values=True)
-        look = Look(self.console, request.ctx.user, path, query)
-        executor = self._looks if request.method in SAFE_METHODS else self._changes
-        return await asyncio.get_running_loop().run_in_executor(executor, self._made, request, route, look)
+        return Look(self.console, request.ctx.user, path, query)
 
     def _made(self, request: Request, route: Route, look: Look) -> HTTPResponse:
-        """The answer of a route. It is made on a thread of its own: a slow page does not hold the others."""
+        """The answer of a route, made on a thread of an executor."""
         is_json, url = _wants_json(request), _url_of(request)
         if not route.is_kept:
             found = route.handler(look)
@@ -327,7 +324,7 @@ class WebConsole:
         )
 
     async def _openapi(self, request: Request) -> HTTPResponse:
-        return _json(openapi((*PAGES, *CHANGES)), 200)
+        return _json(openapi((*PAGES, *CHANGES, *self._routes_of_sections)), 200)
 
     # Logging in
 
@@ -385,18 +382,33 @@ class WebConsole:
         return answer
 
 
-def create_app(console: Console, identification: Identification) -> Sanic[Any, Any]:
-    """The application. Other pages can be added to it: a route without ``ctx_right`` is refused."""
+def create_app(
+    console: Console, identification: Identification, sections: Sequence[Section] = ()
+) -> Sanic[Any, Any]:
+    """The application. Other pages can be added to it: a route without ``ctx_right`` is refused.
+
+    Parameters:
+      sections: The pages of the application that the console is of.
+
+    Raises:
+      SectionRefused: When a section has the path of another one or of the console.
+    """
+    check(sections, taken={_place(route.path) for route in (*PAGES, *CHANGES)} | OTHER_PLACES)
     app: Sanic[Any, Any] = Sanic(f"console-{next(_numbers)}", configure_logging=False)
     app.config.REQUEST_MAX_SIZE = MAX_BODY_BYTES
     app.config.FALLBACK_ERROR_FORMAT = "text"
     # It compiles Sanic's methods anew for an application, which two applications of a process cannot share.
     app.config.TOUCHUP = False
-    WebConsole(console, identification).add_to(app)
+    WebConsole(console, identification, sections).add_to(app)
     return app
 
 
-def openapi(routes: tuple[Route, ...]) -> dict[str, Any]:
+def _place(path: str) -> str:
+    """The first part of a path."""
+    return path.split("/")[1]
+
+
+def openapi(routes: Sequence[Route]) -> dict[str, Any]:
     """A description of the pages as JSON."""
     paths: dict[str, Any] = {}
     for route in routes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
@@ -12,7 +12,7 @@ from .audit import Audit
 from .collector import Collector
 from .jobs import Jobs
 from .store import StateCache
-from .users import User
+from .users import Access, User
 
 #: Each number of so many digits has 64 bits at most.
 MAX_DIGITS = 18
@@ -24,6 +24,10 @@ class NotFound(Exception):
 
 class Unusable(Exception):
     """The request cannot be carried out as it is. The text is one sentence."""
+
+
+class Unreachable(Exception):
+    """A server that the page needs does not answer. The text is one sentence."""
 
 
 def number_of(text: str) -> int:
@@ -104,3 +108,25 @@ class Redirect:
 
     to: str
     document: dict[str, Any] = field(default_factory=dict)
+
+
+Handler = Callable[[Look], View | Redirect]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route.
+
+    Attributes:
+      right: The right that it needs.
+      summary: One sentence, for the description of the interface.
+      is_kept: Whether its page depends on the URL, the user, the named documents of the store and the last
+        round alone, and on nothing that the audit notes.
+    """
+
+    method: str
+    path: str
+    right: Access
+    handler: Handler
+    summary: str
+    is_kept: bool = False

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PrefixLoader, StrictUndefined
 
 from ...process import clock
 from ...process.strict_json import dumps
@@ -16,6 +17,7 @@ from ..queue_rows import drain_text
 from .actions import TOLD
 from .charts import HEIGHT, WIDTH, data_of
 from .looks import Console, View
+from .sections import Section
 from .users import Access, User
 
 HERE = Path(__file__).parent
@@ -80,10 +82,11 @@ def _query(values: dict[str, Any], **others: Any) -> str:
     return urlencode({name: value for name, value in merged.items() if value not in (None, "")})
 
 
-def environment() -> Environment:
+def environment(sections: Sequence[Section] = ()) -> Environment:
     """The templates. Everything that they print is escaped, and an unknown name is an error."""
+    of_sections = {section.name: FileSystemLoader(section.templates) for section in sections}
     env = Environment(
-        loader=FileSystemLoader(HERE / "templates"),
+        loader=ChoiceLoader([FileSystemLoader(HERE / "templates"), PrefixLoader(of_sections)]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -106,16 +109,18 @@ def environment() -> Environment:
         short=texts.short,
         size=texts.size,
     )
-    env.globals.update(navigation=NAVIGATION, chart_width=WIDTH, chart_height=HEIGHT, plural=texts.plural)
+    navigation = [*NAVIGATION, *((one.name, one.href, one.title) for one in sections)]
+    env.globals.update(navigation=navigation, chart_width=WIDTH, chart_height=HEIGHT, plural=texts.plural)
     return env
 
 
 class Renderer:
     """Makes pages of views."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, sections: Sequence[Section] = ()) -> None:
         self._console = console
-        self._env = environment()
+        self._env = environment(sections)
+        self._told = {**TOLD, **{key: text for one in sections for key, text in one.told.items()}}
 
     def page(self, view: View, *, user: User, url: str) -> str:
         """A page with its frame.
@@ -147,7 +152,7 @@ class Renderer:
             "title": title,
             "user": user,
             "url": url,
-            "told": TOLD.get(parse_qs(urlsplit(url).query).get("told", [""])[0]),
+            "told": self._told.get(parse_qs(urlsplit(url).query).get("told", [""])[0]),
             "dead_count": sum(row["dead"] for row in self._console.store.get("queues", [])),
             "can_operate": can_change and user is not None and user.has(Access.OPERATE),
             "can_administer": can_change and user is not None and user.has(Access.ADMINISTER),

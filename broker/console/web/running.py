@@ -16,6 +16,7 @@ from .audit import Audit
 from .collector import Collector
 from .jobs import Jobs
 from .looks import Console
+from .sections import SectionRefused, section_of
 from .sessions import Sessions
 from .store import StateCache
 from .users import DEFAULT_USER, Users, UsersRefused
@@ -37,23 +38,25 @@ class Options:
     proxy_addresses: frozenset[str]
     is_read_only: bool
     data: Path
+    pages: tuple[str, ...] = ()
 
 
 def run(session: Session, options: Options) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Raises:
-      Refused: When the file of users, the directory or the address cannot be used.
+      Refused: When the file of users, the pages, the directory or the address cannot be used.
     """
     return_freed_memory()
     broker = session.unasked_broker
     try:
+        sections = [section_of(name) for name in options.pages]
         users = _users(options)
         options.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         store, audit = StateCache(options.data / "cache.sqlite"), Audit(options.data / "audit.jsonl")
         key = _key(options.data / "session.key")
         listener = serving.listener_of(options.host, options.port)
-    except UsersRefused as e:
+    except (UsersRefused, SectionRefused) as e:
         raise Refused(str(e)) from e
     except OSError as e:
         raise Refused(f"The console cannot start: {e}") from e
@@ -63,11 +66,13 @@ def run(session: Session, options: Options) -> None:
     identification = Identification(users, Sessions(key), options.proxy_header, options.proxy_addresses)
     try:
         serving.serve(
-            create_app(console, identification),
+            create_app(console, identification, sections),
             listener,
             console.collector,
             lambda: _tell(listener.getsockname()[:2], options),
         )
+    except SectionRefused as e:
+        raise Refused(str(e)) from e
     finally:
         jobs.wait()
         store.close()

@@ -43,6 +43,12 @@ def console(
         Path | None,
         typer.Option(metavar="DIRECTORY", help="The place of the cache, the audit and the session key."),
     ] = None,
+    pages: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODULE:VARIABLE", help="Pages of the application, which are added; may be repeated."
+        ),
+    ] = None,
     password: Annotated[
         str | None,
         typer.Option(envvar="DKB_CONSOLE_PASSWORD", help="The password without --users; else a random one.",
@@ -85,6 +91,7 @@ def console(
             proxy_addresses=frozenset(proxy_address or ()),
             is_read_only=is_read_only,
             data=data or _data_directory(session.target.name),
+            pages=tuple(pages or ()),
         )
         running.run(session, options)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from broker.console.web.audit import Audit
 from broker.console.web.collector import Collector
 from broker.console.web.jobs import Jobs
 from broker.console.web.looks import Console
+from broker.console.web.sections import Section
 from broker.console.web.serving import listener_of, served
 from broker.console.web.sessions import COOKIE, Sessions
 from broker.console.web.store import StateCache
@@ -106,22 +107,26 @@ def open_as(console: Console, loop: asyncio.AbstractEventLoop) -> Iterator[Open]
     clients: dict[str, httpx.Client] = {}
     with ExitStack() as ending:
 
-        def serve(of: Console, how: Identification) -> httpx.Client:
+        def serve(of: Console, how: Identification, sections: Sequence[Section]) -> httpx.Client:
             listener = listener_of("127.0.0.1", 0)
             url = "http://{}:{}".format(*listener.getsockname()[:2])
-            serving = served(create_app(of, how), listener)
+            serving = served(create_app(of, how, sections), listener)
             asyncio.run_coroutine_threadsafe(serving.__aenter__(), loop).result(10)
             ending.callback(
                 lambda: asyncio.run_coroutine_threadsafe(serving.__aexit__(None, None, None), loop).result(10)
             )
             return ending.enter_context(httpx.Client(base_url=url, timeout=20))
 
-        def open_as(user: str | None, of: Console = console, **identification: Any) -> Browser:
-            key = f"{id(of)} {identification}"
+        def open_as(
+            user: str | None,
+            of: Console = console,
+            sections: Sequence[Section] = (),
+            **identification: Any,
+        ) -> Browser:
+            key = f"{id(of)} {identification} {[section.name for section in sections]}"
             if key not in clients:
-                clients[key] = serve(
-                    of, Identification(**{"users": USERS, "sessions": sessions, **identification})
-                )
+                how = Identification(**{"users": USERS, "sessions": sessions, **identification})
+                clients[key] = serve(of, how, sections)
             client = clients[key]
             headers = {"Origin": str(client.base_url).rstrip("/"), "Sec-Fetch-Site": "same-origin"}
             if user is not None:
