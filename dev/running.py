@@ -69,6 +69,7 @@ class Running:
             [
                 *(sys.executable, "-m", "broker.console", "--app", "tasks", "console"),
                 *("--port", str(self._console_port), "--data", servers.dev_dir / "console"),
+                *("--pages", "submissions.console.pages:API_KEYS"),
             ],
             log=self._logs / "console.log",
             env={**EMBEDDED_ENV, **os.environ, "DKB_CONSOLE_PASSWORD": self._console_password},

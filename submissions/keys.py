@@ -13,11 +13,10 @@ of them see the client's submissions.
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from broker.dead_letters import caller as this_user
@@ -27,18 +26,12 @@ from db.audit import Change, Entry
 from db.errors import DatabaseError
 from db.submissions import is_id, storable
 from settings import SettingsRefused, get_settings
+from submissions import key_texts
 from submissions.callers import SCOPES, new_key
 from submissions.database import Database
+from submissions.key_texts import DEFAULT_SCOPES, BadKeyText, document_of, plain, state_of
 
-DEFAULT_SCOPES = ("submit", "read")
 MAX_ENTRIES = 50
-_WINDOWS_S = {"s": 1, "m": 60, "h": 3600}
-_RATE = re.compile(r"([1-9][0-9]{0,8})/([smh])", re.ASCII)
-_MAX_NAME = 200
-#: Of an integer of RFC 9651, as the headers of a quota have it.
-_MAX_DIGITS = 15
-#: PostgreSQL stores no later time of a key.
-_LAST_TIME = datetime(9999, 12, 30, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +87,7 @@ class ApiKeys:
     def revoke(self, key_id: str, *, reason: str, by: str | None = None) -> bool:
         """Revoke a key; return whether there is one that was not revoked before."""
         by, reason = storable(this_user() if by is None else by), storable(reason)
+        key_id = storable(key_id)
         with self._database.transaction() as connection:
             is_revoked = api_keys.revoke_key(connection, key_id, by=by, reason=reason)
             if is_revoked:
@@ -146,7 +140,7 @@ class _NotFound(Exception):
 def _create(keys: ApiKeys, given: argparse.Namespace) -> tuple[Any, str]:
     limits = KeyLimits(given.rate, given.quota, given.expires)
     secret, key = keys.create(given.client, scopes=given.scope or DEFAULT_SCOPES, limits=limits, by=given.by)
-    document = {**_document(key, None), "key": secret}
+    document = {**document_of(key, None), "key": secret}
     lines = [
         f"{secret}",
         f"This is the key of {key.client}; it is not shown again. {_described(key, None)}",
@@ -157,7 +151,7 @@ def _create(keys: ApiKeys, given: argparse.Namespace) -> tuple[Any, str]:
 def _list(keys: ApiKeys, _: argparse.Namespace) -> tuple[Any, str]:
     found, used = keys.list()
     return (
-        {"keys": [_document(key, used.get(key.key_id)) for key in found]},
+        {"keys": [document_of(key, used.get(key.key_id)) for key in found]},
         _lines([_described(key, used.get(key.key_id)) for key in found] or ["There are no keys"]),
     )
 
@@ -172,7 +166,7 @@ def _revoke(keys: ApiKeys, given: argparse.Namespace) -> tuple[Any, str]:
 def _audit(keys: ApiKeys, given: argparse.Namespace) -> tuple[Any, str]:
     entries = keys.entries(key_id=given.key, task_id=given.task, item_id=given.item, limit=given.limit)
     documents = [
-        {name: _plain(value) for name, value in asdict(entry).items() if value is not None}
+        {name: plain(value) for name, value in asdict(entry).items() if value is not None}
         for entry in entries
     ]
     lines = [
@@ -182,31 +176,15 @@ def _audit(keys: ApiKeys, given: argparse.Namespace) -> tuple[Any, str]:
     return {"entries": documents}, _lines(lines or ["Nothing is recorded"])
 
 
-def _document(key: ApiKey, used: int | None) -> dict[str, Any]:
-    """Return everything about a key but its digest."""
-    document = {name: _plain(value) for name, value in asdict(key).items() if name != "digest"}
-    return {**document, "state": _state(key), "used_today": used}
-
-
 def _described(key: ApiKey, used: int | None) -> str:
-    parts = [key.key_id, key.client, _state(key), ",".join(key.scopes)]
+    parts = [key.key_id, key.client, state_of(key), ",".join(key.scopes)]
     if key.rate_requests:
         parts.append(f"{key.rate_requests} requests in {key.rate_window_s} s")
     if key.quota_per_day:
         parts.append(f"{used or 0} of {key.quota_per_day} ads today")
     if key.expires_at:
-        parts.append(f"expires {_plain(key.expires_at)}")
+        parts.append(f"expires {plain(key.expires_at)}")
     return "  ".join(parts)
-
-
-def _state(key: ApiKey) -> str:
-    if key.revoked_at is not None:
-        return "revoked"
-    return "expired" if key.expires_at and key.expires_at <= datetime.now(UTC) else "valid"
-
-
-def _plain(value: object) -> object:
-    return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value
 
 
 def _lines(lines: Sequence[str]) -> str:
@@ -226,7 +204,9 @@ def _arguments() -> argparse.Namespace:
     create = _verb(
         verbs.add_parser("create", parents=[changing], help="create a key, and print it once"), _create
     )
-    create.add_argument("client", type=_name, help="the client; a new name creates a new client")
+    create.add_argument(
+        "client", type=_typed(key_texts.name_of), help="the client; a new name creates a new client"
+    )
     create.add_argument(
         "--scope",
         action="append",
@@ -234,10 +214,17 @@ def _arguments() -> argparse.Namespace:
         help=f"what it may do, several times; {' and '.join(DEFAULT_SCOPES)} by default",
     )
     create.add_argument(
-        "--rate", type=_rate, metavar="N/s", help="requests of each API process; also N/m, N/h"
+        "--rate",
+        type=_typed(key_texts.rate_of),
+        metavar="N/s",
+        help="requests of each API process; also N/m, N/h",
     )
-    create.add_argument("--quota", type=_count, metavar="N", help="ads handed in on a day in UTC")
-    create.add_argument("--expires", type=_time, metavar="TIME", help="as 2027-01-31T12:00Z, or 90d")
+    create.add_argument(
+        "--quota", type=_typed(key_texts.count_of), metavar="N", help="ads handed in on a day in UTC"
+    )
+    create.add_argument(
+        "--expires", type=_typed(key_texts.time_of), metavar="TIME", help="as 2027-01-31T12:00Z, or 90d"
+    )
 
     _verb(
         verbs.add_parser("list", parents=[common], help="list all keys, without the keys themselves"), _list
@@ -252,7 +239,9 @@ def _arguments() -> argparse.Namespace:
     of.add_argument("--key", metavar="KEY_ID", help="by this key")
     of.add_argument("--task", type=_id, metavar="TASK_ID", help="to this submission")
     of.add_argument("--item", type=_id, metavar="ITEM_ID", help="to this ad")
-    log.add_argument("--limit", type=_count, default=MAX_ENTRIES, help=f"{MAX_ENTRIES} by default")
+    log.add_argument(
+        "--limit", type=_typed(key_texts.count_of), default=MAX_ENTRIES, help=f"{MAX_ENTRIES} by default"
+    )
     return parser.parse_args()
 
 
@@ -263,23 +252,16 @@ def _verb(
     return parser
 
 
-def _name(text: str) -> str:
-    name = text.strip()
-    if not name.isprintable() or not 1 <= len(name) <= _MAX_NAME:
-        raise argparse.ArgumentTypeError(f"{text!r} is no name of 1 to {_MAX_NAME} printable characters")
-    return name
+def _typed(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A type of argparse, which prints the sentence of a text that is refused."""
 
+    def typed(text: str) -> Any:
+        try:
+            return parse(text)
+        except BadKeyText as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
 
-def _rate(text: str) -> tuple[int, int]:
-    if not (parts := _RATE.fullmatch(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no rate such as 100/s, 600/m or 5000/h")
-    return int(parts[1]), _WINDOWS_S[parts[2]]
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 with up to {_MAX_DIGITS} digits")
-    return int(text)
+    return typed
 
 
 def _id(text: str) -> int:
@@ -287,20 +269,6 @@ def _id(text: str) -> int:
     if not is_id(number):
         raise argparse.ArgumentTypeError(f"{text!r} is no id")
     return number
-
-
-def _time(text: str) -> datetime:
-    if days := re.fullmatch(r"([1-9][0-9]{0,4})d", text, re.ASCII):
-        return datetime.now(UTC) + timedelta(days=int(days[1]))
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time such as 2027-01-31T12:00Z, or 90d") from error
-    if moment.tzinfo is None:
-        raise argparse.ArgumentTypeError(f"{text!r} has no time zone; UTC is written 2027-01-31T12:00Z")
-    if not datetime.now(UTC) < moment <= _LAST_TIME:
-        raise argparse.ArgumentTypeError(f"{text!r} is in the past, or after the year 9999")
-    return moment
 
 
 if __name__ == "__main__":
