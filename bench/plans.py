@@ -108,11 +108,20 @@ CALLS: dict[str, Callable[[Connection], object]] = {
         [submissions.Outcome(f"m{number}", 1, 1, is_violation=True, probability=0.5) for number in range(5)],
         [judgements.Judgement(f"m{number}", 1, "model", 0.5, 0.5, 0.5, "approve") for number in range(5)],
     ),
-    "judgements.write_unlocked_verdicts": lambda c: judgements.write_unlocked_verdicts(
-        c,
-        [submissions.Outcome(f"m{number}", 1, 1, is_violation=True, probability=0.5) for number in range(5)],
-        [judgements.Judgement(f"m{number}", 1, "model", 0.5, 0.5, 0.5, "approve") for number in range(5)],
-    ),
+    "judgements.write_unlocked_verdicts": lambda c: [
+        judgements.write_unlocked_verdicts(
+            c,
+            [
+                submissions.Outcome(f"m{number}", 1, 1, is_violation=True, probability=0.5)
+                for number in range(count)
+            ],
+            [
+                judgements.Judgement(f"m{number}", 1, "model", 0.5, 0.5, 0.5, "approve")
+                for number in range(count)
+            ],
+        )
+        for count in (1, 5)
+    ],
     "judgements.read_judgement": lambda c: judgements.read_judgement(c, 77),
     "listing.read_page": lambda c: (
         listing.read_page(c, limit=50),

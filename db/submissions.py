@@ -163,8 +163,15 @@ _WITH_WRITTEN = """
         SELECT pg_notify('{channel}', string_agg(CAST(id AS text), ',')) FROM written GROUP BY payload
     )
 """
-_IS_OPEN = """(row.generation = outcome.generation AND row.status = 'pending'
-            OR row.generation < outcome.generation)"""
+
+
+def is_open(generation: str) -> str:
+    """Return the condition that a ``row`` takes an outcome of this generation, an expression of SQL."""
+    return f"""(row.generation = {generation} AND row.status = 'pending'
+            OR row.generation < {generation})"""
+
+
+_IS_OPEN = is_open("outcome.generation")
 _PLACES = {"is_open": _IS_OPEN, "ids_in_a_payload": IDS_IN_A_PAYLOAD, "channel": CHANNEL}
 
 #: The beginnings of statements that write outcomes. The first waits for locked rows, the second only for a
