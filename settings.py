@@ -4,6 +4,7 @@
 """
 
 import ipaddress
+import re
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,12 @@ class SettingsRefused(Exception):
 
 def _of_postgresql(url: str) -> str:
     psycopg2_url(url)
+    return url
+
+
+def _of_web(url: str) -> str:
+    if url and not re.match(r"https?://[^/\s]", url):
+        raise ValueError("is no URL such as http://127.0.0.1:9180/")
     return url
 
 
@@ -65,6 +72,9 @@ class Settings(BaseSettings):
     api_port: int = Field(default=8000, ge=0, le=65535)
     api_keys: Literal["auto", "on", "off"] = Field(
         default="auto", description="whether requests need a key; auto: unless the address is loopback"
+    )
+    console_url: Annotated[str, AfterValidator(_of_web)] = Field(
+        default="", description="of the web console, to which the first page of the API links; empty for none"
     )
     api_workers: int = Field(default=1, ge=1, description="API processes")
     api_shutdown_timeout_s: float = Field(

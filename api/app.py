@@ -62,7 +62,7 @@ def create_app(address: str = "") -> Sanic:
         name="no_task_id",
         ctx_scope="read",
     )
-    add_docs(app, needs_keys=app.ctx.needs_keys)
+    add_docs(app, needs_keys=app.ctx.needs_keys, console_url=get_settings().console_url)
     app.ctx.metrics = ApiMetrics()
     add_metrics(app, app.ctx.metrics)
     app.register_listener(_start, "before_server_start")

@@ -61,8 +61,15 @@ class Running:
             env={**EMBEDDED_ENV, **os.environ},
             cwd=ROOT,
         )
-        self._api = Child("the API", [sys.executable, "main.py"], log=self._logs / "api.log", cwd=ROOT)
         self._console_port = _console_port()
+        self._console_url = f"http://{HOST}:{self._console_port}/"
+        self._api = Child(
+            "the API",
+            [sys.executable, "main.py"],
+            log=self._logs / "api.log",
+            env={**os.environ, "CONSOLE_URL": self._console_url},
+            cwd=ROOT,
+        )
         self._console_password = secrets.token_urlsafe(9)
         self._console = Child(
             "the web console",
@@ -135,7 +142,7 @@ class Running:
         """
         number, python = TRIED_AD["item_id"], _shown(Path(sys.executable))
         say()
-        say(f"Web console  http://{HOST}:{self._console_port}/")
+        say(f"Web console  {self._console_url}")
         say(f"  Log in as admin with the password {self._console_password}")
         say(f"Break it, see the dead letter, redrive it: moderate ad {number}, which does not exist,")
         say(f"    {python} -m broker.console --app tasks enqueue moderate_item '[{number}]'")

@@ -20,12 +20,14 @@ td, th { border-bottom: 1px solid #ddd; padding: .3rem .6rem .3rem 0 }
 """
 
 
-def add_docs(app: Sanic, *, needs_keys: bool) -> None:
-    """Serve the document and the page, for which nobody needs a key. Both are made once."""
-    described = document(needs_keys=needs_keys)
-    page = _page(described)
+def add_docs(app: Sanic, *, needs_keys: bool, console_url: str) -> None:
+    """Serve the document and the pages, for which nobody needs a key. They are made once.
 
-    root = _root_page(described)
+    Parameters:
+      console_url: Of the web console, to which the first page links; empty for none.
+    """
+    described = document(needs_keys=needs_keys)
+    page, root = _page(described), first_page(described, console_url)
 
     async def openapi(_: Request) -> HTTPResponse:
         return json_response(described, dumps=partial(json.dumps, ensure_ascii=False))
@@ -45,8 +47,15 @@ def add_docs(app: Sanic, *, needs_keys: bool) -> None:
     app.add_route(docs, "/docs", methods=["GET", "HEAD"], name="docs")
 
 
-def _root_page(described: dict[str, Any]) -> str:
+def first_page(described: dict[str, Any], console_url: str) -> str:
+    """The page that says what this is, and where what is.
+
+    Parameters:
+      described: The OpenAPI document.
+      console_url: Of the web console; empty for none.
+    """
     info = described["info"]
+    console = [f"<li><a href='{escape(console_url)}'>The web console</a>, for operators</li>"]
     return _document(
         info["title"],
         f"<h1>{escape(info['title'])}</h1><p>{escape(info['description'])}</p>",
@@ -54,6 +63,7 @@ def _root_page(described: dict[str, Any]) -> str:
         "<li><a href='/docs'>The API</a>, with examples; for programs: ",
         "<a href='/openapi.json'>OpenAPI</a></li>",
         "<li><a href='/readyz'>Health</a>: what is missing, and <a href='/livez'>whether it runs</a></li>",
+        *(console if console_url else []),
         "</ul>",
     )
 

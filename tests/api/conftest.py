@@ -11,11 +11,15 @@ from dev.stack import Stack
 from tests.db.rows import load_sample_ads
 from tests.service import Api
 
+#: A URL with characters that HTML escapes.
+CONSOLE_URL = "http://console.example/?a='1'&b=<2>"
+
 
 @pytest.fixture(scope="package")
 def api(stack: Stack, server_home: Callable[[], Path], new_namespace: Callable[[], str]) -> Iterator[Api]:
     """``python main.py`` on the session's servers."""
-    api = Api(server_home(), {**stack.env(), "KAFKA_NAMESPACE": new_namespace()})
+    env = {**stack.env(), "KAFKA_NAMESPACE": new_namespace(), "CONSOLE_URL": CONSOLE_URL}
+    api = Api(server_home(), env)
     api.start()
     yield api
     api.child.stop()

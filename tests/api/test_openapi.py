@@ -12,9 +12,11 @@ from openapi_spec_validator import validate
 from sqlalchemy import Engine
 
 from api import create_app
+from api.docs.page import first_page
 from db import idempotency, submissions
 from db.engine import transaction
 from db.submissions import Outcome
+from tests.api.conftest import CONSOLE_URL
 from tests.db.rows import submit
 
 # The last only says that task_id is missing; the metrics are in docs/metrics.md.
@@ -194,11 +196,18 @@ def test_the_first_page_says_what_this_is_and_links_to_what_there_is(client: htt
     page = Elements(response.text)
     assert "Moderation of classified ads" in page.text
     links = {attributes["href"] for tag, attributes in page.elements if tag == "a"}
-    assert links >= {"/docs", "/openapi.json", "/readyz", "/livez"}
-    for link in links:
+    assert links == {"/docs", "/openapi.json", "/readyz", "/livez", CONSOLE_URL}
+    for link in links - {CONSOLE_URL}:
         assert link is not None
         assert client.get(link).status_code == 200
     assert client.head("/").status_code == 200
+
+
+def test_the_first_page_of_an_api_without_a_console_names_none(document: dict[str, Any]) -> None:
+    page = Elements(first_page(document, console_url=""))
+    assert {attributes["href"] for tag, attributes in page.elements if tag == "a"} == {
+        *("/docs", "/openapi.json", "/readyz", "/livez"),
+    }
 
 
 def test_json_is_utf_8_and_escapes_no_letter(client: httpx.Client) -> None:

@@ -176,6 +176,7 @@ def test_a_second_run_still_has_the_first_ones_verdicts(dev: Dev, second_run: Ch
 
 def test_the_web_console_answers_where_it_is_printed(dev: Dev, second_run: Child) -> None:
     assert f"Web console  http://127.0.0.1:{dev.console_port}/" in text(second_run)
+    assert f"'http://127.0.0.1:{dev.console_port}/'" in httpx.get(f"{dev.api_url}/").text
     password = re.search(r"^  Log in as admin with the password (\S+)$", text(second_run), re.MULTILINE)
     assert password
     url = f"http://127.0.0.1:{dev.console_port}"

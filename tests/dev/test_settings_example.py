@@ -6,6 +6,7 @@ import os
 import re
 
 import pytest
+from pydantic import ValidationError
 
 from dev.stack import ROOT
 from settings import Settings
@@ -22,3 +23,9 @@ def test_the_examples_values_are_the_defaults(monkeypatch: pytest.MonkeyPatch) -
     for name in set(os.environ) & set(NAMES):
         monkeypatch.delenv(name)
     assert Settings(_env_file=EXAMPLE) == Settings(_env_file=None)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("url", ["javascript:alert(1)", "console.example", "http:///", "http:// x"])
+def test_a_console_that_is_no_page_of_the_web_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match="is no URL such as"):
+        Settings(console_url=url)
