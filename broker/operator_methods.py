@@ -18,7 +18,7 @@ from .control import AbortOutcome, Command, PauseResult, Pauses
 from .dead_letters import DeadLetter, DeadLetterQueue, Imported, Resolved
 from .dead_letters.dead_letter import DiscardOptions, Filters, RedriveOptions
 from .declared_queues import DeclaredQueues
-from .delays import Outcome, Pending
+from .delays import Cancellation, Outcome, Pending
 from .delays.index_check import IndexFileFinding
 from .errors import NotAuthorized, ParameterRefused, UnknownWorker
 from .kafka.topic_layout import TopicLayout
@@ -114,10 +114,15 @@ class OperatorMethods:
         check_counts(0, limit=limit)
         return self.parts.lane_backlog.longest(queue_name, limit)
 
-    def cancel(self, message_id: str, *, timeout_s: float = 10.0) -> Outcome:
+    def cancel(
+        self, message_id: str, *, timeout_s: float = 10.0, reason: str = "", by: str | None = None
+    ) -> Outcome:
         """Drop a delayed message, or one that waits for its retry; see ``Delays.cancel``.
 
         A worker must run; it decides: CANCELLED, TOO_LATE or UNKNOWN.
+
+        Parameters:
+          reason, by: Why and who, for :meth:`cancellations`; this system's user and host by default.
 
         Raises:
           CancelUndecided: When no worker decided within ``timeout_s``. The request stands.
@@ -125,7 +130,8 @@ class OperatorMethods:
         """
         check_names(message_id=message_id)
         check_seconds(timeout_s=timeout_s)
-        return self.parts.delays.cancel(message_id, timeout_s=timeout_s)
+        check_texts(reason=reason, by=by)
+        return self.parts.delays.cancel(message_id, reason=reason, by=by, timeout_s=timeout_s)
 
     def run_now(self, *message_ids: str, timeout_s: float = 10.0) -> dict[str, Outcome | None]:
         """Run delayed messages, and those that wait for their retry, now; see ``Delays.run_now``.
@@ -153,6 +159,16 @@ class OperatorMethods:
         """
         check_names(message_id=message_id)
         return self.parts.delays.outcome(message_id)
+
+    def cancellations(self, message_id: str) -> list[Cancellation]:
+        """The requests to cancel a message, by their time: who asked, why, and what came of it. They are kept
+        for a week after the decision.
+
+        Raises:
+          KafkaUnavailable: When Kafka does not answer.
+        """
+        check_names(message_id=message_id)
+        return self.parts.delays.cancellations(message_id)
 
     @property
     def dead_letter_queue(self) -> DeadLetterQueue:

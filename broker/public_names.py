@@ -9,7 +9,7 @@ from .broker import KafkaBroker
 from .control import AbortOutcome, Command, PauseResult, Pauses
 from .dead_letters import DeadLetter, DeadLetters, Imported, ImportNote, Resolved, default_middleware
 from .dead_letters.dead_letter import Filters
-from .delays import CancelUndecided, DelayedMessage, Outcome, Pending
+from .delays import Cancellation, CancelUndecided, DelayedMessage, Outcome, Pending
 from .delays.index_check import IndexFileFinding
 from .errors import (
     Abort,
@@ -59,6 +59,7 @@ __all__ = [
     "ActorCounters",
     "Arrivals",
     "CancelUndecided",
+    "Cancellation",
     "ClientKind",
     "Command",
     "Cron",

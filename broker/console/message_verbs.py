@@ -138,6 +138,8 @@ def cancel(
     wait: Annotated[
         float, typer.Option(min=0.1, metavar="SECONDS", help="The time to wait for the decision of a worker.")
     ] = 10.0,
+    reason: Annotated[str, typer.Option(help="Why, for task show.")] = "",
+    by: Annotated[str | None, typer.Option(help="Who; by default this user and host.")] = None,
 ) -> None:
     """Drop a delayed message, or one that waits for its retry. A worker must run: it decides.
 
@@ -148,7 +150,7 @@ def cancel(
       dkb shop.tasks cancel 7c1ea0d6-2f0f-4e8e-9a57-6b8f0b7b0b51
     """
     with ending(context) as session:
-        outcome = session.broker.cancel(message_id, timeout_s=wait)
+        outcome = session.broker.cancel(message_id, timeout_s=wait, reason=reason, by=by)
         told = {
             Outcome.CANCELLED: "is cancelled",
             Outcome.TOO_LATE: "was forwarded to its queue before: it is too late to cancel it",

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from dramatiq.errors import DecodeError
 from dramatiq.message import Message
 
-from .. import DeadLetter, DelayedMessage, EventKind, FoundRecord, HistoryEvent, RecordState
+from .. import (
+    Cancellation,
+    DeadLetter,
+    DelayedMessage,
+    EventKind,
+    FoundRecord,
+    HistoryEvent,
+    Outcome,
+    RecordState,
+)
 from . import texts
 from .dead_letter_rows import record_text
 from .documents import EventRow, ResolutionRow, RunningRow
@@ -34,6 +44,7 @@ class Traces:
     dead_letters: list[DeadLetter] = field(default_factory=list)
     resolutions: list[ResolutionRow] = field(default_factory=list)
     delayed: list[DelayedMessage] = field(default_factory=list)
+    cancellations: list[Cancellation] = field(default_factory=list)
     records: list[FoundRecord] = field(default_factory=list)
     ends: dict[str, tuple[int, str]] = field(default_factory=dict)
     left: set[tuple[str, int]] = field(default_factory=set)
@@ -48,6 +59,7 @@ class Traces:
             or self.dead_letters
             or self.resolutions
             or self.delayed
+            or self.cancellations
             or self.records
         )
 
@@ -77,11 +89,23 @@ class Traces:
         if self.dead_letters:
             return "dead"
         last = self.history[-1] if self.history else None
+        if self._is_cancelled():
+            return "cancelled"
         if last is not None and last.kind == EventKind.DEAD_LETTERED:
             return "resolved" if self.resolutions else "dead"
         if last is not None:
             return str(last.kind)
+        if any(one.outcome is None for one in self.cancellations):
+            return "cancelling"
         return "completed" if states else "unknown"
+
+    def _is_cancelled(self) -> bool:
+        """Whether nothing has happened to the message since it was cancelled."""
+        last_ms = max((event.at_ms for event in self.history), default=0)
+        return any(
+            one.outcome is Outcome.CANCELLED and (_moment_ms(one.decided_at) or 0) >= last_ms
+            for one in self.cancellations
+        )
 
     def _has_ended(self, run: RunningRow) -> bool:
         """Whether the history has the end of a run that is in the worker's last report."""
@@ -122,6 +146,8 @@ STATUSES = {
     "interrupted": "its run was ended from outside, as by the death of its worker, and the next worker runs "
     "it again",
     "aborted": "an operator has aborted it: it did not run, or its run was ended",
+    "cancelled": "it was delayed, and its delay was cancelled: it does not run",
+    "cancelling": "its delay is to be cancelled, and no worker has decided it yet",
     "expired": "its time was over before it ran",
     "duplicate": "it is unique, and an earlier one of its key had not released the key: it did not run",
     "resolved": "it was a dead letter, which was redriven or discarded",
@@ -154,6 +180,8 @@ def _events(traces: Traces) -> Iterable[EventRow]:
     for delayed in traces.delayed:
         due_ms = int(delayed.due.timestamp() * 1000)
         yield _event(due_ms, "due", due_ms=due_ms, error=None if decoded(delayed) else UNDECODABLE)
+    for cancellation in traces.cancellations:
+        yield _cancel_event(cancellation)
     for dead_letter in traces.dead_letters:
         if (EventKind.DEAD_LETTERED, dead_letter.retry_count + 1) in known:
             continue
@@ -167,6 +195,13 @@ def _events(traces: Traces) -> Iterable[EventRow]:
         )
     for done in traces.resolutions:
         yield _event(done["at_ms"], f"{done['action']} {done['state']}", by=done["by"], reason=done["reason"])
+
+
+def _cancel_event(one: Cancellation) -> EventRow:
+    told = {Outcome.CANCELLED: "cancelled", None: "cancel requested"}
+    at = one.decided_at or one.requested_at
+    name = told.get(one.outcome, "cancel came too late")
+    return _event(_moment_ms(at), name, by=one.by or None, reason=one.reason or None)
 
 
 def _runs(traces: Traces, known: Collection[tuple[str, int]]) -> Iterable[EventRow]:
@@ -211,6 +246,10 @@ def _before_end(traces: Traces, end: HistoryEvent, known: Collection[tuple[str, 
         yield _event(began_ms, "started", attempt=end.attempt, worker=end.worker_id)
 
 
+def _moment_ms(moment: datetime | None) -> int | None:
+    return None if moment is None else round(moment.timestamp() * 1000)
+
+
 def _ms(value: Any) -> int | None:
     return int(value) if isinstance(value, int | float) else None
 
@@ -230,7 +269,7 @@ def _detail(row: EventRow) -> str:
     if row["due_ms"] is not None:
         parts.append(f"due {texts.moment(row['due_ms'])}")
     if row["by"]:
-        parts.append(f"by {row['by']}: {row['reason']}")
+        parts.append(f"by {row['by']}" + (f": {row['reason']}" if row["reason"] else ""))
     if row["record"]:
         parts.append(row["record"])
     return ", ".join(parts) or texts.NONE

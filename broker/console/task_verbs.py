@@ -90,8 +90,11 @@ def _trace(
         traces.history = list(history)
         traces.missing += history.missing
     names = session.queue_names(None if queue is None else [queue])
+    traces.cancellations = broker.cancellations(message_id)
     if queue is None and (
-        told := {row["queue"] for row in traces.running} | {e.queue_name for e in traces.history}
+        told := {row["queue"] for row in traces.running}
+        | {event.queue_name for event in traces.history}
+        | {one.queue_name for one in traces.cancellations if one.queue_name}
     ):
         names = [name for name in names if name in told]
     for name in names:
@@ -146,7 +149,7 @@ def _resolutions(session: Session, queue: str, message_id: str) -> Iterator[Reso
 def _life(traces: Traces) -> Answer:
     message = traces.message()
     rows, status = event_rows(traces), traces.status()
-    told: list[Any] = [*traces.running, *traces.history, *traces.delayed]
+    told: list[Any] = [*traces.running, *traces.history, *traces.delayed, *traces.cancellations]
     actor = message.actor_name if message else _first(told, "actor", "actor_name")
     queue = message.queue_name if message else _first(told, "queue", "queue_name")
     dead = [detail_of(one) for one in traces.dead_letters]

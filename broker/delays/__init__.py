@@ -9,12 +9,13 @@ from .cancellation import CancelUndecided
 from .delays import Delays
 from .forwarder import Forwarder
 from .record_format import MAX_DELAY_MS, Outcome, delay_record
-from .view import DelayedMessage, Pending
+from .view import Cancellation, DelayedMessage, Pending
 
 __all__ = [
     "MAX_DELAY_MS",
     "CacheUnusable",
     "CancelUndecided",
+    "Cancellation",
     "DelayedMessage",
     "Delays",
     "Forwarder",

@@ -21,7 +21,7 @@ from ..process import clock
 from ..produce.publisher import Publisher, publish_all
 from ..produce.record import partition_of
 from .delayed_topic import look_up
-from .record_format import CancelDecision, Outcome, cancel_request, strongest
+from .record_format import CancelDecision, CancelNote, Outcome, cancel_request, strongest
 from .topic_reading import REQUEST_TIMEOUT_MS, entries_of
 
 
@@ -38,21 +38,23 @@ class CancelClient:
         self._topics = topics
         self._publisher = publisher
 
-    def cancel(self, message_id: str, *, timeout_s: float) -> Outcome:
+    def cancel(self, message_id: str, note: CancelNote, *, timeout_s: float) -> Outcome:
         """See ``Delays.cancel``."""
         topic = look_up(self._clients, self._topics)
         number = partition_of(message_id.encode(), topic.partition_count)
-        outcome = self._request(topic.name, message_id, [number], timeout_s)
+        outcome = self._request(topic.name, message_id, note, [number], timeout_s)
         others = [other for other in range(topic.partition_count) if other != number]
         if outcome is Outcome.UNKNOWN and others:
-            outcome = self._request(topic.name, message_id, others, timeout_s)
+            outcome = self._request(topic.name, message_id, note, others, timeout_s)
         return outcome
 
-    def _request(self, topic: str, message_id: str, numbers: list[int], timeout_s: float) -> Outcome:
+    def _request(
+        self, topic: str, message_id: str, note: CancelNote, numbers: list[int], timeout_s: float
+    ) -> Outcome:
         partitions = [TopicPartition(topic, number) for number in numbers]
         doing = f"The decision about {message_id} could not be read"
         ends = self._clients.ask(lambda: self._ends_of(partitions), doing, rights=reading(topic))
-        asked = [cancel_request(topic, message_id, partition=number) for number in numbers]
+        asked = [cancel_request(topic, message_id, partition=number, note=note) for number in numbers]
         records = [record for _, record in asked]
         publish_all(self._publisher, records, f"Kafka did not acknowledge the cancel of {message_id}")
         requests = {request.id for request, _ in asked}

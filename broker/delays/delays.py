@@ -12,6 +12,8 @@ from ..kafka.clients import Clients
 from ..kafka.topics import Topics
 from ..kafka.types import Headers
 from ..partition_keys.record_format import REQUEUE_HEADERS_BYTES
+from ..process import clock
+from ..process.caller import caller
 from ..produce.publisher import Publisher, publish_all
 from ..produce.record import Record
 from ..reaper.registrar import MembershipSlot
@@ -21,9 +23,9 @@ from .forwarder import Forwarder
 from .forwarding import Forwarding, NoteForward, WriteDeadLetter
 from .index_check import IndexFileFinding
 from .index_files import IndexFiles
-from .record_format import Outcome, delay_record, flush_command
+from .record_format import CancelNote, Outcome, delay_record, flush_command
 from .run_now import RunNowClient
-from .view import DelayView, Pending
+from .view import Cancellation, DelayView, Pending
 
 
 class Delays:
@@ -128,8 +130,13 @@ class Delays:
         """
         return self._view.waiting(queue)
 
-    def cancel(self, message_id: str, *, timeout_s: float = 10.0) -> Outcome:
+    def cancel(
+        self, message_id: str, *, reason: str = "", by: str | None = None, timeout_s: float = 10.0
+    ) -> Outcome:
         """Drop the delays of a message.
+
+        Parameters:
+          reason, by: Why and who, for ``cancellations``; this system's user and host by default.
 
         Returns:
           CANCELLED: The message waited and will not run. TOO_LATE: The message is on its queue, or may be.
@@ -140,7 +147,8 @@ class Delays:
             decision later.
           KafkaUnavailable: When Kafka does not answer. The request may stand.
         """
-        return self._cancel_client.cancel(message_id, timeout_s=timeout_s)
+        note = CancelNote(caller() if by is None else by, reason, clock.wall_ms())
+        return self._cancel_client.cancel(message_id, note, timeout_s=timeout_s)
 
     def run_now(self, message_ids: Iterable[str], *, timeout_s: float = 10.0) -> dict[str, Outcome | None]:
         """Forward delayed messages to their queues now, whatever their due times.
@@ -163,6 +171,14 @@ class Delays:
           KafkaUnavailable: When Kafka does not answer.
         """
         return self._view.outcome(message_id)
+
+    def cancellations(self, message_id: str) -> list[Cancellation]:
+        """The requests to cancel a message of the last week, by their time, with who asked and why.
+
+        Raises:
+          KafkaUnavailable: When Kafka does not answer.
+        """
+        return self._view.cancels_of(message_id)
 
     def flush(self, queue: str) -> None:
         """Drop the messages that wait for a queue now: they neither count nor run any more, except messages

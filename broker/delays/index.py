@@ -34,7 +34,7 @@ from .index_schema import (
     unpack_row,
 )
 from .index_store import Store
-from .index_writing import apply_entry, compare_entry, last_outcome
+from .index_writing import apply_entry, cancels_of, compare_entry, decisions_to_publish, last_outcome
 from .record_format import CancelDecision, Delay, Entry, Outcome
 
 #: Waiting delays that were never postponed, and waiting delays that were.
@@ -233,8 +233,8 @@ class DelayIndex(Store):
         """The cancel decisions that Kafka does not have; none while it lacks a tombstone of a delay."""
         if self.pending_tombstones(1):
             return []
-        found = self._query("SELECT id, outcome, decided_ms FROM cancels WHERE told = 0 LIMIT ?", (limit,))
-        return [CancelDecision(request_id, Outcome(outcome), ms) for request_id, outcome, ms in found]
+        with self._translated_errors():
+            return decisions_to_publish(self._db, limit)
 
     def to_forget(self, decided_before_ms: int, limit: int) -> list[str]:
         """The ids of cancel requests that were decided before a time."""
@@ -247,6 +247,11 @@ class DelayIndex(Store):
         """The latest published decision about cancelling a message; None without a decision."""
         with self._translated_errors():
             return last_outcome(self._db, message_id, "told = 1")
+
+    def cancels_of(self, message_id: str) -> list[tuple[CancelDecision, bool]]:
+        """The requests to cancel a message, each with whether Kafka has its decision, by their time."""
+        with self._translated_errors():
+            return cancels_of(self._db, message_id)
 
     # Waiting delays
 

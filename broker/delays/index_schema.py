@@ -19,6 +19,10 @@ OUTCOMES = {FORWARDED: Outcome.FORWARDED, CANCELLED: Outcome.CANCELLED, FLUSHED:
 
 VERSION = 2
 _TO_FORWARD = f"CREATE INDEX to_forward ON delays (due_ms) WHERE state = {WAITING}"
+_NOTES = (
+    "CREATE TABLE IF NOT EXISTS cancel_notes (id TEXT PRIMARY KEY, asked_by TEXT NOT NULL,"
+    " reason TEXT NOT NULL, requested_ms INTEGER, queue TEXT NOT NULL) WITHOUT ROWID"
+)
 SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE delays (
@@ -36,8 +40,12 @@ CREATE TABLE cancels (
     id TEXT PRIMARY KEY, outcome TEXT NOT NULL, decided_ms INTEGER NOT NULL, told INTEGER NOT NULL
 );
 CREATE INDEX to_tell ON cancels (id) WHERE told = 0;
-CREATE INDEX by_age ON cancels (decided_ms) WHERE told = 1
+CREATE INDEX by_age ON cancels (decided_ms) WHERE told = 1;
+{_NOTES}
 """
+#: Executed whenever a file is opened. The table of the notes came without a version: an earlier version of
+#: the broker, which does not know it, continues with the file, and would rebuild one of another version.
+ON_OPENING = [_NOTES, "DELETE FROM cancel_notes WHERE id NOT IN (SELECT id FROM cancels)"]
 #: The statements that upgrade a file, by the version that it has. Version 1 kept the end of a delay's backoff
 #: in the file, by the wall clock.
 UPGRADES = {1: ["DROP INDEX to_forward", "ALTER TABLE delays DROP COLUMN try_ms", _TO_FORWARD]}

@@ -52,6 +52,11 @@ class Store(SqliteCache):
             self._write_progress(0, now_ms, -1)
         self._load()
 
+    def _bring_to_version(self) -> None:
+        super()._bring_to_version()
+        for statement in index_schema.ON_OPENING:
+            self._db.execute(statement)
+
     def _load(self) -> None:
         meta = dict(self._query("SELECT name, value FROM meta"))
         self._identity: str | None = meta.get("identity")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..process.sqlite_cache import pack_headers
 from . import index_repair
@@ -23,6 +24,7 @@ from .record_format import (
     KEY_SUFFIX_LENGTH,
     CancelDecision,
     CancelForgotten,
+    CancelNote,
     CancelRequest,
     Delay,
     Done,
@@ -43,12 +45,15 @@ def apply_entry(db: sqlite3.Connection, entry: Entry, now_ms: int) -> None:
             _add(db, entry)
         case Done():
             _remove(db, entry)
-        case CancelRequest():
-            _write_decision(db, entry.id, _decide(db, entry.message_id), now_ms, published=False)
-        case CancelDecision(request_id, outcome, decided_ms):
-            _write_decision(db, request_id, outcome, decided_ms, published=True)
+        case CancelRequest(request_id, note):
+            note = replace(note, queue=_queue_of(db, entry.message_id))
+            decision = CancelDecision(request_id, _decide(db, entry.message_id), now_ms, note)
+            _write_decision(db, decision, published=False)
+        case CancelDecision():
+            _write_decision(db, entry, published=True)
         case CancelForgotten(request_id):
             db.execute("DELETE FROM cancels WHERE id = ?", (request_id,))
+            db.execute("DELETE FROM cancel_notes WHERE id = ?", (request_id,))
         case Flush(queue):
             db.execute(f"UPDATE delays SET state = {FLUSHED} WHERE queue = ? AND state = {WAITING}", (queue,))
         case DueNow(ids):
@@ -168,10 +173,47 @@ def _decide(db: sqlite3.Connection, message_id: str) -> Outcome:
     return last_outcome(db, message_id, "1") or Outcome.UNKNOWN
 
 
-def _write_decision(
-    db: sqlite3.Connection, request_id: str, outcome: Outcome, decided_ms: int, *, published: bool
-) -> None:
+def _queue_of(db: sqlite3.Connection, message_id: str) -> str:
+    """The queue of the delays of a message; empty without one."""
+    found = db.execute(
+        f"SELECT queue FROM delays WHERE {IDS_OF_MESSAGE} LIMIT 1", ids_of_message(message_id)
+    ).fetchone()
+    return str(found[0]) if found else ""
+
+
+def _write_decision(db: sqlite3.Connection, decision: CancelDecision, *, published: bool) -> None:
     db.execute(
         "INSERT OR REPLACE INTO cancels VALUES (?, ?, ?, ?)",
-        (request_id, outcome.value, decided_ms, published),
+        (decision.id, decision.outcome.value, decision.decided_ms, published),
     )
+    # The decision of a forwarder of an earlier version has no note: that of its request stays.
+    if (note := decision.note) != CancelNote():
+        db.execute(
+            "INSERT OR REPLACE INTO cancel_notes VALUES (?, ?, ?, ?, ?)",
+            (decision.id, note.by, note.reason, note.requested_ms, note.queue),
+        )
+
+
+def cancels_of(db: sqlite3.Connection, message_id: str) -> list[tuple[CancelDecision, bool]]:
+    """The requests to cancel a message, each with whether its decision is published, by their time."""
+    return _decisions(db, IDS_OF_MESSAGE, ids_of_message(message_id))
+
+
+def decisions_to_publish(db: sqlite3.Connection, limit: int) -> list[CancelDecision]:
+    found = _decisions(db, f"cancels.id IN (SELECT id FROM cancels WHERE told = 0 LIMIT {limit:d})", ())
+    return [decision for decision, _ in found]
+
+
+def _decisions(
+    db: sqlite3.Connection, condition: str, parameters: Sequence[object]
+) -> list[tuple[CancelDecision, bool]]:
+    found = db.execute(
+        "SELECT id, outcome, decided_ms, coalesce(asked_by, ''), coalesce(reason, ''), requested_ms,"
+        f" coalesce(queue, ''), told FROM cancels LEFT JOIN cancel_notes USING (id) WHERE {condition}"
+        " ORDER BY decided_ms, cancels.rowid",
+        parameters,
+    )
+    return [
+        (CancelDecision(request_id, Outcome(outcome), ms, CancelNote(*note)), bool(told))
+        for request_id, outcome, ms, *note, told in found
+    ]

@@ -7,7 +7,8 @@ compaction removes the others:
     delay:{message_id}:{number}     the encoded message    the message waits until ``delay-due-ms``
                                     none (tombstone)       the delay is done; ``delay-outcome`` says how
     cancel:{message_id}:{number}    JSON, outcome null     a request to drop the delays of the message
-                                    JSON, an outcome       the decision of the forwarder
+                                    JSON, an outcome       the decision of the forwarder; both may
+                                                           have a ``CancelNote``
                                     none (tombstone)       an expired request; without a message id: an end
                                                            mark
     flush:{queue}                   JSON                   drop the earlier delays for this queue
@@ -24,7 +25,7 @@ import json
 import math
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -108,10 +109,27 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class CancelNote:
+    """What is known of a cancel request. Earlier versions of the broker write none of it, and skip it.
+
+    Attributes:
+      by, reason: Who asked for it, and why; empty when unknown.
+      requested_ms: The time of the request by the client's clock, in milliseconds since 1970.
+      queue: The queue of the message; empty when the request found no delay.
+    """
+
+    by: str = ""
+    reason: str = ""
+    requested_ms: int | None = None
+    queue: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class CancelRequest:
     """A request to cancel; its ``id`` is ``{message_id}:{number}``."""
 
     id: str
+    note: CancelNote = CancelNote()
 
     @property
     def message_id(self) -> str:
@@ -125,6 +143,7 @@ class CancelDecision:
     id: str
     outcome: Outcome
     decided_ms: int
+    note: CancelNote = CancelNote()
 
     @property
     def message_id(self) -> str:
@@ -225,13 +244,20 @@ def tombstone(topic: str, delay_id: str, outcome: Outcome, *, partition: int) ->
     )
 
 
-def cancel_request(topic: str, message_id: str, *, partition: int) -> tuple[CancelRequest, Record]:
-    request = CancelRequest(_numbered(message_id))
-    return request, _command(topic, f"{_CANCEL}{request.id}", {"outcome": None}, partition)
+def cancel_request(
+    topic: str, message_id: str, *, partition: int, note: CancelNote = CancelNote()
+) -> tuple[CancelRequest, Record]:
+    request = CancelRequest(_numbered(message_id), note)
+    fields = {"outcome": None, **_fields_of(note)}
+    return request, _command(topic, f"{_CANCEL}{request.id}", fields, partition)
 
 
 def cancel_decision(topic: str, decision: CancelDecision, *, partition: int) -> Record:
-    fields = {"outcome": decision.outcome.value, "decided_ms": decision.decided_ms}
+    fields = {
+        "outcome": decision.outcome.value,
+        "decided_ms": decision.decided_ms,
+        **_fields_of(decision.note),
+    }
     return _command(topic, f"{_CANCEL}{decision.id}", fields, partition)
 
 
@@ -251,6 +277,10 @@ def flush_command(topic: str, queue: str, *, partition: int) -> Record:
 
 def due_now(topic: str, delay_ids: Iterable[str], *, partition: int) -> Record:
     return _command(topic, _DUE_NOW, {"delays": list(delay_ids)}, partition)
+
+
+def _fields_of(note: CancelNote) -> dict[str, object]:
+    return {name: value for name, value in asdict(note).items() if value}
 
 
 def _numbered(message_id: str) -> str:
@@ -296,9 +326,16 @@ def _read_cancel(request_id: str, value: bytes | None) -> Entry:
     if value is None:
         return CancelForgotten(request_id)
     fields = json.loads(value)
+    requested_ms = fields.get("requested_ms")
+    note = CancelNote(
+        str(fields.get("by", "")),
+        str(fields.get("reason", "")),
+        None if requested_ms is None else int(requested_ms),
+        str(fields.get("queue", "")),
+    )
     if fields["outcome"] is None:
-        return CancelRequest(request_id)
-    return CancelDecision(request_id, Outcome(fields["outcome"]), int(fields["decided_ms"]))
+        return CancelRequest(request_id, note)
+    return CancelDecision(request_id, Outcome(fields["outcome"]), int(fields["decided_ms"]), note)
 
 
 def _check_number(numbered_id: str) -> None:

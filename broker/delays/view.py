@@ -23,7 +23,7 @@ from ..process import clock
 from ..process.forks import check_for_fork, reset_on_fork
 from .delayed_topic import DelayedTopic, look_up
 from .index import DelayIndex
-from .record_format import Outcome, strongest
+from .record_format import CancelDecision, Outcome, strongest
 from .topic_reading import REQUEST_TIMEOUT_MS, SETTINGS, entries_of
 
 #: A read fails when it makes no progress for this time before the end of the topic.
@@ -72,6 +72,26 @@ class Pending:
     def position(self) -> tuple[int, ...]:
         """``log_ends`` by its name of version 0.1."""
         return self.log_ends
+
+
+@dataclass(frozen=True, slots=True)
+class Cancellation:
+    """A request to cancel a message, and what came of it. Kafka has both for a week after the decision.
+
+    Attributes:
+      outcome: CANCELLED or TOO_LATE; None while no worker has decided.
+      by, reason: Who asked for it, and why; empty when the client was of an earlier version.
+      requested_at: The time of the request by the client's clock; None when unknown.
+      decided_at: The time of the decision by the worker's clock; None without one.
+      queue_name: The queue of the message; None when unknown.
+    """
+
+    outcome: Outcome | None
+    by: str
+    reason: str
+    requested_at: datetime | None
+    decided_at: datetime | None
+    queue_name: str | None
 
 
 class DelayView:
@@ -154,6 +174,19 @@ class DelayView:
             decided = (index.outcome(message_id) for index in self._indexes.values())
             return strongest(outcome for outcome in decided if outcome is not None)
 
+    def cancels_of(self, message_id: str) -> list[Cancellation]:
+        """The requests to cancel a message, by their time."""
+        check_for_fork()
+        with self._lock:
+            self._catch_up()
+            found = [pair for index in self._indexes.values() for pair in index.cancels_of(message_id)]
+        return [
+            _cancellation(decision, is_decided=is_decided)
+            for decision, is_decided in sorted(found, key=lambda pair: pair[0].decided_ms)
+            # The partitions that do not have the message are asked, too.
+            if not is_decided or decision.outcome is not Outcome.UNKNOWN
+        ]
+
     def close(self) -> None:
         with self._lock:
             self._reset()
@@ -230,6 +263,18 @@ class DelayView:
         for index in self._indexes.values():
             index.close()
         self._reader, self._indexes = None, {}
+
+
+def _cancellation(decision: CancelDecision, *, is_decided: bool) -> Cancellation:
+    note = decision.note
+    return Cancellation(
+        outcome=decision.outcome if is_decided else None,
+        by=note.by,
+        reason=note.reason,
+        requested_at=None if note.requested_ms is None else _time(note.requested_ms),
+        decided_at=_time(decision.decided_ms) if is_decided else None,
+        queue_name=note.queue or None,
+    )
 
 
 def _time(epoch_ms: int) -> datetime:

@@ -127,7 +127,9 @@ def cancel(look: Look) -> Redirect:
     broker, message_id = look.console.broker, _message_id(look)
     outcome = carry_out(
         look, "cancel", message_id, look.get("reason") or "",
-        lambda: broker.cancel(message_id, timeout_s=DECISION_S),
+        lambda: broker.cancel(
+            message_id, reason=look.get("reason") or "", by=look.user.name, timeout_s=DECISION_S
+        ),
     )  # fmt: skip
     return _decided(look, outcome)
 

@@ -121,13 +121,13 @@ def test_cancel_drops_a_delayed_message(kit: Kit, dkb: Dkb) -> None:
 def test_a_message_that_cannot_be_cancelled_is_exit_code_1(
     kit: Kit, dkb: Dkb, monkeypatch: pytest.MonkeyPatch, outcome: Outcome, code: int, said: str
 ) -> None:
-    monkeypatch.setattr(kit.broker, "cancel", lambda message_id, timeout_s: outcome)
+    monkeypatch.setattr(kit.broker, "cancel", lambda message_id, **_: outcome)
     ran = dkb("cancel", "some")
     assert (ran.code, said in ran.out) == (code, True)
 
 
 def test_an_undecided_cancel_is_exit_code_5(kit: Kit, dkb: Dkb, monkeypatch: pytest.MonkeyPatch) -> None:
-    def undecided(message_id: str, *, timeout_s: float) -> Outcome:
+    def undecided(message_id: str, **_: object) -> Outcome:
         raise CancelUndecided("no worker has decided")
 
     monkeypatch.setattr(kit.broker, "cancel", undecided)

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import dramatiq
 import pytest
 
-from broker import EventKind, FoundRecord, HistoryEvent, RecordState, current_task
+from broker import (
+    Cancellation,
+    CancelUndecided,
+    EventKind,
+    FoundRecord,
+    HistoryEvent,
+    Outcome,
+    RecordState,
+    current_task,
+)
 from broker.console.documents import RunningRow
 from broker.console.task_life import Traces, event_rows
 from broker.console.task_search import argument_condition
@@ -180,6 +190,52 @@ def test_a_completed_message_without_a_history_is_found_in_the_log(kit: Kit, dkb
     document = shown(dkb, sent.message_id)
     assert document["status"] == "completed"
     assert [row["event"] for row in document["events"]] == ["enqueued", "record (completed)"]
+
+
+def test_task_show_says_who_cancelled_a_message_when_and_why(kit: Kit, dkb: Dkb) -> None:
+    @dramatiq.actor(queue_name="mail")
+    def task() -> None: ...
+
+    sent = task.send_with_options(delay=3_600_000)
+    ran = dkb("cancel", sent.message_id, "--reason", "it was a\nmistake", "--by", "ann")
+    assert ran.code == 0
+    document = shown(dkb, sent.message_id)
+    assert (document["status"], document["queue"]) == ("cancelled", "mail")
+    event = document["events"][-1]
+    assert (event["event"], event["by"], event["reason"]) == ("cancelled", "ann", "it was a\nmistake")
+    assert event["at_ms"] == pytest.approx(kit.clock.wall_ms(), abs=60_000)
+    text = dkb("task", "show", sent.message_id).out
+    assert "its delay was cancelled: it does not run" in text
+    assert "by ann: it was a\\nmistake" in text
+
+
+def test_task_show_says_who_wants_to_cancel_a_message_before_a_worker_has_decided(kit: Kit, dkb: Dkb) -> None:
+    @dramatiq.actor(queue_name="mail")
+    def task() -> None: ...
+
+    sent = task.send_with_options(delay=3_600_000)
+    with pytest.raises(CancelUndecided):
+        type(kit.broker).cancel(kit.broker, sent.message_id, by="ann", timeout_s=0.01)
+    document = shown(dkb, sent.message_id)
+    assert (document["status"], document["queue"]) == ("cancelling", "mail")
+    event = document["events"][-1]
+    assert (event["event"], event["by"], event["reason"]) == ("cancel requested", "ann", None)
+
+
+def test_a_message_that_ran_after_it_was_cancelled_is_not_called_cancelled() -> None:
+    def at(ms: int) -> datetime:
+        return datetime.fromtimestamp(ms / 1000, UTC)
+
+    cancelled = Cancellation(Outcome.CANCELLED, "ann", "", at(1_000), at(2_000), "mail")
+    late = Cancellation(Outcome.TOO_LATE, "bob", "", at(3_000), at(3_000), "mail")
+    event = HistoryEvent(EventKind.RETRIED, "m", "task", "mail", 1, 1_500, "a:1:x")
+    assert Traces("m", cancellations=[cancelled], history=[event]).status() == "cancelled"
+    ended = replace(event, kind=EventKind.SUCCEEDED, at_ms=4_000)
+    traces = Traces("m", cancellations=[cancelled, late], history=[event, ended])
+    assert traces.status() == "succeeded"
+    assert [row["event"] for row in event_rows(traces)] == [
+        "retried", "cancelled", "cancel came too late", "succeeded",
+    ]  # fmt: skip
 
 
 def test_an_unknown_message_is_exit_code_1_with_the_reason(kit: Kit, dkb: Dkb) -> None:

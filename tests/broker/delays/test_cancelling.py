@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from broker.delays import CancelUndecided, Outcome
 from broker.delays.index import DelayIndex, Progress
-from broker.delays.record_format import CancelRequest, Delay, Done
+from broker.delays.record_format import (
+    CancelDecision,
+    CancelForgotten,
+    CancelNote,
+    CancelRequest,
+    Delay,
+    Done,
+)
 from tests.broker.delays.conftest import MakeStation
 from tests.broker.delays.station import QUEUE, Station, message
 from tests.waiting import wait_until
@@ -66,8 +76,14 @@ def test_another_process_than_the_forwarders_can_cancel_and_read_the_outcome(
     (waiting,) = api.delay(MINUTE_MS)
 
     assert report.delays.outcome(waiting) is None
-    assert api.delays.cancel(waiting) is Outcome.CANCELLED
+    assert report.delays.cancellations(waiting) == []
+    assert api.delays.cancel(waiting, reason="a mistake", by="ann") is Outcome.CANCELLED
     assert report.delays.outcome(waiting) is Outcome.CANCELLED
+    (told,) = report.delays.cancellations(waiting)
+    assert (told.outcome, told.by, told.reason) == (Outcome.CANCELLED, "ann", "a mistake")
+    assert told.queue_name == QUEUE
+    assert told.requested_at is not None
+    assert told.decided_at is not None
 
 
 def test_a_request_that_no_forwarder_heard_stands_until_one_does(station: Station) -> None:
@@ -105,6 +121,39 @@ def index() -> DelayIndex:
     index = DelayIndex()
     index.reset("here", 0)
     return index
+
+
+def test_the_decision_says_who_asked_also_after_the_worker_was_started_again(tmp_path: Path) -> None:
+    request = CancelRequest(f"m:{2:016x}", CancelNote("ann", "a mistake", 7))
+    index = DelayIndex(tmp_path / "index.sqlite3")
+    index.reset("here", 0)
+    index.apply([DELAY, request], 2, now_ms=9)
+    index.close()
+    index = DelayIndex(tmp_path / "index.sqlite3")
+    index.note(Progress(tombstones=index.pending_tombstones(10)))
+    (decision,) = index.to_publish(10)
+    note = CancelNote("ann", "a mistake", 7, QUEUE)
+    assert decision == CancelDecision(request.id, Outcome.CANCELLED, 9, note)
+    # A forwarder of an earlier version publishes no note: that of the request stays.
+    index.apply([replace(decision, note=CancelNote())], 3, now_ms=9)
+    assert index.cancels_of("m") == [(decision, True)]
+    index.apply([CancelForgotten(request.id)], 4, now_ms=9)
+    assert index.cancels_of("m") == []
+
+
+def test_an_index_file_of_a_version_without_notes_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "index.sqlite3"
+    index = DelayIndex(path)
+    index.reset("here", 0)
+    index.apply([DELAY], 1, now_ms=9)
+    index.close()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("DROP TABLE cancel_notes")
+    index = DelayIndex(path)
+    assert index.next_offset == 1
+    index.apply([CancelRequest(f"m:{2:016x}", CancelNote("ann"))], 2, now_ms=9)
+    ((decision, _),) = index.cancels_of("m")
+    assert decision.note.by == "ann"
 
 
 DELAY = Delay(f"m:{1:016x}", QUEUE, 5, b"")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
+from dataclasses import replace
 
 import pytest
 from dramatiq.message import Message
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from broker.delays.record_format import (
     CancelDecision,
     CancelForgotten,
+    CancelNote,
     CancelRequest,
     Delay,
     Done,
@@ -117,18 +120,31 @@ def test_every_kind_of_record_is_read_as_it_was_written(message_id: str, queue: 
         return  # a lone surrogate cannot be in any message
     delay = understood(delay_record("delayed", message(message_id, queue), 5, now_ms=0))
     assert isinstance(delay, Delay)
-    request, record = cancel_request("delayed", message_id, partition=0)
-    decision = CancelDecision(request.id, Outcome.TOO_LATE, 12)
+    note = CancelNote("ann", "why\n", 11, queue)
+    request, record = cancel_request("delayed", message_id, partition=0, note=note)
+    decision = CancelDecision(request.id, Outcome.TOO_LATE, 12, note)
 
     assert (delay.message_id, delay.queue, delay.due_ms) == (message_id, queue, 5)
     assert understood(tombstone("delayed", delay.id, Outcome.FORWARDED, partition=0)) == Done(
         delay.id, Outcome.FORWARDED
     )
-    assert understood(record) == request == CancelRequest(decision.id)
+    assert understood(record) == request == CancelRequest(decision.id, note)
     assert (request.message_id, decision.message_id) == (message_id, message_id)
     assert understood(cancel_decision("delayed", decision, partition=0)) == decision
     assert understood(cancel_forgotten("delayed", request.id, partition=0)) == CancelForgotten(request.id)
     assert understood(flush_command("delayed", queue, partition=0)) == Flush(queue)
+
+
+def test_a_cancel_of_a_version_without_notes_is_read_and_such_a_version_reads_one_of_this() -> None:
+    key = b"cancel:m:" + b"0" * 16
+    request = CancelRequest(key.decode().removeprefix("cancel:"))
+    assert read(key, b'{"outcome": null}', []) == request
+    decision = CancelDecision(request.id, Outcome.CANCELLED, 12)
+    assert read(key, b'{"outcome": "cancelled", "decided_ms": 12}', []) == decision
+    # An earlier version reads these two fields, and no other one.
+    noted = replace(decision, note=CancelNote("ann", "why", 11, "mail"))
+    fields = json.loads(cancel_decision("delayed", noted, partition=0).value or b"")
+    assert (fields["outcome"], fields["decided_ms"]) == ("cancelled", 12)
 
 
 def test_a_tombstone_written_by_hand_is_understood() -> None:
