@@ -104,6 +104,7 @@ class RunningRow(TypedDict):
     overdue: bool
     progress: float | None
     progress_text: str | None
+    partition: int | None
 
 
 class ActorRow(TypedDict):

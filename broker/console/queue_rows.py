@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -74,7 +74,7 @@ def queue_rows(
                 delay_overdue_s=state.overdue_s,
                 dead=state.dead,
                 oldest_waiting_s=state.lag_s if waiting else None,
-                oldest_running_s=served.oldest_s.get(state.name, state.oldest_incomplete_s),
+                oldest_running_s=served.oldest_running_s(state),
                 in_per_s=rate_in,
                 out_per_s=rate_out,
                 drain_s=time_to_drain(waiting, rate_in, rate_out),
@@ -96,37 +96,68 @@ def queue_rows(
     return rows
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What waits and runs.
+
+    Attributes:
+      oldest_running_s: The age of the oldest running task, in seconds; None without one.
+    """
+
+    waiting: int
+    running: int
+    oldest_running_s: float | None
+
+
 class Served:
     """What the workers that are not gone say of the queues.
 
     Attributes:
       workers: The number of those that take work, by queue: a quiet worker takes none.
-      running: Their running tasks, by queue.
-      oldest_s: The age of the oldest running task, by queue.
     """
 
     def __init__(self, workers: Iterable[WorkerInfo]) -> None:
         alive = [w for w in workers if w.state is not WorkerState.GONE and w.report]
         self.workers = Counter(name for w in alive if w.report and not w.is_quiet for name in w.report.queues)
         self._reported = {name for w in alive if w.report for name in w.report.queues}
-        rows = running_rows(alive)
-        self.running = Counter(row["queue"] for row in rows)
-        self.oldest_s: dict[str, float] = {}
-        for row in rows:
-            self.oldest_s[row["queue"]] = max(row["for_s"], self.oldest_s.get(row["queue"], 0.0))
+        self._running: defaultdict[tuple[str, int | None], list[float]] = defaultdict(list)
+        for row in running_rows(alive):
+            self._running[row["queue"], row["partition"]].append(row["for_s"])
 
     def split(self, state: QueueState) -> tuple[int, int]:
-        """The numbers of waiting and of running messages.
+        """The numbers of waiting and of running messages: the sums of those of the partitions."""
+        loads = self.loads(state).values()
+        return sum(load.waiting for load in loads), sum(load.running for load in loads)
+
+    def oldest_running_s(self, state: QueueState) -> float | None:
+        """The age of the oldest running task of a queue, in seconds; None without one."""
+        ages_s = [load.oldest_running_s for load in self.loads(state).values()]
+        return max((age_s for age_s in ages_s if age_s is not None), default=None)
+
+    def loads(self, state: QueueState) -> dict[int, Load]:
+        """What waits and runs, by the numbers of the partitions.
 
         A commit is made when something completes, so that a first long task is not in it; and it counts
         messages that a worker has only read ahead. Reports know what runs.
         """
         if state.name not in self._reported:
-            return state.waiting, state.incomplete
-        # A running message may have lost its record to a purge.
-        purged = state.counts.purged
-        running = min(state.lag + purged, self.running[state.name])
-        return state.lag - max(0, running - purged), running
+            return {
+                p.partition: Load(p.counts.waiting, p.counts.incomplete, p.oldest_incomplete_s)
+                for p in state.partitions
+            }
+        # The reports of an earlier version do not name the partition: its tasks run where commits have most
+        # records that are taken.
+        unplaced_s = sorted(self._running.get((state.name, None), ()))
+        loads = {}
+        for p in sorted(state.partitions, key=lambda p: -p.counts.incomplete):
+            # A running message may have lost its record to a purge.
+            room, purged = p.lag + p.counts.purged, p.counts.purged
+            ages_s = self._running.get((state.name, p.partition), [])[:room]
+            while unplaced_s and len(ages_s) < room:
+                ages_s.append(unplaced_s.pop())
+            running = len(ages_s)
+            loads[p.partition] = Load(p.lag - max(0, running - purged), running, max(ages_s, default=None))
+        return loads
 
 
 def time_to_drain(lag: int, rate_in: float | None, rate_out: float | None) -> float | None:
@@ -153,8 +184,10 @@ def partition_rows(states: Iterable[QueueState], workers: Iterable[WorkerInfo]) 
     """The rows of ``queues``.
 
     Parameters:
-      workers: The workers, as far as they are known. Their reports have their partitions.
+      workers: The workers, as far as they are known. Their reports have their partitions and tasks.
     """
+    workers = list(workers)
+    served = Served(workers)
     owners: dict[tuple[str, int], WorkerInfo] = {}
     for worker in sorted(workers, key=_ownership):
         for queue, numbers in (worker.report.partitions if worker.report else {}).items():
@@ -163,10 +196,10 @@ def partition_rows(states: Iterable[QueueState], workers: Iterable[WorkerInfo]) 
         PartitionRow(
             queue=state.name,
             partition=p.partition,
-            waiting=p.counts.waiting,
-            running=p.counts.incomplete,
-            oldest_waiting_s=p.lag_s,
-            oldest_running_s=p.oldest_incomplete_s,
+            waiting=load.waiting,
+            running=load.running,
+            oldest_waiting_s=p.lag_s if load.waiting else None,
+            oldest_running_s=load.oldest_running_s,
             next_offset=p.next_offset,
             highest=p.highest,
             holes=p.holes,
@@ -183,7 +216,9 @@ def partition_rows(states: Iterable[QueueState], workers: Iterable[WorkerInfo]) 
             ],
         )
         for state in states
+        for loads in [served.loads(state)]
         for p in state.partitions
+        for load in [loads[p.partition]]
     ]
 
 

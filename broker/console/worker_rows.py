@@ -80,6 +80,7 @@ def running_rows(workers: Iterable[WorkerInfo]) -> list[RunningRow]:
                     overdue=task in worker.overdue,
                     progress=progress.fraction if progress else None,
                     progress_text=progress.text if progress else None,
+                    partition=task.partition,
                 )
             )
     return rows

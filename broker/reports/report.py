@@ -61,6 +61,7 @@ class RunningTask:
       since_ms: The beginning of the run by the worker's clock, in milliseconds since 1970.
       limit_ms: Its time limit in milliseconds; None without one.
       progress: What it last reported about itself; None before that.
+      partition: The partition of its record; None when the worker is of an earlier version.
     """
 
     message_id: str
@@ -70,6 +71,7 @@ class RunningTask:
     since_ms: int
     limit_ms: int | None = None
     progress: TaskProgress | None = None
+    partition: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +249,7 @@ def _running(task: RunningTask) -> dict[str, Any]:
         "progress": None
         if progress is None
         else {"fraction": progress.fraction, "text": progress.text, "at_ms": progress.at_ms},
+        "partition": task.partition,
     }
 
 
@@ -336,6 +339,7 @@ def _read_running(task: Mapping[str, Any]) -> RunningTask:
         progress=None
         if progress is None
         else TaskProgress(float(progress["fraction"]), str(progress.get("text", "")), int(progress["at_ms"])),
+        partition=_maybe_int(task.get("partition")),
     )
 
 

@@ -270,4 +270,5 @@ class Reporter:
             self._runs.wall_ms(began_s),
             limit_ms=limit_ms(self._sources.actors, delivery),
             progress=None if progress is None else TaskProgress(*progress),
+            partition=delivery.origin.partition,
         )

@@ -8,7 +8,8 @@ import dramatiq
 import pytest
 
 from broker.console.queue_rows import LedgerWatch, time_to_drain
-from broker.kafka.types import TopicPartition
+from broker.kafka.types import OffsetAndMetadata, TopicPartition
+from broker.offsets.commit_metadata import CommitState, encode
 from broker.reaper.death_note import DeathNote
 from broker.reports.report import RunningTask
 from broker.testing import Kit, advance, drain
@@ -196,6 +197,39 @@ def test_a_message_whose_record_a_purge_has_deleted_runs_nevertheless(kit: Kit, 
         kit.broker.enqueue(dramatiq.Message("mail", "task", (), {}, {}))
     (row,) = dkb("status", "--json", "--sample", "0").document["queues"]
     assert (row["waiting"], row["running"]) == (3, 1)
+
+
+def test_status_and_queues_agree_on_what_waits_and_runs(kit: Kit, dkb: Dkb, tell: Tell) -> None:
+    # Given six records, of which the worker has read four ahead, by its commit, and runs two
+    kit.broker.declare_queue("mail")
+    for _ in range(6):
+        kit.broker.enqueue(dramatiq.Message("mail", "task", (), {}, {}))
+    offsets = kit.cluster.group("dramatiq.shop-mail").offsets
+    state = CommitState(0, 3, (0, 1, 2, 3))
+    offsets[TopicPartition("shop-mail", 0)] = OffsetAndMetadata(0, encode(state))
+    now_ms = kit.clock.wall_ms()
+    placed = RunningTask("m-1", "task", "mail", 1, since_ms=now_ms - 7_000, partition=0)
+    # and one of an earlier version, whose report does not name the partition
+    unplaced = RunningTask("m-2", "task", "mail", 1, since_ms=now_ms - 9_000)
+    tell(report(queues=("mail",), running=(placed, unplaced), running_count=2, at_ms=now_ms))
+    (row,) = dkb("status", "--json", "--sample", "0").document["queues"]
+    (partition,) = dkb("queues", "--json").document["partitions"]
+    for name in ("waiting", "running", "oldest_running_s"):
+        assert partition[name] == row[name]
+    assert (row["waiting"], row["running"], row["oldest_running_s"]) == (4, 2, 9.0)
+
+
+def test_no_task_runs_when_the_worker_has_only_read_ahead(kit: Kit, dkb: Dkb, tell: Tell) -> None:
+    kit.broker.declare_queue("mail")
+    for _ in range(2):
+        kit.broker.enqueue(dramatiq.Message("mail", "task", (), {}, {}))
+    offsets = kit.cluster.group("dramatiq.shop-mail").offsets
+    offsets[TopicPartition("shop-mail", 0)] = OffsetAndMetadata(0, encode(CommitState(0, 1, (0, 1))))
+    tell(report(queues=("mail",), at_ms=kit.clock.wall_ms()))
+    (row,) = dkb("status", "--json", "--sample", "0").document["queues"]
+    (partition,) = dkb("queues", "--json").document["partitions"]
+    for found in (row, partition):
+        assert (found["waiting"], found["running"], found["oldest_running_s"]) == (2, 0, None)
 
 
 def test_a_message_that_runs_by_a_report_does_not_wait_although_no_commit_has_it(

@@ -51,6 +51,7 @@ running = st.builds(
     counts,
     limit_ms=st.none() | counts,
     progress=st.none() | st.builds(TaskProgress, st.floats(0, 1), texts, counts),
+    partition=st.none() | counts,
 )
 controls = st.builds(
     ControlState,
