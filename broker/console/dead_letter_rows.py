@@ -51,6 +51,22 @@ class DeadLetterFilter:
         )
 
 
+def repeated(dead_letters: Iterable[DeadLetter]) -> list[DeadLetter]:
+    """Those that are not the first of one failure of a message: a crash between a dead letter and the commit
+    of its message leaves two.
+    """
+    seen: set[tuple[str, str, int]] = set()
+    found = []
+    for one in dead_letters:
+        if one.message is None:
+            continue
+        failure = (one.queue_name, one.message.message_id, one.generation)
+        if failure in seen:
+            found.append(one)
+        seen.add(failure)
+    return found
+
+
 def place_of(dead_letter: DeadLetter) -> Place | None:
     origin = dead_letter.dlq_origin
     return None if origin is None else (origin.partition, origin.offset)

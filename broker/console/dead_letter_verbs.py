@@ -39,6 +39,7 @@ from .dead_letter_rows import (
     dead_letter_row,
     error_rows,
     place_of,
+    repeated,
     resolution_row,
 )
 from .documents import DeadLetterRow
@@ -90,7 +91,8 @@ def list_dead_letters(
     with ending(context) as session:
         wanted = filter_of(ids, error, text, actor, since, until)
         names = session.queue_names(queue)
-        rows = [dead_letter_row(found) for found in _read(session, names, wanted)]
+        dead_letters = list(_read(session, names, wanted))
+        rows = [dead_letter_row(found) for found in dead_letters]
         rows.sort(key=lambda row: row["at_ms"])
         left_out = max(0, len(rows) - limit)
         shown = rows[left_out:]
@@ -102,6 +104,8 @@ def list_dead_letters(
                 [f"{left_out:,} earlier ones are left out; see --limit."] if left_out else [],
             )
         )
+        if twice := len(repeated(dead_letters)):
+            session.output.say(_of_one_failure(twice, "a redrive of both runs it once."))
 
 
 def show(
@@ -279,6 +283,10 @@ def _resolve(
     session.queue_names([queue])
     found = sorted(session.broker.dead_letters(queue, where=wanted), key=lambda one: one.timestamp)
     chosen = list(islice(found, limit))
+    if left := len(repeated(found)) - len(repeated(chosen)):
+        session.output.say(
+            _of_one_failure(left, "--limit leaves it out, and a redrive of it runs the message again.")
+        )
     rows = [dead_letter_row(one) for one in chosen]
     places = {place for one in chosen if (place := place_of(one)) is not None}
     if is_applied and chosen and not is_confirmed:
@@ -297,6 +305,13 @@ def _resolve(
             + "; ".join(f"{why} ({count})" for why, count in resolved.refused.items()),
             ExitCode.UNDECIDED,
         )
+
+
+def _of_one_failure(count: int, then: str) -> str:
+    return (
+        f"{texts.plural(count, 'dead letter')} of them {'is' if count == 1 else 'are'} the second of one "
+        f"failure of a message, as a crash leaves two: {then}"
+    )
 
 
 def _show_resolved(
@@ -320,6 +335,7 @@ def _show_resolved(
         "sent_before": resolved.sent_before if resolved else 0,
         "error_types": by_error,
         "refused": refused,
+        "repeated": resolved.repeated if resolved else 0,
     }
     lines = []
     if rows:
@@ -331,6 +347,8 @@ def _show_resolved(
             if is_applied
             else f"Would {action} {texts.plural(len(rows), 'dead letter')} of {queue!r} ({kinds})."
         )
+        if resolved is not None and resolved.repeated:
+            lines.append(_of_one_failure(resolved.repeated, "the message runs once."))
         lines += [f"Cannot {action} {count}: {why}" for why, count in refused.items() if not is_applied]
     shown = [] if is_applied else rows[:DEFAULT_LIMIT]
     session.output.show(

@@ -66,6 +66,8 @@ class Resolved:
       sent: The number of messages that were put on the queue.
       sent_before: The number of messages that an interrupted redrive had put there already.
       refused: The number of dead letters that cannot be redriven, by the reason. They stay unresolved.
+      repeated: The number of dead letters of a failure that another selected one has sent, too, as a crash
+        leaves two. Their message is sent once.
     """
 
     operation: str
@@ -77,6 +79,7 @@ class Resolved:
     sent_before: int = 0
     error_types: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
+    repeated: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +212,10 @@ class Resolver:
             generation = next_generation(dead_letter)
             if generation in found:
                 self._resolved.sent_before += 1
-            elif generation not in self._sent:
+            elif generation in self._sent:
                 # Two dead letters of one generation are one failure, which a crash wrote twice.
+                self._resolved.repeated += 1
+            else:
                 self._sent.add(generation)
                 unsent.append(dead_letter)
         return unsent

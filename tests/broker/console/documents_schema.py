@@ -16,6 +16,7 @@ RESOLVED: dict[str, Any] = {
     "sent_before": int,
     "error_types": dict[str, int],
     "refused": dict[str, int],
+    "repeated": int,
 }
 PLANNED: dict[str, Any] = {
     "topics": list[documents.PlannedTopicRow],

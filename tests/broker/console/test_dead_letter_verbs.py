@@ -8,6 +8,7 @@ import dramatiq
 import pytest
 from dramatiq.message import Message
 
+from broker.kafka.types import TopicPartition
 from broker.testing import Kit, advance, drain, pending
 from tests.broker.console.conftest import Dkb
 
@@ -88,6 +89,28 @@ def test_a_redrive_is_a_dry_run_by_default(five_dead: Sent, dkb: Dkb, dead_ids: 
     assert "A dry run: nothing was changed" in ran.err
     assert len(dead_ids()) == 5
     assert pending("mail") == []
+
+
+def test_two_dead_letters_of_one_failure_are_told_and_their_message_is_redriven_once(
+    five_dead: Sent, kit: Kit, dkb: Dkb, dead_ids: Ids
+) -> None:
+    # Given what a crash between a dead letter and the commit of its message leaves
+    log = kit.cluster.topics["shop-mail_dlq"].logs
+    partition, record = next((n, r) for n, found in enumerate(log) for r in found.records)
+    kit.cluster.append(
+        TopicPartition("shop-mail_dlq", partition), record.key, record.value, headers=record.headers
+    )
+    twice = "1 dead letter of them is the second of one failure of a message, as a crash leaves two"
+    assert f"{twice}: a redrive of both runs it once." in dkb("dlq", "list", "mail").err
+    ran = dkb("dlq", "redrive", "mail", "--all")
+    assert "Would redrive 6 dead letters" in ran.out
+    assert f"{twice}: the message runs once." in ran.out
+    ran = dkb("dlq", "redrive", "mail", "--all", "--limit", "1")
+    assert "--limit leaves it out" in ran.err
+    ran = dkb("dlq", "redrive", "mail", "--all", "--apply", "--yes", "--reason", "it is well", "--json")
+    assert (ran.document["selected"], ran.document["sent"], ran.document["repeated"]) == (6, 5, 1)
+    assert dead_ids() == []
+    assert len(pending("mail")) == 5
 
 
 @pytest.mark.parametrize("action", ["redrive", "discard"])
