@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
 from dramatiq.message import Message
 
-from .. import AbortOutcome, EnqueueFailed, EventKind, NotAuthorized, Outcome, TopicMisconfigured
+from .. import (
+    AbortOutcome,
+    EnqueueFailed,
+    EventKind,
+    HistoryEvent,
+    NotAuthorized,
+    Outcome,
+    TopicMisconfigured,
+)
 from ..process import clock
 from . import texts
 from .confirm import confirm_count
@@ -181,8 +189,9 @@ def abort(
 ) -> None:
     """Let messages not run, wherever they are: on their queue, delayed, or running. Nothing is retried.
 
-    A running task is interrupted. Exit code 5: an abort stands, and no worker has said so yet, as for a
-    message that is delayed, complete or unknown.
+    A running task is interrupted. Exit code 1: one had ended before, by the history of the last day; its
+    abort stands, should it run again. Exit code 5: an abort stands, and no worker has said so yet, as for a
+    message that is delayed or unknown.
 
     \b
     Example:
@@ -194,34 +203,81 @@ def abort(
         wanted = list(dict.fromkeys(message_ids))
         for message_id in wanted:
             session.broker.abort(message_id, reason=reason, by=by, expires_at=ends)
-        aborted = _aborted(session, set(wanted), began, clock.monotonic_s() + wait)
-        outcomes = {one: AbortOutcome.ABORTED if one in aborted else AbortOutcome.RECORDED for one in wanted}
-        rows = [
-            AbortRow(message_id=one, outcome=outcome.value, meaning=ABORTED[outcome])
-            for one, outcome in outcomes.items()
-        ]
+        found = _ends_of(session, wanted, began, clock.monotonic_s() + wait)
+        rows = [_abort_row(one, found.get(one)) for one in wanted]
         session.output.show(Answer("abort", {"messages": rows}, [Table(RETRY_COLUMNS, rows)]))
-        if len(aborted) < len(wanted):
+        outcomes = {row["outcome"] for row in rows}
+        if AbortOutcome.RECORDED.value in outcomes:
             raise typer.Exit(ExitCode.UNDECIDED)
+        if HAD_ENDED in outcomes:
+            raise typer.Exit(ExitCode.FINDING)
 
 
-def _aborted(session: Session, wanted: set[str], since: datetime, deadline_s: float) -> set[str]:
-    """Those of the messages that workers have aborted by the deadline, as the history has it."""
-    while True:
-        found = {
-            event.message_id
-            for event in session.broker.history(since=since, limit=100_000)
-            if event.kind == EventKind.ABORTED and event.message_id in wanted
-        }
-        if found == wanted or clock.monotonic_s() >= deadline_s:
-            return found
+def _ends_of(
+    session: Session, wanted: list[str], began: datetime, deadline_s: float
+) -> dict[str, HistoryEvent]:
+    """The ends of messages, as the history has them by the deadline: those before the abort, and after it."""
+    found = _ends(session, wanted, began - ENDS_KNOWN)
+    while len(found) < len(wanted) and clock.monotonic_s() < deadline_s:
         clock.sleep(ABORT_POLL_S)
+        found |= _ends(session, wanted, began - CLOCK_SKEW)
+    return found
 
 
-ABORTED = {
-    AbortOutcome.ABORTED: "it did not run, or its run was ended",
-    AbortOutcome.RECORDED: "the abort stands, and no worker has said so yet",
-}
+def _ends(session: Session, wanted: list[str], since: datetime) -> dict[str, HistoryEvent]:
+    """The last event of each message whose run has ended for good."""
+    only = wanted[0] if len(wanted) == 1 else None
+    events = session.broker.history(message_id=only, since=since, limit=100_000)
+    last = {event.message_id: event for event in events if event.message_id in wanted}
+    return {
+        message_id: event
+        for message_id, event in last.items()
+        if event.kind in ENDS and not _is_redriven(session, event)
+    }
+
+
+def _is_redriven(session: Session, event: HistoryEvent) -> bool:
+    """Whether a dead letter of the history was put back on its queue since."""
+    return event.kind == EventKind.DEAD_LETTERED and any(
+        one.action.value == "redrive"
+        and one.timestamp >= event.at_ms - CLOCK_SKEW / timedelta(milliseconds=1)
+        and event.message_id in one.dead_letters.values()
+        for one in session.broker.dead_letter_queue.history(event.queue_name)
+    )
+
+
+def _abort_row(message_id: str, end: HistoryEvent | None) -> AbortRow:
+    if end is None:
+        outcome, meaning = AbortOutcome.RECORDED.value, "the abort stands, and no worker has said so yet"
+    elif end.kind == EventKind.ABORTED:
+        outcome, meaning = AbortOutcome.ABORTED.value, "it did not run, or its run was ended"
+    else:
+        outcome = HAD_ENDED
+        meaning = (
+            f"it had ended before: {end.kind} at {texts.moment(end.at_ms)}; the abort stands, should it run "
+            "again"
+        )
+    return AbortRow(message_id=message_id, outcome=outcome, meaning=meaning)
+
+
+#: The outcome of an abort that comes after the end of its message.
+HAD_ENDED = "ended"
+#: The events after which a message does not run again by itself.
+ENDS = frozenset(
+    {
+        EventKind.SUCCEEDED,
+        EventKind.FAILED,
+        EventKind.SKIPPED,
+        EventKind.ABORTED,
+        EventKind.EXPIRED,
+        EventKind.DUPLICATE,
+        EventKind.DEAD_LETTERED,
+    }
+)
+#: The history that Kafka keeps by default.
+ENDS_KNOWN = timedelta(days=1)
+#: The clock of a worker may be behind that of an operator by so much.
+CLOCK_SKEW = timedelta(minutes=1)
 
 RETRIED = {
     Outcome.FORWARDED: "is on its queue",

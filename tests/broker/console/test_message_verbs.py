@@ -184,6 +184,30 @@ def test_abort_lets_a_waiting_message_not_run_and_says_when_it_is_not_known_yet(
     assert (ran.code, ran.err) == (2, "dkb: '8000000d' ends after the year 9999\n")
 
 
+def test_an_abort_of_a_message_that_has_ended_says_so_at_once(kit: Kit, dkb: Dkb) -> None:
+    @dramatiq.actor(queue_name="mail", max_retries=0)
+    def task(what: str) -> None:
+        if what == "bad":
+            raise ValueError(what)
+
+    good, bad, unwanted = task.send("good"), task.send("bad"), task.send("unwanted")
+    kit.broker.abort(unwanted.message_id)
+    with kit.threads():
+        kit.broker.join("mail", timeout=30_000)
+    ids = [message.message_id for message in (good, bad, unwanted)]
+    ran = dkb("abort", *ids, "--reason", "a mistake", "--wait", "100000", "--json")
+    outcomes = [row["outcome"] for row in ran.document["messages"]]
+    assert (ran.code, outcomes) == (1, ["ended", "ended", "aborted"])
+    ran = dkb("abort", good.message_id, "--reason", "a mistake", "--wait", "100000")
+    assert (ran.code, "it had ended before: succeeded at " in ran.out) == (1, True)
+    # A script that repeats an abort ends.
+    assert dkb("abort", unwanted.message_id, "--reason", "again", "--wait", "100000").code == 0
+    # A dead letter that was redriven waits on its queue.
+    kit.broker.redrive("mail", dry_run=False, reason="it is well", message_id=bad.message_id)
+    ran = dkb("abort", bad.message_id, "--reason", "a mistake", "--wait", "0", "--json")
+    assert (ran.code, ran.document["messages"][0]["outcome"]) == (5, "recorded")
+
+
 def test_a_retry_that_no_worker_has_heard_is_exit_code_5(
     kit: Kit, dkb: Dkb, monkeypatch: pytest.MonkeyPatch
 ) -> None:
