@@ -152,6 +152,24 @@ class Book:
             heapq.heappop(self._due)
         return None
 
+    def upcoming(self, until_ms: int, limit: int) -> list[tuple[Definition, int]]:
+        """The next occurrence of each schedule whose one is due until then, with its definition.
+
+        Parameters:
+          limit: The most of them.
+        """
+        taken = self._take_due(until_ms, limit)
+        return [(self.definitions[name], occurrence_ms) for _, name, occurrence_ms, _ in taken]
+
+    def _take_due(self, until_ms: int, limit: int) -> list[tuple[int, str, int, int]]:
+        """The first entries of the heap that are due until then. They stay in it."""
+        taken: list[tuple[int, str, int, int]] = []
+        while len(taken) < limit and (due_ms := self.next_due_ms) is not None and due_ms <= until_ms:
+            taken.append(heapq.heappop(self._due))
+        for item in taken:
+            heapq.heappush(self._due, item)
+        return taken
+
     def due(self, now_ms: int, limit: int) -> list[Decision]:
         """Decide about the due occurrences of schedules.
 
@@ -161,15 +179,12 @@ class Book:
           limit: The most occurrences to enqueue; one schedule alone may exceed it.
         """
         decisions: list[Decision] = []
-        taken: list[tuple[int, str, int, int]] = []
         count = 0
-        while count < limit and (due_ms := self.next_due_ms) is not None and due_ms <= now_ms:
-            taken.append(heapq.heappop(self._due))
-            decision = self._decide(taken[-1][1], taken[-1][2], now_ms)
-            decisions.append(decision)
-            count += max(1, len(decision.run))
-        for item in taken:
-            heapq.heappush(self._due, item)
+        for _, name, first_ms, _ in self._take_due(now_ms, limit):
+            decisions.append(self._decide(name, first_ms, now_ms))
+            count += max(1, len(decisions[-1].run))
+            if count >= limit:
+                break
         return decisions
 
     def _decide(self, name: str, first_ms: int, now_ms: int) -> Decision:

@@ -19,7 +19,7 @@ from ..process.backoff import Backoff
 from ..produce.publisher import Publisher
 from ..reaper.registrar import MembershipSlot
 from .book import Book
-from .firing import Firings, LeaseOver
+from .firing import AHEAD_MS, Firings, LeaseOver
 from .owner import Ownership, TopicReplaced, group_of
 
 logger = logging.getLogger(__name__)
@@ -150,6 +150,7 @@ class Scheduler:
             self._book = book
             self._note_read(book)
         failure = self._firings.step(book, ownership.id, lambda: ownership.book is book)
+        self._firings.make_ahead(book)
         if failure is not None:
             self._failures.note(failure)
             return
@@ -163,7 +164,9 @@ class Scheduler:
             return max_wait_ms
         waits_ms = [max_wait_ms]
         if (due_ms := book.next_due_ms) is not None:
-            waits_ms.append(due_ms - clock.wall_ms())
+            left_ms = due_ms - clock.wall_ms()
+            # Once to make the messages, and once to send them.
+            waits_ms.append(left_ms - AHEAD_MS if left_ms > AHEAD_MS else left_ms)
         if (attempt_s := self._firings.next_attempt_s(book)) is not None:
             waits_ms.append(1000 * attempt_s)
         return max(0.0, min(waits_ms))

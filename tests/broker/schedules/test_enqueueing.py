@@ -6,10 +6,12 @@ from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from typing import Any
 
+import dramatiq
 import pytest
 
 from broker import Cron, Every
 from broker.kafka.errors import KafkaTimeoutError, TopicAuthorizationFailedError
+from broker.schedules.firing import AHEAD_MS
 from broker.testing.memory.faults import Request
 from tests.broker.schedules.conftest import LONG_ENOUGH, QUEUE, World
 
@@ -40,6 +42,53 @@ def test_an_occurrence_is_a_message_with_the_arguments_of_its_schedule(world: Wo
     (message,) = world.messages
     assert (message.actor_name, message.queue_name, message.args) == ("task", QUEUE, (7,))
     assert message.options == {"schedule": "hourly", "occurrence_ms": int(at(9).timestamp() * 1000)}
+
+
+class Hooks(dramatiq.Middleware):
+    """Counts the calls of the hooks before and after an enqueue."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def before_enqueue(self, *_: Any) -> None:
+        self.calls.append("before")
+
+    def after_enqueue(self, *_: Any) -> None:
+        self.calls.append("after")
+
+
+def test_a_message_is_made_shortly_before_it_is_due_and_sent_when_it_is(world: World) -> None:
+    start_two(world)
+    hooks = Hooks()
+    world.processes[0].broker.add_middleware(hooks)
+    world.advance(HOUR - timedelta(milliseconds=AHEAD_MS + 1))
+    world.step()
+    assert hooks.calls == []
+    world.advance(timedelta(milliseconds=2))
+    world.step()
+    assert (hooks.calls, world.enqueued) == (["before"], [])
+    world.advance(timedelta(milliseconds=AHEAD_MS))
+    world.step()
+    assert (hooks.calls, world.enqueued) == (["before", "after"], [("hourly", at(9))])
+    assert world.messages[0].message_timestamp == int(at(9).timestamp() * 1000)
+
+
+@pytest.mark.parametrize("change", ["put", "pause", "delete"])
+def test_a_message_that_was_made_before_its_schedule_changed_is_not_sent(world: World, change: str) -> None:
+    start_two(world)
+    world.advance(HOUR - timedelta(milliseconds=AHEAD_MS // 2))
+    world.step()
+    schedules = world.processes[1].broker.schedules
+    if change == "put":
+        schedules.put("hourly", "task", Every(hours=1), args=(8,))
+    elif change == "pause":
+        schedules.pause("hourly")
+    else:
+        schedules.delete("hourly")
+    world.step()
+    world.advance(HOUR / 2)
+    world.step()
+    assert [message.args for message in world.messages] == ([(8,)] if change == "put" else [])
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
