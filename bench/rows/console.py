@@ -235,7 +235,7 @@ def _fill_history(broker: KafkaBroker, queues: list[str], visitor: Visitor, coun
     for first in range(0, count, EVENTS_AT_ONCE):
         number = min(EVENTS_AT_ONCE, count - first)
         write_history(broker, queues, first, number)
-        last = f"{first + number - 1:012}"
+        last = f"00000000-0000-4000-8000-{first + number - 1:012}"
         path = f"/tasks?{urlencode({'id': last})}"
         _seconds_until(lambda path=path: visitor.document(path)["tasks"], "the events")  # type: ignore[misc]
 
@@ -258,7 +258,7 @@ def _pages(visitor: Visitor) -> dict[str, list[float]]:
         "queue": "/queues/work",
         "tasks": "/tasks",
         "tasks of an actor": "/tasks?actor=actor-7&since=24h",
-        "tasks by a part of an id": "/tasks?since=24h&id=000000000777",
+        "tasks by the beginning of an id": "/tasks?since=24h&id=00000000-0000-4000-8000-0000000077",
         "task": f"/task?{urlencode({'id': event['message_id']})}",
         "dead letters": "/dead-letters",
         "dead letters of an error": f"/dead-letters?{urlencode({'error': letter['error_type']})}",

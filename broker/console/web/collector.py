@@ -377,7 +377,9 @@ class Collector:
         session = Session(Target(), Output(as_json=True), 10.0, broker)
         delayed = {}
         for name in names:
-            pending = session.declared(name).delayed(name, limit=DELAYED_SHOWN)
+            # Known from the topics, which need not be listed again for each queue.
+            broker.declare_queue(name)
+            pending = broker.delayed(name, limit=DELAYED_SHOWN)
             shown = []
             for one in pending.messages:
                 try:
@@ -386,7 +388,7 @@ class Collector:
                     logger.debug("A delayed message of %r is not readable", name)
             delayed[name] = {"count": pending.count, "messages": shown}
         lanes = {
-            state.name: [asdict(one) for one in session.declared(state.name).lanes(state.name)]
+            state.name: [asdict(one) for one in broker.lanes(state.name)]
             for state in (self._before.sample.states if self._before.sample else ())
             if state.in_lanes
         }

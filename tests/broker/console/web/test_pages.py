@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import dramatiq
 import pytest
 
 from broker.console.web.looks import Console, View
 from broker.console.web.rendering import Renderer
+from broker.console.web.store import Row
 from broker.console.web.users import User
 from broker.reaper.death_note import DeathNote
 from broker.reports.counters import ActorCounters
@@ -403,3 +406,24 @@ def test_a_queue_has_its_lanes_that_wait_the_longest_first(kit: Kit, console: Co
     page = open_as("vera").get("/queues/mail").text
     assert "&lt;b&gt;long&lt;/b&gt;" in page
     assert "<b>long" not in page
+
+
+def test_a_task_is_found_by_its_id_or_its_beginning_which_an_index_answers(
+    console: Console, open_as: Open, failed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console.collector.read_once()
+    statements: list[tuple[str, Any]] = []
+    query = console.store.query
+
+    def note(statement: str, parameters: Any = ()) -> list[Row]:
+        statements.append((statement, parameters))
+        return query(statement, parameters)
+
+    monkeypatch.setattr(console.store, "query", note)
+    for wanted, count in ((failed, 1), (failed[:9], 1), (failed[1:9], 0)):
+        assert len(open_as("vera").document(f"/tasks?id={wanted}")["tasks"]) == count
+    searches = [one for one in statements if "ORDER BY" in one[0]]
+    assert searches
+    for statement, parameters in searches:
+        plan = query(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        assert "message_id>? AND message_id<?" in plan[0]["detail"]
