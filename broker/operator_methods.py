@@ -674,13 +674,10 @@ class OperatorMethods:
             paused: Pauses[Command] | None = self.parts.commands.paused()
         except NotAuthorized:
             paused = None
-        return [
-            self.parts.queue_states.read(
-                name,
-                is_paused=None if paused is None or name in paused.unreadable else name in paused,
-            )
-            for name in names
-        ]
+        return self.parts.queue_states.read(
+            names,
+            is_paused=lambda name: None if paused is None or name in paused.unreadable else name in paused,
+        )
 
     def _check_known(self, names: Sequence[str]) -> None:
         """Raise unless each queue is declared here, or has a topic."""

@@ -64,7 +64,7 @@ class FlushMarkers:
 
     def __init__(self, clients: Clients, group: str) -> None:
         self._clients = clients
-        self._group = f"{group}.flushed"
+        self._group = group_of(group)
 
     def write(
         self, ends: Mapping[TopicPartition, int], beginnings: Mapping[TopicPartition, int], note: FlushNote
@@ -97,11 +97,24 @@ class FlushMarkers:
     def _read(
         self, kafka: ConsumerClient, partitions: list[TopicPartition]
     ) -> dict[TopicPartition, FlushMarker]:
-        found = {}
-        for partition, commit in read_committed(kafka, partitions, timeout_ms=REQUEST_TIMEOUT_MS).items():
-            if (marker := _decode(commit, kafka.topic_id(partition.topic))) is not None:
-                found[partition] = marker
-        return found
+        return markers_of(kafka, read_committed(kafka, partitions, timeout_ms=REQUEST_TIMEOUT_MS))
+
+
+def group_of(group: str) -> str:
+    """The group whose offsets are the flush markers of a consumer group."""
+    return f"{group}.flushed"
+
+
+def markers_of(
+    kafka: ConsumerClient, commits: Mapping[TopicPartition, OffsetAndMetadata]
+) -> dict[TopicPartition, FlushMarker]:
+    """The flush markers among the commits of their groups, without those of topics recreated since.
+
+    Parameters:
+      kafka: A client that knows the topics.
+    """
+    decoded = ((p, _decode(commit, kafka.topic_id(p.topic))) for p, commit in commits.items())
+    return {partition: marker for partition, marker in decoded if marker is not None}
 
 
 def _learn_topics(kafka: ConsumerClient, partitions: Iterable[TopicPartition]) -> None:

@@ -9,6 +9,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import TypeVar
 
+from ..dead_letters.topic_log import LogBounds
 from ..kafka.clients import Clients
 from ..kafka.rights import not_published, reading
 from ..kafka.topics import Topics
@@ -69,18 +70,36 @@ class LaneBacklog:
         self._logs: dict[str, WaitingStore] = {}
 
     def count(
-        self, queue_name: str, states: Mapping[TopicPartition, CommitState] = MappingProxyType({})
+        self,
+        queue_name: str,
+        states: Mapping[TopicPartition, CommitState] = MappingProxyType({}),
+        *,
+        bounds: LogBounds | None = None,
     ) -> int:
         """The number of messages of a queue that wait in their lanes, or run and have waited there.
 
         Parameters:
           states: The committed states of the queue's partitions. When the topic was truncated since, its lost
             entries count, and entries that are done do not.
+          bounds: The bounds of the topic's log, when they are known. An empty log that never had an entry is
+            not read: each that is costs a connection, a thread and a file.
         """
         check_for_fork()
         with self._lock:
+            if bounds is not None and self._has_no_entry(queue_name, states, bounds):
+                return 0
             log = self._log(queue_name)
             return self._ask(log, partial(_count, log, states), queue_name)
+
+    def _has_no_entry(
+        self, queue_name: str, states: Mapping[TopicPartition, CommitState], bounds: LogBounds
+    ) -> bool:
+        return (
+            bounds.is_empty
+            and queue_name not in self._logs
+            and not self._written.ends(self._topics.lanes(queue_name))
+            and all(state.lanes is None for state in states.values())
+        )
 
     def longest(self, queue_name: str, limit: int) -> list[LaneState]:
         """The lanes with the most messages, the longest first."""

@@ -16,7 +16,8 @@ from ..kafka.rights import reading
 from ..kafka.topic_reader import TopicReader
 from ..kafka.topics import Topics
 from ..kafka.types import ConsumedRecord, TopicPartition
-from .backlog import Backlog, PartitionBacklog
+from .backlog import Backlog
+from .backlogs import PartitionBacklog
 
 STALL_TIMEOUT_S = 10.0
 REQUEST_TIMEOUT_MS = 10_000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -10,13 +10,15 @@ from functools import partial
 from ..dead_letters import DeadLetterQueue
 from ..dead_letters.topic_log import LogBounds
 from ..delays import Delays
+from ..errors import NotAuthorized
 from ..kafka.clients import Clients
 from ..kafka.operations import Operations
 from ..kafka.rights import Rights
 from ..kafka.topics import Topics
+from ..kafka.types import TopicPartition
 from ..offsets.commit_metadata import CommitState
 from ..process import clock
-from .backlog import Backlog, PartitionBacklog
+from .backlogs import Backlogs, PartitionBacklog
 from .flush_markers import FlushMarker, FlushNote
 from .lane_backlog import LaneBacklog
 from .partition_counts import PartitionCounts
@@ -172,65 +174,102 @@ class QueueStates:
         self._dead_letters = dead_letters
         self._group_id = group_id
 
-    def read(self, queue_name: str, *, is_paused: bool | None = None) -> QueueState:
-        """The state of one queue. All of its dead letters are read the first time, and later the new
-        ones.
+    def read(
+        self, queue_names: Sequence[str], *, is_paused: Callable[[str], bool | None] = lambda _: None
+    ) -> list[QueueState]:
+        """The states of queues. All of their dead letters are read the first time, and later the new ones.
+
+        One client reads the logs and commits of all queues, with requests that are about all of them.
 
         Parameters:
-          is_paused: Whether an operator has paused it; None when that is not known.
+          is_paused: Whether an operator has paused a queue; None when that is not known.
 
         Raises:
           KafkaUnavailable: When Kafka does not answer.
           NotAuthorized: When this client lacks a right.
         """
-        topic, group = self._topics.queue(queue_name), self._topics.group(self._group_id, queue_name)
-        operations = Operations(self._topics, queue_name, group)
+        names = list(dict.fromkeys(queue_names))
+        try:
+            found = self._read_together(names, is_paused)
+        except NotAuthorized:
+            if len(names) == 1:
+                raise
+            # The error is to name the queue, and all rights that it needs.
+            found = {name: self._read_together([name], is_paused)[name] for name in names}
+        return [found[name] for name in queue_names]
+
+    def _read_together(
+        self, names: Sequence[str], is_paused: Callable[[str], bool | None]
+    ) -> dict[str, QueueState]:
+        if not names:
+            return {}
+        groups = {self._topics.queue(name): self._topics.group(self._group_id, name) for name in names}
+        operations = Operations(self._topics, names[0], groups[self._topics.queue(names[0])])
+        shown = repr(names[0]) if len(names) == 1 else f"{names[0]!r} and {len(names) - 1} more"
         with self._clients.naming_all("the state of a queue", operations.counting()):
             return self._clients.ask(
-                partial(self._read, queue_name, topic, group, is_paused),
-                f"The state of the queue {queue_name!r} could not be read",
-                rights=Rights((topic,), group=group, on_group="DESCRIBE"),
+                partial(self._read, names, groups, is_paused),
+                f"The state of the queue {shown} could not be read",
+                rights=Rights(tuple(groups), group=next(iter(groups.values())), on_group="DESCRIBE"),
             )
 
-    def _read(self, queue_name: str, topic: str, group: str, is_paused: bool | None) -> QueueState:
-        self._topics.ensure(self._topics.of_worker(queue_name), for_reading=True)
-        with Backlog(self._clients, topic, group) as backlog:
-            partitions = backlog.with_flushes(backlog.read())
+    def _read(
+        self, names: Sequence[str], groups: Mapping[str, str], is_paused: Callable[[str], bool | None]
+    ) -> dict[str, QueueState]:
+        topics = self._topics
+        topics.ensure({topic for name in names for topic in topics.of_worker(name)}, for_reading=True)
+        with Backlogs(
+            self._clients,
+            groups,
+            beside=[topics.dead_letters(name) for name in names],
+            seen=[topics.lanes(name) for name in names],
+        ) as backlogs:
+            partitions = backlogs.read()
             now_ms = clock.wall_ms()
-            waiting_ms = backlog.timestamps({p: b.next_undelivered for p, b in partitions.items()})
-            incomplete_ms = backlog.timestamps(
+            waiting_ms = backlogs.timestamps({p: b.next_undelivered for p, b in partitions.items()})
+            incomplete_ms = backlogs.timestamps(
                 {p: oldest for p, b in partitions.items() if (oldest := b.oldest_incomplete) is not None}
             )
-            left_ms = backlog.timestamps(
+            left_ms = backlogs.timestamps(
                 {p: b.beginning for p, b in partitions.items() if b.counts.difference}
             )
-        states = tuple(
-            _state_of(
-                p.partition,
-                b,
-                _age_s(waiting_ms.get(p), now_ms),
-                _age_s(incomplete_ms.get(p), now_ms),
-                _age_s(left_ms.get(p), now_ms),
+            dead_logs = {name: backlogs.log_bounds(topics.dead_letters(name)) for name in names}
+            lane_logs = {name: backlogs.log_bounds(topics.lanes(name)) for name in names}
+        by_topic: dict[str, dict[TopicPartition, PartitionBacklog]] = {topic: {} for topic in groups}
+        for p, found in sorted(partitions.items()):
+            by_topic[p.topic][p] = found
+        dead_by_error = self._dead_letters.counts_by_error(dead_logs)
+        delayed = self._delays.counts(names)
+        states = {}
+        for name in names:
+            topic = topics.queue(name)
+            its = by_topic[topic]
+            committed = {p: b.state for p, b in its.items() if b.state is not None}
+            states[name] = QueueState(
+                name,
+                topic,
+                groups[topic],
+                sum((b.counts for b in its.values()), start=PartitionCounts()),
+                tuple(
+                    _state_of(
+                        p.partition,
+                        b,
+                        _age_s(waiting_ms.get(p), now_ms),
+                        _age_s(incomplete_ms.get(p), now_ms),
+                        _age_s(left_ms.get(p), now_ms),
+                    )
+                    for p, b in its.items()
+                ),
+                delayed=delayed[name].count,
+                in_lanes=self._lanes.count(name, committed, bounds=lane_logs[name]),
+                dead=sum(dead_by_error[name].values()),
+                is_paused=is_paused(name),
+                dead_by_error=dead_by_error[name],
+                dead_log=dead_logs[name],
+                purge=_last_note(b.flushed for b in its.values() if b.counts.purged),
+                overdue_s=_overdue_s(delayed[name].next_due),
             )
-            for p, b in sorted(partitions.items())
-        )
-        dead_by_error, dead_log = self._dead_letters.tally(queue_name)
-        delayed = self._delays.pending(queue_name, limit=0)
-        return QueueState(
-            queue_name,
-            topic,
-            group,
-            sum((b.counts for b in partitions.values()), start=PartitionCounts()),
-            states,
-            delayed=delayed.count,
-            in_lanes=self._lanes.count(queue_name, backlog.states),
-            dead=sum(dead_by_error.values()),
-            is_paused=is_paused,
-            dead_by_error=dead_by_error,
-            dead_log=dead_log,
-            purge=_last_note(b.flushed for b in partitions.values() if b.counts.purged),
-            overdue_s=_overdue_s(delayed.next_due),
-        )
+        return states
 
 
 def _last_note(markers: Iterable[FlushMarker | None]) -> FlushNote | None:

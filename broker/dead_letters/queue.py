@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import copy
 from typing import Unpack
 
 from ..errors import ParameterRefused
@@ -18,7 +20,7 @@ from .importing import Imported, Importer, ImportRequest, OnProgress
 from .redriving import History, RedriveRequest, Resolved, Resolver, open_dead_letters
 from .resolution import Action, Resolution, ResolutionState, is_resolution, read_resolution
 from .tally import DeadLetterTally
-from .topic_log import DeadLetterTopic, LogBounds
+from .topic_log import DeadLetterTopic, LogBounds, TopicLogs
 
 
 class DeadLetterQueue:
@@ -32,6 +34,8 @@ class DeadLetterQueue:
         self._clients = clients
         self._topics = topics
         self._publisher = publisher
+        self._logs: TopicLogs | None = None
+        self._bounds: Mapping[str, LogBounds] = {}
         self.reset_after_fork()
         reset_on_fork(self)
 
@@ -66,13 +70,40 @@ class DeadLetterQueue:
 
     def count_by_error(self, queue_name: str) -> dict[str, int]:
         """The same by the class name of the error, which is empty for a message that failed without one."""
-        return self.tally(queue_name)[0]
-
-    def tally(self, queue_name: str) -> tuple[dict[str, int], LogBounds]:
-        """The same, and the bounds of the log that was counted."""
-        tally = self._tallies.setdefault(queue_name, DeadLetterTally())
         with self._log(queue_name) as log:
-            return tally.count(log), log.bounds
+            return self._tally(queue_name).count(log)
+
+    def counts_by_error(self, bounds: Mapping[str, LogBounds]) -> dict[str, dict[str, int]]:
+        """The same of several queues, by queue. One client reads the records that were not counted before.
+
+        Parameters:
+          bounds: The bounds of the log of each queue's dead-letter topic.
+        """
+        found = {}
+        with TopicLogs(self._clients) as logs:
+            for name, known in bounds.items():
+                topic = self._topics.dead_letters(name)
+                log = DeadLetterTopic(self._clients, topic, bounds=known, logs=logs)
+                found[name] = self._tally(name).count(log)
+        return found
+
+    @contextmanager
+    def up_to(self, bounds: Mapping[str, LogBounds]) -> Iterator[DeadLetterQueue]:
+        """The same dead letters and resolutions, up to known ends, read by one client.
+
+        Parameters:
+          bounds: The bounds of the log of each queue that is read, as ``QueueState.dead_log`` has them.
+
+        Yields:
+          A reader for this block: one queue at a time, on one thread.
+        """
+        with TopicLogs(self._clients) as logs:
+            reader = copy(self)
+            reader._logs, reader._bounds = logs, bounds
+            yield reader
+
+    def _tally(self, queue_name: str) -> DeadLetterTally:
+        return self._tallies.setdefault(queue_name, DeadLetterTally())
 
     def redrive(
         self,
@@ -191,7 +222,7 @@ class DeadLetterQueue:
     def _log(self, queue_name: str) -> DeadLetterTopic:
         topic = self._topics.dead_letters(queue_name)
         self._topics.ensure([topic], for_reading=True)
-        return DeadLetterTopic(self._clients, topic)
+        return DeadLetterTopic(self._clients, topic, bounds=self._bounds.get(queue_name), logs=self._logs)
 
 
 def _request(

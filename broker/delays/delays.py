@@ -120,7 +120,15 @@ class Delays:
         Raises:
           KafkaUnavailable: When Kafka does not answer.
         """
-        return self._view.pending(queue, limit=limit)
+        return self._view.pending([queue], limit=limit)[queue]
+
+    def counts(self, queues: Iterable[str]) -> dict[str, Pending]:
+        """The same of several queues, without the messages, at one moment.
+
+        Raises:
+          KafkaUnavailable: When Kafka does not answer.
+        """
+        return self._view.pending(queues, limit=0)
 
     def waiting(self, queue: str) -> list[tuple[str, Headers]]:
         """The ids of all messages that wait for a queue, and the headers of their records there.

@@ -117,23 +117,27 @@ class DelayView:
         self._looked_up_s = 0.0
         self._indexes: dict[TopicPartition, DelayIndex] = {}
 
-    def pending(self, queue: str, *, limit: int) -> Pending:
+    def pending(self, queues: Iterable[str], *, limit: int) -> dict[str, Pending]:
+        """The messages of some queues at one moment."""
         check_for_fork()
         with self._lock:
             self._catch_up()
-            indexes = list(self._indexes.values())
-            due_ms = [due for index in indexes if (due := index.next_due_ms(queue)) is not None]
-            first = [delay for index in indexes if limit for delay in index.waiting(queue, limit=limit)]
-            first.sort(key=lambda delay: (delay.due_ms, delay.id))
-            return Pending(
-                count=sum(index.count(queue) for index in indexes),
-                next_due=_time(min(due_ms)) if due_ms else None,
-                messages=[
-                    DelayedMessage(delay.message_id, delay.queue, _time(delay.due_ms), delay.value)
-                    for delay in first[:limit]
-                ],
-                log_ends=tuple(index.next_offset for index in indexes),
-            )
+            return {queue: self._pending(queue, limit) for queue in queues}
+
+    def _pending(self, queue: str, limit: int) -> Pending:
+        indexes = list(self._indexes.values())
+        due_ms = [due for index in indexes if (due := index.next_due_ms(queue)) is not None]
+        first = [delay for index in indexes if limit for delay in index.waiting(queue, limit=limit)]
+        first.sort(key=lambda delay: (delay.due_ms, delay.id))
+        return Pending(
+            count=sum(index.count(queue) for index in indexes),
+            next_due=_time(min(due_ms)) if due_ms else None,
+            messages=[
+                DelayedMessage(delay.message_id, delay.queue, _time(delay.due_ms), delay.value)
+                for delay in first[:limit]
+            ],
+            log_ends=tuple(index.next_offset for index in indexes),
+        )
 
     def waiting(self, queue: str) -> list[tuple[str, Headers]]:
         check_for_fork()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType, MemberToRemove
+from kafka.structs import TopicPartition as KafkaPartition
 
 from . import internals
 from .errors import FencedInstanceIdError, KafkaError, UnknownMemberIdError
-from .types import GroupMember, Membership
+from .types import GroupMember, Membership, OffsetAndMetadata, TopicPartition
 
 #: The reason that Kafka's log gives for a removal (KIP-800).
 REMOVAL_REASON = "the process of this member has ended"
@@ -52,6 +53,24 @@ class Admin(KafkaAdminClient):  # type: ignore[misc]
             GroupMember(member["member_id"], member["client_id"], member["client_host"].lstrip("/"))
             for member in self.describe_groups([group_id])[group_id]["members"]
         ]
+
+    def group_offsets(
+        self, groups: Mapping[str, Collection[TopicPartition]]
+    ) -> dict[str, dict[TopicPartition, OffsetAndMetadata]]:
+        asked = {
+            group: [KafkaPartition(*partition) for partition in partitions]
+            for group, partitions in groups.items()
+            if partitions
+        }
+        answers = self.list_group_offsets(asked) if asked else {}
+        return {
+            group: {
+                TopicPartition(*partition): OffsetAndMetadata(*commit)
+                for partition, commit in answers.get(group, {}).items()
+                if commit.offset >= 0
+            }
+            for group in groups
+        }
 
     def remove_members(self, members: Collection[Membership]) -> set[Membership]:
         by_group: dict[str, list[Membership]] = {}

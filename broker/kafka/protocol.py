@@ -417,6 +417,16 @@ class AdminClient(Protocol):
     def described_members(self, group_id: str) -> Sequence[GroupMember]:
         """The members that a group has now."""
 
+    def group_offsets(
+        self, groups: Mapping[str, Collection[TopicPartition]]
+    ) -> dict[str, dict[TopicPartition, OffsetAndMetadata]]:
+        """The committed offsets of several groups, with one request to each coordinator. Partitions without
+        one are left out.
+
+        Raises:
+          GroupAuthorizationFailedError: When this client may not describe one of the groups.
+        """
+
     def remove_members(self, members: Collection[Membership]) -> set[Membership]:
         """Remove members of groups, and return those that were members until now.
 

@@ -115,8 +115,9 @@ class TopicReader:
                 )
             elif silent_s > self._stall_timeout_s:
                 missing = ", ".join(f"{p.partition}: {behind[p]} of {ends[p]}" for p in behind)
+                topics = ", ".join(sorted({repr(p.topic) for p in behind}))
                 raise KafkaTimeoutError(
-                    f"Kafka sent nothing more of the topic {self.topic!r} for {self._stall_timeout_s} s. Its "
+                    f"Kafka sent nothing more of the topic {topics} for {self._stall_timeout_s} s. Its "
                     f"partitions are read up to these offsets: {missing}"
                 )
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from dramatiq.message import Message
 
-from ..admin.backlog import Backlog, PartitionBacklog
+from ..admin.backlog import Backlog
+from ..admin.backlogs import PartitionBacklog
 from ..admin.lane_backlog import LaneBacklog
 from ..consume.decoding import read_message
 from ..dead_letters import DeadLetterQueue

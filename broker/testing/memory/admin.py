@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from ...kafka.types import GroupMember, Membership, TopicPartition
+from ...kafka.types import GroupMember, Membership, OffsetAndMetadata, TopicPartition
 from .cluster import DEFAULT_SETTINGS, MemoryCluster, MemoryProcess
 from .faults import Request
 
@@ -92,6 +92,18 @@ class MemoryAdmin:
                 GroupMember(member_id, MEMORY, MEMORY) for member_id in self._cluster.group(group_id).members
             ],
         )
+
+    def group_offsets(
+        self, groups: Mapping[str, Collection[TopicPartition]]
+    ) -> dict[str, dict[TopicPartition, OffsetAndMetadata]]:
+        def read() -> dict[str, dict[TopicPartition, OffsetAndMetadata]]:
+            commits = {group: self._cluster.group(group).offsets for group in groups}
+            return {
+                group: {p: commits[group][p] for p in partitions if p in commits[group]}
+                for group, partitions in groups.items()
+            }
+
+        return self._request(Request.FETCH_OFFSETS, read)
 
     def remove_members(self, members: Collection[Membership]) -> set[Membership]:
         def remove() -> set[Membership]:

@@ -15,7 +15,7 @@ from broker.consume.consumer import QueueConsumer
 from broker.kafka.clients import Clients
 from broker.kafka.protocol import AdminClient, ConsumerClient
 from broker.kafka.topic_layout import TopicLayout
-from broker.kafka.types import GroupMember, Membership, TopicPartition
+from broker.kafka.types import GroupMember, Membership, OffsetAndMetadata, TopicPartition
 from broker.offsets.commit_metadata import decode
 from broker.parts import Parts, Settings, assemble
 from broker.process import clock
@@ -72,6 +72,11 @@ class FakeAdmin:
 
     def described_members(self, group_id: str) -> Sequence[GroupMember]:
         return []
+
+    def group_offsets(
+        self, groups: Mapping[str, Collection[TopicPartition]]
+    ) -> dict[str, dict[TopicPartition, OffsetAndMetadata]]:
+        return {group: {} for group in groups}
 
     def remove_members(self, members: Collection[Membership]) -> set[Membership]:
         return set()

@@ -16,6 +16,7 @@ from broker.kafka.types import OffsetAndMetadata, TopicPartition
 from broker.offsets.commit_metadata import CommitState, Suspicion, encode
 from broker.testing import Kit, advance, drain
 from broker.testing.kit import current
+from broker.testing.memory.faults import Request
 
 
 @pytest.fixture
@@ -132,6 +133,36 @@ def test_the_states_of_the_declared_queues_are_read_and_of_any_queue_by_name(kit
     with pytest.raises(InvalidQueueName):
         kit.broker.queues("dramatiq_workers")
     assert set(kit.broker.queues) == {"a", "b"}
+
+
+def test_the_states_of_many_queues_take_no_more_requests_than_of_one(kit: Kit) -> None:
+    # Given queues with waiting, delayed and dead messages, whose dead letters were counted before
+    @dramatiq.actor(max_retries=0)
+    def task() -> None:
+        raise RuntimeError
+
+    names = [f"queue-{number}" for number in range(12)]
+    for name in names:
+        kit.broker.declare_queue(name)
+        kit.broker.enqueue(task.message().copy(queue_name=name))
+    drain(raise_errors=False)
+    for name in names:
+        kit.broker.enqueue(task.message().copy(queue_name=name))
+        kit.broker.enqueue(task.message().copy(queue_name=name), delay=3_600_000)
+    assert [(s.dead, s.waiting, s.delayed) for s in kit.broker.queues(*names)] == [(1, 1, 1)] * len(names)
+
+    def requests_of(*wanted: str) -> dict[Request, int]:
+        before = kit.cluster.requests.copy()
+        assert [state.name for state in kit.broker.queues(*wanted)] == [*wanted]
+        found = {kind: count - before[kind] for kind, count in kit.cluster.requests.items()}
+        del found[Request.FETCH]  # one returns a single record in memory, and as many as fit from Kafka
+        return found
+
+    # When the states of one queue are read, and those of all
+    one = requests_of(names[0])
+
+    # Then all take as many requests as the one
+    assert requests_of(*names) == one
 
 
 def test_waiting_delayed_and_dead_messages_are_counted_with_their_ages(kit: Kit) -> None:
