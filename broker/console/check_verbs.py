@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from .. import NotAuthorized, TopicMisconfigured, WorkerInfo, WorkerState
+from .. import NotAuthorized, QueueState, TopicMisconfigured, WorkerInfo, WorkerState
 from ..process import clock
 from . import findings, texts
 from .documents import FindingRow
@@ -180,20 +180,23 @@ class Examination:
         names = found or []
         if found == [] and not served_queues(workers):
             self._found.append(findings.of_no_queue(self._session.target.name))
-        for name in names:
-            self._examine_queue(name, workers, retention)
+        for state in self._states_of(names):
+            kept_ms = int(retention.get(state.topic) or 0)
+            self._found += findings.of_queue(state, workers, kept_ms)
         for name in sorted(served_queues(workers).difference(names)):
             self._ask(f"queue {name}", partial(broker.queue_names, name))
         return self._found
 
-    def _examine_queue(self, name: str, workers: list[WorkerInfo], retention: dict[str, str | None]) -> None:
-        broker = self._session.declared(name)
-        states = self._ask(f"queue {name}", lambda: broker.queues(name))
-        if states is None:
-            return
-        (state,) = states
-        kept_ms = int(retention.get(state.topic) or 0)
-        self._found += findings.of_queue(state, workers, kept_ms)
+    def _states_of(self, names: list[str]) -> list[QueueState]:
+        """The states of the queues that can be read. A refusal about one of them is a finding about it."""
+        broker = self._session.broker
+        try:
+            states = broker.queues(*names) if names else []
+        except (NotAuthorized, TopicMisconfigured):
+            answers = [self._ask(f"queue {name}", partial(broker.queues, name)) for name in names]
+            return [state for answer in answers for state in answer or ()]
+        self.passed += [f"queue {name}" for name in names]
+        return states
 
     def _ask(self, part: str, question: Callable[[], T]) -> T | None:
         """The answer; a missing right is a finding, and the other parts are checked nevertheless."""
