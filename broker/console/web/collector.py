@@ -62,7 +62,7 @@ EVENTS_PER_ROUND = 20_000
 #: The clocks of workers differ: a round reads the end of the last one again.
 OVERLAP_MS = 10_000
 #: The queues that are read before pages without a state show them.
-QUEUES_AT_ONCE = 5
+QUEUES_AT_ONCE = 20
 #: The number of rows that are written at once.
 BATCH = 500
 #: Longer texts of dead letters are cut in the cache.
@@ -216,16 +216,17 @@ class Collector:
         dead = {state.name: state.dead_log for state in now.states}
         changed = [name for name in names if dead[name] != before.dead.get(name)]
         filled = [name for name in changed if not dead[name].is_empty]
-        for name in filled:
-            self._read_dead_letters(name)
+        with broker.dead_letter_queue.up_to(dead) as dead_letters:
+            for name in filled:
+                self._read_dead_letters(name, dead_letters.read(name))
+            if changed:
+                self._read_resolutions({name: dead_letters.history(name) for name in filled}, names)
         self._forget_dead_letters_but_of([name for name in names if not dead[name].is_empty])
         if changed or is_slow:
             self._store.put(clock.wall_ms(), {"groups": groups_of(self._store, "dead_letter", "TRUE", {})})
-        if changed:
-            self._read_resolutions(filled, names)
         before.dead = dead
         if is_slow:
-            self._read_slowly(names)
+            self._read_slowly(now)
 
     def _read_queues(
         self, names: Sequence[str], workers: Sequence[WorkerInfo], pauses: Pauses[PauseResult] | None
@@ -353,9 +354,9 @@ class Collector:
 
     # Dead letters
 
-    def _read_dead_letters(self, queue: str) -> None:
+    def _read_dead_letters(self, queue: str, present: Iterable[DeadLetter]) -> None:
         """Bring the cached dead letters of a queue to the present ones."""
-        for batch in _batches(self._broker.dead_letters(queue)):
+        for batch in _batches(present):
             with self._store.writing() as db:
                 db.executemany(
                     "INSERT INTO dead_letter VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -372,11 +373,12 @@ class Collector:
 
     # What changes slowly
 
-    def _read_slowly(self, names: Sequence[str]) -> None:
+    def _read_slowly(self, sample: Sample) -> None:
         broker = self._broker
         session = Session(Target(), Output(as_json=True), 10.0, broker)
         delayed = {}
-        for name in names:
+        # The states say of the others that they have none.
+        for name in [state.name for state in sample.states if state.delayed]:
             # Known from the topics, which need not be listed again for each queue.
             broker.declare_queue(name)
             pending = broker.delayed(name, limit=DELAYED_SHOWN)
@@ -387,11 +389,10 @@ class Collector:
                 except DecodeError:
                     logger.debug("A delayed message of %r is not readable", name)
             delayed[name] = {"count": pending.count, "messages": shown}
-        lanes = {
-            state.name: [asdict(one) for one in broker.lanes(state.name)]
-            for state in (self._before.sample.states if self._before.sample else ())
-            if state.in_lanes
-        }
+        lanes = {}
+        for name in [state.name for state in sample.states if state.in_lanes]:
+            broker.declare_queue(name)
+            lanes[name] = [asdict(one) for one in broker.lanes(name)]
         self._store.put(clock.wall_ms(), {"delayed": delayed, "lanes": lanes})
         self.read_schedules()
         self._read_replays()
@@ -405,12 +406,12 @@ class Collector:
         self._store.put(clock.wall_ms(), {"findings": findings, "checked": examination.passed})
         self._before.checked_s = clock.monotonic_s()
 
-    def _read_resolutions(self, changed: Sequence[str], names: Sequence[str]) -> None:
+    def _read_resolutions(self, changed: Mapping[str, Iterable[object]], names: Sequence[str]) -> None:
         """The redrives and discards that some queues have records of, beside those of all others."""
         others = {*names} - {*changed}
         resolutions = [row for row in self._store.get("resolutions", []) if row["queue"] in others]
-        for name in changed:
-            for one in self._broker.dead_letter_queue.history(name):
+        for name, history in changed.items():
+            for one in history:
                 row = resolution_row(name, one)
                 row["message_ids"] = row["message_ids"][:1]
                 resolutions.append(row)

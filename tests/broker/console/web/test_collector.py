@@ -16,6 +16,7 @@ from broker.console.web.store import StateCache
 from broker.reports.counters import ActorCounters
 from broker.reports.histogram import Histogram
 from broker.testing import Kit, advance, drain
+from broker.testing.memory.faults import Request
 from tests.broker.console.test_worker_verbs import Tell, tell
 from tests.broker.reports.samples import report
 
@@ -146,13 +147,14 @@ def test_dead_letters_are_read_again_only_when_their_log_has_changed(
     kit: Kit, console: Console, failed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    dead_letters = kit.broker.dead_letters
+    queue = type(kit.broker.dead_letter_queue)
+    dead_letters = queue.read
 
-    def note(name: str) -> Iterator[DeadLetter]:
+    def note(self: Any, name: str) -> Iterator[DeadLetter]:
         read.append(name)
-        return dead_letters(name)
+        return dead_letters(self, name)
 
-    monkeypatch.setattr(kit.broker, "dead_letters", note)
+    monkeypatch.setattr(queue, "read", note)
     kit.broker.declare_queue("empty")
     kit.broker.enqueue(dramatiq.Message("empty", "task", (), {}, {}))
     console.collector.read_once()
@@ -164,6 +166,33 @@ def test_dead_letters_are_read_again_only_when_their_log_has_changed(
     console.collector.read_once()
     assert read == ["mail", "mail"]
     assert dead_of(console.store) == []
+
+
+def test_a_round_takes_no_more_requests_for_many_queues_than_for_few(
+    kit: Kit, console: Console, failed: str
+) -> None:
+    def requests_of_a_first_round() -> dict[Request, int]:
+        before = kit.cluster.requests.copy()
+        collector = Collector(kit.broker, StateCache(console.store.path.with_name("another.sqlite")))
+        collector.read_once()
+        assert collector.condition.error == ""
+        found = {kind: count - before[kind] for kind, count in kit.cluster.requests.items()}
+        del found[Request.FETCH]  # one returns a single record in memory, and as many as fit from Kafka
+        return found
+
+    # Given what the process reads once, and one queue
+    console.collector.read_once()
+    one = requests_of_a_first_round()
+
+    # When there are more queues, with messages
+    for number in range(12):
+        kit.broker.declare_queue(f"queue-{number}")
+        kit.broker.enqueue(dramatiq.Message(f"queue-{number}", "task", (), {}, {}))
+    console.collector.read_once()
+    many = requests_of_a_first_round()
+
+    # Then a first round with them asks as often
+    assert many == one
 
 
 def test_the_pause_after_a_round_is_as_long_as_the_round_but_not_after_the_first(
