@@ -212,7 +212,7 @@ def _original(look: Look) -> tuple[Row, dict[str, Any]]:
         raise Unusable("To send a message again needs the right to see arguments.")
     place = (look.get("queue"), number_of(look.get("partition") or ""), number_of(look.get("offset") or ""))
     found = look.console.store.query(
-        "SELECT * FROM dead_letter WHERE queue = ? AND part = ? AND place = ?", place
+        "SELECT * FROM whole_dead_letter WHERE queue = ? AND part = ? AND place = ?", place
     )
     if not found:
         raise NotFound("There is no such dead letter: it was redriven or discarded, or Kafka has deleted it.")

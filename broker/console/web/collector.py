@@ -40,6 +40,7 @@ from ..worker_rows import actor_rows, running_rows, worker_rows
 from . import measures
 from .dead_letter_groups import groups_of
 from .store import StateCache
+from .stored_tracebacks import stored
 
 logger = logging.getLogger(__name__)
 
@@ -357,11 +358,13 @@ class Collector:
     def _read_dead_letters(self, queue: str, present: Iterable[DeadLetter]) -> None:
         """Bring the cached dead letters of a queue to the present ones."""
         for batch in _batches(present):
+            rows = [_dead_letter(one, self._round) for one in batch if place_of(one) is not None]
             with self._store.writing() as db:
+                db.executemany("INSERT OR IGNORE INTO frames VALUES (?, ?)", {frames for frames, _ in rows})
                 db.executemany(
-                    "INSERT INTO dead_letter VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                    "INSERT INTO dead_letter VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
                     " ON CONFLICT DO UPDATE SET round = excluded.round",
-                    (_dead_letter(one, self._round) for one in batch if place_of(one) is not None),
+                    [row for _, row in rows],
                 )
         with self._store.writing() as db:
             db.execute("DELETE FROM dead_letter WHERE queue = ? AND round != ?", (queue, self._round))
@@ -370,6 +373,8 @@ class Collector:
         known = {row["queue"] for row in self._store.query("SELECT DISTINCT queue FROM dead_letter")}
         with self._store.writing() as db:
             db.executemany("DELETE FROM dead_letter WHERE queue = ?", [(name,) for name in known - {*names}])
+            if self._round % 60 == 1:
+                db.execute("DELETE FROM frames WHERE id NOT IN (SELECT frames FROM dead_letter)")
 
     # What changes slowly
 
@@ -446,7 +451,8 @@ def _event(event: HistoryEvent) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def _dead_letter(dead_letter: DeadLetter, round_: int) -> tuple[object, ...]:
+def _dead_letter(dead_letter: DeadLetter, round_: int) -> tuple[tuple[int, str], tuple[object, ...]]:
+    """The rows of a dead letter in the tables ``frames`` and ``dead_letter``."""
     row, message = dead_letter_row(dead_letter), dead_letter.message
     text = None
     if message is not None:
@@ -456,8 +462,10 @@ def _dead_letter(dead_letter: DeadLetter, round_: int) -> tuple[object, ...]:
             note = f"({len(text):,} characters: see dkb dlq show)"
             text = json.dumps({"args": [note], "kwargs": {}, "options": {}, "is_cut": True})
     partition, offset = place_of(dead_letter) or (0, 0)
-    return (
+    error = row["error"][:MAX_ERROR_CHARS]
+    traceback = stored(dead_letter.traceback[-MAX_TRACEBACK_CHARS:], error)
+    return (traceback.id, traceback.text), (
         row["queue"], partition, offset, row["message_id"], row["actor"], row["at_ms"], row["error_type"],
-        row["error"][:MAX_ERROR_CHARS], dead_letter.traceback[-MAX_TRACEBACK_CHARS:], row["retries"],
-        row["redrives"], row["not_redrivable"], text, row["record"], round_,
+        error, traceback.id, traceback.last_line, traceback.ending, row["retries"], row["redrives"],
+        row["not_redrivable"], row["record"], round_, text,
     )  # fmt: skip

@@ -17,32 +17,26 @@ SPARK_BUCKETS = 24
 def groups_of(
     store: StateCache, source: str, where: str, parameters: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """The groups of the dead letters that match, the largest first."""
-    groups = store.query(
-        "SELECT queue, actor, error_type, count(*) count, min(at_ms) first_ms, max(at_ms) last_ms"
-        f" FROM {source} WHERE {where} GROUP BY error_type, actor, queue"
-        f" ORDER BY count DESC, last_ms DESC LIMIT {GROUPS}",
-        parameters,
-    )
-    return _with_sparks(store, source, where, parameters, groups)
-
-
-def _with_sparks(
-    store: StateCache, source: str, where: str, parameters: Mapping[str, Any], groups: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """The groups, each with its number of dead letters in each hour of the last day."""
-    now_ms = clock.wall_ms()
-    begin_ms = now_ms - SPARK_BUCKETS * 3_600_000
-    found = store.query(
-        "SELECT queue, actor, error_type, cast((at_ms - :begin) / 3600000 AS INTEGER) hour, count(*) n"
-        f" FROM {source} WHERE {where} AND at_ms >= :begin GROUP BY 1, 2, 3, 4",
+    """The groups of the dead letters that match, the largest first, each with its number of dead letters in
+    each hour of the last day.
+    """
+    begin_ms = clock.wall_ms() - SPARK_BUCKETS * 3_600_000
+    # One pass: a sort of all that match is what it costs.
+    by_hour = store.query(
+        "SELECT queue, actor, error_type, count(*) n,"
+        " CASE WHEN at_ms < :begin THEN -1 ELSE (at_ms - :begin) / 3600000 END hour,"
+        f" min(at_ms) first_ms, max(at_ms) last_ms FROM {source} WHERE {where} GROUP BY 3, 2, 1, 5",
         {**parameters, "begin": begin_ms},
     )
-    sparks: dict[tuple[Any, ...], list[int]] = {}
-    for row in found:
-        hours = sparks.setdefault((row["queue"], row["actor"], row["error_type"]), [0] * SPARK_BUCKETS)
-        hours[min(row["hour"], SPARK_BUCKETS - 1)] += row["n"]
-    none = [0] * SPARK_BUCKETS
-    return [
-        {**row, "hours": sparks.get((row["queue"], row["actor"], row["error_type"]), none)} for row in groups
-    ]
+    groups: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in by_hour:
+        names = {name: row[name] for name in ("queue", "actor", "error_type")}
+        new = {"count": 0, "first_ms": row["first_ms"], "last_ms": row["last_ms"]}
+        group = groups.setdefault((*names.values(),), {**names, **new, "hours": [0] * SPARK_BUCKETS})
+        group["count"] += row["n"]
+        group["first_ms"] = min(group["first_ms"], row["first_ms"])
+        group["last_ms"] = max(group["last_ms"], row["last_ms"])
+        if row["hour"] >= 0:
+            group["hours"][min(row["hour"], SPARK_BUCKETS - 1)] += row["n"]
+    largest = sorted(groups.values(), key=lambda group: (group["count"], group["last_ms"]), reverse=True)
+    return largest[:GROUPS]

@@ -13,6 +13,7 @@ from ..texts import BadText, parse_moment
 from .dead_letter_groups import groups_of
 from .looks import Look, Unusable, View, number_of
 from .store import StateCache
+from .stored_tracebacks import CONTAINS
 
 #: The rows of a page of the list.
 PAGE = 50
@@ -78,7 +79,7 @@ class Filter:
             "queue": ("queue = :queue", self.queue),
             "error": ("error_type = :error", self.error),
             "actor": ("actor = :actor", self.actor),
-            "text": ("(instr(error, :text) OR instr(traceback, :text))", self.text),
+            "text": (CONTAINS, self.text),
             "since": ("at_ms >= :since", since and since.timestamp() * 1000),
             "until": ("at_ms < :until", until and until.timestamp() * 1000),
         }

@@ -16,7 +16,7 @@ from ...process.strict_json import dumps
 logger = logging.getLogger(__name__)
 
 #: A file of another version is deleted.
-VERSION = 1
+VERSION = 2
 #: The size of SQLite's page cache, by connection.
 PAGE_CACHE_KIB = 4_000
 SCHEMA = """
@@ -32,18 +32,25 @@ CREATE TABLE event (
 ) WITHOUT ROWID;
 CREATE INDEX event_of_message ON event (message_id);
 CREATE INDEX event_of_actor ON event (actor, at_ms);
+CREATE INDEX event_of_queue ON event (queue, at_ms);
 CREATE INDEX event_of_kind ON event (kind, at_ms);
 CREATE INDEX event_of_error ON event (error_type, at_ms) WHERE error_type IS NOT NULL;
+CREATE TABLE frames (id INTEGER PRIMARY KEY, text TEXT NOT NULL);
 CREATE TABLE dead_letter (
     queue TEXT NOT NULL, part INTEGER NOT NULL, place INTEGER NOT NULL, message_id TEXT, actor TEXT,
-    at_ms INTEGER NOT NULL, error_type TEXT NOT NULL, error TEXT NOT NULL, traceback TEXT NOT NULL,
-    retries INTEGER NOT NULL, redrives INTEGER NOT NULL, not_redrivable TEXT, message TEXT,
-    record TEXT, round INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL, error_type TEXT NOT NULL, error TEXT NOT NULL, frames INTEGER NOT NULL,
+    last_line TEXT NOT NULL, ending TEXT, retries INTEGER NOT NULL, redrives INTEGER NOT NULL,
+    not_redrivable TEXT, record TEXT, round INTEGER NOT NULL, message TEXT,
     PRIMARY KEY (queue, part, place)
 ) WITHOUT ROWID;
 CREATE INDEX dead_letter_of_error ON dead_letter (error_type, actor, queue, at_ms);
+CREATE INDEX dead_letter_of_actor ON dead_letter (actor, at_ms);
+CREATE INDEX dead_letter_of_queue ON dead_letter (queue, at_ms);
 CREATE INDEX dead_letter_of_message ON dead_letter (message_id);
 CREATE INDEX dead_letter_by_time ON dead_letter (at_ms);
+CREATE VIEW whole_dead_letter AS
+    SELECT d.*, f.text || d.last_line || coalesce(d.error || d.ending, '') AS traceback
+    FROM dead_letter d JOIN frames f ON f.id = d.frames;
 """
 
 Row = dict[str, Any]
@@ -81,8 +88,11 @@ class StateCache:
             db.execute("PRAGMA synchronous = OFF")
             ((found,),) = db.execute("PRAGMA user_version").fetchall()
             if found != VERSION:
-                for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
-                    db.execute(f'DROP TABLE "{name}"')
+                found_names = (
+                    "SELECT type, name FROM sqlite_master WHERE type IN ('table', 'view') ORDER BY type DESC"
+                )
+                for kind, name in db.execute(found_names).fetchall():
+                    db.execute(f'DROP {kind} "{name}"')
                 db.executescript(SCHEMA)
                 db.execute(f"PRAGMA user_version = {VERSION}")
         except BaseException:

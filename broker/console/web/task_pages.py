@@ -167,7 +167,7 @@ def task(look: Look) -> View:
         _event_of(row)
         for row in store.query("SELECT * FROM event WHERE message_id = ? ORDER BY at_ms", (message_id,))
     ]
-    dead = store.query("SELECT * FROM dead_letter WHERE message_id = ? ORDER BY at_ms", (message_id,))
+    dead = store.query("SELECT * FROM whole_dead_letter WHERE message_id = ? ORDER BY at_ms", (message_id,))
     traces.dead_letters = [_dead_letter_of(row) for row in dead]
     delayed = [
         row
@@ -258,7 +258,7 @@ def dead_letter(look: Look) -> View:
     """One dead letter, by its place."""
     place = (look.path["queue"], number_of(look.path["partition"]), number_of(look.path["offset"]))
     found = look.console.store.query(
-        "SELECT * FROM dead_letter WHERE queue = ? AND part = ? AND place = ?", place
+        "SELECT * FROM whole_dead_letter WHERE queue = ? AND part = ? AND place = ?", place
     )
     if not found:
         raise NotFound("There is no such dead letter: it was redriven or discarded, or Kafka has deleted it.")

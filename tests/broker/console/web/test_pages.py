@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
 import dramatiq
 import pytest
@@ -427,3 +428,42 @@ def test_a_task_is_found_by_its_id_or_its_beginning_which_an_index_answers(
     for statement, parameters in searches:
         plan = query(f"EXPLAIN QUERY PLAN {statement}", parameters)
         assert "message_id>? AND message_id<?" in plan[0]["detail"]
+
+
+def test_the_tasks_of_an_actor_and_of_a_queue_are_found_by_an_index_in_the_order_of_the_page(
+    console: Console, open_as: Open, failed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console.collector.read_once()
+    statements: list[tuple[str, Any]] = []
+    query = console.store.query
+
+    def note(statement: str, parameters: Any = ()) -> list[Row]:
+        statements.append((statement, parameters))
+        return query(statement, parameters)
+
+    monkeypatch.setattr(console.store, "query", note)
+    assert len(open_as("vera").document("/tasks?actor=send_mail")["tasks"]) == 1
+    assert len(open_as("vera").document("/tasks?queue=mail")["tasks"]) == 1
+    searches = [one for one in statements if "ORDER BY at_ms" in one[0] or "ORDER BY e.at_ms" in one[0]]
+    assert len(searches) == 4
+    for statement, parameters in searches:
+        details = [row["detail"] for row in query(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+        column = "actor" if parameters["actor"] else "queue"
+        assert f"({column}=? AND at_ms>?)" in details[0]
+        assert not any("TEMP B-TREE" in detail for detail in details)
+
+
+def test_a_text_is_found_in_an_error_in_its_last_line_and_in_the_frames_before(
+    console: Console, open_as: Open, failed: str
+) -> None:
+    console.collector.read_once()
+    vera = open_as("vera")
+    (letter,) = vera.document("/dead-letters")["dead_letters"]
+    traceback = vera.document(f"/dead-letters/mail/{letter['part']}/{letter['place']}")["dead_letter"][
+        "traceback"
+    ]
+    assert traceback.splitlines()[-1].endswith("MailServerAway: order 7")
+    for text in (*traceback.splitlines(), "order 7", "Away: order", "raise MailServerAway("):
+        found = vera.document(f"/dead-letters?{urlencode({'text': text})}")
+        assert (found["count"], [group["count"] for group in found["groups"]]) == (1, [1]), text
+    assert vera.document("/dead-letters?text=order 8")["count"] == 0

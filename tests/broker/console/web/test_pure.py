@@ -6,9 +6,13 @@ import json
 import math
 from collections import Counter
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from broker.console.web.charts import chart, data_of
 from broker.console.web.masking import MASK, masked, without_secrets
 from broker.console.web.measures import quantile_s
+from broker.console.web.stored_tracebacks import stored
 from broker.console.web.tracebacks import own_frames
 
 TRACEBACK = """Traceback (most recent call last):
@@ -35,6 +39,20 @@ def test_a_traceback_is_folded_to_the_frames_of_the_application() -> None:
         '    raise CardDeclined("no funds")',
         "shop.card.CardDeclined: no funds",
     ]
+
+
+@given(st.text(), st.text(), st.sampled_from(["", "\n", "\n\n"]))
+def test_a_traceback_is_stored_in_parts_that_make_it_up(head: str, error: str, ending: str) -> None:
+    for traceback in (head, f"{head}{error}{ending}", f"{TRACEBACK}{error}{ending}"):
+        _, text, last_line, end = stored(traceback, error)
+        assert text + last_line + ("" if end is None else error + end) == traceback
+
+
+def test_dead_letters_that_differ_in_their_error_alone_have_their_frames_in_common() -> None:
+    first = stored(TRACEBACK, "no funds")
+    second = stored(TRACEBACK.replace("CardDeclined: no funds", "CardDeclined: no card"), "no card")
+    assert first == second
+    assert (first.last_line, first.ending) == ("shop.card.CardDeclined: ", "\n")
 
 
 def test_a_traceback_of_libraries_alone_or_of_another_form_stays_whole() -> None:
