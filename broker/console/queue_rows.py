@@ -97,7 +97,7 @@ def queue_rows(
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class PartitionLoad:
     """What waits and runs.
 
     Attributes:
@@ -134,7 +134,7 @@ class Served:
         ages_s = [load.oldest_running_s for load in self.loads(state).values()]
         return max((age_s for age_s in ages_s if age_s is not None), default=None)
 
-    def loads(self, state: QueueState) -> dict[int, Load]:
+    def loads(self, state: QueueState) -> dict[int, PartitionLoad]:
         """What waits and runs, by the numbers of the partitions.
 
         A commit is made when something completes, so that a first long task is not in it; and it counts
@@ -142,7 +142,7 @@ class Served:
         """
         if state.name not in self._reported:
             return {
-                p.partition: Load(p.counts.waiting, p.counts.incomplete, p.oldest_incomplete_s)
+                p.partition: PartitionLoad(p.counts.waiting, p.counts.incomplete, p.oldest_incomplete_s)
                 for p in state.partitions
             }
         # The reports of an earlier version do not name the partition: its tasks run where commits have most
@@ -156,7 +156,9 @@ class Served:
             while unplaced_s and len(ages_s) < room:
                 ages_s.append(unplaced_s.pop())
             running = len(ages_s)
-            loads[p.partition] = Load(p.lag - max(0, running - purged), running, max(ages_s, default=None))
+            loads[p.partition] = PartitionLoad(
+                p.lag - max(0, running - purged), running, max(ages_s, default=None)
+            )
         return loads
 
 
