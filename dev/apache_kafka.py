@@ -135,16 +135,25 @@ class ApacheKafkaServer(Server):
         Raises:
           RuntimeError: Kafka refuses it; the text has its answer.
         """
-        command = ["org.apache.kafka.tools.FeatureCommand", "--bootstrap-server", self.address, "upgrade"]
+        to = ["upgrade", "--release-version", version]
+        self.run_tool("org.apache.kafka.tools.FeatureCommand", "--bootstrap-server", self.address, *to)
+
+    def run_tool(self, tool: str, *arguments: str) -> str:
+        """Run the Java class of one of Kafka's scripts, and return what it prints.
+
+        Raises:
+          RuntimeError: It fails; the text has its output.
+        """
         done = subprocess.run(
-            [*self._java, *command, "--release-version", version],
+            [*self._java, tool, *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             check=False,
         )
         if done.returncode:
-            raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+            raise RuntimeError(f"{tool} {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+        return done.stdout
 
     def _java_of(self, libs: Path) -> list[str]:
         return [java_program(), "-cp", f"{CONFIG}{os.pathsep}{libs}/*", *self._jvm_options]

@@ -154,11 +154,23 @@ def command_list(needs: Iterable[Right], options: Mapping[str, Any]) -> list[str
     who = options.get("sasl_plain_username") or "<this client>"
     # The name of a user by certificate has spaces: "CN=web, O=Shop".
     principal = shlex.quote(f"User:{who}")
-    start = f"kafka-acls.sh --bootstrap-server {options['bootstrap_servers'][0]} --add"
+    start = f"kafka-acls.sh --bootstrap-server {','.join(options['bootstrap_servers'])} --add"
     return [
-        " ".join([start, f"--allow-principal {principal}", *(f"--operation {one}" for one in wanted), *found])
+        " ".join(
+            [
+                start,
+                f"--allow-principal {principal}",
+                *(f"--operation {name_for_tool(operation)}" for operation in wanted),
+                *found,
+            ]
+        )
         for wanted, found in resources.items()
     ]
+
+
+def name_for_tool(operation: str) -> str:
+    """The name of an operation for kafka-acls.sh, which knows ``DescribeConfigs`` and no underscore."""
+    return "".join(word.capitalize() for word in operation.split("_"))
 
 
 def with_all(

@@ -7,8 +7,8 @@ from typing import Any
 
 from .topic_policies import CLEANUP_POLICY, MAX_MESSAGE_BYTES, RETENTION_BYTES, RETENTION_MS, Role, limit_for
 
-#: The copies of a partition on a cluster of so many nodes or more, and how many of them have to have a record
-#: before Kafka acknowledges it: a node may be lost without a failed send or a lost record.
+#: The copies of a partition on a cluster of so many nodes or more. Of so many copies, MIN_INSYNC_REPLICAS have
+#: a record before Kafka acknowledges it: a node may be lost without a failed send or a lost record.
 REPLICAS = 3
 MIN_INSYNC_REPLICAS = 2
 #: The value of Kafka's protocol for the cluster's ``default.replication.factor``.
@@ -50,23 +50,24 @@ class TopicLayout:
     Attributes:
       replication_factor: The copies of a partition; None: as the cluster suggests, see :meth:`fitted`.
       retention_ms: The retention of a queue's topic.
-      min_insync_replicas: The setting ``min.insync.replicas`` of each topic; None: that of the cluster.
     """
 
     partitions: int
     replication_factor: int | None
     retention_ms: int
-    min_insync_replicas: int | None = None
 
     def fitted(self, nodes: int) -> TopicLayout:
-        """This layout with the replication of a cluster of so many nodes, unless one was chosen.
-
-        Three nodes or more have REPLICAS copies, of which MIN_INSYNC_REPLICAS acknowledge. Fewer nodes have
-        the default of the cluster.
+        """This layout with the replication of a cluster of so many nodes, unless one was chosen: REPLICAS
+        copies for three nodes or more, otherwise the default of the cluster.
         """
         if self.replication_factor is not None or nodes < REPLICAS:
             return self
-        return replace(self, replication_factor=REPLICAS, min_insync_replicas=MIN_INSYNC_REPLICAS)
+        return replace(self, replication_factor=REPLICAS)
+
+    @property
+    def min_insync_replicas(self) -> int | None:
+        """The setting ``min.insync.replicas`` of each topic; None: that of the cluster."""
+        return MIN_INSYNC_REPLICAS if (self.replication_factor or 0) >= REPLICAS else None
 
     def spec(self, role: Role, queue_limit: int | None) -> dict[str, Any]:
         """The entry of a new topic for ``AdminClient.create_topics``.

@@ -9,7 +9,7 @@ from typing import Any
 
 from dramatiq.errors import BrokerConnectionError
 
-from ..errors import KafkaUnavailable, NotAuthorized, TopicMisconfigured
+from ..errors import KafkaUnavailable, NotAuthorized, ParameterRefused, TopicMisconfigured
 from ..process import clock
 from .clients import ASK_TIMEOUT_S, Clients
 from .errors import (
@@ -319,16 +319,20 @@ class Topics(TopicNames):
         """A layout with the replication that this cluster suggests, unless one was chosen.
 
         Raises:
+          ParameterRefused: When the chosen one takes more nodes than there are.
           KafkaUnavailable: When Kafka does not answer.
         """
-        if layout.replication_factor is not None:
-            return layout
 
-        def read() -> TopicLayout:
+        def read() -> int:
             with self._clients.admin() as admin:
-                return layout.fitted(admin.node_count())
+                return admin.node_count()
 
-        return self._clients.ask(read, "The nodes of the cluster could not be read")
+        nodes = self._clients.ask(read, "The nodes of the cluster could not be read")
+        if (copies := layout.replication_factor or 0) > nodes:
+            raise ParameterRefused(
+                f"replication_factor={copies}: the cluster has {nodes} node(s), and each copy takes one"
+            )
+        return layout.fitted(nodes)
 
     def warn_of_single_copies(self, topics: Collection[str]) -> None:
         """Log, once in a process, which of ``topics`` have one copy on a cluster of several nodes. Without an

@@ -72,7 +72,7 @@ def test_a_plan_as_commands_names_the_users_and_is_a_script(kit: Kit, dkb: Dkb) 
     ran = dkb("topics", "plan", "mail", "--as", "commands", "--principal", "web=shop-web")
     lines = ran.out.splitlines()
     assert all(line.startswith(("kafka-topics.sh ", "kafka-acls.sh ")) for line in lines)
-    assert any("User:shop-web --operation WRITE --topic shop-mail" in line for line in lines)
+    assert any("User:shop-web --operation Write --topic shop-mail" in line for line in lines)
     ran = dkb("topics", "plan", "mail", "--principal", "nobody=x")
     assert (ran.code, "is no CLIENT=USER" in ran.err) == (2, True)
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from broker import CancelUndecided, ClientKind, Every, KafkaBroker, PlannedRight
 from broker.console.command import app
 from broker.console.exits import ExitCode
 from broker.kafka.rights import logger as rights_logger
+from broker.kafka.rights import name_for_tool
 from broker.partition_keys.lane import SequenceNumber
 from broker.partition_keys.record_format import Place, Waiting, waiting_record
 from dev.apache_kafka import ApacheKafkaServer
@@ -47,6 +49,8 @@ pytestmark = [
 DEADLINE_S = 90
 LATER_MS = 3_600_000
 SCHEDULE = "nightly"
+#: What kafka-acls.sh runs; kafka.admin.AclCommand before Kafka 4.1.
+ACL_TOOL = "org.apache.kafka.tools.AclCommand"
 
 
 class Planned(Client):
@@ -159,8 +163,24 @@ def names(text: str, right: PlannedRight) -> bool:
     sentence = text.partition(" Everything that ")[0]
     named = f"{right.operation} on the {right.kind} '{right.name}'"
     # One command may grant the same operation on several resources.
-    command = rf"--operation {right.operation} (--\w+ \S+ )*--{right.kind} {re.escape(right.name)}(?![\w-])"
+    operation = name_for_tool(right.operation)
+    command = rf"--operation {operation} (--\w+ \S+ )*--{right.kind} {re.escape(right.name)}(?![\w-])"
     return named in sentence and re.search(command, sentence) is not None
+
+
+def test_kafkas_own_tool_takes_the_printed_commands(
+    make_client: Callable[[], Planned], make_broker: MakeBroker, kafka: ApacheKafkaServer
+) -> None:
+    client = make_client()
+    names = {kind.value: f"{client.user}-{kind}" for kind in ClientKind}
+    commands = client.owner.plan_topics(QUEUE).acl_commands(names | {ClientKind.OPERATOR: client.user})
+    for command in commands:
+        script, *arguments = shlex.split(command)
+        assert script == "kafka-acls.sh"
+        kafka.run_tool(ACL_TOOL, *arguments)
+
+    client.owner.enqueue(message())
+    assert list(refusals(QUESTIONS[ClientKind.OPERATOR](make_broker(client)))) == []
 
 
 @pytest.mark.parametrize("may_see", [True, False], ids=["may see the topics", "may not"])

@@ -30,6 +30,7 @@ from kafka.admin import (
 
 from broker import CancelUndecided, EnqueueFailed, KafkaBroker, NotAuthorized
 from broker.kafka.rights import logger as rights_logger
+from broker.kafka.rights import name_for_tool
 from dev.apache_kafka import ApacheKafkaServer, fetch_apache_kafka
 from dev.ports import free_port
 from dev.stack import ROOT
@@ -45,6 +46,8 @@ JOIN_TIMEOUT_MS = 90_000
 KAFKA_JARS = Path(os.environ.get("DEV_DIR", ROOT / ".dev"))
 PASSWORD = "open-sesame"
 USERS = [f"user{number}" for number in range(160)]
+#: Kafka's names of operations, by those that kafka-acls.sh takes.
+OPERATIONS = {name_for_tool(operation.name): operation.name for operation in ACLOperation}
 KINDS = {"topic": ResourceType.TOPIC, "group": ResourceType.GROUP, "cluster": ResourceType.CLUSTER}
 
 
@@ -202,7 +205,7 @@ def test_a_send_without_the_right_to_write_names_it_and_succeeds_once_it_is_gran
 
     text = refused(broker, message())
     assert f"WRITE on the topic '{topic}'" in text
-    assert f"--allow-principal User:{client.user} --operation WRITE --topic {topic}" in text
+    assert f"--allow-principal User:{client.user} --operation Write --topic {topic}" in text
 
     client.grant(("WRITE", "topic", topic))
     broker.enqueue(message())
@@ -331,7 +334,7 @@ def granted(commands: str) -> list[Right]:
     for command in commands.split(" && "):
         words = command.split()
         pairs = list(itertools.pairwise(words))
-        operations = [value for name, value in pairs if name == "--operation"]
+        operations = [OPERATIONS[value] for name, value in pairs if name == "--operation"]
         resources = [(name[2:], value) for name, value in pairs if name in ("--topic", "--group")]
         rights += [(operation, *resource) for operation in operations for resource in resources]
     return rights
@@ -438,7 +441,7 @@ def test_a_worker_that_may_see_the_lanes_and_not_read_them_names_the_topic_and_t
     said = f"It takes the right READ on the topic {lanes!r}"
     wait_until(lambda: lines(caplog, said), deadline_s=DEADLINE_S, what="the worker to say what it lacks")
     (line,) = lines(caplog, said)
-    assert f"--operation READ --topic {lanes}" in line
+    assert f"--operation Read --topic {lanes}" in line
     wait_until(lambda: len(ran) == 8, deadline_s=DEADLINE_S, what="those without a key to run")
     assert "keyed" not in ran
 
@@ -534,7 +537,7 @@ def test_a_replay_without_a_right_names_it_and_succeeds_once_it_is_granted(
 
     with pytest.raises(NotAuthorized) as raised:
         broker.replay(QUEUE, dry_run=False, reason="a test")
-    assert f"--operation {operation} --topic {missing[2]}" in str(raised.value)
+    assert f"--operation {name_for_tool(operation)} --topic {missing[2]}" in str(raised.value)
 
     client.grant(missing)
     assert broker.replay(QUEUE, dry_run=False, reason="a test").sent == 1

@@ -14,6 +14,7 @@ import pytest
 from dramatiq import Message
 
 from broker import ClientKind, KafkaBroker, PlannedRight
+from broker.kafka.rights import name_for_tool
 from tests.broker.contract.conftest import StartWorker
 from tests.broker.contract.test_planned_rights import Planned, make_client
 from tests.broker.contract.test_rights import MakeBroker, kafka, make_broker, users
@@ -159,7 +160,7 @@ def test_a_worker_without_a_right_names_it_once_runs_what_needs_none_and_loses_n
 
     # Then it names the right with the command that grants it, and runs what needs none
     said = f"It takes the right {missing.operation} on the {missing.kind} '{missing.name}'"
-    command = f"--operation {missing.operation} --{missing.kind} {missing.name}"
+    command = f"--operation {name_for_tool(missing.operation)} --{missing.kind} {missing.name}"
     wait_until(
         lambda: any(said in line and command in line for line in about(caplog, missing)),
         deadline_s=DEADLINE_S,
