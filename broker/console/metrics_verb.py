@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from ..metrics.exporter import Exporter
 
 
+#: The time for which the end waits for a Kafka that does not answer.
+END_TIMEOUT_S = 0.5
+
+
 def register(app: typer.Typer) -> None:
     app.command("metrics")(metrics)
 
@@ -64,6 +68,7 @@ def metrics(
                     stop=stop,
                     on_open=lambda opened: session.output.say(f"Metrics: http://{host}:{opened}/metrics"),
                 )
+                session.abandon(END_TIMEOUT_S)
             except OSError as e:
                 raise Refused(f"The port {port} of {host} cannot be opened: {e}") from e
 

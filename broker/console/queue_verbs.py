@@ -46,7 +46,10 @@ def status(
         ),
     ] = 2.0,
     is_watched: Annotated[
-        bool, typer.Option("--watch", "-w", help="Repeat it every SECONDS of --sample until Ctrl-C.")
+        bool,
+        typer.Option(
+            "--watch", "-w", help="Repeat it every SECONDS of --sample until Ctrl-C, also beyond outages."
+        ),
     ] = False,
 ) -> None:
     """Show how the queues are: waiting, running, delayed and dead messages, rates, and the time to drain.
@@ -57,23 +60,30 @@ def status(
       dkb --bootstrap kafka:9092 --group shop status mail --watch
     """
     with ending(context) as session:
-        answers = _statuses(session, queue, sample or None, is_watched)
+        statuses = _Statuses(session, queue)
         if is_watched:
-            watch(session.output, answers, sample or 2.0)
-        else:
-            session.output.show(next(answers))
+            watch(session.output, statuses.answer, sample or 2.0)
+            return
+        if sample:
+            statuses.take_sample()
+            clock.sleep(sample)
+        session.output.show(statuses.answer())
 
 
-def _statuses(
-    session: Session, wanted: list[str] | None, sample_s: float | None, is_watched: bool
-) -> Iterator[Answer]:
-    """The answers of ``status``. Each but the first of a watch compares with the one before."""
-    ledgers = LedgerWatch()
-    before = None
-    if sample_s is not None and not is_watched:
-        before = _sample(session, wanted)
-        clock.sleep(sample_s)
-    while True:
+class _Statuses:
+    """The answers of ``status``. Each compares with the sample before, if there was one."""
+
+    def __init__(self, session: Session, wanted: list[str] | None) -> None:
+        self._session = session
+        self._wanted = wanted
+        self._ledgers = LedgerWatch()
+        self._before: Sample | None = None
+
+    def take_sample(self) -> None:
+        self._before = _sample(self._session, self._wanted)
+
+    def answer(self) -> Answer:
+        session, wanted, before = self._session, self._wanted, self._before
         now = _sample(session, wanted)
         workers = session.broker.workers()
         missing = [] if wanted else list(_unseen(session, now, workers))
@@ -85,10 +95,11 @@ def _statuses(
         if pauses is not None and not pauses.is_complete:
             names = ", ".join(sorted(pauses.unreadable))
             missing.append(f"this version cannot read the last command about {names}: it may be paused")
-        rows = queue_rows(before, now, workers, ledgers, pauses)
+        rows = queue_rows(before, now, workers, self._ledgers, pauses)
         states = Counter(str(worker.state) for worker in workers)
         elapsed_s = None if before is None else (now.at_ms - before.at_ms) / 1000
-        yield Answer(
+        self._before = now
+        return Answer(
             "status",
             {
                 "at_ms": now.at_ms,
@@ -109,7 +120,6 @@ def _statuses(
                 *(f"Incomplete: {sentence}." for sentence in missing),
             ],
         )
-        before = now
 
 
 def _sample(session: Session, wanted: list[str] | None) -> Sample:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -86,7 +87,12 @@ class Session:
           TargetRefused: When the command line names none.
         """
         if self._broker is None:
-            self._broker = self.given or self.target.broker()
+            try:
+                self._broker = self.given or self.target.broker()
+            except KeyboardInterrupt:
+                # While the application is imported.
+                self.output.say("dkb: interrupted")
+                raise
         return self._broker
 
     def queue_names(self, wanted: list[str] | None = None) -> list[str]:
@@ -131,6 +137,15 @@ class Session:
         self.queue_names([queue_name])
         self.broker.declare_queue(queue_name)
         return self.broker
+
+    def abandon(self, timeout_s: float) -> None:
+        """Close the broker, and wait no longer than that for the requests under way: they end with the
+        process.
+        """
+        closing = threading.Thread(target=self.close, name="closing", daemon=True)
+        closing.start()
+        closing.join(timeout_s)
+        self._broker = None
 
     def close(self) -> None:
         if self._broker is not None and self.given is None:

@@ -142,21 +142,20 @@ def top(
                 and row["for_s"] >= over_s
             )
 
-        def answers() -> Iterator[Answer]:
-            while True:
-                rows = [row for row in running_rows(session.broker.workers()) if is_wanted(row)]
-                rows.sort(key=lambda row: -row["for_s"])
-                if sort is not Sort.AGE:
-                    rows.sort(key=lambda row: row[sort.value])  # type: ignore[literal-required]
-                left_out = len(rows) - limit
-                yield Answer(
-                    "top",
-                    {"at_ms": clock.wall_ms(), "running": rows[:limit], "count": len(rows)},
-                    [Table(RUNNING_COLUMNS, rows[:limit], empty="No task runs.")],
-                    [f"{left_out:,} more"] if left_out > 0 else [],
-                )
+        def answer() -> Answer:
+            rows = [row for row in running_rows(session.broker.workers()) if is_wanted(row)]
+            rows.sort(key=lambda row: -row["for_s"])
+            if sort is not Sort.AGE:
+                rows.sort(key=lambda row: row[sort.value])  # type: ignore[literal-required]
+            left_out = len(rows) - limit
+            return Answer(
+                "top",
+                {"at_ms": clock.wall_ms(), "running": rows[:limit], "count": len(rows)},
+                [Table(RUNNING_COLUMNS, rows[:limit], empty="No task runs.")],
+                [f"{left_out:,} more"] if left_out > 0 else [],
+            )
 
         if is_single or not session.output.is_terminal:
-            session.output.show(next(answers()))
+            session.output.show(answer())
         else:
-            watch(session.output, answers(), interval)
+            watch(session.output, answer, interval)

@@ -164,6 +164,29 @@ def test_a_fault_of_the_command_is_exit_code_70_with_its_traceback() -> None:
     assert "a fault" in ran.stderr
 
 
+INTERRUPTED_IMPORT = """
+import sys
+
+class Interrupt:
+    def find_spec(self, name, *rest):
+        if name == NAME:
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupt())
+from broker.console.__main__ import main
+
+main()
+"""
+
+
+@pytest.mark.parametrize("name", ["broker.console.command", "an_application"])
+def test_an_interrupt_of_the_imports_is_exit_code_130_without_a_traceback(name: str) -> None:
+    code = f"NAME = {name!r}\n{INTERRUPTED_IMPORT}"
+    command = [sys.executable, "-c", code, "an_application", "status"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "dkb: interrupted\n")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

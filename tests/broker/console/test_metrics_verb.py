@@ -139,6 +139,29 @@ def test_the_exporter_serves_a_namespace_until_sigterm(stack: Stack, namespace: 
         exporter.wait()
 
 
+def test_sigterm_ends_the_exporter_although_a_read_waits_for_kafka(tmp_path: Path) -> None:
+    # Given a server that takes connections and answers nothing, as a frozen one
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        command = [sys.executable, "-m", "broker.console", "--bootstrap"]
+        command += [f"127.0.0.1:{silent.getsockname()[1]}", "metrics", "--host", "127.0.0.1", "--port", "0"]
+        log = tmp_path / "stderr"
+        with log.open("w") as stderr:
+            exporter = subprocess.Popen(command, cwd=ROOT, stderr=stderr)
+        try:
+            silent.settimeout(DEADLINE_S)
+            connection, _ = silent.accept()
+            with connection:
+                assert connection.recv(1)  # the read has begun
+                exporter.send_signal(signal.SIGTERM)
+                assert exporter.wait(DEADLINE_S) == 0
+            # The read was not over: it would have logged its failure.
+            assert "cannot be read" not in log.read_text()
+            assert "Traceback" not in log.read_text()
+        finally:
+            exporter.kill()
+            exporter.wait()
+
+
 def test_the_exporter_starts_serves_and_logs_the_reason_while_kafka_does_not_answer(tmp_path: Path) -> None:
     port = free_port()
     command = [sys.executable, "-m", "broker.console", "--bootstrap", f"127.0.0.1:{free_port()}", "metrics"]

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broker import KafkaUnavailable
 from broker.console import texts
 from broker.console.live import watch
 from broker.console.output import Answer, Column, Output, ScanProgress, Table, column_widths, plain
@@ -46,9 +47,46 @@ def test_columns_are_aligned_and_no_value_is_cut_off() -> None:
 def test_a_watch_without_a_terminal_prints_an_answer_a_line(
     kit: Kit, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    watch(Output(as_json=True), iter([answer(1), answer(2)]), interval_s=1.0)
+    assert _watched([answer(1), answer(2)]) == "end"
     lines = capsys.readouterr().out.splitlines()
     assert [json.loads(line)["number"] for line in lines] == [1, 2]
+
+
+def test_a_watch_goes_on_after_an_outage_and_says_since_when(
+    kit: Kit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    down = KafkaUnavailable("no server answered")
+    began = texts.moment(kit.clock.wall_ms() + 1_000)
+    assert _watched([answer(1), down, down, answer(2)]) == "end"
+    told = capsys.readouterr()
+    assert [json.loads(line)["number"] for line in told.out.splitlines()] == [1, 2]
+    assert [line.startswith(f"Kafka does not answer since {began}: ") for line in told.err.splitlines()] == [
+        True, True,
+    ]  # fmt: skip
+    # Without a first answer, as of a server that is named wrongly, the command ends.
+    with pytest.raises(KafkaUnavailable):
+        _watched([down])
+
+
+class _End(Exception):
+    pass
+
+
+def _watched(answers: list[Answer | Exception]) -> str:
+    """Watch these answers, until there is no other one."""
+    left = iter([*answers, _End("end")])
+
+    def ask() -> Answer:
+        found = next(left)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    try:
+        watch(Output(as_json=True), ask, interval_s=1.0)
+    except _End as e:
+        return str(e)
+    raise AssertionError("the watch has ended by itself")
 
 
 PROGRAM = """
