@@ -26,7 +26,7 @@ class Load:
     Attributes:
       rate: Messages per second, at the peak.
       task_ms: The duration of a task.
-      cpu_ms: Its processor time in Python.
+      cpu_ms: Its processor time in Python; None when unknown, and assumed to be none.
       threads: The threads of a process.
       utilization: The share of threads and cores that is planned to be busy.
       message_bytes: The bytes of a message's arguments.
@@ -36,7 +36,7 @@ class Load:
 
     rate: float
     task_ms: float
-    cpu_ms: float
+    cpu_ms: float | None
     threads: int
     utilization: float
     message_bytes: int
@@ -48,7 +48,7 @@ def plan(load: Load) -> list[SizeRow]:
     """The sizes, each with its reason."""
     busy = load.rate * load.task_ms / 1000
     threads = math.ceil(busy / load.utilization)
-    cores = load.rate * (load.cpu_ms + OVERHEAD_MS) / 1000
+    cores = load.rate * ((load.cpu_ms or 0.0) + OVERHEAD_MS) / 1000
     by_threads, by_cores = math.ceil(threads / load.threads), math.ceil(cores / load.utilization)
     processes = max(1, by_threads, by_cores)
     partitions = max(MIN_PARTITIONS, PARTITIONS_PER_PROCESS * processes)
@@ -59,7 +59,7 @@ def plan(load: Load) -> list[SizeRow]:
         _row(
             "cores",
             math.ceil(cores * 10) / 10,
-            f"{load.cpu_ms:g} ms of a task and {OVERHEAD_MS} ms of the broker",
+            f"{_cpu_text(load.cpu_ms)} and {OVERHEAD_MS} ms of the broker",
         ),
         _row("processes", processes, f"the {limit} decide; {load.threads} threads in each"),
         _row(
@@ -100,6 +100,12 @@ def drain_time_s(backlog: int, rate: float, capacity: float) -> float | None:
     if backlog == 0:
         return 0.0
     return backlog / (capacity - rate) if capacity > rate else None
+
+
+def _cpu_text(cpu_ms: float | None) -> str:
+    if cpu_ms is None:
+        return "an assumption: a task takes no processor time, as one that only waits; see --cpu-ms;"
+    return f"{cpu_ms:g} ms of a task"
 
 
 def _row(name: str, value: float, why: str) -> SizeRow:

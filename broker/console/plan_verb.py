@@ -91,9 +91,13 @@ def plan_queue(
         str, typer.Option(metavar="TIME", help="The period that is measured: 1h, or ISO 8601.")
     ] = "1h",
     cpu_ms: Annotated[
-        float,
-        typer.Option(min=0.0, max=MAX, help="Its processor time in Python; tasks that wait have little."),
-    ] = 0.0,
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=MAX,
+            help="Its processor time in Python; tasks that wait have little. None is assumed without it.",
+        ),
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="The threads of a process (dramatiq --threads).")] = 8,
     utilization: Annotated[
         float, typer.Option(min=0.05, max=1.0, help="The share that is to be busy.")
