@@ -104,7 +104,7 @@ def drain_time_s(backlog: int, rate: float, capacity: float) -> float | None:
 
 def _cpu_text(cpu_ms: float | None) -> str:
     if cpu_ms is None:
-        return "an assumption: a task takes no processor time, as one that only waits; see --cpu-ms;"
+        return "0 ms of a task (an assumption, as of one that only waits: see --cpu-ms)"
     return f"{cpu_ms:g} ms of a task"
 
 
