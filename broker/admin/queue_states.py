@@ -60,6 +60,8 @@ class PartitionState:
         those are older. None otherwise, and when no record is left.
       lost_tail: The records that workers have had and that the log has lost at its end since, as in an
         unclean election. 0 again once a worker has taken the partition over.
+      has_metadata: Whether the commit has metadata that this version reads. Without, as on the embedded
+        Kafka, ``highest``, ``holes`` and ``suspects`` are not known.
     """
 
     partition: int
@@ -74,6 +76,7 @@ class PartitionState:
     suspects: tuple[SuspectRecord, ...]
     removed_before_s: float | None = None
     lost_tail: int = 0
+    has_metadata: bool = True
 
     @property
     def lag(self) -> int:
@@ -307,6 +310,7 @@ def _state_of(
         suspects=_suspects(state),
         removed_before_s=removed_before_s,
         lost_tail=backlog.lost_tail,
+        has_metadata=state is None or state.has_metadata,
     )
 
 

@@ -171,6 +171,7 @@ def of_queue(
             f"raise retention.ms of the topic {state.topic!r}, then work the backlog off",
         )
     yield from of_overdue_delays(state)
+    yield from of_commits(state)
 
 
 def of_unserved(state: QueueState, workers: Sequence[WorkerInfo]) -> FindingRow | None:
@@ -211,6 +212,21 @@ def of_ill_workers(workers: Iterable[WorkerInfo]) -> Iterator[FindingRow]:
             severity = ERROR if worker.state is WorkerState.STUCK else WARNING
             text = f"{worker.state}: {worker.reason}"
             yield finding("workers", severity, worker.worker_id, text, ILL[worker.state])
+
+
+def of_commits(state: QueueState) -> Iterator[FindingRow]:
+    """The finding about commits without metadata, as those that the embedded Kafka returns."""
+    if count := sum(not p.has_metadata for p in state.partitions):
+        yield finding(
+            "commits",
+            WARNING,
+            state.name,
+            f"the commits of {texts.plural(count, 'partition')} come without the metadata that workers "
+            "write, as on the embedded Kafka: holes and suspects of crashes are not known, and after a crash "
+            "more messages run again",
+            "use Apache Kafka where that matters; a commit that another program has set is replaced by the "
+            "next",
+        )
 
 
 def of_overdue_delays(state: QueueState) -> Iterator[FindingRow]:

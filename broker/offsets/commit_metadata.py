@@ -75,6 +75,8 @@ class CommitState:
         have a field for it, so it is not in the text. It may be too low when ``highest`` is not a record and
         the records below it were deleted; no record is left there that could be taken for complete.
       lanes: The owner's knowledge of the lanes topic; None when the commit has none.
+      has_metadata: Whether the commit has metadata that this version reads. Without, only its offset is
+        known.
     """
 
     next_offset: int
@@ -85,6 +87,7 @@ class CommitState:
     log_start: int = 0
     leader_epoch: int = -1
     lanes: CommittedLanes | None = None
+    has_metadata: bool = field(default=True, compare=False)
 
     def is_complete(self, offset: int) -> bool:
         """Whether the record at ``offset`` is complete."""

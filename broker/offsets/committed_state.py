@@ -199,7 +199,9 @@ def read_metadata(partition: TopicPartition, committed: OffsetAndMetadata) -> Co
     except UnreadableMetadata as e:
         if committed.metadata:
             logger.warning("%s: %s; replaying from offset %d.", name_of(partition), e, committed.offset)
-        return CommitState(committed.offset, committed.offset - 1, leader_epoch=leader_epoch)
+        return CommitState(
+            committed.offset, committed.offset - 1, leader_epoch=leader_epoch, has_metadata=False
+        )
 
 
 def _without_removed(partition: TopicPartition, state: CommitState, beginning: int) -> CommitState:

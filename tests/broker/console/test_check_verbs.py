@@ -301,3 +301,17 @@ def test_topics_check_names_a_policy_that_loses_messages_and_its_remedy(kit: Kit
     assert "cleanup.policy=compact" in ran.out
     assert "kafka-configs.sh" in ran.out
     assert dkb("doctor").code == 1
+
+
+def test_doctor_says_what_a_kafka_without_commit_metadata_cannot_answer(kit: Kit, dkb: Dkb) -> None:
+    kit.broker.declare_queue("mail")
+    kit.broker.enqueue(dramatiq.Message("mail", "task", (), {}, {}))
+    offsets = kit.cluster.group("dramatiq.shop-mail").offsets
+    offsets[TopicPartition("shop-mail", 0)] = OffsetAndMetadata(0, encode(CommitState(0, 0, (0,))))
+    found = dkb("doctor", "--json").document["findings"]
+    assert [row for row in found if row["check"] == "commits"] == []
+    offsets[TopicPartition("shop-mail", 0)] = OffsetAndMetadata(0, "")
+    ran = dkb("doctor", "--json")
+    (row,) = [row for row in ran.document["findings"] if row["check"] == "commits"]
+    assert (row["severity"], row["subject"]) == ("warning", "mail")
+    assert "holes and suspects of crashes are not known" in row["finding"]
