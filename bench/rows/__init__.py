@@ -6,6 +6,7 @@ from bench.rows.backlog import BACKLOG
 from bench.rows.bulk import BULK
 from bench.rows.console import CONSOLE
 from bench.rows.delayed import DELAYED
+from bench.rows.dkb_calls import COMMANDS
 from bench.rows.exporting import EXPORTING
 from bench.rows.idle import IDLE
 from bench.rows.noop import NOOP
@@ -35,6 +36,7 @@ ROWS: list[Row] = [
     QUEUES,
     REPORTS,
     EXPORTING,
+    COMMANDS,
     CONSOLE,
     OBSERVING,
     DELAYED,
