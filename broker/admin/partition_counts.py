@@ -11,7 +11,7 @@ it before it was known to be complete. One of a flush is *purged*, too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..offsets.commit_metadata import CommitState
 
@@ -30,6 +30,7 @@ class PartitionCounts:
       removed: The records that were deleted before they were known to be complete. A worker that has read
         them still runs them.
       purged: The records that flushes have deleted before they were known to be complete.
+      kept: The records that the log has.
     """
 
     written: int = 0
@@ -38,6 +39,12 @@ class PartitionCounts:
     waiting: int = 0
     removed: int = 0
     purged: int = 0
+    kept: int = field(default=0, compare=False)
+
+    @property
+    def kept_completed(self) -> int:
+        """The completed records that the log still has, with the control records among them."""
+        return max(0, self.kept - self.left)
 
     @property
     def left(self) -> int:
@@ -59,6 +66,7 @@ class PartitionCounts:
             self.waiting + other.waiting,
             self.removed + other.removed,
             self.purged + other.purged,
+            self.kept + other.kept,
         )
 
 
@@ -75,7 +83,7 @@ def count_records(
     """
     gone = range(flushed.start, min(flushed.stop, beginning))
     if state is None:
-        return PartitionCounts(written=end, waiting=end - beginning, purged=len(gone))
+        return PartitionCounts(written=end, waiting=end - beginning, purged=len(gone), kept=end - beginning)
     delivered_end = min(max(state.highest + 1, state.next_offset), end)
     incomplete = sum(beginning <= offset < end for offset in state.incomplete)
     below = sum(offset < beginning for offset in state.incomplete)
@@ -87,4 +95,5 @@ def count_records(
         removed=below + max(0, beginning - delivered_end),
         purged=sum(offset in gone for offset in state.incomplete)
         + len(range(max(gone.start, delivered_end), gone.stop)),
+        kept=end - beginning,
     )

@@ -371,14 +371,16 @@ def purge(
             "running": running,
             "delayed": state.delayed,
             "in_lanes": state.in_lanes,
+            "completed": state.counts.kept_completed if count else 0,
         }
         text = f"Dropped the messages of {queue!r}; it had {count:,}." if is_applied else f"Would {what}."
         if not count:
             text = f"Nothing of {queue!r} waits or is delayed: there is nothing to drop, and its log is kept."
         session.output.show(Answer("purge", document, lines=[text]))
-        if count and state.counts.completed:
-            done = "is deleted" if is_applied else "would be deleted"
-            session.output.say(f"The log of its completed messages {done}, too: a replay does not find them.")
+        if count and (kept := state.counts.kept_completed):
+            done = "deleted" if is_applied else "would delete"
+            records = texts.plural(kept, "completed record")
+            session.output.say(f"It {done} {records} of its log, too: a replay does not find them any more.")
         if running:
             verb = ("has" if running == 1 else "have") if is_applied else "would have"
             task = "the task" if running == 1 else "each task"

@@ -109,6 +109,7 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
         "running": int,
         "delayed": int,
         "in_lanes": int,
+        "completed": int,
     },
     "healthcheck": {"healthy": bool, "findings": list[documents.FindingRow]},
     "doctor": {"findings": list[documents.FindingRow], "checked": list[str]},
