@@ -14,6 +14,7 @@ from ..kafka.types import Membership
 from ..process import clock
 from ..process.backoff import Backoff
 from ..process.forks import reset_on_fork
+from ..process.one_line import one_line
 from . import addresses
 from .wire import (
     Goodbye,
@@ -140,7 +141,7 @@ class Registrar:
             logger.error(
                 "The hard time limit of %s, and of the other tasks of this worker, is not enforced: it has "
                 "no connection to the reaper of its command.",
-                limited.actor_name,
+                one_line(limited.actor_name),
             )
 
     def end_limit(self, number: int) -> None:

@@ -17,6 +17,7 @@ from tenacity import RetryCallState, Retrying
 from ..error_text import MAX_TRACEBACK_CHARS, error_text, excerpt, traceback_text
 from ..errors import NotNow, PermanentError, RetryPolicyRefused
 from ..process import clock
+from ..process.one_line import one_line
 from .decision import Again, GiveUp, call_state, decide
 from .policy_check import check_policy
 
@@ -201,7 +202,7 @@ class TenacityRetries(Retries):
             self._send_exhausted(broker, message, actor)
         else:
             self.logger.warning(
-                "The policy does not retry message %r: %s", message.message_id, error_text(error)
+                "The policy does not retry message %r: %s", message.message_id, one_line(error_text(error))
             )
 
     def _send_exhausted(self, broker: Broker, message: MessageProxy, actor: Actor[Any, Any]) -> None:

@@ -30,6 +30,7 @@ from ..errors import Abort, MessageExpired, NotNow
 from ..expiry import EXPIRES_AT, is_expired, shown_expiry
 from ..kafka.errors import KafkaError
 from ..process import clock
+from ..process.one_line import one_line
 from ..reports.runs import Runs
 from .aborts import Aborts
 from .hard_limits import HardLimits
@@ -279,7 +280,7 @@ class HookCaller:
             logger.warning(
                 "Message %r fails for good, since there is no Retries middleware: %s",
                 message.message_id,
-                error_text(error),
+                one_line(error_text(error)),
             )
             message.fail()
             return

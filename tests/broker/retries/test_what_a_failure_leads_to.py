@@ -148,6 +148,16 @@ def test_a_permanent_error_wins_over_any_policy(
     assert task.runs == 1
 
 
+def test_the_text_of_an_error_begins_no_line_of_the_log(
+    stub_broker: StubBroker, start_stub_worker: StartStubWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("WARNING")
+    task = Task(stub_broker, [ValueError("ad 7\nAll is well.")], retry=three_attempts())
+    assert task.finish(start_stub_worker) is not None
+    (line,) = [r.getMessage() for r in caplog.records if "The policy does not retry" in r.getMessage()]
+    assert line.endswith("ad 7\\nAll is well.")
+
+
 def test_a_permanent_error_wins_over_dramatiqs_own_retries(
     stub_broker: StubBroker, start_stub_worker: StartStubWorker
 ) -> None:
