@@ -375,6 +375,7 @@ class Lanes(Generic[R]):
 
     def note_begin(self, entry: LaneEntry[R], now_ms: int) -> Pace:
         """Note that the run of an entry with a rate begins, perhaps long after it was dispatched."""
+        self._note_time(now_ms)
         pace = self.paces.get(entry.key)
         # A short wait for a thread changes nothing: it would lower the rate.
         next_ms = now_ms - EARLY_MS + entry.limit.interval_ms
@@ -386,9 +387,16 @@ class Lanes(Generic[R]):
         """Whether the run of a dispatched entry may begin: no other one of its key has just begun, as after a
         pause or a crash, during which both were held back.
         """
+        self._note_time(now_ms)
         pace = self.paces.get(entry.key)
         is_too_soon = pace is not None and now_ms + EARLY_MS < pace.begun_ms + entry.limit.interval_ms
         return not is_too_soon or (pace is not None and now_ms < pace.begun_ms)  # the clock was set back
+
+    def _note_time(self, now_ms: int) -> None:
+        """Note that a worker's thread is ahead of the last step, by whose time the place of the next run
+        would look too far away.
+        """
+        self.now_ms = max(self.now_ms, now_ms)
 
     def park_again(self, entry: LaneEntry[R], record: R, size: int) -> None:
         """Take back an entry that was dispatched, and must not begin yet."""

@@ -93,6 +93,45 @@ def test_the_rate_of_a_killed_owner_is_kept_by_the_next_one(
     assert all(gap >= 59.8 for gap in gaps(runs)), runs
 
 
+@pytest.mark.parametrize("key_rate", ["6/m", "120/m"], ids=["written", "not written"])
+def test_messages_that_were_held_back_together_begin_one_interval_after_another(
+    kit: Kit, key_rate: str
+) -> None:
+    """Both were dispatched, each in its place in the rate, and wait for a thread, as during a pause."""
+    interval_s = {"6/m": 10.0, "120/m": 0.5}[key_rate]
+    work = declare(kit, [], key_rate=key_rate, key_concurrency=2)
+    sent = [work.send("a", number).message_id for number in range(2)]
+    parts = kit.broker.parts
+    consumer = kit.broker.consume(QUEUE, prefetch=2, timeout=0)
+    first = next_delivery(kit, consumer)
+    kit.advance(seconds=interval_s)
+    second = next_delivery(kit, consumer)
+    assert [first.message_id, second.message_id] == sent
+    kit.advance(seconds=100)
+    parts.key_paces.begin(first)
+    parts.key_paces.begin(second)
+    assert (first.completed, second.completed) == (False, True)
+    # It is dispatched again an interval later, with its record still incomplete, and begins then.
+    assert second.origin.offset in second.assigned_partition.tracker.incomplete
+    assert second.origin.offset not in second.assigned_partition.in_flight
+    began_s = kit.clock.wall_ms() / 1000
+    again = next_delivery(kit, consumer, step_s=0.05)
+    assert (again.message_id, again.origin) == (second.message_id, second.origin)
+    assert interval_s - 0.2 <= kit.clock.wall_ms() / 1000 - began_s <= interval_s + 0.2
+    parts.key_paces.begin(again)
+    assert not again.completed
+    consumer.close()
+
+
+def next_delivery(kit: Kit, consumer: Any, *, step_s: float = 0.02) -> Any:
+    """The next delivery of a consumer, within a minute of the kit's clock."""
+    for _ in range(int(60 / step_s)):
+        if (delivery := consumer.step()) is not None:
+            return delivery
+        kit.advance(seconds=step_s)
+    raise AssertionError("there is no delivery")
+
+
 def test_a_clock_that_is_set_back_does_not_stop_a_key(kit: Kit) -> None:
     runs: list[tuple[float, int]] = []
     work = declare(kit, runs, key_rate="6/m")
