@@ -397,6 +397,8 @@ class OperatorMethods:
         message_id: str | None = None,
         where: Callable[[Message[Any]], bool] | None = None,
         completed: bool = False,
+        since: datetime | None = None,
+        until: datetime | None = None,
         limit: int = 100,
         scan_limit: int = 1_000_000,
         on_progress: Callable[[int, int], None] | None = None,
@@ -410,6 +412,8 @@ class OperatorMethods:
           message_id: The id of the message.
           where: Any other condition.
           completed: Whether to search the completed records that the log still has, too.
+          since, until: Only records that Kafka appended within these times, with a time zone. Others are not
+            read.
           limit: The number of records to return. The search ends with it.
           scan_limit: The number of records to read at most.
           on_progress: Called meanwhile with the number of records read, and of all.
@@ -422,12 +426,15 @@ class OperatorMethods:
         check_names(queue_name=queue_name)
         check_texts(message_id=message_id)
         check_counts(limit=limit, scan_limit=scan_limit)
+        check_moments(since=since, until=until)
         self.parts.topics.check_queue_name(queue_name)
         return self.parts.message_search.find(
             queue_name,
             message_id=message_id,
             where=where,
             completed=completed,
+            since_ms=None if since is None else int(since.timestamp() * 1000),
+            until_ms=None if until is None else int(until.timestamp() * 1000),
             limit=limit,
             scan_limit=scan_limit,
             on_progress=on_progress,

@@ -98,6 +98,8 @@ class MessageSearch:
         message_id: str | None,
         where: Callable[[Message[Any]], bool] | None,
         completed: bool,
+        since_ms: int | None,
+        until_ms: int | None,
         limit: int,
         scan_limit: int,
         on_progress: Callable[[int, int], None] | None,
@@ -128,6 +130,7 @@ class MessageSearch:
                     fetch_max_wait_ms=10,
                 )
             ) as reader:
+                scan.narrow(reader, since_ms, until_ms)
                 return scan.run(reader, is_wanted, on_progress)
 
         return self._clients.ask(
@@ -155,6 +158,23 @@ class _Scan:
         self._starts = {p: _start(backlog, completed) for p, backlog in partitions.items()}
         self._ends = {p: b.end for p, b in partitions.items() if self._starts[p] < b.end}
         self._completed = completed
+
+    def narrow(self, reader: TopicReader, since_ms: int | None, until_ms: int | None) -> None:
+        """Leave out the records that were appended before ``since_ms``, and after ``until_ms``."""
+        for at_ms, is_start in ((since_ms, True), (None if until_ms is None else until_ms + 1, False)):
+            if at_ms is None or not self._ends:
+                continue
+            first = reader.kafka.offsets_for_times(
+                dict.fromkeys(self._ends, at_ms), timeout_ms=REQUEST_TIMEOUT_MS
+            )
+            for partition, end in self._ends.items():
+                record = first.get(partition)
+                offset = end if record is None else record.offset
+                if is_start:
+                    self._starts[partition] = min(end, max(self._starts[partition], offset))
+                else:
+                    self._ends[partition] = min(end, offset)
+            self._ends = {p: end for p, end in self._ends.items() if self._starts[p] < end}
 
     def run(
         self,

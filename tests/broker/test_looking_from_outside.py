@@ -10,12 +10,12 @@ import pytest
 from dramatiq.errors import QueueNotFound
 from dramatiq.message import Message
 
-from broker import InvalidQueueName, KafkaBroker, RecordState, UnknownWorker
+from broker import InvalidQueueName, KafkaBroker, ParameterRefused, RecordState, UnknownWorker
 from broker.kafka.topic_names import TopicNames
 from broker.kafka.types import OffsetAndMetadata, TopicPartition
 from broker.offsets.commit_metadata import CommitState, encode
 from broker.reports.report import encode_report
-from broker.testing import Kit, drain
+from broker.testing import Kit, advance, drain
 from broker.testing.kit import current
 from tests.broker.reports.samples import report
 
@@ -83,6 +83,23 @@ def test_find_tells_waiting_taken_and_completed_records_apart(kit: Kit) -> None:
     (one,) = kit.broker.find("mail", where=lambda message: message.args == (4,)).records
     assert one.message.message_id == sent[4].message_id
     assert kit.broker.find("mail", message_id=sent[0].message_id).records == ()
+
+
+def test_find_reads_the_records_of_a_time_alone(kit: Kit) -> None:
+    kit.broker.declare_queue("mail")
+    times = []
+    for n in range(4):
+        kit.broker.enqueue(dramatiq.Message("mail", "task", (n,), {}, {}))
+        times.append(datetime.fromtimestamp(kit.clock.wall_ms() / 1000, UTC))
+        advance(seconds=60)
+    found = kit.broker.find("mail", since=times[1], until=times[2])
+    assert [record.message.args for record in found.records] == [(1,), (2,)]
+    assert (found.scanned, found.total) == (2, 2)
+    assert [r.message.args for r in kit.broker.find("mail", since=times[3]).records] == [(3,)]
+    assert [r.message.args for r in kit.broker.find("mail", until=times[0]).records] == [(0,)]
+    assert kit.broker.find("mail", since=times[3] + timedelta(seconds=1)).records == ()
+    with pytest.raises(ParameterRefused, match="since"):
+        kit.broker.find("mail", since=times[0].replace(tzinfo=None))
 
 
 def test_find_stops_at_its_limits_and_says_so_and_reports_its_progress(
