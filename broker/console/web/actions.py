@@ -14,6 +14,7 @@ from ..session import Session
 from ..target import Target
 from .looks import Look, NotFound, Redirect, Unusable, View, number_of
 from .masking import MASK, without_secrets
+from .records import content_of, place_of, record_of
 from .related import ORIGIN, SENT_AGAIN, SENT_AS
 from .store import Row
 
@@ -166,7 +167,7 @@ def _decided(look: Look, outcome: Outcome | None) -> Redirect:
 
 
 def edit(look: Look) -> View:
-    """The form with the arguments of a dead letter, to send it again as a new message."""
+    """The form with the arguments of a message, to send it again as a new one."""
     row, message = _original(look)
     look.console.audit.note(look.user.name, "see arguments", row["message_id"] or str(row["record"]))
     shown = without_secrets(message)
@@ -176,6 +177,7 @@ def edit(look: Look) -> View:
         "offset": row["place"],
         "actor": row["actor"],
         "message_id": row["message_id"],
+        "is_dead": row["is_dead"],
         "args": shown["args"],
         "kwargs": shown["kwargs"],
     }
@@ -183,7 +185,7 @@ def edit(look: Look) -> View:
 
 
 def send_again(look: Look) -> Redirect:
-    """Send the message of a dead letter as a new one that names its origin. The dead letter stays."""
+    """Send a message again, as a new one that names its origin. A dead letter stays."""
     row, message = _original(look)
     args, kwargs = _edited(look.get("args"), list, "[]"), _edited(look.get("kwargs"), dict, "{}")
     # A masked secret is the one of the original.
@@ -202,14 +204,24 @@ def send_again(look: Look) -> Redirect:
 
 
 def _original(look: Look) -> tuple[Row, dict[str, Any]]:
-    """The dead letter, and its message.
+    """Where the message is, and its content: a dead letter, by its place, or else by its id the last record
+    of the message in the log of its queue.
 
     Raises:
-      NotFound: When the cache has no such dead letter.
+      NotFound: When the cache has no such dead letter, or the log no such message.
       Unusable: When the user may not see its arguments, or the cache does not have them.
     """
     if not look.user.may_see_arguments:
         raise Unusable("To send a message again needs the right to see arguments.")
+    if (message_id := look.get("id")) is not None:
+        record = record_of(look, message_id)
+        if record is None:
+            raise NotFound("The log of its queue does not have the message any more.")
+        return {
+            "queue": record.queue_name, "part": record.partition, "place": record.offset,
+            "actor": record.message.actor_name, "message_id": message_id, "record": place_of(record),
+            "is_dead": False,
+        }, content_of(record)  # fmt: skip
     place = (look.get("queue"), number_of(look.get("partition") or ""), number_of(look.get("offset") or ""))
     found = look.console.store.query(
         "SELECT * FROM whole_dead_letter WHERE queue = ? AND part = ? AND place = ?", place
@@ -220,7 +232,7 @@ def _original(look: Look) -> tuple[Row, dict[str, Any]]:
     message = None if row["message"] is None else json.loads(row["message"])
     if message is None or message.get("is_cut"):
         raise Unusable("Its message cannot be read, or is too large for this form.")
-    return row, message
+    return {**row, "is_dead": True}, message
 
 
 def _edited(text: str | None, kind: type, empty: str) -> Any:

@@ -12,8 +12,10 @@ from .. import task_search, texts
 from ..documents import TaskRow
 from ..task_life import STATUSES, Traces, event_rows
 from ..texts import BadText, parse_duration
+from .collector import MAX_MESSAGE_CHARS
 from .looks import Look, NotFound, Unusable, View, number_of
 from .masking import masked
+from .records import SCAN_LIMIT, content_of, place_of, record_of
 from .related import related
 from .store import Row
 from .tracebacks import own_frames
@@ -60,7 +62,10 @@ def tasks(look: Look) -> View:
             raise Unusable("A search for the text of an argument needs the right to see arguments.")
         look.console.audit.note(look.user.name, "search arguments", wanted["text"])
         rows = _with_text(look, wanted["text"])
-        missing.append("only dead letters are searched for the text of an argument")
+        missing.append(
+            "the text of an argument is searched in dead letters alone, up to "
+            f"{MAX_MESSAGE_CHARS:,} characters of each; dkb tasks --arg searches the logs of queues"
+        )
     else:
         rows = _rows(look, wanted, since_ms)
     shown = [row for row in task_search.latest(rows) if _matches(row, wanted)][::-1]
@@ -189,7 +194,8 @@ def task(look: Look) -> View:
     status = "delayed" if delayed and not traces.running else traces.status()
     told: list[Any] = [*traces.running, *delayed, *dead]
     last = traces.history[-1] if traces.history else None
-    is_shown = _shows_arguments(look, message_id) if dead else False
+    is_shown = _shows_arguments(look, message_id)
+    record = record_of(look, message_id) if is_shown and not dead and not delayed else None
     document = {
         "message_id": message_id,
         "status": status,
@@ -202,6 +208,9 @@ def task(look: Look) -> View:
         "delayed": delayed,
         "related": related(message_id, dead, look.console.audit.rows()),
         "dead_letters": [detail(row, is_shown=is_shown) for row in dead],
+        "record": None if record is None else {"place": place_of(record), "state": str(record.state)},
+        "message": None if record is None else masked(content_of(record), is_shown=True),
+        "scan_limit": SCAN_LIMIT,
         "missing": store.get("history", {}).get("missing", []),
         "may_see_arguments": look.user.may_see_arguments,
         "is_shown": is_shown,

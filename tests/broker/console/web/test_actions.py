@@ -9,8 +9,11 @@ from collections.abc import Callable
 import dramatiq
 import pytest
 
+from broker import EventKind, HistoryEvent
 from broker.console.web.collector import MAX_MESSAGE_CHARS
 from broker.console.web.looks import Console
+from broker.produce.record import Record
+from broker.reports.history_format import encode_batch
 from broker.testing import Kit, advance, drain, kafka_away
 from tests.broker.console.test_worker_verbs import Tell, tell
 from tests.broker.console.web.conftest import Browser, Open
@@ -245,6 +248,67 @@ def test_a_message_is_sent_again_with_edited_arguments_and_names_its_origin(
         assert anna.post("/send-again", {**form, **edited}).status_code in (400, 404), edited
     assert open_as("otto").post("/send-again", form).status_code == 400
     assert ("anna", "see arguments", "done") in audit_of(console)
+
+
+def test_a_task_that_has_succeeded_shows_its_arguments_out_of_the_log_and_is_sent_again(
+    kit: Kit, console: Console, open_as: Open
+) -> None:
+    @dramatiq.actor(queue_name="mail")
+    def task(number: int, password: str) -> None: ...
+
+    task.send(1, password="other")
+    advance(seconds=60)
+    sent = task.send(2, password="swordfish")
+    appended_ms = kit.clock.wall_ms()
+    advance(seconds=60)
+    drain()
+    at_ms = kit.clock.wall_ms()
+    event = HistoryEvent(
+        EventKind.SUCCEEDED, sent.message_id, "task", "mail", 1, at_ms, "a:1:x",
+        run_s=1.0, queue_s=(at_ms - appended_ms) / 1000 - 1.0,
+    )  # fmt: skip
+    value = encode_batch("a:1:x", [event], unrecorded={}, dropped=0)
+    kit.broker.parts.publisher.publish([Record(kit.broker.parts.topics.history, value)])
+    console.collector.read_once()
+    path = f"/task?id={sent.message_id}"
+    # Given a look without the arguments, and one without the right to them
+    anna = open_as("anna")
+    page = anna.get(path).text
+    assert anna.document(path)["message"] is None
+    assert "swordfish" not in page
+    assert "arguments=1" in page
+    assert open_as("vera").document(f"{path}&arguments=1")["message"] is None
+    assert ("anna", "see arguments", "done") not in audit_of(console)
+
+    # When somebody with the right asks for them
+    shown = anna.document(f"{path}&arguments=1")
+
+    # Then they are those of the record, without secrets, and the audit knows it
+    assert shown["message"]["args"] == [2]
+    assert shown["message"]["kwargs"] == {"password": "•••"}
+    assert shown["record"] == {"place": "shop-mail/0/1", "state": "completed"}
+    assert ("anna", "see arguments", "done") in audit_of(console)
+
+    # And the message is sent again, with what was edited
+    assert f"/send-again?id={sent.message_id}" in anna.get(f"{path}&arguments=1").text
+    page = anna.get(f"/send-again?id={sent.message_id}").text
+    assert "swordfish" not in page
+    assert "The dead letter stays" not in page
+    form = {**form_of(page), "args": "[7]", "kwargs": '{"password": "•••"}'}
+    assert anna.post("/send-again", form).status_code == 303
+    (again,) = kit.pending("mail")
+    assert (again.args, again.kwargs) == ((7,), {"password": "swordfish"})
+    assert again.options["origin_message_id"] == sent.message_id
+    assert open_as("otto").get(f"/send-again?id={sent.message_id}").status_code == 400
+
+    # When the log has lost the record
+    advance(days=8)
+    anna = open_as("anna")
+    # Then both say so
+    assert anna.document(f"{path}&arguments=1")["message"] is None
+    assert "has no record of it any more" in anna.get(f"{path}&arguments=1").text
+    assert anna.get(f"/send-again?id={sent.message_id}").status_code == 404
+    assert anna.get("/send-again?id=nobody").status_code == 404
 
 
 def test_a_message_that_the_cache_has_cut_is_not_sent_again(
