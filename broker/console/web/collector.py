@@ -15,7 +15,6 @@ from dramatiq.errors import DecodeError
 
 from ... import (
     DeadLetter,
-    HistoryEvent,
     KafkaBroker,
     NotAuthorized,
     PauseResult,
@@ -332,11 +331,7 @@ class Collector:
             return
         newest = before.events_ms
         for batch in _batches(history):
-            with self._store.writing() as db:
-                db.executemany(
-                    "INSERT OR IGNORE INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    map(_event, batch),
-                )
+            self._store.add_events(batch)
             newest = max(newest, *(event.at_ms for event in batch))
         before.events_ms = min(newest, now_ms)
         self._store.put(
@@ -442,13 +437,6 @@ def _batches(items: Iterable[T]) -> Iterator[list[T]]:
     iterator = iter(items)
     while batch := list(islice(iterator, BATCH)):
         yield batch
-
-
-def _event(event: HistoryEvent) -> tuple[object, ...]:
-    return (
-        event.at_ms, event.message_id, str(event.kind), event.attempt, event.worker_id, event.actor_name,
-        event.queue_name, event.run_s, event.queue_s, event.error_type, event.error, event.retry_at_ms,
-    )  # fmt: skip
 
 
 def _dead_letter(dead_letter: DeadLetter, round_: int) -> tuple[tuple[int, str], tuple[object, ...]]:

@@ -6,11 +6,12 @@ import json
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ... import HistoryEvent
 from ...process.strict_json import dumps
 
 logger = logging.getLogger(__name__)
@@ -137,6 +138,13 @@ class StateCache:
             db.executemany("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", rows)
         self.version += 1
 
+    def add_events(self, events: Iterable[HistoryEvent]) -> None:
+        """Add events of the history. Known ones are left as they are."""
+        with self.writing() as db:
+            db.executemany(
+                "INSERT OR IGNORE INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", map(_event, events)
+            )
+
     # Reading
 
     def get(self, name: str, default: Any = None) -> Any:
@@ -171,3 +179,10 @@ class StateCache:
             (series, since_ms),
         )
         return [(row["at_ms"], row["value"]) for row in found]
+
+
+def _event(event: HistoryEvent) -> tuple[object, ...]:
+    return (
+        event.at_ms, event.message_id, str(event.kind), event.attempt, event.worker_id, event.actor_name,
+        event.queue_name, event.run_s, event.queue_s, event.error_type, event.error, event.retry_at_ms,
+    )  # fmt: skip

@@ -451,6 +451,9 @@ def test_the_tasks_of_an_actor_and_of_a_queue_are_found_by_an_index_in_the_order
         column = "actor" if parameters["actor"] else "queue"
         assert f"({column}=? AND at_ms>?)" in details[0]
         assert not any("TEMP B-TREE" in detail for detail in details)
+        later = [detail for detail in details if detail.startswith("SEARCH l ")]
+        assert all("event_of_message (message_id=?" in detail for detail in later)
+        assert bool(later) == ("FROM event e" in statement)
 
 
 def test_a_text_is_found_in_an_error_in_its_last_line_and_in_the_frames_before(
