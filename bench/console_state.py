@@ -6,11 +6,13 @@ import itertools
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 
 from dramatiq import Message
 
 from broker import KafkaBroker
+from broker.console.web.store import StateCache
 from broker.dead_letters.record_format import dead_letter_record
 from broker.deliveries.delivery import Origin
 from broker.produce.record import Record
@@ -24,6 +26,8 @@ ACTORS, ERRORS, WORKERS = 60, 20, 8
 THREADS = 8
 #: The records of one call of the publisher.
 BATCH = 1_000
+#: The events of one transaction of the cache, and the time that they are of.
+CACHE_BATCH, CACHED_HOURS = 20_000, 23
 REPORT_INTERVAL_S = 2.0
 
 
@@ -96,7 +100,18 @@ def write_history(broker: KafkaBroker, queues: list[str], first: int, count: int
     _publish(broker, records)
 
 
-def _event(number: int, queues: list[str]) -> HistoryEvent:
+def fill_cache(path: Path, queues: list[str], count: int) -> None:
+    """Write events of the last CACHED_HOURS hours into the cache of a console that does not run, as a console
+    that ran meanwhile has them: to write them to Kafka at the pace of its rounds takes most of an hour.
+    """
+    begin_ms, step_ms = _now_ms() - CACHED_HOURS * 3_600_000, CACHED_HOURS * 3_600_000 / max(1, count)
+    with closing(StateCache(path)) as store:
+        for first in range(0, count, CACHE_BATCH):
+            numbers = range(first, min(count, first + CACHE_BATCH))
+            store.add_events(_event(number, queues, int(begin_ms + number * step_ms)) for number in numbers)
+
+
+def _event(number: int, queues: list[str], at_ms: int | None = None) -> HistoryEvent:
     has_failed = number % 10 == 0
     return HistoryEvent(
         EventKind.FAILED if has_failed else EventKind.SUCCEEDED,
@@ -104,7 +119,7 @@ def _event(number: int, queues: list[str]) -> HistoryEvent:
         f"actor-{number % ACTORS}",
         queues[number % len(queues)],
         1,
-        _now_ms(),
+        _now_ms() if at_ms is None else at_ms,
         _worker(number // MAX_BATCH % WORKERS),
         (number % 997) / 1000,
         (number % 89) / 10,

@@ -9,13 +9,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlencode
 
 import psutil
 
 from bench.command import say
 from bench.console_client import Crowd, Visitor
-from bench.console_state import create_topics, workers_report, write_dead_letters, write_history
+from bench.console_state import (
+    create_topics,
+    fill_cache,
+    workers_report,
+    write_dead_letters,
+    write_history,
+)
 from bench.ground import Ground
 from bench.place import Place
 from bench.row import Contestant, Measured, Metric, Row, percentile
@@ -31,7 +38,7 @@ PASSWORD = "bench"  # it listens on this machine alone
 START_TIMEOUT_S, FILL_TIMEOUT_S = 120.0, 1_800.0
 #: The loads of each page.
 LOADS = 40
-#: The events that are written before the console has read the ones before, as many as it reads in a round.
+#: The events that happen while the console runs, as many as it reads in a round. The others are in its cache.
 EVENTS_AT_ONCE = 20_000
 MEMORY_INTERVAL_S = 0.2
 #: The interval in which a page is asked for whether it shows what is awaited.
@@ -90,8 +97,15 @@ class _Console(Row):
                 create_topics(broker, queues)
                 ground.send(OURS, place, sizes.backlog)
                 write_dead_letters(broker, queues, sizes.dead)
+                known = max(0, sizes.events - EVENTS_AT_ONCE)
+                fill_cache(_data_of(ground, place) / "cache.sqlite", queues, known)
                 with workers_report(broker, queues), _console(ground, place) as child:
                     return _measured(broker, queues, child, sizes)
+
+
+def _data_of(ground: Ground, place: Place) -> Path:
+    """The directory of the console's cache."""
+    return ground.home / f"console-{place.queue}" / "data"
 
 
 class _ConsoleChild(Child):
@@ -102,13 +116,13 @@ class _ConsoleChild(Child):
     """
 
     def __init__(self, ground: Ground, place: Place) -> None:
-        home = ground.home / f"console-{place.queue}"
+        data = _data_of(ground, place)
         self.port = free_port()
         command = [sys.executable, "-m", "broker.console", OURS.module, "console"]
         super().__init__(
             "the console",
-            [*command, "--port", str(self.port), "--data", home / "data"],
-            log=home / "console.log",
+            [*command, "--port", str(self.port), "--data", data],
+            log=data.parent / "console.log",
             env={
                 **os.environ,
                 **place.env(),
@@ -187,7 +201,7 @@ def _measured(broker: KafkaBroker, queues: list[str], child: _ConsoleChild, size
         filled_s = read_s + _seconds_until(
             lambda: visitor.document("/dead-letters")["count"] >= sizes.dead, "all dead letters"
         )
-        _fill_history(broker, queues, visitor, sizes.events)
+        _read_history(broker, queues, visitor, sizes.events)
         alone = _alone(child, sizes)
         pages = _pages(visitor)
         filling = resources.seen()
@@ -230,14 +244,13 @@ def _seconds_until(condition: Callable[[], object], what: str) -> float:
     return time.monotonic() - began_s
 
 
-def _fill_history(broker: KafkaBroker, queues: list[str], visitor: Visitor, count: int) -> None:
-    """Let events happen as fast as the console reads them."""
-    for first in range(0, count, EVENTS_AT_ONCE):
-        number = min(EVENTS_AT_ONCE, count - first)
-        write_history(broker, queues, first, number)
-        last = f"00000000-0000-4000-8000-{first + number - 1:012}"
-        path = f"/tasks?{urlencode({'id': last})}"
-        _seconds_until(lambda path=path: visitor.document(path)["tasks"], "the events")  # type: ignore[misc]
+def _read_history(broker: KafkaBroker, queues: list[str], visitor: Visitor, count: int) -> None:
+    """Let the last of the events happen, and wait until the console has read them."""
+    number = min(EVENTS_AT_ONCE, count)
+    write_history(broker, queues, count - number, number)
+    last = f"00000000-0000-4000-8000-{count - 1:012}"
+    path = f"/tasks?{urlencode({'id': last})}"
+    _seconds_until(lambda: visitor.document(path)["tasks"], "the events")
 
 
 def _alone(child: _ConsoleChild, sizes: Sizes) -> _Seen:
