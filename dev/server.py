@@ -17,7 +17,7 @@ class Server(ABC):
     """
 
     name: str
-    start_timeout_s = 60.0
+    start_timeout_s = 120.0
 
     def __init__(self, child: Child, *, home: Path, port: int) -> None:
         self.child = child

@@ -209,7 +209,7 @@ class QueueStates:
         groups = {self._topics.queue(name): self._topics.group(self._group_id, name) for name in names}
         operations = Operations(self._topics, names[0], groups[self._topics.queue(names[0])])
         shown = repr(names[0]) if len(names) == 1 else f"{names[0]!r} and {len(names) - 1} more"
-        with self._clients.naming_all("the state of a queue", operations.counting()):
+        with self._clients.naming_all("the state of a queue", operations.describing_queue()):
             return self._clients.ask(
                 partial(self._read, names, groups, is_paused),
                 f"The state of the queue {shown} could not be read",

@@ -53,12 +53,14 @@ def principals_of(given: Iterable[str]) -> dict[str, str]:
     Raises:
       BadText: When a text is not of that form, or names no kind of client.
     """
-    found = {}
+    found: dict[str, str] = {}
     kinds = [client.value for client in ClientKind]
     for text in given:
         client, equals, user = text.partition("=")
         if not equals or not user or client not in kinds:
             raise texts.BadText(f"{text!r} is no CLIENT=USER with a client of {', '.join(kinds)}")
+        if client in found:
+            raise texts.BadText(f"{text!r} is the second user of {client}, after {found[client]!r}: name one")
         found[client] = user
     return found
 

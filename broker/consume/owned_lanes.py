@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 
 from ..deliveries.assigned_partition import AssignedPartition
@@ -100,17 +101,11 @@ class OwnedLanes:
             f"Messages of the topic {self._queue_topic!r} that have a partition_key wait, as the topic "
             f"{self._topic!r} cannot be read and written"
         )
-        try:
+        with self._explained(doing):
             # The last owner may have written its last records to a leader that another one has replaced.
             self._store.catch_up_with_all()
             self._catch_up()
             self._repair.repair_committed(self._store, states)
-        except NotAuthorized as e:
-            raise NotAuthorized(f"{doing}: {e}") from e
-        except KafkaError as e:
-            if not is_denial(e):
-                raise
-            raise self._parts.clients.translated(e, doing, reading(self._topic)) from e
         for partition, lanes in restored.items():
             number = partition.partition
             topic_id = self._kafka.topic_id(partition.topic)
@@ -132,6 +127,18 @@ class OwnedLanes:
         for partition in restored:
             self._unread.pop(partition, None)
         return restored
+
+    @contextmanager
+    def _explained(self, doing: str) -> Iterator[None]:
+        """Name the missing right where Kafka denies a request."""
+        try:
+            yield
+        except NotAuthorized as e:
+            raise NotAuthorized(f"{doing}: {e}") from e
+        except KafkaError as e:
+            if not is_denial(e):
+                raise
+            raise self._parts.clients.translated(e, doing, reading(self._topic)) from e
 
     def _is_visible(self) -> bool:
         """Whether there is a lanes topic that this client may see."""
@@ -166,8 +173,9 @@ class OwnedLanes:
         records again.
         """
         began_s = clock.monotonic_s()
-        self._catch_up()
-        self._end_late()
+        with self._explained(f"The topic {self._topic!r} cannot be read"):
+            self._catch_up()
+            self._end_late()
         if began_s >= self._look_at_s:
             self._look_at_s = math.inf
         if self._unread:
@@ -179,7 +187,8 @@ class OwnedLanes:
         An entry without one was flushed or lost.
         """
         places = [self.place_of(assigned, entry) for entry in entries]
-        self._catch_up()
+        with self._explained(f"Messages that wait in the topic {self._topic!r} cannot continue"):
+            self._catch_up()
         if self._missing(assigned, entries, places):
             self._store.catch_up_with_all()
             self._catch_up()

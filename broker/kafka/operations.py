@@ -36,6 +36,10 @@ class Operations:
             Right("DESCRIBE", "group", self._group),
         ]
 
+    def describing_queue(self) -> list[Right]:
+        """The rights to count and to read the dead letters."""
+        return [*self.counting(), Right("READ", "topic", self._dead_letters)]
+
     def flushing(self) -> list[Right]:
         return [
             *_on_topics("READ", self._queue, self._delayed, self._lanes),

@@ -7,8 +7,8 @@ from typing import Any
 
 from .topic_policies import CLEANUP_POLICY, MAX_MESSAGE_BYTES, RETENTION_BYTES, RETENTION_MS, Role, limit_for
 
-#: The copies of a partition on a cluster of so many nodes or more. Of so many copies, MIN_INSYNC_REPLICAS have
-#: a record before Kafka acknowledges it: a node may be lost without a failed send or a lost record.
+#: The copies of a partition on a cluster of so many nodes or more. MIN_INSYNC_REPLICAS of them have a record
+#: before Kafka acknowledges it: a node may be lost without a failed send or a lost record.
 REPLICAS = 3
 MIN_INSYNC_REPLICAS = 2
 #: The value of Kafka's protocol for the cluster's ``default.replication.factor``.

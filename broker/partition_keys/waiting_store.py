@@ -137,7 +137,7 @@ class WaitingStore:
             if reader is None:
                 return
             if reader.kafka.topic_id(self._topic) != self._topic_id:
-                raise Recreated(f"The topic {self._topic!r} was recreated; it is read again")
+                raise self._absence(reader)
             self._follow_partitions(reader, end_marks, ask=ask_for_partitions)
             self._read_to_ends(reader, end_marks)
             self._repair.finish()
@@ -153,6 +153,18 @@ class WaitingStore:
         except (CacheUnusable, CacheDamaged):
             self._disconnect()  # the table lacks records that were read
             raise
+
+    def _absence(self, reader: TopicReader) -> KafkaError:
+        """Why the topic has another id than when it was read, or none: it may not be seen any more, or is
+        another topic.
+        """
+        try:
+            reader.kafka.partitions_for_topic(self._topic)
+        except TopicAuthorizationFailedError as e:
+            return e
+        except KafkaError as e:
+            logger.debug("The topic %r cannot be looked up: %r", self._topic, e)
+        return Recreated(f"The topic {self._topic!r} was recreated; it is read again")
 
     def _read_to_ends(self, reader: TopicReader, end_marks: Mapping[int, int]) -> None:
         kafka = reader.kafka
@@ -352,8 +364,8 @@ class WaitingStore:
     # The connection
 
     def _connected(self) -> TopicReader | None:
-        """The reader of the topic; None when the topic does not exist, or may not be seen: the commits of a
-        queue's workers tell then that something waits there.
+        """The reader of the topic; None when the topic does not exist, or was never to be seen: the commits
+        of a queue's workers tell then that something waits there.
         """
         if self._reader is None:
             self._reader = TopicReader(
@@ -370,6 +382,8 @@ class WaitingStore:
         try:
             numbers = kafka.partitions_for_topic(self._topic)
         except TopicAuthorizationFailedError:
+            if self._ends.was_read:
+                raise  # the right was taken away
             return None
         if not numbers:
             return None

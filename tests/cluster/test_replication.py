@@ -39,6 +39,16 @@ def copies_of(broker: KafkaBroker) -> dict[str, tuple[int | None, str | None]]:
     }
 
 
+def test_three_copies_that_were_asked_for_are_acknowledged_by_two_as_well(
+    kafka_cluster: ApacheKafkaCluster, namespace: str
+) -> None:
+    broker = KafkaBroker(kafka_cluster.address, namespace=namespace, replication_factor=3)
+    plan = broker.apply_topics(broker.plan_topics(QUEUE))
+    assert plan.differences == ()
+    assert set(copies_of(broker).values()) == {(3, "2")}
+    broker.close()
+
+
 def run_one(broker: KafkaBroker) -> None:
     """Let a worker run one message; its start looks all topics up."""
 

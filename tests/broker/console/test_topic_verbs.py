@@ -27,20 +27,25 @@ TOPICS = [
 
 
 def test_a_plan_has_each_topic_of_a_queue_and_creates_none(kit: Kit, dkb: Dkb) -> None:
-    ran = dkb("topics", "plan", "mail", "--partitions", "12", "--replication", "3", "--json")
+    ran = dkb("topics", "plan", "mail", "--partitions", "12", "--replication", "1", "--json")
     document = ran.document
     planned = {row["topic"]: row for row in document["topics"]}
     assert set(TOPICS) <= planned.keys()
     assert {row["exists"] for row in planned.values()} == {False}
-    assert (planned["shop-mail"]["partitions"], planned["shop-mail"]["replication"]) == (12, 3)
+    assert (planned["shop-mail"]["partitions"], planned["shop-mail"]["replication"]) == (12, 1)
     assert planned["shop-dramatiq_control"]["partitions"] == 1
     assert planned["shop-delayed"]["settings"]["cleanup.policy"] == "compact"
     create = next(line for line in document["topic_commands"] if "--topic shop-mail " in line)
     assert "--create" in create
-    assert "--partitions 12 --replication-factor 3" in create
+    assert "--partitions 12 --replication-factor 1" in create
     assert "--config retention.ms=604800000" in create
     assert kit.cluster.topics == {}
     assert "missing" in dkb("topics", "plan", "mail").out
+
+
+def test_a_plan_of_more_copies_than_the_cluster_has_nodes_is_refused(kit: Kit, dkb: Dkb) -> None:
+    ran = dkb("topics", "plan", "mail", "--replication", "3")
+    assert (ran.code, "the cluster has 1 node(s), and each copy takes one" in ran.err) == (2, True)
 
 
 def test_the_rights_of_each_client_are_planned_and_a_web_process_only_writes(kit: Kit, dkb: Dkb) -> None:
@@ -73,6 +78,8 @@ def test_a_plan_as_commands_names_the_users_and_is_a_script(kit: Kit, dkb: Dkb) 
     lines = ran.out.splitlines()
     assert all(line.startswith(("kafka-topics.sh ", "kafka-acls.sh ")) for line in lines)
     assert any("User:shop-web --operation Write --topic shop-mail" in line for line in lines)
+    ran = dkb("topics", "plan", "mail", "--principal", "web=x", "--principal", "web=y")
+    assert (ran.code, "'web=y' is the second user of web, after 'x'" in ran.err) == (2, True)
     ran = dkb("topics", "plan", "mail", "--principal", "nobody=x")
     assert (ran.code, "is no CLIENT=USER" in ran.err) == (2, True)
 

@@ -138,6 +138,23 @@ class Client:
         self.granted |= set(rights)
         admin.close()
 
+    def revoke(self, *rights: Right) -> None:
+        admin = KafkaAdminClient(bootstrap_servers=self.kafka.address)
+        admin.delete_acls(
+            [
+                ACLFilter(
+                    f"User:{self.user}",
+                    "*",
+                    ACLOperation[operation],
+                    ACLPermissionType.ALLOW,
+                    ResourcePatternFilter(KINDS[kind], name, ACLResourcePatternType.LITERAL),
+                )
+                for operation, kind, name in rights
+            ]
+        )
+        admin.close()
+        self.granted -= set(rights)
+
     def _every_right(self) -> ACLFilter:
         anything = ResourcePatternFilter(ResourceType.ANY, None, ACLResourcePatternType.ANY)
         return ACLFilter(f"User:{self.user}", None, ACLOperation.ANY, ACLPermissionType.ANY, anything)
@@ -313,6 +330,7 @@ def test_a_question_without_a_right_names_it_and_is_answered_once_it_is_granted(
     ("doing", "question"),
     [
         ("a count", lambda broker: broker.count(QUEUE)),
+        ("the state of a queue", lambda broker: broker.queues(QUEUE)),
         ("a flush", lambda broker: broker.flush(QUEUE)),
         ("a worker of 'default'", lambda broker: broker.consume(QUEUE)),
     ],
@@ -447,6 +465,44 @@ def test_a_worker_that_may_see_the_lanes_and_not_read_them_names_the_topic_and_t
 
     client.grant(("READ", "topic", lanes))
     wait_until(lambda: ran[8:] == ["keyed"], deadline_s=DEADLINE_S, what="the other one to run")
+
+
+def test_a_worker_that_loses_the_rights_to_its_lanes_topic_names_them_until_it_has_them_again(
+    client: Client, make_broker: MakeBroker, start_worker: StartWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given a worker with an ordered retry that waits in the lanes topic
+    lanes = client.owner.parts.topics.lanes(QUEUE)
+    client.owner.parts.topics.ensure([lanes])
+    rights = [("READ", "topic", lanes), ("WRITE", "topic", lanes)]
+    client.grant_all_but()
+    client.grant(*rights)
+    broker = make_broker(client)
+    may_succeed = threading.Event()
+
+    @dramatiq.actor(
+        broker=broker, actor_name="ordered", key_order="ordered", min_backoff=500, max_backoff=500
+    )
+    def task() -> None:
+        if not may_succeed.is_set():
+            raise ConnectionError("it waits in its lane")
+
+    start_worker(broker)
+    task.send_with_options(partition_key="a")
+    wait_until(
+        lambda: client.owner.parts.lane_backlog.count(QUEUE) == 1, deadline_s=DEADLINE_S, what="it to wait"
+    )
+
+    # When the rights are taken away while it runs
+    client.revoke(*rights)
+    said = f"It takes the right READ on the topic {lanes!r}"
+    wait_until(lambda: lines(caplog, said), deadline_s=DEADLINE_S, what="the worker to say what it lacks")
+    assert lines(caplog, "was recreated", logging.WARNING) == []
+    assert lines(caplog, "Kafka allows now", logging.WARNING) == []
+
+    # Then it goes on when it has them again
+    may_succeed.set()
+    client.grant(*rights)
+    client.owner.join(QUEUE, timeout=JOIN_TIMEOUT_MS)
 
 
 def test_a_worker_that_may_not_see_lanes_in_which_something_waits_says_so_and_loses_nothing(
