@@ -65,6 +65,7 @@ class RunHistory(Iterator[HistoryEvent]):
       unrecorded: The successful runs of each actor that match the query and have no event: only so many a
         second are recorded.
       dropped: The number of events that were lost, because Kafka did not take them in time.
+      left_out: The number of events that were found, and are earlier than the ``limit`` latest ones.
       missing: A sentence for each reason why events may be missing; empty when the answer is complete.
     """
 
@@ -73,6 +74,7 @@ class RunHistory(Iterator[HistoryEvent]):
         self.scanned = found.scanned
         self.unrecorded = dict(found.unrecorded)
         self.dropped = found.dropped
+        self.left_out = found.left_out
         self.missing = missing
 
     @property

@@ -59,6 +59,8 @@ HISTORY_S = 24 * 3_600
 MAX_EVENTS = 1_000_000
 #: The events of one round. The history of more is left out, and the pages say so.
 EVENTS_PER_ROUND = 20_000
+#: The readings of a day that left events out, and are remembered one by one.
+MAX_GAPS = 1_000
 #: The clocks of workers differ: a round reads the end of the last one again.
 OVERLAP_MS = 10_000
 #: The queues that are read before pages without a state show them.
@@ -329,13 +331,25 @@ class Collector:
         except NotAuthorized as e:
             self._store.put(now_ms, {"history": {"missing": [str(e)], "unrecorded": {}}})
             return
-        newest = before.events_ms
+        newest, oldest = before.events_ms, now_ms
         for batch in _batches(history):
             self._store.add_events(batch)
             newest = max(newest, *(event.at_ms for event in batch))
+            oldest = min(oldest, *(event.at_ms for event in batch))
+        gaps = [gap for gap in self._store.get("gaps", []) if gap["until_ms"] > now_ms - HISTORY_S * 1000]
+        # The others are of the part that was read before, too.
+        if history.left_out and oldest > before.events_ms:
+            gaps.append({"since_ms": before.events_ms, "until_ms": oldest, "count": history.left_out})
         before.events_ms = min(newest, now_ms)
         self._store.put(
-            now_ms, {"history": {"missing": list(history.missing), "unrecorded": dict(history.unrecorded)}}
+            now_ms,
+            {
+                "history": {
+                    "missing": [*history.missing, *_told(gaps)],
+                    "unrecorded": dict(history.unrecorded),
+                },
+                "gaps": gaps[-MAX_GAPS:],
+            },
         )
         if self._round % 60 == 1:
             self._forget_events(now_ms)
@@ -431,6 +445,21 @@ class Collector:
         except NotAuthorized:
             replays = []
         self._store.put(clock.wall_ms(), {"replays": replays[-500:]})
+
+
+def _told(gaps: Sequence[Mapping[str, int]]) -> list[str]:
+    """What the rounds of the last day have left out, which later rounds do not read again."""
+    if not gaps:
+        return []
+    since_ms, until_ms = min(gap["since_ms"] for gap in gaps), max(gap["until_ms"] for gap in gaps)
+    begin, end = (
+        datetime.fromtimestamp(ms / 1000, UTC).isoformat(" ", "seconds") for ms in (since_ms, until_ms)
+    )
+    count = sum(gap["count"] for gap in gaps)
+    return [
+        f"up to {count:,} events between {begin} and {end} are not kept here, as a reading keeps "
+        f"{EVENTS_PER_ROUND:,}: dkb task show reads all"
+    ]
 
 
 def _batches(items: Iterable[T]) -> Iterator[list[T]]:

@@ -9,12 +9,14 @@ from typing import Any
 import dramatiq
 import pytest
 
-from broker import DeadLetter
+from broker import DeadLetter, EventKind, HistoryEvent
 from broker.console.web.collector import INTERVAL_S, QUEUES_AT_ONCE, Collector
 from broker.console.web.looks import Console
 from broker.console.web.store import StateCache
+from broker.produce.record import Record
 from broker.reports.counters import ActorCounters
 from broker.reports.histogram import Histogram
+from broker.reports.history_format import encode_batch
 from broker.testing import Kit, advance, drain
 from broker.testing.memory.faults import Request
 from tests.broker.console.test_worker_verbs import Tell, tell
@@ -209,3 +211,30 @@ def test_the_pause_after_a_round_is_as_long_as_the_round_but_not_after_the_first
     assert console.collector.pause_s == INTERVAL_S
     console.collector.read_once()
     assert console.collector.pause_s >= 100
+
+
+def test_pages_name_the_events_that_an_earlier_round_has_left_out(
+    kit: Kit, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.console.web.collector.EVENTS_PER_ROUND", 2)
+    at_ms = kit.clock.wall_ms()
+    events = [
+        HistoryEvent(EventKind.SUCCEEDED, f"m-{n}", "task", "mail", 1, at_ms + n, "a:1:x") for n in range(5)
+    ]
+    value = encode_batch("a:1:x", events, unrecorded={}, dropped=0)
+    kit.broker.parts.publisher.publish([Record(kit.broker.parts.topics.history, value)])
+    advance(seconds=30)
+
+    def told() -> list[str]:
+        return [text for text in console.store.get("history")["missing"] if text.startswith("up to")]
+
+    for _ in range(2):  # the next round reads what is new alone
+        console.collector.read_once()
+        assert console.collector.condition.error == ""
+        (sentence,) = told()
+        assert sentence.startswith("up to 3 events between ")
+        advance(seconds=30)
+    # Nothing is said when the events would be forgotten anyway
+    advance(days=1)
+    console.collector.read_once()
+    assert told() == []
