@@ -104,7 +104,8 @@ class StateCache:
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, timeout=10, isolation_level=None, check_same_thread=False)
         db.execute(f"PRAGMA cache_size = -{PAGE_CACHE_KIB}")
-        db.execute("PRAGMA temp_store = MEMORY")
+        # The matches of a text are kept in a table: 16 MB for 100,000 of them.
+        db.execute("PRAGMA temp_store = FILE")
         return db
 
     def _delete(self) -> None:
