@@ -231,6 +231,18 @@ def test_a_redriven_message_is_no_duplicate_and_holds_the_key(kit: Kit) -> None:
     assert is_done(kit)
 
 
+@pytest.mark.parametrize("unique", ["until_started", "until_done"])
+def test_a_dead_letter_has_freed_its_key(kit: Kit, unique: Any) -> None:
+    runs: list[int] = []
+    fail = declare_failing(kit, runs, failures=1, unique=unique, max_retries=0)
+    fail.send("a", 0)
+    kit.drain(raise_errors=False)
+    fail.send("a", 1)
+    kit.drain(raise_errors=False)
+    assert runs == [0, 1]
+    assert kit.broker.count(QUEUE) == 0
+
+
 def test_a_flush_leaves_the_key_free(kit: Kit) -> None:
     runs: list[int] = []
     work = declare(kit, runs)
