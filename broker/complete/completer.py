@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ..deliveries.delivery import Delivery
@@ -99,13 +99,17 @@ class Completer:
             return
         self._add(delivery)
 
+    def move(self, deliveries: Sequence[Delivery]) -> None:
+        """Complete deliveries whose records move, once Kafka has their outboxes."""
+        self._add(*deliveries)
+
     def write(self, pending: PendingDeadLetter) -> None:
         """Complete ``pending`` once Kafka has its outbox and its follow-ups are done."""
         self._add(pending)
 
-    def _add(self, settled: Settled) -> None:
+    def _add(self, *settled: Settled) -> None:
         with self._changed:
-            self._waiting.append(settled)
+            self._waiting += settled
             self._changed.notify_all()
 
     def drain(self, timeout_s: float) -> bool:

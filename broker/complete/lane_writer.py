@@ -94,6 +94,7 @@ class LaneWriter:
         """Move a record that did not run to the lanes topic, where it waits for the earlier ones of its key.
         Many records move in one publish.
         """
+        delivery.is_move = True
         delivery.wait = self._waiting(delivery, delivery.raw, 0, delivery.headers)
         delivery.outbox.append(self._record(delivery, delivery.wait))
         delivery.follow_ups.append(partial(self._forget_flushed, delivery))

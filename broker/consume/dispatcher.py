@@ -11,7 +11,7 @@ from dramatiq.broker import MessageProxy
 from dramatiq.message import Message
 
 from ..complete.completer import PendingDeadLetter
-from ..deliveries.assigned_partition import CERTAINLY_FITS, AssignedPartition, Capacity
+from ..deliveries.assigned_partition import CERTAINLY_FITS, MOVE_TOGETHER, AssignedPartition, Capacity
 from ..deliveries.delivery import Delivery, make_delivery
 from ..errors import InvalidMessage
 from ..kafka.types import ConsumedRecord, TopicPartition
@@ -141,7 +141,7 @@ class Dispatcher:
                     continue
                 elif not _is_keyed(record):
                     return True
-                elif lanes.leaving or not assigned.has_room_in_metadata():
+                elif len(lanes.leaving) >= MOVE_TOGETHER or not assigned.has_room_in_metadata():
                     return False
                 else:
                     assigned.take_into_lane()
@@ -203,13 +203,11 @@ class Dispatcher:
         while not assigned.leaving and not self._in_flight.excludes(self._probation):
             if lanes.leaving:
                 self._let_leave(assigned)
-                if self._capacity.free <= 0:
-                    return None
             has_next = self.has_next(assigned)
             if assigned.duplicates:
                 self._report_duplicates(assigned)
             if not has_next:
-                if lanes.leaving:
+                if lanes.leaving and self._capacity.may_move:
                     continue
                 return None
             if not assigned.has_ready and (  # the others are counted already
@@ -254,18 +252,21 @@ class Dispatcher:
 
     def _let_leave(self, assigned: AssignedPartition) -> None:
         """Complete records that do not run here, once the lanes topic has those that wait."""
-        leaving = assigned.lanes.leaving
-        while leaving and self._capacity.free > 0:
-            with self._in_flight.lock:
+        with self._in_flight.lock:
+            leaving = assigned.lanes.leaving
+            moves: list[Delivery] = []
+            while leaving and self._capacity.may_move:
                 record, entry = leaving.popleft()
                 if entry is None:
                     assigned.complete_unrun(record.offset)
                     continue
                 assigned.lane_entries[record.offset] = entry
-            delivery = self._unrun(record, assigned)
-            self._parts.lane_writer.move(delivery)
-            if self._in_flight.add_unrun(delivery):
-                self._parts.completer.settle(delivery)
+                delivery = self._unrun(record, assigned)
+                self._parts.lane_writer.move(delivery)
+                if self._in_flight.add_unrun(delivery):
+                    moves.append(delivery)
+        if moves:
+            self._parts.completer.move(moves)
 
     def _deliver(self, assigned: AssignedPartition, record: ConsumedRecord) -> Delivery | None:
         """Create a delivery of a record, or a dead letter if this worker cannot run it."""
@@ -295,7 +296,13 @@ class Dispatcher:
     def _unrun(self, record: ConsumedRecord, assigned: AssignedPartition) -> Delivery:
         """Create a delivery of a record that is not decoded and that no worker thread gets."""
         message: Message[Any] = Message(
-            self._config.queue_name, actor_name="", args=(), kwargs={}, options={}
+            self._config.queue_name,
+            actor_name="",
+            args=(),
+            kwargs={},
+            options={},
+            # A random one costs more than the rest of the delivery.
+            message_id=f"{record.partition}:{record.offset}:{record.timestamp}",
         )
         delivery = make_delivery(message, record, assigned)
         delivery.unrun = True

@@ -23,8 +23,10 @@ from .unreturnable_entries import UnreturnableEntries
 
 logger = logging.getLogger(__name__)
 
-#: The interval in which the releaser checks for due messages.
+#: The interval in which the releaser checks for due messages. After a step that took longer, as long as that:
+#: the consumer's thread has other work, too.
 STEP_GAP_S = 0.02
+MAX_PAUSE_S = 0.2
 #: The pause between attempts while Kafka is unreachable, or refuses one.
 BACKOFF_S = 1.0
 #: A requeue record that was not read within this time is sent again.
@@ -67,6 +69,11 @@ class LaneReleaser:
         self.next_step_s = now_s + STEP_GAP_S
         if self._parts.shutdown.stopping:
             return
+        self._release_due(now_s)
+        end_s = clock.monotonic_s()
+        self.next_step_s = max(self.next_step_s, end_s + min(end_s - now_s, MAX_PAUSE_S))
+
+    def _release_due(self, now_s: float) -> None:
         now_ms = clock.wall_ms()
         for assigned in list(self._assigned_partitions.values()):
             if not assigned.lanes:

@@ -29,20 +29,54 @@ CERTAINLY_FITS = MAX_METADATA_CHARS // 24 - 4
 REMEMBERED_COMMITS = 4
 #: Characters kept free for one more incomplete offset and the flags.
 _HEADROOM_CHARS = 48
+#: The characters that one more incomplete offset takes at most.
+_OFFSET_CHARS = 24
+#: The records, and their bytes, that move to the lanes topic at the same time. They wait for Kafka and for no
+#: worker thread. Many share a publish, which takes a round trip.
+MAX_MOVING = 1_024
+MAX_MOVING_BYTES = 1024 * 1024
+#: The number of records that begin to move together. With fewer, each acknowledged record would begin one.
+MOVE_TOGETHER = 128
 
 
 class Capacity:
     """The number of deliveries that a consumer may still dispatch.
 
-    ``InFlightDeliveries.lock`` guards ``free``. A wait for ``changed`` needs no lock.
+    ``InFlightDeliveries.lock`` guards the numbers. A wait for ``changed`` needs no lock.
+
+    Attributes:
+      free: The number of deliveries for worker threads.
+      free_moves, free_move_bytes: The number of records that may move to the lanes topic, and their bytes,
+        which one record may exceed.
     """
 
     def __init__(self, limit: int) -> None:
         self.free = limit
+        self.free_moves = MAX_MOVING
+        self.free_move_bytes = MAX_MOVING_BYTES
         self.changed = Event()
 
-    def give_back(self, count: int) -> None:
-        self.free += count
+    @property
+    def may_move(self) -> bool:
+        """Whether so many more records may move to the lanes topic as move together."""
+        return self.free_moves >= MOVE_TOGETHER and self.free_move_bytes > 0
+
+    def take(self, delivery: Delivery) -> None:
+        """Count a delivery as in flight."""
+        if delivery.is_move:
+            self.free_moves -= 1
+            self.free_move_bytes -= len(delivery.raw)
+        else:
+            self.free -= 1
+
+    def give_back(self, *deliveries: Delivery) -> None:
+        """Count deliveries as no longer in flight."""
+        for delivery in deliveries:
+            if delivery.is_move:
+                self.free_moves += 1
+                self.free_move_bytes += len(delivery.raw)
+            else:
+                self.free += 1
         # The consumer clears the event, reads `free` once more, and then waits.
         if not self.changed.is_set():
             self.changed.set()
@@ -126,6 +160,7 @@ class AssignedPartition:
         self.sent_commits: deque[tuple[int, str]] = deque(maxlen=REMEMBERED_COMMITS)
         self.committed_offset = 0
         self.duplicates: list[ConsumedRecord] = []
+        self._fits_up_to = 0
         self._capacity = capacity
 
     def take_in(self, polled: Sequence[ConsumedRecord]) -> None:
@@ -287,7 +322,7 @@ class AssignedPartition:
         self.uncommitted += 1
         if self.dispatched_s == math.inf:
             self.dispatched_s = clock.monotonic_s()
-        self._capacity.free -= 1
+        self._capacity.take(delivery)
 
     def take_back(self, delivery: Delivery) -> None:
         """Take back the record of a dispatched delivery that no thread has begun. A crash from now on counts
@@ -296,7 +331,7 @@ class AssignedPartition:
         del self.in_flight[delivery.origin.offset]
         assert delivery.record is not None
         self.put_back(delivery.record)
-        self._capacity.give_back(1)
+        self._capacity.give_back(delivery)
 
     def park_again(self, delivery: Delivery) -> None:
         """Take back the record of a dispatched delivery for which the rate of its key has no place yet."""
@@ -306,7 +341,7 @@ class AssignedPartition:
         self.lanes.park_again(self.lane_entries.pop(offset), record, record.serialized_value_size)
         self.crash_counts.unmark(offset)
         self.dirty = True
-        self._capacity.give_back(1)
+        self._capacity.give_back(delivery)
 
     def put_back(self, record: ConsumedRecord) -> None:
         """Let a record that counts as delivered be dispatched later."""
@@ -326,7 +361,7 @@ class AssignedPartition:
             if self.crash_counts.suspicions:
                 self.crash_counts.drop(offset)
             self.dirty = True
-            self._capacity.give_back(1)
+            self._capacity.give_back(delivery)
 
     def holds_below(self, offset: int) -> bool:
         """Whether a record below ``offset`` is in the buffer or incomplete."""
@@ -366,7 +401,7 @@ class AssignedPartition:
         self.revoked = True
         outstanding = list(self.in_flight.values())
         self.in_flight.clear()
-        self._capacity.give_back(len(outstanding))
+        self._capacity.give_back(*outstanding)
         return outstanding
 
     def head_crashes(self) -> int:
@@ -436,7 +471,15 @@ class AssignedPartition:
         """Whether one more incomplete offset still fits into the commit metadata."""
         if len(self.tracker) < CERTAINLY_FITS:
             return True
-        return len(encode(self._snapshot())) + _HEADROOM_CHARS <= MAX_METADATA_CHARS
+        has_suspicions = bool(self.crash_counts.suspicions)
+        if self.tracker.highest < self._fits_up_to and not has_suspicions:
+            return True
+        left_chars = MAX_METADATA_CHARS - _HEADROOM_CHARS - len(encode(self._snapshot()))
+        if not has_suspicions:
+            # An offset that completes shortens the text, so only the next ones can fill it: not one of them
+            # needs another look before the first that may not fit.
+            self._fits_up_to = self.tracker.highest + left_chars // _OFFSET_CHARS
+        return left_chars >= 0
 
 
 def _sequence_number_of(record: ConsumedRecord) -> tuple[SequenceNumber, int | None]:

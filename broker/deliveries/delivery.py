@@ -72,6 +72,7 @@ class Delivery(MessageProxy):
       withdrawn: Whether its partition was revoked, it was flushed or its queue was paused before a worker
         thread began it. No hook is called for it.
       unrun: Whether no worker thread gets it. Its record is kept as it was read.
+      is_move: Whether its record moves to the lanes topic, or was to and becomes a dead letter.
       preparation: Called before its outbox is published, and repeated until it does not raise.
       retry: The record in its outbox that is its own retry.
       retry_sent: Whether Kafka has its retry, or may have it.
@@ -98,6 +99,7 @@ class Delivery(MessageProxy):
     wait: Waiting | None = None
     withdrawn = False
     unrun = False
+    is_move = False
     preparation: Callable[[], None] | None = None
     retry: Record | None = None
     retry_sent = False

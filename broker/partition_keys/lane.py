@@ -107,6 +107,20 @@ class Lane(Generic[R]):
                 return entry if entry.state is LaneEntryState.PARKED else None
         return None
 
+    def to_release(self, now_ms: int, at_most: int) -> list[LaneEntry[R]]:
+        """The entries near the head that wait in the lanes topic and are due. There are none while fewer than
+        half of ``at_most`` would return, the head needs none of them, and more wait behind them.
+        """
+        near = self.lane_entries[: at_most + self.running]
+        waiting = [
+            entry
+            for entry in near
+            if entry.state is LaneEntryState.WAITING and not entry.released and entry.due_ms <= now_ms
+        ]
+        head = next((entry for entry in near if entry.state is not LaneEntryState.RUNNING), None)
+        is_early = len(waiting) < at_most // 2 and len(self.lane_entries) > len(near)
+        return [] if is_early and head not in waiting else waiting
+
     @property
     def first(self) -> LaneEntry[R]:
         return self.lane_entries[0]

@@ -31,9 +31,9 @@ MAX_PARKED_OF_A_KEY = 64
 #: The same for all keys of a partition, whose incomplete offsets must fit into the commit metadata.
 MAX_PARKED = 256
 MAX_PARKED_BYTES = 1024 * 1024
-#: The number of entries of a lane that return to the queue at the same time. One at a time would cost a round
-#: trip for each.
-MAX_RELEASED_OF_A_KEY = 16
+#: The number of entries of a lane that return to the queue at the same time. They return when half of them
+#: have begun, since each return costs the thread of the consumer some round trips.
+MAX_RELEASED_OF_A_KEY = 48
 
 
 class Lanes(Generic[R]):
@@ -443,11 +443,7 @@ class Lanes(Generic[R]):
             if lane.is_blocked and lane.first.due_ms > now_ms:
                 heapq.heappush(self._retries, (lane.first.due_ms, key))
             else:
-                found += [
-                    entry
-                    for entry in lane.lane_entries[: MAX_RELEASED_OF_A_KEY + lane.running]
-                    if entry.state is LaneEntryState.WAITING and not entry.released and entry.due_ms <= now_ms
-                ]
+                found += lane.to_release(now_ms, MAX_RELEASED_OF_A_KEY)
         self._changed.clear()
         return found
 
