@@ -264,6 +264,7 @@ def assemble(
         actors=hooks,
         assigned=in_flight.assigned,
         memberships=lambda: {member.group: member.member_id for member in registrar.memberships()},
+        group_id=settings.group_id,
         topic_of=topics.queue,
         versions=versions_of(VERSION, settings.app_version),
     )

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from .. import PauseResult, Pauses, QueueState, WorkerInfo, WorkerState
+from .. import PartitionState, PauseResult, Pauses, QueueState, WorkerInfo, WorkerState
 from . import texts
 from .documents import PartitionRow, QueueRow
 from .output import Column
@@ -73,7 +73,7 @@ def queue_rows(
                 in_lanes=state.in_lanes,
                 delay_overdue_s=state.overdue_s,
                 dead=state.dead,
-                oldest_waiting_s=state.lag_s if waiting else None,
+                oldest_waiting_s=oldest_waiting_s(state, waiting),
                 oldest_running_s=served.oldest_running_s(state),
                 in_per_s=rate_in,
                 out_per_s=rate_out,
@@ -162,6 +162,17 @@ class Served:
         return loads
 
 
+def oldest_waiting_s(state: QueueState | PartitionState, waiting: int) -> float | None:
+    """The age of the oldest waiting message, in seconds; None when none waits.
+
+    Where a worker has read ahead all that waits, it is the age of the oldest record that is not complete.
+    That one may run: the true age is not known.
+    """
+    if not waiting:
+        return None
+    return state.oldest_incomplete_s if state.lag_s is None else state.lag_s
+
+
 def time_to_drain(lag: int, rate_in: float | None, rate_out: float | None) -> float | None:
     """The seconds until nothing waits, at the present rates; None when unknown, or when it grows."""
     if lag == 0:
@@ -200,7 +211,7 @@ def partition_rows(states: Iterable[QueueState], workers: Iterable[WorkerInfo]) 
             partition=p.partition,
             waiting=load.waiting,
             running=load.running,
-            oldest_waiting_s=p.lag_s if load.waiting else None,
+            oldest_waiting_s=oldest_waiting_s(p, load.waiting),
             oldest_running_s=load.oldest_running_s,
             next_offset=p.next_offset,
             highest=p.highest,

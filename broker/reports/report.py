@@ -128,6 +128,7 @@ class WorkerReport:
       cpu_s: The processor seconds of the process.
       partitions: The assigned partitions of each queue's topic.
       members: The member id in each consumer group.
+      group_id: Its ``group_id``; empty in a report of an earlier version.
       history: The events of its history.
       control: What it knows of the control commands.
       consumption: The commits, rebalances and repeated deliveries of each queue.
@@ -152,6 +153,7 @@ class WorkerReport:
     cpu_s: float = 0.0
     partitions: dict[str, tuple[int, ...]] = field(default_factory=dict)
     members: dict[str, str] = field(default_factory=dict)
+    group_id: str = ""
     history: HistoryCounters = HistoryCounters()
     control: ControlState = ControlState()
     consumption: dict[str, Consumption] = field(default_factory=dict)
@@ -189,6 +191,7 @@ def encode_report(report: WorkerReport) -> bytes:
             "cpu_s": round(report.cpu_s, 2),
             "partitions": report.partitions,
             "members": report.members,
+            "group_id": report.group_id,
             "history": {
                 "recorded": report.history.recorded,
                 "unrecorded": report.history.unrecorded,
@@ -309,6 +312,7 @@ def _read_report(body: Mapping[str, Any]) -> WorkerReport:
         cpu_s=float(body.get("cpu_s", 0.0)),
         partitions={str(q): tuple(map(int, numbers)) for q, numbers in body.get("partitions", {}).items()},
         members={str(group): str(member) for group, member in body.get("members", {}).items()},
+        group_id=str(body.get("group_id", "")),
         history=HistoryCounters(
             recorded=int(history.get("recorded", 0)),
             unrecorded=int(history.get("unrecorded", 0)),

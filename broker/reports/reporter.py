@@ -254,6 +254,7 @@ class Reporter:
             cpu_s=usage.cpu_s(),
             partitions=partitions,
             members=dict(sources.memberships()),
+            group_id=sources.group_id,
             history=HistoryCounters(runs.recorded, sum(runs.unrecorded().values()), self._history.dropped),
             control=self.control.state,
             consumption=self._consumption.read(),

@@ -45,6 +45,7 @@ class Sources:
       actors: For the time limits.
       assigned: Returns the assigned partitions of all queues.
       memberships: Returns the member id in each consumer group.
+      group_id: The worker's ``group_id``.
       topic_of: The topic of a queue.
       versions: Versions by name.
     """
@@ -53,6 +54,7 @@ class Sources:
     actors: Actors
     assigned: Callable[[], Sequence[TopicPartition]]
     memberships: Callable[[], Mapping[str, str]]
+    group_id: str
     topic_of: Callable[[str], str]
     versions: dict[str, str]
 

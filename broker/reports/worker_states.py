@@ -99,24 +99,33 @@ class WorkerInfo:
 def other_groups(
     workers: Iterable[WorkerInfo], topic_of: Callable[[str], str], group_of: Callable[[str], str]
 ) -> dict[str, tuple[str, ...]]:
-    """The queues whose living workers are in consumer groups of other ``group_id``s alone, each with these.
+    """The queues whose workers have other ``group_id``s alone, each with these. Where no worker of a queue
+    lives, those that are gone tell.
 
     Parameters:
       topic_of: Returns the topic of a queue.
       group_of: Returns the consumer group of a queue that counts as the right one.
     """
-    found: dict[str, set[str]] = {}
+    living: dict[str, set[str]] = {}
+    gone: dict[str, set[str]] = {}
     for worker in workers:
-        if worker.report is None or worker.state is WorkerState.GONE:
-            continue
-        for queue in worker.report.queues:
-            suffix = "." + topic_of(queue)
-            found.setdefault(queue, set()).update(g for g in worker.report.members if g.endswith(suffix))
+        if (report := worker.report) is not None:
+            found = gone if worker.state is WorkerState.GONE else living
+            for queue in report.queues:
+                found.setdefault(queue, set()).update(_group_ids(report, topic_of(queue)))
     return {
-        queue: tuple(sorted(group.removesuffix("." + topic_of(queue)) for group in groups))
-        for queue, groups in sorted(found.items())
-        if groups and group_of(queue) not in groups
+        queue: tuple(sorted(ids))
+        for queue, ids in sorted((gone | {queue: ids for queue, ids in living.items() if ids}).items())
+        if ids and group_of(queue).removesuffix(f".{topic_of(queue)}") not in ids
     }
+
+
+def _group_ids(report: WorkerReport, topic: str) -> set[str]:
+    """The ``group_id`` of a worker. Reports of an earlier version tell it while the worker is a member."""
+    if report.group_id:
+        return {report.group_id}
+    suffix = f".{topic}"
+    return {group.removesuffix(suffix) for group in report.members if group.endswith(suffix)}
 
 
 def judge(last: LastRecord, now_ms: int, members_of: Callable[[str], Collection[str] | None]) -> WorkerInfo:

@@ -225,11 +225,13 @@ def test_no_task_runs_when_the_worker_has_only_read_ahead(kit: Kit, dkb: Dkb, te
         kit.broker.enqueue(dramatiq.Message("mail", "task", (), {}, {}))
     offsets = kit.cluster.group("dramatiq.shop-mail").offsets
     offsets[TopicPartition("shop-mail", 0)] = OffsetAndMetadata(0, encode(CommitState(0, 1, (0, 1))))
+    advance(seconds=48)
     tell(report(queues=("mail",), at_ms=kit.clock.wall_ms()))
     (row,) = dkb("status", "--json", "--sample", "0").document["queues"]
     (partition,) = dkb("queues", "--json").document["partitions"]
     for found in (row, partition):
         assert (found["waiting"], found["running"], found["oldest_running_s"]) == (2, 0, None)
+        assert found["oldest_waiting_s"] == 48.0
 
 
 def test_a_message_that_runs_by_a_report_does_not_wait_although_no_commit_has_it(
