@@ -121,6 +121,8 @@ class _Trial:
         restarted = [at_s for at_s in self._commands.restarts_s if at_s >= killed_s]
         if not self._killing.supervised:
             self._commands.replace(child)
+        elif not restarted and seconds >= CUT_OFF_S:
+            child.kill()  # it has not ended by itself, and would be missing from the next trial
         return Recovery(seconds, restarted[0] - killed_s if restarted else 0.0)
 
     def _victim(self) -> int:
