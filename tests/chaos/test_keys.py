@@ -26,6 +26,8 @@ class Verdict:
 
     repeated: list[int] = field(default_factory=list)
     beside_a_killed: list[int] = field(default_factory=list)
+    #: Only a worker that does not know yet that it has lost its partitions excuses these.
+    overlaps: list[str] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
 
 
@@ -59,7 +61,8 @@ def judge(
             if key in running:
                 other, its_pid = running[key]
                 if last_seen[its_pid] > place:
-                    verdict.violations.append(f"{number} began while {other} ran in another process")
+                    found = verdict.overlaps if may_repeat else verdict.violations
+                    found.append(f"{number} began while {other} ran in another process")
                 verdict.beside_a_killed.append(number)
             if number in done_by:
                 verdict.repeated.append(number)

@@ -187,7 +187,7 @@ def test_a_worker_that_is_cut_off_from_one_node_hands_over_or_goes_on(
     wait_at_least(CUT_S)
     load.wait_for_more()
     proxy.restore()
-    load.settle("a worker cut off from its coordinator for 15 s")
+    load.settle("a worker cut off from its coordinator for 15 s", may_overlap=True)
     assert load.phase.failures == load.phase.failed_counts == []
 
 
