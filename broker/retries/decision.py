@@ -76,7 +76,8 @@ def decide(policy: Retrying, state: RetryCallState) -> Again | GiveUp:
     assert state.outcome is not None
     error = state.outcome.exception()
     assert error is not None
-    if not policy.enabled:
+    # tenacity before 9.2 has no policies that are disabled.
+    if not getattr(policy, "enabled", True):
         return GiveUp.NOT_RETRIED
     policy.begin()
     policy.statistics.update(

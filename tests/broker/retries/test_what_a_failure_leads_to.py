@@ -208,6 +208,19 @@ def test_tenacitys_try_again_needs_no_predicate(
     assert task.runs == 2
 
 
+def test_a_policy_of_a_tenacity_that_cannot_disable_one_is_followed(
+    stub_broker: StubBroker, start_stub_worker: StartStubWorker
+) -> None:
+    def is_unknown(policy: Retrying) -> bool:
+        raise AttributeError("enabled")
+
+    earlier = type("Earlier", (Retrying,), {"enabled": property(is_unknown, lambda *_: None)})
+    policy = earlier(stop=stop_after_attempt(3), retry=retry_if_temporary)
+    task = Task(stub_broker, [Locked()] * 2, retry=policy)
+    assert task.finish(start_stub_worker) is None
+    assert task.runs == 3
+
+
 def test_a_policy_that_is_disabled_makes_one_attempt(
     stub_broker: StubBroker, start_stub_worker: StartStubWorker
 ) -> None:
