@@ -173,13 +173,18 @@ class OwnedLanes:
         records again.
         """
         began_s = clock.monotonic_s()
-        with self._explained(f"The topic {self._topic!r} cannot be read"):
-            self._catch_up()
-            self._end_late()
-        if began_s >= self._look_at_s:
+        is_late_look = began_s >= self._look_at_s
+        if is_late_look:
+            self._look_at_s = began_s + LATE_AFTER_S  # should it fail
+        # While Kafka does not answer, the construction of the topic's client would take long.
+        if self._store.was_read or self._is_visible():
+            with self._explained(f"The topic {self._topic!r} cannot be read"):
+                self._catch_up()
+                self._end_late()
+            if self._unread:
+                self._note_read()
+        if is_late_look:
             self._look_at_s = math.inf
-        if self._unread:
-            self._note_read()
 
     def find(self, assigned: AssignedPartition, entries: Sequence[LaneEntry[ConsumedRecord]]) -> Found:
         """The messages that wait for some lane entries of one partition, by the newest state of the topic.

@@ -269,6 +269,11 @@ class WaitingStore:
     # The log
 
     @property
+    def was_read(self) -> bool:
+        """Whether the topic was read once. It sends no request."""
+        return self._ends.was_read
+
+    @property
     def is_there(self) -> bool:
         """Whether the topic exists."""
         return self._connected() is not None

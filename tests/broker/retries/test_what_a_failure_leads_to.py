@@ -19,6 +19,7 @@ from dramatiq.middleware import Interrupt, Shutdown, TimeLimitExceeded
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from broker import NotNow, PermanentError, TemporaryError, TenacityRetries, retry_if_temporary
+from broker.retries.decision import Again, call_state, decide
 from tests.broker.retries.conftest import StartStubWorker
 
 JOIN_TIMEOUT_MS = 60_000
@@ -208,17 +209,11 @@ def test_tenacitys_try_again_needs_no_predicate(
     assert task.runs == 2
 
 
-def test_a_policy_of_a_tenacity_that_cannot_disable_one_is_followed(
-    stub_broker: StubBroker, start_stub_worker: StartStubWorker
-) -> None:
-    def is_unknown(policy: Retrying) -> bool:
-        raise AttributeError("enabled")
-
-    earlier = type("Earlier", (Retrying,), {"enabled": property(is_unknown, lambda *_: None)})
-    policy = earlier(stop=stop_after_attempt(3), retry=retry_if_temporary)
-    task = Task(stub_broker, [Locked()] * 2, retry=policy)
-    assert task.finish(start_stub_worker) is None
-    assert task.runs == 3
+def test_a_policy_of_a_tenacity_that_cannot_disable_one_is_followed() -> None:
+    policy = three_attempts()
+    del policy.enabled
+    state = call_state(policy, print, (), {}, attempt_number=1, age_s=0.0, idle_for_s=0.0, error=Locked())
+    assert isinstance(decide(policy, state), Again)
 
 
 def test_a_policy_that_is_disabled_makes_one_attempt(
