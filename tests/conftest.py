@@ -25,7 +25,7 @@ from dev.ports import free_port
 from dev.postgres import FOR_TESTS, PostgresServer, create_database, drop_database
 from dev.server import Server
 from dev.stack import ROOT, Stack, embedded_postgres, migrate, system_postgres
-from tests.db.rows import empty
+from tests.emptying import empty
 from tests.examples import FAST, FULL
 from tests.pgbouncer import PgBouncer
 

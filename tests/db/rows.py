@@ -11,14 +11,6 @@ from db.submissions import NewSubmission, Submission
 from training.sample_ads import sample_ads
 
 
-def empty(engine: Engine) -> None:
-    """Delete all rows; identities start at 1 again."""
-    with engine.begin() as connection:
-        rows = connection.execute(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"))
-        tables = ", ".join(f'"{name}"' for (name,) in rows if "yoyo" not in name)
-        connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
-
-
 def load_sample_ads(engine: Engine, count: int = 3) -> None:
     """Ads with the ids 1..count."""
     with transaction(engine) as connection:

@@ -25,7 +25,8 @@ from db.engine import make_engine
 from dev.postgres import create_database, drop_database
 from dev.stack import ROOT, Stack, migrate
 from settings import get_settings
-from tests.db.rows import empty, load_sample_ads
+from tests.db.rows import load_sample_ads
+from tests.emptying import empty
 from tests.service import Worker
 from tests.tasks.waits import wait_until_all_done
 
