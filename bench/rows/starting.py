@@ -82,8 +82,9 @@ def _duration_s(command: list[str]) -> float:
 def _until_running(ground: Ground, system: System, *, processes: int, threads: int) -> float:
     """The time until each thread of each process has begun a task; no task ends before."""
     with ground.place(system) as place:
-        # A process of Celery on RabbitMQ takes all that it may read ahead.
-        ground.send(system, place, WAITING + system.read_ahead)
+        # A process of Celery takes all that it may read ahead; Kafka's partitions divide the messages.
+        read_ahead = 0 if system.server.startswith("kafka") else system.read_ahead
+        ground.send(system, place, WAITING + read_ahead)
         with ground.workers(system, place, processes=processes, threads=threads) as workers:
             began_s = workers.started_s
             workers.wait_until_all_hold_a_task()
