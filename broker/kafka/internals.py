@@ -159,6 +159,10 @@ def drop_unreadable_batch(client: Client) -> TopicPartition | None:
     return TopicPartition(*failed.topic_partition)
 
 
+#: Records of a queue that is not busy. A worker that has many to run gains nothing from their earlier return.
+FEW_RECORDS = 16
+
+
 # Groups
 
 
@@ -402,7 +406,7 @@ def read(
     """The fetched records, and a request for more. It waits for no record.
 
     KafkaConsumer._poll_once and Fetcher.fetch_records do the same, and then wait by another task of the I/O
-    thread: consumer/group.py:830-874, consumer/fetcher.py:197-266. Records that are there do not wait for
+    thread: consumer/group.py:830-874, consumer/fetcher.py:197-266. A few records do not wait for
     the I/O thread to make the request: Fetcher.send_fetches does, consumer/fetcher.py:269. The request may
     then ask for records that this thread takes meanwhile; Fetcher._append drops those: :626.
 
@@ -425,7 +429,7 @@ def read(
     # One fetch for each node at a time.
     if partial or len(fetcher._nodes_with_pending_fetch_requests) >= len(cluster(client).brokers()):
         return records, None
-    if records:
+    if 0 < sum(map(len, records.values())) <= FEW_RECORDS:
         return records, client._manager.call_soon(fetcher._send_fetches_async)
     fetcher.send_fetches()
     return records, None
