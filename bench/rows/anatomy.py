@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from bench.ground import Ground
 from bench.row import Measured, Metric, Row, Target, contestants, percentile
+from bench.rows.idle import idle_latencies_s
 from bench.sizes import Sizes
 from bench.stages import PREVIOUS, Stage, ways
-from bench.systems import BY_KEY
 
-THREADS = 8
-READY = 50
 SHARES = {"p50": 0.5, "p99": 0.99}
 #: Two spans of several stages: the whole way, and an acknowledged send.
 SPANS = {"total": (Stage.CALLED, Stage.ENTERED), "send": (Stage.CALLED, Stage.ACKNOWLEDGED)}
@@ -38,18 +34,8 @@ class _Anatomy(Row):
         )
 
     def measure(self, ground: Ground, sizes: Sizes, key: str) -> Measured:
-        system = BY_KEY[key]
         directory = ground.directory()
-        with (
-            ground.place(system, task="stamp", stages=str(directory)) as place,
-            ground.workers(system, place, processes=1, threads=THREADS) as workers,
-        ):
-            workers.tally.open_gate()
-            # A worker is ready when it has run a task.
-            ground.send(system, replace(place, task="noop"), READY)
-            workers.wait_for(READY)
-            ground.send(system, place, sizes.idle, how="spaced")
-            workers.wait_for(READY + 1 + sizes.idle)
+        idle_latencies_s(ground, sizes, key, stages=str(directory))
         messages = ways(directory)
         return {
             f"{name}_{share}_ms": 1000 * percentile([way[end] - way[begin] for way in messages], part)
