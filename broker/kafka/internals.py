@@ -24,6 +24,8 @@ from .types import Heartbeat, OffsetAndMetadata, TopicPartition
 Client = Any
 #: Reads a socket: the available bytes, and the reason for the end of the stream.
 Receive = Callable[[], tuple[bytes, BaseException | None]]
+#: Records of a queue that is not busy. A worker that has many to run gains nothing from their earlier return.
+FEW_RECORDS = 16
 
 
 # Metadata
@@ -157,10 +159,6 @@ def drop_unreadable_batch(client: Client) -> TopicPartition | None:
     failed.drain()
     fetcher._next_partition_records = None
     return TopicPartition(*failed.topic_partition)
-
-
-#: Records of a queue that is not busy. A worker that has many to run gains nothing from their earlier return.
-FEW_RECORDS = 16
 
 
 # Groups
