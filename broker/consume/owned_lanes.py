@@ -192,11 +192,13 @@ class OwnedLanes:
         An entry without one was flushed or lost.
         """
         places = [self.place_of(assigned, entry) for entry in entries]
-        with self._explained(f"Messages that wait in the topic {self._topic!r} cannot continue"):
+        doing = f"Messages that wait in the topic {self._topic!r} cannot continue"
+        with self._explained(doing):
             self._catch_up()
         if self._missing(assigned, entries, places):
-            self._store.catch_up_with_all()
-            self._catch_up()
+            with self._explained(doing):
+                self._store.catch_up_with_all()
+                self._catch_up()
             if lost := self._missing(assigned, entries, places):
                 logger.error(
                     "%d message(s) that waited in their lanes are no longer in the topic %r, and were not "
