@@ -409,10 +409,8 @@ def test_a_queue_has_its_lanes_that_wait_the_longest_first(kit: Kit, console: Co
     assert "<b>long" not in page
 
 
-def test_a_task_is_found_by_its_id_or_its_beginning_which_an_index_answers(
-    console: Console, open_as: Open, failed: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    console.collector.read_once()
+def noted_statements(console: Console, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
+    """The statements of the pages from now on, with their parameters."""
     statements: list[tuple[str, Any]] = []
     query = console.store.query
 
@@ -421,6 +419,15 @@ def test_a_task_is_found_by_its_id_or_its_beginning_which_an_index_answers(
         return query(statement, parameters)
 
     monkeypatch.setattr(console.store, "query", note)
+    return statements
+
+
+def test_a_task_is_found_by_its_id_or_its_beginning_which_an_index_answers(
+    console: Console, open_as: Open, failed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console.collector.read_once()
+    query = console.store.query
+    statements = noted_statements(console, monkeypatch)
     for wanted, count in ((failed, 1), (failed[:9], 1), (failed[1:9], 0)):
         assert len(open_as("vera").document(f"/tasks?id={wanted}")["tasks"]) == count
     searches = [one for one in statements if "ORDER BY" in one[0]]
@@ -434,14 +441,8 @@ def test_the_tasks_of_an_actor_and_of_a_queue_are_found_by_an_index_in_the_order
     console: Console, open_as: Open, failed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     console.collector.read_once()
-    statements: list[tuple[str, Any]] = []
     query = console.store.query
-
-    def note(statement: str, parameters: Any = ()) -> list[Row]:
-        statements.append((statement, parameters))
-        return query(statement, parameters)
-
-    monkeypatch.setattr(console.store, "query", note)
+    statements = noted_statements(console, monkeypatch)
     assert len(open_as("vera").document("/tasks?actor=send_mail")["tasks"]) == 1
     assert len(open_as("vera").document("/tasks?queue=mail")["tasks"]) == 1
     searches = [one for one in statements if "ORDER BY at_ms" in one[0] or "ORDER BY e.at_ms" in one[0]]
