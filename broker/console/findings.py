@@ -181,7 +181,8 @@ def of_unserved(state: QueueState, workers: Sequence[WorkerInfo]) -> FindingRow 
     able = [w for w in alive if w.state in (WorkerState.BUSY, WorkerState.IDLE)]
     if any(not w.is_quiet for w in able):
         return None
-    waiting, running = Served(own).split(state)
+    found = Served(own).of_queue(state)
+    waiting, running = found.waiting, found.running
     if waiting:
         text = f"{texts.plural(waiting, 'message')} {'waits' if waiting == 1 else 'wait'}"
     elif running and not able:

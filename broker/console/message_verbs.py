@@ -354,7 +354,8 @@ def purge(
             workers = broker.workers()
         except NotAuthorized:
             workers = []  # the commits tell what workers have
-        waiting, running = Served(workers).split(state)
+        found = Served(workers).of_queue(state)
+        waiting, running = found.waiting, found.running
         count = waiting + running + state.delayed + state.in_lanes
         what = f"drop {texts.plural(count, 'message')} of {queue!r} for good"
         if running:

@@ -63,21 +63,21 @@ def queue_rows(
         if (old := earlier.get(state.name)) is not None and elapsed_s > 0:
             rate_in = max(0, state.counts.written - old.counts.written) / elapsed_s
             rate_out = max(0, state.counts.completed - old.counts.completed) / elapsed_s
-        waiting, running = served.split(state)
+        found = served.of_queue(state)
         rows.append(
             QueueRow(
                 queue=state.name,
-                waiting=waiting,
-                running=running,
+                waiting=found.waiting,
+                running=found.running,
                 delayed=state.delayed,
                 in_lanes=state.in_lanes,
                 delay_overdue_s=state.overdue_s,
                 dead=state.dead,
-                oldest_waiting_s=oldest_waiting_s(state, waiting),
-                oldest_running_s=served.oldest_running_s(state),
+                oldest_waiting_s=oldest_waiting_s(state, found.waiting),
+                oldest_running_s=found.oldest_running_s,
                 in_per_s=rate_in,
                 out_per_s=rate_out,
-                drain_s=time_to_drain(waiting, rate_in, rate_out),
+                drain_s=time_to_drain(found.waiting, rate_in, rate_out),
                 workers=served.workers[state.name],
                 paused=None if pauses is None or state.name in pauses.unreadable else state.name in pauses,
                 disobeying=None
@@ -97,8 +97,8 @@ def queue_rows(
 
 
 @dataclass(frozen=True, slots=True)
-class PartitionLoad:
-    """What waits and runs.
+class OpenMessages:
+    """The messages of a queue, or of a partition, that wait and that run.
 
     Attributes:
       oldest_running_s: The age of the oldest running task, in seconds; None without one.
@@ -124,31 +124,29 @@ class Served:
         for row in running_rows(alive):
             self._running[row["queue"], row["partition"]].append(row["for_s"])
 
-    def split(self, state: QueueState) -> tuple[int, int]:
-        """The numbers of waiting and of running messages: the sums of those of the partitions."""
-        loads = self.loads(state).values()
-        return sum(load.waiting for load in loads), sum(load.running for load in loads)
+    def of_queue(self, state: QueueState) -> OpenMessages:
+        """The waiting and running messages of a queue: the sums of those of its partitions."""
+        found = self.of_partitions(state).values()
+        ages_s = [one.oldest_running_s for one in found if one.oldest_running_s is not None]
+        return OpenMessages(
+            sum(one.waiting for one in found), sum(one.running for one in found), max(ages_s, default=None)
+        )
 
-    def oldest_running_s(self, state: QueueState) -> float | None:
-        """The age of the oldest running task of a queue, in seconds; None without one."""
-        ages_s = [load.oldest_running_s for load in self.loads(state).values()]
-        return max((age_s for age_s in ages_s if age_s is not None), default=None)
-
-    def loads(self, state: QueueState) -> dict[int, PartitionLoad]:
-        """What waits and runs, by the numbers of the partitions.
+    def of_partitions(self, state: QueueState) -> dict[int, OpenMessages]:
+        """The waiting and running messages of a queue's partitions, by their numbers.
 
         A commit is made when something completes, so that a first long task is not in it; and it counts
         messages that a worker has only read ahead. Reports know what runs.
         """
         if state.name not in self._reported:
             return {
-                p.partition: PartitionLoad(p.counts.waiting, p.counts.incomplete, p.oldest_incomplete_s)
+                p.partition: OpenMessages(p.counts.waiting, p.counts.incomplete, p.oldest_incomplete_s)
                 for p in state.partitions
             }
         # The reports of an earlier version do not name the partition: its tasks run where commits have most
         # records that are taken.
         unplaced_s = sorted(self._running.get((state.name, None), ()))
-        loads = {}
+        found = {}
         for p in sorted(state.partitions, key=lambda p: -p.counts.incomplete):
             # A running message may have lost its record to a purge.
             room, purged = p.lag + p.counts.purged, p.counts.purged
@@ -156,10 +154,10 @@ class Served:
             while unplaced_s and len(ages_s) < room:
                 ages_s.append(unplaced_s.pop())
             running = len(ages_s)
-            loads[p.partition] = PartitionLoad(
+            found[p.partition] = OpenMessages(
                 p.lag - max(0, running - purged), running, max(ages_s, default=None)
             )
-        return loads
+        return found
 
 
 def oldest_waiting_s(state: QueueState | PartitionState, waiting: int) -> float | None:
@@ -209,10 +207,10 @@ def partition_rows(states: Iterable[QueueState], workers: Iterable[WorkerInfo]) 
         PartitionRow(
             queue=state.name,
             partition=p.partition,
-            waiting=load.waiting,
-            running=load.running,
-            oldest_waiting_s=oldest_waiting_s(p, load.waiting),
-            oldest_running_s=load.oldest_running_s,
+            waiting=found.waiting,
+            running=found.running,
+            oldest_waiting_s=oldest_waiting_s(p, found.waiting),
+            oldest_running_s=found.oldest_running_s,
             next_offset=p.next_offset,
             highest=p.highest,
             holes=p.holes,
@@ -229,9 +227,9 @@ def partition_rows(states: Iterable[QueueState], workers: Iterable[WorkerInfo]) 
             ],
         )
         for state in states
-        for loads in [served.loads(state)]
+        for messages in [served.of_partitions(state)]
         for p in state.partitions
-        for load in [loads[p.partition]]
+        for found in [messages[p.partition]]
     ]
 
 

@@ -76,7 +76,7 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Cancellation:
-    """A request to cancel a message, and what came of it. Kafka has both for a week after the decision.
+    """A request to cancel a message, and its outcome. Kafka has both for a week after the decision.
 
     Attributes:
       outcome: CANCELLED or TOO_LATE; None while no worker has decided.

@@ -1,4 +1,4 @@
-"""What the methods for operators work on."""
+"""The base of the methods for operators."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ class MessageMethods(OperatorBase):
         return self.parts.delays.outcome(message_id)
 
     def cancellations(self, message_id: str) -> list[Cancellation]:
-        """The requests to cancel a message, by their time: who asked, why, and what came of it. They are kept
+        """The requests to cancel a message, by their time: who asked, why, and the outcome. They are kept
         for a week after the decision.
 
         Raises:

@@ -72,7 +72,7 @@ def section_of(name: str) -> Section:
     """The section that ``module:variable`` names.
 
     Raises:
-      SectionRefused: When there is none.
+      SectionRefused: When the module or the variable does not exist, or is no section.
     """
     module_name, _, variable = name.partition(":")
     sys.path.insert(0, "")
