@@ -448,7 +448,7 @@ class Collector:
 
 
 def _told(gaps: Sequence[Mapping[str, int]]) -> list[str]:
-    """What the rounds of the last day have left out, which later rounds do not read again."""
+    """The events that the rounds of the last day have left out. Later rounds do not read them again."""
     if not gaps:
         return []
     since_ms, until_ms = min(gap["since_ms"] for gap in gaps), max(gap["until_ms"] for gap in gaps)

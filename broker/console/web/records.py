@@ -54,7 +54,7 @@ def record_of(look: Look, message_id: str) -> FoundRecord | None:
 
 
 def content_of(record: FoundRecord) -> dict[str, Any]:
-    """What ``masking`` takes of a record's message."""
+    """The parts of a record's message that ``masking`` takes."""
     message = record.message
     return {"args": list(message.args), "kwargs": dict(message.kwargs), "options": dict(message.options)}
 
